@@ -1,0 +1,54 @@
+"""What a run leaves to look at without a browser: a text table and PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import figures
+from .metrics import Averages, ClassRow, Metrics
+
+
+def text_table(metrics: Metrics) -> str:
+    """The figures as plain text, percentages with one decimal, no trailing newline."""
+    low, high = metrics.accuracy_interval
+    averages = {"macro average": metrics.macro, "weighted average": metrics.weighted}
+    rows: list[tuple[str, ClassRow | Averages, str]] = [
+        *((figures.short(row.name, 40), row, f"{row.support:,}") for row in metrics.per_class),
+        *((name, average, "") for name, average in averages.items()),
+    ]
+    width = max(len(name) for name, *_ in rows)
+    lines = [
+        f"accuracy {_percent(metrics.accuracy)} % (95 % interval {_percent(low)} to {_percent(high)}), "
+        f"{metrics.n:,} texts",
+        f"log loss {metrics.log_loss:.4f} nats, calibration error {_percent(metrics.ece)} %",
+        "",
+        f"{'class':<{width}}  precision %  recall %    F1 %  texts",
+    ]
+    for name, value, support in rows:
+        numbers = f"{_percent(value.precision):>11}  {_percent(value.recall):>8}  {_percent(value.f1):>6}"
+        lines.append(f"{name:<{width}}  {numbers}  {support:>5}".rstrip())
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def write_pictures(folder: str | Path, metrics: Metrics, history: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
+    """Write `confusion.png` and, where there is a history, `curves.png`; returns their paths.
+
+    Args:
+        history: as in `figures.curves`.
+
+    Raises:
+        StorageError: when the disk is full or the folder cannot be written.
+    """
+    pictures = {"confusion.png": figures.confusion(metrics)}
+    if history:
+        pictures["curves.png"] = figures.curves(history)
+    paths = {Path(folder) / name: figure for name, figure in pictures.items()}
+    for path, figure in paths.items():
+        figures.save_png(figure, path)
+    return tuple(paths)
