@@ -1,0 +1,1 @@
+"""The frozen encoder, its adapter and its head."""

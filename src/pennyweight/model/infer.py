@@ -1,0 +1,73 @@
+"""Batches onto the device, and logits out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Encoded, collate, plan_batches
+
+# From the indices of a batch to the keyword arguments of `Classifier.forward`.
+Feed = Callable[[Sequence[int]], dict[str, Tensor | int]]
+
+
+@dataclass(frozen=True)
+class TokenFeed:
+    """Batches of token ids, padded to a multiple of `bucket`.
+
+    Attributes:
+        encoded: N ragged rows of ids.
+        pad_id: the tokenizer's padding id.
+        max_length: no batch is wider, even where `bucket` would round up past it.
+    """
+
+    encoded: Encoded
+    pad_id: int
+    bucket: int
+    max_length: int
+    device: torch.device
+
+    def __call__(self, indices: Sequence[int]) -> dict[str, Tensor | int]:
+        ids, mask = collate(
+            self.encoded, np.asarray(indices), pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length
+        )
+        return {
+            "input_ids": torch.from_numpy(ids).to(self.device, non_blocking=True),
+            "attention_mask": torch.from_numpy(mask).to(self.device, non_blocking=True),
+        }
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, feed: Feed, lengths: np.ndarray, *, batch_size: int, bucket: int) -> np.ndarray:
+    """Logits of N texts in their own order, computed in batches of similar length.
+
+    Args:
+        lengths: (N,) tokens of each text.
+
+    Returns:
+        (N, L) fp32.
+    """
+    was_training = model.training
+    model.eval()
+    rows: np.ndarray | None = None
+    try:
+        for indices in plan_batches(lengths, batch_size=batch_size, bucket=bucket, seed=None, epoch=0, group=True):
+            out = model(**feed(indices)).float().cpu().numpy()  # (B, L)
+            if rows is None:
+                rows = np.empty((len(lengths), out.shape[1]), dtype=np.float32)
+            rows[indices] = out
+    finally:
+        model.train(was_training)
+    return rows if rows is not None else np.empty((0, 0), dtype=np.float32)
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    """Probabilities (N, L) in float64 from logits (N, L)."""
+    shifted = values.astype(np.float64) - values.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    result: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
