@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from pennyweight.errors import DataError
+from pennyweight.evaluate.calibration import (
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+    softmax,
+)
+
+
+def overconfident(n: int, seed: int, factor: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from the softmax of logits, and those logits made `factor` times too large."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(n, 4)) * 2
+    cumulative = softmax(logits).cumsum(axis=1)
+    labels = (random.random((n, 1)) > cumulative).sum(axis=1)
+    return labels, logits * factor
+
+
+def two(confidence: list[float]) -> np.ndarray:
+    return np.array([[value, 1 - value] for value in confidence])
+
+
+def test_reliability_by_hand() -> None:
+    probabilities = two([0.95, 0.92, 0.97, 0.55, 1.0])
+    bins = reliability(np.array([0, 1, 0, 1, 0]), probabilities, bins=10)
+    assert [(round(one.low, 9), one.count) for one in bins] == [(0.5, 1), (0.9, 4)]
+    assert bins[0].accuracy == 0.0
+    assert bins[1].accuracy == 0.75
+    assert bins[1].confidence == pytest.approx(0.96)
+    expected = (1 * 0.55 + 4 * (0.96 - 0.75)) / 5
+    assert expected_calibration_error(np.array([0, 1, 0, 1, 0]), probabilities, bins=10) == pytest.approx(expected)
+
+
+def test_confidence_on_a_bin_edge_belongs_to_the_lower_bin() -> None:
+    assert [one.high for one in reliability(np.array([0]), two([0.8]), bins=5)] == [0.8]
+
+
+def test_temperature_finds_the_factor_and_lowers_the_error_on_other_rows() -> None:
+    labels, logits = overconfident(4000, seed=0)
+    temperature = fit_temperature(logits, labels)
+    assert temperature == pytest.approx(3.0, rel=0.08)
+    test_labels, test_logits = overconfident(4000, seed=1)
+    calibration = calibrate(test_labels, test_logits, temperature)
+    assert calibration.ece_after < 0.03 < 0.1 < calibration.ece_before
+    assert (softmax(test_logits, temperature).argmax(1) == softmax(test_logits).argmax(1)).all()
+    assert str(calibration).startswith(f"A temperature of {temperature:.2f}, fitted on validation, lowers the cali")
+
+
+def test_a_temperature_that_does_not_help_is_called_that() -> None:
+    labels, logits = overconfident(4000, seed=2, factor=1.0)
+    assert "does not help: the calibration error goes up, from" in str(calibrate(labels, logits, 3.0))
+
+
+def test_temperature_is_the_minimum_of_the_loss() -> None:
+    labels, logits = overconfident(500, seed=3)
+    best = fit_temperature(logits, labels)
+
+    def loss(temperature: float) -> float:
+        return float(-np.log(softmax(logits, temperature)[np.arange(500), labels]).mean())
+
+    assert loss(best) <= min(loss(best * 1.01), loss(best / 1.01))
+
+
+def test_temperature_of_a_faultless_validation_set_is_one() -> None:
+    assert fit_temperature(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 1])) == 1.0
+
+
+def test_temperature_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^a temperature needs validation rows$"):
+        fit_temperature(np.empty((0, 2)), np.empty(0, int))
+
+
+def test_softmax_of_large_logits_does_not_overflow() -> None:
+    assert softmax(np.array([[1000.0, 0.0]])).tolist() == [[1.0, 0.0]]
