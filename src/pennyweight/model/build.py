@@ -15,6 +15,7 @@ from .backbone import Backbone, load_module, pooler_tensors
 from .generic import GenericEncoder
 from .head import Head
 from .protocol import Encoder
+from .runtime import Runtime
 
 
 class Classifier(nn.Module):
@@ -61,18 +62,17 @@ def build(
     labels: int,
     pooling: str = "cls",
     engine: str = "auto",
-    precision: str = "fp32",
+    runtime: Runtime,
     head_dropout: float = 0.0,
     hidden_dropout: float = 0.0,
     attention_dropout: float = 0.0,
     seed: int = 0,
-    device: str | torch.device = "cpu",
 ) -> Classifier:
     """Load the frozen encoder, inject the adapter, put the head on top.
 
     Args:
         engine: `fast` (our forward pass), `reference` (transformers'), or `auto`: fast where it applies.
-        precision: `fp32`, `bf16` or `fp16`; the fast engine keeps frozen weights in bf16, adapters and head are always fp32.
+        runtime: device and number format. In bf16 the fast engine keeps frozen weights so; adapters and head stay fp32.
         seed: of the adapter's and the head's first values.
 
     Raises:
@@ -85,21 +85,15 @@ def build(
     torch.manual_seed(seed)
     chosen: Encoder
     if fast:
-        chosen = encoder.FastEncoder(
-            backbone.config, dtype=torch.bfloat16 if precision == "bf16" and device_takes_bf16(device) else torch.float32
-        )
+        dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
+        chosen = encoder.FastEncoder(backbone.config, dtype=dtype)
         chosen.load_weights(reference.state_dict())
     else:
         chosen = GenericEncoder(reference)
     adapt.inject(chosen.module, None if adapter is None else adapt.lora_config(adapter, backbone.config))
     top = Head(head.kind, backbone.config, labels, rank=head.rank, dropout=head_dropout)
     top.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
-    return Classifier(chosen, top, pooling).to(device)
-
-
-def device_takes_bf16(device: str | torch.device) -> bool:
-    """Every device we compute on can hold bf16; whether that is faster is decided before, in `model.device`."""
-    return torch.device(device).type in ("cpu", "cuda", "mps")
+    return Classifier(chosen, top, pooling).to(runtime.device)
 
 
 def choose_engine(

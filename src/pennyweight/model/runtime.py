@@ -1,0 +1,76 @@
+"""What this machine computes on and in: device, number format, threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import psutil
+import torch
+
+from ..errors import ResourceError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and in which number format to compute.
+
+    Attributes:
+        device: a torch device.
+        precision: `fp32`, `bf16` or `fp16`.
+    """
+
+    device: torch.device
+    precision: str
+
+
+def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
+    """Settle `auto`: the best device there is, bf16 where it is faster, one thread a physical core.
+
+    Raises:
+        ResourceError: when a device is asked for that is not there.
+    """
+    set_threads(threads)
+    name = device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[name]:
+        raise ResourceError(f"no {name} device on this machine", remedy="use --device cpu or auto")
+    if precision == "auto":
+        pays = torch.cuda.is_bf16_supported() if name == "cuda" else name == "cpu" and bf16_pays()
+        precision = "bf16" if pays else "fp32"
+    if precision == "fp16" and name == "cpu":
+        raise ResourceError("fp16 is not for a CPU", remedy="use --precision bf16 or fp32")
+    return Runtime(torch.device(name), precision)
+
+
+def set_threads(threads: int | None) -> None:
+    """Use `threads` CPU threads; else what OMP_NUM_THREADS says; else one a physical core."""
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = min(psutil.cpu_count(logical=False) or allowed, allowed)
+    if threads is not None and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+@cache
+def bf16_pays() -> bool:
+    """Whether this CPU multiplies bf16 faster than fp32: asked of the processor, then timed once (a few milliseconds).
+
+    A CPU without AVX512-BF16 or AMX emulates bf16 and is slower with it.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(1024, 384, dtype=dtype), torch.ones(384, 384, dtype=dtype)
+        times = []
+        for _ in range(6):
+            began = time.perf_counter()
+            torch.mm(left, right)
+            times.append(time.perf_counter() - began)
+        seconds[dtype] = min(times)
+    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]

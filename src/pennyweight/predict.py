@@ -1,0 +1,247 @@
+"""Texts in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from . import artifact as artifacts
+from .artifact import Artifact
+from .data.batch import Encoded
+from .data.read import from_python
+from .data.table import Table
+from .errors import ArtifactError, InputError
+from .evaluate.metrics import Metrics, score
+from .files import atomic_file
+from .model.backbone import encode
+from .model.infer import TokenFeed, logits, softmax
+from .model.runtime import Runtime, choose
+
+# Texts held at once when predicting a file: bounds memory, whatever the file's size.
+CHUNK = 8192
+
+
+class Classifier:
+    """A trained classifier, ready to use.
+
+    Attributes:
+        artifact: the model with all that describes it.
+        runtime: where and in which number format it computes.
+    """
+
+    def __init__(self, artifact: Artifact, runtime: Runtime) -> None:
+        self.artifact = artifact
+        self.runtime = runtime
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities' columns."""
+        return self.artifact.labels.names
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured when it was trained, as in metrics.json."""
+        return self.artifact.metrics
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, L) fp32 logits of N texts, in their order."""
+        if isinstance(texts, str):
+            raise InputError("one text where a list of texts belongs", remedy='call predict(["..."])')
+        data = self.artifact.recipe.data
+        encoded = encode(self.artifact.tokenizer, [str(text) for text in texts], data.max_length)
+        return self.logits_of(encoded)
+
+    def logits_of(self, encoded: Encoded) -> np.ndarray:
+        """(N, L) fp32 logits of texts that are already token ids."""
+        recipe = self.artifact.recipe
+        if not len(encoded):
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        bucket = recipe.data.pad_to_multiple_of
+        feed = TokenFeed(
+            encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
+        )
+        return logits(
+            self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
+        )
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, L) probabilities, columns in the order of `labels`."""
+        return softmax(self.logits(texts))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """N class names."""
+        return [self.labels[index] for index in self.logits(texts).argmax(axis=1)]
+
+    def evaluate(self, data: Any, **columns: Any) -> Metrics:
+        """Metrics on labelled texts.
+
+        Args:
+            data: a path, a `Table`, or anything `pennyweight.train` takes.
+            **columns: text_columns, label_column where they cannot be inferred.
+
+        Raises:
+            DataError: when a label was not seen in training, or the data cannot be read.
+        """
+        table = from_python(data, **columns)
+        truth = self.artifact.labels.encode(table)
+        return score(truth, self.predict_proba(table.texts), self.labels)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the classifier as a folder that `pennyweight.load` reads."""
+        if (Path(folder) / artifacts.MANIFEST).exists():
+            raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
+        return artifacts.save(self.artifact, folder)
+
+
+def load(
+    folder: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str | None = None
+) -> Classifier:
+    """Load a saved classifier, every file checked against its checksum.
+
+    Args:
+        folder: what `pennyweight train` or `Classifier.save` wrote.
+        backbone: where the backbone is now, if it moved.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+    """
+    manifest_first = artifacts.read_recipe(folder)
+    runtime = choose(device, precision or manifest_first.train.precision, manifest_first.train.threads)
+    return Classifier(artifacts.load(folder, runtime, backbone), runtime)
+
+
+def rows(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:
+    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class."""
+    ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
+    for start in range(0, len(table), CHUNK):
+        texts = table.texts[start : start + CHUNK]
+        for offset, probabilities in enumerate(classifier.predict_proba(texts)):
+            identity = {} if ids is None else {"id": ids[start + offset]}
+            yield identity | answer(classifier.labels, probabilities)
+
+
+def answer(names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
+    """One text's answer from its (L,) probabilities."""
+    best = int(probabilities.argmax())
+    each = {f"p_{name}": round(float(p), 6) for name, p in zip(names, probabilities, strict=True)}
+    return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
+
+
+def submission(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:
+    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0."""
+    for number, row in enumerate(rows(classifier, table)):
+        yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}
+
+
+def write(answers: Iterable[dict[str, Any]], path: str | Path, form: str | None = None) -> int:
+    """Write answers as CSV, JSONL or Parquet (by `form` or the path's ending); whole or not at all.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: for an ending that names no known form.
+    """
+    path = Path(path)
+    form = form or path.suffix.removeprefix(".")
+    if form not in ("csv", "jsonl", "parquet"):
+        raise InputError("unknown output form", expected="csv, jsonl or parquet", received=form or "no file ending")
+    with atomic_file(path) as aside:
+        if form == "parquet":
+            return _write_parquet(answers, aside)
+        with aside.open("w", encoding="utf-8", newline="") as handle:
+            return write_lines(answers, handle, form)
+
+
+def write_lines(answers: Iterable[dict[str, Any]], handle: IO[str], form: str, flush: bool = False) -> int:
+    """Write answers to an open text handle as CSV or JSONL."""
+    writer: Any = None
+    count = 0
+    for row in answers:
+        if form == "csv":
+            if writer is None:
+                writer = csv.DictWriter(handle, list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow({key: neutral(value) for key, value in row.items()})
+        else:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if flush:
+            handle.flush()
+        count += 1
+    return count
+
+
+def neutral(value: Any) -> Any:
+    """A spreadsheet runs cells that begin with = + - @: such text gets a leading apostrophe.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _write_parquet(answers: Iterable[dict[str, Any]], path: Path) -> int:
+    import itertools
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    iterator = iter(answers)
+    count = 0
+    writer: Any = None
+    try:
+        while block := list(itertools.islice(iterator, CHUNK)):
+            batch = pa.Table.from_pylist(block, schema=None if writer is None else writer.schema)
+            if writer is None:
+                writer = pq.ParquetWriter(path, batch.schema)
+            writer.write_table(batch)
+            count += len(block)
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def converse(classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64) -> Iterator[dict[str, Any]]:
+    """Answer texts as they arrive: a slow writer gets an answer a line, a fast one gets batches.
+
+    Args:
+        texts: (fields to pass on, text) pairs; read in a thread of its own, so that answering never waits for a full batch.
+        most: the largest batch.
+    """
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=4 * most)
+
+    def read() -> None:
+        try:
+            for item in texts:
+                waiting.put(item)
+            waiting.put(None)
+        except Exception as error:  # handed over: raised again where the answers are read
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    ended: Any = False
+    while ended is False:
+        batch = []
+        item = waiting.get()
+        while True:
+            if item is None or isinstance(item, Exception):
+                ended = item
+                break
+            batch.append(item)
+            if len(batch) == most:
+                break
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                break
+        if batch:
+            for (fields, _), probabilities in zip(batch, classifier.predict_proba([text for _, text in batch]), strict=True):
+                yield fields | answer(classifier.labels, probabilities)
+    if isinstance(ended, Exception):
+        raise ended
