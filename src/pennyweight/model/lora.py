@@ -1,0 +1,177 @@
+"""Products with frozen weights and the low-rank update of PEFT's plain LoRA, fused.
+
+y = x Wᵀ + b + s · drop(x) Aᵀ Bᵀ    (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1)
+
+Products go through rank r and the d x d update B A is never formed. Several modules that read the same x (query, key,
+value) are one product: their weights lie below each other in memory, their A likewise, their B block-diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that computes in its weight's type, whatever types the bias and the input are kept in."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(self.weight.dtype)
+        return linear(input.to(self.weight.dtype), self.weight, bias)
+
+
+@dataclass(frozen=True)
+class Update:
+    """One adapter on one module: down (r, in), up (out, r), and what the update is multiplied by."""
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A linear module whose adapters, if any, are plain LoRA."""
+
+    base: nn.Linear
+    updates: tuple[Update, ...]
+    dropout: float
+
+
+def read(module: nn.Module) -> Plain | None:
+    """Look through PEFT's wrapper; None for anything that must go through the module's own forward (DoRA, ...)."""
+    if isinstance(module, nn.Linear):
+        return Plain(module, (), 0.0)
+    layer: Any = module
+    # By name, so that serving without adapters needs no import of PEFT, which takes seconds.
+    if type(layer).__module__ != "peft.tuners.lora.layer" or type(layer).__name__ != "Linear":
+        return None
+    if not isinstance(layer.base_layer, nn.Linear) or layer.fan_in_fan_out:
+        return None
+    if layer.merged:
+        return None if layer.disable_adapters else Plain(layer.base_layer, (), 0.0)
+    active = [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
+    if any(name in layer.lora_variant or layer.lora_bias[name] for name in active):
+        return None
+    dropouts = {float(getattr(layer.lora_dropout[name], "p", 0.0)) for name in active} if layer.training else {0.0}
+    if len(dropouts) > 1:
+        return None
+    updates = tuple(Update(layer.lora_A[n].weight, layer.lora_B[n].weight, layer.scaling[n]) for n in active)
+    return Plain(layer.base_layer, updates, dropouts.pop() if dropouts else 0.0)
+
+
+def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
+    """Apply linear modules to the same rows: x (N, in) -> (N, sum of out).
+
+    LoRA dropout draws one mask for modules that are computed together, where PEFT draws one for each.
+    """
+    plains = [read(module) for module in modules]
+    parts = [plain for plain in plains if plain is not None]
+    if len(parts) < len(modules) or len({part.dropout for part in parts if part.updates}) > 1:
+        # A variant: PEFT's own forward, module by module.
+        return torch.cat([_alone(x, module, plain) for module, plain in zip(modules, plains, strict=True)], -1)
+    weight = stacked([part.base for part in parts])  # (out, in)
+    biases = [part.base.bias for part in parts]
+    bias = None if biases[0] is None else torch.cat([each.to(x.dtype) for each in biases])  # (out,)
+    updates = [update for part in parts for update in part.updates]
+    if not updates:
+        return linear(x, weight, bias)
+    rate = max(part.dropout for part in parts)
+    keep = 1 - _threshold(rate) / 256
+    down = torch.cat([update.down for update in updates])  # (R, in)
+    blocks = [
+        torch.cat([update.up * (update.scale / keep) for update in part.updates], 1)
+        if part.updates
+        else part.base.weight.new_zeros(part.base.out_features, 0, dtype=down.dtype)
+        for part in parts
+    ]
+    up = torch.block_diag(*blocks) if len(blocks) > 1 else blocks[0]  # (out, R)
+    if weight.requires_grad:
+        dropped = x if rate == 0 else x.masked_fill(_dropped(x, rate), 0)
+        return linear(x, weight, bias) + linear(linear(dropped, down.to(x.dtype)), up.to(x.dtype))
+    out: Tensor = _LoraProduct.apply(x, weight, bias, down.to(x.dtype), up.to(x.dtype), rate)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _alone(x: Tensor, module: nn.Module, plain: Plain | None) -> Tensor:
+    out: Tensor = module(x) if plain is None else product(x, [module])
+    return out
+
+
+def stacked(linears: Sequence[nn.Linear]) -> Tensor:
+    """The weights below each other, (sum of out, in), without a second copy of them in memory.
+
+    The parameters become views of one tensor the first time, and again after a move to another device.
+    """
+    weights = [each.weight for each in linears]
+    if len(weights) == 1:
+        return weights[0]
+    if any(weight.requires_grad for weight in weights):
+        return torch.cat(weights)
+    first, size, address = weights[0], weights[0].element_size(), weights[0].data_ptr()
+    joined = all(weight.is_contiguous() for weight in weights)
+    for weight in weights:
+        joined = joined and weight.data_ptr() == address and _same_storage(first, weight)
+        address += weight.numel() * size
+    rows = sum(weight.shape[0] for weight in weights)
+    if not joined:
+        together = torch.cat([weight.detach() for weight in weights])
+        for weight, view in zip(weights, together.split([weight.shape[0] for weight in weights]), strict=True):
+            weight.data = view
+    return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
+
+
+def _same_storage(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _threshold(rate: float) -> int:
+    return min(255, round(rate * 256))
+
+
+def _dropped(x: Tensor, rate: float) -> Tensor:
+    """A mask like x, True with probability `rate` rounded to 1/256: one random byte an element.
+
+    A sixteenth of the cost of `torch.nn.functional.dropout` on a CPU, whose random numbers are drawn one by one.
+    """
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+    words.random_(-(2**63), None)
+    return words.view(torch.uint8)[: x.numel()].view(x.shape) < _threshold(rate)
+
+
+class _LoraProduct(torch.autograd.Function):
+    """x (N, in), weight (out, in), bias (out,), down (R, in), up (out, R) -> (N, out). The weight is frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, rate: float
+    ) -> Tensor:
+        dropped = _dropped(x, rate) if _threshold(rate) else None
+        seen = x if dropped is None else x.masked_fill(dropped, 0)  # (N, in) what the adapters read
+        inner = seen @ down.t()  # (N, R)
+        ctx.save_for_backward(weight, down, up, seen, inner, dropped)
+        return linear(x, weight, bias).addmm_(inner, up.t())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # grad (N, out)
+        weight, down, up, seen, inner, dropped = ctx.saved_tensors
+        need_x, _, need_bias, need_down, need_up, _ = ctx.needs_input_grad
+        grad_inner = grad @ up  # (N, R)
+        grad_x = None
+        if need_x:  # not for the lowest adapted layer: below it nothing learns
+            grad_x = grad @ weight  # (N, in)
+            if dropped is None:
+                grad_x.addmm_(grad_inner, down)
+            else:
+                grad_x += (grad_inner @ down).masked_fill_(dropped, 0)
+        grad_bias = grad.sum(0) if need_bias else None
+        grad_down = grad_inner.t() @ seen if need_down else None  # (R, in)
+        grad_up = grad.t() @ inner if need_up else None  # (out, R)
+        return grad_x, None, grad_bias, grad_down, grad_up, None

@@ -1,0 +1,33 @@
+"""What the rest of the house asks of an encoder, whoever computes it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class Encoder(Protocol):
+    """A pretrained stack of layers that can be entered and left between two layers.
+
+    Attributes:
+        module: holds every parameter under transformers' names; PEFT injects adapters into it.
+        hidden_size: H.
+        num_layers: how many layers there are.
+    """
+
+    module: nn.Module
+    hidden_size: int
+    num_layers: int
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, T) token ids to (B, T, H) hidden states before layer 0."""
+        ...
+
+    def run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
+        """Hidden states (B, T, H) after layers [first, last). What stands at padding positions is undefined."""
+        ...
+
+    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+        """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H)."""
+        ...
