@@ -1,0 +1,78 @@
+"""What a fresh interpreter and a built wheel see of the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "pennyweight"
+HEAVY = [
+    "accelerate", "datasets", "matplotlib", "pandas", "peft", "pyarrow", "scipy", "sklearn", "torch", "transformers",
+]  # fmt: skip
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["plan", "--backbone", "roberta-base", "--labels", "4", "--recipe", "notebook", "--budget", "none", "--json"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:1]) or "import",
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(arguments: list[str]) -> None:
+    call = "from pennyweight.cli import main; sys.argv = ['pennyweight', *arguments]; main()" if arguments else "pass"
+    done = run(
+        f"import json, sys, pennyweight\narguments = {arguments!r}\n"
+        f"try:\n    {call}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print('\\n' + json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_public_names_are_there_and_stay_what_they_are() -> None:
+    """The function `train` and the folder `train/` share a name: importing the folder must not hide the function."""
+    done = run(
+        "import pennyweight as pw\nimport pennyweight.train.loop\nimport pennyweight.data.read\n"
+        "kinds = {name: type(getattr(pw, name)).__name__ for name in pw.__all__}\n"
+        "import json; print(json.dumps(kinds))"
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = json.loads(done.stdout.splitlines()[-1])
+    assert {name: kind for name, kind in kinds.items() if kind == "module"} == {}
+    assert kinds["train"] == kinds["load"] == "function"
+
+
+def test_the_wheel_holds_the_code_the_data_and_the_licence(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wheel = Path(next(iter(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))))
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+    expected = {
+        file.relative_to(PACKAGE.parent).as_posix()
+        for file in PACKAGE.rglob("*")
+        if file.is_file() and file.suffix != ".pyc"
+    }
+    assert expected - inside == set()
+    assert {"pennyweight/budget/checkpoints.json", "pennyweight/recipes/paper.yaml"} <= inside
+    assert f"pennyweight-{metadata['version']}.dist-info/licenses/LICENSE" in inside
+
+    import pennyweight
+
+    assert pennyweight.__version__ == metadata["version"]
