@@ -1,0 +1,1 @@
+"""Labelled texts: read . labels . clean . split . batch . sample/"""

@@ -1,0 +1,181 @@
+"""From columns to a table: texts joined and checked, labels brought to integers or strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+from ..errors import DataError
+from .infer import choose_label, choose_texts, is_null, label_base, require
+from .table import MAX_TEXT, Columns, Table, shown
+
+_CANONICAL_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
+
+
+def assemble(
+    columns: Columns,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    labelled: bool | None = True,
+    separator: str = " ",
+    allow_null: bool = False,
+) -> Table:
+    """Make a `Table` of a source's columns.
+
+    Args:
+        columns: the source, N rows.
+        text_columns: the columns to join as text; None infers them.
+        label_column: the label's column; None infers it.
+        labelled: True, labels are needed; False, they are left alone; None, they are taken if there.
+        separator: what stands between joined texts (empty parts are left out).
+        allow_null: take a missing text as an empty one instead of refusing it.
+
+    Raises:
+        DataError: columns that cannot be told, missing or over-long texts, missing or unusable labels.
+    """
+    if label_column is not None and labelled is not False:
+        label_column = require(columns, label_column, "--label-column c")
+    names = choose_texts(columns, text_columns, label_column)
+    label = choose_label(columns, label_column, names, needed=labelled is True) if labelled is not False else None
+    texts = _texts(columns, names, separator, allow_null=allow_null)
+    labels = None if label is None else _labels(columns, label, optional=labelled is None and label_column is None)
+    classes = columns.label_names.get(label) if label is not None and labels is not None else None
+    numbers = [value for value in labels or () if isinstance(value, int)]
+    return Table(
+        texts=texts,
+        labels=labels,
+        source=columns.source,
+        lines=columns.lines,
+        text_columns=names,
+        label_column=None if labels is None else label,
+        label_names=classes,
+        label_base=label_base(label or "", numbers) if classes is None or columns.headerless else 0,
+        extras={name: values for name, values in columns.values.items() if name not in names and name != label},
+        unit=columns.unit,
+    )
+
+
+def check_text(value: object, where: str, *, allow_null: bool = False) -> str:
+    """One text as a plain `str`.
+
+    Raises:
+        DataError: missing, not a string, or not encodable (half of a surrogate pair); `where` says which row.
+    """
+    if not isinstance(value, str):
+        if not is_null(value):
+            raise DataError("the text is not a string", expected="a string", received=shown(value), where=where)
+        if not allow_null:
+            raise DataError(
+                "the text is missing (null or NaN)",
+                expected="a string",
+                remedy="remove the row or give it a text",
+                where=where,
+            )
+        return ""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the text holds half of a surrogate pair ({shown(value[error.start])}) at character {error.start}",
+                remedy="export the data again as UTF-8",
+                where=where,
+            ) from error
+    return str(value)
+
+
+def check_length(text: str, where: str) -> str:
+    """`text`, if it has at most `MAX_TEXT` characters.
+
+    Raises:
+        DataError: it has more.
+    """
+    if len(text) > MAX_TEXT:
+        raise DataError(
+            f"one text has {len(text):,} characters",
+            expected=f"at most {MAX_TEXT:,}",
+            remedy="cut it or leave it out; if it holds several rows, look for an unclosed quote",
+            where=where,
+        )
+    return text
+
+
+def _texts(columns: Columns, names: Sequence[str], separator: str, *, allow_null: bool) -> list[str]:
+    parts = [
+        [
+            # The row's place is put together only for the few rows that need it.
+            value
+            if type(value) is str and value.isascii()
+            else check_text(value, columns.where(row), allow_null=allow_null)
+            for row, value in enumerate(columns.values[name])
+        ]
+        for name in names
+    ]
+    if len(parts) == 1:
+        texts = parts[0]
+    else:
+        texts = [separator.join(part for part in row if part) for row in zip(*parts, strict=True)]
+    for row, text in enumerate(texts):
+        if len(text) > MAX_TEXT:
+            check_length(text, columns.where(row))
+    return texts
+
+
+def _labels(columns: Columns, name: str, *, optional: bool) -> list[str | int] | None:
+    """N labels, all integers or all strings; None when every one is missing and they are `optional`."""
+    numbered = name in columns.label_names
+    seen: dict[tuple[type, Any], str | int | None] = {}
+    labels: list[str | int | None] = []
+    for row, value in enumerate(columns.values[name]):
+        key = (type(value), value)
+        try:
+            labels.append(seen[key])
+        except KeyError:
+            labels.append(seen.setdefault(key, _label(value, columns.where(row), numbered=numbered)))
+        except TypeError as error:  # a list or an object
+            raise _not_a_label(value, columns.where(row)) from error
+    missing = [row for row, label in enumerate(labels) if label is None]
+    if missing and optional and len(missing) == len(labels):
+        return None
+    if missing:
+        raise DataError(
+            f"the label in column {name} is empty",
+            received=f"{len(missing)} of {len(labels)} rows without a label",
+            remedy="fill it in or remove the row",
+            where=columns.where(missing[0]),
+        )
+    return _of_one_kind([label for label in labels if label is not None])
+
+
+def _label(value: Any, where: str, *, numbered: bool) -> str | int | None:
+    """A label as a string or integer; None where it is missing (-1 too, where classes are `numbered` by the source)."""
+    if is_null(value):
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, Integral):  # numpy's integers too
+        raise _not_a_label(value, where)
+    return None if numbered and value == -1 else int(value)
+
+
+def _not_a_label(value: object, where: str) -> DataError:
+    return DataError(
+        "the label cannot be used", expected="one string or integer a row", received=shown(value), where=where
+    )
+
+
+def _of_one_kind(labels: list[str | int]) -> list[str | int]:
+    """All integers if all read as integers ("007" does not: it would come back as 7), else all strings."""
+    distinct = set(labels)
+    if all(isinstance(label, int) or _CANONICAL_INTEGER.fullmatch(label) for label in distinct):
+        return [int(label) for label in labels]
+    if any(isinstance(label, int) for label in distinct):
+        return [str(label) for label in labels]
+    return labels

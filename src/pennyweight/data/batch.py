@@ -1,0 +1,144 @@
+"""Token ids packed flat, and batches planned so that an epoch sees few shapes and little padding.
+
+Every new shape costs a CPU backend new kernels, so batches have one number of rows (all but one of them) and padded
+lengths that are multiples of `bucket`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N token sequences end to end.
+
+    Attributes:
+        ids: (tokens,) int32.
+        offsets: (N + 1,) int64; sequence i is ids[offsets[i]:offsets[i + 1]].
+        type_ids: (tokens,) int32 segment numbers, where the tokenizer gives any.
+        truncated: how many sequences lost tokens to the tokenizer's `max_length`.
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: Integers
+    type_ids: npt.NDArray[np.int32] | None = None
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Integers:
+        """(N,) tokens a sequence."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int) -> npt.NDArray[np.int32]:
+        """The ids of one sequence."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+
+def pack(
+    rows: Sequence[Sequence[int]], *, type_ids: Sequence[Sequence[int]] | None = None, truncated: int = 0
+) -> Encoded:
+    """Lay N lists of token ids end to end (`type_ids`: N lists of the same lengths)."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    tokens = int(offsets[-1])
+    return Encoded(_flat(rows, tokens), offsets, None if type_ids is None else _flat(type_ids, tokens), truncated)
+
+
+def plan_batches(
+    lengths: npt.NDArray[np.integer],
+    *,
+    batch_size: int,
+    bucket: int,
+    seed: int | None,
+    epoch: int = 0,
+    group: bool = True,
+) -> list[Integers]:
+    """Put N sequences into batches, every index in exactly one, all batches but one of `batch_size` rows.
+
+    Args:
+        lengths: (N,) tokens a sequence.
+        batch_size: rows a batch.
+        bucket: padded lengths are multiples of this many tokens.
+        seed: None for evaluation: longest first (memory runs out at once or never), nothing shuffled.
+        epoch: shuffles differ by (seed, epoch), and only by them.
+        group: batch sequences of like padded length, shuffled within a length, and shuffle the batches. A batch on
+            the border of two lengths takes the longer. False: a plain shuffle.
+
+    Returns:
+        Arrays of row numbers; the plan is empty when N is 0.
+    """
+    if batch_size < 1 or bucket < 1:
+        raise ValueError(f"batch_size and bucket start at 1, got {batch_size} and {bucket}")
+    padded = _round_up(np.asarray(lengths, dtype=np.int64), bucket)
+    if seed is None:
+        return _cut(np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable"), batch_size)
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(padded))
+    if not group:
+        return _cut(order, batch_size)
+    # A stable sort of a shuffle: by length, and at random within one.
+    batches = _cut(order[np.argsort(padded[order], kind="stable")], batch_size)
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def collate(
+    encoded: Encoded, indices: npt.NDArray[np.integer], *, pad_id: int, bucket: int, max_length: int
+) -> tuple[Integers, Integers]:
+    """Pad the sequences at `indices` to one length T: their longest, rounded up to `bucket`, at most `max_length`.
+
+    Returns:
+        ids (B, T) int64, filled with `pad_id`; mask (B, T) int64, 1 where there is a token.
+
+    Raises:
+        ValueError: a sequence is longer than `max_length`; the tokenizer has to truncate, since it knows which tokens
+            must stay.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    starts, lengths = encoded.offsets[indices], encoded.lengths[indices]
+    longest = int(lengths.max(initial=0))
+    if longest > max_length:
+        raise ValueError(f"a sequence of {longest} tokens is longer than max_length {max_length}")
+    width = min(int(_round_up(np.array([longest]), bucket)[0]), max_length)
+    columns = np.arange(width)  # (T,)
+    mask = columns < lengths[:, None]  # (B, T)
+    ids = np.full((len(indices), width), pad_id, dtype=np.int64)
+    ids[mask] = encoded.ids[(starts[:, None] + columns)[mask]]
+    return ids, mask.astype(np.int64)
+
+
+def padding_waste(
+    lengths: npt.NDArray[np.integer], batches: Sequence[Integers], *, bucket: int, max_length: int
+) -> float:
+    """The share of a plan's positions that are padding, 0 to 1, batches padded as `collate` pads them."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    longest = np.array([lengths[batch].max() for batch in batches], dtype=np.int64)
+    rows = np.array([len(batch) for batch in batches], dtype=np.int64)
+    computed = int((np.minimum(_round_up(longest, bucket), max_length) * rows).sum())
+    used = int(sum(lengths[batch].sum() for batch in batches))
+    return 1 - used / computed if computed else 0.0
+
+
+def _round_up(lengths: Integers, bucket: int) -> Integers:
+    """The next multiples of `bucket`, at least one `bucket`: an empty sequence still takes a place."""
+    return np.maximum(-(-lengths // bucket), 1) * bucket
+
+
+def _cut(order: Integers, size: int) -> list[Integers]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _flat(rows: Sequence[Sequence[int]], tokens: int) -> npt.NDArray[np.int32]:
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=tokens)

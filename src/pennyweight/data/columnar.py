@@ -1,0 +1,225 @@
+"""Parquet, Arrow and Hugging Face `datasets`: whatever arrives as Arrow batches."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .source import is_zipped, names_in, read_bytes
+from .table import Columns, listed, shown
+
+_BATCH = 16_384
+
+#: What makes a folder one that `datasets` saved. Nothing else is opened, so no loading script is ever run.
+_SAVED = "state.json"
+_SAVED_DICT = "dataset_dict.json"
+
+
+def read_parquet(path: Path, max_bytes: int) -> Columns:
+    """Read the text and number columns of a Parquet file.
+
+    Raises:
+        DataError: not Parquet, damaged, without rows, or above `max_bytes` in memory.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        # Parquet is read from its end: a gzipped one has to be unfolded first.
+        zipped = is_zipped(path) or path.suffix == ".gz"
+        file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
+        schema = file.schema_arrow
+        wanted = [schema.names.index(name) for name in _readable(schema)]
+        names = [schema.names[index] for index in wanted]
+        batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
+        return gather(batches, schema, str(path), max_bytes)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "Parquet", error) from error
+
+
+def read_arrow(path: Path, max_bytes: int) -> Columns:
+    """Read the text and number columns of an Arrow IPC file or stream.
+
+    Raises:
+        DataError: not Arrow, damaged, without rows, or above `max_bytes` in memory.
+    """
+    import pyarrow as pa
+
+    content = pa.py_buffer(read_bytes(path, max_bytes))
+    try:
+        if content[:6].to_pybytes() == b"ARROW1":
+            file = pa.ipc.open_file(content)
+            batches: Iterable[Any] = (file.get_batch(number) for number in range(file.num_record_batches))
+            return gather(batches, file.schema, str(path), max_bytes)
+        stream = pa.ipc.open_stream(content)
+        return gather(stream, stream.schema, str(path), max_bytes)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "Arrow", error) from error
+
+
+def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
+    """Read a folder that `Dataset.save_to_disk` (or `DatasetDict.save_to_disk`) wrote; anything else is not opened.
+
+    Raises:
+        DataError: another kind of folder, a damaged one, or no such split.
+    """
+    if not (folder / _SAVED).is_file() and not (folder / _SAVED_DICT).is_file():
+        files = [name for name in names_in(folder) if (folder / name).is_file()]
+        raise DataError(
+            "a folder, but not a saved dataset",
+            expected="a data file, or a folder written by datasets.save_to_disk",
+            received=f"a folder with {listed(files, 6)}" if files else "a folder without files",
+            remedy="name one of its files",
+            where=folder,
+        )
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # a damaged folder fails in many ways: JSON, keys, Arrow, files
+        raise _damaged(folder, "a saved dataset", error) from error
+    return from_dataset(pick_split(loaded, split, str(folder)), str(folder), max_bytes)
+
+
+def read_hub(name: str, split: str, max_bytes: int) -> Columns:
+    """Download (or take from the cache) a dataset of the hub, `owner/name` or `owner/name:configuration`.
+
+    No code of the dataset runs: `datasets` dropped loading scripts in version 4, and Pennyweight requires a later one.
+
+    Raises:
+        DataError: no network, no such dataset, configuration or split.
+    """
+    import datasets
+
+    repository, _, configuration = name.partition(":")
+    try:
+        loaded = datasets.load_dataset(repository, configuration or None, split=split)
+    except Exception as error:  # the hub's client raises its own, its transport's and the builder's errors
+        missing = isinstance(error, datasets.exceptions.DatasetNotFoundError)
+        remedy = (
+            "check the name; a private dataset needs `hf auth login`"
+            if missing
+            else "check the network and the split's name, or download the dataset and pass a file"
+        )
+        raise DataError(
+            f"no such file, and the dataset {name} (split {split}) could not be had from the hub",
+            received=f"{type(error).__name__}: {_first_line(error)}",
+            remedy=remedy,
+        ) from error
+    return from_dataset(loaded, name, max_bytes)
+
+
+def pick_split(loaded: Any, split: str, source: str) -> Any:
+    """The `split` of a mapping of datasets; a dataset passes through.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if not isinstance(loaded, dict):
+        return loaded
+    if split not in loaded:
+        raise DataError(
+            f"no split named {split}", expected=f"one of {listed(loaded)}", remedy="name the split", where=source
+        )
+    return loaded[split]
+
+
+def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
+    """The columns of a `datasets.Dataset`; class names come from its `ClassLabel` features."""
+    import datasets
+    import pyarrow as pa
+
+    if not isinstance(dataset, datasets.Dataset):
+        raise DataError(
+            f"a {type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
+        )
+    schema = dataset.features.arrow_schema
+    names = _readable(schema)
+
+    def batches() -> Iterator[Any]:
+        for table in dataset.select_columns(names).with_format("arrow").iter(_BATCH):
+            yield from table.to_batches()
+
+    try:
+        return gather(batches() if names else (), schema, source, max_bytes)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(source, "a dataset", error) from error
+
+
+def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int) -> Columns:
+    """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
+
+    Raises:
+        DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
+    """
+    names = _readable(schema)
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    size = 0
+    for batch in batches:
+        size += batch.nbytes
+        if size > max_bytes:
+            raise DataError(
+                "the data are too large once decompressed",
+                expected=f"at most {max_bytes:,} bytes",
+                remedy="split them, or read them with a higher max_bytes",
+                where=source,
+            )
+        for name in names:
+            try:
+                values[name].extend(batch.column(name).to_pylist())
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"column {name} holds bytes that are not UTF-8",
+                    remedy="export the data again as UTF-8",
+                    where=f"{source}, rows from {len(values[name]) + 1}",
+                ) from error
+    rows = len(values[names[0]]) if names else 0
+    if names and not rows:
+        raise DataError("there are no rows", received=f"columns {listed(schema.names)}", where=source)
+    others = {field.name: str(field.type) for field in schema if field.name not in values}
+    lines = list(range(1, rows + 1))
+    return Columns(values, lines, source, unit="row", label_names=class_names(schema), unreadable=others)
+
+
+def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    """The names of `ClassLabel` columns, which `datasets` keeps in the schema's metadata, in Parquet files too."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}  # no such metadata, or not of a form that we know: then the labels are plain integers
+    return {
+        name: tuple(names)
+        for name, names in found.items()
+        if isinstance(names, list) and all(isinstance(entry, str) for entry in names)
+    }
+
+
+def _readable(schema: Any) -> list[str]:
+    """The columns whose cells are strings, numbers or booleans. A name that comes twice cannot be asked for."""
+    import pyarrow as pa
+
+    def plain(kind: Any) -> bool:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+        numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+        return any(test(kind) for test in (*tests, *numbers))
+
+    return [field.name for field in schema if plain(field.type) and schema.names.count(field.name) == 1]
+
+
+def _damaged(where: str | Path, kind: str, error: Exception) -> DataError:
+    return DataError(
+        f"cannot be read as {kind}: not that, or damaged",
+        received=f"{type(error).__name__}: {_first_line(error)}",
+        remedy="write it again, or pass a CSV or JSONL file",
+        where=where,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return shown((str(error).splitlines() or [""])[0].rstrip("."), 160)

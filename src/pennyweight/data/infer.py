@@ -1,0 +1,171 @@
+"""Which column is the text, which the label: by their names first, by what they hold second, never by a coin."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import DataError
+from .table import Columns, listed
+
+_TITLES = ("title", "headline", "subject")
+_BODIES = ("description", "content", "body", "abstract", "summary", "article")
+_TEXTS = (
+    *("sentence", "content", "review", "document", "comment", "message", "tweet", "post", "sms", "news", "article"),
+    *("utterance", "query", "question", "body", "description", "abstract", "summary", "headline", "title", "subject"),
+    *("texts", "full_text", "clean_text", "review_text", "tweet_text", "news_text"),
+)
+_LABELS = (
+    *("labels", "class", "category", "target", "class_index", "class_label", "topic", "sentiment", "intent", "emotion"),
+    *("y", "label_text"),
+)
+
+# What a text looks like where no name tells: on average this long, and mostly not a repeat of another.
+_LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
+
+
+def choose_texts(columns: Columns, wanted: Sequence[str] | None, label: str | None) -> tuple[str, ...]:
+    """The text columns, in the order they are to be joined.
+
+    Args:
+        columns: the source.
+        wanted: what `--text-columns` named, if anything.
+        label: what `--label-column` named, if anything; never a text.
+
+    Raises:
+        DataError: a named column is absent, or none or several could be the text.
+    """
+    if wanted is not None:
+        names = tuple(require(columns, name, "--text-columns a,b") for name in wanted)
+        if not names or len(set(names)) < len(names):
+            raise DataError(
+                "no text column, or one twice, in --text-columns", received=listed(wanted), where=columns.source
+            )
+        return names
+    if columns.headerless:
+        return tuple(name for name in list(columns.values)[1:] if name != label)
+    names = _text_names(columns, [name for name in columns.values if name != label])
+    if len(names) > 1 and not _is_pair(names):
+        raise _unclear(columns, "several columns could be the text", names, "--text-columns a,b")
+    if not names:
+        raise _unclear(columns, "no column can be told to be the text", (), "--text-columns a,b")
+    return names
+
+
+def choose_label(columns: Columns, wanted: str | None, texts: Sequence[str], *, needed: bool) -> str | None:
+    """The label column; None when there is none by name and none is `needed`.
+
+    Raises:
+        DataError: the named column is absent or is a text column; none (when needed) or several could be the label.
+    """
+    if wanted is not None:
+        name = require(columns, wanted, "--label-column c")
+        if name in texts:
+            raise DataError(
+                f"column {name} cannot be both text and label",
+                remedy="name another with --label-column or --text-columns",
+                where=columns.source,
+            )
+        return name
+    if columns.headerless:
+        return next(iter(columns.values))
+    keys = {_key(name): name for name in columns.values if name not in texts}
+    if "label" in keys:
+        return keys["label"]
+    known = [keys[key] for key in _LABELS if key in keys]
+    if len(known) > 1:
+        raise _unclear(columns, "several columns could be the label", known, "--label-column c")
+    if not known and needed:
+        rest = list(keys.values())
+        known = rest if len(rest) == 1 and _few_values(columns.values[rest[0]]) else []
+        if not known:
+            raise _unclear(columns, "no column can be told to be the label", (), "--label-column c")
+    return known[0] if known else None
+
+
+def require(columns: Columns, name: str, flag: str) -> str:
+    """`name` as the source spells it (case and outer blanks aside).
+
+    Raises:
+        DataError: there is no such column, or it holds neither text nor numbers.
+    """
+    if name in columns.values:
+        return name
+    for column in columns.values:
+        if _key(column) == _key(name):
+            return column
+    if name in columns.unreadable:
+        raise DataError(
+            f"column {name} holds neither text nor numbers", received=columns.unreadable[name], where=columns.source
+        )
+    close = difflib.get_close_matches(name, list(columns.values), n=1)
+    raise DataError(
+        f"no column named {name}",
+        expected=f"one of {listed(columns.values)}",
+        remedy=f"did you mean {close[0]}?" if close else f"name it with {flag}",
+        where=columns.source,
+    )
+
+
+def is_null(value: object) -> bool:
+    """Whether a cell is missing: None or NaN. The strings "NA" and "null" are strings."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def label_base(name: str, numbers: list[int]) -> int:
+    """1 for a column called "Class Index" that starts there (the contest's form, with or without a header), else 0."""
+    return 1 if _key(name) == "class_index" and min(numbers, default=0) >= 1 else 0
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s\-]+", "_", name.strip().lower())
+
+
+def _text_names(columns: Columns, names: list[str]) -> tuple[str, ...]:
+    keys = {_key(name): name for name in names}
+    if "text" in keys:
+        return (keys["text"],)
+    titles = [keys[key] for key in _TITLES if key in keys]
+    bodies = [keys[key] for key in _BODIES if key in keys]
+    known = tuple(keys[key] for key in _TEXTS if key in keys)
+    if len(titles) == 1 and len(bodies) == 1 and len(known) == 2:
+        return (titles[0], bodies[0])
+    if known:
+        return known
+    labels = {"label", *_LABELS}
+    strings = [name for key, name in keys.items() if key not in labels and _strings(columns.values[name])]
+    if len(strings) == 1 and len(columns.values) == 1:
+        return (strings[0],)
+    return tuple(name for name in strings if _long_and_varied(columns.values[name]))
+
+
+def _is_pair(names: Sequence[str]) -> bool:
+    return len(names) == 2 and _key(names[0]) in _TITLES and _key(names[1]) in _BODIES
+
+
+def _strings(values: Sequence[Any]) -> list[str]:
+    sample = [value for value in values[:_SAMPLE] if not is_null(value)]
+    return sample if all(isinstance(value, str) for value in sample) else []
+
+
+def _long_and_varied(values: Sequence[Any]) -> bool:
+    sample = _strings(values)
+    return sum(map(len, sample)) >= _LONG * len(sample) and len(set(sample)) > _VARIED * len(sample)
+
+
+def _few_values(values: Sequence[Any]) -> bool:
+    sample = values[:_SAMPLE]
+    return all(isinstance(value, (str, int)) for value in sample) and len(set(sample)) <= _VARIED * len(sample)
+
+
+def _unclear(columns: Columns, problem: str, candidates: Sequence[str], flag: str) -> DataError:
+    others = [f"{name} ({kind})" for name, kind in columns.unreadable.items()]
+    received = f"columns {listed([*columns.values, *others])}"
+    return DataError(
+        f"{problem}: {listed(candidates)}" if candidates else problem,
+        received=received,
+        remedy=f"name it with {flag}",
+        where=columns.source,
+    )

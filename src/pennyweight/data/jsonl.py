@@ -1,0 +1,128 @@
+"""JSON: an object a line, or one array of objects; and the same line by line from a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .source import read_bytes, text_lines
+from .table import Columns, listed, shown
+
+#: More fields than this in one file is not a table.
+MAX_COLUMNS = 1_000
+
+
+def read_jsonl(path: Path, max_bytes: int) -> Columns:
+    """Read one JSON object a line; blank lines are passed over.
+
+    Raises:
+        DataError: empty, or a line that is not an object (with line and column).
+    """
+    records: list[dict[str, Any]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text_lines(path, max_bytes), start=1):
+        if not line.isspace():
+            records.append(parse_object(line, f"{path}:{number}"))
+            lines.append(number)
+    if not records:
+        raise DataError("the file is empty", expected="one JSON object a line", where=path)
+    return Columns(columns_of(records, str(path)), lines, str(path))
+
+
+def read_json(path: Path, max_bytes: int) -> Columns:
+    """Read a .json file: an array of objects, or one object a line.
+
+    Raises:
+        DataError: empty, not JSON, or not objects.
+    """
+    first = next((line.lstrip() for line in text_lines(path, max_bytes) if not line.isspace()), "")
+    if not first.startswith("["):
+        return read_jsonl(path, max_bytes)
+    try:
+        text = read_bytes(path, max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return read_jsonl(path, max_bytes)  # walks the lines, and so finds the byte and says where it is
+    records = parse(text, str(path))
+    if not isinstance(records, list) or not records:
+        raise DataError("the array is empty", expected="an array of objects", where=path)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise DataError(
+                "the array holds something else than objects",
+                expected='{"text": ..., "label": ...}',
+                received=shown(record),
+                where=f"{path} row {number}",
+            )
+    return Columns(columns_of(records, str(path)), list(range(1, len(records) + 1)), str(path), unit="row")
+
+
+def columns_of(records: list[dict[str, Any]], source: str) -> dict[str, list[Any]]:
+    """Turn N objects into columns of N values, None where an object lacks the field.
+
+    Raises:
+        DataError: more than `MAX_COLUMNS` different fields.
+    """
+    names: dict[str, None] = {}
+    for record in records:
+        if not record.keys() <= names.keys():
+            names.update(dict.fromkeys(record))
+            if len(names) > MAX_COLUMNS:
+                raise DataError(
+                    f"the objects have more than {MAX_COLUMNS:,} different fields",
+                    received=listed(names, 4),
+                    remedy="write one field for the text and one for the label",
+                    where=source,
+                )
+    return {name: [record.get(name) for record in records] for name in names}
+
+
+def parse(text: str, where: str) -> Any:
+    """`json.loads` whose every failure is a `DataError` that names the place."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        column = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
+        raise DataError(f"not valid JSON at {column} ({error.msg})", where=where) from error
+    except (RecursionError, ValueError) as error:
+        # Nesting without end, or a number of thousands of digits.
+        raise DataError(f"JSON that cannot be read ({shown(str(error))})", where=where) from error
+
+
+def parse_object(line: str, where: str) -> dict[str, Any]:
+    """One line that must be a JSON object."""
+    record = parse(line, where)
+    if not isinstance(record, dict):
+        raise DataError(
+            "the line is not a JSON object",
+            expected='{"text": ..., "label": ...}',
+            received=shown(line.strip()),
+            where=where,
+        )
+    return record
+
+
+def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and parse lines as they come: JSON objects if the first line is one, else each line is a plain text.
+
+    A blank line is a text of its own where lines are texts, so that answers keep the order of the questions.
+    """
+    as_json: bool | None = None
+    blank = 0  # leading blank lines, which are nothing or texts: the first other line tells
+    for number, raw in enumerate(lines, start=1):
+        line = raw.rstrip("\r\n")
+        if number == 1:
+            line = line.removeprefix("\ufeff")
+        if as_json is None:
+            if not line.strip():
+                blank += 1
+                continue
+            as_json = line.lstrip().startswith("{")
+            if not as_json:
+                yield from ((earlier, {"text": ""}) for earlier in range(1, blank + 1))
+        if not as_json:
+            yield number, {"text": line}
+        elif line.strip():
+            yield number, parse_object(line, f"{source}:{number}")

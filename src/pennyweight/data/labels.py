@@ -1,0 +1,142 @@
+"""The classes: their names, their order, and the way from a label in a file to a class number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .table import Table, listed, shown
+
+#: A stratified split puts a row of each class on both sides, so a class needs two.
+MIN_ROWS = 2
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """L class names in the order of their numbers, 0..L-1.
+
+    Raises:
+        DataError: fewer than two names, an empty one, or one twice.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if len(self.names) < 2 or twice or not all(self.names):
+            raise DataError(
+                "the class names cannot be used", expected="two or more, all different", received=listed(self.names)
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def encode(self, table: Table) -> npt.NDArray[np.int64]:
+        """The class numbers of `table`'s labels.
+
+        A string is looked up by name. So is an integer where it is a name; else it counts the classes from the table's
+        `label_base`. A string of digits that is no name is taken as that integer.
+
+        Returns:
+            (N,) int64, each in 0..L-1.
+
+        Raises:
+            DataError: no labels, or labels that are not among the classes (the first one's line, and how many).
+        """
+        if table.labels is None:
+            raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
+        known = {label: self._number(label, table.label_base) for label in set(table.labels)}
+        if None in known.values():
+            raise self._unknown(table, {label for label, number in known.items() if number is None})
+        return np.array([known[label] for label in table.labels], dtype=np.int64)
+
+    def _number(self, label: str | int, base: int) -> int | None:
+        name = str(label)
+        counted = tuple(map(str, range(len(self.names))))
+        if isinstance(label, int) and base and self.names == counted:
+            return label - base if 0 <= label - base < len(self.names) else None
+        if name in self.names:
+            return self.names.index(name)
+        if not name.lstrip("-").isdecimal() or any(known.isdecimal() for known in self.names):
+            return None
+        position = int(name) - base
+        return position if 0 <= position < len(self.names) else None
+
+    def _unknown(self, table: Table, unknown: set[str | int]) -> DataError:
+        labels = table.labels or []
+        first = next(row for row, label in enumerate(labels) if label in unknown)
+        counts = Counter(label for label in labels if label in unknown)
+        from_one = unknown == {len(self.names)} and 0 not in labels
+        return DataError(
+            f"label {shown(str(labels[first]))} is not one of the classes",
+            expected=f"one of {listed(self.names)}",
+            received=f"{sum(counts.values())} of {len(labels)} rows with unknown labels "
+            f"({listed(f'{label} {count}' for label, count in counts.most_common(6))})",
+            remedy="the labels look like class numbers from 1: write names, or numbers from 0"
+            if from_one
+            else "correct or remove these rows, or train with their class",
+            where=table.where(first),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A value for `json.dumps`."""
+        return {"names": list(self.names)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> LabelSet:
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: the value is something else.
+        """
+        names = value.get("names") if isinstance(value, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError("not a list of class names", expected='{"names": [...]}', received=shown(value))
+        return cls(tuple(names))
+
+
+def fit(table: Table, *, names: Sequence[str] | None = None) -> LabelSet:
+    """Fix the classes of a training table and their order.
+
+    The order is that of `names`, else of the names the source knows, else integers ascending or strings sorted.
+
+    Raises:
+        DataError: no labels, one class only, a class with fewer than two rows, or a label that is not in `names`.
+    """
+    if table.labels is None:
+        raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
+    counts = Counter(table.labels)
+    if len(counts) < 2:
+        raise DataError(
+            f"all {len(table)} rows have the label {listed(counts)}",
+            expected="at least two classes",
+            remedy="check the label column, or name another with --label-column c",
+            where=table.source,
+        )
+    rare = [label for label, count in counts.items() if count < MIN_ROWS]
+    if rare:
+        first = table.labels.index(rare[0])
+        raise DataError(
+            f"class {shown(str(rare[0]))} has one row" if len(rare) == 1 else f"{len(rare)} classes have one row each",
+            expected=f"at least {MIN_ROWS} rows a class, one to train on and one to validate on",
+            received=None if len(rare) == 1 else listed(rare, 4),
+            remedy="add rows, or remove or merge the class"
+            if len(rare) < len(counts) / 2
+            else "is this the label column? name another with --label-column c",
+            where=table.where(first),
+        )
+    if names is None:
+        names = table.label_names or [str(label) for label in sorted(counts, key=_order)]
+    classes = LabelSet(tuple(names))
+    classes.encode(table)
+    return classes
+
+
+def _order(label: str | int) -> tuple[int, int, str]:
+    return (0, label, "") if isinstance(label, int) else (1, 0, label)

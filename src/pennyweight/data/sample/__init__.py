@@ -1,0 +1,29 @@
+"""The built-in corpus: 640 news items written for Pennyweight, four classes in four styles of writing.
+
+People, companies and teams in it are invented. `test.json` lists the ids of the 160 test items, ten of each class in
+each style; the other 480 are for training.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from ..read import read
+from ..table import Table
+
+FOLDER = Path(__file__).parent
+
+
+def load(split: Literal["train", "test"]) -> Table:
+    """The training items (480) or the test items (160), with `extras` "id" and "source" (the style).
+
+    Raises:
+        ValueError: another split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f'the sample has the splits "train" and "test", not "{split}"')
+    table = read(FOLDER / "newsroom.jsonl")
+    held = set(json.loads((FOLDER / "test.json").read_text(encoding="utf-8")))
+    return table.select(row for row, number in enumerate(table.extras["id"]) if (number in held) == (split == "test"))

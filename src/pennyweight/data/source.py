@@ -1,0 +1,192 @@
+"""Files as bounded streams: found, opened, inflated and decoded, each failure one line that says where."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import DataError
+
+#: The longest line read, in characters: far above the longest text, far below what a bomb unfolds to.
+MAX_LINE = 16 << 20
+
+# Deflate cannot pass 1032:1. Prose shrinks 3 to 10 times; what shrinks 200 times over 64 MiB is no data set.
+BOMB_RATIO = 200
+BOMB_FLOOR = 64 << 20
+
+_CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def near_names(path: Path) -> str | None:
+    """A remedy naming the files beside a missing `path` that are spelled like it, if there are any."""
+    if not os.path.isdir(path.parent):
+        return f"the folder {path.parent} does not exist either"
+    close = difflib.get_close_matches(path.name, names_in(path.parent), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(str(path.parent / name) for name in close)}?" if close else None
+
+
+def names_in(folder: Path) -> list[str]:
+    """What a folder holds, sorted; nothing if it may not be listed."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+class _Bounded(io.RawIOBase):
+    """A reader that ends in `DataError` instead of running past `limit` bytes, or into damage."""
+
+    def __init__(self, stream: BinaryIO, path: Path, limit: int, compressed: int | None) -> None:
+        super().__init__()
+        self._stream, self._path, self._limit, self._compressed = stream, path, limit, compressed
+        self._seen = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        try:
+            block = self._stream.read(len(view))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(
+                "the gzip file is damaged or was cut off",
+                received=str(error).rstrip("."),
+                remedy="fetch or compress it again",
+                where=self._path,
+            ) from error
+        view[: len(block)] = block
+        self._seen += len(block)
+        self._check()
+        return len(block)
+
+    def _check(self) -> None:
+        if self._seen > self._limit:
+            raise DataError(
+                "the file is too large" if self._compressed is None else "the file is too large once decompressed",
+                expected=f"at most {self._limit:,} bytes",
+                remedy="split it, or read it with a higher max_bytes",
+                where=self._path,
+            )
+        if self._compressed and self._seen > max(BOMB_FLOOR, BOMB_RATIO * self._compressed):
+            raise DataError(
+                "the gzip file unfolds like a bomb",
+                expected=f"at most {BOMB_RATIO} times its {self._compressed:,} bytes",
+                remedy="if the data are honest, decompress the file yourself and read that",
+                where=self._path,
+            )
+
+
+@contextmanager
+def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
+    """Open a file, gzipped or not (told by its first bytes), for reading at most `max_bytes` of content.
+
+    Raises:
+        DataError: no permission, not gzip though it is called .gz, damaged, or too large.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.peek(2)[:2] == _GZIP
+            size = os.fstat(file.fileno()).st_size
+            if path.suffix == ".gz" and not zipped and size:
+                raise DataError(
+                    "the name says gzip, the content is not", remedy="rename it without .gz or compress it", where=path
+                )
+            if zipped:
+                with gzip.GzipFile(fileobj=file) as inflated:
+                    yield io.BufferedReader(_Bounded(inflated, path, max_bytes, size), _CHUNK)  # type: ignore[arg-type]
+            else:
+                yield io.BufferedReader(_Bounded(file, path, max_bytes, None), _CHUNK)
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=path) from error
+
+
+def is_zipped(path: Path) -> bool:
+    """Whether a file starts as gzip does. False, too, for one that cannot be read: its reader will say so."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == _GZIP
+    except OSError:
+        return False
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The whole content of a file, inflated if need be."""
+    with open_bytes(path, max_bytes) as stream:
+        return stream.read()
+
+
+def text_lines(path: Path, max_bytes: int) -> Iterator[str]:
+    """The physical lines of a UTF-8 file (a byte order mark is dropped), line ends kept as they are.
+
+    Raises:
+        DataError: another encoding (with the byte, its offset and line), a NUL byte, a line of more than `MAX_LINE`.
+    """
+    with open_bytes(path, max_bytes) as stream:
+        head = stream.peek(4)[:4]
+        mark = next((name for bom, name in _MARKS if head.startswith(bom)), None)
+        if mark:
+            raise DataError(
+                f"the file is {mark}", expected="UTF-8", remedy=f"convert it: iconv -f {mark} -t UTF-8", where=path
+            )
+        handle = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        number = 0
+        try:
+            while line := handle.readline(MAX_LINE):
+                number += 1
+                if "\0" in line:
+                    raise DataError(
+                        "the line holds a NUL byte",
+                        expected="UTF-8 text",
+                        remedy="the file is damaged, binary or UTF-16: export it again as UTF-8",
+                        where=f"{path}:{number}",
+                    )
+                if len(line) == MAX_LINE:
+                    raise DataError(
+                        "the line is too long",
+                        expected=f"at most {MAX_LINE:,} characters",
+                        remedy="cut it or leave it out",
+                        where=f"{path}:{number}",
+                    )
+                yield line
+        except UnicodeDecodeError:
+            raise _bad_encoding(path, max_bytes) from None
+
+
+def _bad_encoding(path: Path, max_bytes: int) -> DataError:
+    """Find the first byte of `path` that is not UTF-8. The stream decoder knows no offsets, so read once more."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, line = 0, 1
+    with open_bytes(path, max_bytes) as stream:
+        while True:
+            block = stream.read(_CHUNK)
+            waiting = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                line += error.object.count(b"\n", 0, error.start)
+                return DataError(
+                    f"byte 0x{error.object[error.start]:02X} at offset {offset - waiting + error.start:,} is not UTF-8",
+                    expected="UTF-8",
+                    remedy="convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8",
+                    where=f"{path}:{line}",
+                )
+            if not block:
+                return DataError("the file changed while it was read", where=path)
+            offset += len(block)
+            line += block.count(b"\n")

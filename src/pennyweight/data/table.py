@@ -1,0 +1,107 @@
+"""The two shapes data takes: `Columns` as a source holds them, and `Table`, texts with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+#: The longest text accepted, in characters. No encoder reads more than a few thousand words of it.
+MAX_TEXT = 1_000_000
+
+#: The most bytes read out of one source after decompression, unless the caller says otherwise.
+MAX_BYTES = 4 << 30
+
+Unit = Literal["line", "row"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """N texts, and their labels when they have any.
+
+    Attributes:
+        texts: N strings.
+        labels: N labels as the source has them (integers or strings), or None.
+        source: what was read: a path, a hub name or "data".
+        lines: N positions in the source, from 1, for messages.
+        text_columns: the columns the texts came from, in the order they were joined.
+        label_column: the column the labels came from.
+        label_names: the classes in order, when the source itself says so.
+        label_base: the number of the first class, where labels are class numbers: 0, or 1 in the contest's form.
+        extras: the other columns, N values each.
+        unit: what `lines` counts: physical lines of a text file, or rows.
+    """
+
+    texts: list[str]
+    labels: list[str | int] | None
+    source: str
+    lines: list[int]
+    text_columns: tuple[str, ...] = ("text",)
+    label_column: str | None = None
+    label_names: tuple[str, ...] | None = None
+    label_base: int = 0
+    extras: dict[str, list[Any]] = field(default_factory=dict)
+    unit: Unit = "line"
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, indices: Iterable[int]) -> Table:
+        """The rows at `indices`, in that order."""
+        rows = [int(index) for index in indices]
+        return replace(
+            self,
+            texts=[self.texts[row] for row in rows],
+            labels=None if self.labels is None else [self.labels[row] for row in rows],
+            lines=[self.lines[row] for row in rows],
+            extras={name: [values[row] for row in rows] for name, values in self.extras.items()},
+        )
+
+    def where(self, index: int) -> str:
+        """Row `index` as a user finds it: `train.csv:17` or `train.parquet row 17`."""
+        return place(self.source, self.lines[index], self.unit)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A source as it is, before anyone has decided which column is what.
+
+    Attributes:
+        values: column name -> N values.
+        lines: N positions, counted in `unit`.
+        label_names: class names of the columns whose source knows them.
+        unreadable: column name -> its type, for columns that are neither text nor number.
+        headerless: the contest's form, whose first column is a class number from 1 and whose other columns are text.
+    """
+
+    values: dict[str, list[Any]]
+    lines: list[int]
+    source: str
+    unit: Unit = "line"
+    label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    headerless: bool = False
+
+    def where(self, index: int) -> str:
+        """Row `index` as a user finds it."""
+        return place(self.source, self.lines[index], self.unit)
+
+
+def place(source: str, line: int, unit: Unit) -> str:
+    """`source:line`, the form editors jump to, or `source row n` where there are no lines."""
+    return f"{source}:{line}" if unit == "line" else f"{source} row {line}"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` fit for a message: short, and without control characters that would act on a terminal."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def listed(values: Iterable[object], limit: int = 12) -> str:
+    """`values` as a comma-separated list, the tail counted instead of named."""
+    names = [shown(value) for value in values]
+    more = len(names) - limit
+    return ", ".join(names) if more <= 0 else ", ".join(names[:limit]) + f" and {more} more"
