@@ -1,0 +1,88 @@
+"""Rewrite the generated parts of the documentation from the code they describe: `make docs`.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. A test fails when one is out of date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from pennyweight import recipe
+from pennyweight.cli import app
+
+DOCS = Path(__file__).parent
+PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fields(section: str) -> str:
+    """A table of a recipe section: every key, its default, what it is."""
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for key, field in recipe.SECTIONS[section].model_fields.items():
+        default = field.get_default()
+        shown = "" if default is None else f"`{yaml.safe_dump(default, default_flow_style=True).splitlines()[0]}`"
+        words = " ".join(f"`{word}`" for word in choices(field.annotation))
+        rows.append(f"| `{key}` | {shown} | {field.description}{words and f' One of {words}.'} |")
+    return "\n".join(rows)
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words a field may be, where these are given one by one."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for inner in get_args(annotation) for word in choices(inner)]
+
+
+def shipped() -> str:
+    """Every shipped recipe as it stands in its file, comments included."""
+    folder = Path(recipe.__file__).parent / "recipes"
+    parts = [f"### {name}\n\n```yaml\n{(folder / f'{name}.yaml').read_text('utf-8')}```" for name in recipe.shipped()]
+    return "\n\n".join(parts)
+
+
+def commands() -> str:
+    """`--help` of the program and of every verb."""
+    program = get_command(app)
+    verbs = program.list_commands(program.make_context("pennyweight", ["--help"], resilient_parsing=True))
+    parts = []
+    for call in ([], *([verb] for verb in verbs)):
+        shown = " ".join(["pennyweight", *call])
+        result = CliRunner().invoke(app, [*call, "--help"], prog_name="pennyweight", terminal_width=110)
+        text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+        parts.append(f"## {shown}\n\n```text\n{text}\n```")
+    return "\n\n".join(parts)
+
+
+PARTS: dict[str, Callable[[], str]] = {f"section {section}": partial(fields, section) for section in recipe.SECTIONS}
+PARTS |= {"shipped recipes": shipped, "commands": commands}
+
+
+def rendered(page: Path) -> str:
+    """The page as it should be."""
+    return PART.sub(
+        lambda found: f"{found[1]}{PARTS[found['name']]()}\n{found[3]}",
+        page.read_text("utf-8"),
+    )
+
+
+def main() -> int:
+    """Rewrite what is out of date; with --check only name it, and exit 1."""
+    check = "--check" in sys.argv[1:]
+    stale = {page: text for page in sorted(DOCS.glob("*.md")) if (text := rendered(page)) != page.read_text("utf-8")}
+    for page, text in stale.items():
+        print(f"{page.name} is out of date: run `make docs`" if check else f"{page.name} rewritten")
+        if not check:
+            page.write_text(text, "utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
