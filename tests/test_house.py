@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The one way through the house. Places on the same rung do not import each other.
 LINE = [
     {"recipe"}, {"data"}, {"budget"}, {"model"}, {"train"}, {"evaluate"}, {"artifact"}, {"predict"},
-    {"export", "serve", "scale"}, {"pipeline"}, {"estimator"}, {"flags"}, {"cli"},
+    {"export", "serve", "scale"}, {"pipeline"}, {"estimator"}, {"flags"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RUNG = {stage: rung for rung, stages in enumerate(LINE) for stage in stages}
 LEAVES = {"errors": set(), "files": {"errors"}, "recipe": {"errors", "files"}, "budget": {"errors", "files"}}
@@ -132,7 +132,7 @@ def may_import(stage: str, target: str) -> bool:
     if stage == target:
         return True
     if stage == "__init__":
-        return target not in ("flags", "cli")
+        return target not in ("flags", "cli", "__main__")
     if stage in LEAVES:
         return target in LEAVES[stage]
     return target in ("errors", "files", "recipe") or RUNG.get(target, 99) < RUNG[stage]

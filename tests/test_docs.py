@@ -1,0 +1,65 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_command_in_the_readme_exists_with_its_flags() -> None:
+    reference = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    shown = re.findall(r"^(?:.*\| )?pennyweight (\w+) ?(.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert len(shown) > 5
+    for verb, arguments in shown:
+        section = re.search(rf"^## pennyweight {verb}\n.*?(?=^## |\Z)", reference, re.MULTILINE | re.DOTALL)
+        assert section, verb
+        assert [flag for flag in re.findall(r"--[\w-]+", arguments) if flag not in section[0]] == [], verb
+
+
+@pytest.mark.parametrize(
+    ("trainable", "total", "settings"),
+    [
+        (3_330_820, 127_896_584, {"recipe": "notebook", "budget": "none"}),
+        (1_478_404, 126_127_112, {"recipe": "paper", "budget": "none", "head": "full"}),
+        (1_036_036, 125_684_744, {"recipe": "paper", "budget": "none", "head": "full", "r": 8}),
+        (888_580, 125_537_288, {"recipe": "paper", "head": "full", "r": 8, "target_modules": "query,value"}),
+        (593_668, None, {"recipe": "paper", "head": "full", "strategy": "head-only"}),
+        (3_076, None, {"recipe": "paper", "strategy": "head-only"}),
+        (998_404, None, {"recipe": "paper", "r": 6, "target_modules": "all-linear"}),
+        (998_404, None, {"recipe": "paper", "r": 12, "target_modules": "all-linear", "layers": "top:6"}),
+    ],
+)
+def test_the_readme_table_of_counts_is_what_plan_says(
+    trainable: int, total: int | None, settings: dict[str, object]
+) -> None:
+    import pennyweight as pw
+
+    plan = pw.plan(labels=4, **settings)
+    assert plan.count.trainable == trainable
+    assert total in (None, plan.count.total)
+    row = f"| {trainable:,} | {'' if total is None else f'{total:,} '}|"
+    assert row in (ROOT / "README.md").read_text("utf-8")
