@@ -31,6 +31,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from . import __version__
 from .budget.plan import Plan
 from .data.labels import LabelSet
 from .errors import ArtifactError
@@ -65,8 +66,9 @@ class Artifact:
 
 def versions() -> dict[str, str]:
     """What computed the figures."""
-    packages = ("pennyweight", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    packages = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
+    known = {"python": platform.python_version(), "pennyweight": __version__}
+    return known | {name: importlib.metadata.version(name) for name in packages}
 
 
 def save(artifact: Artifact, folder: str | Path) -> Path:
@@ -216,15 +218,7 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
             expected=f"fingerprint {fingerprint[:16]}...",
             remedy="give the right folder with --backbone",
         )
-    model = build(
-        found,
-        adapter=plan.adapter,
-        head=plan.head,
-        labels=len(labels.names),
-        pooling=recipe.model.pooling,
-        engine=recipe.model.encoder,
-        runtime=runtime,
-    )
+    model = build(found, recipe.model, plan, len(labels.names), runtime)
     adapter = tensors(folder / ADAPTER) if plan.adapter is not None else {}
     adapt.load_adapter_state(model.module, adapter)
     head = tensors(folder / HEAD)
@@ -259,6 +253,53 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise _damaged(path, f"tensor {name} holds values that are not finite numbers")
     return found
+
+
+def model_card(artifact: Artifact) -> str:
+    """README.md: Hugging Face's front matter, then what it is, how good it is and how to use it."""
+    metrics = artifact.metrics
+    name, measured = next(((key, metrics[key]) for key in ("test", "validation") if key in metrics), ("none", None))
+    low, high = measured["accuracy_interval"] if measured else (0.0, 0.0)
+    figures = (
+        f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), macro F1 {measured['macro_f1']:.3f}, "
+        f"on {measured['n']:,} {name} texts."
+        if measured
+        else "Not measured."
+    )
+    budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
+    labels = "\n".join(f"{index}. {label}" for index, label in enumerate(artifact.labels.names))
+    return f"""---
+library_name: pennyweight
+pipeline_tag: text-classification
+base_model: {_card_base(artifact)}
+tags: [text-classification, lora, peft]
+---
+
+# Text classifier, {metrics.get("trainable", 0):,} trained parameters
+
+{artifact.backbone.name} frozen, with an adapter and a {artifact.plan.head.kind} head trained under {budget}.
+
+{figures}
+
+## Labels
+
+{labels}
+
+## Use
+
+```python
+import pennyweight as pw
+
+classifier = pw.load("this-folder")
+classifier.predict(["..."])
+```
+
+Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml` trains it again.
+"""
+
+
+def _card_base(artifact: Artifact) -> str:
+    return "sentence-transformers/all-MiniLM-L6-v2" if artifact.backbone.name == "embedded" else artifact.backbone.name
 
 
 def _yaml(path: Path) -> dict[str, Any]:

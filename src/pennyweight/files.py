@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -97,6 +98,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             fsync_folder(path.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this process; a second run that wants it is refused. The lock dies with its process.
+
+    Raises:
+        StorageError: when another process holds it, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                "another run is writing to this folder", where=folder, remedy="wait for it, or choose another --out"
+            ) from error
+        yield
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -75,6 +75,10 @@ class Classifier:
         """(N, L) probabilities, columns in the order of `labels`."""
         return softmax(self.logits(texts))
 
+    def probabilities_of(self, encoded: Encoded) -> np.ndarray:
+        """(N, L) probabilities of texts that are already token ids."""
+        return softmax(self.logits_of(encoded))
+
     def predict(self, texts: Sequence[str]) -> list[str]:
         """N class names."""
         return [self.labels[index] for index in self.logits(texts).argmax(axis=1)]
@@ -111,8 +115,8 @@ def load(
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
     """
-    manifest_first = artifacts.read_recipe(folder)
-    runtime = choose(device, precision or manifest_first.train.precision, manifest_first.train.threads)
+    recipe = artifacts.read_recipe(folder)
+    runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
     return Classifier(artifacts.load(folder, runtime, backbone), runtime)
 
 
@@ -207,7 +211,9 @@ def _write_parquet(answers: Iterable[dict[str, Any]], path: Path) -> int:
     return count
 
 
-def converse(classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64) -> Iterator[dict[str, Any]]:
+def converse(
+    classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64
+) -> Iterator[dict[str, Any]]:
     """Answer texts as they arrive: a slow writer gets an answer a line, a fast one gets batches.
 
     Args:
@@ -241,7 +247,9 @@ def converse(classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]]
             except queue.Empty:
                 break
         if batch:
-            for (fields, _), probabilities in zip(batch, classifier.predict_proba([text for _, text in batch]), strict=True):
+            for (fields, _), probabilities in zip(
+                batch, classifier.predict_proba([text for _, text in batch]), strict=True
+            ):
                 yield fields | answer(classifier.labels, probabilities)
     if isinstance(ended, Exception):
         raise ended

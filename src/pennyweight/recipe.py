@@ -74,7 +74,9 @@ class DataRecipe(_Section):
 
     train: str | None = Field(None, description="Labelled texts: a file, a saved datasets folder or a hub name.")
     test: str | None = Field(None, description="Labelled texts the final figures are measured on.")
-    validation: str | None = Field(None, description="Labelled texts to choose the best epoch on; else split off train.")
+    validation: str | None = Field(
+        None, description="Labelled texts to choose the best epoch on; else split off train."
+    )
     validation_size: Annotated[int | float, BeforeValidator(_size), Field(gt=0)] = Field(
         0.1, description="Share (0.1) or number (640) of training rows split off for validation."
     )
@@ -121,7 +123,9 @@ class PlanRecipe(_Section):
     alpha_pattern: Numbers = Field({}, description="Alphas that differ, by module name.")
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
     use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
-    scaling: Literal["alpha/r", "alpha"] = Field("alpha/r", description="PEFT's alpha/r, or the LoRA text's plain alpha.")
+    scaling: Literal["alpha/r", "alpha"] = Field(
+        "alpha/r", description="PEFT's alpha/r, or the LoRA text's plain alpha."
+    )
 
 
 class TrainRecipe(_Section):
@@ -187,6 +191,8 @@ SECTIONS: dict[str, type[_Section]] = {
     "plan": PlanRecipe,
     "train": TrainRecipe,
 }
+# What only the strategy `manual` reads.
+BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
 SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}
 
 
@@ -207,15 +213,33 @@ def load(source: str | Path | None = None, **overrides: Any) -> Recipe:
         RecipeError: with every problem at once, as `section -> key: expected, received`.
     """
     values, where = _read(source if source is not None else "default")
-    given = {key: value for key, value in overrides.items() if value is not None}
-    unknown = sorted(set(given) - set(SECTION_OF))
-    if unknown:
-        raise RecipeError(f"unknown setting {unknown[0]!r}", expected=_suggest(unknown[0], SECTION_OF))
-    for key, value in given.items():
+    return parse(overridden(values, overrides), where)
+
+
+def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, sections of a recipe, with settings put in by key; None means "not given".
+
+    Who names a rank or its place has planned by hand: that makes the strategy `manual`.
+
+    Raises:
+        RecipeError: for a key no section has.
+    """
+    by_hand = [key for key in BY_HAND if settings.get(key) is not None]
+    strategy = settings.get("strategy")
+    if by_hand and strategy not in (None, "manual"):
+        raise RecipeError(
+            f"{by_hand[0]} and strategy {strategy} contradict each other: the strategy chooses it",
+            remedy=f"leave out --strategy or --{by_hand[0].replace('_', '-')}",
+        )
+    settings = {**settings, "strategy": "manual"} if by_hand else settings
+    for key, value in settings.items():
+        if key not in SECTION_OF:
+            raise RecipeError(f"unknown setting {key!r}", expected=_suggest(key, SECTION_OF))
         section = values.setdefault(SECTION_OF[key], {})
-        if isinstance(section, dict):
+        # A section that is no mapping is reported by `parse`, with everything else that is wrong.
+        if value is not None and isinstance(section, dict):
             section[key] = value
-    return parse(values, where)
+    return values
 
 
 def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
@@ -248,7 +272,9 @@ def _contradictions(recipe: Recipe) -> list[str]:
     """Settings that are valid one by one and impossible together."""
     problems = []
     if recipe.plan.r < 1:
-        problems.append(f"plan -> r: expected a rank of at least 1 (or strategy head-only for no adapter), received {recipe.plan.r}")
+        problems.append(
+            f"plan -> r: expected a rank of at least 1 (or strategy head-only for no adapter), received {recipe.plan.r}"
+        )
     size = recipe.data.validation_size
     if size > 1 and isinstance(size, float):
         problems.append(f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}")
@@ -270,7 +296,9 @@ def _problem(detail: Any) -> tuple[str, str]:
     place = " -> ".join(keys) or "recipe"
     if detail["type"] == "extra_forbidden":
         known = SECTIONS[path[0]].model_fields if len(path) > 1 and path[0] in SECTIONS else Recipe.model_fields
-        return f"{place} -> {path[-1]}" if len(path) > 2 else place, f"expected {_suggest(path[-1], known)}, received an unknown key"
+        return f"{place} -> {path[-1]}" if len(
+            path
+        ) > 2 else place, f"expected {_suggest(path[-1], known)}, received an unknown key"
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if detail["type"] in ("model_type", "model_attributes_type"):
         expected = "a mapping of settings"
@@ -309,7 +337,9 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise RecipeError("not a recipe", where=where, expected="sections data, model, plan, train", received=type(values).__name__)
+        raise RecipeError(
+            "not a recipe", where=where, expected="sections data, model, plan, train", received=type(values).__name__
+        )
     base = values.pop("base", None)
     if base is None:
         return values, where

@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..budget.count import AdapterSpec, resolve_targets
+from ..budget.specs import AdapterSpec
+from ..budget.targets import lora_arguments
 from ..errors import ArtifactError, BudgetError
 
 
 def lora_config(spec: AdapterSpec, config: Mapping[str, Any]) -> Any:
-    """PEFT's `LoraConfig` for a spec. Source of the method: Hu et al. 2021, https://arxiv.org/abs/2106.09685.
-
-    PEFT scales the update by alpha / r (alpha / sqrt(r) with rsLoRA). The paper's text writes W = W0 + alpha B A: with
-    `scaling="alpha"` each module's alpha is multiplied by its rank, so that PEFT's division leaves alpha.
-    """
+    """PEFT's `LoraConfig` for a spec. Source of the method: Hu et al. 2021, https://arxiv.org/abs/2106.09685."""
     from peft import LoraConfig
 
-    alpha, alphas = spec.lora_alpha, dict(spec.alpha_pattern)
-    if spec.scaling == "alpha":
-        alphas = {key: spec.alpha_pattern.get(key, alpha) * rank for key, rank in spec.rank_pattern.items()} | {
-            key: value * spec.r for key, value in alphas.items() if key not in spec.rank_pattern
-        }
-        alpha = alpha * spec.r
-    return LoraConfig(
-        r=spec.r,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides; a fraction is as good as a whole number
-        lora_dropout=spec.lora_dropout,
-        target_modules=target_pattern([module.name for module in resolve_targets(config, spec.target_modules, spec.layers)]),
-        bias=spec.bias,
-        rank_pattern=dict(spec.rank_pattern),
-        alpha_pattern=alphas,
-        use_rslora=spec.use_rslora,
-        use_dora=spec.use_dora,
-    )
-
-
-def target_pattern(names: list[str]) -> str:
-    """One regular expression for a set of module names, with or without a prefix: PEFT matches it in full.
-
-    `encoder.layer.{3,4}.{a,b}` becomes `(.*\\.)?(encoder\\.layer\\.(3|4)\\.(a|b))`, which a person can still read.
-    """
-    by_suffix: dict[tuple[str, str], list[str]] = {}
-    for name in names:
-        stem, number, suffix = re.split(r"\.(\d+)\.", name, maxsplit=1)
-        by_suffix.setdefault((stem, suffix), []).append(number)
-    by_layers: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (stem, suffix), numbers in by_suffix.items():
-        by_layers.setdefault((stem, tuple(numbers)), []).append(suffix)
-    parts = [
-        f"{re.escape(stem)}\\.({'|'.join(numbers)})\\.({'|'.join(re.escape(suffix) for suffix in suffixes)})"
-        for (stem, numbers), suffixes in by_layers.items()
-    ]
-    return f"(.*\\.)?({'|'.join(parts)})"
+    return LoraConfig(**lora_arguments(config, spec))
 
 
 def inject(module: nn.Module, config: Any | None) -> None:

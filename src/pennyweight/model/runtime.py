@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
+import sys
 import time
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -74,3 +79,24 @@ def bf16_pays() -> bool:
             times.append(time.perf_counter() - began)
         seconds[dtype] = min(times)
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def machine(runtime: Runtime) -> dict[str, Any]:
+    """What the figures were made on, and the most memory this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else runtime.device.type,
+        "precision": runtime.precision,
+        "system": platform.platform(),
+        "peak_memory_mb": round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

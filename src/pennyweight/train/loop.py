@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -23,9 +24,29 @@ from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError
 from ..model.adapt import check_count, trainable
 from ..model.infer import Feed
+from ..model.runtime import Runtime
 from ..recipe import TrainRecipe
 from . import checkpoint
 from .optim import adamw, learning_rate
+
+
+def make_accelerator(recipe: TrainRecipe, runtime: Runtime, engine: str, folder: Path | None) -> Accelerator:
+    """Accelerate for one run: autocast where transformers' own forward pass computes, trackers if asked for.
+
+    The fast encoder keeps its frozen weights in the right format itself, and needs no autocast.
+    """
+    # Accelerate's state is one per process; a second run in the same process may want another precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = runtime.precision if engine == "reference" or runtime.precision == "fp16" else "fp32"
+    accelerator = Accelerator(
+        mixed_precision="no" if mixed == "fp32" else mixed,
+        cpu=runtime.device.type == "cpu",
+        log_with=recipe.track or None,
+        project_dir=str(folder) if folder is not None else ("." if recipe.track else None),
+    )
+    if recipe.track:
+        accelerator.init_trackers("pennyweight", config={k: str(v) for k, v in recipe.model_dump().items()})
+    return accelerator
 
 
 class Observer(Protocol):
@@ -54,6 +75,18 @@ class Fit:
     seconds: float = 0.0
     steps: int = 0
     stopped_early: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The `train` part of metrics.json."""
+        return {
+            "steps": self.steps,
+            "texts": self.texts,
+            "seconds": round(self.seconds, 3),
+            "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
+            "stopped_early": self.stopped_early,
+            "best": self.best,
+            "history": self.history,
+        }
 
 
 @dataclass
@@ -125,7 +158,9 @@ def fit(
     def save() -> Path | None:
         if store is None:
             return None
-        return checkpoint.save(store, _state(run, parameters, optimizer, names, fingerprint or {}), recipe.save_total_limit)
+        return checkpoint.save(
+            store, _state(run, parameters, optimizer, names, fingerprint or {}), recipe.save_total_limit
+        )
 
     model.train()
     plan: list[list[np.ndarray]] = []
@@ -176,7 +211,9 @@ def fit(
                 record = run.fit.history[-1]
                 if observer is not None:
                     observer.evaluation(record)
-                accelerator.log({f"validation/{key}": record[key] for key in ("loss", "accuracy", "macro_f1")}, run.step)
+                accelerator.log(
+                    {f"validation/{key}": record[key] for key in ("loss", "accuracy", "macro_f1")}, run.step
+                )
                 save()
             if signalled.is_set():
                 path = save()
@@ -197,7 +234,12 @@ def fit(
 
 
 def _evaluated(
-    run: _Run, scores: dict[str, float], recipe: TrainRecipe, rate: float, per_epoch: int, parameters: dict[str, nn.Parameter]
+    run: _Run,
+    scores: dict[str, float],
+    recipe: TrainRecipe,
+    rate: float,
+    per_epoch: int,
+    parameters: dict[str, nn.Parameter],
 ) -> None:
     """Record an evaluation and keep the weights if they are the best so far."""
     record = {
@@ -249,9 +291,7 @@ def _state(
     )
 
 
-def _restore(
-    state: checkpoint.State, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> _Run:
+def _restore(state: checkpoint.State, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> _Run:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state.weights[name])

@@ -1,0 +1,46 @@
+"""Fine-tune a text classifier under a hard budget of trainable parameters.
+
+    import pennyweight as pw
+
+    classifier = pw.train("news.csv", budget="200k")
+    classifier.predict(["Shares fell after the bank's warning."])
+    classifier.save("news-classifier")
+
+The public names load on first use, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import PennyweightError
+    from .estimator import PennyweightClassifier
+    from .pipeline import plan, train
+    from .predict import Classifier, load
+    from .recipe import Recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "train": "pipeline",
+    "plan": "pipeline",
+    "load": "predict",
+    "Classifier": "predict",
+    "PennyweightClassifier": "estimator",
+    "Recipe": "recipe",
+    "PennyweightError": "errors",
+}
+
+__all__ = ["Classifier", "PennyweightClassifier", "PennyweightError", "Recipe", "__version__", "load", "plan", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

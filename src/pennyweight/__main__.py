@@ -1,0 +1,5 @@
+"""`python -m pennyweight`."""
+
+from .cli import main
+
+main()

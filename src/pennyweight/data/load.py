@@ -1,0 +1,79 @@
+"""From a recipe's data section to the texts and labels of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import RecipeError
+from ..recipe import DataRecipe
+from .clean import clean
+from .labels import LabelSet
+from .labels import fit as fit_labels
+from .read import from_python
+from .split import split
+from .table import Table
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from, chooses on and is measured on."""
+
+    labels: LabelSet
+    train: Table
+    validation: Table
+    test: Table | None
+    cleaning: dict[str, Any]
+
+    def tables(self) -> dict[str, Table]:
+        """By name: train, validation, and test if there is one."""
+        found = {"train": self.train, "validation": self.validation}
+        return found if self.test is None else found | {"test": self.test}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every text and label, in order."""
+        digest = hashlib.sha256()
+        for table in self.tables().values():
+            for text, label in zip(table.texts, table.labels or (), strict=True):
+                digest.update(f"{text}\x00{label}\x01".encode())
+        return digest.hexdigest()
+
+
+def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> Data:
+    """Read, clean, label and split what a recipe names, or what the caller gives instead.
+
+    Raises:
+        DataError: whatever is wrong with a source, a row or a label.
+        RecipeError: when there is nothing to train on.
+    """
+    columns = {
+        "text_columns": wanted.text_columns,
+        "label_column": wanted.label_column,
+        "separator": wanted.separator,
+    }
+    source = train_data if train_data is not None else wanted.train
+    if source is None:
+        raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
+    dropped: dict[str, Any] = {}
+
+    def prepared(name: str, given: Any) -> Table:
+        table, report = clean(
+            from_python(given, **columns), min_chars=wanted.min_chars, max_chars=wanted.max_chars, markup=wanted.markup
+        )
+        dropped[name] = asdict(report)
+        return table
+
+    training = prepared("train", source)
+    labels = fit_labels(training, names=wanted.label_names)
+    if wanted.validation is not None:
+        validation = prepared("validation", wanted.validation)
+    else:
+        kept, held = split(labels.encode(training), size=wanted.validation_size, seed=wanted.split_seed)
+        training, validation = training.select(kept), training.select(held)
+    test_source = test_data if test_data is not None else wanted.test
+    test = None if test_source is None else prepared("test", test_source)
+    for table in (validation, test):
+        if table is not None:
+            labels.encode(table)  # a label that training lacks is an error now, not after an hour
+    return Data(labels, training, validation, test, dropped)

@@ -1,0 +1,293 @@
+"""The one way through the house: recipe, data, budget, model, train, evaluate, artifact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import recipe as recipes
+from .budget.checkpoints import load_config
+from .budget.architecture import describe
+from .budget.plan import Options, Plan, parse_budget
+from .budget.plan import plan as make_plan
+from .budget.specs import AdapterSpec, HeadSpec
+from .data.load import Data
+from .data.load import load as load_data
+from .errors import BackboneError, RecipeError, StorageError
+from .files import lock_folder
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .evaluate.metrics import Metrics
+    from .predict import Classifier
+    from .train.loop import Observer
+
+
+def train(
+    data: Any = None,
+    *,
+    test: Any = None,
+    recipe: str | Path | Recipe = "default",
+    out: str | Path | None = None,
+    resume: bool = False,
+    resume_anyway: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    say: Callable[[str], None] = lambda message: None,
+    **settings: Any,
+) -> Classifier:
+    """Train a classifier under a budget.
+
+    Args:
+        data: labelled texts: a path, a hub name, (text, label) pairs, a pandas DataFrame, a `datasets.Dataset`...
+        test: labelled texts to measure on, in any of these forms.
+        recipe: a shipped name, a YAML file or a `Recipe`.
+        out: folder for the run: checkpoints, then the saved classifier and its report. None keeps all in memory.
+        resume: go on from the newest checkpoint in `out`.
+        resume_anyway: even when recipe, data or versions changed since.
+        overwrite: replace a finished run in `out`.
+        observer: is told of each step and evaluation.
+        say: is told what is being done, a line at a time.
+        **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`, `learning_rate=1e-4`.
+
+    Returns:
+        The classifier with the best validation score, its figures in `.metrics`.
+
+    Raises:
+        PennyweightError: the whole tree; see `pennyweight.errors`.
+    """
+    resolved = _with_sources(_resolved(recipe, settings), data, test)
+    if out is None:
+        return _run(resolved, data, test, None, False, False, observer, say)
+    folder = Path(out)
+    _check_folder(folder, resume, overwrite)
+    with lock_folder(folder):
+        return _run(resolved, data, test, folder, resume, resume_anyway, observer, say)
+
+
+def _run(
+    recipe: Recipe,
+    train_data: Any,
+    test_data: Any,
+    folder: Path | None,
+    resume: bool,
+    resume_anyway: bool,
+    observer: Observer | None,
+    say: Callable[[str], None],
+) -> Classifier:
+    """Every stage, in order."""
+    # Imported here, so that planning and help never wait for torch.
+    from . import artifact as artifacts
+    from .evaluate.metrics import score
+    from .evaluate.report import write_pictures
+    from .model.backbone import check_max_length, encode, load_tokenizer, resolve
+    from .model.build import build
+    from .model.infer import TokenFeed
+    from .model.runtime import choose, machine
+    from .predict import Classifier
+    from .train.loop import fit, make_accelerator
+    from .train.resume import find, fingerprint
+
+    # recipe: settled by now. data:
+    data = load_data(recipe.data, train_data, test_data)
+    say(_data_line(data))
+
+    # budget: from the config alone, before any weight is loaded
+    plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
+    say(_plan_line(plan))
+
+    # model
+    runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
+    backbone = resolve(recipe.model.backbone, recipe.model.revision)
+    check_max_length(recipe.data.max_length, backbone.config)
+    model = build(
+        backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
+    )
+    say(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
+    bundle = artifacts.Artifact(model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={})
+    classifier = Classifier(bundle, runtime)
+
+    # train: texts become token ids once
+    began = time.perf_counter()
+    tokens = {
+        name: encode(bundle.tokenizer, table.texts, recipe.data.max_length) for name, table in data.tables().items()
+    }
+    tokenize_seconds = time.perf_counter() - began
+    truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
+
+    def measure(name: str) -> Metrics:
+        return score(truth[name], classifier.probabilities_of(tokens[name]), data.labels.names)
+
+    def validate() -> dict[str, float]:
+        metrics = measure("validation")
+        return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
+
+    facts = fingerprint(recipe, data.fingerprint(), backbone.fingerprint(), artifacts.versions())
+    accelerator = make_accelerator(recipe.train, runtime, model.engine, folder)
+    outcome = fit(
+        model,
+        TokenFeed(
+            tokens["train"], bundle.tokenizer.pad_token_id, recipe.data.pad_to_multiple_of, recipe.data.max_length,
+            runtime.device,
+        ),
+        truth["train"],
+        tokens["train"].lengths,
+        recipe.train,
+        accelerator=accelerator,
+        evaluate=validate,
+        planned=plan.count.trainable,
+        bucket=recipe.data.pad_to_multiple_of,
+        store=None if folder is None else folder / "checkpoints",
+        fingerprint=facts,
+        resume=find(folder / "checkpoints", facts, resume_anyway) if folder is not None and resume else None,
+        observer=observer,
+    )  # fmt: skip
+    accelerator.end_training()
+
+    # evaluate
+    measured = {name: measure(name) for name in ("test", "validation") if name in tokens}
+    bundle.metrics = {name: metrics.to_json() for name, metrics in measured.items()} | {
+        "trainable": plan.count.trainable,
+        "total": plan.count.total,
+        "budget": plan.budget,
+        "train": outcome.to_json() | {
+            "rows": len(data.train),
+            "truncated": tokens["train"].truncated,
+            "tokenize_seconds": round(tokenize_seconds, 3),
+        },
+        "data": {"labels": list(data.labels.names), "cleaning": data.cleaning},
+        "machine": machine(runtime) | {"encoder": model.engine},
+    }  # fmt: skip
+
+    # artifact
+    bundle.card = artifacts.model_card(bundle)
+    if folder is not None:
+        write_pictures(folder / "report", next(iter(measured.values())), outcome.history)
+        artifacts.save(bundle, folder)
+        say(f"saved: {folder}")
+    return classifier
+
+
+def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
+    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
+
+    Args:
+        labels: number of classes.
+        **settings: any field of the recipe by its key.
+
+    Raises:
+        BudgetError: when it does not fit the budget.
+    """
+    resolved = _resolved(recipe, settings)
+    return plan_for(resolved, describe_backbone(resolved), labels)
+
+
+def describe_backbone(recipe: Recipe) -> dict[str, Any]:
+    """The backbone's config: from the facts that ship with the package, a local folder, or the hub."""
+    try:
+        return load_config(recipe.model.backbone)
+    except BackboneError:
+        from .model.backbone import resolve
+
+        return resolve(recipe.model.backbone, recipe.model.revision).config
+
+
+def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
+    """Spend the recipe's budget on one backbone and number of labels.
+
+    `manual` takes rank, alpha, modules and layers from the recipe; the other strategies choose them.
+    """
+    wanted = recipe.plan
+    head = HeadSpec(wanted.head, wanted.head_rank)
+    budget = parse_budget(wanted.budget)
+    shared: dict[str, Any] = {
+        "lora_dropout": wanted.lora_dropout,
+        "bias": wanted.bias,
+        "use_rslora": wanted.use_rslora,
+        "use_dora": wanted.use_dora,
+        "scaling": wanted.scaling,
+    }
+    if wanted.strategy == "head-only":
+        return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)
+    if wanted.strategy != "manual":
+        options = Options(**shared)
+        return make_plan(config, labels=labels, budget=budget, strategy=wanted.strategy, head=head, options=options)
+    layers = wanted.layers
+    if isinstance(layers, str):
+        depth = describe(config).layers
+        layers = list(range(max(0, depth - int(layers.removeprefix("top:"))), depth))
+    adapter = AdapterSpec(
+        r=wanted.r,
+        lora_alpha=wanted.lora_alpha,
+        target_modules=tuple(wanted.target_modules),
+        layers=None if layers is None else tuple(layers),
+        rank_pattern=wanted.rank_pattern,
+        alpha_pattern=wanted.alpha_pattern,
+        **shared,
+    )
+    return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=adapter, head=head)
+
+
+def recipe_of(recipe: str | Path | Recipe, made: Plan, settings: dict[str, Any]) -> Recipe:
+    """The recipe that trains exactly a plan: its adapter spelled out, strategy manual."""
+    found: dict[str, Any] = {"strategy": "head-only"} if made.adapter is None else {"strategy": "manual"}
+    if made.adapter is not None:
+        found |= asdict(made.adapter)
+        found["target_modules"] = list(made.adapter.target_modules)
+        found["layers"] = None if made.adapter.layers is None else list(made.adapter.layers)
+    values = _resolved(recipe, settings).model_dump()
+    values["plan"] |= found | {"head": made.head.kind, "head_rank": made.head.rank}
+    return recipes.parse(values)
+
+
+def _resolved(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return recipes.load(recipe, **settings)
+    return recipes.parse(recipes.overridden(recipe.model_dump(), settings))
+
+
+def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
+    """Paths given in Python are part of the recipe, absolute, so that it repeats from anywhere."""
+    values = recipe.model_dump()
+    for key, given in (("train", train_data), ("test", test_data)):
+        if isinstance(given, (str, Path)):
+            values["data"][key] = str(given)
+    for key in ("train", "test", "validation"):
+        name = values["data"][key]
+        if name is not None and Path(name).exists():
+            values["data"][key] = str(Path(name).resolve())
+    return recipes.parse(values)
+
+
+def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Never write into a folder that holds something else, nor over a finished run, unless told to."""
+    if folder.exists() and not folder.is_dir():
+        raise StorageError("the run folder is a file", where=folder, remedy="choose another --out")
+    if not folder.is_dir() or resume or overwrite:
+        return
+    held = [item.name for item in folder.iterdir() if not item.name.startswith(".")]
+    if held:
+        raise RecipeError(
+            "the run folder is not empty",
+            where=folder,
+            received=", ".join(sorted(held)[:4]),
+            remedy="go on with --resume, replace it with --overwrite, or choose another --out",
+        )
+
+
+def _data_line(data: Data) -> str:
+    test = "" if data.test is None else f", {len(data.test):,} test"
+    dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
+    gone = f" ({dropped:,} rows dropped)" if dropped else ""
+    return (
+        f"data: {len(data.train):,} training, {len(data.validation):,} validation{test} texts{gone}, "
+        f"{len(data.labels.names)} labels: {', '.join(data.labels.names)}"
+    )
+
+
+def _plan_line(plan: Plan) -> str:
+    limit = "no budget" if plan.budget is None else f"of {plan.budget:,}"
+    return f"plan: {plan.count.trainable:,} trainable parameters {limit} ({plan.strategy})"
