@@ -29,7 +29,7 @@ def test_the_text_table_is_aligned_plain_text() -> None:
 def test_pictures_are_png_files(tmp_path: Path) -> None:
     history = [
         {"step": 10, "epoch": 1, "train_loss": 1.2, "validation_loss": None, "learning_rate": 1e-4},
-        {"step": 20, "epoch": 2, "train_loss": 0.9, "validation_loss": 1.0, "validation_accuracy": 0.7},
+        {"step": 20, "epoch": 2, "train_loss": 0.9, "validation_loss": 1.0, "accuracy": 0.7},
     ]
     paths = write_pictures(tmp_path, metrics(), history)
     assert sorted(path.name for path in paths) == ["confusion.png", "curves.png"]

@@ -33,6 +33,35 @@ class Threshold:
     interval: Interval
 
 
+@dataclass(frozen=True)
+class Abstention:
+    """What abstaining gives on the test rows: the whole curve and, for a target accuracy, the threshold `picked` on
+    validation rows and what it does `on_test` (None when it answers no test row)."""
+
+    curve: RiskCoverage
+    target: float | None = None
+    picked: Threshold | None = None
+    on_test: Threshold | None = None
+
+    def __str__(self) -> str:
+        """What the threshold does, in plain sentences; empty without a target."""
+        if self.target is None or self.picked is None:
+            return ""
+        start = (
+            f"For a target accuracy of {100 * self.target:g} %, texts with a confidence of at least "
+            f"{self.picked.value:.3f} are answered (picked on {self.picked.n:,} validation texts)."
+        )
+        if self.on_test is None:
+            return f"{start} No test text is that sure."
+        low, high = (100 * end for end in self.on_test.interval)
+        met = "met" if self.on_test.accuracy >= self.target else "met within the interval"
+        return (
+            f"{start} That answers {100 * self.on_test.coverage:.1f} % of the test texts with an accuracy of "
+            f"{100 * self.on_test.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f}: the target is "
+            f"{met if self.on_test.interval[1] >= self.target else 'missed'}."
+        )
+
+
 def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage:
     """Errors among the answered rows for every possible threshold; rows of one confidence stand or fall together.
 

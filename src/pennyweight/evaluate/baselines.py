@@ -92,7 +92,7 @@ def linear(
 
 
 def _timed(name: str, train_labels: np.ndarray, predict: Callable[[], np.ndarray]) -> Baseline:
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if not len(train_labels):
         raise DataError("a baseline needs training rows", where=name)

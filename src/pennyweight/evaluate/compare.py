@@ -48,7 +48,7 @@ class Comparison:
         if self.first_is_better:
             return f"{self.second} is worse than {self.first} by {self._points(-high, -low)}"
         between = f"difference {100 * self.difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-        return f"{self.second} is not shown to differ from {self.first} ({between}, p = {self.p:.2g})"
+        return f"{self.second} is not shown to differ from {self.first} ({between}, {p_in_words(self.p)})"
 
     def _points(self, low: float, high: float) -> str:
         return f"{100 * abs(self.difference):.1f} points, 95 % interval {low:.1f} to {high:.1f}"
@@ -113,3 +113,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     fewer, either = min(only_first, only_second), only_first + only_second
     return min(1.0, 2 * float(binom.cdf(fewer, either, 0.5)))
+
+
+def p_in_words(p: float) -> str:
+    """A p-value as people print it: two digits, and no false precision below 0.0001."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"

@@ -40,7 +40,8 @@ LIGHT = Palette("#1f2328", "#57606a", "#d0d7de", "#ffffff", "#0a5cc2", "#b54708"
 
 
 @contextmanager
-def _style(palette: Palette) -> Iterator[None]:
+def styled(palette: Palette) -> Iterator[None]:
+    """Draw and save inside this: fonts, lines and colours; matplotlib makes some parts only when it saves."""
     import matplotlib
 
     settings: dict[Any, Any] = {
@@ -77,13 +78,13 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
 
     Args:
         history: rows with `step` (optimizer updates) and any of `train_loss`, `validation_loss` (nats per text),
-            `validation_accuracy`, `validation_macro_f1` (shares); a row may lack a value or hold None.
+            `accuracy`, `macro_f1` (shares, on validation rows); a row may lack a value or hold None.
     """
     from matplotlib.figure import Figure
 
-    shares = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
+    shares = {"accuracy": "accuracy", "macro F1": "macro_f1"}
     shares = {name: key for name, key in shares.items() if _series(history, key)[0]}
-    with _style(palette):
+    with styled(palette):
         figure = Figure(figsize=(5.2, 5.0 if shares else 3.2), layout="constrained")
         axes = figure.subplots(2 if shares else 1, 1, sharex=True, squeeze=False)[:, 0]
         for name, key, colour in (
@@ -94,9 +95,9 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
         axes[0].set_ylabel("loss (nats per text)")
         axes[0].set_title("Training and validation loss")
         if shares:
-            for (name, key), colour in zip(shares.items(), (palette.second, palette.first), strict=False):
+            for (name, key), line in zip(shares.items(), ("-", "--"), strict=False):
                 steps, values = _series(history, key)
-                _line(axes[1], (steps, [100 * value for value in values]), name, colour)
+                _line(axes[1], (steps, [100 * value for value in values]), name, palette.second, line)
             axes[1].set_ylabel("validation score (%)")
         for axis in axes:
             if axis.lines:
@@ -111,9 +112,10 @@ def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float]
     return [float(row["step"]) for row in rows], [float(row[key]) for row in rows]
 
 
-def _line(axis: Any, points: tuple[list[float], list[float]], name: str, colour: str) -> None:
+def _line(axis: Any, points: tuple[list[float], list[float]], name: str, colour: str, line: str = "-") -> None:
     if points[0]:
-        axis.plot(*points, color=colour, label=name, marker="o" if len(points[0]) <= 40 else None, markersize=3.5)
+        marker = "o" if len(points[0]) <= 40 else None
+        axis.plot(*points, color=colour, label=name, linestyle=line, marker=marker, markersize=3.5)
 
 
 def confusion(metrics: Metrics, palette: Palette = LIGHT) -> Any:
@@ -130,7 +132,7 @@ def confusion(metrics: Metrics, palette: Palette = LIGHT) -> Any:
     size, numbered = len(shown), len(shown) <= MOST_NUMBERED
     names = [short(metrics.names[index], 18) for index in shown]
     side = 1.9 + size * (0.62 if numbered else 0.3)
-    with _style(palette):
+    with styled(palette):
         figure = Figure(figsize=(max(4.4, side), max(3.8, side)), layout="constrained")
         axis = figure.subplots()
         for (row, true), (column, predicted) in _cells(shown):
@@ -140,10 +142,13 @@ def confusion(metrics: Metrics, palette: Palette = LIGHT) -> Any:
             axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=palette.first, alpha=share))
             if numbered:
                 colour = palette.on_first if share > 0.5 else palette.ink
-                words = f"{counts[true, predicted]:,}\n{100 * share:.1f} %"
-                axis.text(column, row, words, ha="center", va="center", color=colour, fontsize=8)
+                for words, below in ((f"{counts[true, predicted]:,}", -0.13), (f"{100 * share:.1f} %", 0.15)):
+                    axis.text(column, row + below, words, ha="center", va="center", color=colour, fontsize=8)
         axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal", title=title)
-        axis.set_xticks(range(size), names, rotation=40 if size > 3 else 0, ha="right" if size > 3 else "center")
+        if size > 3:
+            axis.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+        else:
+            axis.set_xticks(range(size), names)
         axis.set_yticks(range(size), names)
         axis.set(xlabel="predicted class", ylabel="true class")
         axis.grid(visible=False)
@@ -153,11 +158,12 @@ def confusion(metrics: Metrics, palette: Palette = LIGHT) -> Any:
 
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
     size = len(counts)
-    title = "Rows, and % of the true class" if size <= MOST_NUMBERED else "Share of the true class (darker is more)"
+    title = "Rows, and % of the true class" if size <= MOST_NUMBERED else "Shaded by share of the true class"
     if size <= MOST_CLASSES:
         return np.arange(size), title
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-    return np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES]), f"The {MOST_CLASSES} classes with most errors"
+    worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
+    return worst, f"The {MOST_CLASSES} of {size} classes with most errors, shaded by share of the true class"
 
 
 def _cells(shown: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -170,7 +176,7 @@ def reliability_diagram(before: Sequence[Bin], after: Sequence[Bin] | None, pale
     """Accuracy against confidence, bin by bin; `after` is the same with the fitted temperature."""
     from matplotlib.figure import Figure
 
-    with _style(palette):
+    with styled(palette):
         figure = Figure(figsize=(4.6, 4.0), layout="constrained")
         axis = figure.subplots()
         axis.plot([0, 100], [0, 100], color=palette.muted, linestyle="--", linewidth=1, label="perfectly calibrated")
@@ -179,8 +185,15 @@ def reliability_diagram(before: Sequence[Bin], after: Sequence[Bin] | None, pale
             lines.append((after, "with temperature", palette.second, "s"))
         for bins, name, colour, marker in lines:
             confidence, accuracy = [100 * one.confidence for one in bins], [100 * one.accuracy for one in bins]
-            axis.plot(confidence, accuracy, color=colour, marker=marker, markersize=4, label=name)
-        axis.set(xlabel="mean confidence in the bin (%)", ylabel="accuracy in the bin (%)", title="Reliability")
+            total = sum(one.count for one in bins)
+            sizes = [8 + 70 * one.count / total for one in bins]
+            axis.plot(confidence, accuracy, color=colour, linewidth=1, label=name, marker=marker, markersize=2.5)
+            axis.scatter(confidence, accuracy, s=sizes, color=colour, marker=marker, linewidths=0)
+        axis.set(
+            xlabel="mean confidence in the bin (%)",
+            ylabel="accuracy in the bin (%)",
+            title="Reliability (larger mark: more texts)",
+        )
         low = min((one.low for bins, *_ in lines for one in bins), default=0.0)
         axis.set(xlim=(100 * low - 2, 102), ylim=(-3, 103))
         axis.legend(loc="upper left")
@@ -193,7 +206,7 @@ def risk_coverage_curve(coverage: np.ndarray, risk: np.ndarray, palette: Palette
 
     # A picture 5 inches wide shows no more than a few hundred points; a million would burst the report.
     keep = np.unique(np.linspace(0, len(coverage) - 1, min(len(coverage), 300)).astype(int))
-    with _style(palette):
+    with styled(palette):
         figure = Figure(figsize=(4.6, 4.0), layout="constrained")
         axis = figure.subplots()
         axis.plot(100 * coverage[keep], 100 * risk[keep], color=palette.first)
@@ -219,7 +232,7 @@ def save_png(figure: Any, path: str | Path, dots_per_inch: int = 150) -> None:
 
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    with _style(LIGHT):
+    with styled(LIGHT):
         figure.savefig(buffer, format="png", dpi=dots_per_inch)
     with atomic_file(path) as aside:
         aside.write_bytes(buffer.getvalue())
