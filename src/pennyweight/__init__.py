@@ -12,6 +12,8 @@ The public names load on first use, so that importing the package stays cheap.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "train": "pipeline",
     "plan": "pipeline",
     "load": "predict",
     "Classifier": "predict",
@@ -34,6 +35,21 @@ _HOMES = {
 }
 
 __all__ = ["Classifier", "PennyweightClassifier", "PennyweightError", "Recipe", "__version__", "load", "plan", "train"]
+
+
+class _Package(types.ModuleType):
+    """Keeps `pennyweight.train` the function: importing the folder train/ would put the folder under its name."""
+
+    @property
+    def train(self) -> Any:
+        return importlib.import_module(".pipeline", __name__).train
+
+    @train.setter
+    def train(self, module: types.ModuleType) -> None:
+        """The import system's assignment; `from .train import loop` finds the folder without it."""
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -151,9 +151,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         hint = "the run did not finish; go on with --resume" if (folder / "checkpoints").is_dir() else None
         raise ArtifactError(f"not a saved classifier: no {MANIFEST}", where=folder, remedy=hint)
     try:
-        manifest = json.loads(path.read_text("utf-8")) if path.stat().st_size < LARGEST_FILE else None
-        version = manifest["format"]
-        digests = dict(manifest["sha256"])
+        manifest: dict[str, Any] = _read_json(path)
+        version, digests = manifest["format"], dict(manifest["sha256"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _damaged(path, "the manifest cannot be read") from error
     if not isinstance(version, int) or version > FORMAT:
@@ -169,7 +168,13 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     for name in ("recipe.yaml", "plan.json", "metrics.json", HEAD, "tokenizer/tokenizer.json"):
         if name not in digests:
             raise _damaged(path, f"the manifest does not list {name}")
-    return dict(manifest)
+    return manifest
+
+
+def _read_json(path: Path) -> Any:
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError("far too large")
+    return json.loads(path.read_text("utf-8"))
 
 
 def _check_file(folder: Path, name: str, digest: object) -> None:
@@ -203,9 +208,9 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
     manifest = read_manifest(folder)
     try:
         recipe = parse(_yaml(folder / "recipe.yaml"))
-        plan = Plan.from_json(json.loads((folder / "plan.json").read_text("utf-8")))
+        plan = Plan.from_json(_read_json(folder / "plan.json"))
         labels = LabelSet.from_json(manifest["labels"])
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        metrics = _read_json(folder / "metrics.json")
         stored = manifest["backbone"]
         name, revision, fingerprint = stored["name"], stored["revision"], stored["fingerprint"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -253,53 +258,6 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise _damaged(path, f"tensor {name} holds values that are not finite numbers")
     return found
-
-
-def model_card(artifact: Artifact) -> str:
-    """README.md: Hugging Face's front matter, then what it is, how good it is and how to use it."""
-    metrics = artifact.metrics
-    name, measured = next(((key, metrics[key]) for key in ("test", "validation") if key in metrics), ("none", None))
-    low, high = measured["accuracy_interval"] if measured else (0.0, 0.0)
-    figures = (
-        f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), macro F1 {measured['macro_f1']:.3f}, "
-        f"on {measured['n']:,} {name} texts."
-        if measured
-        else "Not measured."
-    )
-    budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
-    labels = "\n".join(f"{index}. {label}" for index, label in enumerate(artifact.labels.names))
-    return f"""---
-library_name: pennyweight
-pipeline_tag: text-classification
-base_model: {_card_base(artifact)}
-tags: [text-classification, lora, peft]
----
-
-# Text classifier, {metrics.get("trainable", 0):,} trained parameters
-
-{artifact.backbone.name} frozen, with an adapter and a {artifact.plan.head.kind} head trained under {budget}.
-
-{figures}
-
-## Labels
-
-{labels}
-
-## Use
-
-```python
-import pennyweight as pw
-
-classifier = pw.load("this-folder")
-classifier.predict(["..."])
-```
-
-Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml` trains it again.
-"""
-
-
-def _card_base(artifact: Artifact) -> str:
-    return "sentence-transformers/all-MiniLM-L6-v2" if artifact.backbone.name == "embedded" else artifact.backbone.name
 
 
 def _yaml(path: Path) -> dict[str, Any]:

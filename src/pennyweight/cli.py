@@ -17,6 +17,7 @@ import typer
 from . import __version__, recipe
 from .errors import InputError, PennyweightError, ResourceError
 from .flags import recipe_flags
+from .progress import Progress
 
 app = typer.Typer(
     name="pennyweight",
@@ -60,7 +61,7 @@ def train(
     from . import pipeline
 
     folder = out or Path("runs") / f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with _Progress() as progress:
+    with Progress(_note) as progress:
         classifier = pipeline.train(
             data,
             recipe=recipe,
@@ -186,7 +187,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     from . import pipeline
     from .data import sample
 
-    with _Progress() as progress:
+    with Progress(_note) as progress:
         classifier = pipeline.train(
             sample.load("train"),
             test=sample.load("test"),
@@ -211,47 +212,6 @@ def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved."
         return
     for shipped in recipe.shipped():
         typer.echo(shipped)
-
-
-class _Progress:
-    """A progress bar on a terminal; elsewhere only a line per evaluation."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._texts_per_second = 0.0
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(), console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._task = self._bar.add_task("training", total=total, figures="")
-            self._bar.start()
-        # Smoothed over about twenty steps: single steps differ with their texts' length.
-        now = texts / seconds if seconds else 0.0
-        self._texts_per_second += (now - self._texts_per_second) * (0.05 if self._texts_per_second else 1.0)
-        figures = f"loss {loss:.3f}  lr {rate:.1e}  {self._texts_per_second:.0f} texts/s"
-        self._bar.update(self._task, completed=step, figures=figures)
-
-    def evaluation(self, record: dict[str, Any]) -> None:
-        _note(
-            f"epoch {record['epoch']:.2f}: training loss {record['train_loss']:.4f}, validation loss {record['loss']:.4f}, "
-            f"validation accuracy {record['accuracy']:.2%}"
-        )
 
 
 def _print_run(metrics: dict[str, Any], folder: Path, as_json: bool) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import recipe as recipes
-from .budget.checkpoints import load_config
 from .budget.architecture import describe
+from .budget.checkpoints import load_config
 from .budget.plan import Options, Plan, parse_budget
 from .budget.plan import plan as make_plan
 from .budget.specs import AdapterSpec, HeadSpec
@@ -81,6 +81,7 @@ def _run(
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
     from . import artifact as artifacts
+    from .card import model_card
     from .evaluate.metrics import score
     from .evaluate.report import write_pictures
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
@@ -88,7 +89,8 @@ def _run(
     from .model.infer import TokenFeed
     from .model.runtime import choose, machine
     from .predict import Classifier
-    from .train.loop import fit, make_accelerator
+    from .train.accelerate import make_accelerator
+    from .train.loop import fit
     from .train.resume import find, fingerprint
 
     # recipe: settled by now. data:
@@ -163,7 +165,7 @@ def _run(
     }  # fmt: skip
 
     # artifact
-    bundle.card = artifacts.model_card(bundle)
+    bundle.card = model_card(bundle)
     if folder is not None:
         write_pictures(folder / "report", next(iter(measured.values())), outcome.history)
         artifacts.save(bundle, folder)

@@ -217,7 +217,7 @@ def converse(
     """Answer texts as they arrive: a slow writer gets an answer a line, a fast one gets batches.
 
     Args:
-        texts: (fields to pass on, text) pairs; read in a thread of its own, so that answering never waits for a full batch.
+        texts: (fields to pass on, text) pairs; read in a thread of its own, so that no answer waits for a full batch.
         most: the largest batch.
     """
     waiting: queue.Queue[Any] = queue.Queue(maxsize=4 * most)

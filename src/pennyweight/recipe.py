@@ -10,164 +10,19 @@ import difflib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from .errors import RecipeError
+from .fields import DataRecipe, ModelRecipe, PlanRecipe, Section, TrainRecipe
 from .files import write_text
 
-Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+__all__ = ["SECTIONS", "DataRecipe", "ModelRecipe", "PlanRecipe", "Recipe", "TrainRecipe", "load", "parse", "shipped"]
 
 
-def _listed(value: object) -> object:
-    """Flags carry lists as `a,b`; YAML may hold a single word where a list is meant."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _mapped(value: object) -> object:
-    """Flags carry mappings as `query=8,value=4`."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    return {key.strip(): number.strip() for key, _, number in pairs}
-
-
-def _layers(value: object) -> object:
-    """`top:3`, `0,1,2` and `all` are how people write layers on a command line."""
-    if value == "all":
-        return None
-    if isinstance(value, str) and not value.startswith("top:"):
-        return _listed(value)
-    return value
-
-
-def _budget(value: object) -> object:
-    """Budgets read as people write them, and are kept that way: 1M, 500k, 998404, none."""
-    return "none" if value is None else str(value)
-
-
-def _size(value: object) -> object:
-    """A whole number of rows stays one (640); anything below 1 is a share (0.1)."""
-    if isinstance(value, str):
-        value = float(value) if "." in value else int(value) if value.isdigit() else value
-    return int(value) if isinstance(value, float) and value >= 1 and value.is_integer() else value
-
-
-Words = Annotated[list[str], BeforeValidator(_listed)]
-Numbers = Annotated[dict[str, float], BeforeValidator(_mapped)]
-Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapped)]
-TopLayers = Annotated[str, Field(pattern=r"^top:[1-9][0-9]*$")]
-LayerNumbers = list[Annotated[int, Field(ge=0)]]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class DataRecipe(_Section):
-    """Which texts and labels, and how they become tokens."""
-
-    train: str | None = Field(None, description="Labelled texts: a file, a saved datasets folder or a hub name.")
-    test: str | None = Field(None, description="Labelled texts the final figures are measured on.")
-    validation: str | None = Field(
-        None, description="Labelled texts to choose the best epoch on; else split off train."
-    )
-    validation_size: Annotated[int | float, BeforeValidator(_size), Field(gt=0)] = Field(
-        0.1, description="Share (0.1) or number (640) of training rows split off for validation."
-    )
-    split_seed: int = Field(42, ge=0, description="Seed of the validation split.")
-    text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
-    label_column: str | None = Field(None, description="Label column; inferred if not given.")
-    label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
-    separator: str = Field(" ", description="What joins several text columns.")
-    min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
-    max_chars: int | None = Field(None, ge=1, description="Drop texts longer than this many characters.")
-    markup: Literal["keep", "strip", "drop"] = Field("keep", description="What to do with left-over markup.")
-    max_length: int = Field(128, ge=4, description="Tokens kept of a text.")
-    pad_to_multiple_of: int = Field(16, ge=1, le=512, description="Batches are padded to a multiple of this length.")
-
-
-class ModelRecipe(_Section):
-    """Which frozen encoder, and how its output becomes one vector."""
-
-    backbone: str = Field("embedded", description="embedded, a local folder or a hub id such as roberta-base.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub backbone.")
-    pooling: Literal["cls", "mean"] = Field("cls", description="The first token's vector, or the mean of all.")
-    encoder: Literal["auto", "fast", "reference"] = Field("auto", description="Our forward pass or transformers'.")
-    hidden_dropout: Fraction = Field(0.0, description="Dropout inside the backbone; above 0 the reference runs.")
-    attention_dropout: Fraction = Field(0.0, description="Dropout on attention weights; above 0 the reference runs.")
-
-
-class PlanRecipe(_Section):
-    """The budget of trainable parameters and what it buys."""
-
-    budget: Annotated[str, BeforeValidator(_budget)] = Field("1M", description="1M, 500k, 998404 or none.")
-    strategy: Strategy = Field("auto", description="How the budget is spent; manual takes r and the rest as given.")
-    head: Literal["linear", "low_rank", "full"] = Field("linear", description="Classifier on the pooled vector.")
-    head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
-    head_dropout: Fraction = Field(0.0, description="Dropout before the head's output layer.")
-    r: int = Field(8, description="Rank of the LoRA matrices.")
-    lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator.")
-    lora_dropout: Fraction = Field(0.0, description="Dropout on the LoRA branch's input.")
-    target_modules: Words = Field(["all-linear"], description="Module names, or the groups attention, all-linear.")
-    layers: Annotated[TopLayers | LayerNumbers | None, BeforeValidator(_layers)] = Field(
-        None, description="Layers adapted: all, top:3 or 3,4,5 (from 0)."
-    )
-    bias: Literal["none", "lora_only", "all"] = Field("none", description="Which biases are trained.")
-    rank_pattern: Ranks = Field({}, description="Ranks that differ, by module name: output.dense=4.")
-    alpha_pattern: Numbers = Field({}, description="Alphas that differ, by module name.")
-    use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
-    use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
-    scaling: Literal["alpha/r", "alpha"] = Field(
-        "alpha/r", description="PEFT's alpha/r, or the LoRA text's plain alpha."
-    )
-
-
-class TrainRecipe(_Section):
-    """How the trainable part is fitted."""
-
-    epochs: int = Field(3, ge=1, description="Passes over the training texts.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
-    batch_size: int = Field(32, ge=1, description="Texts in one forward pass.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes in one optimizer step.")
-    eval_batch_size: int = Field(64, ge=1, description="Texts in one forward pass when evaluating.")
-    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay; biases and norms are exempt.")
-    adam_beta1: Fraction = Field(0.9, description="AdamW's first moment decay.")
-    adam_beta2: Fraction = Field(0.999, description="AdamW's second moment decay.")
-    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
-    scheduler: Literal["linear", "cosine", "cosine_restarts", "constant"] = Field(
-        "cosine", description="Learning rate after warm-up."
-    )
-    num_cycles: int = Field(1, ge=1, description="Restarts of cosine_restarts (SGDR).")
-    warmup_ratio: Fraction = Field(0.1, description="Share of all steps with rising learning rate.")
-    warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; wins over warmup_ratio.")
-    label_smoothing: Fraction = Field(0.0, description="Cross-entropy's label smoothing.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping by global norm; 0 for none.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Number format of the products.")
-    eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; else after each epoch.")
-    metric: Literal["accuracy", "macro_f1", "loss"] = Field("accuracy", description="Picks the best evaluation.")
-    early_stopping_patience: int | None = Field(None, ge=1, description="Stop after N evaluations without gain.")
-    seed: int = Field(0, ge=0, description="Seed of weights, order and dropout.")
-    group_by_length: bool = Field(True, description="Batches of similar lengths: less padding, fewer shapes.")
-    prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
-        "auto", description="Keep what frozen lower layers compute."
-    )
-    cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; else physical cores, OMP_NUM_THREADS respected.")
-    save_total_limit: int = Field(2, ge=1, description="Checkpoints kept.")
-    track: Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio"]], BeforeValidator(_listed)] = Field(
-        [], description="Experiment trackers."
-    )
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One run, completely described."""
 
     name: str = "default"
@@ -185,7 +40,7 @@ class Recipe(_Section):
         write_text(path, self.to_yaml())
 
 
-SECTIONS: dict[str, type[_Section]] = {
+SECTIONS: dict[str, type[Section]] = {
     "data": DataRecipe,
     "model": ModelRecipe,
     "plan": PlanRecipe,

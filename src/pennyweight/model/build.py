@@ -70,7 +70,7 @@ def build(
     """Load the frozen encoder, inject the adapter, put the head on top.
 
     Args:
-        runtime: device and number format. In bf16 the fast encoder keeps frozen weights so; adapters and head stay fp32.
+        runtime: device and number format. In bf16 the fast encoder keeps frozen weights so; the rest stays fp32.
         seed: of the adapter's and the head's first values.
 
     Raises:
@@ -115,7 +115,7 @@ def choose_engine(config: Mapping[str, Any], recipe: ModelRecipe, adapter: Adapt
 
 
 def _dropouts(config: Mapping[str, Any], recipe: ModelRecipe) -> dict[str, float]:
-    """The recipe's dropouts under the names the architecture gives them: the checkpoint's own are never used silently."""
+    """The recipe's dropouts under the architecture's names: the checkpoint's own are never used silently."""
     kind = config["model_type"]
     special = {"distilbert": "dropout", "modernbert": "mlp_dropout"}
     values = {special.get(kind, "hidden_dropout_prob"): recipe.hidden_dropout}

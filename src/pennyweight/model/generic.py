@@ -34,6 +34,19 @@ class _Given(nn.Module):
         return self.hidden
 
 
+class _NoLayer(nn.Module):
+    """Stands in for a stack without layers, which DeBERTa's code does not expect."""
+
+    attention_type = "full_attention"  # ModernBERT asks each layer for its kind
+
+    def __init__(self, pair: bool) -> None:
+        super().__init__()
+        self.pair = pair
+
+    def forward(self, hidden: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor, None]:
+        return (hidden, None) if self.pair else hidden
+
+
 class GenericEncoder:
     """transformers' own forward pass, which can also be entered and left between two layers.
 
@@ -46,7 +59,8 @@ class GenericEncoder:
         self.module: nn.Module = module
         self.hidden_size = int(config.hidden_size)
         self.num_layers = int(config.num_hidden_layers)
-        self._owner, self._stack = self._find_stack(config.model_type)
+        self._kind = str(config.model_type)
+        self._owner, self._stack = self._find_stack(self._kind)
 
     def _find_stack(self, kind: str) -> tuple[nn.Module, str]:
         if kind not in STACKS:
@@ -57,9 +71,7 @@ class GenericEncoder:
     @property
     def splittable(self) -> bool:
         """Whether layers can be run apart. DeBERTa's convolution mixes the embeddings into the first layer's output."""
-        return getattr(self.module.get_submodule("encoder"), "conv", None) is None if "encoder" in dict(
-            self.module.named_children()
-        ) else True
+        return getattr(self._owner, "conv", None) is None
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T) token ids to (B, T, H) hidden states before layer 0."""
@@ -83,10 +95,10 @@ class GenericEncoder:
     @contextmanager
     def _only(self, first: int, last: int, hidden: Tensor | None = None) -> Iterator[None]:
         """Swap in layers [first, last), and `hidden` for the embeddings."""
-        stack = getattr(self._owner, self._stack)
-        swaps: list[tuple[nn.Module, str, nn.Module]] = [
-            (self._owner, self._stack, nn.ModuleList(list(stack)[first:last])),
-        ]
+        layers = list(getattr(self._owner, self._stack))[first:last]
+        if not layers:
+            layers = [_NoLayer(pair=self._kind.startswith("deberta"))]
+        swaps: list[tuple[nn.Module, str, nn.Module]] = [(self._owner, self._stack, nn.ModuleList(layers))]
         children = dict(self.module.named_children())
         if hidden is not None:
             swaps.append((self.module, "embeddings", _Given(hidden)))

@@ -99,7 +99,8 @@ class Head(nn.Module):
                 self.dense = nn.Linear(size, size, bias=bias)
             self.act = ACT2FN[form.activation]
             if form.norm:
-                self.norm = nn.LayerNorm(size, eps=config.get("norm_eps", 1e-5), bias=bool(config.get("norm_bias", False)))
+                bias = bool(config.get("norm_bias", False))
+                self.norm = nn.LayerNorm(size, eps=config.get("norm_eps", 1e-5), bias=bias)
         self.out = nn.Linear(size, labels)
         self._initialise(float(config.get("initializer_range", 0.02)))
 
@@ -128,7 +129,8 @@ class Head(nn.Module):
     @torch.no_grad()
     def start_from_pooler(self, tensors: dict[str, Tensor]) -> None:
         """Begin a full head at the checkpoint's own pretrained pooler, where shapes agree."""
-        if self.kind == "full" and self.dense is not None and tensors.keys() >= {"weight", "bias"}:
-            if tensors["weight"].shape == self.dense.weight.shape:
-                self.dense.weight.copy_(tensors["weight"])
-                self.dense.bias.copy_(tensors["bias"])
+        if self.kind != "full" or self.dense is None or not tensors.keys() >= {"weight", "bias"}:
+            return
+        if tensors["weight"].shape == self.dense.weight.shape:
+            self.dense.weight.copy_(tensors["weight"])
+            self.dense.bias.copy_(tensors["bias"])

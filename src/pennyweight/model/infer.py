@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data.batch import Encoded, collate, plan_batches
 
 # From the indices of a batch to the keyword arguments of `Classifier.forward`.
-Feed = Callable[[Sequence[int]], dict[str, Tensor | int]]
+Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,8 @@ class TokenFeed:
     max_length: int
     device: torch.device
 
-    def __call__(self, indices: Sequence[int]) -> dict[str, Tensor | int]:
-        ids, mask = collate(
-            self.encoded, np.asarray(indices), pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length
-        )
+    def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
+        ids, mask = collate(self.encoded, indices, pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length)
         return {
             "input_ids": torch.from_numpy(ids).to(self.device, non_blocking=True),
             "attention_mask": torch.from_numpy(mask).to(self.device, non_blocking=True),

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -24,29 +19,10 @@ from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError
 from ..model.adapt import check_count, trainable
 from ..model.infer import Feed
-from ..model.runtime import Runtime
 from ..recipe import TrainRecipe
 from . import checkpoint
 from .optim import adamw, learning_rate
-
-
-def make_accelerator(recipe: TrainRecipe, runtime: Runtime, engine: str, folder: Path | None) -> Accelerator:
-    """Accelerate for one run: autocast where transformers' own forward pass computes, trackers if asked for.
-
-    The fast encoder keeps its frozen weights in the right format itself, and needs no autocast.
-    """
-    # Accelerate's state is one per process; a second run in the same process may want another precision.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    mixed = runtime.precision if engine == "reference" or runtime.precision == "fp16" else "fp32"
-    accelerator = Accelerator(
-        mixed_precision="no" if mixed == "fp32" else mixed,
-        cpu=runtime.device.type == "cpu",
-        log_with=recipe.track or None,
-        project_dir=str(folder) if folder is not None else ("." if recipe.track else None),
-    )
-    if recipe.track:
-        accelerator.init_trackers("pennyweight", config={k: str(v) for k, v in recipe.model_dump().items()})
-    return accelerator
+from .signals import stop_requested
 
 
 class Observer(Protocol):
@@ -152,8 +128,9 @@ def fit(
         return [plain[start : start + size] for start in range(0, len(plain), size)]
 
     per_epoch = len(batches(0))
-    total = min(per_epoch * recipe.epochs, recipe.max_steps or math.inf)  # type: ignore[type-var]
-    total = int(total)
+    total = per_epoch * recipe.epochs
+    if recipe.max_steps is not None:
+        total = min(total, recipe.max_steps)
 
     def save() -> Path | None:
         if store is None:
@@ -165,7 +142,7 @@ def fit(
     model.train()
     plan: list[list[np.ndarray]] = []
     planned_epoch = -1
-    with _signals() as signalled:
+    with stop_requested() as signalled:
         while run.step < total and not run.fit.stopped_early:
             epoch, position = divmod(run.step, per_epoch)
             if epoch != planned_epoch:
@@ -207,13 +184,12 @@ def fit(
             accelerator.log({"train/loss": loss_value / texts, "train/learning_rate": rate}, run.step)
             due = run.step % recipe.eval_steps == 0 if recipe.eval_steps else position + 1 == per_epoch
             if due or run.step == total:
-                _evaluated(run, evaluate(), recipe, rate, per_epoch, parameters)
+                scores = evaluate()
+                _evaluated(run, scores, recipe, rate, per_epoch, parameters)
                 record = run.fit.history[-1]
                 if observer is not None:
                     observer.evaluation(record)
-                accelerator.log(
-                    {f"validation/{key}": record[key] for key in ("loss", "accuracy", "macro_f1")}, run.step
-                )
+                accelerator.log({f"validation/{key}": value for key, value in scores.items()}, run.step)
                 save()
             if signalled.is_set():
                 path = save()
@@ -247,13 +223,16 @@ def _evaluated(
         "epoch": run.step / per_epoch,
         "train_loss": run.loss_sum / max(1, run.loss_texts),
         "learning_rate": rate,
-        **scores,
+        "validation_loss": scores["loss"],
+        "accuracy": scores["accuracy"],
+        "macro_f1": scores["macro_f1"],
     }
     run.loss_sum, run.loss_texts = 0.0, 0
-    value = -record["loss"] if recipe.metric == "loss" else record[recipe.metric]
-    best = run.fit.best
-    before = None if not best else -best["loss"] if recipe.metric == "loss" else best[recipe.metric]
-    if before is None or value > before:
+
+    def value(one: dict[str, Any]) -> float:
+        return float(-one["validation_loss"] if recipe.metric == "loss" else one[recipe.metric])
+
+    if not run.fit.best or value(record) > value(run.fit.best):
         run.fit.best = record
         run.waited = 0
         run.best_weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -300,24 +279,3 @@ def _restore(state: checkpoint.State, parameters: dict[str, nn.Parameter], optim
     saved = state.progress
     done = Fit(saved["history"], saved["best"], saved["texts"], saved["seconds"], saved["step"], saved["stopped_early"])
     return _Run(saved["step"], saved["waited"], saved["loss_sum"], saved["loss_texts"], done, state.best)
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set an event; a second SIGINT stops at once. Only the main thread may listen."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -30,14 +30,15 @@ def adamw(parameters: dict[str, nn.Parameter], recipe: TrainRecipe) -> torch.opt
 
 def warmup_steps(total: int, recipe: TrainRecipe) -> int:
     """Steps of rising learning rate: `warmup_steps` if given, else `warmup_ratio` of all, rounded up."""
-    return min(total, recipe.warmup_steps if recipe.warmup_steps is not None else math.ceil(total * recipe.warmup_ratio))
+    steps = recipe.warmup_steps if recipe.warmup_steps is not None else math.ceil(total * recipe.warmup_ratio)
+    return min(total, steps)
 
 
 def learning_rate(step: int, total: int, recipe: TrainRecipe) -> float:
     """The rate for optimizer step `step` (from 0) of `total`, as transformers' schedules give it.
 
-    linear: falls to 0. cosine: half a cosine to 0. cosine_restarts: `num_cycles` half cosines, each from the peak (SGDR,
-    Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983). constant: stays. All rise linearly during warm-up.
+    linear: falls to 0. cosine: half a cosine to 0. cosine_restarts: `num_cycles` half cosines, each from the peak
+    (SGDR, Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983). constant: stays. All rise linearly in warm-up.
     """
     warm = warmup_steps(total, recipe)
     if step < warm:
