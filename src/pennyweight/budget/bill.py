@@ -1,0 +1,77 @@
+"""A plan as a bill: what is bought, where, at which rank, and what is left over."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .count import Part
+from .plan import Plan
+
+_HEADER = ("part", "where", "rank", "parameters", "share")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the bill.
+
+    Attributes:
+        part: what is trained.
+        where: the blocks, in words.
+        rank: None where there is none.
+        parameters: numbers trained.
+        share: of the budget, or of all that is trained when there is no budget; 0 to 1.
+    """
+
+    part: str
+    where: str
+    rank: int | None
+    parameters: int
+    share: float
+
+
+def bill(plan: Plan) -> list[Row]:
+    """The rows of a plan; their parameters add up to `plan.count.trainable`."""
+    whole = plan.budget or plan.count.trainable
+    return [
+        Row(_part_name(part), part.where, part.r, part.parameters, part.parameters / whole) for part in plan.count.parts
+    ]
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The bill in plain values."""
+    return {
+        "rows": [asdict(row) for row in bill(plan)],
+        "trainable": plan.count.trainable,
+        "total": plan.count.total,
+        "budget": plan.budget,
+        "left_over": plan.left_over,
+    }
+
+
+def render(plan: Plan) -> str:
+    """The bill as a plain text table, then the reasons; no line break at the end."""
+    rows = [
+        (row.part, row.where, "" if row.rank is None else str(row.rank), f"{row.parameters:,}", f"{row.share:.1%}")
+        for row in bill(plan)
+    ]
+    whole = plan.budget or plan.count.trainable
+    sums = [("total", "", "", f"{plan.count.trainable:,}", f"{plan.count.trainable / whole:.1%}")]
+    if plan.budget is not None and plan.left_over is not None:
+        sums.append(("left over", "", "", f"{plan.left_over:,}", f"{plan.left_over / whole:.1%}"))
+        sums.append(("budget", "", "", f"{plan.budget:,}", "100.0%"))
+    widths = [max(len(line[column]) for line in (_HEADER, *rows, *sums)) for column in range(len(_HEADER))]
+    rule = "  ".join("-" * width for width in widths)
+    table = [_line(_HEADER, widths), rule, *(_line(row, widths) for row in rows), rule]
+    return "\n".join([*table, *(_line(line, widths) for line in sums), "", *plan.why])
+
+
+def _part_name(part: Part) -> str:
+    return f"{part.name} head" if part.kind == "head" else part.name
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    """Words to the left, numbers to the right."""
+    words = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
+    numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+    return "  ".join([*words, *numbers]).rstrip()

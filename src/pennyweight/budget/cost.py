@@ -1,0 +1,194 @@
+"""What a plan costs to train: operations, bytes and seconds, by arithmetic alone.
+
+Operations are the multiplications and additions of matrix products, 2 for each pair; norms, activations and the
+optimizer are left out, and the head counts 2 for each of its parameters. Only necessary work is counted: frozen weights
+take a forward product and, from the lowest adapted block up, a product that passes the gradient on, but none for
+gradients of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .architecture import describe, encoder_parameters, linear_modules, size
+from .families import Architecture, Matrix
+from .fields import Config
+from .plan import Plan
+from .targets import ranks
+
+Pooling = Literal["cls", "mean"]
+
+# Roles whose input is the block's own input, and roles that, in the last block, only the pooled token needs.
+_FIRST = frozenset({"query", "key", "value", "qkv"})
+_POOLED_ONLY = frozenset({"query", "attention_output", "ffn_input", "ffn_output"})
+# DeBERTa projects its relative positions once a batch, not once a text.
+_PER_BATCH = frozenset({"position_key", "position_query"})
+_NOT_PRODUCTS = ("_embeddings.weight", "rel_embeddings.weight")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Floating point operations a text takes.
+
+    Attributes:
+        prefix: forward through what lies below the lowest trained block; the same in every epoch, so it can be cached.
+        forward: forward through the rest and the head.
+        backward: backward through the rest and the head.
+        first_layer: the lowest trained block; the number of blocks when only the head is trained.
+    """
+
+    prefix: float
+    forward: float
+    backward: float
+    first_layer: int
+
+    def per_text(self, *, cached: bool) -> float:
+        """Operations a text takes in one epoch, with or without the prefix already computed."""
+        return self.forward + self.backward + (0.0 if cached else self.prefix)
+
+    def training(self, *, texts: int, epochs: float, cached: bool) -> float:
+        """Operations of a whole training; with a cache the prefix is computed once."""
+        once = self.prefix * texts if cached else 0.0
+        return once + texts * epochs * self.per_text(cached=cached)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak bytes while training, an estimate.
+
+    Attributes:
+        weights: the encoder's frozen weights.
+        trained: trained parameters with their gradients and AdamW's two moments, in float32.
+        activations: what one batch keeps for the backward pass, or the largest frozen block while it runs.
+    """
+
+    weights: int
+    trained: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Bytes altogether."""
+        return self.weights + self.trained + self.activations
+
+
+def first_trained_layer(config: Config, plan: Plan) -> int:
+    """The lowest block whose work changes while training; the number of blocks when only the head is trained."""
+    if plan.adapter is None:
+        return describe(config).layers
+    if plan.adapter.bias == "all":
+        return 0
+    names = ranks(config, plan.adapter)
+    return min(module.layer for module in linear_modules(config) if module.name in names)
+
+
+def work(config: Config, plan: Plan, *, length: int, pooling: Pooling = "cls") -> Work:
+    """Operations for one text of `length` tokens.
+
+    With `pooling="cls"` the last block works out queries, attention output and feed-forward for the first token alone.
+
+    Args:
+        config: fields of the backbone's `config.json`.
+        plan: what is trained.
+        length: tokens of the text.
+        pooling: cls or mean.
+    """
+    architecture = describe(config)
+    by_name = {} if plan.adapter is None else ranks(config, plan.adapter)
+    first = first_trained_layer(config, plan)
+    # With bias "all" the embeddings' norm is trained too, so the gradient goes all the way down.
+    to_the_bottom = plan.adapter is not None and plan.adapter.bias == "all"
+    prefix, forward, backward = _outside(architecture, length), 0.0, 0.0
+    for layer in range(architecture.layers):
+        rows = 1 if pooling == "cls" and layer == architecture.layers - 1 else length
+        attention = _attention(architecture, layer, rows, length)
+        products = 0.0
+        for matrix in architecture.matrices:
+            tokens = _tokens(matrix, rows, length)
+            rank = by_name.get(f"{architecture.stack}.{layer}.{matrix.path}", 0)
+            weight = 2.0 * matrix.in_features * matrix.out_features * tokens
+            low_rank = 2.0 * rank * (matrix.in_features + matrix.out_features) * tokens
+            products += weight + low_rank
+            if layer >= first:
+                passed_on = layer > first or to_the_bottom or matrix.role not in _FIRST
+                to_input = weight + low_rank if passed_on else 2.0 * rank * matrix.out_features * tokens
+                backward += to_input + low_rank
+        if layer < first:
+            prefix += products + attention
+        else:
+            forward += products + attention
+            backward += 2 * attention
+    head = float(sum(part.parameters for part in plan.count.parts if part.kind == "head"))
+    # The head's input gradient is needed only when something below it is trained.
+    return Work(prefix, forward + 2 * head, backward + (2 if plan.adapter is None else 4) * head, first)
+
+
+def seconds_per_epoch(operations: Work, *, texts: int, operations_per_second: float, cached: bool = False) -> float:
+    """Seconds an epoch over `texts` texts takes on a machine that does `operations_per_second`, as measured there."""
+    return texts * operations.per_text(cached=cached) / operations_per_second
+
+
+def cache_bytes(config: Config, *, tokens: int, bytes_per_number: int = 2) -> int:
+    """Bytes the prefix cache takes: one hidden vector a token, in bfloat16 unless said otherwise."""
+    return tokens * describe(config).hidden * bytes_per_number
+
+
+def memory(
+    config: Config, plan: Plan, *, batch_size: int, length: int, bytes_per_number: int = 2, pooling: Pooling = "cls"
+) -> Memory:
+    """Peak memory of training, an estimate in bytes.
+
+    weights = encoder x b; trained = trainable x 16; activations = batch x T x b x the sum, over the blocks from the
+    lowest trained one up, of (outputs of its linear layers + 4 H for two residual sums and two norms + heads x keys for
+    attention's probabilities + the adapters' ranks), and never less than one block's. b is `bytes_per_number`.
+    """
+    architecture = describe(config)
+    by_name = {} if plan.adapter is None else ranks(config, plan.adapter)
+    first = first_trained_layer(config, plan)
+    outputs = sum(matrix.out_features for matrix in architecture.matrices)
+    kept, largest = 0, 0
+    for layer in range(architecture.layers):
+        rows = 1 if pooling == "cls" and layer == architecture.layers - 1 else length
+        inner = sum(by_name.get(f"{architecture.stack}.{layer}.{matrix.path}", 0) for matrix in architecture.matrices)
+        block = length * (outputs + inner + 4 * architecture.hidden)
+        block += rows * architecture.heads * _keys(architecture, layer, length)
+        largest = max(largest, block)
+        kept += block if layer >= first else 0
+    return Memory(
+        weights=size(encoder_parameters(config)) * bytes_per_number,
+        trained=plan.count.trainable * 16,
+        activations=batch_size * max(kept, largest) * bytes_per_number,
+    )
+
+
+def _tokens(matrix: Matrix, rows: int, length: int) -> int:
+    if matrix.role in _PER_BATCH:
+        return 0
+    return rows if matrix.role in _POOLED_ONLY else length
+
+
+def _keys(architecture: Architecture, layer: int, length: int) -> int:
+    """Positions a token of this block attends to."""
+    if architecture.window is None or layer in architecture.global_layers:
+        return length
+    return min(length, architecture.window)
+
+
+def _attention(architecture: Architecture, layer: int, rows: int, length: int) -> float:
+    """Scores and weighted values, and DeBERTa's products with its relative positions, for `rows` queries."""
+    attended = architecture.matrices[0].out_features if architecture.family == "deberta-v2" else architecture.hidden
+    content = 4.0 * rows * _keys(architecture, layer, length) * attended
+    # One of the two terms multiplies the queries, the other the keys.
+    multiplied = (rows, length)[: architecture.position_terms]
+    return content + 2.0 * sum(multiplied) * architecture.positions * attended
+
+
+def _outside(architecture: Architecture, length: int) -> float:
+    """Projections after the embeddings and DeBERTa's convolution."""
+    return sum(
+        2.0 * math.prod(shape) * length
+        for name, shape in architecture.outside.items()
+        if len(shape) > 1 and not name.endswith(_NOT_PRODUCTS)
+    )

@@ -1,0 +1,161 @@
+"""How many parameters a setting trains, exactly, before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import RecipeError
+from .architecture import Linear, encoder_parameters, head_parameters, linear_modules, own_head_names, size
+from .families import Shapes
+from .fields import Config
+from .specs import AdapterSpec, HeadSpec
+from .targets import ranks, resolve_targets
+
+__all__ = [
+    "AdapterSpec",
+    "Count",
+    "HeadSpec",
+    "Linear",
+    "Part",
+    "bias_parameters",
+    "count",
+    "head_shapes",
+    "linear_modules",
+    "resolve_targets",
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of the bill.
+
+    Attributes:
+        name: a module's suffix, `biases`, `magnitudes` or the kind of head.
+        where: the blocks, in words.
+        r: the rank, None where there is none.
+        parameters: numbers trained.
+        kind: adapter, magnitude, bias or head.
+    """
+
+    name: str
+    where: str
+    r: int | None
+    parameters: int
+    kind: Literal["adapter", "magnitude", "bias", "head"] = "adapter"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What is trained, in parts that add up.
+
+    Attributes:
+        parts: every group of trained parameters.
+        trainable: their sum.
+        total: what PEFT's `print_trainable_parameters` calls "all params" when the head is in `modules_to_save`: the
+            encoder, the adapter, and the head twice, because PEFT keeps a frozen copy of what it saves.
+        backbone: the encoder alone, without any pooling layer (BERT's pooler belongs to its full head).
+    """
+
+    parts: tuple[Part, ...]
+    trainable: int
+    total: int
+    backbone: int
+
+
+def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels: int) -> Count:
+    """Count what a setting trains, part by part.
+
+    Args:
+        config: fields of the backbone's `config.json`.
+        adapter: None trains the head alone.
+        head: the classification head.
+        labels: number of classes, 2 or more.
+
+    Raises:
+        RecipeError: a target, layer or pattern that matches nothing, or fewer than 2 labels.
+        BackboneError: a config that lacks what is needed.
+    """
+    shapes = encoder_parameters(config)
+    backbone, head_size = size(shapes), size(head_shapes(config, head, labels))
+    parts = [] if adapter is None else _adapter_parts(config, adapter, shapes)
+    # A bias already belongs to the encoder: training it adds nothing to the total.
+    added = sum(part.parameters for part in parts if part.kind != "bias")
+    rank = head.rank if head.kind == "low_rank" else None
+    parts.append(Part(head.kind, "head", rank, head_size, "head"))
+    return Count(
+        parts=tuple(parts),
+        trainable=sum(part.parameters for part in parts),
+        total=backbone + added + 2 * head_size,
+        backbone=backbone,
+    )
+
+
+def head_shapes(config: Config, head: HeadSpec, labels: int) -> Shapes:
+    """Name to shape of every parameter of the head.
+
+    Raises:
+        RecipeError: fewer than 2 labels, or a rank above the width of the dense layer it factors.
+    """
+    if isinstance(labels, bool) or not isinstance(labels, int) or labels < 2:
+        raise RecipeError("a classifier needs classes to tell apart", expected="2 labels or more", received=labels)
+    own = head_parameters(config, labels)
+    dense, output = own_head_names(str(config["model_type"]))
+    if head.kind == "linear":
+        return {name: shape for name, shape in own.items() if name.startswith(output + ".")}
+    if head.kind == "full":
+        return own
+    out_features, in_features = own.pop(f"{dense}.weight")
+    if head.rank > min(out_features, in_features):
+        raise RecipeError(
+            "the head's rank is above the width of the layer it factors",
+            where="head -> rank",
+            expected=f"at most {min(out_features, in_features)}",
+            received=head.rank,
+        )
+    return {f"{dense}.down.weight": (head.rank, in_features), f"{dense}.up.weight": (out_features, head.rank), **own}
+
+
+def bias_parameters(shapes: Shapes) -> int:
+    """Numbers in every bias of an encoder, layer norms' included, as PEFT's `bias="all"` trains them."""
+    return size({name: shape for name, shape in shapes.items() if name.endswith(".bias")})
+
+
+def layers_in_words(layers: Sequence[int]) -> str:
+    """`layer 3`, `layers 0-5`, `layers 0-2, 5`."""
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    words = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return ("layer " if len(set(layers)) == 1 else "layers ") + words
+
+
+def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list[Part]:
+    by_name = ranks(config, adapter)
+    adapted = [module for module in linear_modules(config) if module.name in by_name]
+    groups: dict[tuple[str, int], list[Linear]] = {}
+    for module in adapted:
+        groups.setdefault((module.suffix, by_name[module.name]), []).append(module)
+    order = {suffix: place for place, suffix in enumerate(dict.fromkeys(module.suffix for module in adapted))}
+    parts = [
+        Part(
+            suffix,
+            layers_in_words([module.layer for module in modules]),
+            rank,
+            sum(rank * (module.in_features + module.out_features) for module in modules),
+        )
+        for (suffix, rank), modules in sorted(groups.items(), key=lambda group: (order[group[0][0]], group[0][1]))
+    ]
+    where = layers_in_words([module.layer for module in adapted])
+    if adapter.use_dora:
+        parts.append(Part("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude"))
+    if adapter.bias == "lora_only":
+        own = sum(module.out_features for module in adapted if module.bias)
+        parts.append(Part("biases", where, None, own, "bias"))
+    elif adapter.bias == "all":
+        parts.append(Part("biases", "whole encoder", None, bias_parameters(shapes), "bias"))
+    return parts

@@ -1,0 +1,86 @@
+"""Reading the fields of a `config.json`: what is missing or of the wrong kind is said with the field's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BackboneError
+
+Config = Mapping[str, Any]
+
+
+def whole(config: Config, name: str, default: int | None = None) -> int:
+    """A positive whole number.
+
+    Raises:
+        BackboneError: the field is missing and has no default, or holds something else.
+    """
+    value = config.get(name, default)
+    if value is None:
+        raise BackboneError(
+            "the backbone's config lacks a field that is needed",
+            where=f"config -> {name}",
+            expected="a positive whole number",
+        )
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BackboneError(
+            "the backbone's config holds a value that cannot be used",
+            where=f"config -> {name}",
+            expected="a positive whole number",
+            received=repr(value),
+        )
+    return value
+
+
+def integer(config: Config, name: str, default: int) -> int:
+    """A whole number that may be zero or negative where that means "none"."""
+    value = config.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BackboneError(
+            "the backbone's config holds a value that cannot be used",
+            where=f"config -> {name}",
+            expected="a whole number",
+            received=repr(value),
+        )
+    return value
+
+
+def flag(config: Config, name: str, default: bool) -> bool:
+    """A switch."""
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise BackboneError(
+            "the backbone's config holds a value that cannot be used",
+            where=f"config -> {name}",
+            expected="true or false",
+            received=repr(value),
+        )
+    return value
+
+
+def words(value: object) -> tuple[str, ...]:
+    """DeBERTa's lists, written `p2c|c2p` in older files and as a list in newer ones."""
+    if value is None:
+        return ()
+    parts = value.split("|") if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
+    return tuple(str(part).strip().lower() for part in parts)
+
+
+def body(
+    config: Config,
+    *,
+    hidden: str = "hidden_size",
+    layers: str = "num_hidden_layers",
+    heads: str = "num_attention_heads",
+) -> tuple[int, int, int]:
+    """Width, blocks and heads; the width must split evenly over the heads."""
+    width, depth, parts = whole(config, hidden), whole(config, layers), whole(config, heads)
+    if width % parts:
+        raise BackboneError(
+            f"the backbone's {hidden} is not a multiple of its {heads}",
+            where="config",
+            expected=f"a multiple of {parts}",
+            received=width,
+        )
+    return width, depth, parts

@@ -1,0 +1,128 @@
+"""What is adapted, and with which head: two plain records that are valid once built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from ..errors import RecipeError
+
+Bias = Literal["none", "lora_only", "all"]
+Scaling = Literal["alpha/r", "alpha"]
+HeadKind = Literal["linear", "low_rank", "full"]
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """A LoRA adapter (Hu et al. 2021, arXiv:2106.09685), in PEFT's terms.
+
+    Attributes:
+        r: rank of every matrix no pattern names.
+        lora_alpha: numerator of the scale, or the scale itself with `scaling="alpha"`.
+        target_modules: PEFT suffixes (`query`, `output.dense`), roles (`query`, `key`, `value` in any architecture)
+            or groups (`attention`, `all-linear`).
+        layers: blocks to adapt, 0 nearest the embeddings; None for all.
+        lora_dropout: dropout before A.
+        bias: none, the adapted layers' own (`lora_only`), or every bias of the encoder (`all`).
+        rank_pattern: regular expression on a module's name, matched from a dot to the end as PEFT does, to its rank.
+        alpha_pattern: the same for `lora_alpha`.
+        use_rslora: scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732).
+        use_dora: train a magnitude per output as well (Liu et al. 2024, arXiv:2402.09353).
+        scaling: `alpha/r` as PEFT does, W = W0 + alpha/r BA; or `alpha`, W = W0 + alpha BA.
+
+    Raises:
+        RecipeError: a value out of range, or two that contradict each other.
+    """
+
+    r: int
+    lora_alpha: float
+    target_modules: tuple[str, ...]
+    layers: tuple[int, ...] | None = None
+    lora_dropout: float = 0.0
+    bias: Bias = "none"
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    use_rslora: bool = False
+    use_dora: bool = False
+    scaling: Scaling = "alpha/r"
+
+    def __post_init__(self) -> None:
+        positive_whole(self.r, "adapter -> r")
+        for key, rank in self.rank_pattern.items():
+            positive_whole(rank, f"adapter -> rank_pattern -> {key}")
+        _positive(self.lora_alpha, "adapter -> lora_alpha")
+        for key, alpha in self.alpha_pattern.items():
+            _positive(alpha, f"adapter -> alpha_pattern -> {key}")
+        for name, patterns in (("rank_pattern", self.rank_pattern), ("alpha_pattern", self.alpha_pattern)):
+            for key in patterns:
+                _regular(key, f"adapter -> {name}")
+        if not 0 <= self.lora_dropout < 1:
+            raise RecipeError(
+                "the dropout cannot be used",
+                where="adapter -> lora_dropout",
+                expected="a number from 0 to below 1",
+                received=self.lora_dropout,
+            )
+        one_of(self.bias, get_args(Bias), "adapter -> bias")
+        one_of(self.scaling, get_args(Scaling), "adapter -> scaling")
+        if self.use_rslora and self.scaling == "alpha":
+            raise contradiction("use_rslora", "scaling alpha", "rsLoRA is itself a way of scaling")
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What turns the pooled vector of H numbers into one score a label.
+
+    Attributes:
+        kind: `linear` is one layer, H x labels and a bias. `full` is the architecture's own head, all of it trained.
+            `low_rank` is the architecture's own with its dense weight (out x in) factored as (out x rank)(rank x in).
+        rank: inner width of `low_rank`; the other kinds do not read it.
+
+    Raises:
+        RecipeError: an unknown kind, or a rank below 1.
+    """
+
+    kind: HeadKind = "linear"
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        one_of(self.kind, get_args(HeadKind), "head -> kind")
+        positive_whole(self.rank, "head -> rank")
+
+
+def positive_whole(value: object, where: str) -> int:
+    """Return `value` if it is a whole number of 1 or more, else raise `RecipeError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RecipeError(
+            "the value cannot be used", where=where, expected="a whole number of 1 or more", received=repr(value)
+        )
+    return value
+
+
+def one_of(value: object, allowed: tuple[str, ...], where: str) -> None:
+    """Raise `RecipeError` unless `value` is one of the allowed words."""
+    if value not in allowed:
+        raise RecipeError(
+            "the value is not known", where=where, expected="one of " + ", ".join(allowed), received=repr(value)
+        )
+
+
+def contradiction(one: str, other: str, reason: str) -> RecipeError:
+    """The error for two options that cannot both hold."""
+    return RecipeError(f"{one} and {other} contradict each other: {reason}", remedy="drop one of the two")
+
+
+def _positive(value: object, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise RecipeError("the value cannot be used", where=where, expected="a number above 0", received=repr(value))
+
+
+def _regular(key: str, where: str) -> None:
+    try:
+        re.compile(key)
+    except re.error as error:
+        raise RecipeError(
+            f"the pattern is not a regular expression ({error})", where=where, received=repr(key)
+        ) from error

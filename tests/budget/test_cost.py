@@ -1,0 +1,152 @@
+"""Operations against torch's own counter; bytes and seconds by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pennyweight.budget.checkpoints import load_config
+from pennyweight.budget.cost import cache_bytes, first_trained_layer, memory, seconds_per_epoch, work
+from pennyweight.budget.count import AdapterSpec, HeadSpec
+from pennyweight.budget.plan import Plan, plan
+from pennyweight.budget.targets import lora_arguments
+
+T, LABELS = 7, 3
+
+
+def manual(config: dict[str, Any], *targets: str, **settings: Any) -> Plan:
+    adapter = AdapterSpec(r=2, lora_alpha=4, target_modules=targets, **settings) if targets else None
+    return plan(config, labels=LABELS, budget=None, strategy="manual", adapter=adapter, head=HeadSpec("linear"))
+
+
+def measured(encoder: nn.Module, config: dict[str, Any], planned: Plan) -> tuple[float, float]:
+    """Forward and backward operations for one text, mean pooled, as torch counts them."""
+    model: nn.Module = encoder
+    if planned.adapter is None:
+        model.requires_grad_(False)
+    else:
+        model = get_peft_model(encoder, LoraConfig(**lora_arguments(config, planned.adapter)))
+    head = nn.Linear(16, LABELS)
+    ids = torch.randint(3, 20, (1, T))
+    model.train()
+    with FlopCounterMode(display=False) as forward:
+        logits = head(model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state.mean(1))
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    return forward.get_total_flops(), backward.get_total_flops()
+
+
+CASES: list[tuple[str, dict[str, Any], tuple[str, ...], dict[str, Any]]] = [
+    ("bert", {}, ("all-linear",), {}),
+    ("bert", {}, ("all-linear",), {"layers": (1, 2)}),
+    ("roberta", {}, ("query", "key", "value"), {"layers": (2,)}),
+    ("distilbert", {}, ("all-linear",), {"layers": (1, 2), "rank_pattern": {"lin1": 5}}),
+    ("electra", {"embedding_size": 8}, ("all-linear",), {}),
+    ("modernbert", {}, ("all-linear",), {"layers": (1, 2)}),
+    ("bert", {}, ("all-linear",), {"layers": (1, 2), "bias": "all"}),
+    ("bert", {}, (), {}),
+]
+
+
+@pytest.mark.parametrize(("family", "changes", "targets", "settings"), CASES)
+def test_operations_are_those_torch_counts(
+    family: str,
+    changes: dict[str, Any],
+    targets: tuple[str, ...],
+    settings: dict[str, Any],
+    tiny: Callable[..., dict[str, Any]],
+    encoder: Callable[..., nn.Module],
+) -> None:
+    config = tiny(family, layers=3, **changes)
+    planned = manual(config, *targets, **settings)
+    forward, backward = measured(encoder(config, "cpu"), config, planned)
+    counted = work(config, planned, length=T, pooling="mean")
+    # Ours counts the head's bias like a weight; torch does not see the addition.
+    assert counted.prefix + counted.forward == forward + 2 * LABELS
+    assert counted.backward == backward + (4 if targets else 2) * LABELS
+
+
+def test_the_prefix_is_what_lies_below_the_lowest_adapted_block() -> None:
+    config = load_config("embedded")
+    whole = work(config, manual(config, "all-linear"), length=64, pooling="mean")
+    upper = work(config, manual(config, "all-linear", layers=(3, 4, 5)), length=64, pooling="mean")
+    assert (whole.first_layer, whole.prefix) == (0, 0.0)
+    assert upper.first_layer == 3
+    weights, attention = 4 * 384 * 384 + 2 * 384 * 1536, 2 * 64 * 384
+    assert upper.prefix == 3 * 64 * 2 * (weights + attention)
+    assert upper.training(texts=10, epochs=3, cached=True) == 10 * upper.prefix + 30 * (upper.forward + upper.backward)
+    assert upper.training(texts=10, epochs=3, cached=False) == 30 * upper.per_text(cached=False)
+
+
+def test_the_first_token_alone_saves_work_in_the_last_block() -> None:
+    config = load_config("embedded")
+    planned = manual(config, "query", layers=(5,))
+    cls, mean = (work(config, planned, length=64, pooling=pooling) for pooling in ("cls", "mean"))
+    weights = 2 * 384 * 384 + 2 * 384 * 1536  # query and output of attention, and the feed-forward
+    low_rank = 2 * (384 + 384)
+    attention = 2 * 64 * 384
+    assert mean.forward - cls.forward == 63 * 2 * (weights + low_rank + attention)
+    assert cls.prefix == mean.prefix
+
+
+def test_a_head_alone_computes_the_encoder_once() -> None:
+    config = load_config("embedded")
+    counted = work(config, manual(config), length=64)
+    head = 384 * LABELS + LABELS
+    assert (counted.first_layer, counted.forward, counted.backward) == (6, 2 * head, 2 * head)
+
+
+def test_training_every_bias_reaches_the_embeddings() -> None:
+    config = load_config("embedded")
+    assert first_trained_layer(config, manual(config, "query", layers=(5,))) == 5
+    assert first_trained_layer(config, manual(config, "query", layers=(5,), bias="all")) == 0
+
+
+def test_local_attention_costs_no_more_than_its_window() -> None:
+    config = load_config("ModernBERT-base")
+    planned = manual(config, "all-linear")
+    long, twice = (work(config, planned, length=length, pooling="mean").forward for length in (1024, 2048))
+    every_layer_global = {**config, "global_attn_every_n_layers": 1}
+    assert twice < 2 * long * 1.2
+    assert work(every_layer_global, planned, length=2048, pooling="mean").forward > twice
+
+
+def test_relative_positions_cost_products_of_their_own(tiny: Callable[..., dict[str, Any]]) -> None:
+    plain = tiny("deberta-v2", layers=1)
+    relative = plain | {"relative_attention": True, "position_buckets": 4, "share_att_key": True}
+    without = work(plain, manual(plain, "query"), length=T, pooling="mean").forward
+    for kinds, terms in (("c2p", 1), ("p2c|c2p", 2)):
+        config = relative | {"pos_att_type": kinds}
+        assert (
+            work(config, manual(config, "query"), length=T, pooling="mean").forward == without + terms * 2 * T * 8 * 16
+        )
+
+
+def test_seconds_follow_from_a_measured_speed() -> None:
+    config = load_config("embedded")
+    counted = work(config, manual(config, "all-linear", layers=(3, 4, 5)), length=64)
+    seconds = seconds_per_epoch(counted, texts=1000, operations_per_second=1e11, cached=True)
+    assert seconds == pytest.approx(1000 * (counted.forward + counted.backward) / 1e11)
+    assert seconds < seconds_per_epoch(counted, texts=1000, operations_per_second=1e11)
+
+
+def test_bytes() -> None:
+    config = load_config("embedded")
+    assert cache_bytes(config, tokens=4000 * 53) == 4000 * 53 * 384 * 2
+    whole, upper = manual(config, "all-linear"), manual(config, "all-linear", layers=(3, 4, 5))
+    all_blocks = memory(config, whole, batch_size=32, length=64, pooling="mean")
+    half = memory(config, upper, batch_size=32, length=64, pooling="mean")
+    outputs = 4 * 384 + 1536 + 384
+    block = 64 * (outputs + 6 * 2 + 4 * 384 + 12 * 64)
+    assert all_blocks.activations == 32 * 6 * block * 2
+    assert half.activations == 32 * 3 * block * 2
+    assert all_blocks.weights == whole.count.backbone * 2
+    assert all_blocks.trained == whole.count.trainable * 16
+    assert all_blocks.total == all_blocks.weights + all_blocks.trained + all_blocks.activations
+    assert memory(config, manual(config), batch_size=32, length=64).activations > 0
