@@ -29,6 +29,8 @@ class Packing:
         size: N, the number of packed rows: rounded up, because each new shape makes oneDNN build new kernels.
         rows: (N,) the position in the flattened (B * T) batch that each packed row comes from.
         place: (B, T) the packed row of each position.
+        full: whether there is no padding.
+        keep_weights: whether attention weights are kept for the backward pass.
     """
 
     def __init__(self, attention_mask: Tensor) -> None:
@@ -42,7 +44,8 @@ class Packing:
         place = torch.full((self.texts * self.length,), self.tokens, device=device)
         place[kept] = torch.arange(self.tokens, device=device)
         self.place = place.view(self.texts, self.length)
-        self._mask = attention_mask
+        self.mask = attention_mask
+        self.keep_weights = self.length <= KEEP_WEIGHTS_UP_TO
         self._made: dict[tuple[Any, ...], Tensor] = {}
 
     def pack(self, hidden: Tensor) -> Tensor:
@@ -60,7 +63,7 @@ class Packing:
 
     def mean(self, x: Tensor) -> Tensor:
         """(N, H) -> (B, H) in fp32: the mean over each text's tokens, as a product with an averaging matrix."""
-        weights = self._mask / self._mask.sum(1, keepdim=True).clamp(min=1)  # (B, T)
+        weights = self.mask / self.mask.sum(1, keepdim=True).clamp(min=1)  # (B, T)
         owner = self.rows[: self.tokens] // self.length  # (tokens,)
         averaging = torch.zeros(self.texts, self.size, device=x.device)
         columns = torch.arange(self.tokens, device=x.device)
@@ -97,7 +100,7 @@ class Packing:
         return (((part * self.texts + text) * heads + head) * self.length + position).flatten()  # (N, parts, heads)
 
     def _bias(self, heads: int, dtype: torch.dtype) -> Tensor:
-        padding = (1 - self._mask.to(dtype)) * torch.finfo(dtype).min  # (B, T)
+        padding = (1 - self.mask.to(dtype)) * torch.finfo(dtype).min  # (B, T)
         return padding.repeat_interleave(heads, 0).unsqueeze(1)
 
 
@@ -107,86 +110,85 @@ def _rounded(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-class _Regroup(torch.autograd.Function):
-    """A permutation of rows of length d with its inverse known, so that the way back is a gather and not a scatter.
+class _Attention(torch.autograd.Function):
+    """softmax(q kᵀ / sqrt(d) + bias) v as two batched products, from packed rows to packed rows.
 
-    Spare rows and padding positions carry no gradient: they are set to zero on the way back to packed rows.
+    Below, G = texts * heads. Queries are (N, H) inside `mixed`, or (B, H) apart from it, one a text.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, real: int) -> Tensor:  # x (rows, d)
-        ctx.save_for_backward(inverse)
-        ctx.real = real
-        return x.index_select(0, index)
+    def forward(ctx: Any, mixed: Tensor, firsts: Tensor | None, packing: Packing, heads: int) -> Tensor:
+        parts = 3 if firsts is None else 2
+        groups, d = packing.texts * heads, mixed.shape[1] // (parts * heads)
+        apart = mixed.view(-1, d).index_select(0, packing.to_heads(parts, heads)).view(parts, groups, -1, d)
+        k, v = apart[-2], apart[-1]  # (G, T, d)
+        q = apart[0] if firsts is None else firsts.reshape(groups, 1, d)  # (G, Q, d)
+        weights = _weights(q, k, packing, heads)  # (G, Q, T)
+        ctx.save_for_backward(apart, None if firsts is None else q, weights if packing.keep_weights else None)
+        ctx.packing, ctx.heads = packing, heads
+        out = torch.bmm(weights, v)  # (G, Q, d)
+        if firsts is not None:
+            return out.view(packing.texts, -1)  # (B, H)
+        return out.view(-1, d).index_select(0, packing.from_heads(1, heads)).view(packing.size, -1)  # (N, H)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (inverse,) = ctx.saved_tensors
-        out = grad.index_select(0, inverse)
-        if ctx.real >= 0:
-            out[ctx.real :] = 0
-        return out, None, None, None
-
-
-class _Attention(torch.autograd.Function):
-    """softmax(q kᵀ / sqrt(d) + bias) v as two batched products; q (G, Q, d), k and v (G, T, d), G = texts * heads."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        weights = _weights(q, k, bias)  # (G, Q, T)
-        ctx.save_for_backward(q, k, v, bias, weights if k.shape[1] <= KEEP_WEIGHTS_UP_TO else None)
-        return torch.bmm(weights, v)  # (G, Q, d)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, bias, weights = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        apart, q, weights = ctx.saved_tensors
+        packing, heads = ctx.packing, ctx.heads
+        parts, groups, _, d = apart.shape
+        k, v = apart[-2], apart[-1]
+        grads = torch.empty_like(apart)  # (parts, G, T, d)
+        if q is None:
+            q, grad_q = apart[0], grads[0]
+            grad_out = grad.view(-1, d).index_select(0, packing.to_heads(1, heads)).view(groups, -1, d)
+        else:
+            grad_q, grad_out = torch.empty_like(q), grad.reshape(groups, 1, d)
         if weights is None:
-            weights = _weights(q, k, bias)
-        grad_v = torch.bmm(weights.transpose(1, 2), grad)  # (G, T, d)
-        grad_weights = torch.bmm(grad, v.transpose(1, 2))  # (G, Q, T)
-        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        scale = q.shape[-1] ** -0.5
-        grad_q = torch.baddbmm(q, grad_scores, k, beta=0, alpha=scale)
-        grad_k = torch.baddbmm(k, grad_scores.transpose(1, 2), q, beta=0, alpha=scale)
-        return grad_q, grad_k, grad_v, None
+            weights = _weights(q, k, packing, heads)
+        scale = d**-0.5
+        torch.bmm(weights.transpose(1, 2), grad_out, out=grads[-1])  # (G, T, d)
+        grad_weights = torch.bmm(grad_out, v.transpose(1, 2))  # (G, Q, T)
+        scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+        torch.baddbmm(grad_q, scores, k, beta=0, alpha=scale, out=grad_q)
+        torch.baddbmm(grads[-2], scores.transpose(1, 2), q, beta=0, alpha=scale, out=grads[-2])
+        mixed = grads.view(-1, d).index_select(0, packing.from_heads(parts, heads)).view(packing.size, -1)
+        mixed[packing.tokens :] = 0  # spare rows are nobody's: no gradient
+        return mixed, grad_q.view(packing.texts, -1) if parts == 2 else None, None, None
 
 
-def _weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
     scale = q.shape[-1] ** -0.5
-    if bias is None:
-        scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=scale)
+    if packing.full:
+        scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
     else:
-        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(packing.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
     return torch.softmax(scores, -1)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing, heads: int) -> Tensor:
-    bias = None if packing.full else packing.bias(heads, q.dtype)
-    if q.is_cuda:
-        # A GPU has flash kernels that never form the weights; a CPU's took 20 times our backward pass.
-        return scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    out: Tensor = _Attention.apply(q, k, v, bias)  # type: ignore[no-untyped-call]
-    return out
 
 
 def attend_all(qkv: Tensor, packing: Packing, heads: int) -> Tensor:
     """Every token attends to its text: (N, 3H) queries, keys and values side by side -> (N, H)."""
-    rows = qkv.view(-1, qkv.shape[1] // (3 * heads))  # (N * 3 * heads, d)
-    to, back = packing.to_heads(3, heads), packing.from_heads(3, heads)
-    apart: Tensor = _Regroup.apply(rows, to, back, packing.tokens * 3 * heads)  # type: ignore[no-untyped-call]
-    q, k, v = apart.view(3, packing.texts * heads, packing.length, -1).unbind(0)
-    out = _attend(q, k, v, packing, heads).view(-1, q.shape[-1])  # (B * heads * T, d)
-    to, back = packing.to_heads(1, heads), packing.from_heads(1, heads)
-    context: Tensor = _Regroup.apply(out, back, to, -1)  # type: ignore[no-untyped-call]
-    return context.view(packing.size, -1)
+    if qkv.is_cuda:
+        q, k, v = _apart(packing.unpack(qkv), 3, heads)
+        return packing.pack(_flash(q, k, v, packing))
+    out: Tensor = _Attention.apply(qkv, None, packing, heads)  # type: ignore[no-untyped-call]
+    return out
 
 
 def attend_firsts(q: Tensor, kv: Tensor, packing: Packing, heads: int) -> Tensor:
     """Only each text's first token attends: queries (B, H), keys and values (N, 2H) -> (B, H)."""
-    rows = kv.view(-1, kv.shape[1] // (2 * heads))  # (N * 2 * heads, d)
-    to, back = packing.to_heads(2, heads), packing.from_heads(2, heads)
-    apart: Tensor = _Regroup.apply(rows, to, back, packing.tokens * 2 * heads)  # type: ignore[no-untyped-call]
-    k, v = apart.view(2, packing.texts * heads, packing.length, -1).unbind(0)
-    return _attend(q.view(packing.texts * heads, 1, -1), k, v, packing, heads).view(packing.texts, -1)
+    if kv.is_cuda:
+        k, v = _apart(packing.unpack(kv), 2, heads)
+        return _flash(q.view(packing.texts, heads, 1, -1), k, v, packing).squeeze(1)
+    out: Tensor = _Attention.apply(kv, q, packing, heads)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _apart(mixed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    return mixed.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, d)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
+    """A GPU has kernels that never form the weights; a CPU's take 20 times our backward pass. -> (B, Q, H)."""
+    mask = None if packing.full else packing.mask.bool()[:, None, None, :]  # (B, 1, 1, T)
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
