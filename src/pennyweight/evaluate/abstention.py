@@ -71,11 +71,14 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
 
     Source: El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010.
     """
-    confidence, correct = confidences(labels, probabilities)
+    return _curve(*confidences(labels, probabilities))
+
+
+def _curve(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     order = np.argsort(-confidence, kind="stable")
     confidence, wrong = confidence[order], np.cumsum(~correct[order])
     last = np.flatnonzero(np.append(confidence[1:] < confidence[:-1], True))  # the last row of each confidence
-    return RiskCoverage(confidence[last], (last + 1) / len(labels), wrong[last] / (last + 1))
+    return RiskCoverage(confidence[last], (last + 1) / len(correct), wrong[last] / (last + 1))
 
 
 def threshold_for(labels: np.ndarray, probabilities: np.ndarray, target: float, *, sure: float = 0.9) -> Threshold:
@@ -93,12 +96,27 @@ def threshold_for(labels: np.ndarray, probabilities: np.ndarray, target: float, 
     Raises:
         DataError: when no threshold reaches the target; the message names the best bound there is.
     """
-    picks = list(_thresholds(risk_coverage(labels, probabilities), len(labels), sure))
+    return pick_threshold(*confidences(labels, probabilities), target, sure=sure)
+
+
+def pick_threshold(confidence: np.ndarray, correct: np.ndarray, target: float, *, sure: float = 0.9) -> Threshold:
+    """`threshold_for` where all that was kept of the validation rows is how sure each answer was and if it was right.
+
+    Args:
+        confidence: (N,) probabilities of the predicted classes.
+        correct: (N,) whether the prediction is the label.
+
+    Raises:
+        DataError: as `threshold_for`, and without rows.
+    """
+    if not len(correct):
+        raise DataError("a threshold needs validation rows")
+    picks = list(_thresholds(_curve(confidence, correct), len(correct), sure))
     reached = [pick for pick, bound in picks if bound >= target]
     if not reached:
         pick, bound = max(picks, key=lambda one: one[1])
         raise DataError(
-            f"no threshold gives an accuracy of {100 * target:g} % on the {len(labels):,} validation texts",
+            f"no threshold gives an accuracy of {100 * target:g} % on the {len(correct):,} validation texts",
             expected=f"a share of them whose accuracy is at least that with {100 * sure:g} % confidence",
             received=f"at best {100 * bound:.1f} %, answering {100 * pick.coverage:.1f} %",
             remedy="lower the target accuracy or validate on more texts",
