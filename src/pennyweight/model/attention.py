@@ -185,7 +185,8 @@ def attend_firsts(q: Tensor, kv: Tensor, packing: Packing, heads: int) -> Tensor
 
 
 def _apart(mixed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    return mixed.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, d)
+    split = mixed.view(*mixed.shape[:2], parts, heads, -1)  # (B, T, parts, heads, d)
+    return split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, d)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:

@@ -79,24 +79,30 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
     weight = stacked([part.base for part in parts])  # (out, in)
     biases = [part.base.bias for part in parts]
     bias = None if biases[0] is None else torch.cat([each.to(x.dtype) for each in biases])  # (out,)
-    updates = [update for part in parts for update in part.updates]
+    updates, begin = [], 0
+    for part in parts:
+        end = begin + part.base.out_features
+        updates += [(update, begin, end) for update in part.updates]
+        begin = end
     if not updates:
         return linear(x, weight, bias)
     rate = max(part.dropout for part in parts)
-    keep = 1 - _threshold(rate) / 256
-    down = torch.cat([update.down for update in updates])  # (R, in)
-    blocks = [
-        torch.cat([update.up * (update.scale / keep) for update in part.updates], 1)
-        if part.updates
-        else part.base.weight.new_zeros(part.base.out_features, 0, dtype=down.dtype)
-        for part in parts
-    ]
-    up = torch.block_diag(*blocks) if len(blocks) > 1 else blocks[0]  # (out, R)
     if weight.requires_grad:
         dropped = x if rate == 0 else x.masked_fill(_dropped(x, rate), 0)
-        return linear(x, weight, bias) + linear(linear(dropped, down.to(x.dtype)), up.to(x.dtype))
-    out: Tensor = _LoraProduct.apply(x, weight, bias, down.to(x.dtype), up.to(x.dtype), rate)  # type: ignore[no-untyped-call]
+        return _unfused(linear(x, weight, bias), dropped, updates, _keep(rate))
+    places = tuple((begin, end, update.scale / _keep(rate)) for update, begin, end in updates)
+    trained = [matrix for update, _, _ in updates for matrix in (update.down, update.up)]
+    out: Tensor = _LoraProduct.apply(x, weight, bias, places, rate, *trained)  # type: ignore[no-untyped-call]
     return out
+
+
+def _unfused(out: Tensor, dropped: Tensor, updates: Sequence[tuple[Update, int, int]], keep: float) -> Tensor:
+    """The same in autograd's hands, for the case that the backbone learns too."""
+    parts = out.clone()
+    for update, begin, end in updates:
+        inner = linear(dropped, update.down.to(out.dtype))  # (N, r)
+        parts[:, begin:end] += linear(inner, update.up.to(out.dtype)) * (update.scale / keep)
+    return parts
 
 
 def _alone(x: Tensor, module: nn.Module, plain: Plain | None) -> Tensor:
@@ -135,6 +141,10 @@ def _threshold(rate: float) -> int:
     return min(255, round(rate * 256))
 
 
+def _keep(rate: float) -> float:
+    return 1 - _threshold(rate) / 256
+
+
 def _dropped(x: Tensor, rate: float) -> Tensor:
     """A mask like x, True with probability `rate` rounded to 1/256: one random byte an element.
 
@@ -146,23 +156,41 @@ def _dropped(x: Tensor, rate: float) -> Tensor:
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x (N, in), weight (out, in), bias (out,), down (R, in), up (out, R) -> (N, out). The weight is frozen."""
+    """x (N, in), frozen weight (out, in), bias (out,), then down (r, in) and up (out_i, r) of each update -> (N, out).
+
+    `places` holds, for each update, the columns [begin, end) of the output that it adds to and its factor. All of it is
+    done here by hand rather than by autograd, because a step's many small operations cost more than their arithmetic.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, rate: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        places: tuple[tuple[int, int, float], ...],
+        rate: float,
+        *matrices: Tensor,
     ) -> Tensor:
+        ranks = [matrix.shape[0] for matrix in matrices[::2]]
+        down = torch.cat([matrix.to(x.dtype) for matrix in matrices[::2]])  # (R, in)
+        up = x.new_zeros(weight.shape[0], sum(ranks))  # (out, R), block-diagonal
+        column = 0
+        for matrix, rank, (begin, end, factor) in zip(matrices[1::2], ranks, places, strict=True):
+            up[begin:end, column : column + rank] = matrix * factor
+            column += rank
         dropped = _dropped(x, rate) if _threshold(rate) else None
         seen = x if dropped is None else x.masked_fill(dropped, 0)  # (N, in) what the adapters read
         inner = seen @ down.t()  # (N, R)
         ctx.save_for_backward(weight, down, up, seen, inner, dropped)
+        ctx.places, ctx.ranks = places, ranks
         return linear(x, weight, bias).addmm_(inner, up.t())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # grad (N, out)
         weight, down, up, seen, inner, dropped = ctx.saved_tensors
-        need_x, _, need_bias, need_down, need_up, _ = ctx.needs_input_grad
+        need_x, _, need_bias = ctx.needs_input_grad[:3]
         grad_inner = grad @ up  # (N, R)
         grad_x = None
         if need_x:  # not for the lowest adapted layer: below it nothing learns
@@ -172,6 +200,8 @@ class _LoraProduct(torch.autograd.Function):
             else:
                 grad_x += (grad_inner @ down).masked_fill_(dropped, 0)
         grad_bias = grad.sum(0) if need_bias else None
-        grad_down = grad_inner.t() @ seen if need_down else None  # (R, in)
-        grad_up = grad.t() @ inner if need_up else None  # (out, R)
-        return grad_x, None, grad_bias, grad_down, grad_up, None
+        grad_down = (grad_inner.t() @ seen).float().split(ctx.ranks)  # each (r, in)
+        grads: list[Tensor] = []
+        for of_down, part, (begin, end, factor) in zip(grad_down, inner.split(ctx.ranks, 1), ctx.places, strict=True):
+            grads += [of_down, (grad[:, begin:end].t() @ part).float().mul_(factor)]  # (out_i, r)
+        return grad_x, None, grad_bias, None, None, *grads
