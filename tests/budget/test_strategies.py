@@ -54,6 +54,13 @@ def test_graded_never_falls_from_block_to_block() -> None:
         assert in_order == sorted(in_order)
 
 
+def test_graded_spends_what_one_band_leaves_on_a_further_rank() -> None:
+    # Rank 2 in the last block leaves 15 of 55; no lower band can take it, so one matrix of two gets a third rank.
+    items = [Item(f"m{place}", 0, "query", 10, 0, 99) for place in range(2)]
+    assert STRATEGIES["graded"](items, Purse(55, 1, 99)) == {"m0": 3, "m1": 2}
+    assert STRATEGIES["graded"](items, Purse(55, 1, 2)) == {"m0": 2, "m1": 2}
+
+
 def test_every_budget_has_a_rule() -> None:
     for budget in (1, 10_000, 10**12):
         assert auto_rule(budget).strategy in STRATEGIES
