@@ -7,14 +7,23 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import StorageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
+_HERE = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# Writers work in a folder `.NAME.*.part` beside what they write; this subfolder keeps what they replace.
+_ENDING = ".part"
+_FORMER = ".former"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
@@ -22,16 +31,31 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one-line `StorageError`s."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except StorageError:
+        raise
+    except Exception as error:
+        number = _errno(error)
+        if number in _FULL:
             problem, remedy = "the disk is full", "free some space and run again; what was saved before is intact"
-        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        elif number in _FORBIDDEN:
             problem, remedy = "the folder is not writable", "choose another folder with --out or change its permissions"
-        elif isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
-            problem, remedy = f"cannot write here ({error.strerror})", "choose another path"
+        elif number in _HERE:
+            problem, remedy = f"cannot write here ({os.strerror(number)})", "choose another path"
+        elif number in _NO_LOCKS:
+            problem, remedy = "this file system has no locks", "choose a folder on another file system"
+        elif number == errno.EIO:
+            problem, remedy = "the disk reports an error", "choose a folder on another disk"
         else:
             raise
         raise StorageError(problem, where=path, remedy=remedy) from error
+
+
+def _errno(error: Exception) -> int:
+    """The system's error number, 0 for none. Libraries written in Rust have it in the text."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else 0
 
 
 def fsync_folder(folder: Path) -> None:
@@ -43,61 +67,126 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """`mkdir -p`, each new name made durable in the folder above it."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        fsync_folder(made.parent)
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path aside; when the block ends well it is flushed and renamed to `path`, else removed.
+    """Yield an empty file aside; when the block ends well it is flushed and renamed to `path`, else removed.
 
     Raises:
         StorageError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(descriptor)
-        aside = Path(name)
-        try:
-            yield aside
-            # mkstemp makes private files; what we publish follows the user's umask like any other file.
-            umask = os.umask(0)
-            os.umask(umask)
-            aside.chmod(0o666 & ~umask)
-            with aside.open("rb") as handle:
-                os.fsync(handle.fileno())
-            aside.replace(path)
-            fsync_folder(path.parent)
-        finally:
-            aside.unlink(missing_ok=True)
+    with storage_errors(path), _aside(path) as scratch:
+        file = scratch / path.name
+        file.touch()
+        yield file
+        fsync_file(file)
+        file.replace(path)
+        fsync_folder(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder aside that replaces `path` (a folder or nothing) when the block ends well."""
+    """Yield an empty folder aside that replaces `path` (a folder or nothing) when the block ends well.
+
+    Replacing takes two renames. Who is killed between them leaves the former folder aside, from where `recover`, or
+    the next write to the same path, puts it back.
+
+    Raises:
+        StorageError: when the disk is full or the folder cannot be written.
+    """
     path = Path(path)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        try:
-            yield aside
-            for file in aside.rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as handle:
-                        os.fsync(handle.fileno())
-                else:
-                    fsync_folder(file)
-            umask = os.umask(0)
-            os.umask(umask)
-            aside.chmod(0o777 & ~umask)
-            if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-                path.replace(old / path.name)
-                aside.replace(path)
-                shutil.rmtree(old)
-            else:
-                aside.replace(path)
-            fsync_folder(path.parent)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with storage_errors(path), _aside(path) as scratch:
+        folder = scratch / path.name
+        folder.mkdir()
+        yield folder
+        flush_tree(folder)
+        if path.is_dir():
+            (scratch / _FORMER).mkdir()
+            path.replace(scratch / _FORMER / path.name)
+        folder.replace(path)
+        fsync_folder(path.parent)
+
+
+def flush_tree(folder: Path) -> None:
+    """Make a folder durable with all that is in it, innermost first."""
+    for held in sorted(folder.rglob("*"), reverse=True):
+        if held.is_dir():
+            fsync_folder(held)
+        else:
+            fsync_file(held)
+    fsync_folder(folder)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write in, gone at the end.
+
+    It is locked, which tells a writer's folder from a dead writer's: the lock dies with its process.
+    """
+    make_folder(path.parent)
+    recover(path.parent, path.name)
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_ENDING, dir=path.parent))
+        descriptor = os.open(scratch, os.O_RDONLY)
+        with suppress(OSError):  # no locks here: then nobody cleans up either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if scratch.exists():  # else somebody's `recover` came between the two lines above
+            break
+        os.close(descriptor)
+    try:
+        yield scratch
+    finally:
+        _discard(scratch)
+        os.close(descriptor)
+
+
+def recover(folder: Path, name: str | None = None) -> None:
+    """Clean up after writers that were killed in `folder`: the half-written goes, the half-replaced comes back.
+
+    Args:
+        name: only what was meant for this name; None for all.
+    """
+    prefix = "." if name is None else f".{name}."
+    with suppress(OSError):  # a folder that may not be listed or changed has its say when it is written to
+        for left in sorted(folder.iterdir()):
+            if left.name.startswith(prefix) and left.name.endswith(_ENDING) and left.is_dir():
+                _discard_abandoned(left)
+
+
+def _discard_abandoned(scratch: Path) -> None:
+    descriptor = os.open(scratch, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return  # its writer lives
+    else:
+        _discard(scratch)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(scratch: Path) -> None:
+    """Remove a writer's folder; what it had taken away and not replaced goes back first."""
+    former = scratch / _FORMER
+    if former.is_dir():
+        for held in former.iterdir():
+            if not (scratch.parent / held.name).exists():
+                held.replace(scratch.parent / held.name)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
@@ -109,11 +198,12 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder)
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handle = (folder / ".lock").open("a")
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with storage_errors(folder):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(
                 "another run is writing to this folder", where=folder, remedy="wait for it, or choose another --out"
@@ -129,7 +219,35 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically: two-space indent, keys as given, NaN refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """JSON as all our files have it: two-space indent, keys as given, NaN refused."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sealed(value: dict[str, Any]) -> str:
+    """JSON text that carries the SHA-256 of the rest of itself as its last key, `seal`."""
+    return to_json(value | {"seal": hashlib.sha256(to_json(value).encode()).hexdigest()})
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """The value of `sealed` text. One changed byte is noticed, white space included: the text must be what
+    `sealed` writes for its value.
+
+    Raises:
+        ValueError: not JSON, or not as it was sealed.
+    """
+    try:
+        value = json.loads(text)
+        rest = {key: held for key, held in value.items() if key != "seal"}
+        whole = sealed(rest) == text
+    except (AttributeError, RecursionError, UnicodeEncodeError) as error:
+        raise ValueError("not a sealed object") from error
+    if not whole:
+        raise ValueError("not as it was sealed")
+    return rest
 
 
 def sha256(path: str | Path) -> str:
