@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def _listed(value: object) -> object:
-    """Flags carry lists as `a,b`; YAML may hold a single word where a list is meant."""
+    """Flags carry lists as `a,b`; YAML may hold a single word or number where a list is meant."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+    return [value] if isinstance(value, int) else value
+
+
+def _word(value: object) -> object:
+    """YAML reads a column or class called 2 as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _mapped(value: object) -> object:
@@ -29,9 +36,7 @@ def _layers(value: object) -> object:
     """`top:3`, `0,1,2` and `all` are how people write layers on a command line."""
     if value == "all":
         return None
-    if isinstance(value, str) and not value.startswith("top:"):
-        return _listed(value)
-    return value
+    return value if isinstance(value, str) and value.startswith("top:") else _listed(value)
 
 
 def _budget(value: object) -> object:
@@ -41,20 +46,44 @@ def _budget(value: object) -> object:
 
 def _size(value: object) -> object:
     """A whole number of rows stays one (640); anything below 1 is a share (0.1)."""
-    if isinstance(value, str):
-        value = float(value) if "." in value else int(value) if value.isdigit() else value
+    if isinstance(value, str) and re.fullmatch(r"\d+|\d*\.\d+", value):
+        value = float(value) if "." in value else int(value)
     return int(value) if isinstance(value, float) and value >= 1 and value.is_integer() else value
 
 
-Words = Annotated[list[str], BeforeValidator(_listed)]
+Word = Annotated[str, BeforeValidator(_word)]
+Words = Annotated[list[Word], BeforeValidator(_listed)]
 Numbers = Annotated[dict[str, float], BeforeValidator(_mapped)]
 Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapped)]
 TopLayers = Annotated[str, Field(pattern=r"^top:[1-9][0-9]*$")]
 LayerNumbers = list[Annotated[int, Field(ge=0)]]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
+# How a budget looks; what it amounts to, `budget.plan.parse_budget` says.
+Budget = Annotated[
+    str, BeforeValidator(_budget), Field(pattern=r"^(?i:none|(\d+(\.\d+)?|\d{1,3}([,_]\d{3})+)\s*[kmb]?)$")
+]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cleared(cls, values: Any) -> Any:
+        """`none` takes back what a recipe set, wherever a field may be without a value."""
+        if not isinstance(values, dict):
+            return values
+        return {key: None if _is_none(value) and optional(cls, key) else value for key, value in values.items()}
+
+
+def optional(section: type[BaseModel], key: str) -> bool:
+    """Whether a field may be without a value."""
+    field = section.model_fields.get(key)
+    return field is not None and NoneType in get_args(field.annotation)
+
+
+def _is_none(value: object) -> bool:
+    return isinstance(value, str) and value.lower() == "none"
 
 
 class DataRecipe(Section):
@@ -68,9 +97,9 @@ class DataRecipe(Section):
     validation_size: Annotated[int | float, BeforeValidator(_size), Field(gt=0)] = Field(
         0.1, description="Share (0.1) or number (640) of training rows split off for validation."
     )
-    split_seed: int = Field(42, ge=0, description="Seed of the validation split.")
+    split_seed: Seed = Field(42, description="Seed of the validation split.")
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
-    label_column: str | None = Field(None, description="Label column; inferred if not given.")
+    label_column: Word | None = Field(None, description="Label column; inferred if not given.")
     label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
     separator: str = Field(" ", description="What joins several text columns.")
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
@@ -94,12 +123,12 @@ class ModelRecipe(Section):
 class PlanRecipe(Section):
     """The budget of trainable parameters and what it buys."""
 
-    budget: Annotated[str, BeforeValidator(_budget)] = Field("1M", description="1M, 500k, 998404 or none.")
+    budget: Budget = Field("1M", description="1M, 500k, 998404 or none.")
     strategy: Strategy = Field("auto", description="How the budget is spent; manual takes r and the rest as given.")
     head: Literal["linear", "low_rank", "full"] = Field("linear", description="Classifier on the pooled vector.")
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.0, description="Dropout before the head's output layer.")
-    r: int = Field(8, description="Rank of the LoRA matrices.")
+    r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator.")
     lora_dropout: Fraction = Field(0.0, description="Dropout on the LoRA branch's input.")
     target_modules: Words = Field(["all-linear"], description="Module names, or the groups attention, all-linear.")
@@ -141,7 +170,7 @@ class TrainRecipe(Section):
     eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; else after each epoch.")
     metric: Literal["accuracy", "macro_f1", "loss"] = Field("accuracy", description="Picks the best evaluation.")
     early_stopping_patience: int | None = Field(None, ge=1, description="Stop after N evaluations without gain.")
-    seed: int = Field(0, ge=0, description="Seed of weights, order and dropout.")
+    seed: Seed = Field(0, description="Seed of weights, order and dropout.")
     group_by_length: bool = Field(True, description="Batches of similar lengths: less padding, fewer shapes.")
     prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
         "auto", description="Keep what frozen lower layers compute."
@@ -150,6 +179,9 @@ class TrainRecipe(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     threads: int | None = Field(None, ge=1, description="CPU threads; else physical cores, OMP_NUM_THREADS respected.")
     save_total_limit: int = Field(2, ge=1, description="Checkpoints kept.")
+    report: Literal["full", "short"] = Field(
+        "full", description="What the run's report compares with; short leaves out the frozen backbone + linear head."
+    )
     track: Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio"]], BeforeValidator(_listed)] = Field(
         [], description="Experiment trackers."
     )

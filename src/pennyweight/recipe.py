@@ -7,7 +7,7 @@ file, which wins over the recipe it names as its `base`, which wins over the def
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -74,22 +74,25 @@ def load(source: str | Path | None = None, **overrides: Any) -> Recipe:
 def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """`values`, sections of a recipe, with settings put in by key; None means "not given".
 
-    Who names a rank or its place has planned by hand: that makes the strategy `manual`.
+    Who names a rank or its place has planned by hand: that makes the strategy `manual`, in a YAML file as well.
 
     Raises:
-        RecipeError: for a key no section has.
+        RecipeError: for keys no section has, or a strategy that contradicts them.
     """
+    unknown = [key for key in settings if key not in SECTION_OF]
+    if unknown:
+        near = " | ".join(f"{key}: expected {_suggest(key, SECTION_OF)}" for key in unknown)
+        raise RecipeError(f"unknown setting{'s' if len(unknown) > 1 else ''} {near}")
     by_hand = [key for key in BY_HAND if settings.get(key) is not None]
     strategy = settings.get("strategy")
     if by_hand and strategy not in (None, "manual"):
+        flag = by_hand[0].replace("_", "-")
         raise RecipeError(
-            f"{by_hand[0]} and strategy {strategy} contradict each other: the strategy chooses it",
-            remedy=f"leave out --strategy or --{by_hand[0].replace('_', '-')}",
+            f"--{flag} and --strategy {strategy} contradict each other: that strategy chooses {by_hand[0]} itself",
+            remedy=f"leave out --strategy or --{flag}",
         )
     settings = {**settings, "strategy": "manual"} if by_hand else settings
     for key, value in settings.items():
-        if key not in SECTION_OF:
-            raise RecipeError(f"unknown setting {key!r}", expected=_suggest(key, SECTION_OF))
         section = values.setdefault(SECTION_OF[key], {})
         # A section that is no mapping is reported by `parse`, with everything else that is wrong.
         if value is not None and isinstance(section, dict):
@@ -103,65 +106,95 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
     Raises:
         RecipeError: naming every problem as `section -> key: expected ..., received ...`.
     """
+    problems: dict[str, str] = {}
+    recipe = None
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         # A union reports every member it tried; the first line per place says enough.
-        by_place: dict[str, str] = {}
         for detail in error.errors(include_url=False):
             place, problem = _problem(detail)
-            by_place.setdefault(place, f"{place}: {problem}")
-        raise _invalid(list(by_place.values()), where) from None
-    problems = list(_contradictions(recipe))
-    if problems:
-        raise _invalid(problems, where)
+            problems.setdefault(place, f"{place}: {problem}")
+    for name, model in SECTIONS.items():
+        if not any(place.split(" -> ")[0] == name for place in problems):
+            problems |= {line: line for line in _contradictions(model.model_validate(values.get(name, {})))}
+    if recipe is None or problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count += "" if where else " in the recipe"
+        raise RecipeError(f"{count}: " + " | ".join(problems.values()), where=where)
     return recipe
 
 
-def _invalid(problems: list[str], where: str | Path | None) -> RecipeError:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return RecipeError(f"{count} in the recipe: " + " | ".join(problems), where=where)
-
-
-def _contradictions(recipe: Recipe) -> list[str]:
+def _contradictions(section: Section) -> Iterator[str]:
     """Settings that are valid one by one and impossible together."""
-    problems = []
-    if recipe.plan.r < 1:
-        problems.append(
-            f"plan -> r: expected a rank of at least 1 (or strategy head-only for no adapter), received {recipe.plan.r}"
-        )
-    size = recipe.data.validation_size
-    if size > 1 and isinstance(size, float):
-        problems.append(f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}")
-    if recipe.plan.use_rslora and recipe.plan.scaling == "alpha":
-        problems.append("plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha")
-    if recipe.plan.strategy == "auto" and recipe.plan.budget == "none":
-        problems.append("plan -> strategy: expected manual (or a budget) when the budget is none, received auto")
-    names = recipe.data.label_names
-    if names is not None and len(set(names)) != len(names):
-        problems.append(f"data -> label_names: expected names that differ, received {names}")
-    return problems
+    if isinstance(section, DataRecipe):
+        size, names = section.validation_size, section.label_names
+        if size > 1 and isinstance(size, float):
+            yield f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}"
+        if names is not None and len(set(names)) != len(names):
+            yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
+    if isinstance(section, PlanRecipe):
+        if section.use_rslora and section.scaling == "alpha":
+            yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
+        if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":
+            yield (
+                "plan -> strategy: expected manual or head-only when the budget is none "
+                f"(name a rank with --r, or give a budget), received {section.strategy}"
+            )
+
+
+# What pydantic calls wrong, in words; `{}` is the limit it names.
+EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "names with numbers, such as query=8,value=4",
+    "invalid_key": "a key that is a word",
+    "model_type": "a mapping of settings",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+}
+# Where the type alone would not say how the value is written.
+WRITTEN = {
+    "plan -> budget": "a number of parameters such as 1M, 500k or 998404, or none",
+    "plan -> layers": "all, top:N or layer numbers such as 3,4,5",
+    "plan -> r": "a rank of at least 1 (for no adapter at all: strategy head-only)",
+    "plan -> rank_pattern": "names with ranks, such as query=8,output.dense=4",
+    "plan -> alpha_pattern": "names with numbers, such as query=8,output.dense=4",
+    "data -> validation_size": "a share such as 0.1 or a number of rows such as 640",
+}
 
 
 def _problem(detail: Any) -> tuple[str, str]:
     """One pydantic error as `section -> key` and `expected ..., received ...`."""
     path = [str(part) for part in detail["loc"]]
     # Union members and validators show up as path parts that are no keys of ours.
-    keys = path[:2] if path and path[0] in SECTIONS else path[:1]
-    place = " -> ".join(keys) or "recipe"
+    place = " -> ".join(path[:2] if path and path[0] in SECTIONS else path[:1]) or "recipe"
     if detail["type"] == "extra_forbidden":
-        known = SECTIONS[path[0]].model_fields if len(path) > 1 and path[0] in SECTIONS else Recipe.model_fields
-        return f"{place} -> {path[-1]}" if len(
-            path
-        ) > 2 else place, f"expected {_suggest(path[-1], known)}, received an unknown key"
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if detail["type"] in ("model_type", "model_attributes_type"):
-        expected = "a mapping of settings"
-    if place == "plan -> layers":
-        expected = "all, top:N or layer numbers such as 3,4,5"
-    if place == "data -> validation_size":
-        expected = "a share such as 0.1 or a number of rows such as 640"
-    return place, f"expected {expected}, received {detail['input']!r}"
+        known = SECTIONS[path[0]].model_fields if len(path) > 1 else Recipe.model_fields
+        return place, f"expected {_suggest(path[-1], known)}, received an unknown key"
+    if detail["type"] == "literal_error":
+        expected = detail["ctx"]["expected"].replace("'", "")
+    else:
+        words = EXPECTED.get(detail["type"], "").format(**detail.get("ctx", {}))
+        expected = WRITTEN.get(place) or words or detail["msg"].removeprefix("Input should be ")
+    return place, f"expected {expected}, received {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value as it was written, short."""
+    value = ",".join(value) if isinstance(value, list) and all(isinstance(part, str) for part in value) else value
+    text = value if isinstance(value, str) and value.strip() else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _suggest(word: str, known: Any) -> str:
@@ -173,7 +206,10 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
     """The mapping behind a shipped name or a YAML file, merged over its `base`."""
     path = Path(source)
     if str(source) in shipped():
-        text, where = (resources.files(__package__) / "recipes" / f"{source}.yaml").read_text("utf-8"), str(source)
+        text, where = (
+            (resources.files(__package__) / "recipes" / f"{source}.yaml").read_text("utf-8"),
+            f"recipe {source}",
+        )
     elif path.is_file():
         try:
             text, where = path.read_text("utf-8"), str(path)
@@ -185,16 +221,21 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
         )
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
         mark = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
-        raise RecipeError("not valid YAML", where=place, received=getattr(error, "problem", None)) from None
+        raise RecipeError(
+            "not valid YAML", where=place, received=getattr(error, "problem", None) or str(error)
+        ) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise RecipeError(
             "not a recipe", where=where, expected="sections data, model, plan, train", received=type(values).__name__
         )
+    own = values.get("plan")
+    if isinstance(own, dict) and "strategy" not in own and any(key in own for key in BY_HAND):
+        own["strategy"] = "manual"
     base = values.pop("base", None)
     if base is None:
         return values, where
