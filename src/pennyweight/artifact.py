@@ -9,6 +9,7 @@
 | adapter/adapter_config.json         | the adapter as PEFT describes it (absent for head-only)           |
 | adapter/adapter_model.safetensors   | the adapter as PEFT stores it                                     |
 | head.safetensors                    | the classification head                                           |
+| answers.safetensors                 | what it answered to the validation and test rows, and how surely  |
 | tokenizer/                          | the tokenizer as transformers stores it                           |
 | README.md                           | the model card                                                    |
 
@@ -23,12 +24,14 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors import numpy as arrays
 from safetensors.torch import load_file, save_file
 
 from . import __version__
@@ -46,13 +49,14 @@ FORMAT = 1
 MANIFEST = "pennyweight.json"
 ADAPTER = "adapter/adapter_model.safetensors"
 HEAD = "head.safetensors"
+ANSWERS = "answers.safetensors"
 # A classifier's files are small; anything larger was not written by us.
 LARGEST_FILE = 1 << 30
 
 
 @dataclass
 class Artifact:
-    """A trained classifier in memory, with all that describes it."""
+    """A trained classifier in memory, with all that describes it; `answers` as `reporting.rows` names its arrays."""
 
     model: Classifier
     tokenizer: Any
@@ -62,6 +66,7 @@ class Artifact:
     plan: Plan
     metrics: dict[str, Any]
     card: str = ""
+    answers: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -107,6 +112,10 @@ def _write(artifact: Artifact, folder: Path) -> None:
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.model.head.state_dict().items()}
     save_file(head, folder / HEAD)
     artifact.tokenizer.save_pretrained(folder / "tokenizer")
+    if artifact.answers:
+        arrays.save_file(
+            {name: np.ascontiguousarray(rows) for name, rows in artifact.answers.items()}, folder / ANSWERS
+        )
     if artifact.plan.adapter is not None:
         config = adapt.lora_config(artifact.plan.adapter, artifact.backbone.config)
         config.base_model_name_or_path = artifact.backbone.name
@@ -232,7 +241,23 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
     model.head.load_state_dict(head)
     tokenizer = load_tokenizer(folder / "tokenizer")
     card = (folder / "README.md").read_text("utf-8") if (folder / "README.md").is_file() else ""
-    return Artifact(model.eval(), tokenizer, found, labels, recipe, plan, metrics, card)
+    return Artifact(model.eval(), tokenizer, found, labels, recipe, plan, metrics, card, read_answers(folder))
+
+
+def read_answers(folder: str | Path) -> dict[str, np.ndarray]:
+    """What a saved classifier answered when it was trained; empty where nothing was kept.
+
+    Raises:
+        ArtifactError: when the file is damaged.
+    """
+    path = Path(folder) / ANSWERS
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, np.ndarray] = arrays.load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, f"not a readable safetensors file ({error})") from error
+    return found
 
 
 def read_recipe(folder: str | Path) -> Recipe:

@@ -29,11 +29,12 @@ ROWS_TO_PICK_ON = 10_000
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline's probabilities (M, L) on the test rows, and the seconds it took to train and predict."""
+    """A baseline's probabilities (M, L) on the test rows, the seconds it took to train and predict, and its rows."""
 
     name: str
     probabilities: np.ndarray
     seconds: float
+    rows: int = 0
 
 
 def majority(train_labels: np.ndarray, test_rows: int, n_labels: int) -> Baseline:
@@ -99,7 +100,7 @@ def _timed(name: str, train_labels: np.ndarray, predict: Callable[[], np.ndarray
     start = time.perf_counter()
     with threadpool_limits(1):  # the same seconds whatever else the machine does, and the same sums
         probabilities = predict()
-    return Baseline(name, probabilities, time.perf_counter() - start)
+    return Baseline(name, probabilities, time.perf_counter() - start, len(train_labels))
 
 
 def _logistic(

@@ -47,7 +47,8 @@ class ReportInput:
 
     Attributes:
         title: what was trained on what.
-        metrics: the figures, and `rows` which texts they are of ("test" or "validation").
+        metrics: the figures; `intervals`: theirs, by the names in metrics.json.
+        rows: which texts they are of ("test" or "validation").
         baselines: from `verdict.against`; the verdict on top follows from them.
         data: facts about the data; values are plain, lists or mappings of such.
         history: as in `figures.curves`.
@@ -59,6 +60,7 @@ class ReportInput:
 
     title: str
     metrics: Metrics
+    intervals: Mapping[str, Interval] | None = None
     rows: str = "test"
     baselines: Sequence[BaselineRow] | None = None
     bill: Bill | None = None

@@ -16,7 +16,10 @@ from .metrics import Metrics, score
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """A baseline on the test rows: shares in [0, 1], seconds, and the classifier's comparison with it."""
+    """A baseline on the test rows: shares in [0, 1], seconds, and the classifier's comparison with it.
+
+    `rows` is the number of training rows, 0 where it is not known.
+    """
 
     name: str
     accuracy: float
@@ -24,6 +27,7 @@ class BaselineRow:
     macro_f1: float
     seconds: float
     comparison: Comparison
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,13 @@ def against(
         comparison = compare(labels, guessed, predicted, names=(name, "this classifier"), seed=seed)
         rows.append(
             BaselineRow(
-                one.name, metrics.accuracy, metrics.accuracy_interval, metrics.macro.f1, one.seconds, comparison
+                one.name,
+                metrics.accuracy,
+                metrics.accuracy_interval,
+                metrics.macro.f1,
+                one.seconds,
+                comparison,
+                one.rows,
             )
         )
     return tuple(rows)

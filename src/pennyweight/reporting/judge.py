@@ -1,0 +1,220 @@
+"""Every figure of a run, computed once: what metrics.json, the report and the model card all draw on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..data.batch import Encoded, pack
+from ..data.table import Table
+from ..errors import DataError
+from ..evaluate import baselines
+from ..evaluate.abstention import Threshold, answered, threshold_for
+from ..evaluate.calibration import Calibration, calibrate, fit_temperature, softmax
+from ..evaluate.metrics import Metrics, score
+from ..evaluate.mistakes import Slice, by_column, by_number
+from ..evaluate.spread import ece_interval, log_loss_interval, macro_f1_interval
+from ..evaluate.verdict import BaselineRow, against, verdict
+from ..predict import Classifier
+from .rows import Answers, answers, fingerprint
+
+# Past these a linear model learns nothing more, and a baseline should cost seconds.
+FROZEN_ROWS = 20_000
+TFIDF_ROWS = 200_000
+# Accuracies to abstain for, shown in every report; the first within reach is drawn out.
+TARGETS = (0.9, 0.95, 0.98, 0.99)
+MOST_VALUES = 20
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Labelled rows as a run holds them: N texts, their ids and their class numbers (N,)."""
+
+    table: Table
+    tokens: Encoded
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found out about a classifier on the rows called `name`; probabilities carry the temperature."""
+
+    name: str
+    part: Part
+    probabilities: np.ndarray
+    metrics: Metrics
+    intervals: dict[str, tuple[float, float]]
+    calibration: Calibration
+    validation: Metrics
+    answers: dict[str, Answers]
+    baselines: tuple[BaselineRow, ...] = ()
+    slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
+    thresholds: dict[float, tuple[Threshold, Threshold | None]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The parts of metrics.json that say how good the classifier is."""
+        found: dict[str, Any] = {"validation": self.validation.to_json()}
+        found[self.name] = self.metrics.to_json() | {
+            "intervals": {key: list(ends) for key, ends in self.intervals.items()},
+            "rows_sha256": fingerprint(self.answers[self.name].rows),
+        }
+        found["calibration"] = {
+            "temperature": self.calibration.temperature,
+            "fitted_on": "validation",
+            "measured_on": self.name,
+            "ece_before": self.calibration.ece_before,
+            "ece_after": self.calibration.ece_after,
+        }
+        if self.baselines:
+            found["verdict"] = asdict(verdict(self.metrics, self.baselines))
+            found["baselines"] = [_baseline(row) for row in self.baselines]
+        if self.slices:
+            found["slices"] = {name: [asdict(row) for row in rows] for name, rows in self.slices.items()}
+        if self.thresholds:
+            found["abstention"] = [
+                {"target": target, "picked": asdict(picked), self.name: on_rows and asdict(on_rows)}
+                for target, (picked, on_rows) in self.thresholds.items()
+            ]
+        return found
+
+
+def _baseline(row: BaselineRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "rows": row.rows,
+        "accuracy": row.accuracy,
+        "accuracy_interval": list(row.accuracy_interval),
+        "macro_f1": row.macro_f1,
+        "seconds": round(row.seconds, 3),
+        "difference": row.comparison.difference,
+        "difference_interval": list(row.comparison.interval),
+        "p": row.comparison.p,
+    }
+
+
+def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence[baselines.Baseline] = ()) -> Judgement:
+    """Measure a classifier on its test rows, or on the validation rows where there are none.
+
+    The temperature is fitted on the validation rows, whatever the classifier's own is.
+
+    Args:
+        parts: `validation` and, where there is one, `test`.
+        rivals: baselines' probabilities on the rows that are measured.
+    """
+    began = time.perf_counter()
+    names = classifier.labels
+    logits = {name: classifier.logits_of(parts[name].tokens) for name in ("validation", "test") if name in parts}
+    temperature = fit_temperature(logits["validation"], parts["validation"].labels)
+    probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
+    name = "test" if "test" in logits else "validation"
+    part, answered_rows = parts[name], probabilities[name]
+    measured = {one: score(parts[one].labels, probabilities[one], names) for one in probabilities}
+    kept = {one: answers(parts[one].table.texts, parts[one].labels, probabilities[one]) for one in probabilities}
+    return Judgement(
+        name=name,
+        part=part,
+        probabilities=answered_rows,
+        metrics=measured[name],
+        intervals=intervals(part.labels, answered_rows, measured[name]),
+        calibration=calibrate(part.labels, logits[name], temperature),
+        validation=measured["validation"],
+        answers=kept,
+        baselines=against(part.labels, answered_rows, rivals),
+        slices=slices(part, answered_rows),
+        thresholds=_thresholds(parts["validation"].labels, probabilities["validation"], part.labels, answered_rows),
+        seconds={"measuring": time.perf_counter() - began, "baselines": sum(one.seconds for one in rivals)},
+    )
+
+
+def intervals(labels: np.ndarray, probabilities: np.ndarray, metrics: Metrics) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the headline figures, by their names in `Metrics.to_json`."""
+    return {
+        "accuracy": metrics.accuracy_interval,
+        "macro_f1": macro_f1_interval(metrics),
+        "log_loss": log_loss_interval(labels, probabilities),
+        "ece": ece_interval(labels, probabilities),
+    }
+
+
+def slices(part: Part, probabilities: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, tuple[Slice, ...]]:
+    """Accuracy by length, and by each column named, else by every column with 2 to 20 different values.
+
+    Raises:
+        DataError: for a column the rows do not have.
+    """
+    predicted = probabilities.argmax(axis=1)
+    found = {"length in tokens": by_number(part.labels, predicted, part.tokens.lengths, "tokens")}
+    extras = part.table.extras
+    for name in columns if columns is not None else extras:
+        if name not in extras:
+            raise DataError(
+                f"there is no column {name!r} to slice by",
+                where=part.table.source,
+                expected=", ".join(extras) or "a file with further columns",
+            )
+        if columns is not None or 2 <= len({str(value) for value in extras[name]}) <= MOST_VALUES:
+            found[name] = by_column(part.labels, predicted, extras[name])
+    return found
+
+
+def _thresholds(
+    labels: np.ndarray, probabilities: np.ndarray, rows: np.ndarray, on_rows: np.ndarray
+) -> dict[float, tuple[Threshold, Threshold | None]]:
+    found = {}
+    for target in TARGETS:
+        try:
+            picked = threshold_for(labels, probabilities, target)
+        except DataError:  # out of reach on these rows: then there is nothing to show for it
+            continue
+        found[target] = picked, answered(rows, on_rows, picked.value)
+    return found
+
+
+def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Say) -> tuple[baselines.Baseline, ...]:
+    """The baselines, trained on the run's own training rows.
+
+    Args:
+        parts: `train`, and the rows to answer: `test`, else `validation`.
+        kind: `full`, or `short` for those that need no forward pass.
+    """
+    train, rows = parts["train"], parts.get("test", parts["validation"])
+    count = len(classifier.labels)
+    seed = classifier.artifact.recipe.train.seed
+    say("baselines: majority class, TF-IDF + logistic regression" + (", frozen backbone" if kind == "full" else ""))
+    some = _sample(len(train.labels), TFIDF_ROWS, seed)
+    texts = [train.table.texts[index] for index in some.tolist()]
+    found = [
+        baselines.majority(train.labels, len(rows.labels), count),
+        baselines.tfidf(texts, train.labels[some], rows.table.texts, count, seed=seed),
+    ]
+    if kind == "full":
+        found.append(_frozen(classifier, train, rows, count, seed))
+    return tuple(found)
+
+
+def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: int) -> baselines.Baseline:
+    from .frozen import FrozenBackbone
+
+    began = time.perf_counter()
+    backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
+    some = _sample(len(train.labels), FROZEN_ROWS, seed)
+    tokens = train.tokens
+    if len(some) < len(train.labels):
+        tokens = pack([train.tokens.row(index).tolist() for index in some.tolist()])
+    features = backbone.features(tokens)
+    others = backbone.features(rows.tokens)
+    forward = time.perf_counter() - began
+    made = baselines.linear(features, train.labels[some], others, count, seed=seed)
+    return baselines.Baseline(made.name, made.probabilities, made.seconds + forward, made.rows)
+
+
+def _sample(n: int, most: int, seed: int) -> np.ndarray:
+    """At most `most` of `n` row numbers, in order."""
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

@@ -1,0 +1,126 @@
+"""From a run's figures to its report.html."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifact import Artifact, versions
+from ..budget.bill import bill
+from ..evaluate import mistakes
+from ..evaluate.abstention import Abstention, risk_coverage
+from ..evaluate.html import Bill, BillRow, ReportInput, write_html
+from .judge import Judgement, Part
+from .rows import identities
+
+SHOWN_MISTAKES = 12
+SHOWN_SUSPECTS = 8
+
+
+def write_report(
+    path: str | Path,
+    judgement: Judgement,
+    artifact: Artifact,
+    parts: Mapping[str, Part],
+    *,
+    folder: Path,
+) -> None:
+    """Write report.html of a run; `artifact.metrics` is complete by then.
+
+    Args:
+        parts: all of the run's rows: `train`, `validation` and perhaps `test`.
+        folder: the run's folder, for the command that repeats it.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    metrics, plan = artifact.metrics, artifact.plan
+    rows = [BillRow(row.part, row.where, row.rank, row.parameters) for row in bill(plan)]
+    report = replace(
+        page(judgement, artifact),
+        baselines=judgement.baselines or None,
+        bill=Bill(rows, plan.count.trainable, plan.count.total, plan.budget),
+        data=_data(parts, metrics),
+        history=metrics["train"]["history"],
+        command="\n".join(commands(artifact, folder)),
+        recipe=artifact.recipe.to_yaml(),
+        seconds=metrics["seconds"],
+        machine=metrics["machine"],
+        versions=versions(),
+    )
+    write_html(path, report)
+
+
+def page(judgement: Judgement, artifact: Artifact) -> ReportInput:
+    """The part of a report that needs nothing but a classifier and the rows it was measured on."""
+    labels, probabilities = judgement.part.labels, judgement.probabilities
+    texts, names = judgement.part.table.texts, artifact.labels.names
+    target, (picked, on_rows) = next(iter(reversed(judgement.thresholds.items())), (None, (None, None)))
+    return ReportInput(
+        title=f"{_short(judgement.part.table.source)}, {len(names)} labels, {_backbone(artifact)}",
+        metrics=judgement.metrics,
+        intervals=judgement.intervals,
+        rows=judgement.name,
+        calibration=judgement.calibration,
+        abstention=Abstention(risk_coverage(labels, probabilities), target, picked, on_rows),
+        slices=judgement.slices,
+        mistakes=mistakes.most_confident(labels, probabilities, texts, names, limit=SHOWN_MISTAKES),
+        mislabelled=mistakes.likely_mislabelled(labels, probabilities, texts, names, limit=SHOWN_SUSPECTS),
+        created=time.strftime("%d %B %Y, %H:%M %Z").strip(),
+    )
+
+
+def commands(artifact: Artifact, folder: Path) -> list[str]:
+    """What was typed, if it was typed, and what trains the same again from the resolved recipe."""
+    again = ["pennyweight", "train", "--recipe", str(folder / "recipe.yaml"), "--out", "AGAIN"]
+    program = Path(sys.argv[0])
+    typed = program.name == "pennyweight" or (program.name == "__main__.py" and program.parent.name == "pennyweight")
+    lines = [shlex.join(["pennyweight", *sys.argv[1:]])] if typed else []
+    if artifact.recipe.data.train is None:
+        return [*lines, f"# trained on data given in Python; with it in a file: {shlex.join([*again, 'FILE'])}"]
+    return [*lines, f"# the same from the resolved recipe:\n{shlex.join(again)}" if lines else shlex.join(again)]
+
+
+def _data(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, object]:
+    """Rows, labels, lengths and what cleaning dropped; and whether a text stands on both sides of a split."""
+    names = metrics["data"]["labels"]
+    lengths = {name: part.tokens.lengths for name, part in parts.items()}
+    found: dict[str, object] = {
+        "source": {name: part.table.source for name, part in parts.items()},
+        "texts": {name: len(part.labels) for name, part in parts.items()},
+        "texts with each label, training": _counts(parts["train"].labels, names),
+        "median length in tokens": {name: int(np.median(each)) if len(each) else 0 for name, each in lengths.items()},
+        "texts cut at the longest length": {name: part.tokens.truncated for name, part in parts.items()},
+        "rows dropped by cleaning": {
+            name: sum(report["dropped"].values()) for name, report in metrics["data"]["cleaning"].items()
+        },
+    }
+    known = identities(parts["train"].table.texts)
+    for name in ("validation", "test"):
+        if name in parts:
+            seen = int(np.isin(identities(parts[name].table.texts), known).sum())
+            found[f"{name} texts that are also training texts"] = seen
+    return found
+
+
+def _counts(labels: np.ndarray, names: list[str]) -> object:
+    counts = Counter(labels.tolist())
+    each = {name: counts[index] for index, name in enumerate(names)}
+    few = sorted(each.values())
+    return each if len(each) <= 20 else f"{len(each)} labels, {few[0]:,} to {few[-1]:,} texts each"
+
+
+def _short(source: str) -> str:
+    return Path(source).name or source
+
+
+def _backbone(artifact: Artifact) -> str:
+    return "all-MiniLM-L6-v2" if artifact.backbone.name == "embedded" else _short(artifact.backbone.name)

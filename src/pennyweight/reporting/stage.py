@@ -1,0 +1,54 @@
+"""The stage itself: what `pipeline` calls after training, and again when the run is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.batch import Encoded
+from ..data.table import Table
+from ..predict import Classifier
+from .judge import Judgement, Part, judge, rivals
+from .page import write_report
+
+
+class Report:
+    """A run's judgement in the making.
+
+    Args:
+        kind: `full` or `short` as the recipe's `report` says, `none` where nothing will be written.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        tables: Mapping[str, Table],
+        tokens: Mapping[str, Encoded],
+        labels: Mapping[str, np.ndarray],
+        kind: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self.parts = {name: Part(tables[name], tokens[name], labels[name]) for name in tables}
+        self.artifact = classifier.artifact
+        beaten = rivals(classifier, self.parts, kind, say) if kind != "none" else ()
+        self.judgement: Judgement = judge(classifier, self.parts, rivals=beaten)
+        self.artifact.answers = {
+            key: rows for name, each in self.judgement.answers.items() for key, rows in each.to_arrays(name).items()
+        }
+
+    def to_json(self, training: float, tokenizing: float) -> dict[str, Any]:
+        """The figures for metrics.json, with the seconds each part of the run took."""
+        spent = {
+            "training": training,
+            "tokenizing": tokenizing,
+            "baselines": self.judgement.seconds["baselines"],
+            "measuring": self.judgement.seconds["measuring"],
+        }
+        return self.judgement.to_json() | {"seconds": {name: round(value, 3) for name, value in spent.items()}}
+
+    def write(self, folder: Path) -> None:
+        """Write report.html into the run's folder."""
+        write_report(folder / "report.html", self.judgement, self.artifact, self.parts, folder=folder)
