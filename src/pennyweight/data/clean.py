@@ -14,10 +14,11 @@ Markup = Literal["keep", "strip", "drop"]
 
 # Left-overs of web pages and feeds, as AG News is full of them: `#39;` and `quot;` whose ampersand became a blank,
 # `&lt;b&gt;`, real tags, and a backslash where a line broke or before a dollar.
-_ENTITY = re.compile(r"&(#?\w{2,8});| ?(#\d{2,6}|#x[0-9a-fA-F]{2,6}|\b(?:quot|amp|lt|gt|nbsp|apos));")
+_ENTITY = re.compile(r"&(#?\w{2,8});")
+_BARE_ENTITY = re.compile(r"&(#?\w{2,8});| ?(#\d{2,6}|#x[0-9a-fA-F]{2,6}|\b(?:quot|amp|lt|gt|nbsp|apos));")
 _SIGNS = ("&", "<", "\\", "#", "quot;", "amp;", "lt;", "gt;", "nbsp;", "apos;")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,500}>|<!--.{0,500}?-->", re.DOTALL)
-_BREAK = re.compile(r"\\+(?=[A-Za-z\s]|$)")
+_BREAK = re.compile(r"(?<!\\)\\++(?=[A-Za-z\s]|$)")
 _ESCAPE = re.compile(r"\\(?=[$#%&_])")
 _BLANKS = re.compile(r"[ \t\u00a0]{2,}")
 
@@ -97,9 +98,8 @@ def strip_markup(text: str) -> str:
     """`text` without tags, entities and stray backslashes. "3 < 5" and "AT&T" stay as they are."""
     if not any(sign in text for sign in _SIGNS):  # most texts have none, and looking is cheap
         return text
-    stripped = text
-    for _ in range(2):  # twice, since `&amp;lt;` occurs
-        stripped = _ENTITY.sub(_character, stripped)
+    # Those with an ampersand first: in `&amp;lt;` the second is whole only when the first is undone.
+    stripped = _BARE_ENTITY.sub(_character, _ENTITY.sub(_character, text))
     stripped = _TAG.sub(" ", stripped)
     stripped = _ESCAPE.sub("", _BREAK.sub(" ", stripped))
     return text if stripped == text else _BLANKS.sub(" ", stripped).strip()
@@ -107,6 +107,6 @@ def strip_markup(text: str) -> str:
 
 def _character(match: re.Match[str]) -> str:
     """The character of an entity; what only looks like one ("R&D;") stays."""
-    entity = f"&{match[1] or match[2]};"
+    entity = f"&{match[match.lastindex or 0]};"
     letter = html.unescape(entity)
     return match[0] if letter == entity else letter.replace("\u00a0", " ")

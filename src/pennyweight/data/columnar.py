@@ -37,7 +37,7 @@ def read_parquet(path: Path, max_bytes: int) -> Columns:
         names = [schema.names[index] for index in wanted]
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
         return gather(batches, schema, str(path), max_bytes)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, "Parquet", error) from error
 
 
@@ -57,7 +57,7 @@ def read_arrow(path: Path, max_bytes: int) -> Columns:
             return gather(batches, file.schema, str(path), max_bytes)
         stream = pa.ipc.open_stream(content)
         return gather(stream, stream.schema, str(path), max_bytes)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, "Arrow", error) from error
 
 
@@ -146,7 +146,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
 
     try:
         return gather(batches() if names else (), schema, source, max_bytes)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(source, "a dataset", error) from error
 
 
@@ -155,34 +155,44 @@ def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int) -> 
 
     Raises:
         DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
+        pyarrow.ArrowInvalid: crooked data.
     """
     names = _readable(schema)
     values: dict[str, list[Any]] = {name: [] for name in names}
     size = 0
     for batch in batches:
-        size += batch.nbytes
-        if size > max_bytes:
-            raise DataError(
-                "the data are too large once decompressed",
-                expected=f"at most {max_bytes:,} bytes",
-                remedy="split them, or read them with a higher max_bytes",
-                where=source,
-            )
         for name in names:
-            try:
-                values[name].extend(batch.column(name).to_pylist())
-            except UnicodeDecodeError as error:
+            column = batch.column(name)
+            _validate(column, name, f"{source}, rows from {len(values[name]) + 1}")
+            size += column.nbytes
+            if size > max_bytes:
                 raise DataError(
-                    f"column {name} holds bytes that are not UTF-8",
-                    remedy="export the data again as UTF-8",
-                    where=f"{source}, rows from {len(values[name]) + 1}",
-                ) from error
+                    "the data are too large once decompressed",
+                    expected=f"at most {max_bytes:,} bytes",
+                    remedy="split them, or read them with a higher max_bytes",
+                    where=source,
+                )
+            values[name].extend(column.to_pylist())
     rows = len(values[names[0]]) if names else 0
     if names and not rows:
         raise DataError("there are no rows", received=f"columns {listed(schema.names)}", where=source)
     others = {field.name: str(field.type) for field in schema if field.name not in values}
     lines = list(range(1, rows + 1))
     return Columns(values, lines, source, unit="row", label_names=class_names(schema), unreadable=others)
+
+
+def _validate(column: Any, name: str, where: str) -> None:
+    """Have Arrow check every offset and byte of a column: it trusts files otherwise, and crashes on crooked ones."""
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        raise DataError(
+            f"column {name} holds bytes that are not UTF-8", remedy="export the data again as UTF-8", where=where
+        ) from error
 
 
 def class_names(schema: Any) -> dict[str, tuple[str, ...]]:

@@ -80,7 +80,7 @@ def read_pickle(path: Path, split: str, max_bytes: int) -> Columns:
         return replace(_columns(root, limit=len(data)), source=str(path))
     except Refused as error:
         raise DataError(
-            f"the pickle is refused: {shown(str(error), 200)}",
+            f"the pickle is refused: {shown(str(error), 300)}",
             expected="a pickled datasets.Dataset held in memory",
             remedy="nothing in it was run; ask for the data as CSV, JSONL or Parquet",
             where=path,
@@ -135,14 +135,14 @@ def _table(table: Any, budget: _Budget) -> tuple[dict[str, list[Any]], dict[str,
     state = _mapping(table.state, "its table") if path else {}
     if path == "datasets.table.MemoryMappedTable":
         raise Refused(
-            f"it holds no rows, only the path of a cache file ({shown(state.get('path'))}); where that file is, "
+            f"it holds no rows, only the path of a cache file ({shown(state.get('path'), 150)}); where that file is, "
             "write dataset.to_parquet('data.parquet') and use that"
         )
     if path == "datasets.table.ConcatenationTable":
         return _concatenated(state.get("blocks"), budget)
     if path != "datasets.table.InMemoryTable":
         raise Refused(f"its table is a {_kind(table)}")
-    chunked, schema = _arguments(state.get("table"), "pyarrow.lib._reconstruct_table", 2)
+    chunked, schema = _arguments(state.get("table"), "pyarrow.lib._reconstruct_table", 2)[:2]
     fields = _arguments(schema, "pyarrow.lib.schema", 1)[0]
     names = [_arguments(entry, "pyarrow.lib.field", 2)[:2] for entry in _sequence(fields, "its schema")]
     values: dict[str, list[Any]] = {}
@@ -186,8 +186,10 @@ def _chunk(chunk: Any, alias: str, budget: _Budget) -> list[Any]:
     """The values of one Arrow array, whose buffers are checked against its length before any is looked at."""
     import pyarrow as pa
 
-    (reduced,) = _arguments(chunk, "pyarrow.lib._restore_array", 1)[:1]
-    _, length, _, offset, buffers = _sequence(reduced, "a chunk")[:5]
+    reduced = _sequence(_arguments(chunk, "pyarrow.lib._restore_array", 1)[0], "a chunk")
+    if len(reduced) < 5:
+        raise Refused("a chunk is not whole")
+    _, length, _, offset, buffers = reduced[:5]
     if not all(type(number) is int and 0 <= number < 1 << 48 for number in (length, offset)):
         raise Refused("a chunk has an impossible length")
     parts = [None if buffer is None else _buffer(buffer) for buffer in _sequence(buffers, "a chunk")]
@@ -231,9 +233,10 @@ def _class_names(info: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _alias(kind: Any) -> str | None:
-    if isinstance(kind, Call) and kind.path == "pyarrow.lib.type_for_alias" and kind.args and kind.args[0] in _ALIASES:
-        return str(kind.args[0])
-    return None
+    if not isinstance(kind, Call) or kind.path != "pyarrow.lib.type_for_alias" or not kind.args:
+        return None
+    alias = kind.args[0]
+    return alias if isinstance(alias, str) and alias in _ALIASES else None
 
 
 def _class(call: Call) -> str:

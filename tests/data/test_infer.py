@@ -1,0 +1,135 @@
+from typing import Any
+
+import pytest
+
+from pennyweight.data.infer import choose_label, choose_texts, is_null, label_base, require
+from pennyweight.data.table import Columns
+
+LONG = [f"a long and varied sentence, number {number}" for number in range(10)]
+SHORT = ["red", "green"] * 5
+
+
+def columns(*names: str, **values: list[Any]) -> Columns:
+    """Columns of short texts by the names given, and others by their values."""
+    everything = {name: list(SHORT) for name in names} | values
+    return Columns(everything, list(range(2, 12)), "f.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["label", "text"], ["text"]),
+        (["Label", "Text"], ["Text"]),
+        (["text", "sentence", "title"], ["text"]),
+        (["sentence", "label"], ["sentence"]),
+        (["idx", "review", "sentiment"], ["review"]),
+        (["Class Index", "Title", "Description"], ["Title", "Description"]),
+        (["label", "content", "title"], ["title", "content"]),
+        (["subject", "body", "category"], ["subject", "body"]),
+        (["tweet-text", "label"], ["tweet-text"]),
+    ],
+)
+def test_texts_by_name(names: list[str], expected: list[str]) -> None:
+    assert choose_texts(columns(*names), None, None) == tuple(expected)
+
+
+def test_the_only_column_with_long_varied_text() -> None:
+    assert choose_texts(columns("colour", story=LONG), None, None) == ("story",)
+    assert choose_texts(columns("id", "flag", words=LONG, n=list(range(10))), None, None) == ("words",)
+
+
+def test_a_single_column_of_strings_needs_no_length() -> None:
+    assert choose_texts(columns("words"), None, None) == ("words",)
+
+
+def test_several_candidates_are_refused(refusal) -> None:
+    assert refusal(choose_texts, columns("sentence", "review", "label"), None, None) == (
+        "f.csv: several columns could be the text: sentence, review; received columns sentence, review, label; "
+        "name it with --text-columns a,b"
+    )
+    assert refusal(choose_texts, columns("label", sentence1=LONG, sentence2=LONG), None, None) == (
+        "f.csv: several columns could be the text: sentence1, sentence2; "
+        "received columns label, sentence1, sentence2; name it with --text-columns a,b"
+    )
+
+
+def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> None:
+    source = Columns({"a": [1, 2], "b": [3, 4]}, [1, 2], "f.parquet", unreadable={"tokens": "list<string>"})
+    assert refusal(choose_texts, source, None, None) == (
+        "f.parquet: no column can be told to be the text; received columns a, b, tokens (list<string>); "
+        "name it with --text-columns a,b"
+    )
+    assert refusal(choose_texts, source, ["tokens"], None) == (
+        "f.parquet: column tokens holds neither text nor numbers; received list<string>"
+    )
+
+
+def test_named_columns_keep_their_order_and_may_differ_in_case() -> None:
+    source = columns("Headline", "Body")
+    assert choose_texts(source, ["body", "headline"], None) == ("Body", "Headline")
+    assert require(source, "Body", "") == "Body"
+
+
+def test_a_named_column_that_is_not_there(refusal) -> None:
+    source = columns("sentence", "label")
+    assert refusal(choose_texts, source, ["sentense"], None) == (
+        "f.csv: no column named sentense; expected one of sentence, label; did you mean sentence?"
+    )
+    assert refusal(choose_label, source, "kind", ["sentence"], needed=True) == (
+        "f.csv: no column named kind; expected one of sentence, label; name it with --label-column c"
+    )
+
+
+@pytest.mark.parametrize("wanted", [[], ["text", "text"]])
+def test_no_column_or_one_twice(refusal, wanted: list[str]) -> None:
+    message = refusal(choose_texts, columns("text"), wanted, None)
+    assert message.startswith("f.csv: no text column, or one twice, in --text-columns")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["text", "label"], "label"),
+        (["text", "Labels"], "Labels"),
+        (["text", "label", "label_text"], "label"),
+        (["text", "category", "id"], "category"),
+        (["text", "Class Index"], "Class Index"),
+        (["text", "target"], "target"),
+    ],
+)
+def test_labels_by_name(names: list[str], expected: str) -> None:
+    assert choose_label(columns(*names), None, ["text"], needed=True) == expected
+
+
+def test_the_one_other_column_with_few_values_is_the_label_when_one_is_needed() -> None:
+    source = columns("colour", text=LONG)
+    assert choose_label(source, None, ["text"], needed=True) == "colour"
+    assert choose_label(source, None, ["text"], needed=False) is None
+
+
+def test_labels_that_cannot_be_told(refusal) -> None:
+    assert refusal(choose_label, columns("text", "class", "target"), None, ["text"], needed=True) == (
+        "f.csv: several columns could be the label: class, target; received columns text, class, target; "
+        "name it with --label-column c"
+    )
+    for source in (columns("text", "colour", "shape"), columns(text=LONG), columns("text", id=list(range(10)))):
+        message = refusal(choose_label, source, None, ["text"], needed=True)
+        assert message.startswith("f.csv: no column can be told to be the label; received columns text")
+
+
+def test_a_column_cannot_be_both(refusal) -> None:
+    assert refusal(choose_label, columns("text", "label"), "text", ["text"], needed=True) == (
+        "f.csv: column text cannot be both text and label; name another with --label-column or --text-columns"
+    )
+
+
+def test_missing_cells() -> None:
+    assert is_null(None)
+    assert is_null(float("nan"))
+    assert not any(map(is_null, ["", "NA", "null", 0, 0.0, False]))
+
+
+def test_class_numbers_from_one_only_where_the_column_says_so() -> None:
+    assert label_base("Class Index", [1, 2]) == 1
+    assert label_base("Class Index", [0, 1]) == 0
+    assert label_base("label", [1, 2]) == 0
