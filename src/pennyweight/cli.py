@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
+from typer.exceptions import TyperException
 
 from . import __version__, recipe
 from .errors import InputError, PennyweightError, ResourceError
-from .flags import recipe_flags
-from .progress import Progress
+from .estimate import estimate
+from .flags import Grouped, recipe_flags
+from .progress import Progress, summary
 
 app = typer.Typer(
     name="pennyweight",
     help="Fine-tune a text classifier under a hard budget of trainable parameters.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -35,16 +38,20 @@ DEMO_TEXTS = (
 )
 
 MODEL = typer.Argument(..., help="A run folder or saved classifier.")
-RECIPE = typer.Option("default", "--recipe", help="A shipped recipe's name or a YAML file.")
+RECIPE = typer.Option(
+    "default", "--recipe", help=f"{', '.join(recipe.shipped())}, or a YAML file such as RUN/recipe.yaml."
+)
 JSON = typer.Option(False, "--json", help="Print JSON.")
 BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if it moved.")
-DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda or mps.")
-PRECISION = typer.Option(None, "--precision", help="fp32, bf16 or fp16; else as trained.")
+DEVICE = typer.Option("auto", "--device", help="Where to compute.")
+PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
 TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16"]
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 
-@app.command()
+@app.command(cls=Grouped)
 @recipe_flags("data", "model", "plan", "train")
 def train(
     data: str = typer.Argument(None, help="Labelled texts: a file, a saved datasets folder or a hub name."),
@@ -60,6 +67,8 @@ def train(
     """Train a classifier under a budget."""
     from . import pipeline
 
+    if data is not None and "train" in settings:
+        raise InputError("training data named twice", received=f"{data} and --train {settings['train']}")
     folder = out or Path("runs") / f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     with Progress(_note) as progress:
         classifier = pipeline.train(
@@ -73,30 +82,35 @@ def train(
             say=_note,
             **settings,
         )
-    _print_run(classifier.metrics, folder, as_json)
+    _json(classifier.metrics) if as_json else typer.echo(f"\n{summary(classifier.metrics)}\n\nrun: {folder}")
 
 
-@app.command()
+@app.command(cls=Grouped)
 @recipe_flags("model", "plan")
 def plan(
     recipe: str = RECIPE,
     labels: int = typer.Option(2, "--labels", min=2, help="Number of classes."),
     as_json: bool = JSON,
     as_yaml: bool = typer.Option(False, "--yaml", help="Print a recipe ready for train."),
+    texts: int = typer.Option(10_000, "--texts", min=1, help="Training texts to estimate for."),
+    tokens: int = typer.Option(50, "--tokens", min=1, help="Mean length to estimate for."),
     *,
     settings: dict[str, Any],
 ) -> None:
     """Show what a recipe would train and what it costs, without loading anything."""
-    from . import pipeline
+    from . import planning
     from .budget.bill import render
 
-    made = pipeline.plan(recipe, labels=labels, **settings)
+    settled = planning.resolved(recipe, settings)
+    config = planning.describe_backbone(settled)
+    made = planning.plan_for(settled, config, labels)
+    cost = estimate(config, made, settled, texts=texts, tokens=tokens)
     if as_json:
-        _json(made.to_json())
+        _json(made.to_json() | {"estimate": asdict(cost)})
     elif as_yaml:
-        typer.echo(pipeline.recipe_of(recipe, made, settings).to_yaml(), nl=False)
+        typer.echo(planning.recipe_of(settled, made).to_yaml(), nl=False)
     else:
-        typer.echo(render(made))
+        typer.echo(f"{render(made)}\nestimate: {cost}")
 
 
 @app.command()
@@ -106,36 +120,44 @@ def predict(
         ..., metavar="FILE|-", help="Texts: any file form train reads, or - for lines on stdin."
     ),
     out: Path = typer.Option(None, "--out", help="Output file; else standard output."),
-    form: str = typer.Option(None, "--format", help="csv, jsonl or parquet; else by --out's ending, else jsonl."),
+    form: Literal["csv", "jsonl", "parquet"] = typer.Option(
+        None, "--format", help="Else by --out's ending; on standard output jsonl (csv for a submission)."
+    ),
     submission: bool = typer.Option(False, "--submission", help="Write ID,Label with class numbers."),
     text_columns: str = TEXT_COLUMNS,
     backbone: str = BACKBONE,
-    device: str = DEVICE,
-    precision: str = PRECISION,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
 ) -> None:
     """Label texts: labels and probabilities, order kept."""
+    from . import answers
     from . import predict as prediction
     from .data.read import read, stream
 
     columns = text_columns.split(",") if text_columns else None
-    classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
-    if source == "-":
-        form = form or "jsonl"
-        if submission or out or form == "parquet":
-            raise InputError("standard input is answered line by line on standard output, as jsonl or csv")
-        records = ((record, str(record["text"])) for record in stream(sys.stdin, text_columns=columns))
-        asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
-        prediction.write_lines(prediction.converse(classifier, asked), sys.stdout, form, flush=True)
-        return
-    table = read(source, text_columns=columns, labelled=False, allow_null=True)
-    answers = prediction.submission(classifier, table) if submission else prediction.rows(classifier, table)
-    if out is not None:
-        count = prediction.write(answers, out, form)
-        _note(f"{count:,} texts labelled: {out}")
-    elif form == "parquet":
+    if source == "-" and (submission or out or form == "parquet"):
+        raise InputError(
+            "standard input is answered line by line on standard output, as jsonl or csv",
+            remedy="write the texts to a file first" if submission or form == "parquet" else "redirect it: > FILE",
+        )
+    if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
+    target = None if out is None else answers.check_target(out, form)
+    # A file that cannot be read is told before the model's checksums are computed.
+    table = None if source == "-" else read(source, text_columns=columns, labelled=False, allow_null=True)
+    classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
+    if table is None:
+        lines = answers.utf8_lines(sys.stdin.buffer, "standard input")
+        records = ((record, str(record["text"])) for record in stream(lines, text_columns=columns))
+        asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
+        answers.write_lines(prediction.converse(classifier, asked), sys.stdout, form or "jsonl", flush=True)
+        return
+    labelled = prediction.submission(classifier, table) if submission else prediction.rows(classifier, table)
+    if out is not None:
+        count = answers.write(labelled, out, target)
+        _note(f"{count:,} texts labelled: {out}")
     else:
-        prediction.write_lines(answers, sys.stdout, form or ("csv" if submission else "jsonl"))
+        answers.write_lines(labelled, sys.stdout, form or ("csv" if submission else "jsonl"))
 
 
 @app.command()
@@ -145,8 +167,8 @@ def evaluate(
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
     backbone: str = BACKBONE,
-    device: str = DEVICE,
-    precision: str = PRECISION,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
     as_json: bool = JSON,
 ) -> None:
     """Measure a saved classifier on labelled texts."""
@@ -163,16 +185,14 @@ def evaluate(
 def export(
     model: Path = MODEL,
     out: Path = typer.Argument(..., help="Folder to write."),
-    form: str = typer.Option(
-        "peft", "--format", help="peft: an adapter for stock transformers; merged: one whole model."
+    form: Literal["peft", "merged"] = typer.Option(
+        "peft", "--format", help="peft: an adapter for stock transformers and PEFT; merged: one whole model."
     ),
     backbone: str = BACKBONE,
 ) -> None:
     """Write a saved classifier in a form that other tools load."""
     from .predict import load
 
-    if form not in ("peft", "merged"):
-        raise InputError("unknown export format", expected="peft or merged", received=form)
     classifier = load(model, backbone=backbone, device="cpu", precision="fp32")
     from . import export as exports
 
@@ -197,11 +217,10 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
             observer=progress,
             say=_note,
         )
-    _print_run(classifier.metrics, out, as_json=False)
-    typer.echo("")
+    typer.echo(f"\n{summary(classifier.metrics)}\n")
     for text, probabilities in zip(DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS), strict=True):
         typer.echo(f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():4.0%}  {text}")
-    typer.echo(f"\nreport: {out / 'report'}")
+    typer.echo(f"\nrun:    {out}\nreport: {out / 'report'}")
 
 
 @app.command()
@@ -212,23 +231,6 @@ def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved."
         return
     for shipped in recipe.shipped():
         typer.echo(shipped)
-
-
-def _print_run(metrics: dict[str, Any], folder: Path, as_json: bool) -> None:
-    from .evaluate.metrics import Metrics
-    from .evaluate.report import text_table
-
-    if as_json:
-        _json(metrics)
-        return
-    name = "test" if "test" in metrics else "validation"
-    budget = "no budget" if metrics["budget"] is None else f"budget {metrics['budget']:,}"
-    typer.echo(f"\n{metrics['trainable']:,} trainable parameters ({budget}), {metrics['total']:,} in all")
-    speed = metrics["train"]
-    typer.echo(f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s")
-    typer.echo(f"measured on {name}:\n")
-    typer.echo(text_table(Metrics.from_json(metrics[name])))
-    typer.echo(f"\nrun: {folder}")
 
 
 def _note(message: str) -> None:
@@ -244,31 +246,53 @@ def _one_line_errors() -> Iterator[None]:
     """Every expected failure is one line on stderr and an exit code; only a fault of ours shows a traceback."""
     try:
         yield
+        sys.stdout.flush()
     except PennyweightError as error:
-        _note(f"error: {error}")
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except TyperException as error:  # an unknown flag, a missing argument
+        _end(" ".join(error.format_message().split()).rstrip(".") + "; see --help", InputError.exit_code)
     except KeyboardInterrupt:
         _note("stopped")
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain again while closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has enough.
+        _drop_output()
         sys.exit(0)
+    except OSError as error:
+        _drop_output()
+        _end(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
             raise
         advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
-        _note(f"error: {ResourceError('out of memory', remedy=advice)}")
-        sys.exit(ResourceError.exit_code)
+        _end(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)
+
+
+def _end(message: str, code: int) -> None:
+    _note(f"error: {message}")
+    sys.exit(code)
+
+
+def _drop_output() -> None:
+    """What is still buffered cannot be written; Python would complain once more while closing stdout."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
     """The `pennyweight` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # answers are UTF-8 whatever the locale; a file name may be anything
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if len(sys.argv) == 2 and sys.argv[1] == "--version":
         typer.echo(__version__)
         return
-    # Libraries' deprecation notes are for us (the tests make them errors), not for who runs a command.
+    # Libraries' deprecation notes are for us (the tests make them errors), not for who runs a command; nor is the hub
+    # client's account of its retries: what comes of them is told in one line.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with _one_line_errors():
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if isinstance(code, int) and code:  # Ctrl-C comes back as a number
+            sys.exit(code)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
 from .recipe import SECTIONS
 
@@ -45,28 +46,59 @@ def recipe_flags(*sections: str) -> Callable[[Command], Command]:
     return decorate
 
 
+class Grouped(TyperCommand):
+    """A command whose `--help` lists its flags under the section of the recipe they belong to."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            title = getattr(parameter, "rich_help_panel", None) or "Options"
+            if record is not None:
+                groups.setdefault("Arguments" if parameter.param_type_name == "argument" else title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
     switch = field.annotation is bool
     flag = f"--{key.replace('_', '-')}"
     default = field.get_default(call_default_factory=True)
-    shown = "" if default in (None, [], {}) else f" [default: {_plain(default)}]"
     option = typer.Option(
         None,
         f"{flag}/--no-{flag[2:]}" if switch else flag,
-        help=f"{field.description}{shown}",
+        help=field.description
+        if default is None or default in ([], {})
+        else f"{field.description} [default: {_plain(default)}]",
         show_default=False,
         rich_help_panel=f"Recipe: {section}",
-        metavar=None if switch else _metavar(field),
+        metavar=None if switch else metavar(field.annotation),
     )
     annotation = bool | None if switch else str | None
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
 
 
 def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A default as one would write it behind the flag."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if text.strip() else repr(text)
 
 
-def _metavar(field: FieldInfo) -> str:
-    text = str(field.annotation)
-    kinds = {"Literal": "NAME", "dict": "NAME=N,...", "list": "A,B,...", "int | float": "N", "float": "X", "int": "N"}
+def metavar(annotation: Any) -> str:
+    """What may follow a flag: its choices one by one, or the kind of value."""
+    words = choices(annotation)
+    text = str(annotation)
+    if words:
+        return "|".join(words) + (",..." if "list" in text else "")
+    kinds = {"dict": "NAME=N,...", "LayerNumbers": "N,N,...", "list": "A,B,...", "float": "X", "int": "N"}
     return next((shown for kind, shown in kinds.items() if kind in text), "TEXT")
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words a value may be, where these are given one by one."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for inner in get_args(annotation) for word in choices(inner)]

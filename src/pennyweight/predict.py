@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from .data.table import Table
 from .errors import ArtifactError, InputError
 from .evaluate.calibration import COLDEST, HOTTEST, softmax
 from .evaluate.metrics import Metrics, score
-from .files import atomic_file
 from .model.backbone import encode
 from .model.infer import TokenFeed, logits
 from .model.runtime import Runtime, choose
@@ -150,74 +147,6 @@ def submission(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]
     """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0."""
     for number, row in enumerate(rows(classifier, table)):
         yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}
-
-
-def write(answers: Iterable[dict[str, Any]], path: str | Path, form: str | None = None) -> int:
-    """Write answers as CSV, JSONL or Parquet (by `form` or the path's ending); whole or not at all.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        InputError: for an ending that names no known form.
-    """
-    path = Path(path)
-    form = form or path.suffix.removeprefix(".")
-    if form not in ("csv", "jsonl", "parquet"):
-        raise InputError("unknown output form", expected="csv, jsonl or parquet", received=form or "no file ending")
-    with atomic_file(path) as aside:
-        if form == "parquet":
-            return _write_parquet(answers, aside)
-        with aside.open("w", encoding="utf-8", newline="") as handle:
-            return write_lines(answers, handle, form)
-
-
-def write_lines(answers: Iterable[dict[str, Any]], handle: IO[str], form: str, flush: bool = False) -> int:
-    """Write answers to an open text handle as CSV or JSONL."""
-    writer: Any = None
-    count = 0
-    for row in answers:
-        if form == "csv":
-            if writer is None:
-                writer = csv.DictWriter(handle, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow({key: neutral(value) for key, value in row.items()})
-        else:
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if flush:
-            handle.flush()
-        count += 1
-    return count
-
-
-def neutral(value: Any) -> Any:
-    """A spreadsheet runs cells that begin with = + - @: such text gets a leading apostrophe.
-
-    Source: https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def _write_parquet(answers: Iterable[dict[str, Any]], path: Path) -> int:
-    import itertools
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    iterator = iter(answers)
-    count = 0
-    writer: Any = None
-    try:
-        while block := list(itertools.islice(iterator, CHUNK)):
-            batch = pa.Table.from_pylist(block, schema=None if writer is None else writer.schema)
-            if writer is None:
-                writer = pq.ParquetWriter(path, batch.schema)
-            writer.write_table(batch)
-            count += len(block)
-    finally:
-        if writer is not None:
-            writer.close()
-    return count
 
 
 def converse(

@@ -48,3 +48,21 @@ class Progress:
             f"epoch {record['epoch']:.2f}: training loss {record['train_loss']:.4f}, "
             f"validation loss {record['validation_loss']:.4f}, validation accuracy {record['accuracy']:.2%}"
         )
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The end of a run in a few lines: what was trained, how fast, how good. Fits 80 columns."""
+    from .evaluate.metrics import Metrics
+    from .evaluate.report import text_table
+
+    name = "test" if "test" in metrics else "validation"
+    budget = "no budget" if metrics["budget"] is None else f"budget {metrics['budget']:,}"
+    speed = metrics["train"]
+    lines = [
+        f"{metrics['trainable']:,} trainable parameters ({budget}), {metrics['total']:,} in all",
+        f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s",
+        f"measured on {name}:",
+        "",
+        text_table(Metrics.from_json(metrics[name])),
+    ]
+    return "\n".join(lines)

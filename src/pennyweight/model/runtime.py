@@ -15,7 +15,10 @@ from typing import Any
 import psutil
 import torch
 
-from ..errors import ResourceError
+from ..errors import InputError, ResourceError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
     """Settle `auto`: the best device there is, bf16 where it is faster, one thread a physical core.
 
     Raises:
+        InputError: for a device or precision of another name.
         ResourceError: when a device is asked for that is not there.
     """
+    for value, known in ((device, DEVICES), (precision, PRECISIONS)):
+        if value not in known:
+            raise InputError("unknown device or precision", expected=" or ".join(known), received=value)
     set_threads(threads)
     name = device
     if name == "auto":

@@ -1,0 +1,115 @@
+"""Answers on their way out: CSV, JSONL or Parquet, whole or not at all; and the lines of a stream on their way in."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import DataError, InputError
+from .files import atomic_file
+
+# Rows of one Parquet row group: bounds memory, whatever the file's size.
+CHUNK = 8192
+
+
+def check_target(path: str | Path, form: str | None = None) -> str:
+    """The form of an output file: `form`, else by the path's ending.
+
+    Raises:
+        InputError: for an ending that names no known form, or a path that is no regular file.
+    """
+    path = Path(path)
+    form = form or path.suffix.removeprefix(".")
+    if form not in ("csv", "jsonl", "parquet"):
+        raise InputError(
+            "unknown output form",
+            where=path,
+            expected="a name ending in .csv, .jsonl or .parquet, or --format",
+            received=path.name,
+        )
+    if path.exists() and not path.is_file():
+        # Writing aside and renaming would put a file where a device or a folder is.
+        raise InputError("not a regular file", where=path, remedy="leave out --out to write to standard output")
+    return form
+
+
+def write(answers: Iterable[dict[str, Any]], path: str | Path, form: str | None = None) -> int:
+    """Write answers as CSV, JSONL or Parquet (by `form` or the path's ending); whole or not at all.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: for an ending that names no known form.
+    """
+    form = check_target(path, form)
+    with atomic_file(path) as aside:
+        if form == "parquet":
+            return _write_parquet(answers, aside)
+        with aside.open("w", encoding="utf-8", newline="") as handle:
+            return write_lines(answers, handle, form)
+
+
+def write_lines(answers: Iterable[dict[str, Any]], handle: IO[str], form: str, flush: bool = False) -> int:
+    """Write answers to an open text handle as CSV or JSONL."""
+    writer: Any = None
+    count = 0
+    for row in answers:
+        if form == "csv":
+            if writer is None:
+                writer = csv.DictWriter(handle, list(row), lineterminator="\n")
+                writer.writeheader()
+            writer.writerow({key: neutral(value) for key, value in row.items()})
+        else:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if flush:
+            handle.flush()
+        count += 1
+    return count
+
+
+def neutral(value: Any) -> Any:
+    """A spreadsheet runs cells that begin with = + - @: such text gets a leading apostrophe.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return "'" + value if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _write_parquet(answers: Iterable[dict[str, Any]], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    iterator = iter(answers)
+    count = 0
+    writer: Any = None
+    try:
+        while block := list(islice(iterator, CHUNK)):
+            batch = pa.Table.from_pylist(block, schema=None if writer is None else writer.schema)
+            if writer is None:
+                writer = pq.ParquetWriter(path, batch.schema)
+            writer.write_table(batch)
+            count += len(block)
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def utf8_lines(handle: IO[bytes], source: str) -> Iterator[str]:
+    """The lines of a byte stream as they arrive.
+
+    Raises:
+        DataError: naming the line that is not UTF-8.
+    """
+    for number, line in enumerate(handle, start=1):
+        try:
+            yield line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"byte 0x{line[error.start]:02X} is not UTF-8", where=f"{source}:{number}", expected="UTF-8"
+            ) from None
