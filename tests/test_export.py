@@ -17,7 +17,7 @@ from pennyweight.model.adapt import trainable
 from pennyweight.model.backbone import load_tokenizer, resolve
 from pennyweight.model.build import build
 from pennyweight.model.runtime import Runtime
-from pennyweight.pipeline import plan_for
+from pennyweight.planning import plan_for
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 NAMES = ("World", "Sports", "Business", "Sci/Tech")

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import PennyweightError
     from .estimator import PennyweightClassifier
-    from .pipeline import plan, train
+    from .pipeline import train
+    from .planning import plan
     from .predict import Classifier, load
     from .recipe import Recipe
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "plan": "pipeline",
+    "plan": "planning",
     "load": "predict",
     "Classifier": "predict",
     "PennyweightClassifier": "estimator",

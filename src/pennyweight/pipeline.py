@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import recipe as recipes
-from .budget.architecture import describe
-from .budget.checkpoints import load_config
-from .budget.plan import Options, Plan, parse_budget
-from .budget.plan import plan as make_plan
-from .budget.specs import AdapterSpec, HeadSpec
+from .budget.cost import work
+from .budget.plan import Plan
 from .data.load import Data
 from .data.load import load as load_data
-from .errors import BackboneError, RecipeError, StorageError
+from .errors import RecipeError, StorageError
+from .estimate import remember
 from .files import lock_folder
+from .planning import describe_backbone, plan_for, resolved
 from .recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .evaluate.metrics import Metrics
     from .predict import Classifier
-    from .train.loop import Observer
+    from .train.loop import Fit, Observer
 
 
 def train(
@@ -59,13 +59,13 @@ def train(
     Raises:
         PennyweightError: the whole tree; see `pennyweight.errors`.
     """
-    resolved = _with_sources(_resolved(recipe, settings), data, test)
+    settled = _with_sources(resolved(recipe, settings), data, test)
     if out is None:
-        return _run(resolved, data, test, None, False, False, observer, say)
+        return _run(settled, data, test, None, False, False, observer, say)
     folder = Path(out)
     _check_folder(folder, resume, overwrite)
     with lock_folder(folder):
-        return _run(resolved, data, test, folder, resume, resume_anyway, observer, say)
+        return _run(settled, data, test, folder, resume, resume_anyway, observer, say)
 
 
 def _run(
@@ -86,10 +86,11 @@ def _run(
     from .evaluate.report import write_pictures
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
     from .model.build import build
-    from .model.infer import TokenFeed
+    from .model.infer import logits, softmax
     from .model.runtime import choose, machine
     from .predict import Classifier
     from .reporting.stage import Report
+    from .train import feeds
     from .train.accelerate import make_accelerator
     from .train.loop import fit
     from .train.resume import find, fingerprint
@@ -124,18 +125,22 @@ def _run(
     def measure(name: str) -> Metrics:
         return score(truth[name], classifier.probabilities_of(tokens[name]), data.labels.names)
 
+    # train: what frozen layers compute is computed once
+    frozen = backbone.fingerprint()
+    fed = feeds.make(model, tokens, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
+    say(str(fed))
+
     def validate() -> dict[str, float]:
-        metrics = measure("validation")
+        size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
+        values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
+        metrics = score(truth["validation"], softmax(values), data.labels.names)
         return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
 
-    facts = fingerprint(recipe, data.fingerprint(), backbone.fingerprint(), artifacts.versions())
+    facts = fingerprint(recipe, data.fingerprint(), frozen, artifacts.versions())
     accelerator = make_accelerator(recipe.train, runtime, model.engine, folder)
     outcome = fit(
         model,
-        TokenFeed(
-            tokens["train"], bundle.tokenizer.pad_token_id, recipe.data.pad_to_multiple_of, recipe.data.max_length,
-            runtime.device,
-        ),
+        fed.train,
         truth["train"],
         tokens["train"].lengths,
         recipe.train,
@@ -147,8 +152,9 @@ def _run(
         fingerprint=facts,
         resume=find(folder / "checkpoints", facts, resume_anyway) if folder is not None and resume else None,
         observer=observer,
-    )  # fmt: skip
+    )
     accelerator.end_training()
+    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept))
 
     # evaluate
     report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say)
@@ -160,6 +166,7 @@ def _run(
             "rows": len(data.train),
             "truncated": tokens["train"].truncated,
             "tokenize_seconds": round(tokenize_seconds, 3),
+            "prefix": fed.to_json(),
         },
         "data": {"labels": list(data.labels.names), "cleaning": data.cleaning},
         "machine": machine(runtime) | {"encoder": model.engine},
@@ -175,82 +182,12 @@ def _run(
     return classifier
 
 
-def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
-    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
-
-    Args:
-        labels: number of classes.
-        **settings: any field of the recipe by its key.
-
-    Raises:
-        BudgetError: when it does not fit the budget.
-    """
-    resolved = _resolved(recipe, settings)
-    return plan_for(resolved, describe_backbone(resolved), labels)
-
-
-def describe_backbone(recipe: Recipe) -> dict[str, Any]:
-    """The backbone's config: from the facts that ship with the package, a local folder, or the hub."""
-    try:
-        return load_config(recipe.model.backbone)
-    except BackboneError:
-        from .model.backbone import resolve
-
-        return resolve(recipe.model.backbone, recipe.model.revision).config
-
-
-def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
-    """Spend the recipe's budget on one backbone and number of labels.
-
-    `manual` takes rank, alpha, modules and layers from the recipe; the other strategies choose them.
-    """
-    wanted = recipe.plan
-    head = HeadSpec(wanted.head, wanted.head_rank)
-    budget = parse_budget(wanted.budget)
-    shared: dict[str, Any] = {
-        "lora_dropout": wanted.lora_dropout,
-        "bias": wanted.bias,
-        "use_rslora": wanted.use_rslora,
-        "use_dora": wanted.use_dora,
-        "scaling": wanted.scaling,
-    }
-    if wanted.strategy == "head-only":
-        return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)
-    if wanted.strategy != "manual":
-        options = Options(**shared)
-        return make_plan(config, labels=labels, budget=budget, strategy=wanted.strategy, head=head, options=options)
-    layers = wanted.layers
-    if isinstance(layers, str):
-        depth = describe(config).layers
-        layers = list(range(max(0, depth - int(layers.removeprefix("top:"))), depth))
-    adapter = AdapterSpec(
-        r=wanted.r,
-        lora_alpha=wanted.lora_alpha,
-        target_modules=tuple(wanted.target_modules),
-        layers=None if layers is None else tuple(layers),
-        rank_pattern=wanted.rank_pattern,
-        alpha_pattern=wanted.alpha_pattern,
-        **shared,
-    )
-    return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=adapter, head=head)
-
-
-def recipe_of(recipe: str | Path | Recipe, made: Plan, settings: dict[str, Any]) -> Recipe:
-    """The recipe that trains exactly a plan: its adapter spelled out, strategy manual."""
-    found: dict[str, Any] = {"strategy": "head-only"} if made.adapter is None else {"strategy": "manual"}
-    if made.adapter is not None:
-        found |= asdict(made.adapter)
-        found["target_modules"] = list(made.adapter.target_modules)
-        found["layers"] = None if made.adapter.layers is None else list(made.adapter.layers)
-    values = _resolved(recipe, settings).model_dump()
-    values["plan"] |= found | {"head": made.head.kind, "head_rank": made.head.rank}
-    return recipes.parse(values)
-
-
-def _resolved(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
-    if not isinstance(recipe, Recipe):
-        return recipes.load(recipe, **settings)
-    return recipes.parse(recipes.overridden(recipe.model_dump(), settings))
+def _remember_speed(
+    recipe: Recipe, config: dict[str, Any], plan: Plan, lengths: np.ndarray, outcome: Fit, cached: bool
+) -> None:
+    """Keep this machine's speed for the estimates of `pennyweight plan`."""
+    each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
+    remember(each * outcome.texts, outcome.seconds)
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
