@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -250,7 +251,8 @@ def _one_line_errors() -> Iterator[None]:
     except PennyweightError as error:
         _end(str(error), error.exit_code)
     except TyperException as error:  # an unknown flag, a missing argument
-        _end(" ".join(error.format_message().split()).rstrip(".") + "; see --help", InputError.exit_code)
+        words = " ".join(error.format_message().split()).rstrip(".")
+        _end(f"{re.sub('(Value error, |Input should be )', '', words)}; see --help", InputError.exit_code)
     except KeyboardInterrupt:
         _note("stopped")
         sys.exit(130)

@@ -197,6 +197,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         StorageError: when another process holds it, or the folder cannot be written.
     """
     folder = Path(folder)
+    made = not folder.exists()
     with storage_errors(folder):
         make_folder(folder)
         handle = (folder / ".lock").open("a")
@@ -208,7 +209,12 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
             raise StorageError(
                 "another run is writing to this folder", where=folder, remedy="wait for it, or choose another --out"
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            # A run that was refused before it wrote anything leaves no folder behind.
+            if made and os.listdir(folder) == [".lock"]:
+                shutil.rmtree(folder)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -200,6 +200,8 @@ def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
         name = values["data"][key]
         if name is not None and Path(name).exists():
             values["data"][key] = str(Path(name).resolve())
+    if Path(recipe.model.backbone).expanduser().is_dir():
+        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
     return recipes.parse(values)
 
 

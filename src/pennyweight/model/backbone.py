@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..budget.checkpoints import full_id, known_names
 from ..data.batch import Encoded, pack
 from ..errors import BackboneError, RecipeError
 from ..files import sha256
@@ -62,11 +66,13 @@ def resolve(name: str, revision: str | None = None) -> Backbone:
     Raises:
         BackboneError: unknown, unreachable, without safetensors, with code of its own, or with a wrong checksum.
     """
+    path = Path(name).expanduser()
     if name == "embedded":
         folder = _embedded()
-    elif Path(name).is_dir():
-        folder = Path(name).resolve()
-    elif Path(name).exists() or name.startswith((".", "/", "~")):
+    elif path.is_dir():
+        folder = path.resolve()
+        name = str(folder)  # so that what is saved with this name loads from anywhere
+    elif path.exists() or name.startswith((".", "/", "~")):
         raise BackboneError(f"no backbone folder at {name}", expected="a folder with config.json and model.safetensors")
     else:
         folder = _download(name, revision)
@@ -97,20 +103,33 @@ def _embedded() -> Path:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+    """The folder of a hub id: from the hub, or from its cache where there is no network."""
+    import huggingface_hub as hub
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
+    near = difflib.get_close_matches(name.lower(), known_names(), n=1)
     remedy = (
-        "if you are offline, give a local folder with config.json, model.safetensors and tokenizer.json "
-        "(made where there is a network: `hf download NAME --local-dir FOLDER`), or use --backbone embedded"
+        (f"did you mean {near[0]}? " if near and name not in near else "")
+        + "if you are offline, give a local folder with config.json, model.safetensors and tokenizer.json "
+        f"(made where there is a network: `hf download {name} --local-dir FOLDER`), or use --backbone embedded"
     )
+    if not sys.stderr.isatty():
+        hub.utils.disable_progress_bars()
+    # A well-known checkpoint may lie in the cache under its short name or its full one: both are tried.
+    *others, last = dict.fromkeys([full_id(name) or name, name])
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        for other in others:
+            with suppress(LocalEntryNotFoundError):
+                return Path(hub.snapshot_download(other, revision=revision, allow_patterns=HUB_FILES))
+        return Path(hub.snapshot_download(last, revision=revision, allow_patterns=HUB_FILES))
+    except RevisionNotFoundError as error:
+        raise BackboneError(f"no revision {revision!r} of {name!r} on the hub", remedy="check --revision") from error
     except RepositoryNotFoundError as error:
         raise BackboneError(f"no model named {name!r} on the hub", remedy=remedy) from error
     except HFValidationError as error:
