@@ -224,9 +224,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
         mark = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
-        raise RecipeError(
-            "not valid YAML", where=place, received=getattr(error, "problem", None) or str(error)
-        ) from None
+        raise RecipeError(f"not valid YAML ({getattr(error, 'problem', None) or error})", where=place) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):

@@ -112,6 +112,7 @@ def _download(name: str, revision: str | None) -> Path:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     near = difflib.get_close_matches(name.lower(), known_names(), n=1)
     remedy = (
@@ -120,7 +121,7 @@ def _download(name: str, revision: str | None) -> Path:
         f"(made where there is a network: `hf download {name} --local-dir FOLDER`), or use --backbone embedded"
     )
     if not sys.stderr.isatty():
-        hub.utils.disable_progress_bars()
+        disable_progress_bars()
     # A well-known checkpoint may lie in the cache under its short name or its full one: both are tried.
     *others, last = dict.fromkeys([full_id(name) or name, name])
     try:
