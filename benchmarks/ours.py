@@ -1,0 +1,123 @@
+"""Pennyweight as a contender: its own build, prefix, loop and predictions, timed by the loop's own observer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pennyweight.budget.cost import work
+from pennyweight.model.backbone import encode, load_tokenizer, resolve
+from pennyweight.model.build import build
+from pennyweight.model.infer import TokenFeed, logits
+from pennyweight.model.runtime import choose
+from pennyweight.pipeline import plan_for
+from pennyweight.recipe import load
+from pennyweight.train.accelerate import make_accelerator
+from pennyweight.train.loop import fit
+from pennyweight.train.prefix import Prefix, first_trained_layer, prepare
+
+BUCKET = 8
+
+
+class _Stop(Exception):
+    """The watcher has seen enough."""
+
+
+class _Watch:
+    def __init__(self, watch: Callable[[int, float], bool] | None) -> None:
+        self.watch, self.steps = watch, []  # type: ignore[var-annotated]
+
+    def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None:
+        self.steps.append(seconds)
+        if self.watch is not None and self.watch(step, sum(self.steps)):
+            raise _Stop
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        pass
+
+
+class Ours:
+    """LoRA of rank 16 on query, key and value, as the peers have it, linear head.
+
+    Args:
+        top: adapt only this many upper layers, and keep what the others give; None: all layers, no prefix.
+    """
+
+    learning_rate = 5e-4
+
+    def __init__(
+        self,
+        folder: Path,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        *,
+        classes: int,
+        max_length: int,
+        top: int | None,
+        device: str = "cpu",
+        batch_size: int = 32,
+    ) -> None:
+        self.recipe = load(
+            backbone=str(folder), target_modules=["query", "key", "value"], r=16, lora_alpha=32.0, lora_dropout=0.1,
+            layers=None if top is None else f"top:{top}", head="linear", budget=None, max_length=max_length,
+            batch_size=batch_size, learning_rate=self.learning_rate, epochs=1, device=device, seed=0,
+            pad_to_multiple_of=BUCKET,
+        )  # fmt: skip
+        train = self.recipe.train
+        self.runtime = choose(train.device, train.precision, train.threads)
+        backbone = resolve(str(folder))
+        self.plan = plan_for(self.recipe, backbone.config, classes)
+        self.model = build(backbone, self.recipe.model, self.plan, classes, self.runtime)
+        self.labels, self.batch_size = np.asarray(labels), batch_size
+        began = time.perf_counter()
+        self.tokenizer, self.max_length = load_tokenizer(folder), max_length
+        self.tokens = encode(self.tokenizer, list(texts), max_length)
+        self.tokenize_seconds = time.perf_counter() - began
+        self.feed: TokenFeed | Prefix = self._tokens(self.tokens)
+        self.prefix_seconds = 0.0
+        if top is not None:
+            encoder = self.model.encoder
+            first = first_trained_layer(encoder.module, encoder.num_layers)
+            pooling = self.recipe.model.pooling
+            began = time.perf_counter()
+            dtype = getattr(encoder, "dtype", next(self.model.parameters()).dtype)
+            prefix = prepare(encoder, self.feed, first=first, pooling=pooling, dtype=dtype, backbone="benchmark")
+            assert prefix is not None, "the prefix does not fit into memory"
+            self.feed, self.prefix_seconds = prefix, time.perf_counter() - began
+        # Counted text by text, since attention grows with the square of the length.
+        sizes, counts = np.unique(self.tokens.lengths, return_counts=True)
+        self.operations = sum(
+            count
+            * work(backbone.config, self.plan, length=int(size), pooling=self.recipe.model.pooling).per_text(
+                cached=top is not None
+            )
+            for size, count in zip(sizes, counts, strict=True)
+        )
+
+    def _tokens(self, tokens: Any) -> TokenFeed:
+        return TokenFeed(tokens, self.tokenizer.pad_token_id, BUCKET, self.max_length, self.runtime.device)
+
+    def epoch(self, epochs: int = 1, watch: Callable[[int, float], bool] | None = None) -> list[float]:
+        """Train over all texts; seconds of each step. `watch` as for the peers."""
+        observer = _Watch(watch)
+        recipe = self.recipe.train.model_copy(update={"epochs": epochs})
+        accelerator = make_accelerator(recipe, self.runtime, self.model.engine, None)
+        with contextlib.suppress(_Stop):
+            fit(
+                self.model, self.feed, self.labels, self.tokens.lengths, recipe, accelerator=accelerator,
+                evaluate=lambda: {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}, planned=self.plan.count.trainable,
+                bucket=BUCKET, observer=observer,
+            )  # fmt: skip
+        return observer.steps
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """Most probable classes, (N,)."""
+        tokens = encode(self.tokenizer, list(texts), self.max_length)
+        out = logits(self.model, self._tokens(tokens), tokens.lengths, batch_size=64, bucket=BUCKET)
+        self.model.train()
+        return out.argmax(1)

@@ -1,0 +1,267 @@
+"""Training speed, ours and peers side by side in one process, in turn, on the same texts.
+
+    python benchmarks/train.py --quick          ratios and share of the matmul peak, minutes
+    python benchmarks/train.py                  also seconds to 85 % and 90 % accuracy, and a roberta-base shape
+    python benchmarks/train.py --json           one JSON object on standard output
+
+Every contender trains one epoch on the same texts in each round; a contender's speed is that of its best round, so
+that a machine that was busy for a while does not decide. The matmul peak is measured before each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
+LABELS = ("World", "Sports", "Business", "Sci/Tech")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="ratios and share of the peak only")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
+    parser.add_argument("--texts", type=int, default=256, help="texts a round (default 256)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of ours and the best-set peer (default 3)")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from pennyweight.model.runtime import set_threads
+
+    set_threads(options.threads)
+    train, test = news(options.data)
+    folder = embedded()
+    result = {"machine": machine(options.device), **ratios(folder, train, options)}
+    if not options.quick:
+        result["roberta_base_shape"] = ratios(roberta_shape(folder), train, options, rounds=1, texts=64)
+        result |= seconds_to(folder, train, test, options)
+    print(json.dumps(result, indent=2) if options.json else report(result))
+
+
+def ratios(
+    folder: Path, train: tuple[list[str], list[int]], options: Any, rounds: int | None = None, texts: int | None = None
+) -> dict[str, Any]:
+    """Texts a second of every contender, and what follows from them."""
+    from ours import Ours
+    from peers.full_finetune import FullFinetune
+    from peers.hf_trainer import HfTrainer
+
+    size = texts or options.texts
+    shared = {"classes": len(LABELS), "max_length": 256, "device": options.device, "batch_size": options.batch_size}
+    data = (train[0][:size], train[1][:size])
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    makers: dict[str, Callable[[], Any]] = {
+        "peer_best": lambda: HfTrainer(folder, *data, bf16=True, grouped=True, **shared),
+        "ours_all_layers": lambda: Ours(folder, *data, top=None, **shared),
+        "ours_prefix": lambda: Ours(folder, *data, top=layers // 2, **shared),
+        "peer_bf16": lambda: HfTrainer(folder, *data, bf16=True, grouped=False, **shared),
+        "peer_docs": lambda: HfTrainer(folder, *data, bf16=False, grouped=False, **shared),
+        "full_finetune": lambda: FullFinetune(folder, *data, bf16=True, grouped=True, **shared),
+    }
+    contenders: dict[str, Any] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in makers}
+    memory: dict[str, float] = {}
+    peaks = []
+    for turn in range(rounds or options.rounds):
+        for name, make in makers.items():
+            # The slow ones once: what is compared closely is ours and the strongest peer. All meet once to warm up.
+            if turn > 0 and name in ("peer_bf16", "peer_docs", "full_finetune"):
+                continue
+            with watched_memory() as most:
+                if name not in contenders:
+                    contenders[name] = make()
+                peaks.append(matmul_peak(options.device))
+                seconds[name].append(sum(contenders[name].epoch()))
+            memory[name] = max(memory.get(name, 0.0), most[0])
+            print(f"  round {turn + 1} {name}: {size / seconds[name][-1]:.1f} texts/s", file=sys.stderr)
+    speed = {name: size / min(values) for name, values in seconds.items()}
+    peak = max(peaks)
+    ours = contenders["ours_prefix"]
+    return {
+        "texts": size,
+        "mean_tokens": round(float(ours.tokens.lengths.mean()), 1),
+        "texts_per_second": {name: round(value, 1) for name, value in speed.items()},
+        "first_epoch": {name: round(size / values[0], 1) for name, values in seconds.items()},
+        "prefix_seconds": round(ours.prefix_seconds, 2),
+        "peak_memory_mb": {name: round(value) for name, value in memory.items()},
+        "matmul_peak_gflops": round(peak / 1e9, 1),
+        "necessary_gflop_per_text": {
+            name: round(contenders[name].operations / size / 1e9, 3) for name in ("ours_all_layers", "ours_prefix")
+        },
+        "ratio_all_layers": round(speed["ours_all_layers"] / speed["peer_best"], 2),
+        "ratio_all_layers_docs": round(speed["ours_all_layers"] / speed["peer_docs"], 2),
+        "ratio_prefix": round(speed["ours_prefix"] / speed["peer_best"], 2),
+        "ratio_prefix_docs": round(speed["ours_prefix"] / speed["peer_docs"], 2),
+        "peak_share_all_layers": round(
+            contenders["ours_all_layers"].operations * speed["ours_all_layers"] / size / peak, 3
+        ),
+        "peak_share": round(ours.operations * speed["ours_prefix"] / size / peak, 3),
+    }
+
+
+def seconds_to(
+    folder: Path, train: tuple[list[str], list[int]], test: tuple[list[str], list[int]], options: Any
+) -> dict[str, Any]:
+    """Seconds of training, tokenization, prefix and warm-up included, until 85 % and 90 % of test texts are right.
+
+    Every contender is tried on the same 1,000 test texts each 25 steps; looking costs no time on its clock.
+    """
+    import numpy as np
+    from ours import Ours
+    from peers.hf_trainer import HfTrainer
+
+    shared = {"classes": len(LABELS), "max_length": 256, "device": options.device, "batch_size": options.batch_size}
+    texts, truth = test[0][:1000], np.array(test[1][:1000])
+    found: dict[str, dict[str, float | None]] = {}
+    for name, make in {
+        "ours_prefix": lambda: Ours(folder, *train, top=3, **shared),
+        "ours_all_layers": lambda: Ours(folder, *train, top=None, **shared),
+        "peer_best": lambda: HfTrainer(folder, *train, bf16=True, grouped=True, **shared),
+    }.items():
+        contender = make()
+        before = contender.tokenize_seconds + getattr(contender, "prefix_seconds", 0.0)
+        reached: dict[str, float | None] = {"85": None, "90": None}
+
+        def watch(step: int, seconds: float) -> bool:
+            if step % 25 == 0:
+                accuracy = float((contender.predict(texts) == truth).mean())  # noqa: B023
+                print(f"  {name} step {step}: {accuracy:.3f} after {before + seconds:.1f} s", file=sys.stderr)  # noqa: B023
+                for goal in reached:  # noqa: B023
+                    if reached[goal] is None and accuracy >= int(goal) / 100:  # noqa: B023
+                        reached[goal] = round(before + seconds, 1)  # noqa: B023
+            return reached["90"] is not None  # noqa: B023
+
+        contender.epoch(3, watch)
+        found[name] = reached
+    result: dict[str, Any] = {"seconds_to": found}
+    for goal in ("85", "90"):
+        mine, theirs = found["ours_prefix"][goal], found["peer_best"][goal]
+        result[f"seconds_to_{goal}"] = mine
+        result[f"ratio_seconds_to_{goal}"] = round(theirs / mine, 2) if mine and theirs else None
+    return result
+
+
+def matmul_peak(device: str) -> float:
+    """FLOP/s of the best of a few bf16 (or, where that is faster, fp32) products of 2048 x 2048 matrices."""
+    import torch
+
+    size, best = 2048, 0.0
+    for dtype in (torch.bfloat16, torch.float32):
+        left = torch.randn(size, size, device=device).to(dtype)
+        for _ in range(4):
+            began = time.perf_counter()
+            product = left @ left
+            if device != "cpu":
+                product.sum().item()
+            best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+@contextmanager
+def watched_memory() -> Iterator[list[float]]:
+    """The most resident memory seen while the block runs, in MB."""
+    import psutil
+
+    process, done, most = psutil.Process(), threading.Event(), [0.0]
+
+    def look() -> None:
+        while not done.wait(0.05):
+            most[0] = max(most[0], process.memory_info().rss / 1e6)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()
+
+
+def news(folder: Path | None) -> tuple[tuple[list[str], list[int]], tuple[list[str], list[int]]]:
+    """AG News, training and test: `folder`, $PENNYWEIGHT_AGNEWS, a `shared` folder here or beside, else the hub."""
+    places = [folder, os.environ.get("PENNYWEIGHT_AGNEWS")]
+    places += [ROOT / "shared/data/agnews", ROOT.parent / "shared/data/agnews"]
+    for place in places:
+        if place is not None and (Path(place) / "train.csv").is_file():
+            both = [list(csv.DictReader((Path(place) / f"{name}.csv").open())) for name in ("train", "test")]
+            train, test = (
+                ([row["text"] for row in rows], [LABELS.index(row["label"]) for row in rows]) for rows in both
+            )
+            return train, test
+    from datasets import load_dataset
+
+    hub = load_dataset("fancyzhx/ag_news")
+    train, test = ((list(hub[name]["text"]), list(hub[name]["label"])) for name in ("train", "test"))
+    return (train[0][:11600], train[1][:11600]), test
+
+
+def embedded() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    from pennyweight.model.backbone import resolve
+
+    return resolve("embedded").folder
+
+
+def roberta_shape(tokenizer: Path) -> Path:
+    """A folder with a roberta-base-shaped model of random weights, and the tokenizer of another backbone."""
+    from transformers import AutoConfig, AutoModel
+
+    folder = Path(tempfile.mkdtemp(prefix="roberta-shape-"))
+    # The other tokenizer's padding id, since positions are counted from it.
+    config = AutoConfig.for_model(
+        "roberta", vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, pad_token_id=0, layer_norm_eps=1e-5
+    )
+    AutoModel.from_config(config, add_pooling_layer=False).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        if (tokenizer / name).is_file():
+            shutil.copy(tokenizer / name, folder / name)
+    return folder
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the figures were made on."""
+    import torch
+
+    from pennyweight.model.runtime import choose
+    from pennyweight.model.runtime import machine as describe
+
+    facts = describe(choose(device))
+    facts.pop("peak_memory_mb", None)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return facts | {"torch": torch.__version__, "python": platform.python_version(), "load_average": load}
+
+
+def report(result: dict[str, Any]) -> str:
+    """The same, for reading."""
+    lines = [f"{key}: {value}" for key, value in result["machine"].items()]
+    lines += ["", f"{'contender':<18}{'texts/s':>9}{'first epoch':>13}{'peak MB':>9}"]
+    for name, speed in result["texts_per_second"].items():
+        first, memory = result["first_epoch"][name], result["peak_memory_mb"][name]
+        lines.append(f"{name:<18}{speed:>9}{first:>13}{memory:>9}")
+    known = {"machine", "texts_per_second", "first_epoch", "peak_memory_mb"}
+    return "\n".join([*lines, "", *(f"{key}: {value}" for key, value in result.items() if key not in known)])
+
+
+if __name__ == "__main__":
+    main()
