@@ -2,7 +2,7 @@
 
 | file                                | holds                                                             |
 |-------------------------------------|-------------------------------------------------------------------|
-| pennyweight.json                    | the manifest: format, labels, backbone, versions, checksums       |
+| pennyweight.json                    | the manifest: format, labels, backbone, versions, checksums, seal |
 | recipe.yaml                         | the resolved recipe; trains the same again                        |
 | plan.json                           | what is trained, part by part                                     |
 | metrics.json                        | what was measured                                                 |
@@ -19,44 +19,51 @@ The frozen backbone is not copied: it is named, and its weights' checksum is kep
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
 import platform
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors import numpy as arrays
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from . import __version__
+from . import __version__, manifest, untrusted
 from .budget.plan import Plan
 from .data.labels import LabelSet
-from .errors import ArtifactError
-from .files import fsync_folder, sha256, storage_errors
+from .errors import ArtifactError, PennyweightError, ResourceError
+from .files import flush_tree, fsync_folder, make_folder, scratch_folder, storage_errors, to_json
+from .manifest import damaged, read_json, tensors
 from .model import adapt
-from .model.backbone import Backbone, load_tokenizer, resolve
+from .model.backbone import Backbone
 from .model.build import Classifier, build
 from .model.runtime import Runtime
-from .recipe import Recipe, parse
+from .recipe import Recipe
 
-FORMAT = 1
-MANIFEST = "pennyweight.json"
+MANIFEST = manifest.NAME
+RECIPE = "recipe.yaml"
+PLAN = "plan.json"
+METRICS = "metrics.json"
+CARD = "README.md"
+ADAPTER_CONFIG = "adapter/adapter_config.json"
 ADAPTER = "adapter/adapter_model.safetensors"
 HEAD = "head.safetensors"
 ANSWERS = "answers.safetensors"
-# A classifier's files are small; anything larger was not written by us.
-LARGEST_FILE = 1 << 30
+REQUIRED = (RECIPE, PLAN, METRICS, HEAD, "tokenizer/tokenizer.json")
 
 
 @dataclass
 class Artifact:
-    """A trained classifier in memory, with all that describes it; `answers` as `reporting.rows` names its arrays."""
+    """A trained classifier in memory, with all that describes it.
+
+    Attributes:
+        answers: arrays as `reporting.rows` names them.
+        run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
+    """
 
     model: Classifier
     tokenizer: Any
@@ -67,6 +74,7 @@ class Artifact:
     metrics: dict[str, Any]
     card: str = ""
     answers: dict[str, np.ndarray] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -76,39 +84,62 @@ def versions() -> dict[str, str]:
     return known | {name: importlib.metadata.version(name) for name in packages}
 
 
-def save(artifact: Artifact, folder: str | Path) -> Path:
+def save(artifact: Artifact, folder: str | Path, *, replace: bool = True) -> Path:
     """Write the artifact into `folder` (made if missing): everything aside first, then renamed, the manifest last.
+
+    Until the manifest is there the folder counts as no classifier; a former one's manifest goes first.
+
+    Args:
+        replace: whether what is in the folder under the same names may go.
 
     Raises:
         StorageError: when it cannot be written; what was there before is intact.
+        ArtifactError: when something is there already and may not be replaced.
     """
     folder = Path(folder)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".artifact.", suffix=".part", dir=folder))
-        try:
-            _write(artifact, aside)
-            files = sorted(file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file())
-            manifest = _manifest(artifact) | {"sha256": {name: sha256(aside / name) for name in files}}
-            text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-            (aside / MANIFEST).write_text(text, encoding="utf-8")
-            for name in [*files, MANIFEST]:
-                with (aside / name).open("rb+") as handle:
-                    os.fsync(handle.fileno())
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            for name in [*files, MANIFEST]:
-                (aside / name).replace(folder / name)
-            fsync_folder(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    taken = [name for name in (MANIFEST, RECIPE, HEAD, *manifest.CLOSED) if (folder / name).exists()]
+    if taken and not replace:
+        raise ArtifactError(f"{taken[0]} is already there", where=folder, remedy="choose another folder")
+    with storage_errors(folder), scratch_folder(folder / "artifact") as aside:
+        _write(artifact, aside)
+        files = sorted(file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file())
+        written = sorted(aside.iterdir())
+        (aside / MANIFEST).write_text(manifest.text(_facts(artifact), aside, files), encoding="utf-8")
+        flush_tree(aside)
+        retire(folder)
+        for closed in manifest.CLOSED:
+            shutil.rmtree(folder / closed, ignore_errors=True)
+        for item in written:
+            item.replace(folder / item.name)
+        fsync_folder(folder)
+        (aside / MANIFEST).replace(folder / MANIFEST)
+        fsync_folder(folder)
     return folder
 
 
+def retire(folder: str | Path) -> None:
+    """A run that starts in `folder` takes the former classifier's manifest away: it is no longer what the run made."""
+    folder = Path(folder)
+    with storage_errors(folder):
+        make_folder(folder)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        fsync_folder(folder)
+
+
+def made_by(folder: str | Path) -> dict[str, Any]:
+    """The fingerprint of the run that made the classifier in a folder; empty where there is no whole one."""
+    try:
+        run = read_manifest(folder).get("run")
+    except ArtifactError:
+        return {}  # not there yet, or damaged: then the run's checkpoints can make it again
+    return run if isinstance(run, dict) else {}
+
+
 def _write(artifact: Artifact, folder: Path) -> None:
-    artifact.recipe.save(folder / "recipe.yaml")
-    _dump(folder / "plan.json", artifact.plan.to_json())
-    _dump(folder / "metrics.json", artifact.metrics)
-    (folder / "README.md").write_text(artifact.card, encoding="utf-8")
+    artifact.recipe.save(folder / RECIPE)
+    _dump(folder / PLAN, artifact.plan.to_json())
+    _dump(folder / METRICS, artifact.metrics)
+    (folder / CARD).write_text(artifact.card, encoding="utf-8")
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.model.head.state_dict().items()}
     save_file(head, folder / HEAD)
     artifact.tokenizer.save_pretrained(folder / "tokenizer")
@@ -125,13 +156,12 @@ def _write(artifact: Artifact, folder: Path) -> None:
 
 
 def _dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(to_json(value), encoding="utf-8")
 
 
-def _manifest(artifact: Artifact) -> dict[str, Any]:
+def _facts(artifact: Artifact) -> dict[str, Any]:
     backbone = artifact.backbone
     return {
-        "format": FORMAT,
         "versions": versions(),
         "labels": artifact.labels.to_json(),
         "max_length": artifact.recipe.data.max_length,
@@ -143,6 +173,7 @@ def _manifest(artifact: Artifact) -> dict[str, Any]:
             "fingerprint": backbone.fingerprint(),
             "config": backbone.config,
         },
+        "run": artifact.run,
     }
 
 
@@ -152,55 +183,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     Raises:
         ArtifactError: no artifact, a newer format, a missing, foreign or damaged file.
     """
-    folder = Path(folder)
-    path = folder / MANIFEST
-    if not folder.is_dir():
-        raise ArtifactError("no such classifier", where=folder, expected="a folder that `pennyweight train` wrote")
-    if not path.is_file():
-        hint = "the run did not finish; go on with --resume" if (folder / "checkpoints").is_dir() else None
-        raise ArtifactError(f"not a saved classifier: no {MANIFEST}", where=folder, remedy=hint)
-    try:
-        manifest: dict[str, Any] = _read_json(path)
-        version, digests = manifest["format"], dict(manifest["sha256"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _damaged(path, "the manifest cannot be read") from error
-    if not isinstance(version, int) or version > FORMAT:
-        raise ArtifactError(
-            "this classifier was saved by a newer Pennyweight",
-            where=folder,
-            expected=f"format {FORMAT} or older",
-            received=f"format {version}",
-            remedy="upgrade: pip install -U pennyweight",
-        )
-    for name, digest in digests.items():
-        _check_file(folder, name, digest)
-    for name in ("recipe.yaml", "plan.json", "metrics.json", HEAD, "tokenizer/tokenizer.json"):
-        if name not in digests:
-            raise _damaged(path, f"the manifest does not list {name}")
-    return manifest
-
-
-def _read_json(path: Path) -> Any:
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError("far too large")
-    return json.loads(path.read_text("utf-8"))
-
-
-def _check_file(folder: Path, name: str, digest: object) -> None:
-    file = folder / name
-    # A name that leads out of the folder, by `..` or by a link, is never followed.
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise _damaged(file, "the manifest names a file outside the folder")
-    if not file.is_file():
-        raise _damaged(file, "a file is missing")
-    if file.stat().st_size > LARGEST_FILE:
-        raise _damaged(file, "a file is far larger than a classifier's files are")
-    if sha256(file) != digest:
-        raise _damaged(file, "a file does not match its checksum")
-
-
-def _damaged(where: Path, problem: str) -> ArtifactError:
-    return ArtifactError(problem, where=where, remedy="copy the folder again from its source, or train again")
+    return manifest.read(Path(folder), REQUIRED)
 
 
 def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> Artifact:
@@ -212,36 +195,57 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
 
     Raises:
         ArtifactError: damaged, foreign or newer files, or another backbone than the one it was trained on.
+        ResourceError: when memory runs out.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    with _enough_memory(folder):
+        facts = read_manifest(folder)
+        recipe = untrusted.recipe(folder / RECIPE)
+        plan = untrusted.plan(folder / PLAN)
+        labels = untrusted.labels(folder / MANIFEST, facts)
+        untrusted.check_agreement(folder / MANIFEST, facts, recipe, plan)
+        found = untrusted.backbone(folder / MANIFEST, facts, backbone)
+        head = tensors(folder / HEAD)
+        adapter = untrusted.adapter(folder / ADAPTER_CONFIG, folder / ADAPTER, plan, found)
+        # Before anything of the plan's size is built: the numbers are there, and as many as the plan says.
+        untrusted.check_numbers(folder / PLAN, plan, found, len(labels), (*head.values(), *adapter.values()))
+        tokenizer = untrusted.tokenizer(folder / "tokenizer", found)
+        model = build(found, recipe.model, plan, len(labels), runtime)
+        try:
+            adapt.load_adapter_state(model.module, adapter)
+        except ArtifactError as error:
+            raise damaged(folder / ADAPTER, str(error)) from error
+        if {key: held.shape for key, held in head.items()} != {k: v.shape for k, v in model.head.state_dict().items()}:
+            raise damaged(folder / HEAD, "the head's tensors do not fit the plan")
+        model.head.load_state_dict(head)
+        card = manifest.read_text(folder / CARD) if (folder / CARD).is_file() else ""
+        metrics, answers = read_json(folder / METRICS), read_answers(folder)
+    run = facts.get("run")
+    return Artifact(
+        model.eval(),
+        tokenizer,
+        found,
+        labels,
+        recipe,
+        plan,
+        metrics,
+        card,
+        answers,
+        run if isinstance(run, dict) else {},
+    )
+
+
+@contextmanager
+def _enough_memory(folder: Path) -> Iterator[None]:
     try:
-        recipe = parse(_yaml(folder / "recipe.yaml"))
-        plan = Plan.from_json(_read_json(folder / "plan.json"))
-        labels = LabelSet.from_json(manifest["labels"])
-        metrics = _read_json(folder / "metrics.json")
-        stored = manifest["backbone"]
-        name, revision, fingerprint = stored["name"], stored["revision"], stored["fingerprint"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(folder / MANIFEST, f"unexpected content ({error})") from error
-    found = resolve(backbone or name, None if backbone else revision)
-    if found.fingerprint() != fingerprint:
-        raise ArtifactError(
-            "the backbone's weights are not those this classifier was trained on",
-            where=found.folder,
-            expected=f"fingerprint {fingerprint[:16]}...",
-            remedy="give the right folder with --backbone",
-        )
-    model = build(found, recipe.model, plan, len(labels.names), runtime)
-    adapter = tensors(folder / ADAPTER) if plan.adapter is not None else {}
-    adapt.load_adapter_state(model.module, adapter)
-    head = tensors(folder / HEAD)
-    if {key: value.shape for key, value in head.items()} != {k: v.shape for k, v in model.head.state_dict().items()}:
-        raise _damaged(folder / HEAD, "the head's tensors do not fit its plan")
-    model.head.load_state_dict(head)
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    card = (folder / "README.md").read_text("utf-8") if (folder / "README.md").is_file() else ""
-    return Artifact(model.eval(), tokenizer, found, labels, recipe, plan, metrics, card, read_answers(folder))
+        yield
+    except PennyweightError:
+        raise
+    except (MemoryError, OSError, RuntimeError) as error:
+        short = isinstance(error, MemoryError) or "memory" in str(error).lower() or "bad_alloc" in str(error)
+        if not short:
+            raise
+        raise ResourceError("not enough memory to load this classifier", where=folder, remedy="free some") from error
 
 
 def read_answers(folder: str | Path) -> dict[str, np.ndarray]:
@@ -256,39 +260,11 @@ def read_answers(folder: str | Path) -> dict[str, np.ndarray]:
     try:
         found: dict[str, np.ndarray] = arrays.load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise _damaged(path, f"not a readable safetensors file ({error})") from error
+        raise damaged(path, f"not a readable safetensors file ({error})") from error
     return found
 
 
 def read_recipe(folder: str | Path) -> Recipe:
     """The recipe a saved classifier was trained with, after the files were checked."""
     read_manifest(folder)
-    try:
-        return parse(_yaml(Path(folder) / "recipe.yaml"), Path(folder) / "recipe.yaml")
-    except ValueError as error:
-        raise _damaged(Path(folder) / "recipe.yaml", str(error)) from error
-
-
-def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """A safetensors file, refused when it is damaged or holds anything but finite numbers.
-
-    Raises:
-        ArtifactError: naming the file and the tensor.
-    """
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, f"not a readable safetensors file ({error})") from error
-    for name, tensor in found.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise _damaged(path, f"tensor {name} holds values that are not finite numbers")
-    return found
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    values = yaml.safe_load(path.read_text("utf-8"))
-    if not isinstance(values, dict):
-        raise ValueError("recipe.yaml holds no sections")
-    return values
+    return untrusted.recipe(Path(folder) / RECIPE)

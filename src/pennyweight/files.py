@@ -89,7 +89,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         StorageError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    with storage_errors(path), _aside(path) as scratch:
+    with storage_errors(path), scratch_folder(path) as scratch:
         file = scratch / path.name
         file.touch()
         yield file
@@ -109,7 +109,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         StorageError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    with storage_errors(path), _aside(path) as scratch:
+    with storage_errors(path), scratch_folder(path) as scratch:
         folder = scratch / path.name
         folder.mkdir()
         yield folder
@@ -132,8 +132,8 @@ def flush_tree(folder: Path) -> None:
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write in, gone at the end.
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` (made if missing) to write in, gone at the end.
 
     It is locked, which tells a writer's folder from a dead writer's: the lock dies with its process.
     """

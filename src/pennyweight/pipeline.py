@@ -64,7 +64,9 @@ def train(
         return _run(settled, data, test, None, False, False, observer, say)
     folder = Path(out)
     _check_folder(folder, resume, overwrite)
-    with lock_folder(folder):
+    from .train.signals import resumable
+
+    with lock_folder(folder), resumable(folder):
         return _run(settled, data, test, folder, resume, resume_anyway, observer, say)
 
 
@@ -88,12 +90,12 @@ def _run(
     from .model.build import build
     from .model.infer import logits, softmax
     from .model.runtime import choose, machine
-    from .predict import Classifier
+    from .predict import Classifier, load
     from .reporting.stage import Report
     from .train import feeds
     from .train.accelerate import make_accelerator
     from .train.loop import fit
-    from .train.resume import find, fingerprint
+    from .train.resume import Resumption, fingerprint
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
@@ -104,14 +106,26 @@ def _run(
     say(_plan_line(plan))
 
     # model
-    runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
+    going_on = Resumption()
+    if folder is not None and resume:
+        going_on = Resumption.find(folder, artifacts.made_by(folder), say)
+    precision = going_on.precision(recipe.train.precision)
+    runtime = choose(recipe.train.device, precision, recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
+    frozen = backbone.fingerprint()
+    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, artifacts.versions())
+    if folder is not None and going_on.is_finished(facts):
+        say(f"this run is finished, nothing is left to do: {folder}")
+        return load(folder, device=recipe.train.device, precision=runtime.precision)
+    going_on.check(facts, resume_anyway, say)
     model = build(
         backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
     )
     say(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
-    bundle = artifacts.Artifact(model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={})
+    bundle = artifacts.Artifact(
+        model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={}, run=facts
+    )
     classifier = Classifier(bundle, runtime)
 
     # train: texts become token ids once
@@ -126,7 +140,6 @@ def _run(
         return score(truth[name], classifier.probabilities_of(tokens[name]), data.labels.names)
 
     # train: what frozen layers compute is computed once
-    frozen = backbone.fingerprint()
     fed = feeds.make(model, tokens, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
     say(str(fed))
 
@@ -136,8 +149,11 @@ def _run(
         metrics = score(truth["validation"], softmax(values), data.labels.names)
         return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
 
-    facts = fingerprint(recipe, data.fingerprint(), frozen, artifacts.versions())
-    accelerator = make_accelerator(recipe.train, runtime, model.engine, folder)
+    facts["prefix kept"] = fed.names()
+    going_on.check(facts, resume_anyway)
+    if folder is not None:
+        artifacts.retire(folder)
+    accelerator = make_accelerator(recipe.train, runtime, model.engine, folder, going_on.state)
     outcome = fit(
         model,
         fed.train,
@@ -150,7 +166,7 @@ def _run(
         bucket=recipe.data.pad_to_multiple_of,
         store=None if folder is None else folder / "checkpoints",
         fingerprint=facts,
-        resume=find(folder / "checkpoints", facts, resume_anyway) if folder is not None and resume else None,
+        resume=going_on.state,
         observer=observer,
     )
     accelerator.end_training()

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ..model.runtime import Runtime
 from ..recipe import TrainRecipe
+from .checkpoint import State
 
 
-def make_accelerator(recipe: TrainRecipe, runtime: Runtime, engine: str, folder: Path | None) -> Accelerator:
+def make_accelerator(
+    recipe: TrainRecipe, runtime: Runtime, engine: str, folder: Path | None, resumed: State | None = None
+) -> Accelerator:
     """Accelerate for one run: autocast where transformers' own forward pass computes, trackers if asked for.
 
     The fast encoder keeps its frozen weights in the right format itself, and needs no autocast.
+
+    Args:
+        resumed: the state a run goes on from; its trackers go on with their own runs.
     """
     # Accelerate's state is one per process; a second run in the same process may want another precision.
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -26,5 +34,35 @@ def make_accelerator(recipe: TrainRecipe, runtime: Runtime, engine: str, folder:
         project_dir=str(folder) if folder is not None else ("." if recipe.track else None),
     )
     if recipe.track:
-        accelerator.init_trackers("pennyweight", config={k: str(v) for k, v in recipe.model_dump().items()})
+        accelerator.init_trackers(
+            "pennyweight",
+            config={k: str(v) for k, v in recipe.model_dump().items()},
+            init_kwargs={} if resumed is None else going_on(resumed.progress.get("trackers", {}), resumed.step),
+        )
     return accelerator
+
+
+def run_ids(accelerator: Accelerator) -> dict[str, str]:
+    """What each tracker calls its run, kept with the checkpoints."""
+    found = {}
+    for tracker in accelerator.trackers:
+        run: Any = tracker.tracker
+        if tracker.name == "wandb":
+            found["wandb"] = str(run.id)
+        elif tracker.name == "mlflow":
+            found["mlflow"] = str(run.info.run_id)
+        elif tracker.name == "trackio":
+            found["trackio"] = str(run.name)
+    return found
+
+
+def going_on(ids: Mapping[str, str], step: int) -> dict[str, dict[str, Any]]:
+    """Each tracker's arguments for going on with its former run after `step`."""
+    arguments: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": step + 1}}
+    if "wandb" in ids:
+        arguments["wandb"] = {"id": ids["wandb"], "resume": "allow"}
+    if "mlflow" in ids:
+        arguments["mlflow"] = {"run_id": ids["mlflow"]}
+    if "trackio" in ids:
+        arguments["trackio"] = {"name": ids["trackio"], "resume": "allow"}
+    return arguments

@@ -1,4 +1,11 @@
-"""Checkpoints that cannot be half: written aside, flushed, renamed, with a manifest of checksums. No pickle."""
+"""Checkpoints that cannot be half: written aside, flushed, renamed, with a sealed manifest of checksums. No pickle.
+
+| file                                       | holds                                                            |
+|--------------------------------------------|------------------------------------------------------------------|
+| weights, optimizer, best, random           | `.safetensors`, see `State`                                      |
+| state.json                                 | progress and fingerprint                                         |
+| manifest.json                              | the step, the SHA-256 of each file above and, its seal, its own  |
+"""
 
 from __future__ import annotations
 
@@ -9,13 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from ..errors import ArtifactError
-from ..files import atomic_folder, sha256
+from ..files import atomic_folder, recover, sealed, sha256, to_json, unsealed
 
 FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+TENSORS = ("weights", "optimizer", "best", "random")
+FILES = {STATE, *(f"{name}.safetensors" for name in TENSORS)}
 
 
 @dataclass
@@ -27,7 +39,8 @@ class State:
         optimizer: AdamW's moments, `{parameter name}/{exp_avg|exp_avg_sq|step}`.
         best: the trained tensors of the best evaluation so far (may be empty).
         random: generator states, as uint8 tensors.
-        progress: plain JSON: step, history, best value, patience, sums of the running training loss, seconds.
+        progress: plain JSON: step (the sampler's position with it), history, best value, patience, sums of the running
+            training loss, seconds, loss scale, trackers' run ids.
         fingerprint: what the run depends on (recipe, data, backbone, versions), compared before resuming.
     """
 
@@ -43,83 +56,103 @@ class State:
         return int(self.progress["step"])
 
 
-TENSOR_FILES = ("weights", "optimizer", "best", "random")
-
-
 def save(folder: Path, state: State, keep: int) -> Path:
-    """Write `folder/step-N`, then drop all but the newest `keep` complete checkpoints.
+    """Write `folder/step-N`, then drop all but the newest `keep` checkpoints.
 
     Raises:
         StorageError: when the disk is full; what was there before is intact.
     """
     target = folder / f"step-{state.step:08d}"
     with atomic_folder(target) as aside:
-        for name in TENSOR_FILES:
+        for name in TENSORS:
             save_file(getattr(state, name), aside / f"{name}.safetensors")
         facts = {"progress": state.progress, "fingerprint": state.fingerprint}
-        (aside / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        files = {file.name: sha256(file) for file in sorted(aside.iterdir())}
-        manifest = {"format": FORMAT, "step": state.step, "sha256": files}
-        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for _, old in complete(folder)[:-keep]:
+        (aside / STATE).write_text(to_json(facts), encoding="utf-8")
+        manifest = {"format": FORMAT, "step": state.step, "sha256": {name: sha256(aside / name) for name in FILES}}
+        (aside / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
+    # What was just written needs no checking; hashing every file again at each save would.
+    for _, old in _listed(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def complete(folder: Path) -> list[tuple[int, Path]]:
-    """Checkpoints whose manifest is there and whose files have its checksums, as (step, path), oldest first.
-
-    The step comes from the manifest, never from the folder's name.
-    """
+def _listed(folder: Path) -> list[tuple[int, Path]]:
+    """Folders with a whole manifest, as (step, path), oldest first. The step is the manifest's, not the name's."""
     found = []
-    for manifest in folder.glob("*/manifest.json"):
+    for path in folder.glob(f"[!.]*/{MANIFEST}"):
         try:
-            facts = json.loads(manifest.read_text("utf-8"))
-            whole = facts["format"] == FORMAT and all(
-                sha256(manifest.parent / name) == digest for name, digest in facts["sha256"].items()
-            )
-            if whole and not manifest.parent.name.startswith("."):
-                found.append((int(facts["step"]), manifest.parent))
+            manifest = unsealed(path.read_text("utf-8"))
+            if manifest["format"] == FORMAT and manifest["sha256"].keys() == FILES:
+                found.append((int(manifest["step"]), path.parent))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # not a checkpoint, or a damaged one: an older one will do
     return sorted(found)
 
 
-def load(path: Path) -> State:
+def _is_whole(path: Path) -> bool:
+    try:
+        digests = unsealed((path / MANIFEST).read_text("utf-8"))["sha256"]
+        return all(sha256(path / name) == digest for name, digest in digests.items())
+    except OSError:
+        return False
+
+
+def complete(folder: Path) -> list[tuple[int, Path]]:
+    """Checkpoints with all their files, each with its checksum, as (step, path), oldest first."""
+    return [(step, path) for step, path in _listed(folder) if _is_whole(path)]
+
+
+def read(path: Path) -> State:
     """Read one complete checkpoint.
 
     Raises:
         ArtifactError: when its content is not what a checkpoint holds.
     """
     try:
-        facts = json.loads((path / "state.json").read_text("utf-8"))
-        tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSOR_FILES}
+        facts = json.loads((path / STATE).read_text("utf-8"))
+        tensors = {name: load((path / f"{name}.safetensors").read_bytes()) for name in TENSORS}
         return State(**tensors, progress=facts["progress"], fingerprint=facts["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError("this checkpoint cannot be read", where=path, received=str(error)) from error
 
 
 def latest(folder: Path) -> State | None:
-    """The newest complete checkpoint below `folder`, or None."""
-    found = complete(folder) if folder.is_dir() else []
-    return load(found[-1][1]) if found else None
+    """The newest complete checkpoint below `folder`, or None. What killed writers left is cleaned up first."""
+    recover(folder)
+    return next((read(path) for _, path in reversed(_listed(folder)) if _is_whole(path)), None)
+
+
+def keep_up_to(folder: Path, state: State | None) -> None:
+    """Drop what a run that goes on from `state` will write anew, and what is damaged; None drops all.
+
+    Else a later step of a former run would count as this run's newest.
+    """
+    recover(folder)
+    whole = {path for step, path in complete(folder) if state is not None and step <= state.step}
+    for path in folder.glob("step-*"):
+        if path not in whole:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def random_state() -> dict[str, Tensor]:
-    """The states of torch's generators, CPU and every CUDA device."""
+    """The states of torch's generators: the CPU's and every accelerator's."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
 def set_random_state(states: dict[str, Tensor]) -> None:
-    """Put `random_state()` back."""
+    """Put `random_state()` back, as far as this machine has the same devices."""
     torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available():
-        for name, state in states.items():
-            if name.startswith("cuda:"):
-                torch.cuda.set_rng_state(state, int(name.partition(":")[2]))
+    for name, state in states.items():
+        kind, _, number = name.partition(":")
+        if kind == "cuda" and int(number) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state, int(number))
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
@@ -139,3 +172,31 @@ def set_optimizer_tensors(
         name, _, part = key.rpartition("/")
         # AdamW keeps `step` on the CPU unless fused or capturable; fused wants it beside the parameter.
         optimizer.state[parameters[name]][part] = value.to(parameters[name].device)
+
+
+def check_fits(state: State, parameters: dict[str, torch.nn.Parameter]) -> None:
+    """Hold a checkpoint to the model that goes on from it: every tensor has its place, every place its tensor.
+
+    Raises:
+        ArtifactError: after a change of plan that was waved through, or a checkpoint made by somebody else.
+    """
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    moments = {f"{name}/{part}": shape for name, shape in shapes.items() for part in ("exp_avg", "exp_avg_sq")}
+    moments |= {f"{name}/step": torch.Size() for name in shapes}
+    for kind, wanted, held in (
+        ("weights", shapes, state.weights),
+        ("optimizer", moments, state.optimizer),
+        ("best", shapes, state.best),
+    ):
+        found = {name: tensor.shape for name, tensor in held.items()}
+        if found != wanted and (found or kind == "weights"):
+            wrong = min(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+            raise ArtifactError(
+                "the checkpoint does not fit the plan",
+                where=f"{kind}.safetensors -> {wrong}",
+                expected=f"shape {tuple(wanted[wrong])}" if wrong in wanted else "no such tensor",
+                received=f"shape {tuple(found[wrong])}" if wrong in found else "no such tensor",
+                remedy="resume with the recipe the run was started with, or start anew with --overwrite",
+            )
+    if "cpu" not in state.random:
+        raise ArtifactError("the checkpoint holds no random state", where="random.safetensors -> cpu")

@@ -31,6 +31,11 @@ class Feeds:
     validation: Feed
     kept: tuple[Prefix, ...]
 
+    def names(self) -> list[str]:
+        """Whose prefixes were kept: computed in other batches than training's, they may differ in the last bit."""
+        fed = {"train": self.train, "validation": self.validation}
+        return [name for name, feed in fed.items() if isinstance(feed, Prefix)]
+
     def to_json(self) -> dict[str, Any] | None:
         """The `prefix` part of metrics.json, None when nothing was kept."""
         if not self.kept:

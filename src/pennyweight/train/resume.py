@@ -2,48 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import RecipeError
+from ..files import to_json
+from ..model.runtime import Runtime
 from ..recipe import SECTIONS, Recipe
 from .checkpoint import State, latest
 
+# What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
+FREE = {
+    *("train", "test", "validation", "backbone", "revision", "cache_dir"),
+    *("track", "save_total_limit", "save_steps", "report"),
+    *("device", "precision", "threads"),  # what they came to on this machine is compared
+}
 
-def fingerprint(recipe: Recipe, data: str, backbone: str, versions: dict[str, str]) -> dict[str, Any]:
+
+def fingerprint(
+    recipe: Recipe, data: str, backbone: str, config: Mapping[str, Any], runtime: Runtime, versions: Mapping[str, str]
+) -> dict[str, Any]:
     """All that decides a run's result, as flat JSON; a changed entry refuses a resume.
 
     Args:
         data: fingerprint of every text and label.
         backbone: fingerprint of the frozen weights.
+        config: the backbone's config.json.
     """
-    facts: dict[str, Any] = {"data": data, "backbone": backbone}
-    ignored = {"train", "test", "validation", "track", "cache_dir", "save_total_limit", "backbone", "revision"}
+    facts: dict[str, Any] = {
+        "data": data,
+        "backbone": backbone,
+        "config of the backbone": sha256(to_json(dict(config)).encode()).hexdigest(),
+        "device": runtime.device.type,
+        "precision": runtime.precision,
+        "threads": torch.get_num_threads(),
+    }
     for section in SECTIONS:
         for key, value in getattr(recipe, section).model_dump(mode="json").items():
-            if key not in ignored:
+            if key not in FREE:
                 facts[f"{section} -> {key}"] = value
     return facts | {f"version of {name}": value for name, value in versions.items()}
 
 
-def find(folder: Path, fingerprint: dict[str, Any], anyway: bool) -> State | None:
-    """The newest complete checkpoint in a run's folder, if it belongs to this very run.
+@dataclass
+class Resumption:
+    """The place a run goes on from; without a state, the beginning.
 
-    Raises:
-        RecipeError: when something changed since, naming each difference, unless `anyway`.
+    Attributes:
+        folder: the run's.
+        state: its newest complete checkpoint.
+        made: fingerprint of the run that made the finished classifier there; empty if there is none.
     """
-    state = latest(folder / "checkpoints")
-    if state is None:
-        return None
-    changed = [
-        f"{key}: was {state.fingerprint.get(key)!r}, is {fingerprint.get(key)!r}"
-        for key in sorted(fingerprint.keys() | state.fingerprint.keys())
-        if fingerprint.get(key) != state.fingerprint.get(key)
-    ]
-    if changed and not anyway:
-        raise RecipeError(
-            "cannot resume: the run has changed since its checkpoint: " + " | ".join(changed),
-            where=folder,
-            remedy="use the run's own recipe (--recipe RUN/recipe.yaml), or --resume-anyway if you know what you do",
-        )
-    return state
+
+    folder: Path | None = None
+    state: State | None = None
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def find(cls, folder: Path, made: Mapping[str, Any], say: Callable[[str], None]) -> Resumption:
+        """The newest complete checkpoint in a run's folder."""
+        state = latest(folder / "checkpoints")
+        if state is not None:
+            say(f"checkpoint: step {state.step}")
+        elif not made:
+            say("no complete checkpoint yet: from the beginning")
+        return cls(folder, state, made)
+
+    def is_finished(self, now: Mapping[str, Any]) -> bool:
+        """Whether the classifier in the folder is what this very run makes."""
+        return bool(self.made) and all(self.made.get(key) == value for key, value in now.items())
+
+    def precision(self, wanted: str) -> str:
+        """Where the recipe says auto, the number format the run was started in: the choice rests on a timing."""
+        saved = self._was().get("precision")
+        return saved if wanted == "auto" and saved in ("fp32", "bf16", "fp16") else wanted
+
+    def check(
+        self, now: Mapping[str, Any], anyway: bool = False, say: Callable[[str], None] = lambda message: None
+    ) -> None:
+        """Hold the run to the fingerprint it was started with, as far as `now` goes.
+
+        Raises:
+            RecipeError: naming each difference, unless `anyway`.
+        """
+        was = self._was()
+        if not was:
+            return
+        changed = [
+            f"{key}: was {_short(was.get(key))}, is {_short(now[key])}"
+            for key in sorted(now)
+            if was.get(key) != now[key]
+        ]
+        if changed and not anyway:
+            raise RecipeError(
+                "cannot resume: the run has changed since its checkpoint: " + " | ".join(changed),
+                where=self.folder,
+                remedy="use the run's own recipe and data, or --resume-anyway if you know what you do",
+            )
+        for change in changed:
+            say(f"going on although {change}")
+
+    def _was(self) -> Mapping[str, Any]:
+        return self.made if self.state is None else self.state.fingerprint
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:24]}...{text[-24:]}"

@@ -4,27 +4,93 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import TypeVar
+
+from ..errors import Interrupted
+
+Result = TypeVar("Result")
+
+# Ctrl-C; what schedulers and `kill` send; a closed terminal.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._breakable = False
+
+    def is_set(self) -> bool:
+        return self._asked
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler. A second Ctrl-C stops at once."""
+        again = self._asked and number == signal.SIGINT
+        self._asked = True
+        if again or self._breakable:
+            raise KeyboardInterrupt
+
+    def unless(self, work: Callable[[], Result]) -> Result | None:
+        """Do `work` that changes nothing, so that it may be broken off; None if it was.
+
+        An evaluation can take longer than the seconds a scheduler grants between SIGTERM and SIGKILL.
+        """
+        if self._asked:
+            return None
+        try:
+            self._breakable = True
+            return work()
+        except KeyboardInterrupt:
+            if not self._asked:
+                raise
+            return None
+        finally:
+            self._breakable = False
 
 
 @contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set an event; a second SIGINT stops at once. Only the main thread may listen."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
+def stop_requested() -> Iterator[Stop]:
+    """Note signals instead of dying of them. Only the main thread may listen; elsewhere nothing is ever noted."""
+    stop = Stop()
+    with _handled(stop.note):
+        yield stop
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Outside the training loop a signal ends the run at once, with the line that says how to go on.
+
+    Raises:
+        Interrupted: what was complete before is intact.
+    """
 
     def note(number: int, frame: FrameType | None) -> None:
-        if event.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        event.set()
+        raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _handled(note):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "stopped by a signal", where=folder, remedy="go on with the same command and --resume"
+            ) from None
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # nohup ignores SIGHUP, and shells ignore SIGINT for what runs in the background: that stays so.
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield event
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

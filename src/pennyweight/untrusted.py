@@ -1,0 +1,148 @@
+"""What a stranger's files must agree on before they are used.
+
+Checksums show damage; they do not show good will. So each part of a saved classifier is read as plain data, held
+against the others, and refused with one line when it says something that saving never writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .budget.count import count
+from .budget.plan import Plan
+from .data.labels import LabelSet
+from .errors import ArtifactError, InputError
+from .manifest import damaged, read_json, read_yaml, tensors
+from .model import adapt
+from .model.backbone import Backbone, load_tokenizer, resolve
+from .recipe import Recipe, parse
+
+# What a backbone's config says about who wrote it, not about what it computes.
+CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+# What PEFT's config says about where and by whom the adapter was saved.
+ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "revision")
+
+
+def recipe(path: Path) -> Recipe:
+    """The recipe in a file.
+
+    Raises:
+        ArtifactError: as all functions here.
+    """
+    try:
+        return parse(read_yaml(path))
+    except (InputError, ValueError, TypeError) as error:
+        raise _as_damaged(path, error) from error
+
+
+def plan(path: Path) -> Plan:
+    """The plan in a file."""
+    try:
+        return Plan.from_json(read_json(path))
+    except (InputError, ValueError, TypeError) as error:
+        raise _as_damaged(path, error) from error
+
+
+def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
+    """The class names in a manifest."""
+    try:
+        return LabelSet.from_json(manifest.get("labels"))
+    except InputError as error:
+        raise _as_damaged(path, error) from error
+
+
+def check_agreement(path: Path, manifest: Mapping[str, Any], recipe: Recipe, plan: Plan) -> None:
+    """Hold what the manifest repeats to the recipe and the plan."""
+    repeated = {
+        "max_length": recipe.data.max_length,
+        "pooling": recipe.model.pooling,
+        "head": asdict(plan.head),
+    }
+    for key, value in repeated.items():
+        if manifest.get(key) != value:
+            raise damaged(path, f"{key} is not what the recipe and the plan say")
+
+
+def backbone(path: Path, manifest: Mapping[str, Any], instead: str | None) -> Backbone:
+    """The backbone that a manifest names, with the weights and the config that it had.
+
+    Args:
+        instead: where it is now, if it moved.
+    """
+    stored = manifest.get("backbone")
+    if not isinstance(stored, dict):
+        raise damaged(path, "the manifest names no backbone")
+    name, revision, fingerprint = (stored.get(key) for key in ("name", "revision", "fingerprint"))
+    if not isinstance(name, str) or not isinstance(fingerprint, str) or not isinstance(revision, str | None):
+        raise damaged(path, "the manifest names no backbone")
+    found = resolve(instead or name, None if instead else revision)
+    if found.fingerprint() != fingerprint or _computes(found.config) != _computes(stored.get("config")):
+        raise ArtifactError(
+            "the backbone is not the one this classifier was trained on",
+            where=found.folder,
+            expected=f"weights of fingerprint {fingerprint[:16]}... and the config they had",
+            remedy="give the right folder with --backbone",
+        )
+    return found
+
+
+def _computes(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return None
+    return {key: value for key, value in config.items() if key not in CONFIG_NOTES}
+
+
+def adapter(config: Path, weights: Path, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
+    """The adapter's tensors, once what PEFT would read beside them says the same as the plan."""
+    if plan.adapter is None:
+        return {}
+    received = read_json(config)
+    expected = json.loads(json.dumps(adapt.lora_config(plan.adapter, backbone.config).to_dict(), default=list))
+    for key, value in expected.items():
+        if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
+            raise damaged(config, f"{key} is not what the plan says")
+    return tensors(weights)
+
+
+def _unordered(value: Any) -> Any:
+    return sorted(value, key=str) if isinstance(value, list) else value
+
+
+def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved: Iterable[Tensor]) -> None:
+    """Hold the plan to what the backbone's config gives for it, and to the numbers that were saved."""
+    held = sum(tensor.numel() for tensor in saved)
+    try:
+        counted = count(backbone.config, adapter=plan.adapter, head=plan.head, labels=labels).trainable
+    except (InputError, ValueError, TypeError) as error:
+        raise _as_damaged(path, error) from error
+    if not held == counted == plan.count.trainable:
+        raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
+
+
+def tokenizer(folder: Path, backbone: Backbone) -> Any:
+    """The tokenizer, if it is data alone and every id that it may give has its place in the backbone."""
+    for file in sorted(folder.glob("*.json")):
+        if "auto_map" in read_json(file):
+            raise damaged(file, "the tokenizer wants to run code of its own (auto_map)")
+    try:
+        loaded = load_tokenizer(folder)
+        largest = max(loaded.backend_tokenizer.get_vocab().values())
+    except BaseException as error:
+        # The Rust side raises bare exceptions, and panics that are not even exceptions, over files it cannot read.
+        panic = type(error).__name__ == "PanicException"
+        if isinstance(error, MemoryError) or not (panic or isinstance(error, Exception)):
+            raise
+        raise damaged(folder, f"the tokenizer cannot be read ({str(error)[:200]})") from error
+    if largest >= backbone.config.get("vocab_size", largest + 1):
+        raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
+    return loaded
+
+
+def _as_damaged(path: Path, error: Exception) -> ArtifactError:
+    return error if isinstance(error, ArtifactError) else damaged(path, f"unexpected content: {str(error)[:200]}")
