@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
 import time
 import warnings
@@ -16,12 +15,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import typer
-from typer.exceptions import TyperException
 
 from . import __version__, recipe
-from .errors import InputError, PennyweightError, ResourceError
+from .errors import InputError
 from .estimate import estimate
-from .flags import Grouped, recipe_flags
+from .failures import failure
+from .flags import (
+    BACKBONE,
+    DEVICE,
+    JSON,
+    LABEL_COLUMN,
+    MODEL,
+    PRECISION,
+    RECIPE,
+    TEXT_COLUMNS,
+    Device,
+    Grouped,
+    Precision,
+    recipe_flags,
+)  # fmt: skip
 from .progress import Progress, summary
 
 app = typer.Typer(
@@ -37,19 +49,6 @@ DEMO_TEXTS = (
     "After extra time and eleven penalties each, the goalkeeper scored the goal that sent them to the final.",
     "The probe's camera found ice in a crater that has not seen sunlight for two billion years.",
 )
-
-MODEL = typer.Argument(..., help="A run folder or saved classifier.")
-RECIPE = typer.Option(
-    "default", "--recipe", help=f"{', '.join(recipe.shipped())}, or a YAML file such as RUN/recipe.yaml."
-)
-JSON = typer.Option(False, "--json", help="Print JSON.")
-BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if it moved.")
-DEVICE = typer.Option("auto", "--device", help="Where to compute.")
-PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
-TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16", "fp16"]
-LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 
 @app.command(cls=Grouped)
@@ -83,7 +82,7 @@ def train(
             say=_note,
             **settings,
         )
-    _json(classifier.metrics) if as_json else typer.echo(f"\n{summary(classifier.metrics)}\n\nrun: {folder}")
+    _json(classifier.metrics) if as_json else typer.echo(f"\n{summary(classifier.metrics)}\n\n{_places(folder)}")
 
 
 @app.command(cls=Grouped)
@@ -221,7 +220,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     typer.echo(f"\n{summary(classifier.metrics)}\n")
     for text, probabilities in zip(DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS), strict=True):
         typer.echo(f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():4.0%}  {text}")
-    typer.echo(f"\nrun:    {out}\nreport: {out / 'report'}")
+    typer.echo(f"\n{_places(out)}")
 
 
 @app.command()
@@ -232,6 +231,11 @@ def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved."
         return
     for shipped in recipe.shipped():
         typer.echo(shipped)
+
+
+def _places(folder: Path) -> str:
+    page = folder / "report.html"
+    return f"run:    {folder}" + (f"\nreport: {page}" if page.is_file() else "")
 
 
 def _note(message: str) -> None:
@@ -248,31 +252,18 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except PennyweightError as error:
-        _end(str(error), error.exit_code)
-    except TyperException as error:  # an unknown flag, a missing argument
-        words = " ".join(error.format_message().split()).rstrip(".")
-        _end(f"{re.sub('(Value error, |Input should be )', '', words)}; see --help", InputError.exit_code)
+    except Exception as error:
+        known = failure(error)
+        if known is None:
+            raise
+        if isinstance(error, OSError):
+            _drop_output()
+        if known.message:
+            _note(f"error: {known.message}")
+        sys.exit(known.code)
     except KeyboardInterrupt:
         _note("stopped")
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has enough.
-        _drop_output()
-        sys.exit(0)
-    except OSError as error:
-        _drop_output()
-        _end(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
-            raise
-        advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
-        _end(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)
-
-
-def _end(message: str, code: int) -> None:
-    _note(f"error: {message}")
-    sys.exit(code)
 
 
 def _drop_output() -> None:
@@ -294,6 +285,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with _one_line_errors():
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if isinstance(code, int) and code:  # Ctrl-C comes back as a number

@@ -1,4 +1,4 @@
-"""One command-line flag for every field of the recipe, made from the recipe itself."""
+"""One command-line flag for every field of the recipe, made from the recipe itself; and what several verbs share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from .recipe import SECTIONS
+from .recipe import SECTIONS, shipped
 
 Command = Callable[..., None]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+MODEL = typer.Argument(..., help="A run folder or saved classifier.")
+RECIPE = typer.Option("default", "--recipe", help=f"{', '.join(shipped())}, or a YAML file such as RUN/recipe.yaml.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if it moved.")
+DEVICE = typer.Option("auto", "--device", help="Where to compute.")
+PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
+TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
+LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 
 def recipe_flags(*sections: str) -> Callable[[Command], Command]:

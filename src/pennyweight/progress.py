@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -65,4 +66,6 @@ def summary(metrics: dict[str, Any]) -> str:
         "",
         text_table(Metrics.from_json(metrics[name])),
     ]
+    if "verdict" in metrics:
+        lines += ["", *textwrap.wrap(metrics["verdict"]["headline"], 80)]
     return "\n".join(lines)

@@ -6,7 +6,6 @@ import difflib
 import importlib.util
 import json
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +111,6 @@ def _download(name: str, revision: str | None) -> Path:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     near = difflib.get_close_matches(name.lower(), known_names(), n=1)
     remedy = (
@@ -120,8 +118,6 @@ def _download(name: str, revision: str | None) -> Path:
         + "if you are offline, give a local folder with config.json, model.safetensors and tokenizer.json "
         f"(made where there is a network: `hf download {name} --local-dir FOLDER`), or use --backbone embedded"
     )
-    if not sys.stderr.isatty():
-        disable_progress_bars()
     # A well-known checkpoint may lie in the cache under its short name or its full one: both are tried.
     *others, last = dict.fromkeys([full_id(name) or name, name])
     try:

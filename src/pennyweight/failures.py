@@ -1,0 +1,36 @@
+"""What a failure says on the command line: one line and an exit code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from typer.exceptions import TyperException
+
+from .errors import InputError, PennyweightError, ResourceError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The line behind `error:`, empty for none, and the exit code."""
+
+    message: str
+    code: int
+
+
+def failure(error: Exception) -> Failure | None:
+    """How to end on an exception; None for a fault of ours, which shows its traceback."""
+    if isinstance(error, PennyweightError):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, TyperException):  # an unknown flag, a missing argument
+        words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))
+        return Failure(f"{words.rstrip('.')}; see --help", InputError.exit_code)
+    if isinstance(error, BrokenPipeError):  # whoever read our output has enough
+        return Failure("", 0)
+    if isinstance(error, OSError):
+        parts = (error.filename, error.strerror or error)
+        return Failure(" ".join(": ".join(str(part) for part in parts if part).split()), 1)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower()):
+        advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
+        return Failure(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)
+    return None
