@@ -4,8 +4,9 @@
     python benchmarks/train.py                  also seconds to 85 % and 90 % accuracy, and a roberta-base shape
     python benchmarks/train.py --json           one JSON object on standard output
 
-Every contender trains one epoch on the same texts in each round; a contender's speed is that of its best round, so
-that a machine that was busy for a while does not decide. The matmul peak is measured before each round.
+Every contender trains one epoch on the same texts in the same batches in each round. Its speed is counted from each
+step's best time over the rounds, so that a machine that was busy for a while does not decide; the rounds' own speeds
+are given too. The matmul peak is the best of those measured before each round.
 """
 
 from __future__ import annotations
@@ -80,29 +81,30 @@ def ratios(
         "full_finetune": lambda: FullFinetune(folder, *data, bf16=True, grouped=True, **shared),
     }
     contenders: dict[str, Any] = {}
-    seconds: dict[str, list[float]] = {name: [] for name in makers}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in makers}
     memory: dict[str, float] = {}
     peaks = []
     for turn in range(rounds or options.rounds):
         for name, make in makers.items():
-            # The slow ones once: what is compared closely is ours and the strongest peer. All meet once to warm up.
-            if turn > 0 and name in ("peer_bf16", "peer_docs", "full_finetune"):
+            # The slow ones twice, the first time to warm up: compared closely are ours and the strongest peer.
+            if turn > 1 and name in ("peer_bf16", "peer_docs", "full_finetune"):
                 continue
             with watched_memory() as most:
                 if name not in contenders:
                     contenders[name] = make()
                 peaks.append(matmul_peak(options.device))
-                seconds[name].append(sum(contenders[name].epoch()))
+                seconds[name].append(contenders[name].epoch())
             memory[name] = max(memory.get(name, 0.0), most[0])
-            print(f"  round {turn + 1} {name}: {size / seconds[name][-1]:.1f} texts/s", file=sys.stderr)
-    speed = {name: size / min(values) for name, values in seconds.items()}
+            print(f"  round {turn + 1} {name}: {size / sum(seconds[name][-1]):.1f} texts/s", file=sys.stderr)
+    speed = {name: size / sum(map(min, zip(*each, strict=True))) for name, each in seconds.items()}
     peak = max(peaks)
     ours = contenders["ours_prefix"]
     return {
         "texts": size,
         "mean_tokens": round(float(ours.tokens.lengths.mean()), 1),
         "texts_per_second": {name: round(value, 1) for name, value in speed.items()},
-        "first_epoch": {name: round(size / values[0], 1) for name, values in seconds.items()},
+        "first_epoch": {name: round(size / sum(each[0]), 1) for name, each in seconds.items()},
+        "rounds": {name: [round(size / sum(steps), 1) for steps in each] for name, each in seconds.items()},
         "prefix_seconds": round(ours.prefix_seconds, 2),
         "peak_memory_mb": {name: round(value) for name, value in memory.items()},
         "matmul_peak_gflops": round(peak / 1e9, 1),
@@ -259,7 +261,7 @@ def report(result: dict[str, Any]) -> str:
     for name, speed in result["texts_per_second"].items():
         first, memory = result["first_epoch"][name], result["peak_memory_mb"][name]
         lines.append(f"{name:<18}{speed:>9}{first:>13}{memory:>9}")
-    known = {"machine", "texts_per_second", "first_epoch", "peak_memory_mb"}
+    known = {"machine", "rounds", "texts_per_second", "first_epoch", "peak_memory_mb"}
     return "\n".join([*lines, "", *(f"{key}: {value}" for key, value in result.items() if key not in known)])
 
 
