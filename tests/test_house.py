@@ -17,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LINE = [
     {"recipe"}, {"data"}, {"budget"}, {"estimate"}, {"model"}, {"train"}, {"evaluate"}, {"manifest"}, {"untrusted"}, {"artifact"},
     {"predict", "answers"},
-    {"export", "serve", "scale"}, {"planning"}, {"card"}, {"reporting"}, {"pipeline"}, {"estimator"}, {"flags", "progress", "failures"}, {"cli"}, {"__main__"},
+    {"export", "serve", "scale", "explain", "leaderboard", "push"}, {"planning"}, {"card"}, {"reporting"}, {"pipeline"}, {"estimator", "seeds"},
+    {"flags", "progress", "failures"}, {"verbs"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 RUNG = {stage: rung for rung, stages in enumerate(LINE) for stage in stages}
 LEAVES = {"errors": set(), "files": {"errors"}, "fields": set(), "recipe": {"errors", "fields", "files"}, "budget": {"errors", "files"}}
@@ -27,7 +28,7 @@ OWNERS = {
     "transformers peft": {"model", "export"},
     "aiohttp django fastapi flask litestar quart sanic starlette tornado uvicorn": {"serve"},
     "dask deepspeed horovod pyspark ray torch.distributed": {"scale"},
-    "click typer": {"flags", "cli"},
+    "click typer": {"flags", "failures", "verbs", "cli"},
 }
 # What these stages may import when their modules are first imported, the standard library aside.
 LIGHT = {"budget": set(), "data": {"numpy"}, "evaluate": {"numpy"}}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 import typer
 
-from . import __version__, recipe
+from . import __version__, recipe, verbs
 from .errors import InputError
 from .estimate import estimate
 from .failures import failure
@@ -24,7 +25,6 @@ from .flags import (
     BACKBONE,
     DEVICE,
     JSON,
-    LABEL_COLUMN,
     MODEL,
     PRECISION,
     RECIPE,
@@ -60,6 +60,7 @@ def train(
     resume: bool = typer.Option(False, "--resume", help="Go on from the newest checkpoint in --out."),
     resume_anyway: bool = typer.Option(False, "--resume-anyway", help="Even if recipe, data or versions changed."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run in --out."),
+    seeds: int = typer.Option(1, "--seeds", min=1, help="Train with this many seeds; show mean and spread."),
     as_json: bool = JSON,
     *,
     settings: dict[str, Any],
@@ -70,6 +71,14 @@ def train(
     if data is not None and "train" in settings:
         raise InputError("training data named twice", received=f"{data} and --train {settings['train']}")
     folder = out or Path("runs") / f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if seeds > 1:
+        from .seeds import train_seeds
+
+        if resume or resume_anyway:
+            raise InputError("several seeds cannot be resumed", remedy="resume the run of one: --out RUN/seed-N")
+        spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, say=_note, **settings)
+        _json(spread.to_json()) if as_json else typer.echo(f"\n{spread}\n\nruns:   {folder}")
+        return
     with Progress(_note) as progress:
         classifier = pipeline.train(
             data,
@@ -124,6 +133,10 @@ def predict(
         None, "--format", help="Else by --out's ending; on standard output jsonl (csv for a submission)."
     ),
     submission: bool = typer.Option(False, "--submission", help="Write ID,Label with class numbers."),
+    abstain_below: float = typer.Option(None, "--abstain-below", help="No label for texts less sure than this."),
+    target_accuracy: float = typer.Option(
+        None, "--target-accuracy", help="No label for the least sure texts, so that the others reach this (0.98)."
+    ),
     text_columns: str = TEXT_COLUMNS,
     backbone: str = BACKBONE,
     device: Device = DEVICE,
@@ -133,7 +146,10 @@ def predict(
     from . import answers
     from . import predict as prediction
     from .data.read import read, stream
+    from .reporting.abstain import abstainer
 
+    if submission and (abstain_below is not None or target_accuracy is not None):
+        raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
     columns = text_columns.split(",") if text_columns else None
     if source == "-" and (submission or out or form == "parquet"):
         raise InputError(
@@ -146,59 +162,21 @@ def predict(
     # A file that cannot be read is told before the model's checksums are computed.
     table = None if source == "-" else read(source, text_columns=columns, labelled=False, allow_null=True)
     classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
+    abstain = abstainer(classifier, abstain_below, target_accuracy)
     if table is None:
         lines = answers.utf8_lines(sys.stdin.buffer, "standard input")
         records = ((record, str(record["text"])) for record in stream(lines, text_columns=columns))
         asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
-        answers.write_lines(prediction.converse(classifier, asked), sys.stdout, form or "jsonl", flush=True)
-        return
-    labelled = prediction.submission(classifier, table) if submission else prediction.rows(classifier, table)
-    if out is not None:
-        count = answers.write(labelled, out, target)
-        _note(f"{count:,} texts labelled: {out}")
+        given = abstain(prediction.converse(classifier, asked))
+        answers.write_lines(given, sys.stdout, form or "jsonl", flush=True)
     else:
-        answers.write_lines(labelled, sys.stdout, form or ("csv" if submission else "jsonl"))
-
-
-@app.command()
-def evaluate(
-    model: Path = MODEL,
-    data: str = typer.Argument(..., help="Labelled texts."),
-    text_columns: str = TEXT_COLUMNS,
-    label_column: str = LABEL_COLUMN,
-    backbone: str = BACKBONE,
-    device: Device = DEVICE,
-    precision: Precision = PRECISION,
-    as_json: bool = JSON,
-) -> None:
-    """Measure a saved classifier on labelled texts."""
-    from .evaluate.report import text_table
-    from .predict import load
-
-    columns = text_columns.split(",") if text_columns else None
-    classifier = load(model, backbone=backbone, device=device, precision=precision)
-    metrics = classifier.evaluate(data, text_columns=columns, label_column=label_column)
-    _json(metrics.to_json()) if as_json else typer.echo(text_table(metrics))
-
-
-@app.command()
-def export(
-    model: Path = MODEL,
-    out: Path = typer.Argument(..., help="Folder to write."),
-    form: Literal["peft", "merged"] = typer.Option(
-        "peft", "--format", help="peft: an adapter for stock transformers and PEFT; merged: one whole model."
-    ),
-    backbone: str = BACKBONE,
-) -> None:
-    """Write a saved classifier in a form that other tools load."""
-    from .predict import load
-
-    classifier = load(model, backbone=backbone, device="cpu", precision="fp32")
-    from . import export as exports
-
-    write = exports.to_peft if form == "peft" else exports.to_merged
-    gap = write(classifier.artifact, out)
-    typer.echo(f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32")
+        given = prediction.submission(classifier, table) if submission else abstain(prediction.rows(classifier, table))
+        if out is None:
+            answers.write_lines(given, sys.stdout, form or ("csv" if submission else "jsonl"))
+        else:
+            _note(f"{answers.write(given, out, target):,} texts labelled: {out}")
+    if abstain.threshold is not None:
+        _note(str(abstain))
 
 
 @app.command()
@@ -231,6 +209,20 @@ def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved."
         return
     for shipped in recipe.shipped():
         typer.echo(shipped)
+
+
+def _printed(verb: Callable[..., str]) -> Callable[..., None]:
+    """A command that prints what a verb returns."""
+
+    @functools.wraps(verb)
+    def command(**given: Any) -> None:
+        typer.echo(verb(**given))
+
+    return command
+
+
+for _verb in verbs.VERBS:
+    app.command()(_printed(_verb))
 
 
 def _places(folder: Path) -> str:

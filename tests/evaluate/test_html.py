@@ -31,9 +31,11 @@ def full(*, classes: int = 4, name: str = "class", text: str = "a text", skill: 
     return ReportInput(
         title=f"{name} report",
         metrics=score(labels, probabilities, names),
+        intervals={"macro_f1": (0.5, 0.625), "ece": (0.01, 0.02), "log_loss": (0.1, 0.2)},
         baselines=against(labels, probabilities, [baselines.majority(labels, 600, classes)]),
         bill=Bill([BillRow(name, "layers 3 to 5", 8, 900), BillRow("linear", "head", None, 100)], 1000, 10**7, 2000),
         data={"rows": {"train": 480, name: text}, "labels": [name, "b"], "seed": None},
+        splits={"train": {"source": text, "texts": 480}, name: {"source": text, "texts": 600}},
         history=[{"step": step, "train_loss": 1 / step, "validation_loss": 1.2 / step} for step in (1, 2, 3)],
         calibration=calibrate(labels, logits, 1.3),
         abstention=Abstention(
@@ -102,6 +104,8 @@ def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
     assert tags.tags["svg"] == 4
     assert set(tags.ids.values()) == {1}
     assert "3 min 7 s" in page
+    assert "95 % interval 50.0 to 62.5" in page
+    assert '<td class="n" data-name="texts">480</td>' in page
     assert "0.01 % of 10,000,000 parameters" in page
 
 

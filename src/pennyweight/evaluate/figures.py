@@ -104,6 +104,8 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
                 axis.legend()
         axes[-1].set_xlabel("training step (optimizer updates)")
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        if len({row["step"] for row in history}) == 1:  # a single evaluation would have ticks between whole steps
+            axes[-1].set_xlim(history[0]["step"] - 1.5, history[0]["step"] + 1.5)
     return figure
 
 

@@ -51,6 +51,7 @@ class ReportInput:
         rows: which texts they are of ("test" or "validation").
         baselines: from `verdict.against`; the verdict on top follows from them.
         data: facts about the data; values are plain, lists or mappings of such.
+        splits: name of a split to its facts, the same for each; shown as a table where there is `data`.
         history: as in `figures.curves`.
         slices: heading to rows, such as {"source": by_column(...), "length": by_number(...)}.
         command: the exact command; recipe: its YAML.
@@ -65,6 +66,7 @@ class ReportInput:
     baselines: Sequence[BaselineRow] | None = None
     bill: Bill | None = None
     data: Mapping[str, object] | None = None
+    splits: Mapping[str, Mapping[str, object]] | None = None
     history: Sequence[Mapping[str, Any]] | None = None
     calibration: Calibration | None = None
     abstention: Abstention | None = None
@@ -161,7 +163,8 @@ def _clip(text: str, longest: int) -> str:
 def _against(comparison: Comparison) -> str:
     low, high = (100 * end for end in comparison.interval)
     said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "not shown to differ"
-    return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}, {p_in_words(comparison.p)}"
+    chance = p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}, {chance}"
 
 
 def _said(sentence: object) -> str:

@@ -48,7 +48,8 @@ def write_report(
         page(judgement, artifact),
         baselines=judgement.baselines or None,
         bill=Bill(rows, plan.count.trainable, plan.count.total, plan.budget),
-        data=_data(parts, metrics),
+        splits=_splits(parts, metrics),
+        data={"training texts with each label": _counts(parts["train"].labels, metrics["data"]["labels"])},
         history=metrics["train"]["history"],
         command="\n".join(commands(artifact, folder)),
         recipe=artifact.recipe.to_yaml(),
@@ -89,25 +90,23 @@ def commands(artifact: Artifact, folder: Path) -> list[str]:
     return [*lines, f"# the same from the resolved recipe:\n{shlex.join(again)}" if lines else shlex.join(again)]
 
 
-def _data(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, object]:
-    """Rows, labels, lengths and what cleaning dropped; and whether a text stands on both sides of a split."""
-    names = metrics["data"]["labels"]
-    lengths = {name: part.tokens.lengths for name, part in parts.items()}
-    found: dict[str, object] = {
-        "source": {name: part.table.source for name, part in parts.items()},
-        "texts": {name: len(part.labels) for name, part in parts.items()},
-        "texts with each label, training": _counts(parts["train"].labels, names),
-        "median length in tokens": {name: int(np.median(each)) if len(each) else 0 for name, each in lengths.items()},
-        "texts cut at the longest length": {name: part.tokens.truncated for name, part in parts.items()},
-        "rows dropped by cleaning": {
-            name: sum(report["dropped"].values()) for name, report in metrics["data"]["cleaning"].items()
-        },
-    }
+def _splits(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, dict[str, object]]:
+    """What each split holds, and how many of its texts stand among the training texts too."""
     known = identities(parts["train"].table.texts)
-    for name in ("validation", "test"):
-        if name in parts:
-            seen = int(np.isin(identities(parts[name].table.texts), known).sum())
-            found[f"{name} texts that are also training texts"] = seen
+    cleaning = metrics["data"]["cleaning"]
+    found: dict[str, dict[str, object]] = {}
+    for name, part in parts.items():
+        lengths = part.tokens.lengths
+        dropped = cleaning.get(name, {}).get("dropped")
+        seen = None if name == "train" else int(np.isin(identities(part.table.texts), known).sum())
+        found[name] = {
+            "source": _short(part.table.source),
+            "texts": len(part.labels),
+            "dropped by cleaning": "" if dropped is None else sum(dropped.values()),
+            "median tokens": int(np.median(lengths)) if len(lengths) else 0,
+            "cut at the longest length": part.tokens.truncated,
+            "also among the training texts": "" if seen is None else seen,
+        }
     return found
 
 

@@ -1,0 +1,51 @@
+"""The Pareto picture: what accuracy costs in trainable parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .figures import LIGHT, Palette, short, styled
+from .intervals import Interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run: its accuracy in [0, 1] with its interval, its trainable parameters, and whether none beats it in both."""
+
+    name: str
+    parameters: int
+    accuracy: float
+    interval: Interval
+    best: bool
+
+
+def pareto(points: Sequence[Point], palette: Palette = LIGHT) -> Any:
+    """Accuracy (%) with intervals against trainable parameters (log scale); the undominated runs are joined."""
+    from matplotlib.figure import Figure
+
+    with styled(palette):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axis = figure.subplots()
+        axis.set_xscale("log")
+        for kind, colour, name in ((True, palette.first, "undominated"), (False, palette.second, "dominated")):
+            chosen = sorted((one for one in points if one.best is kind), key=lambda one: one.parameters)
+            if not chosen:
+                continue
+            accuracy = [100 * one.accuracy for one in chosen]
+            below = [100 * (one.accuracy - one.interval[0]) for one in chosen]
+            above = [100 * (one.interval[1] - one.accuracy) for one in chosen]
+            axis.errorbar(
+                [one.parameters for one in chosen], accuracy, yerr=[below, above], color=colour, capsize=3,
+                fmt="o-" if kind else "s", linewidth=1, markersize=5, label=name,
+            )  # fmt: skip
+        for one in points:
+            axis.annotate(
+                short(one.name, 24), (one.parameters, 100 * one.accuracy), xytext=(6, 5), textcoords="offset points"
+            )
+        axis.set(xlabel="trainable parameters", ylabel="test accuracy (%, 95 % interval)")
+        axis.set_title("Accuracy and its price")
+        axis.margins(x=0.15)
+        axis.legend(loc="lower right")
+    return figure

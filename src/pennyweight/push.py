@@ -1,0 +1,92 @@
+"""A saved classifier to the Hugging Face hub: what would be sent, and, when told so, sending it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .artifact import MANIFEST, read_manifest
+from .errors import ArtifactError, InputError, StorageError
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What goes to a hub repository: `files` are (name, bytes); `address` is None until it was sent."""
+
+    repository: str
+    files: tuple[tuple[str, int], ...]
+    address: str | None = None
+
+    def __str__(self) -> str:
+        total = sum(size for _, size in self.files)
+        lines = [f"  {name}  {size:,} bytes" for name, size in self.files]
+        state = f"sent to {self.address}" if self.address else f"would be sent to {self.repository} (dry run)"
+        return "\n".join([*lines, f"{len(self.files)} files, {total:,} bytes: {state}"])
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    send: bool = False,
+    private: bool = True,
+    report: bool = False,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> Parcel:
+    """List what a push of a saved classifier holds, and send it if `send`.
+
+    Only the files of the manifest go, every one checked: no checkpoints, no pictures.
+
+    Args:
+        repository: `owner/name`.
+        private: make a new repository private.
+        report: send report.html too; it quotes test texts.
+        endpoint: another hub than huggingface.co.
+        token: else the one that `hf auth login` stored.
+
+    Raises:
+        InputError: for a name that is no repository, or a classifier whose backbone is a local folder.
+        StorageError: when the hub cannot be reached or refuses.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise InputError("not a repository on the hub", expected="owner/name", received=repository)
+    backbone = str(manifest["backbone"]["name"])
+    if Path(backbone).is_dir() or backbone.startswith((".", "/", "~")):
+        raise ArtifactError(
+            "the backbone is a folder on this machine, which nobody else has",
+            received=backbone,
+            remedy="train with a hub id as --backbone, or export --format merged and publish that",
+        )
+    names = [*manifest["sha256"], MANIFEST, *(["report.html"] if report else [])]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ArtifactError("a file to send is missing", where=folder / missing[0])
+    parcel = Parcel(repository, tuple((name, (folder / name).stat().st_size) for name in names))
+    if not send:
+        return parcel
+    return Parcel(repository, parcel.files, _send(folder, names, repository, private, endpoint, token))
+
+
+def _send(
+    folder: Path, names: list[str], repository: str, private: bool, endpoint: str | None, token: str | None
+) -> str:
+    from huggingface_hub import CommitOperationAdd, HfApi, errors
+
+    api = HfApi(endpoint=endpoint, token=token)
+    operations = [CommitOperationAdd(name, str(folder / name)) for name in names]
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.create_commit(repository, operations, commit_message="A Pennyweight classifier")
+    except errors.HFValidationError as error:
+        raise InputError("not a repository on the hub", received=repository) from error
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the HTTP library's
+        raise StorageError(
+            f"the hub did not take it ({type(error).__name__})",
+            where=repository,
+            received=str(error).splitlines()[0] if str(error) else None,
+            remedy="check the network and `hf auth login`; nothing was changed here",
+        ) from error
+    return str(done.commit_url)

@@ -1,0 +1,87 @@
+"""A saved classifier measured once more, on other labelled texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.read import from_python
+from ..evaluate.calibration import calibrate, softmax
+from ..evaluate.html import write_html
+from ..evaluate.metrics import score
+from ..evaluate.report import text_table
+from ..model.backbone import encode
+from ..predict import Classifier
+from .judge import Judgement, Part, intervals, slices
+from .page import page
+from .rows import answers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a classifier reached on given texts."""
+
+    classifier: Classifier
+    judgement: Judgement
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, with intervals, calibration and slices, in the form of metrics.json's `test`."""
+        found = self.judgement.to_json()
+        figures: dict[str, Any] = found["test"]
+        return figures | {"calibration": found["calibration"], "slices": found["slices"]}
+
+    def write(self, path: str | Path) -> None:
+        """Write a report of these texts; baselines are left out, since their training rows are not at hand."""
+        write_html(path, page(self.judgement, self.classifier.artifact))
+
+    def __str__(self) -> str:
+        lines = [text_table(self.judgement.metrics)]
+        for name, rows in self.judgement.slices.items():
+            width = max(len(row.name) for row in rows)
+            lines += ["", f"by {name}"]
+            lines += [
+                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f} %  "
+                f"({100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})  {row.n:,} texts"
+                for row in rows
+            ]
+        return "\n".join(lines)
+
+
+def measure(
+    classifier: Classifier,
+    data: Any,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    slices_by: Sequence[str] | None = None,
+) -> Measured:
+    """Measure a classifier on labelled texts, with the temperature it was saved with.
+
+    Args:
+        data: a path, a `Table`, or anything `pennyweight.train` takes.
+        slices_by: columns to slice by; None for every column with few values.
+
+    Raises:
+        DataError: when the data cannot be read, a label is unknown, or there is no such column.
+    """
+    artifact = classifier.artifact
+    table = from_python(data, text_columns=text_columns, label_column=label_column)
+    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length)
+    part = Part(table, tokens, artifact.labels.encode(table))
+    logits = classifier.logits_of(tokens)
+    probabilities = softmax(logits, classifier.temperature)
+    metrics = score(part.labels, probabilities, classifier.labels)
+    judgement = Judgement(
+        name="test",
+        part=part,
+        probabilities=probabilities,
+        metrics=metrics,
+        intervals=intervals(part.labels, probabilities, metrics),
+        calibration=calibrate(part.labels, logits, classifier.temperature),
+        validation=metrics,
+        answers={"test": answers(table.texts, part.labels, probabilities)},
+        slices=slices(part, probabilities, slices_by),
+    )
+    return Measured(classifier, judgement)

@@ -1,0 +1,96 @@
+"""One recipe with several seeds: what of a figure is the recipe's, and what is luck."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .evaluate.spread import Spread, over_seeds
+from .files import write_json
+from .pipeline import train
+from .recipe import Recipe
+
+FIGURES = ("accuracy", "macro_f1", "log_loss", "ece")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Several runs of one recipe: their seeds and folders, and each figure's spread on the rows called `measured`."""
+
+    measured: str
+    seeds: tuple[int, ...]
+    folders: tuple[str, ...]
+    figures: dict[str, Spread]
+    seconds: Spread
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as in seeds.json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """A plain text table: mean, standard deviation, and each seed's value."""
+        names = {"accuracy": "accuracy %", "macro_f1": "macro F1 %", "log_loss": "log loss", "ece": "ECE %"}
+        lines = [f"{len(self.seeds)} seeds ({', '.join(map(str, self.seeds))}), measured on {self.measured}"]
+        for key, name in names.items():
+            scale, digits = (1, 4) if key == "log_loss" else (100, 2)
+            spread = self.figures[key]
+            each = "  ".join(f"{scale * value:.{digits}f}" for value in spread.values)
+            mean = f"{scale * spread.mean:.{digits}f} ± {scale * spread.deviation:.{digits}f}"
+            lines.append(f"{name:<10}  {mean:>16}   {each}")
+        lines.append(f"{'seconds':<10}  {self.seconds.mean:>8.1f} ± {self.seconds.deviation:.1f}")
+        return "\n".join(lines)
+
+
+def train_seeds(
+    data: Any = None,
+    *,
+    count: int,
+    out: str | Path,
+    recipe: str | Path | Recipe = "default",
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+    **settings: Any,
+) -> Seeds:
+    """Train a recipe with `count` seeds, from the recipe's own on, each into `out/seed-N`; write `out/seeds.json`.
+
+    The split stays the same, so that the spread is that of training alone; what frozen layers compute is shared.
+
+    Args:
+        data: as in `pennyweight.train`, like `recipe`, `overwrite`, `say` and `settings`.
+
+    Raises:
+        InputError: for fewer than two seeds.
+        PennyweightError: whatever training raises.
+    """
+    from .planning import resolved
+
+    if count < 2:
+        raise InputError("a spread takes at least two seeds", received=count)
+    folder = Path(out)
+    first = resolved(recipe, {key: value for key, value in settings.items() if key != "test"}).train
+    seeds = tuple(range(first.seed, first.seed + count))
+    shared = {} if first.prefix_cache != "auto" else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}
+    metrics, folders = [], []
+    try:
+        for seed in seeds:
+            say(f"seed {seed}")
+            target = folder / f"seed-{seed}"
+            run = {**settings, **shared, "seed": seed}
+            metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, say=say, **run).metrics)
+            folders.append(str(target))
+    finally:
+        shutil.rmtree(folder / ".prefix", ignore_errors=True)
+    measured = "test" if "test" in metrics[0] else "validation"
+    found = Seeds(
+        measured,
+        seeds,
+        tuple(folders),
+        {key: over_seeds([one[measured][key] for one in metrics]) for key in FIGURES},
+        over_seeds([one["train"]["seconds"] for one in metrics]),
+    )
+    write_json(folder / "seeds.json", found.to_json())
+    return found

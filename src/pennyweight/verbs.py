@@ -1,0 +1,127 @@
+"""Verbs that answer with a text: each returns what `cli` prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+from .errors import InputError
+from .flags import BACKBONE, DEVICE, JSON, LABEL_COLUMN, MODEL, PRECISION, TEXT_COLUMNS, Device, Precision
+
+
+def evaluate(
+    model: Path = MODEL,
+    data: str = typer.Argument(..., help="Labelled texts."),
+    text_columns: str = TEXT_COLUMNS,
+    label_column: str = LABEL_COLUMN,
+    slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
+    report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
+    backbone: str = BACKBONE,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
+    as_json: bool = JSON,
+) -> str:
+    """Measure a saved classifier on labelled texts."""
+    from .predict import load
+    from .reporting.again import measure
+
+    classifier = load(model, backbone=backbone, device=device, precision=precision)
+    measured = measure(
+        classifier, data, text_columns=_listed(text_columns), label_column=label_column, slices_by=_listed(slices)
+    )
+    if report is not None:
+        measured.write(report)
+    return _json(measured.to_json()) if as_json else str(measured)
+
+
+def compare(
+    runs: list[Path] = typer.Argument(..., metavar="RUN RUN...", help="Runs measured on the same test rows."),
+    picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG file."),
+    as_json: bool = JSON,
+) -> str:
+    """Set runs side by side, and say of each pair which is better and by how much."""
+    from .evaluate.figures import save_png
+    from .evaluate.pareto import pareto
+    from .reporting.runs import read_run, side_by_side
+
+    found = side_by_side([read_run(run) for run in runs])
+    if picture is not None:
+        save_png(pareto(found.points()), picture)
+    return _json(found.to_json()) if as_json else str(found)
+
+
+def explain(
+    model: Path = MODEL,
+    text: str = typer.Argument(..., help="The text."),
+    label: str = typer.Option(None, "--label", help="The label to weigh words for; the predicted one if not given."),
+    backbone: str = BACKBONE,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
+    as_json: bool = JSON,
+) -> str:
+    """Show which words of a text speak for a label and which against it."""
+    from dataclasses import asdict
+
+    from .explain import explain as weigh
+    from .predict import load
+
+    found = weigh(load(model, backbone=backbone, device=device, precision=precision), text, label)
+    return _json(asdict(found)) if as_json else str(found)
+
+
+def leaderboard(
+    submission: Path = typer.Argument(..., help="ID,Label as `predict --submission` writes it."),
+    test: str = typer.Argument(..., help="The test file whose ids it must hold."),
+    labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
+    text_columns: str = TEXT_COLUMNS,
+) -> str:
+    """Check a submission before it leaves: every id once, every label in range."""
+    from .data.read import read
+    from .leaderboard import check, ids_of
+
+    table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
+    return str(check(submission, ids_of(table), labels))
+
+
+def export(
+    model: Path = MODEL,
+    out: Path = typer.Argument(None, help="Folder to write."),
+    form: Literal["peft", "merged"] = typer.Option(
+        "peft", "--format", help="peft: an adapter for stock transformers and PEFT; merged: one whole model."
+    ),
+    backbone: str = BACKBONE,
+    push: str = typer.Option(None, "--push", metavar="OWNER/NAME", help="A hub repository for the classifier itself."),
+    send: bool = typer.Option(False, "--send", help="With --push: really send; else only list what would be sent."),
+    public: bool = typer.Option(False, "--public", help="With --push: make a new repository public."),
+    with_report: bool = typer.Option(
+        False, "--with-report", help="With --push: report.html too; it quotes test texts."
+    ),
+) -> str:
+    """Write a saved classifier in a form that other tools load, or push it to the hub."""
+    if (out is None) == (push is None):
+        raise InputError("say where to", expected="a folder to write, or --push OWNER/NAME")
+    if push is not None:
+        from .push import push as parcel
+
+        return str(parcel(model, push, send=send, private=not public, report=with_report))
+    from . import export as exports
+    from .predict import load
+
+    classifier = load(model, backbone=backbone, device="cpu", precision="fp32")
+    write = exports.to_peft if form == "peft" else exports.to_merged
+    gap = write(classifier.artifact, out)
+    return f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32"
+
+
+VERBS = (evaluate, compare, explain, leaderboard, export)
+
+
+def _listed(words: str | None) -> list[str] | None:
+    return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
