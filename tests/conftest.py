@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="pennyweight-tests-hub-")
+os.environ["XDG_CACHE_HOME"] = os.environ["HF_HOME"]  # the remembered speed and kept prefixes of this machine's user
 os.environ["MPLBACKEND"] = "Agg"
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
@@ -208,3 +212,77 @@ def _modernbert_tokenizer() -> Any:
         special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
     )
     return tokenizer
+
+
+TOPICS = {
+    "Business": ["bank", "shares", "rate", "inflation", "quarter", "forecast"],
+    "Sports": ["cup", "striker", "match", "play", "final", "test"],
+    "World": ["ceasefire", "polls", "province", "campaign", "release", "valley"],
+}
+
+
+@pytest.fixture(scope="session")
+def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv and test.csv: 60 and 15 texts of three topics that a tiny backbone can tell apart."""
+    folder = tmp_path_factory.mktemp("news")
+    for name, rows in (("train", range(60)), ("test", range(60, 75))):
+        lines = ["id,text,label"]
+        for row in rows:
+            topic = list(TOPICS)[row % 3]
+            words = TOPICS[topic]
+            lines.append(
+                f"{row},The {words[row % 6]} and the {words[row // 3 % 6]} in the {words[row // 2 % 6]},{topic}"
+            )
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line behind `error: ` that a refused command ends with."""
+        lines = self.err.splitlines()
+        assert lines, "nothing on standard error"
+        assert [line.startswith("error: ") for line in lines].count(True) == 1, self.err
+        assert lines[-1].startswith("error: "), self.err
+        return lines[-1].removeprefix("error: ")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run `pennyweight ARGUMENTS...` in this process, optionally with `stdin=` text or bytes."""
+    from pennyweight import cli
+
+    def run(*arguments: object, stdin: str | bytes = b"") -> Outcome:
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "argv", ["pennyweight", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Outcome(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_backbone: Callable[..., Path], news: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the tiny BERT: read-only, copy it to change it."""
+    import pennyweight as pw
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    pw.train(
+        news / "train.csv", test=news / "test.csv", out=folder, backbone=str(tiny_backbone("bert")), budget="5k",
+        epochs=2, learning_rate=5e-3, batch_size=8, precision="fp32", report="short",
+    )  # fmt: skip
+    return folder

@@ -188,7 +188,10 @@ def test_a_budget_that_cannot_be_read_is_a_problem_of_the_recipe(value: str) -> 
         ("when: 2024-99-99", "FILE: not valid YAML (month must be in 1..12)"),
         ("1: 2", "FILE: 1 problem: 1: expected a key that is a word, received 1"),
         ("name: 3", "FILE: 1 problem: name: expected text, received 3"),
-        ("train: {seed: 4294967296}", "FILE: 1 problem: train -> seed: expected a number below 4294967296, received 4294967296"),
+        (
+            "train: {seed: 4294967296}",
+            "FILE: 1 problem: train -> seed: expected a number below 4294967296, received 4294967296",
+        ),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_recipe(text: str, message: str, file: Callable[[str], Path]) -> None:

@@ -253,6 +253,11 @@ def _one_line_errors() -> Iterator[None]:
         if known.message:
             _note(f"error: {known.message}")
         sys.exit(known.code)
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # Typer's way of ending when nobody reads on
+            raise
+        _drop_output()
+        sys.exit(0)
     except KeyboardInterrupt:
         _note("stopped")
         sys.exit(130)
@@ -280,6 +285,6 @@ def main() -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with _one_line_errors():
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-        if isinstance(code, int) and code:  # Ctrl-C comes back as a number
-            sys.exit(code)
+        code = app(sys.argv[1:] or ["--help"], prog_name="pennyweight", standalone_mode=False)
+        if code == 130:  # how Typer hands over Ctrl-C
+            raise KeyboardInterrupt

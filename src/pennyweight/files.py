@@ -197,7 +197,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         StorageError: when another process holds it, or the folder cannot be written.
     """
     folder = Path(folder)
-    made = not folder.exists()
+    made = [level for level in (folder, *folder.parents) if not level.exists()]
     with storage_errors(folder):
         make_folder(folder)
         handle = (folder / ".lock").open("a")
@@ -214,7 +214,10 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         finally:
             # A run that was refused before it wrote anything leaves no folder behind.
             if made and os.listdir(folder) == [".lock"]:
-                shutil.rmtree(folder)
+                (folder / ".lock").unlink()
+                with suppress(OSError):  # a level that holds something else stays
+                    for level in made:
+                        level.rmdir()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,0 +1,311 @@
+"""The verbs as a user types them: what they print, where it goes, and how they end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pennyweight import recipe
+from pennyweight.recipe import SECTIONS
+
+ROOT = Path(__file__).parent.parent
+MEMORY = "error: out of memory; halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
+Command = Callable[..., Any]
+QUICK = ("--budget", "5k", "--epochs", "1", "--precision", "fp32", "--report", "short")
+
+
+@pytest.fixture
+def backbone(tiny_backbone: Callable[..., Path]) -> Path:
+    return tiny_backbone("bert")
+
+
+def test_every_field_of_the_recipe_has_a_flag(command: Command) -> None:
+    shown = command("train", "--help").out
+    flags = set(re.findall(r"--[a-z0-9-]+", shown))
+    fields = {f"--{key.replace('_', '-')}" for model in SECTIONS.values() for key in model.model_fields}
+    assert fields - flags == set()
+    titles = re.findall(r"^\S.*:$", shown, re.MULTILINE)
+    assert titles == ["Arguments:", "Options:", "Recipe: data:", "Recipe: model:", "Recipe: plan:", "Recipe: train:"]
+
+
+def test_flags_name_their_choices(command: Command) -> None:
+    shown = command("train", "--help").out
+    for flag in (
+        "--pooling cls|mean", "--bias none|lora_only|all", "--track tensorboard|wandb|mlflow|trackio,...",
+        "--precision auto|fp32|bf16|fp16", "--scheduler linear|cosine|cosine_restarts|constant",
+        "--use-dora / --no-use-dora", "--target-modules A,B,...", "--epochs N", "--learning-rate X",
+    ):  # fmt: skip
+        assert flag in shown
+
+
+def test_help_fits_80_columns(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    verbs = re.findall(r"^  (\w+)  ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
+    assert {"train", "plan", "predict", "evaluate", "export", "demo", "recipes"} <= set(verbs)
+    for verb in ([], *([verb] for verb in verbs)):
+        done = command(*verb, "--help")
+        assert done.code == 0
+        assert [line for line in done.out.splitlines() if len(line) > 80] == []
+
+
+def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
+    done = command()
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: pennyweight" in done.out
+    assert command("--version").out.strip() == __import__("pennyweight").__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "No such command 'bogus'; see --help"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'?; see --help"),
+        (["predict"], "Missing argument 'model'; see --help"),
+        (["predict", "RUN"], "Missing argument 'FILE|-'; see --help"),
+        (["train", "--epochs"], "Option '--epochs' requires an argument; see --help"),
+        (["train", "--zzz", "3"], "No such option: --zzz; see --help"),
+        (["train", "--use-dora=3"], "Option '--use-dora' does not take a value; see --help"),
+        (
+            ["plan", "--labels", "x"],
+            "Invalid value for '--labels': a valid integer, unable to parse string as an integer; see --help",
+        ),
+        (["plan", "--labels", "1"], "Invalid value for '--labels': greater than or equal to 2; see --help"),
+        (
+            ["predict", "RUN", "x.csv", "--device", "gpu"],
+            "Invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'; see --help",
+        ),
+        (
+            ["predict", "RUN", "x.csv", "--format", "xml"],
+            "Invalid value for '--format': 'xml' is not one of 'csv', 'jsonl', 'parquet'; see --help",
+        ),
+        (
+            ["export", "RUN", "OUT", "--format", "gguf"],
+            "Invalid value for '--format': 'gguf' is not one of 'peft', 'merged'; see --help",
+        ),
+        (["train", "a.csv", "--train", "b.csv"], "training data named twice; received a.csv and --train b.csv"),
+        (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
+        (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
+        (
+            ["recipes", "nope"],
+            "no such recipe: nope; expected one of default, fast, notebook, paper, or a YAML file that exists",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], message: str, command: Command, tmp_path: Path) -> None:
+    os.chdir(tmp_path)
+    done = command(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.error == message
+    assert done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_leaves_a_run_and_says_what_it_reached(
+    backbone: Path, news: Path, tmp_path: Path, command: Command
+) -> None:
+    data = (news / "train.csv", "--test", news / "test.csv")
+    done = command("train", *data, "--backbone", backbone, *QUICK, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
+    assert metrics["trainable"] <= 5_000 == metrics["budget"]
+    assert metrics["total"] > metrics["trainable"]
+    assert 0 <= metrics["test"]["accuracy"] <= 1
+    assert metrics["train"]["seconds"] > 0
+    assert metrics["train"]["texts_per_second"] > 0
+    assert f"{metrics['trainable']:,} trainable parameters (budget 5,000)" in done.out
+    assert "measured on test:" in done.out
+    assert re.search(r"^Sports +\d", done.out, re.MULTILINE)
+    assert f"run:    {tmp_path / 'run'}" in done.out
+    assert max(len(line) for line in done.out.splitlines() if str(tmp_path) not in line) <= 80
+    # What goes on is told on the side, so that standard output can be kept.
+    assert done.err.startswith("data: 54 training, 6 validation, 15 test texts, 3 labels: Business, Sports, World\n")
+    saved = recipe.load(tmp_path / "run" / "recipe.yaml")
+    assert (saved.data.train, saved.train.epochs, saved.plan.budget) == (str(news / "train.csv"), 1, "5k")
+
+    again = command("train", news / "train.csv", "--backbone", backbone, "--out", tmp_path / "run")
+    assert again.code == 2
+    assert again.error.startswith(f"{tmp_path / 'run'}: the run folder is not empty; received README.md, ")
+    assert again.error.endswith("go on with --resume, replace it with --overwrite, or choose another --out")
+
+
+def test_the_saved_recipe_repeats_the_run_bit_for_bit(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    os.chdir(tmp_path)  # from elsewhere: every path in the recipe is absolute
+    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--out", "again", "--json")
+    assert done.code == 0, done.err
+    for name in ("head.safetensors", "adapter/adapter_model.safetensors", "recipe.yaml", "plan.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tiny_run / name).read_bytes(), name
+    first = json.loads((tiny_run / "metrics.json").read_text("utf-8"))
+    second = json.loads(done.out)
+    assert second["test"] == first["test"]
+    assert [row["train_loss"] for row in second["train"]["history"]] == [
+        row["train_loss"] for row in first["train"]["history"]
+    ]
+
+
+def test_a_flag_wins_over_the_saved_recipe(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--epochs", "1", "--out", tmp_path / "one")
+    assert done.code == 0, done.err
+    assert recipe.load(tmp_path / "one" / "recipe.yaml").train.epochs == 1
+
+
+def test_plan_in_each_of_its_forms(command: Command) -> None:
+    asked = ("plan", "--backbone", "roberta-base", "--labels", "4", "--recipe", "notebook")
+    found = json.loads(command(*asked, "--budget", "none", "--json").out)
+    assert (found["trainable"], found["total"]) == (3_330_820, 127_896_584)
+    over = command(*asked, "--budget", "1M")
+    assert over.code == 2
+    assert over.error.startswith(
+        "the setting trains 3,330,820 parameters, 2,330,820 over the budget; expected at most 1,000,000; received "
+    )
+    paper = json.loads(command("plan", "--labels", "4", "--recipe", "paper", "--budget", "1M", "--json").out)
+    assert paper["trainable"] < 1_000_000
+    table = command(*asked, "--budget", "none").out
+    assert "3,330,820" in table
+
+
+def test_a_printed_plan_is_a_recipe_that_plans_the_same(tmp_path: Path, command: Command) -> None:
+    asked = ("--labels", "4", "--backbone", "roberta-base")
+    printed = command("plan", *asked, "--budget", "300k", "--yaml").out
+    (tmp_path / "mine.yaml").write_text(printed, "utf-8")
+    assert yaml.safe_load(printed)["plan"]["strategy"] == "manual"
+    first = json.loads(command("plan", *asked, "--budget", "300k", "--json").out)
+    again = json.loads(command("plan", "--labels", "4", "--recipe", tmp_path / "mine.yaml", "--json").out)
+    assert again["trainable"] == first["trainable"]
+
+
+def test_recipes_lists_and_prints(command: Command) -> None:
+    assert command("recipes").out.split() == ["default", "fast", "notebook", "paper"]
+    assert yaml.safe_load(command("recipes", "paper").out)["plan"]["r"] == 16
+
+
+def test_evaluate_measures_again_what_training_measured(tiny_run: Path, news: Path, command: Command) -> None:
+    known = json.loads((tiny_run / "metrics.json").read_text("utf-8"))["test"]
+    found = json.loads(command("evaluate", tiny_run, news / "test.csv", "--json").out)
+    assert found["accuracy"] == known["accuracy"]
+    assert found["confusion"] == known["confusion"]
+    shown = command("evaluate", tiny_run, news / "test.csv")
+    assert shown.out.startswith(f"accuracy {100 * known['accuracy']:.1f} % (95 % interval ")
+    assert "macro average" in shown.out
+
+
+def test_export_writes_what_stock_peft_loads(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    done = command("export", tiny_run, tmp_path / "peft", "--format", "peft")
+    assert done.code == 0, done.err
+    gap = float(re.search(r"at most (\S+) in fp32", done.out).group(1))  # type: ignore[union-attr]
+    assert gap < 1e-4
+    assert (tmp_path / "peft" / "adapter_model.safetensors").is_file()
+    assert command("export", tiny_run, tmp_path / "merged", "--format", "merged").code == 0
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+def test_demo_trains_and_ends_with_table_sentences_and_report(
+    backbone: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a tiny backbone for two steps; the real one is an acceptance test."""
+    from pennyweight import pipeline
+
+    real = pipeline.train
+    small = {"backbone": str(backbone), "max_steps": 2, "report": "short", "precision": "fp32"}
+    monkeypatch.setattr(pipeline, "train", lambda *args, **settings: real(*args, **settings | small))
+    done = command("demo", "--out", tmp_path / "demo")
+    assert done.code == 0, done.err
+    assert "(budget 200,000)" in done.out
+    assert "macro average" in done.out
+    sentences = [line for line in done.out.splitlines() if re.match(r"\S+ +\d+%  \S", line)]
+    assert len(sentences) == 3
+    assert done.out.splitlines()[-1] == f"report: {tmp_path / 'demo' / 'report.html'}"
+    assert (tmp_path / "demo" / "report.html").is_file()
+
+
+def test_a_full_disk_behind_a_pipe_is_one_line(tiny_run: Path, news: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = run("predict", str(tiny_run), str(news / "test.csv"), stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device\n"
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(tiny_run: Path, news: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = run("predict", str(tiny_run), str(news / "test.csv"), stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stdin_is_answered_line_by_line(tiny_run: Path) -> None:
+    """One line in, one answer out, before standard input is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pennyweight", "predict", str(tiny_run), "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for number, text in enumerate(["The bank cut its rate.", "The striker won the cup."]):
+        process.stdin.write(json.dumps({"id": number, "text": text}) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        assert answer["id"] == number
+        assert answer["label"] in ("Business", "Sports", "World")
+    rest, err = process.communicate(timeout=120)
+    assert (rest, err, process.returncode) == ("", "", 0)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pennyweight import planning
+
+    def fault(*args: object, **settings: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(planning, "plan_for", fault)
+    with pytest.raises(ZeroDivisionError):
+        command("plan")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (MemoryError(), 1, MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), 1, MEMORY),
+        (PermissionError(13, "Permission denied", "/root/x"), 1, "error: /root/x: Permission denied"),
+    ],
+)  # fmt: skip
+def test_what_may_happen_to_anyone_is_one_line(
+    error: BaseException, code: int, line: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pennyweight import planning
+
+    def happen(*args: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(planning, "plan_for", happen)
+    done = command("plan")
+    assert (done.code, done.err) == (code, line + "\n")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def run(*arguments: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pennyweight", *arguments], text=True, env=environment(), timeout=120, **streams
+    )
+
+
+def test_answers_in_csv_are_one_row_a_text(tiny_run: Path, news: Path, command: Command) -> None:
+    done = command("predict", tiny_run, news / "test.csv", "--format", "csv")
+    rows = list(csv.DictReader(done.out.splitlines()))
+    assert [row["id"] for row in rows] == [str(number) for number in range(60, 75)]
