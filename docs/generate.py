@@ -5,6 +5,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. A
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from pennyweight import recipe
 from pennyweight.cli import app
+from pennyweight.reporting.schema import schema
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -76,7 +78,9 @@ def rendered(page: Path) -> str:
 def main() -> int:
     """Rewrite what is out of date; with --check only name it, and exit 1."""
     check = "--check" in sys.argv[1:]
-    stale = {page: text for page in sorted(DOCS.glob("*.md")) if (text := rendered(page)) != page.read_text("utf-8")}
+    pages = {page: rendered(page) for page in sorted(DOCS.glob("*.md"))}
+    pages[DOCS / "metrics.schema.json"] = json.dumps(schema(), indent=2) + "\n"
+    stale = {page: text for page, text in pages.items() if text != page.read_text("utf-8")}
     for page, text in stale.items():
         print(f"{page.name} is out of date: run `make docs`" if check else f"{page.name} rewritten")
         if not check:

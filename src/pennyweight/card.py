@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .artifact import Artifact
 
 
 def model_card(artifact: Artifact) -> str:
-    """README.md: Hugging Face's front matter, then what it is, how good it is and how to use it."""
+    """README.md: Hugging Face's front matter, then what it is, how good it is and how to use it.
+
+    Source of the front matter: https://huggingface.co/docs/hub/model-cards
+    """
     metrics = artifact.metrics
     name, measured = next(((key, metrics[key]) for key in ("test", "validation") if key in metrics), ("none", None))
-    low, high = measured["accuracy_interval"] if measured else (0.0, 0.0)
-    figures = (
-        f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
-        f"macro F1 {measured['macro_f1']:.3f}, on {measured['n']:,} {name} texts."
-        if measured
-        else "Not measured."
-    )
     budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
     labels = "\n".join(f"{index}. {label}" for index, label in enumerate(artifact.labels.names))
     return f"""---
 library_name: pennyweight
 pipeline_tag: text-classification
-base_model: {_card_base(artifact)}
+base_model: {_base(artifact)}
 tags: [text-classification, lora, peft]
----
+{_index(name, measured)}---
 
 # Text classifier, {metrics.get("trainable", 0):,} trained parameters
 
 {artifact.backbone.name} frozen, with an adapter and a {artifact.plan.head.kind} head trained under {budget}.
 
-{figures}
-
+{_figures(name, measured)}
+{_judged(metrics)}
 ## Labels
 
 {labels}
@@ -48,5 +46,51 @@ Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml` trains 
 """
 
 
-def _card_base(artifact: Artifact) -> str:
+def _figures(name: str, measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "Not measured."
+    low, high = measured["accuracy_interval"]
+    return (
+        f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+        f"macro F1 {measured['macro_f1']:.3f}, expected calibration error {measured['ece']:.1%}, "
+        f"on {measured['n']:,} {name} texts."
+    )
+
+
+def _judged(metrics: dict[str, Any]) -> str:
+    """The verdict and the baselines as a table; nothing where nothing was compared."""
+    if "verdict" not in metrics:
+        return ""
+    rows = "\n".join(
+        f"| {one['name']} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
+        f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
+        for one in metrics["baselines"]
+    )
+    return f"""
+{metrics["verdict"]["headline"]}
+
+| baseline on the same split | accuracy | 95 % interval | this classifier |
+|---|---|---|---|
+{rows}
+"""
+
+
+def _index(name: str, measured: dict[str, Any] | None) -> str:
+    """The hub's `model-index`, which shows the figures beside the model."""
+    if measured is None or name != "test":
+        return ""
+    rows = "".join(
+        f"          - {{type: {kind}, value: {measured[key]:.4f}, name: {shown}}}\n"
+        for kind, key, shown in (("accuracy", "accuracy", "Accuracy"), ("f1", "macro_f1", "Macro F1"))
+    )
+    return f"""model-index:
+  - name: pennyweight
+    results:
+      - task: {{type: text-classification}}
+        dataset: {{type: text, name: the test file of the run}}
+        metrics:
+{rows}"""
+
+
+def _base(artifact: Artifact) -> str:
     return "sentence-transformers/all-MiniLM-L6-v2" if artifact.backbone.name == "embedded" else artifact.backbone.name

@@ -31,10 +31,9 @@ def push(
     send: bool = False,
     private: bool = True,
     report: bool = False,
-    endpoint: str | None = None,
     token: str | None = None,
 ) -> Parcel:
-    """List what a push of a saved classifier holds, and send it if `send`.
+    """List what a push of a saved classifier holds, and send it if `send`, to the hub that HF_ENDPOINT names if any.
 
     Only the files of the manifest go, every one checked: no checkpoints, no pictures.
 
@@ -42,7 +41,6 @@ def push(
         repository: `owner/name`.
         private: make a new repository private.
         report: send report.html too; it quotes test texts.
-        endpoint: another hub than huggingface.co.
         token: else the one that `hf auth login` stored.
 
     Raises:
@@ -67,20 +65,18 @@ def push(
     parcel = Parcel(repository, tuple((name, (folder / name).stat().st_size) for name in names))
     if not send:
         return parcel
-    return Parcel(repository, parcel.files, _send(folder, names, repository, private, endpoint, token))
+    return Parcel(repository, parcel.files, _send(folder, names, repository, private, token))
 
 
-def _send(
-    folder: Path, names: list[str], repository: str, private: bool, endpoint: str | None, token: str | None
-) -> str:
+def _send(folder: Path, names: list[str], repository: str, private: bool, token: str | None) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi, errors
 
-    api = HfApi(endpoint=endpoint, token=token)
+    api = HfApi(token=token)
     operations = [CommitOperationAdd(name, str(folder / name)) for name in names]
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.create_commit(repository, operations, commit_message="A Pennyweight classifier")
-    except errors.HFValidationError as error:
+    except (errors.HFValidationError, errors.HfUriError) as error:
         raise InputError("not a repository on the hub", received=repository) from error
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the HTTP library's
         raise StorageError(

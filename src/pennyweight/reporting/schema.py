@@ -1,0 +1,147 @@
+"""The form of metrics.json, as types; docs/metrics.schema.json is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Open(BaseModel):
+    """What other stages may add to."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Averages(_Closed):
+    precision: Share
+    recall: Share
+    f1: Share
+
+
+class ClassFigures(Averages):
+    name: str
+    support: Count = Field(description="Rows of this class.")
+
+
+class Intervals(_Closed):
+    accuracy: Ends = Field(description="Wilson.")
+    macro_f1: Ends = Field(description="Percentile bootstrap over rows.")
+    log_loss: Ends = Field(description="Normal.")
+    ece: Ends = Field(description="Basic bootstrap over rows.")
+
+
+class Figures(_Closed):
+    """Figures on one set of rows, the temperature applied."""
+
+    n: Count
+    accuracy: Share
+    accuracy_interval: Ends
+    macro_f1: Share
+    weighted_f1: Share
+    macro: Averages
+    weighted: Averages
+    log_loss: float = Field(ge=0, description="Nats a row.")
+    ece: Share = Field(description="Expected calibration error, 15 bins of equal width.")
+    per_class: list[ClassFigures]
+    confusion: list[list[Count]] = Field(description="Rows: true class; columns: predicted class.")
+    intervals: Intervals | None = None
+    rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
+
+
+class Calibration(_Closed):
+    temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
+    fitted_on: Literal["validation"]
+    measured_on: Literal["test", "validation"]
+    ece_before: Share
+    ece_after: Share
+
+
+class Verdict(_Closed):
+    standing: Literal["better", "unclear", "no better", "not compared"]
+    headline: str
+
+
+class Baseline(_Closed):
+    name: str
+    rows: Count = Field(description="Training rows.")
+    accuracy: Share
+    accuracy_interval: Ends
+    macro_f1: Share
+    seconds: Seconds
+    difference: float = Field(ge=-1, le=1, description="Accuracy of the classifier minus the baseline's.")
+    difference_interval: Ends = Field(description="Paired bootstrap.")
+    p: Share = Field(description="McNemar's exact test.")
+
+
+class Slice(_Closed):
+    name: str
+    n: Count
+    accuracy: Share
+    interval: Ends
+
+
+class Threshold(_Closed):
+    value: Share = Field(description="Texts with at least this confidence are answered.")
+    n: Count
+    coverage: Share
+    accuracy: Share
+    interval: Ends
+
+
+class Abstention(_Closed):
+    target: Share
+    picked: Threshold = Field(description="On the validation rows.")
+    test: Threshold | None = None
+    validation: Threshold | None = None
+
+
+class Training(_Open):
+    steps: Count
+    texts: Count
+    seconds: Seconds
+    rows: Count
+    best: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+class Spent(_Closed):
+    """Wall-clock seconds."""
+
+    training: Seconds
+    tokenizing: Seconds
+    baselines: Seconds
+    measuring: Seconds
+
+
+class MetricsFile(_Open):
+    """metrics.json of a run."""
+
+    test: Figures | None = None
+    validation: Figures
+    calibration: Calibration
+    verdict: Verdict | None = None
+    baselines: list[Baseline] | None = None
+    slices: dict[str, list[Slice]] | None = None
+    abstention: list[Abstention] | None = None
+    trainable: Count
+    total: Count
+    budget: Count | None
+    train: Training
+    data: dict[str, Any]
+    machine: dict[str, Any]
+    seconds: Spent
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of metrics.json."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | MetricsFile.model_json_schema()
