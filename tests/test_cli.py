@@ -244,24 +244,6 @@ def test_a_reader_that_has_enough_ends_it_quietly(tiny_run: Path, news: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_stdin_is_answered_line_by_line(tiny_run: Path) -> None:
-    """One line in, one answer out, before standard input is closed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pennyweight", "predict", str(tiny_run), "-"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for number, text in enumerate(["The bank cut its rate.", "The striker won the cup."]):
-        process.stdin.write(json.dumps({"id": number, "text": text}) + "\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        assert answer["id"] == number
-        assert answer["label"] in ("Business", "Sports", "World")
-    rest, err = process.communicate(timeout=120)
-    assert (rest, err, process.returncode) == ("", "", 0)
-
-
 def test_a_fault_of_ours_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from pennyweight import planning
 

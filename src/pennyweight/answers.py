@@ -31,8 +31,8 @@ def check_target(path: str | Path, form: str | None = None) -> str:
             expected="a name ending in .csv, .jsonl or .parquet, or --format",
             received=path.name,
         )
-    if path.exists() and not path.is_file():
-        # Writing aside and renaming would put a file where a device or a folder is.
+    if path.is_dir() or path.absolute().parts[1] in ("dev", "proc", "sys") or (path.exists() and not path.is_file()):
+        # Writing aside and renaming would put a file where a device (or a link to one: /dev/stdout) is.
         raise InputError("not a regular file", where=path, remedy="leave out --out to write to standard output")
     return form
 
