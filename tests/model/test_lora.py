@@ -1,0 +1,144 @@
+"""The fused LoRA product: PEFT's values and gradients, its dropout, and weights that lie together in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pennyweight.model.lora import Linear, product, read, stacked
+
+
+def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
+    torch.manual_seed(seed)
+    return [Linear(inputs, output).requires_grad_(False) for output in outputs]
+
+
+def adapted(modules: list[Linear], ranks: list[int], **options: Any) -> list[Any]:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    tree = nn.ModuleDict({f"m{index}": module for index, module in enumerate(modules)})
+    for index, rank in enumerate(ranks):
+        if rank:
+            config = LoraConfig(r=rank, lora_alpha=3 * rank, target_modules=[f"m{index}"], **options)
+            holder = inject_adapter_in_model(config, nn.ModuleDict({f"m{index}": modules[index]}))
+            tree[f"m{index}"] = holder.get_submodule(f"m{index}")
+    for name, parameter in tree.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter)
+    return list(tree.values())
+
+
+def gradients(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    weights = torch.linspace(-1, 1, out.numel()).view_as(out)
+    return list(torch.autograd.grad((out * weights).sum(), inputs))
+
+
+@pytest.mark.parametrize("ranks", [[4, 2, 3], [4, 0, 3], [0, 0, 1]], ids=str)
+def test_modules_together_are_what_peft_computes_one_by_one(ranks: list[int]) -> None:
+    modules = adapted(linears(16, 8, 12), ranks)
+    x = torch.randn(10, 24, requires_grad=True)
+    trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    expected = torch.cat([module(x) for module in modules], 1)
+    found = product(x, modules)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(gradients(found, [x, *trained]), gradients(expected, [x, *trained]), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_without_adapters_it_is_a_linear_layer() -> None:
+    modules = linears(16, 8)
+    x = torch.randn(10, 24, requires_grad=True)
+    expected = torch.cat([module(x) for module in modules], 1)
+    torch.testing.assert_close(product(x, modules), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(gradients(product(x, modules), [x]), gradients(expected, [x]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_zeroes_what_adapters_read_at_its_rate_and_keeps_the_mean(rate: float) -> None:
+    (module,) = adapted(linears(24), [24], lora_dropout=rate)
+    with torch.no_grad():
+        module.base_layer.weight.zero_()
+        module.base_layer.bias.zero_()
+        module.lora_A["default"].weight.copy_(torch.eye(24))
+        module.lora_B["default"].weight.copy_(torch.eye(24) / module.scaling["default"])
+    x = torch.ones(4000, 24)
+    torch.manual_seed(0)
+    out = product(x, [module])
+    assert float((out == 0).float().mean()) == pytest.approx(rate, abs=0.01)
+    assert float(out.detach().mean()) == pytest.approx(1, abs=0.02)
+    torch.manual_seed(0)
+    assert torch.equal(product(x, [module]), out)  # the seed decides
+    assert not torch.equal(product(x, [module]), out)
+    module.eval()
+    torch.testing.assert_close(product(x, [module]), x)
+
+
+def test_gradients_go_through_the_mask_that_was_drawn() -> None:
+    modules = adapted(linears(16, 8), [3, 2], lora_dropout=0.3)
+    x = torch.randn(6, 24, requires_grad=True, dtype=torch.float64)
+    for module in modules:
+        module.double()
+    trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+    def run(x: Tensor, *matrices: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        for parameter, matrix in zip(trained, matrices, strict=True):
+            assert parameter is matrix
+        return product(x, modules)
+
+    base = run(x, *trained).detach()
+    direction = torch.randn(6, 24, dtype=torch.float64)
+    (grad,) = gradients(run(x, *trained), [x])
+    torch.manual_seed(1)
+    moved = product(x.detach() + 1e-6 * direction, modules).detach()
+    weights = torch.linspace(-1, 1, base.numel(), dtype=torch.float64).view_as(base)
+    slope = float(((moved - base) * weights).sum() / 1e-6)
+    assert slope == pytest.approx(float((grad * direction).sum()), rel=1e-4)
+
+
+def test_bf16_weights_give_bf16_rows_and_fp32_gradients() -> None:
+    modules = linears(16, 8)
+    for module in modules:
+        module.weight.data = module.weight.data.bfloat16()
+    wrapped = adapted(modules, [4, 2])
+    for module in wrapped:
+        for name, parameter in module.named_parameters():
+            if "lora" in name:
+                parameter.data = parameter.data.float()
+    x = torch.randn(10, 24).bfloat16()
+    out = product(x, wrapped)
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    grads = [parameter.grad for module in wrapped for parameter in module.parameters() if parameter.requires_grad]
+    assert {grad.dtype for grad in grads if grad is not None} == {torch.float32}
+
+
+def test_weights_are_laid_below_each_other_once_and_share_memory() -> None:
+    modules = linears(16, 8, 12)
+    before = [module.weight.clone() for module in modules]
+    together = stacked(modules)
+    assert together.shape == (36, 24)
+    assert torch.equal(together, torch.cat(before))
+    assert stacked(modules).data_ptr() == together.data_ptr()
+    assert stacked(modules[1:]).data_ptr() == modules[1].weight.data_ptr()
+    modules[1].weight.data += 1
+    assert torch.equal(stacked(modules)[16:24], before[1] + 1)
+    modules[2].weight.data = before[2] * 2  # replaced: laid out anew
+    assert torch.equal(stacked(modules)[24:], before[2] * 2)
+
+
+def test_what_is_not_plain_lora_goes_through_the_modules_own_forward() -> None:
+    assert read(linears(4)[0]) is not None
+    (plain,) = adapted(linears(16), [2])
+    (dora,) = adapted(linears(16), [2], use_dora=True)
+    (biased,) = adapted(linears(16), [2], lora_bias=True)
+    assert read(plain) is not None
+    assert read(dora) is None
+    assert read(biased) is None
+    assert read(nn.Identity()) is None
+    x = torch.randn(5, 24)
+    expected = torch.cat([dora(x), plain(x)], 1)
+    torch.testing.assert_close(product(x, [dora, plain]), expected, atol=1e-5, rtol=1e-5)
