@@ -198,7 +198,7 @@ def reliability_diagram(before: Sequence[Bin], after: Sequence[Bin] | None, pale
         )
         low = min((one.low for bins, *_ in lines for one in bins), default=0.0)
         axis.set(xlim=(100 * low - 2, 102), ylim=(-3, 103))
-        axis.legend(loc="upper left")
+        axis.legend(loc="best")
     return figure
 
 

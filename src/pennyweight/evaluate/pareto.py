@@ -24,6 +24,7 @@ class Point:
 def pareto(points: Sequence[Point], palette: Palette = LIGHT) -> Any:
     """Accuracy (%) with intervals against trainable parameters (log scale); the undominated runs are joined."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, NullFormatter
 
     with styled(palette):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -46,6 +47,8 @@ def pareto(points: Sequence[Point], palette: Palette = LIGHT) -> Any:
             )
         axis.set(xlabel="trainable parameters", ylabel="test accuracy (%, 95 % interval)")
         axis.set_title("Accuracy and its price")
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k, 1M
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.margins(x=0.15)
         axis.legend(loc="lower right")
     return figure

@@ -104,8 +104,8 @@ def _splits(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, 
             "texts": len(part.labels),
             "dropped by cleaning": "" if dropped is None else sum(dropped.values()),
             "median tokens": int(np.median(lengths)) if len(lengths) else 0,
-            "cut at the longest length": part.tokens.truncated,
-            "also among the training texts": "" if seen is None else seen,
+            "cut to length": part.tokens.truncated,
+            "also in training": "" if seen is None else seen,
         }
     return found
 

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+from pennyweight.evaluate.figures import save_png
+from pennyweight.evaluate.pareto import Point, pareto
+
+POINTS = [
+    Point("small", 1_540, 0.80, (0.77, 0.84), best=True),
+    Point("$large$", 998_404, 0.86, (0.82, 0.89), best=True),
+    Point("worse", 200_000, 0.79, (0.75, 0.82), best=False),
+]
+
+
+def test_axes_are_named_and_the_undominated_runs_joined(tmp_path: Path) -> None:
+    figure = pareto(POINTS)
+    (axis,) = figure.axes
+    assert axis.get_xlabel() == "trainable parameters"
+    assert axis.get_ylabel() == "test accuracy (%, 95 % interval)"
+    joined, single = axis.containers
+    assert joined.lines[0].get_xdata().tolist() == [1_540, 998_404]
+    assert single.lines[0].get_linestyle() == "None"
+    assert {one.get_text() for one in axis.texts} == {"small", "$large$", "worse"}
+    save_png(figure, tmp_path / "pareto.png")
+    assert [one.get_text() for one in axis.get_xticklabels() if "k" in one.get_text()][:2] == ["1k", "10k"]
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_run_alone_is_drawn() -> None:
+    assert len(pareto(POINTS[:1]).axes[0].containers) == 1
