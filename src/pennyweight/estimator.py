@@ -66,4 +66,5 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def predict(self, X: Sequence[str]) -> np.ndarray:
         """(N,) labels."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        probabilities = self.predict_proba(X)  # first: it says when there was no fit
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])

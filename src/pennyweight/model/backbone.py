@@ -29,6 +29,8 @@ HUB_FILES = [
     "*.model",
     "special_tokens_map.json",
 ]
+# Any of these holds a vocabulary.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,9 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
             setattr(config, key, value)
         # Only these classes know the pooler; elsewhere the argument would be refused.
         pooler = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
-        module = AutoModel.from_pretrained(
+        module, found = AutoModel.from_pretrained(
             backbone.folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype="float32", **pooler,
+            dtype="float32", output_loading_info=True, **pooler,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BackboneError(
@@ -190,6 +192,15 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        # transformers fills what is missing with random numbers.
+        raise BackboneError(
+            "the weights are not this architecture's: tensors are missing",
+            where=backbone.folder,
+            received=f"{len(missing)} missing, the first {missing[0]}",
+            remedy="fetch the folder again, or check model_type in config.json",
+        )
     return module.eval()
 
 
@@ -214,6 +225,11 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        # transformers would make an empty tokenizer of the right class, to which every word is unknown.
+        raise BackboneError(
+            "no tokenizer", where=folder, expected="tokenizer.json", remedy="copy it beside config.json"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
     except (OSError, ValueError, KeyError, ImportError) as error:

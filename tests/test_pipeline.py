@@ -1,0 +1,121 @@
+"""The line from recipe to classifier, from Python."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pennyweight as pw
+from pennyweight import recipe
+from pennyweight.errors import BudgetError, PennyweightError, RecipeError
+
+SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8}
+
+
+@pytest.fixture
+def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
+    return SMALL | {"backbone": str(tiny_backbone("bert"))}
+
+
+@pytest.fixture
+def pairs(news: Path) -> list[tuple[str, str]]:
+    with (news / "train.csv").open(encoding="utf-8") as handle:
+        return [(row["text"], row["label"]) for row in csv.DictReader(handle)]
+
+
+def test_every_form_of_data_trains_the_same(
+    pairs: list[tuple[str, str]], news: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    import pandas as pd
+    from datasets import Dataset
+
+    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
+    frame = pd.DataFrame({"text": texts, "label": labels})
+    dataset = Dataset.from_pandas(frame)
+    dataset.save_to_disk(tmp_path / "saved")
+    forms = [pairs, (texts, labels), {"text": texts, "label": labels}, frame, dataset, news / "train.csv"]
+    forms += [str(tmp_path / "saved"), [{"text": text, "label": label} for text, label in pairs]]
+    found = [pw.train(form, **settings).logits(texts[:4]) for form in forms]
+    for number, logits in enumerate(found):
+        assert np.array_equal(logits, found[0]), number
+
+
+def test_a_classifier_from_python_predicts_evaluates_and_saves(
+    pairs: list[tuple[str, str]], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    classifier = pw.train(pairs, test=pairs[:15], **settings)
+    assert classifier.evaluate(pairs[:15]).accuracy == classifier.metrics["test"]["accuracy"]
+    folder = classifier.save(tmp_path / "saved")
+    assert pw.load(folder).predict(["The bank."]) == classifier.predict(["The bank."])
+    again = pw.train(pairs, test=pairs[:15], recipe=folder / "recipe.yaml")
+    assert np.array_equal(again.logits(["The bank."]), classifier.logits(["The bank."]))
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_each_shipped_recipe_runs(name: str, tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path) -> None:
+    """On a tiny backbone of the kind the recipe names, two steps, everything else as shipped."""
+    kind = "roberta" if recipe.load(name).model.backbone == "roberta-base" else "minilm"
+    size = {"validation_size": 12} if name == "notebook" else {}  # 640 rows would be more than there are
+    classifier = pw.train(
+        news / "train.csv", recipe=name, backbone=str(tiny_backbone(kind)), max_steps=2, out=tmp_path / "run",
+        report="short", precision="fp32", **size,
+    )  # fmt: skip
+    wanted = recipe.load(name)
+    saved = recipe.load(tmp_path / "run" / "recipe.yaml")
+    assert saved.plan == wanted.plan
+    assert (saved.train.scheduler, saved.train.learning_rate) == (wanted.train.scheduler, wanted.train.learning_rate)
+    assert classifier.metrics["train"]["steps"] == 2
+    assert classifier.metrics["trainable"] == pw.plan(saved, labels=3).count.trainable
+    assert pw.load(tmp_path / "run").predict(["The bank."]) == classifier.predict(["The bank."])
+
+
+def test_a_saved_classifier_loads_from_anywhere(
+    pairs: list[tuple[str, str]], tiny_backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backbone given by a relative path is remembered by an absolute one."""
+    shutil.copytree(tiny_backbone("bert"), tmp_path / "backbone")
+    monkeypatch.chdir(tmp_path)
+    classifier = pw.train(pairs, backbone="backbone", out="run", report="short", **SMALL)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pw.load(tmp_path / "run").predict(["The bank."]) == classifier.predict(["The bank."])
+    assert recipe.load(tmp_path / "run" / "recipe.yaml").model.backbone == str(tmp_path / "backbone")
+
+
+def test_over_budget_nothing_starts(pairs: list[tuple[str, str]], settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="over the budget; expected at most 5,000"):
+        pw.train(pairs, **settings | {"r": 64}, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_in_python_is_told_as_on_the_command_line(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(RecipeError, match=r"unknown setting epoch: expected epochs \(nearest known name\)"):
+        pw.train(pairs, epoch=3)
+    with pytest.raises(RecipeError, match="no training data; expected a file, a folder"):
+        pw.train()
+    assert issubclass(RecipeError, PennyweightError)
+
+
+def test_a_run_is_told_as_it_goes(pairs: list[tuple[str, str]], settings: dict[str, Any]) -> None:
+    steps: list[tuple[int, int]] = []
+    evaluations: list[dict[str, Any]] = []
+    lines: list[str] = []
+
+    class Watcher:
+        def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None:
+            steps.append((step, total))
+
+        def evaluation(self, record: dict[str, Any]) -> None:
+            evaluations.append(record)
+
+    pw.train(pairs, observer=Watcher(), say=lines.append, **settings)
+    assert steps == [(1, 2), (2, 2)]
+    assert evaluations[-1]["step"] == 2
+    assert lines[0] == "data: 54 training, 6 validation texts, 3 labels: Business, Sports, World"
+    assert lines[1].startswith("plan: ")
