@@ -15,13 +15,36 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # The one way through the house. Places on the same rung do not import each other.
 LINE = [
-    {"recipe"}, {"data"}, {"budget"}, {"estimate"}, {"model"}, {"train"}, {"evaluate"}, {"manifest"}, {"untrusted"}, {"artifact"},
+    {"recipe"},
+    {"data"},
+    {"budget"},
+    {"estimate"},
+    {"model"},
+    {"train"},
+    {"evaluate"},
+    {"manifest"},
+    {"untrusted"},
+    {"artifact"},
     {"predict", "answers"},
-    {"export", "serve", "scale", "explain", "leaderboard", "push"}, {"planning"}, {"card"}, {"reporting"}, {"pipeline"}, {"estimator", "seeds"},
-    {"flags", "progress", "failures"}, {"verbs"}, {"cli"}, {"__main__"},
-]  # fmt: skip
+    {"export", "serve", "scale", "explain", "leaderboard", "push"},
+    {"planning"},
+    {"card"},
+    {"reporting"},
+    {"pipeline"},
+    {"estimator", "seeds"},
+    {"flags", "progress", "failures"},
+    {"verbs"},
+    {"cli"},
+    {"__main__"},
+]
 RUNG = {stage: rung for rung, stages in enumerate(LINE) for stage in stages}
-LEAVES = {"errors": set(), "files": {"errors"}, "fields": set(), "recipe": {"errors", "fields", "files"}, "budget": {"errors", "files"}}
+LEAVES = {
+    "errors": set(),
+    "files": {"errors"},
+    "fields": set(),
+    "recipe": {"errors", "fields", "files"},
+    "budget": {"errors", "files"},
+}
 
 # Third-party packages that only some stages may import, at the top of a file or inside a function.
 OWNERS = {

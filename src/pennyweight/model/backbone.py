@@ -171,6 +171,7 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
     Raises:
         BackboneError: when transformers cannot build or fill it.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, logging
 
     verbosity = logging.get_verbosity()
@@ -186,7 +187,7 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
             backbone.folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             dtype="float32", output_loading_info=True, **pooler,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BackboneError(
             "transformers cannot load this backbone", where=backbone.folder, received=str(error)
         ) from error
