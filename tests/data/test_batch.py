@@ -71,8 +71,18 @@ def test_grouped_batches_come_in_no_order_of_length() -> None:
     lengths = texts_like()
     widths = [padded(lengths, batch, 16) for batch in plan_batches(lengths, batch_size=32, bucket=16, seed=0)]
     assert abs(np.corrcoef(widths, range(len(widths)))[0, 1]) < 0.3
-    plan = plan_batches(np.full(1000, 20), batch_size=10, bucket=16, seed=0)
-    assert abs(np.corrcoef(np.concatenate(plan), range(1000))[0, 1]) < 0.1
+
+
+def test_each_epoch_brings_others_together() -> None:
+    same_length = np.full(1000, 20)
+    first, second = (
+        {
+            frozenset(batch.tolist())
+            for batch in plan_batches(same_length, batch_size=10, bucket=16, seed=0, epoch=epoch)
+        }
+        for epoch in (0, 1)
+    )
+    assert not first & second
 
 
 def test_evaluation_takes_the_longest_first_and_ties_in_order() -> None:

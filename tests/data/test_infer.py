@@ -38,6 +38,11 @@ def test_the_only_column_with_long_varied_text() -> None:
     assert choose_texts(columns("id", "flag", words=LONG, n=list(range(10))), None, None) == ("words",)
 
 
+def test_long_texts_that_repeat_are_no_texts() -> None:
+    kinds = ["a rather long name of a class", "and another one of them"] * 5
+    assert choose_texts(columns(kind=kinds, story=LONG), None, None) == ("story",)
+
+
 def test_a_single_column_of_strings_needs_no_length() -> None:
     assert choose_texts(columns("words"), None, None) == ("words",)
 

@@ -50,9 +50,17 @@ def test_a_number_of_thousands_of_digits(file, refusal) -> None:
 def test_fields_without_end(file, refusal) -> None:
     path = file("f.jsonl", "".join(json.dumps({f"k{i}": 1}) + "\n" for i in range(1001)))
     assert refusal(read_jsonl, path, LIMIT) == (
-        "TMP/f.jsonl: the objects have more than 1,000 different fields; received k0, k1, k2, k3 and 997 more; "
+        "TMP/f.jsonl: the objects have 1,001 different fields in 1,001 rows; "
+        "expected at most 1,000 fields and 200,000,000 cells; received k0, k1, k2, k3 and 997 more; "
         "write one field for the text and one for the label"
     )
+
+
+def test_cells_without_end(file, refusal, monkeypatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_CELLS", 100)
+    assert read_jsonl(file("f.jsonl", '{"a": 1, "b": 2}\n' * 50), LIMIT).lines[-1] == 50
+    for content in ('{"a": 1, "b": 2}\n' * 51, "{}\n" * 25 + '{"a": 1, "b": 2, "c": 3, "d": 4}\n'):
+        assert "fields in" in refusal(read_jsonl, file("f.jsonl", content), LIMIT)
 
 
 def test_json_is_an_array_or_lines(file) -> None:
@@ -81,7 +89,7 @@ def test_a_bad_array(file, refusal) -> None:
 
 def test_columns_of_fills_gaps_with_none() -> None:
     assert columns_of([{"a": 1}, {"b": 2}], "s") == {"a": [1, None], "b": [None, 2]}
-    assert jsonl.MAX_COLUMNS == 1_000
+    assert columns_of([{}, {"a": 1}, {}], "s") == {"a": [None, 1, None]}
 
 
 def test_a_stream_of_objects_passes_over_blank_lines() -> None:

@@ -194,6 +194,7 @@ def test_buffers_of_older_arrow_are_plain_bytes(pickled) -> None:
         (in_memory(chunk(offset=-8)), "a chunk has an impossible length"),
         (in_memory(chunk(offset=5)), "the Arrow data in it are damaged"),
         (in_memory(chunk(offsets=b"\0\0\0\0\xff\xff\xff\x7f\xff\xff\xff\x7f")), "the Arrow data in it are damaged"),
+        (in_memory(chunk(offsets=b"\0\0\0\0\xff\xff\xff\x7f\3\0\0\0")), "the Arrow data in it are damaged"),
         (in_memory(chunk(offsets=b"\3\0\0\0\2\0\0\0\0\0\0\0")), "the Arrow data in it are damaged"),
         (in_memory(chunk(offsets=b"\xff\xff\xff\xff\0\0\0\0\1\0\0\0")), "the Arrow data in it are damaged"),
         (in_memory(chunk(offsets=None)), "the Arrow data in it are damaged"),

@@ -1,10 +1,12 @@
 import gzip
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from pennyweight.data import source
+from pennyweight.data.read import read
 from pennyweight.data.source import is_zipped, near_names, open_bytes, read_bytes, text_lines
 
 LIMIT = 1 << 30
@@ -112,6 +114,19 @@ def test_a_bomb_is_refused_long_before_the_limit(file, refusal, monkeypatch) -> 
     path = file("f.csv.gz", gzip.compress(b"text,label\n" * 500_000))
     message = refusal(lines, path)
     assert message.startswith("TMP/f.csv.gz: the gzip file unfolds like a bomb; expected at most 200 times its")
+
+
+def test_a_bomb_is_known_before_a_row_is_kept(file, refusal, monkeypatch) -> None:
+    monkeypatch.setattr(source, "BOMB_FLOOR", 1 << 20)
+    path = file("f.jsonl.gz", gzip.compress(b'{"text": "a", "label": 1}\n' * 1_000_000))
+    tracemalloc.start()
+    try:
+        message = refusal(read, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert message.startswith("TMP/f.jsonl.gz: the gzip file unfolds like a bomb")
+    assert peak < 16 << 20
 
 
 def test_a_file_that_may_not_be_read(file, refusal, monkeypatch) -> None:

@@ -11,8 +11,9 @@ from ..errors import DataError
 from .source import read_bytes, text_lines
 from .table import Columns, listed, shown
 
-#: More fields than this in one file is not a table.
+#: More fields than this in one file is not a table. Cells are bounded too: a field in one object is a cell in all.
 MAX_COLUMNS = 1_000
+MAX_CELLS = 200_000_000
 
 
 def read_jsonl(path: Path, max_bytes: int) -> Columns:
@@ -21,15 +22,18 @@ def read_jsonl(path: Path, max_bytes: int) -> Columns:
     Raises:
         DataError: empty, or a line that is not an object (with line and column).
     """
-    records: list[dict[str, Any]] = []
     lines: list[int] = []
-    for number, line in enumerate(text_lines(path, max_bytes), start=1):
-        if not line.isspace():
-            records.append(parse_object(line, f"{path}:{number}"))
-            lines.append(number)
-    if not records:
+
+    def records() -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(text_lines(path, max_bytes), start=1):
+            if not line.isspace():
+                lines.append(number)
+                yield parse_object(line, f"{path}:{number}")
+
+    values = columns_of(records(), str(path))
+    if not lines:
         raise DataError("the file is empty", expected="one JSON object a line", where=path)
-    return Columns(columns_of(records, str(path)), lines, str(path))
+    return Columns(values, lines, str(path))
 
 
 def read_json(path: Path, max_bytes: int) -> Columns:
@@ -59,24 +63,30 @@ def read_json(path: Path, max_bytes: int) -> Columns:
     return Columns(columns_of(records, str(path)), list(range(1, len(records) + 1)), str(path), unit="row")
 
 
-def columns_of(records: list[dict[str, Any]], source: str) -> dict[str, list[Any]]:
-    """Turn N objects into columns of N values, None where an object lacks the field.
+def columns_of(records: Iterable[dict[str, Any]], source: str) -> dict[str, list[Any]]:
+    """Turn N objects into columns of N values, None where an object lacks the field. No object is kept.
 
     Raises:
-        DataError: more than `MAX_COLUMNS` different fields.
+        DataError: more than `MAX_COLUMNS` different fields, or `MAX_CELLS` cells, most of which must be empty then.
     """
-    names: dict[str, None] = {}
-    for record in records:
-        if not record.keys() <= names.keys():
-            names.update(dict.fromkeys(record))
-            if len(names) > MAX_COLUMNS:
-                raise DataError(
-                    f"the objects have more than {MAX_COLUMNS:,} different fields",
-                    received=listed(names, 4),
-                    remedy="write one field for the text and one for the label",
-                    where=source,
-                )
-    return {name: [record.get(name) for record in records] for name in names}
+    columns: dict[str, list[Any]] = {}
+    cells = 0
+    for row, record in enumerate(records):
+        if not record.keys() <= columns.keys():
+            columns.update({name: [None] * row for name in record if name not in columns})
+            cells = row * len(columns)
+        for name, column in columns.items():
+            column.append(record.get(name))
+        cells += len(columns)
+        if len(columns) > MAX_COLUMNS or cells > MAX_CELLS:
+            raise DataError(
+                f"the objects have {len(columns):,} different fields in {row + 1:,} rows",
+                expected=f"at most {MAX_COLUMNS:,} fields and {MAX_CELLS:,} cells",
+                received=listed(columns, 4),
+                remedy="write one field for the text and one for the label",
+                where=source,
+            )
+    return columns
 
 
 def parse(text: str, where: str) -> Any:

@@ -16,7 +16,7 @@ from .infer import choose_texts
 from .jsonl import read_json, read_jsonl, stream_records
 from .pickled import read_pickle
 from .python import columns_of_python
-from .source import near_names
+from .source import check_zipped, is_zipped, near_names
 from .table import MAX_BYTES, Columns, Table
 
 __all__ = ["Table", "from_python", "read", "stream"]
@@ -152,6 +152,8 @@ def _columns(source: str | Path, split: str, max_bytes: int) -> Columns:
         if form not in (*_FORMS, *_PICKLES) and _HUB_NAME.fullmatch(str(source)):
             return read_hub(str(source), split, max_bytes)
         raise DataError("no such file", remedy=near_names(path), where=path)
+    if is_zipped(path):
+        check_zipped(path, max_bytes)
     if form in _PICKLES:
         return read_pickle(path, split, max_bytes)
     if form not in _FORMS:

@@ -125,6 +125,17 @@ def is_zipped(path: Path) -> bool:
         return False
 
 
+def check_zipped(path: Path, max_bytes: int) -> None:
+    """Unfold a gzipped file once without keeping anything, so that a bomb or damage is known before a row is kept.
+
+    Raises:
+        DataError: damaged, or larger than it may be.
+    """
+    with open_bytes(path, max_bytes) as stream:
+        while stream.read(_CHUNK):
+            pass
+
+
 def read_bytes(path: Path, max_bytes: int) -> bytes:
     """The whole content of a file, inflated if need be."""
     with open_bytes(path, max_bytes) as stream:
