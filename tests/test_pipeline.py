@@ -119,3 +119,26 @@ def test_a_run_is_told_as_it_goes(pairs: list[tuple[str, str]], settings: dict[s
     assert evaluations[-1]["step"] == 2
     assert lines[0] == "data: 54 training, 6 validation texts, 3 labels: Business, Sports, World"
     assert lines[1].startswith("plan: ")
+
+
+def test_a_dataset_of_the_hub_trains_by_its_name(
+    settings: dict[str, Any], pairs: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real path to the hub's client, which answers from here."""
+    import datasets
+
+    names = ["World", "Sports", "Business"]
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = {"text": [text for text, _ in pairs], "label": [names.index(label) for _, label in pairs]}
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(*args: Any, split: str, **rest: Any) -> datasets.Dataset:
+        asked.append((args[0], split))
+        return datasets.Dataset.from_dict(rows, features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.chdir(tmp_path)
+    classifier = pw.train("fancyzhx/ag_news", **settings)
+    assert asked == [("fancyzhx/ag_news", "train")]
+    assert classifier.labels == tuple(names)  # in the order the data set gives them
+    assert classifier.artifact.recipe.data.train == "fancyzhx/ag_news"

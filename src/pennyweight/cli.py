@@ -106,7 +106,10 @@ def plan(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Show what a recipe would train and what it costs, without loading anything."""
+    """Show what a recipe would train, and its cost.
+
+    Counted from the backbone's config alone: no weights, no network for well-known checkpoints.
+    """
     from . import planning
     from .budget.bill import render
 
@@ -181,7 +184,10 @@ def predict(
 
 @app.command()
 def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; replaced if it is there.")) -> None:
-    """Train on the built-in news sample under a budget of 200k, classify three sentences."""
+    """Train on the built-in news sample.
+
+    Budget 200k, the embedded backbone; ends with the table, three classified sentences and the report.
+    """
     from . import pipeline
     from .data import sample
 

@@ -42,7 +42,10 @@ def compare(
     picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG file."),
     as_json: bool = JSON,
 ) -> str:
-    """Set runs side by side, and say of each pair which is better and by how much."""
+    """Set runs side by side.
+
+    Says of each pair which is better and by how much.
+    """
     from .evaluate.figures import save_png
     from .evaluate.pareto import pareto
     from .reporting.runs import read_run, side_by_side
@@ -62,7 +65,7 @@ def explain(
     precision: Precision = PRECISION,
     as_json: bool = JSON,
 ) -> str:
-    """Show which words of a text speak for a label and which against it."""
+    """Show which words speak for and against a label."""
     from dataclasses import asdict
 
     from .explain import explain as weigh
@@ -78,7 +81,10 @@ def leaderboard(
     labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
     text_columns: str = TEXT_COLUMNS,
 ) -> str:
-    """Check a submission before it leaves: every id once, every label in range."""
+    """Check a submission before it leaves.
+
+    Every id once, every label in range.
+    """
     from .data.read import read
     from .leaderboard import check, ids_of
 
@@ -100,7 +106,10 @@ def export(
         False, "--with-report", help="With --push: report.html too; it quotes test texts."
     ),
 ) -> str:
-    """Write a saved classifier in a form that other tools load, or push it to the hub."""
+    """Write a classifier for other tools to load.
+
+    Or push it to the hub: --push OWNER/NAME.
+    """
     if (out is None) == (push is None):
         raise InputError("say where to", expected="a folder to write, or --push OWNER/NAME")
     if push is not None:

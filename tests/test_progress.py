@@ -1,0 +1,38 @@
+"""A run on a terminal and off it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pennyweight.progress import Progress
+
+
+def steps(progress: Progress) -> None:
+    for step in range(1, 4):
+        progress.step(step, 3, 0.5 / step, 1e-4, 32, 0.25)
+    record = {"epoch": 1.0, "train_loss": 0.25, "validation_loss": 0.5, "accuracy": 0.875}
+    progress.evaluation(record)
+
+
+def test_off_a_terminal_there_is_a_line_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with Progress(said.append) as progress:
+        steps(progress)
+    assert said == ["epoch 1.00: training loss 0.2500, validation loss 0.5000, validation accuracy 87.50%"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    progress = Progress(lambda line: None)
+    monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
+    with progress:
+        steps(progress)
+        progress._bar.refresh()
+    shown = terminal.getvalue()
+    assert "3/3" in shown
+    for figure in ("loss 0.167", "lr 1.0e-04", "128 texts/s"):
+        assert figure in shown
