@@ -30,6 +30,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 FIGURES = pytest.StashKey[list[str]]()
 
+KINDS: dict[str, dict[str, Any]] = {
+    "fast": {"encoder": "fast"},
+    "reference": {"encoder": "reference"},
+    "prefix": {"encoder": "fast", "layers": "top:1", "prefix_cache": "memory"},
+}
+
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
@@ -134,3 +140,32 @@ def _lasting(value: Any) -> Any:
 def _outcome() -> Callable[[Path], dict[str, Any]]:
     """`outcome`, for tests, which cannot import this file."""
     return outcome
+
+
+@pytest.fixture(scope="session")
+def kinds() -> dict[str, dict[str, Any]]:
+    """Runs that take different ways through the training."""
+    return KINDS
+
+
+@pytest.fixture(scope="session")
+def whole(ask: Ask, toy: dict[str, Any], fast_folder: Path) -> Callable[[str], tuple[Any, float]]:
+    """The outcome of each kind of run, never interrupted, and its seconds."""
+    known: dict[str, tuple[Any, float]] = {}
+
+    def of(kind: str) -> tuple[Any, float]:
+        if kind not in known:
+            folder = fast_folder / f"whole-{kind}"
+            answer = ask("train", out=folder, **toy | KINDS[kind])
+            assert answer["code"] == 0, answer
+            known[kind] = outcome(folder), answer["seconds"]
+        return known[kind]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def saved(whole: Callable[[str], Any], fast_folder: Path) -> Path:
+    """The folder of a finished run, with its classifier: to be copied, not to be changed."""
+    whole("fast")
+    return fast_folder / "whole-fast"

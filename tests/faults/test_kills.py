@@ -15,34 +15,14 @@ import pytest
 Ask = Callable[..., dict[str, Any]]
 Outcome = Callable[[Path], dict[str, Any]]
 
-KINDS: dict[str, dict[str, Any]] = {
-    "fast": {"encoder": "fast"},
-    "reference": {"encoder": "reference"},
-    "prefix": {"encoder": "fast", "layers": "top:1", "prefix_cache": "memory"},
-}
 KILLS_A_RUN = 3
-
-
-@pytest.fixture(scope="session")
-def whole(ask: Ask, toy: dict[str, Any], outcome: Outcome, fast_folder: Path) -> Callable[[str], tuple[Any, float]]:
-    """The outcome of each kind of run, never interrupted, and its seconds."""
-    known: dict[str, tuple[Any, float]] = {}
-
-    def of(kind: str) -> tuple[Any, float]:
-        if kind not in known:
-            folder = fast_folder / f"whole-{kind}"
-            answer = ask("train", out=folder, **toy | KINDS[kind])
-            assert answer["code"] == 0, answer
-            known[kind] = outcome(folder), answer["seconds"]
-        return known[kind]
-
-    return of
+FAST = {"encoder": "fast"}
 
 
 def test_two_runs_that_nobody_stops_end_the_same(
     ask: Ask, toy: dict[str, Any], outcome: Outcome, whole: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    assert ask("train", out=tmp_path / "run", **toy | KINDS["fast"])["code"] == 0
+    assert ask("train", out=tmp_path / "run", **toy | FAST)["code"] == 0
     assert outcome(tmp_path / "run") == whole("fast")[0]
     found = outcome(tmp_path / "run")["metrics"]
     # The toy is worth being interrupted: it learns, evaluates often, and stops early.
@@ -66,15 +46,15 @@ def killed_and_resumed(
     return kills, "" if answer["code"] == 0 else str(answer)
 
 
-def kill(count: int, ask: Ask, toy: Any, whole: Any, outcome: Outcome, folder: Path, figure: Any) -> None:
+def kill(count: int, ask: Ask, toy: Any, kinds: Any, whole: Any, outcome: Outcome, folder: Path, figure: Any) -> None:
     chance = random.Random(count)
     kills = good = runs = 0
     wrong = []
     while kills < count:
-        kind = list(KINDS)[runs % len(KINDS)]
+        kind = list(kinds)[runs % len(kinds)]
         expected, seconds = whole(kind)
         run = folder / "run"
-        done, problem = killed_and_resumed(ask, toy | KINDS[kind], seconds, chance, run)
+        done, problem = killed_and_resumed(ask, toy | kinds[kind], seconds, chance, run)
         if not problem and outcome(run) != expected:
             problem = f"{kind}: another outcome after {done} kills"
         left = [path for path in (*run.iterdir(), *(run / "checkpoints").iterdir()) if path.name.endswith(".part")]
@@ -91,19 +71,23 @@ def kill(count: int, ask: Ask, toy: Any, whole: Any, outcome: Outcome, folder: P
     assert wrong == []
 
 
-def test_a_few_kills(ask: Ask, toy: Any, whole: Any, outcome: Outcome, fast_folder: Path, figure: Any) -> None:
-    kill(5, ask, toy, whole, outcome, fast_folder / "few", figure)
+def test_a_few_kills(
+    ask: Ask, toy: Any, kinds: Any, whole: Any, outcome: Outcome, fast_folder: Path, figure: Any
+) -> None:
+    kill(5, ask, toy, kinds, whole, outcome, fast_folder / "few", figure)
 
 
 @pytest.mark.faults
-def test_a_hundred_kills(ask: Ask, toy: Any, whole: Any, outcome: Outcome, fast_folder: Path, figure: Any) -> None:
-    kill(100, ask, toy, whole, outcome, fast_folder / "many", figure)
+def test_a_hundred_kills(
+    ask: Ask, toy: Any, kinds: Any, whole: Any, outcome: Outcome, fast_folder: Path, figure: Any
+) -> None:
+    kill(100, ask, toy, kinds, whole, outcome, fast_folder / "many", figure)
 
 
 def kill_at_every(step: int, ask: Ask, toy: Any, whole: Any, outcome: Outcome, folder: Path, figure: Any) -> None:
     """Kill at each `step`th touch of the run's folder: between any two operations of a save, not at a lucky moment."""
     expected, _ = whole("fast")
-    settings = toy | KINDS["fast"]
+    settings = toy | FAST
     number, wrong = step // 2, []
     tried = 0
     while True:
@@ -136,7 +120,7 @@ def test_killed_between_many_file_operations(
 
 
 def test_killed_in_an_evaluation(ask: Ask, toy: Any, whole: Any, outcome: Outcome, tmp_path: Path) -> None:
-    settings = toy | KINDS["fast"] | {"out": tmp_path / "run"}
+    settings = toy | FAST | {"out": tmp_path / "run"}
     assert ask("train", stop=[2, signal.SIGKILL], **settings)["code"] == -signal.SIGKILL
     assert ask("train", resume=True, **settings)["code"] == 0
     assert outcome(tmp_path / "run") == whole("fast")[0]
@@ -147,7 +131,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     ask: Ask, toy: Any, whole: Any, outcome: Outcome, tmp_path: Path, number: int
 ) -> None:
     expected, _ = whole("fast")
-    settings = toy | KINDS["fast"]
+    settings = toy | FAST
     answer = ask("train", out=tmp_path / "run", stop=[2, number], **settings)
     assert answer["code"] == 130
     assert answer["kind"] == "Interrupted"
@@ -160,14 +144,14 @@ def test_a_finished_run_is_not_run_again(ask: Ask, toy: Any, whole: Any, fast_fo
     whole("fast")
     folder = fast_folder / "whole-fast"
     before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
-    answer = ask("train", out=folder, resume=True, **toy | KINDS["fast"])
+    answer = ask("train", out=folder, resume=True, **toy | FAST)
     assert answer["code"] == 0
     assert answer["result"]["said"][-1] == f"this run is finished, nothing is left to do: {folder}"
     assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()} == before
 
 
 def test_a_changed_run_is_refused_with_the_difference(ask: Ask, toy: Any, tmp_path: Path) -> None:
-    settings = toy | KINDS["fast"] | {"out": tmp_path / "run"}
+    settings = toy | FAST | {"out": tmp_path / "run"}
     stopped = ask("train", stop=[2, signal.SIGTERM], **settings)
     assert stopped["code"] == 130, stopped
     refused = ask("train", resume=True, **settings | {"learning_rate": 1e-3})
@@ -199,7 +183,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     content[-1] ^= 1
     (newest / "optimizer.safetensors").write_bytes(content)
     # The name and the time of a folder say nothing: an old one that looks new is not taken for it.
-    answer = ask("train", out=run, resume=True, **toy | KINDS["fast"])
+    answer = ask("train", out=run, resume=True, **toy | FAST)
     assert answer["code"] == 0
     step = json.loads(
         (sorted((fast_folder / "whole-fast" / "checkpoints").iterdir())[-2] / "manifest.json").read_text()
@@ -210,7 +194,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
 
 
 def test_the_clock_may_jump(ask: Ask, toy: Any, whole: Any, outcome: Outcome, tmp_path: Path) -> None:
-    settings = toy | KINDS["fast"] | {"out": tmp_path / "run"}
+    settings = toy | FAST | {"out": tmp_path / "run"}
     answer = ask("train", stop=[2, signal.SIGTERM], clock=-86400.0 * 365, **settings)
     assert answer["code"] == 130
     answer = ask("train", resume=True, clock=86400.0 * 365, **settings)
