@@ -138,7 +138,24 @@ def test_a_dataset_of_the_hub_trains_by_its_name(
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.chdir(tmp_path)
-    classifier = pw.train("fancyzhx/ag_news", **settings)
-    assert asked == [("fancyzhx/ag_news", "train")]
+    classifier = pw.train("fancyzhx/ag_news", test="fancyzhx/ag_news", validation="fancyzhx/ag_news", **settings)
+    # Each part reads its own split: measuring on what was trained on would flatter.
+    assert asked == [("fancyzhx/ag_news", part) for part in ("train", "validation", "test")]
+    classifier.evaluate("fancyzhx/ag_news")
+    classifier.evaluate("fancyzhx/ag_news", split="other")
+    assert asked[3:] == [("fancyzhx/ag_news", "test"), ("fancyzhx/ag_news", "other")]
     assert classifier.labels == tuple(names)  # in the order the data set gives them
     assert classifier.artifact.recipe.data.train == "fancyzhx/ag_news"
+
+
+def test_a_saved_dictionary_of_datasets_brings_its_splits(
+    settings: dict[str, Any], pairs: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    from datasets import Dataset, DatasetDict
+
+    part = [{"text": text, "label": label} for text, label in pairs]
+    splits = {"train": Dataset.from_list(part[:48]), "test": Dataset.from_list(part[48:])}
+    DatasetDict(splits).save_to_disk(tmp_path / "news")
+    classifier = pw.train(tmp_path / "news", test=tmp_path / "news", **settings)
+    assert classifier.metrics["test"]["n"] == 12
+    assert classifier.metrics["train"]["rows"] + classifier.metrics["validation"]["n"] == 48

@@ -28,6 +28,7 @@ from .flags import (
     MODEL,
     PRECISION,
     RECIPE,
+    SPLIT,
     TEXT_COLUMNS,
     Device,
     Grouped,
@@ -141,6 +142,7 @@ def predict(
         None, "--target-accuracy", help="No label for the least sure texts, so that the others reach this (0.98)."
     ),
     text_columns: str = TEXT_COLUMNS,
+    split: str = SPLIT,
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
@@ -163,7 +165,7 @@ def predict(
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form)
     # A file that cannot be read is told before the model's checksums are computed.
-    table = None if source == "-" else read(source, text_columns=columns, labelled=False, allow_null=True)
+    table = None if source == "-" else read(source, split=split, text_columns=columns, labelled=False, allow_null=True)
     classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
     abstain = abstainer(classifier, abstain_below, target_accuracy)
     if table is None:

@@ -24,6 +24,7 @@ BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if 
 DEVICE = typer.Option("auto", "--device", help="Where to compute.")
 PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
 TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
+SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 

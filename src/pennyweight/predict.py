@@ -94,12 +94,13 @@ class Classifier:
 
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
-            **columns: text_columns, label_column where they cannot be inferred.
+            **columns: text_columns, label_column where they cannot be inferred; split of a source with several,
+                else `test`.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        table = from_python(data, **columns)
+        table = from_python(data, **{"split": "test"} | columns)
         truth = self.artifact.labels.encode(table)
         return score(truth, self.predict_proba(table.texts), self.labels)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import typer
 
 from .errors import InputError
-from .flags import BACKBONE, DEVICE, JSON, LABEL_COLUMN, MODEL, PRECISION, TEXT_COLUMNS, Device, Precision
+from .flags import BACKBONE, DEVICE, JSON, LABEL_COLUMN, MODEL, PRECISION, SPLIT, TEXT_COLUMNS, Device, Precision
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
     data: str = typer.Argument(..., help="Labelled texts."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
+    split: str = SPLIT,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
     backbone: str = BACKBONE,
@@ -30,7 +31,12 @@ def evaluate(
 
     classifier = load(model, backbone=backbone, device=device, precision=precision)
     measured = measure(
-        classifier, data, text_columns=_listed(text_columns), label_column=label_column, slices_by=_listed(slices)
+        classifier,
+        data,
+        text_columns=_listed(text_columns),
+        label_column=label_column,
+        split=split,
+        slices_by=_listed(slices),
     )
     if report is not None:
         measured.write(report)

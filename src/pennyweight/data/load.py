@@ -58,8 +58,12 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     dropped: dict[str, Any] = {}
 
     def prepared(name: str, given: Any) -> Table:
+        # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
         table, report = clean(
-            from_python(given, **columns), min_chars=wanted.min_chars, max_chars=wanted.max_chars, markup=wanted.markup
+            from_python(given, split=name, **columns),
+            min_chars=wanted.min_chars,
+            max_chars=wanted.max_chars,
+            markup=wanted.markup,
         )
         dropped[name] = asdict(report)
         return table

@@ -55,6 +55,7 @@ def measure(
     *,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
+    split: str = "test",
     slices_by: Sequence[str] | None = None,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
@@ -67,7 +68,7 @@ def measure(
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
     artifact = classifier.artifact
-    table = from_python(data, text_columns=text_columns, label_column=label_column)
+    table = from_python(data, text_columns=text_columns, label_column=label_column, split=split)
     tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length)
     part = Part(table, tokens, artifact.labels.encode(table))
     logits = classifier.logits_of(tokens)
