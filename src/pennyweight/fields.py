@@ -153,7 +153,7 @@ class TrainRecipe(Section):
     batch_size: int = Field(32, ge=1, description="Texts in one forward pass.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes in one optimizer step.")
     eval_batch_size: int = Field(64, ge=1, description="Texts in one forward pass when evaluating.")
-    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(7e-4, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay; biases and norms are exempt.")
     adam_beta1: Fraction = Field(0.9, description="AdamW's first moment decay.")
     adam_beta2: Fraction = Field(0.999, description="AdamW's second moment decay.")
