@@ -4,10 +4,10 @@
     python benchmarks/train.py                  also seconds to 85 % and 90 % accuracy, and a roberta-base shape
     python benchmarks/train.py --json           one JSON object on standard output
 
-Every contender trains one epoch on the same texts in the same batches in each round. Its speed in later epochs is counted
-from each step's best time over the rounds, so that a machine that was busy for a while does not decide; the rounds' own
-speeds are given too, and first epochs with tokenization, prefix and warm-up. The matmul peak is the best of those
-measured before each round.
+Every contender trains one epoch on the same texts in the same batches in each round. Its speed in later epochs is
+counted from each step's best time over the rounds, so that a machine that was busy for a while does not decide; the
+rounds' own speeds are given too, and first epochs with tokenization, prefix and warm-up. The matmul peak is the best
+of those measured before each round.
 """
 
 from __future__ import annotations

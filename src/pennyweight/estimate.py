@@ -15,6 +15,7 @@ from typing import Any
 
 from .budget.cost import cache_bytes, memory, seconds_per_epoch, work
 from .budget.plan import Plan
+from .errors import StorageError
 from .files import write_json
 from .recipe import Recipe
 
@@ -71,12 +72,12 @@ def estimate(config: dict[str, Any], plan: Plan, recipe: Recipe, *, texts: int, 
 
 
 def remember(operations: float, seconds: float) -> None:
-    """Keep the speed of a training, in operations a second, for later estimates; a cache that cannot be kept is fine."""
+    """Keep a training's speed, in operations a second, for later estimates; a place that cannot be written is fine."""
     if seconds < 1.0:
         return  # too short to mean anything
     try:
         write_json(_file(), {"operations_per_second": operations / seconds})
-    except Exception:
+    except StorageError:
         return
 
 

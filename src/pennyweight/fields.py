@@ -177,7 +177,9 @@ class TrainRecipe(Section):
     )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; else physical cores, OMP_NUM_THREADS respected.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads; else physical cores, OMP_NUM_THREADS respected."
+    )
     save_steps: int | None = Field(None, ge=1, description="Save every N steps, besides after each evaluation.")
     save_total_limit: int = Field(2, ge=1, description="Checkpoints kept.")
     report: Literal["full", "short"] = Field(
