@@ -109,6 +109,7 @@ def test_the_demo_ends_with_table_sentences_and_report(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "report.html").is_file()
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text("utf-8"))
     assert metrics["trainable"] <= 200_000
+    assert metrics["test"]["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize(
