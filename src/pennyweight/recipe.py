@@ -48,6 +48,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # What only the strategy `manual` reads.
 BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
+MOST_VALUES = 100_000
 SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}
 
 
@@ -225,6 +226,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
         mark = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
         raise RecipeError(f"not valid YAML ({getattr(error, 'problem', None) or error})", where=place) from None
+    _check_size(values, where)
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -240,6 +242,22 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
     if base not in shipped():
         raise RecipeError("unknown base", where=where, expected="one of " + ", ".join(shipped()), received=repr(base))
     return _merge(_read(base)[0], values), where
+
+
+def _check_size(value: Any, where: str) -> None:
+    """By aliases a page of YAML unfolds to more than memory holds, or to something without end."""
+    waiting, seen = [value], 0
+    while waiting:
+        item = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise RecipeError(
+                "the recipe unfolds to far too much", where=where, expected=f"at most {MOST_VALUES:,} values"
+            )
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
 
 
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
