@@ -198,7 +198,7 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
         ResourceError: when memory runs out.
     """
     folder = Path(folder)
-    with _enough_memory(folder):
+    with _one_line(folder):
         facts = read_manifest(folder)
         recipe = untrusted.recipe(folder / RECIPE)
         plan = untrusted.plan(folder / PLAN)
@@ -236,16 +236,18 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
 
 
 @contextmanager
-def _enough_memory(folder: Path) -> Iterator[None]:
+def _one_line(folder: Path) -> Iterator[None]:
+    """Whatever a stranger's values lead to further on is a refusal too, not a traceback; so is too little memory."""
     try:
         yield
     except PennyweightError:
         raise
-    except (MemoryError, OSError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or "memory" in str(error).lower() or "bad_alloc" in str(error)
-        if not short:
-            raise
-        raise ResourceError("not enough memory to load this classifier", where=folder, remedy="free some") from error
+    except Exception as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower() or "bad_alloc" in str(error):
+            raise ResourceError(
+                "not enough memory to load this classifier", where=folder, remedy="free some"
+            ) from error
+        raise damaged(folder, f"unexpected content: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def read_answers(folder: str | Path) -> dict[str, np.ndarray]:

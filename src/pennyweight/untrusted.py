@@ -133,6 +133,7 @@ def tokenizer(folder: Path, backbone: Backbone) -> Any:
     try:
         loaded = load_tokenizer(folder)
         largest = max(loaded.backend_tokenizer.get_vocab().values())
+        loaded.backend_tokenizer.encode("A word, and a sign of no alphabet: \ue000")
     except BaseException as error:
         # The Rust side raises bare exceptions, and panics that are not even exceptions, over files it cannot read.
         panic = type(error).__name__ == "PanicException"

@@ -169,3 +169,14 @@ def saved(whole: Callable[[str], Any], fast_folder: Path) -> Path:
     """The folder of a finished run, with its classifier: to be copied, not to be changed."""
     whole("fast")
     return fast_folder / "whole-fast"
+
+
+@pytest.fixture(scope="session")
+def clean(saved: Path, fast_folder: Path) -> Path:
+    """The classifier's own files, as they would be handed on."""
+    manifest = json.loads((saved / "pennyweight.json").read_text())
+    folder = fast_folder / "clean"
+    for name in [*manifest["sha256"], "pennyweight.json"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(saved / name, folder / name)
+    return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .source import is_zipped, names_in, read_bytes
+from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, names_in, read_bytes
 from .table import Columns, listed, shown
 
 _BATCH = 16_384
@@ -36,7 +36,7 @@ def read_parquet(path: Path, max_bytes: int) -> Columns:
         wanted = [schema.names.index(name) for name in _readable(schema)]
         names = [schema.names[index] for index in wanted]
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
-        return gather(batches, schema, str(path), max_bytes)
+        return gather(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, "Parquet", error) from error
 
@@ -54,9 +54,9 @@ def read_arrow(path: Path, max_bytes: int) -> Columns:
         if content[:6].to_pybytes() == b"ARROW1":
             file = pa.ipc.open_file(content)
             batches: Iterable[Any] = (file.get_batch(number) for number in range(file.num_record_batches))
-            return gather(batches, file.schema, str(path), max_bytes)
+            return gather(batches, file.schema, str(path), max_bytes, stored=path.stat().st_size)
         stream = pa.ipc.open_stream(content)
-        return gather(stream, stream.schema, str(path), max_bytes)
+        return gather(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, "Arrow", error) from error
 
@@ -150,13 +150,18 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
         raise _damaged(source, "a dataset", error) from error
 
 
-def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int) -> Columns:
+def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None) -> Columns:
     """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
+
+    Args:
+        stored: bytes of the file; what unfolds to far more is taken for a bomb.
 
     Raises:
         DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
         pyarrow.ArrowInvalid: crooked data.
     """
+    import pyarrow as pa
+
     names = _readable(schema)
     values: dict[str, list[Any]] = {name: [] for name in names}
     size = 0
@@ -164,12 +169,21 @@ def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int) -> 
         for name in names:
             column = batch.column(name)
             _validate(column, name, f"{source}, rows from {len(values[name]) + 1}")
+            if pa.types.is_dictionary(column.type):
+                column = column.dictionary_decode()  # counted as large as its values will be
             size += column.nbytes
             if size > max_bytes:
                 raise DataError(
                     "the data are too large once decompressed",
                     expected=f"at most {max_bytes:,} bytes",
                     remedy="split them, or read them with a higher max_bytes",
+                    where=source,
+                )
+            if stored is not None and size > max(BOMB_FLOOR, BOMB_RATIO * stored):
+                raise DataError(
+                    "the file unfolds like a bomb",
+                    expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
+                    remedy="if the data are honest, write them as JSONL and read that",
                     where=source,
                 )
             values[name].extend(column.to_pylist())
