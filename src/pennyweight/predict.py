@@ -108,7 +108,7 @@ class Classifier:
         """Write the classifier as a folder that `pennyweight.load` reads."""
         if (Path(folder) / artifacts.MANIFEST).exists():
             raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
-        return artifacts.save(self.artifact, folder)
+        return artifacts.save(self.artifact, folder, replace=False)
 
 
 def load(

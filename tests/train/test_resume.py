@@ -1,0 +1,100 @@
+"""The same run, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pennyweight import recipe
+from pennyweight.errors import RecipeError
+from pennyweight.model.runtime import Runtime
+from pennyweight.train.accelerate import going_on
+from pennyweight.train.checkpoint import State
+from pennyweight.train.resume import Resumption, fingerprint
+
+CPU = Runtime(torch.device("cpu"), "fp32")
+
+
+def facts(**settings: Any) -> dict[str, Any]:
+    settings = {"learning_rate": 5e-4, "seed": 0, "strategy": "manual", "r": 8, "pooling": "cls"} | settings
+    return fingerprint(recipe.load(**settings), "d1", "b1", {"hidden_size": 8}, CPU, {"torch": "2.0"})
+
+
+def at(step: int, was: dict[str, Any]) -> Resumption:
+    return Resumption(Path("run"), State({}, {}, {}, {}, {"step": step}, was))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train": "elsewhere.csv"}, {"test": "t.csv"}, {"backbone": "/moved"}, {"save_steps": 5}, {"cache_dir": "/tmp"},
+        {"save_total_limit": 9}, {"track": ["tensorboard"]}, {"precision": "fp32"}, {"device": "cpu"}, {"threads": 1},
+    ],
+)  # fmt: skip
+def test_what_does_not_change_the_result_may_change(settings: dict[str, Any]) -> None:
+    at(3, facts()).check(facts(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [
+        ({"learning_rate": 1e-3}, "train -> learning_rate: was 0.0005, is 0.001"),
+        ({"seed": 3}, "train -> seed: was 0, is 3"),
+        ({"r": 3}, "plan -> r: was 8, is 3"),
+        ({"max_length": 64, "seed": 1}, "data -> max_length: was 128, is 64 | train -> seed: was 0, is 1"),
+        ({"pooling": "mean"}, "model -> pooling: was 'cls', is 'mean'"),
+    ],
+)
+def test_what_changes_the_result_is_refused_and_named(settings: dict[str, Any], difference: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        at(3, facts()).check(facts(**settings))
+    assert str(caught.value) == (
+        f"run: cannot resume: the run has changed since its checkpoint: {difference}; use the run's own recipe and "
+        "data, or --resume-anyway if you know what you do"
+    )
+    said: list[str] = []
+    at(3, facts()).check(facts(**settings), True, said.append)
+    assert said == [f"going on although {clause}" for clause in difference.split(" | ")]
+
+
+def test_data_backbone_versions_device_and_threads_count() -> None:
+    was = facts()
+    for key in ("data", "backbone", "config of the backbone", "version of torch", "device", "precision", "threads"):
+        with pytest.raises(RecipeError, match=f"checkpoint: {key}: was"):
+            at(3, was).check(was | {key: "other"})
+
+
+def test_a_finished_run_is_known_by_its_fingerprint() -> None:
+    done = Resumption(Path("run"), None, facts() | {"prefix kept": []})
+    assert done.is_finished(facts())
+    assert not done.is_finished(facts(seed=3))
+    assert not Resumption().is_finished(facts())
+    with pytest.raises(RecipeError, match="train -> seed: was 0, is 3"):
+        done.check(facts(seed=3))
+    Resumption().check(facts())
+
+
+def test_a_number_format_chosen_by_timing_is_not_chosen_again() -> None:
+    assert at(3, facts()).precision("auto") == "fp32"
+    assert at(3, facts()).precision("bf16") == "bf16"
+    assert at(3, {"precision": "rm -rf"}).precision("auto") == "auto"
+    assert Resumption().precision("auto") == "auto"
+
+
+def test_nothing_to_go_on_from(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert Resumption.find(tmp_path, {}, said.append).state is None
+    assert said == ["no complete checkpoint yet: from the beginning"]
+
+
+def test_trackers_go_on_with_their_own_runs() -> None:
+    assert going_on({}, 4) == {"tensorboard": {"purge_step": 5}}
+    assert going_on({"wandb": "w", "mlflow": "m", "trackio": "t"}, 4) == {
+        "tensorboard": {"purge_step": 5},
+        "wandb": {"id": "w", "resume": "allow"},
+        "mlflow": {"run_id": "m"},
+        "trackio": {"name": "t", "resume": "allow"},
+    }
