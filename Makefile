@@ -9,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help setup demo test lint bench acceptance faults docs lock clean
+.PHONY: help setup demo test lint bench acceptance faults audit docs lock clean
 
 help:
 	@echo "make setup       the environment in .venv (Python 3.11+)"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make acceptance  what a release must show, on real data"
 	@echo "make faults      kill, fill, corrupt: minutes long"
+	@echo "make audit       known weaknesses of the locked dependencies (needs the network)"
 	@echo "make bench       ours against peers, side by side        ARGS='--quick --json'"
 	@echo "make docs        rewrite the generated parts of docs/"
 	@echo "make lock        resolve requirements.lock anew          UPGRADE=--upgrade for newer versions"
@@ -54,6 +55,13 @@ faults: export OMP_NUM_THREADS ?= 1
 faults: setup
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
+audit: .venv-audit/bin/pip-audit
+	@.ci/audit
+
+.venv-audit/bin/pip-audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check install --quiet pip-audit==2.10.1
+
 bench: setup
 	$(BIN)/python benchmarks/train.py $(ARGS)
 
@@ -74,4 +82,4 @@ lock:
 		--custom-compile-command "make lock" --output-file requirements.lock --quiet $(UPGRADE)
 
 clean:
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-audit .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

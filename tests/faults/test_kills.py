@@ -31,11 +31,11 @@ def test_two_runs_that_nobody_stops_end_the_same(
 
 
 def killed_and_resumed(
-    ask: Ask, settings: dict[str, Any], seconds: float, chance: random.Random, folder: Path
+    ask: Ask, settings: dict[str, Any], seconds: float, chance: random.Random, folder: Path, most: int
 ) -> tuple[int, str]:
-    """Kill a run at random moments, up to `KILLS_A_RUN` times, then let it end; kills, and what went wrong."""
+    """Kill a run at random moments, up to `most` times, then let it end; kills, and what went wrong."""
     kills = 0
-    for _ in range(chance.randint(1, KILLS_A_RUN)):
+    for _ in range(chance.randint(1, most)):
         answer = ask("train", out=folder, resume=True, kill_after=chance.uniform(0.02, seconds), **settings)
         if answer["code"] == 0:
             return kills, ""
@@ -54,7 +54,9 @@ def kill(count: int, ask: Ask, toy: Any, kinds: Any, whole: Any, outcome: Outcom
         kind = list(kinds)[runs % len(kinds)]
         expected, seconds = whole(kind)
         run = folder / "run"
-        done, problem = killed_and_resumed(ask, toy | kinds[kind], seconds, chance, run)
+        done, problem = killed_and_resumed(
+            ask, toy | kinds[kind], seconds, chance, run, min(KILLS_A_RUN, count - kills)
+        )
         if not problem and outcome(run) != expected:
             problem = f"{kind}: another outcome after {done} kills"
         left = [path for path in (*run.iterdir(), *(run / "checkpoints").iterdir()) if path.name.endswith(".part")]
