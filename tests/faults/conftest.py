@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "fast": {"encoder": "fast"},
     "reference": {"encoder": "reference"},
     "prefix": {"encoder": "fast", "layers": "top:1", "prefix_cache": "memory"},
+    "bf16": {"encoder": "fast", "precision": "bf16", "scheduler": "cosine_restarts", "num_cycles": 2},
 }
 
 
