@@ -82,7 +82,8 @@ def test_flags_win_over_yaml_over_its_base_over_the_defaults(file: Callable[[str
     assert found.train.batch_size == 4  # the flag
     assert found.train.epochs == 5  # the file
     assert found.plan.strategy == "top"  # its base
-    assert found.train.learning_rate == 5e-4  # the defaults
+    assert found.train.learning_rate == 1e-3  # default, which fast stands on
+    assert found.train.weight_decay == 0.01  # the fields
     assert recipe.load(path, batch_size=None).train.batch_size == 8  # None: the flag was not given
 
 
