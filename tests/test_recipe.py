@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pennyweight import recipe
@@ -71,6 +71,8 @@ def test_yaml_out_and_in_is_the_same_recipe(name: str, tmp_path: Path) -> None:
 
 
 @given(st.floats(1e-6, 1.0), st.integers(1, 10**6), st.sampled_from(["cls", "mean"]), st.text(max_size=3))
+@example(rate=1.0, size=1, pooling="cls", separator="\x85")
+@example(rate=1.0, size=1, pooling="cls", separator="\u2028")
 def test_any_value_survives_yaml(rate: float, size: int, pooling: str, separator: str) -> None:
     first = recipe.load(learning_rate=rate, validation_size=size, pooling=pooling, separator=separator)
     assert recipe.parse(yaml.safe_load(first.to_yaml())) == first

@@ -33,7 +33,12 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The resolved recipe, every field spelled out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        values = self.model_dump(mode="json")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+        # PyYAML writes Unicode's own line breaks as they are and reads them back as others; escaped they survive.
+        if yaml.safe_load(text) != values:
+            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=False, width=110)
+        return text
 
     def save(self, path: str | Path) -> None:
         """Write `to_yaml()` atomically."""
