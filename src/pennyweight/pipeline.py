@@ -21,7 +21,6 @@ from .recipe import Recipe
 if TYPE_CHECKING:
     import numpy as np
 
-    from .evaluate.metrics import Metrics
     from .predict import Classifier
     from .train.loop import Fit, Observer
 
@@ -135,9 +134,6 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-
-    def measure(name: str) -> Metrics:
-        return score(truth[name], classifier.probabilities_of(tokens[name]), data.labels.names)
 
     # train: what frozen layers compute is computed once
     fed = feeds.make(model, tokens, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
