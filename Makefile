@@ -76,7 +76,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.8
 	printf '%s\n' $(CUDA) > .venv-lock/excludes.txt
-	$(UV) pip compile pyproject.toml --extra embedded --extra track --extra dev \
+	$(UV) pip compile pyproject.toml --extra embedded --extra track --extra search --extra dev \
 		--constraint requirements-torch.txt --excludes .venv-lock/excludes.txt --no-emit-package torch \
 		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--custom-compile-command "make lock" --output-file requirements.lock --quiet $(UPGRADE)
