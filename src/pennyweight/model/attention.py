@@ -88,16 +88,19 @@ class Packing:
         return self._made[key]
 
     def _to_heads(self, parts: int, heads: int) -> Tensor:
-        part = torch.arange(parts, device=self.rows.device).view(-1, 1, 1, 1)
-        head = torch.arange(heads, device=self.rows.device).view(1, 1, -1, 1)
-        place = self.place.view(1, self.texts, 1, self.length)
+        part, head = self._range(parts).view(-1, 1, 1, 1), self._range(heads).view(1, 1, -1, 1)
+        place = self.place.int().view(1, self.texts, 1, self.length)
         return ((place * parts + part) * heads + head).flatten()  # (parts, B, heads, T)
 
     def _from_heads(self, parts: int, heads: int) -> Tensor:
-        part = torch.arange(parts, device=self.rows.device).view(1, -1, 1)
-        head = torch.arange(heads, device=self.rows.device).view(1, 1, -1)
-        text, position = (self.rows // self.length).view(-1, 1, 1), (self.rows % self.length).view(-1, 1, 1)
-        return (((part * self.texts + text) * heads + head) * self.length + position).flatten()  # (N, parts, heads)
+        part, head = self._range(parts).view(1, -1, 1), self._range(heads).view(1, 1, -1)
+        rows = self.rows.int().view(-1, 1, 1)
+        text, position = rows // self.length, rows % self.length
+        # The two small sums first, so that only one is as large as the result.
+        return ((part * self.texts + text) * (heads * self.length) + position + head * self.length).flatten()
+
+    def _range(self, end: int) -> Tensor:
+        return torch.arange(end, device=self.rows.device, dtype=torch.int32)  # half the bytes of the default
 
     def _bias(self, heads: int, dtype: torch.dtype) -> Tensor:
         padding = (1 - self.mask.to(dtype)) * torch.finfo(dtype).min  # (B, T)
@@ -163,7 +166,9 @@ def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
         scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
     else:
         scores = torch.baddbmm(packing.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
-    return torch.softmax(scores, -1)
+    # In fp32 even with both conversions half the time of the CPU's bf16 kernel, which is slow unless T is a multiple of
+    # 32; the bits are the same, since that one computes in fp32 too.
+    return torch.softmax(scores.float(), -1).to(scores.dtype)
 
 
 def attend_all(qkv: Tensor, packing: Packing, heads: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +21,32 @@ STACKS = {
     "distilbert": ("transformer", "layer"),
     "modernbert": ("", "layers"),
 }
+
+
+# With CLS pooling only the first token of the last layer is read. From the named submodule on, a layer treats tokens one
+# by one, so there the others can be dropped; what remains for them, attention, is the smaller part.
+TOKENWISE_FROM = {
+    "bert": "attention.output",
+    "roberta": "attention.output",
+    "xlm-roberta": "attention.output",
+    "electra": "attention.output",
+    "deberta": "attention.output",
+    "deberta-v2": "attention.output",
+    "distilbert": "sa_layer_norm",
+    "modernbert": "mlp_norm",
+}
+
+
+class _FirstToken(nn.Module):
+    """A submodule that is handed the first token's rows only: (B, T, H) arguments become (B, 1, H)."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *hidden: Tensor) -> Tensor:
+        out: Tensor = self.module(*(each[:, :1] for each in hidden))
+        return out
 
 
 class _Given(nn.Module):
@@ -85,15 +111,25 @@ class GenericEncoder:
             return self._forward(attention_mask, attention_mask)
 
     def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
-        """Run the layers from `first` on and pool: (B, T, H) -> (B, H)."""
-        return pool(self.run(hidden, attention_mask, first, self.num_layers), attention_mask, pooling)
+        """Run the layers from `first` on and pool: (B, T, H) -> (B, H).
+
+        With `cls` the last layer's feed-forward sees the first token alone.
+        """
+        # DeBERTa's convolution reads all of the first layer's output: that layer must not be cut short.
+        cut = pooling == "cls" and first < self.num_layers and (self.splittable or self.num_layers > 1)
+        if not cut:
+            return pool(self.run(hidden, attention_mask, first, self.num_layers), attention_mask, pooling)
+        last = list(getattr(self._owner, self._stack))[-1]
+        where, _, name = TOKENWISE_FROM[self._kind].rpartition(".")
+        owner = last.get_submodule(where)
+        with swapped([(owner, name, _FirstToken(getattr(owner, name)))]):
+            return self.run(hidden, attention_mask, first, self.num_layers)[:, 0]
 
     def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         output: Tensor = self.module(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return output
 
-    @contextmanager
-    def _only(self, first: int, last: int, hidden: Tensor | None = None) -> Iterator[None]:
+    def _only(self, first: int, last: int, hidden: Tensor | None = None) -> AbstractContextManager[None]:
         """Swap in layers [first, last), and `hidden` for the embeddings."""
         layers = list(getattr(self._owner, self._stack))[first:last]
         if not layers:
@@ -106,14 +142,20 @@ class GenericEncoder:
                 swaps.append((self.module, "embeddings_project", nn.Identity()))
         if last < self.num_layers and "final_norm" in children:
             swaps.append((self.module, "final_norm", nn.Identity()))
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
-        for owner, name, stand_in in swaps:
-            setattr(owner, name, stand_in)
-        try:
-            yield
-        finally:
-            for owner, name, original in before:
-                setattr(owner, name, original)
+        return swapped(swaps)
+
+
+@contextmanager
+def swapped(swaps: Sequence[tuple[nn.Module, str, nn.Module]]) -> Iterator[None]:
+    """Stand-ins for the named attributes of modules while the block runs."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in swaps]
+    for owner, name, stand_in in swaps:
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for owner, name, original in before:
+            setattr(owner, name, original)
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:

@@ -3,7 +3,7 @@
 y = x Wᵀ + b + s · drop(x) Aᵀ Bᵀ    (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1)
 
 Products go through rank r and the d x d update B A is never formed. Several modules that read the same x (query, key,
-value) are one product: their weights lie below each other in memory, their A likewise, their B block-diagonal.
+value) are one product: their weights lie below each other in memory, and so do their A.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
         return linear(x, weight, bias)
     rate = max(part.dropout for part in parts)
     if weight.requires_grad:
-        dropped = x if rate == 0 else x.masked_fill(_dropped(x, rate), 0)
+        dropped = x if rate == 0 else x * _kept(x, rate)
         return _unfused(linear(x, weight, bias), dropped, updates, _keep(rate))
     places = tuple((begin, end, update.scale / _keep(rate)) for update, begin, end in updates)
     trained = [matrix for update, _, _ in updates for matrix in (update.down, update.up)]
@@ -145,14 +145,16 @@ def _keep(rate: float) -> float:
     return 1 - _threshold(rate) / 256
 
 
-def _dropped(x: Tensor, rate: float) -> Tensor:
-    """A mask like x, True with probability `rate` rounded to 1/256: one random byte an element.
+def _kept(x: Tensor, rate: float) -> Tensor:
+    """A mask like x, 0 with probability `rate` rounded to 1/256 and else 1: one random byte an element.
 
-    A sixteenth of the cost of `torch.nn.functional.dropout` on a CPU, whose random numbers are drawn one by one.
+    A sixteenth of the cost of `torch.nn.functional.dropout` on a CPU, whose random numbers are drawn one by one. In x's
+    own type, because a product with it takes a seventh of `masked_fill`'s time.
     """
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None)
-    return words.view(torch.uint8)[: x.numel()].view(x.shape) < _threshold(rate)
+    drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    return torch.ge(drawn, _threshold(rate), out=torch.empty_like(x))
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -174,34 +176,36 @@ class _LoraProduct(torch.autograd.Function):
     ) -> Tensor:
         ranks = [matrix.shape[0] for matrix in matrices[::2]]
         down = torch.cat([matrix.to(x.dtype) for matrix in matrices[::2]])  # (R, in)
-        up = x.new_zeros(weight.shape[0], sum(ranks))  # (out, R), block-diagonal
-        column = 0
-        for matrix, rank, (begin, end, factor) in zip(matrices[1::2], ranks, places, strict=True):
-            up[begin:end, column : column + rank] = matrix * factor
-            column += rank
-        dropped = _dropped(x, rate) if _threshold(rate) else None
-        seen = x if dropped is None else x.masked_fill(dropped, 0)  # (N, in) what the adapters read
+        ups = [(matrix * factor).to(x.dtype) for matrix, (_, _, factor) in zip(matrices[1::2], places, strict=True)]
+        kept = _kept(x, rate) if _threshold(rate) else None
+        seen = x if kept is None else x * kept  # (N, in) what the adapters read
         inner = seen @ down.t()  # (N, R)
-        ctx.save_for_backward(weight, down, up, seen, inner, dropped)
+        ctx.save_for_backward(weight, down, seen, inner, kept, *ups)
         ctx.places, ctx.ranks = places, ranks
-        return linear(x, weight, bias).addmm_(inner, up.t())
+        out = linear(x, weight, bias)
+        for part, up, (begin, end, _) in zip(inner.split(ranks, 1), ups, places, strict=True):
+            out[:, begin:end].addmm_(part, up.t())  # not one block-diagonal product, two thirds of which are zeros
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # grad (N, out)
-        weight, down, up, seen, inner, dropped = ctx.saved_tensors
+        weight, down, seen, inner, kept, *ups = ctx.saved_tensors
         need_x, _, need_bias = ctx.needs_input_grad[:3]
-        grad_inner = grad @ up  # (N, R)
+        grads_out = [grad[:, begin:end] for begin, end, _ in ctx.places]  # each (N, out_i)
+        grad_inner = torch.cat([part @ up for part, up in zip(grads_out, ups, strict=True)], 1)  # (N, R)
         grad_x = None
         if need_x:  # not for the lowest adapted layer: below it nothing learns
             grad_x = grad @ weight  # (N, in)
-            if dropped is None:
+            if kept is None:
                 grad_x.addmm_(grad_inner, down)
             else:
-                grad_x += (grad_inner @ down).masked_fill_(dropped, 0)
+                grad_x.addcmul_(grad_inner @ down, kept)
         grad_bias = grad.sum(0) if need_bias else None
-        grad_down = (grad_inner.t() @ seen).float().split(ctx.ranks)  # each (r, in)
+        of_downs = (grad_inner.t() @ seen).float().split(ctx.ranks)  # each (r, in)
         grads: list[Tensor] = []
-        for of_down, part, (begin, end, factor) in zip(grad_down, inner.split(ctx.ranks, 1), ctx.places, strict=True):
-            grads += [of_down, (grad[:, begin:end].t() @ part).float().mul_(factor)]  # (out_i, r)
+        parts = inner.split(ctx.ranks, 1)
+        for of_down, part, grad_out, (_, _, factor) in zip(of_downs, parts, grads_out, ctx.places, strict=True):
+            # As (r, out_i) and then turned: a ninth faster than the other way round.
+            grads += [of_down, (part.t() @ grad_out).t().float().mul_(factor)]
         return grad_x, None, grad_bias, None, None, *grads
