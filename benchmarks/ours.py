@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pennyweight.budget.cost import work
+from pennyweight.estimate import estimate
 from pennyweight.model.backbone import encode, load_tokenizer, resolve
 from pennyweight.model.build import build
 from pennyweight.model.infer import TokenFeed, logits
@@ -22,6 +24,14 @@ from pennyweight.train.loop import fit
 from pennyweight.train.prefix import Prefix, first_trained_layer, prepare
 
 BUCKET = 8
+
+
+def import_heavy() -> None:
+    """What `build` imports when it is first called; its memory is the libraries', not the training's."""
+    import peft
+    import transformers
+
+    assert peft and transformers
 
 
 class _Stop(Exception):
@@ -62,6 +72,8 @@ class Ours:
         device: str = "cpu",
         batch_size: int = 32,
     ) -> None:
+        import_heavy()
+        self.memory_before_mb = psutil.Process().memory_info().rss / 1e6  # interpreter and libraries
         self.recipe = load(
             backbone=str(folder), target_modules=["query", "key", "value"], r=16, lora_alpha=32.0, lora_dropout=0.1,
             layers=None if top is None else f"top:{top}", head="linear", budget=None, max_length=max_length,
@@ -91,6 +103,9 @@ class Ours:
             self.feed, self.prefix_seconds = prefix, time.perf_counter() - began
         # Counted text by text, since attention grows with the square of the length.
         sizes, counts = np.unique(self.tokens.lengths, return_counts=True)
+        self.mean_tokens = float(self.tokens.lengths.mean())
+        self.cache_mb = self.feed.bytes / 1e6 if isinstance(self.feed, Prefix) else 0.0
+        self._estimate(backbone.config)
         self.operations = sum(
             count
             * work(backbone.config, self.plan, length=int(size), pooling=self.recipe.model.pooling).per_text(
@@ -98,6 +113,13 @@ class Ours:
             )
             for size, count in zip(sizes, counts, strict=True)
         )
+
+    def _estimate(self, config: dict[str, Any]) -> None:
+        """What `plan` would say of this run, kept beside what it then takes."""
+        count = len(self.tokens)
+        said = estimate(config, self.plan, self.recipe, texts=count, tokens=round(self.mean_tokens))
+        self.estimated_texts_per_second = count / said.seconds_per_epoch
+        self.estimated_memory_mb, self.estimated_cache_mb = said.memory_bytes / 1e6, said.cache_bytes / 1e6
 
     def _tokens(self, tokens: Any) -> TokenFeed:
         return TokenFeed(tokens, self.tokenizer.pad_token_id, BUCKET, self.max_length, self.runtime.device)

@@ -1,13 +1,13 @@
-"""Training speed, ours and peers side by side in one process, in turn, on the same texts.
+"""Training speed, ours and peers side by side in one process tree, in turn, on the same texts.
 
     python benchmarks/train.py --quick          ratios and share of the matmul peak, minutes
     python benchmarks/train.py                  also seconds to 85 % and 90 % accuracy, and a roberta-base shape
     python benchmarks/train.py --json           one JSON object on standard output
 
-Every contender trains one epoch on the same texts in the same batches in each round. Its speed in later epochs is
-counted from each step's best time over the rounds, so that a machine that was busy for a while does not decide; the
+Every contender has a process of its own and trains one epoch on the same texts in each round. Its speed in later epochs
+is counted from each step's best time over the rounds, so that a machine that was busy for a while does not decide; the
 rounds' own speeds are given too, and first epochs with tokenization, prefix and warm-up. The matmul peak is the best
-of those measured before each round.
+of those measured before each round, with the same threads.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ import platform
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
+OURS, PEER, FULL = "ours:Ours", "peers.hf_trainer:HfTrainer", "peers.full_finetune:FullFinetune"
 LABELS = ("World", "Sports", "Business", "Sci/Tech")
 
 
@@ -41,17 +39,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
     parser.add_argument("--texts", type=int, default=256, help="texts a round, a multiple of the batch (default 256)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of ours and the best-set peer (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of ours and the best-set peer (default 5)")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # for the contenders' own processes
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch
+
     from pennyweight.model.runtime import set_threads
 
     set_threads(options.threads)
+    options.threads = torch.get_num_threads()
     train, test = news(options.data)
     folder = embedded()
     result = {"machine": machine(options.device), **ratios(folder, train, options)}
@@ -65,66 +67,69 @@ def ratios(
     folder: Path, train: tuple[list[str], list[int]], options: Any, rounds: int | None = None, texts: int | None = None
 ) -> dict[str, Any]:
     """Texts a second of every contender, and what follows from them."""
-    from ours import Ours
-    from peers.full_finetune import FullFinetune
-    from peers.hf_trainer import HfTrainer
+    from contender import Contender
 
     size = texts or options.texts
     shared = {"classes": len(LABELS), "max_length": 256, "device": options.device, "batch_size": options.batch_size}
     near, mixed = samples(folder, train, size, options.batch_size)
     layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
-    makers: dict[str, Callable[[], Any]] = {
-        "peer_best": lambda: HfTrainer(folder, *near, bf16=True, grouped=True, **shared),
-        "ours_all_layers": lambda: Ours(folder, *near, top=None, **shared),
-        "ours_prefix": lambda: Ours(folder, *near, top=layers // 2, **shared),
-        "peer_bf16": lambda: HfTrainer(folder, *mixed, bf16=True, grouped=False, **shared),
-        "peer_docs": lambda: HfTrainer(folder, *mixed, bf16=False, grouped=False, **shared),
-        "full_finetune": lambda: FullFinetune(folder, *near, bf16=True, grouped=True, **shared),
+    setups: dict[str, tuple[str, Any, dict[str, Any]]] = {
+        "peer_best": (PEER, near, {"bf16": True, "grouped": True}),
+        "ours_all_layers": (OURS, near, {"top": None}),
+        "ours_prefix": (OURS, near, {"top": layers // 2}),
+        "peer_bf16": (PEER, mixed, {"bf16": True, "grouped": False}),
+        "peer_docs": (PEER, mixed, {"bf16": False, "grouped": False}),
+        "full_finetune": (FULL, near, {"bf16": True, "grouped": True}),
     }
-    contenders: dict[str, Any] = {}
-    seconds: dict[str, list[list[float]]] = {name: [] for name in makers}
+    contenders: dict[str, Contender] = {}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in setups}
     memory: dict[str, float] = {}
     peaks = []
     for turn in range(rounds or options.rounds):
-        for name, make in makers.items():
+        for name, (kind, given, settings) in setups.items():
             # The slow ones twice, the first time to warm up: compared closely are ours and the strongest peer.
             if turn > 1 and name in ("peer_bf16", "peer_docs", "full_finetune"):
                 continue
-            with watched_memory() as most:
-                if name not in contenders:
-                    contenders[name] = make()
-                peaks.append(matmul_peak(options.device))
-                seconds[name].append(contenders[name].epoch())
-            memory[name] = max(memory.get(name, 0.0), most[0])
-            print(f"  round {turn + 1} {name}: {size / sum(seconds[name][-1]):.1f} texts/s", file=sys.stderr)
+            if name not in contenders:
+                contenders[name] = Contender(kind, options.threads, folder, *given, **settings, **shared)
+            peaks.append(matmul_peak(options.device))
+            steps, memory[name] = contenders[name].epoch()
+            seconds[name].append(steps)
+            print(f"  round {turn + 1} {name}: {size / sum(steps):.1f} texts/s", file=sys.stderr)
+    for contender in contenders.values():
+        contender.close()
+    facts = {name: contender.facts for name, contender in contenders.items()}
     speed = {name: size / sum(map(min, zip(*each, strict=True))) for name, each in seconds.items()}
     # All of them tokenize once, so it is part of the first epoch, as warm-up and our prefix are.
-    before = {
-        name: contender.tokenize_seconds + getattr(contender, "prefix_seconds", 0.0)
-        for name, contender in contenders.items()
-    }
+    before = {name: known["tokenize_seconds"] + known.get("prefix_seconds", 0.0) for name, known in facts.items()}
     peak = max(peaks)
-    ours = contenders["ours_prefix"]
+    work = {name: facts[name]["operations"] for name in ("ours_all_layers", "ours_prefix")}
     return {
         "texts": size,
-        "mean_tokens": round(float(ours.tokens.lengths.mean()), 1),
+        "mean_tokens": round(facts["ours_prefix"]["mean_tokens"], 1),
         "texts_per_second": {name: round(value, 1) for name, value in speed.items()},
         "first_epoch": {name: round(size / (sum(each[0]) + before[name]), 1) for name, each in seconds.items()},
         "rounds": {name: [round(size / sum(steps), 1) for steps in each] for name, each in seconds.items()},
-        "prefix_seconds": round(ours.prefix_seconds, 2),
+        "prefix_seconds": round(facts["ours_prefix"]["prefix_seconds"], 2),
         "peak_memory_mb": {name: round(value) for name, value in memory.items()},
         "matmul_peak_gflops": round(peak / 1e9, 1),
-        "necessary_gflop_per_text": {
-            name: round(contenders[name].operations / size / 1e9, 3) for name in ("ours_all_layers", "ours_prefix")
-        },
+        "necessary_gflop_per_text": {name: round(each / size / 1e9, 3) for name, each in work.items()},
+        "estimated": {name: estimated(facts[name], true_speed=speed[name], true_memory=memory[name]) for name in work},
         "ratio_all_layers": round(speed["ours_all_layers"] / speed["peer_best"], 2),
         "ratio_all_layers_docs": round(speed["ours_all_layers"] / speed["peer_docs"], 2),
         "ratio_prefix": round(speed["ours_prefix"] / speed["peer_best"], 2),
         "ratio_prefix_docs": round(speed["ours_prefix"] / speed["peer_docs"], 2),
-        "peak_share_all_layers": round(
-            contenders["ours_all_layers"].operations * speed["ours_all_layers"] / size / peak, 3
-        ),
-        "peak_share": round(ours.operations * speed["ours_prefix"] / size / peak, 3),
+        "peak_share_all_layers": round(work["ours_all_layers"] * speed["ours_all_layers"] / size / peak, 3),
+        "peak_share": round(work["ours_prefix"] * speed["ours_prefix"] / size / peak, 3),
+    }
+
+
+def estimated(facts: dict[str, Any], *, true_speed: float, true_memory: float) -> dict[str, list[float]]:
+    """What `pennyweight plan` says beforehand, from this machine's last own training, then the truth."""
+    return {
+        "texts_per_second": [round(facts["estimated_texts_per_second"], 1), round(true_speed, 1)],
+        "memory_mb": [round(facts["estimated_memory_mb"]), round(true_memory - facts["memory_before_mb"])],
+        "cache_mb": [round(facts["estimated_cache_mb"], 1), round(facts["cache_mb"], 1)],
     }
 
 
@@ -158,40 +163,28 @@ def seconds_to(
 ) -> dict[str, Any]:
     """Seconds of training, tokenization, prefix and warm-up included, until 85 % and 90 % of test texts are right.
 
-    Every contender is tried on the same 1,000 test texts each 25 steps; looking costs no time on its clock.
+    Every contender is tried on the same 1,000 test texts each 25 steps; looking costs no time on its clock. Ours is the
+    faster of its two placements.
     """
-    import numpy as np
-    from ours import Ours
-    from peers.hf_trainer import HfTrainer
+    from contender import Contender
 
     shared = {"classes": len(LABELS), "max_length": 256, "device": options.device, "batch_size": options.batch_size}
-    texts, truth = test[0][:1000], np.array(test[1][:1000])
-    found: dict[str, dict[str, float | None]] = {}
-    for name, make in {
-        "ours_prefix": lambda: Ours(folder, *train, top=3, **shared),
-        "ours_all_layers": lambda: Ours(folder, *train, top=None, **shared),
-        "peer_best": lambda: HfTrainer(folder, *train, bf16=True, grouped=True, **shared),
-    }.items():
-        contender = make()
-        before = contender.tokenize_seconds + getattr(contender, "prefix_seconds", 0.0)
-        reached: dict[str, float | None] = {"85": None, "90": None}
-
-        def watch(step: int, seconds: float) -> bool:
-            if step % 25 == 0:
-                accuracy = float((contender.predict(texts) == truth).mean())  # noqa: B023
-                print(f"  {name} step {step}: {accuracy:.3f} after {before + seconds:.1f} s", file=sys.stderr)  # noqa: B023
-                for goal in reached:  # noqa: B023
-                    if reached[goal] is None and accuracy >= int(goal) / 100:  # noqa: B023
-                        reached[goal] = round(before + seconds, 1)  # noqa: B023
-            return reached["90"] is not None  # noqa: B023
-
-        contender.epoch(3, watch)
-        found[name] = reached
+    found: dict[str, dict[float, float]] = {}
+    for name, kind, settings in (
+        ("ours_prefix", OURS, {"top": 3}),
+        ("ours_all_layers", OURS, {"top": None}),
+        ("peer_best", PEER, {"bf16": True, "grouped": True}),
+    ):
+        print(f"  seconds to 85 and 90 %, {name}:", file=sys.stderr)
+        contender = Contender(kind, options.threads, folder, *train, **settings, **shared)
+        found[name] = contender.seconds_to([0.85, 0.9], test[0][:1000], test[1][:1000], 25)
+        contender.close()
     result: dict[str, Any] = {"seconds_to": found}
-    for goal in ("85", "90"):
-        mine, theirs = found["ours_prefix"][goal], found["peer_best"][goal]
-        result[f"seconds_to_{goal}"] = mine
-        result[f"ratio_seconds_to_{goal}"] = round(theirs / mine, 2) if mine and theirs else None
+    for goal, key in ((0.85, "85"), (0.9, "90")):
+        mine = min((each[goal] for name, each in found.items() if name != "peer_best" and goal in each), default=None)
+        theirs = found["peer_best"].get(goal)
+        result[f"seconds_to_{key}"] = mine
+        result[f"ratio_seconds_to_{key}"] = round(theirs / mine, 2) if mine and theirs else None
     return result
 
 
@@ -209,26 +202,6 @@ def matmul_peak(device: str) -> float:
                 product.sum().item()
             best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
-
-
-@contextmanager
-def watched_memory() -> Iterator[list[float]]:
-    """The most resident memory seen while the block runs, in MB."""
-    import psutil
-
-    process, done, most = psutil.Process(), threading.Event(), [0.0]
-
-    def look() -> None:
-        while not done.wait(0.05):
-            most[0] = max(most[0], process.memory_info().rss / 1e6)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield most
-    finally:
-        done.set()
-        thread.join()
 
 
 def news(folder: Path | None) -> tuple[tuple[list[str], list[int]], tuple[list[str], list[int]]]:

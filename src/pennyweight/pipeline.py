@@ -197,7 +197,9 @@ def _run(
 def _remember_speed(
     recipe: Recipe, config: dict[str, Any], plan: Plan, lengths: np.ndarray, outcome: Fit, cached: bool
 ) -> None:
-    """Keep this machine's speed for the estimates of `pennyweight plan`."""
+    """Keep this machine's speed for the estimates of `pennyweight plan`; a head alone is too little work to tell."""
+    if plan.adapter is None:
+        return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
     remember(each * outcome.texts, outcome.seconds)
 

@@ -23,8 +23,8 @@ STACKS = {
 }
 
 
-# With CLS pooling only the first token of the last layer is read. From the named submodule on, a layer treats tokens one
-# by one, so there the others can be dropped; what remains for them, attention, is the smaller part.
+# With CLS pooling only the first token of the last layer is read. From the named submodule on, a layer treats tokens
+# one by one, so there the others can be dropped; what remains for them, attention, is the smaller part.
 TOKENWISE_FROM = {
     "bert": "attention.output",
     "roberta": "attention.output",
