@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,10 +29,8 @@ BUCKET = 8
 
 def import_heavy() -> None:
     """What `build` imports when it is first called; its memory is the libraries', not the training's."""
-    import peft
-    import transformers
-
-    assert peft and transformers
+    for name in ("peft", "transformers"):
+        importlib.import_module(name)
 
 
 class _Stop(Exception):
