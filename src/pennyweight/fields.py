@@ -125,7 +125,13 @@ class PlanRecipe(Section):
 
     budget: Budget = Field("1M", description="1M, 500k, 998404 or none.")
     strategy: Strategy = Field("auto", description="How the budget is spent; manual takes r and the rest as given.")
-    head: Literal["linear", "low_rank", "full"] = Field("linear", description="Classifier on the pooled vector.")
+    min_rank: int | None = Field(None, ge=1, description="Smallest rank a strategy may give a matrix; 1 if not given.")
+    max_rank: int | None = Field(None, ge=1, description="Largest rank a strategy may give a matrix.")
+    frozen_modules: Words | None = Field(None, description="Modules a strategy must leave alone, as in target_modules.")
+    forced_modules: Words | None = Field(None, description="Modules a strategy must adapt, whatever it prefers.")
+    head: Literal["auto", "linear", "low_rank", "full"] = Field(
+        "linear", description="Classifier on the pooled vector; auto lets the strategy choose."
+    )
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.0, description="Dropout before the head's output layer.")
     r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")

@@ -53,6 +53,8 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # What only the strategy `manual` reads.
 BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
+# What only the strategies that choose ranks read.
+BY_STRATEGY = ("min_rank", "max_rank", "frozen_modules", "forced_modules")
 MOST_VALUES = 100_000
 SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}
 
@@ -97,6 +99,13 @@ def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
             f"--{flag} and --strategy {strategy} contradict each other: that strategy chooses {by_hand[0]} itself",
             remedy=f"leave out --strategy or --{flag}",
         )
+    bounds = [key for key in BY_STRATEGY if settings.get(key) is not None]
+    if by_hand and bounds:
+        one, other = (f"--{keys[0].replace('_', '-')}" for keys in (by_hand, bounds))
+        raise RecipeError(
+            f"{one} and {other} contradict each other: {one} plans by hand, {other} is for a strategy that chooses",
+            remedy=f"leave out {one} or {other}",
+        )
     settings = {**settings, "strategy": "manual"} if by_hand else settings
     for key, value in settings.items():
         section = values.setdefault(SECTION_OF[key], {})
@@ -140,9 +149,19 @@ def _contradictions(section: Section) -> Iterator[str]:
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
     if isinstance(section, PlanRecipe):
+        low, high = section.min_rank, section.max_rank
+        if low is not None and high is not None and low > high:
+            yield f"plan -> min_rank: expected at most max_rank, which is {high}, received {low}"
         if section.use_rslora and section.scaling == "alpha":
             yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
-        if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":
+        if section.strategy in ("manual", "head-only"):
+            yield from (
+                f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
+                f"received strategy {section.strategy}"
+                for key in BY_STRATEGY
+                if getattr(section, key) is not None
+            )
+        elif section.budget.lower() == "none":
             yield (
                 "plan -> strategy: expected manual or head-only when the budget is none "
                 f"(name a rank with --r, or give a budget), received {section.strategy}"

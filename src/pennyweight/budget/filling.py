@@ -105,14 +105,14 @@ def _on_offer(config: Config, strategy: str, options: Options) -> tuple[Linear, 
     offered = resolve_targets(config, options.target_modules or ("all-linear",), options.layers)
     if strategy == "attention":
         offered = tuple(linear for linear in offered if linear.role in ATTENTION_ROLES)
-    frozen = _names(config, options.frozen, "frozen")
-    forced = _names(config, options.forced, "forced", options.layers)
+    frozen = _names(config, options.frozen, "frozen_modules")
+    forced = _names(config, options.forced, "forced_modules", options.layers)
     both = sorted(frozen & forced)
     if both:
-        raise contradiction("frozen", "forced", f"both name {both[0]}")
+        raise contradiction("frozen_modules", "forced_modules", f"both name {both[0]}")
     wanted = ({linear.name for linear in offered} | forced) - frozen
     if not wanted:
-        raise contradiction("frozen", "the modules on offer", "nothing is left to adapt")
+        raise contradiction("frozen_modules", "the modules on offer", "nothing is left to adapt")
     return tuple(linear for linear in linear_modules(config) if linear.name in wanted)
 
 
@@ -142,7 +142,7 @@ def _purse(config: Config, items: Sequence[Item], spend: int, options: Options) 
         spend=spend,
         low=options.min_rank,
         high=options.max_rank or max(full_rank, options.min_rank),
-        forced=_names(config, options.forced, "forced", options.layers),
+        forced=_names(config, options.forced, "forced_modules", options.layers),
     )
 
 
