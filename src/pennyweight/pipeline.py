@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,8 @@ def _run(
     def validate() -> dict[str, float]:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
+        if not isfinite(values.sum()):  # the loop says so in its own words
+            return dict.fromkeys(("loss", "accuracy", "macro_f1"), nan)
         metrics = score(truth["validation"], softmax(values), data.labels.names)
         return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
 
