@@ -167,9 +167,16 @@ def _run(
         fingerprint=facts,
         resume=going_on.state,
         observer=observer,
+        adaptive=model.adaptive,
     )
     accelerator.end_training()
     _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept))
+
+    if model.adaptive is not None:
+        # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
+        bundle.plan = model.adaptive.settle(plan, len(data.labels.names))
+        model.adaptive = None
+        say(bundle.plan.why[-1])
 
     # evaluate
     report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say)

@@ -55,6 +55,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
         "use_rslora": wanted.use_rslora,
         "use_dora": wanted.use_dora,
         "scaling": wanted.scaling,
+        "adaptive_ranks": wanted.adaptive_ranks,
     }
     if wanted.strategy == "head-only":
         return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)

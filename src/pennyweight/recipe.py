@@ -16,10 +16,29 @@ import yaml
 from pydantic import ValidationError
 
 from .errors import RecipeError
-from .fields import DataRecipe, ModelRecipe, PlanRecipe, Section, TrainRecipe
+from .fields import (
+    BY_STRATEGY,
+    DataRecipe,
+    ModelRecipe,
+    PlanRecipe,
+    Section,
+    TrainRecipe,
+    plan_contradictions,
+)  # fmt: skip
 from .files import write_text
 
-__all__ = ["SECTIONS", "DataRecipe", "ModelRecipe", "PlanRecipe", "Recipe", "TrainRecipe", "load", "parse", "shipped"]
+__all__ = [
+    "BY_STRATEGY",
+    "SECTIONS",
+    "DataRecipe",
+    "ModelRecipe",
+    "PlanRecipe",
+    "Recipe",
+    "TrainRecipe",
+    "load",
+    "parse",
+    "shipped",
+]
 
 
 class Recipe(Section):
@@ -53,8 +72,6 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # What only the strategy `manual` reads.
 BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
-# What only the strategies that choose ranks read.
-BY_STRATEGY = ("min_rank", "max_rank", "frozen_modules", "forced_modules")
 MOST_VALUES = 100_000
 SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}
 
@@ -149,19 +166,10 @@ def _contradictions(section: Section) -> Iterator[str]:
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
     if isinstance(section, PlanRecipe):
-        low, high = section.min_rank, section.max_rank
-        if low is not None and high is not None and low > high:
-            yield f"plan -> min_rank: expected at most max_rank, which is {high}, received {low}"
+        yield from plan_contradictions(section)
         if section.use_rslora and section.scaling == "alpha":
             yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
-        if section.strategy in ("manual", "head-only"):
-            yield from (
-                f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
-                f"received strategy {section.strategy}"
-                for key in BY_STRATEGY
-                if getattr(section, key) is not None
-            )
-        elif section.budget.lower() == "none":
+        if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":
             yield (
                 "plan -> strategy: expected manual or head-only when the budget is none "
                 f"(name a rank with --r, or give a budget), received {section.strategy}"

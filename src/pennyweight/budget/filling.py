@@ -47,6 +47,7 @@ class Options:
     use_rslora: bool = False
     use_dora: bool = False
     scaling: Scaling = "alpha/r"
+    adaptive_ranks: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _item(linear: Linear, options: Options) -> Item:
         name=linear.name,
         layer=linear.layer,
         role=linear.role,
-        step=linear.in_features + linear.out_features,
+        step=linear.in_features + linear.out_features + options.adaptive_ranks,  # one singular value a rank
         fixed=fixed,
         cap=min(linear.in_features, linear.out_features),
     )
@@ -188,7 +189,18 @@ def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: O
         use_rslora=options.use_rslora,
         use_dora=options.use_dora,
         scaling=options.scaling,
+        adaptive_ranks=options.adaptive_ranks,
     )
+
+
+def spelled(config: Config, ranks: Ranks) -> AdapterSpec:
+    """The LoRA adapter that has exactly these ranks, W = W0 + BA: alpha is the rank everywhere.
+
+    Args:
+        ranks: full name of a linear layer to its rank, 1 or more; at least one.
+    """
+    chosen = [linear for linear in linear_modules(config) if linear.name in ranks]
+    return _adapter(config, chosen, ranks, Options(alpha=1.0))
 
 
 def _patterns(config: Config, ranks: Mapping[str, int], base: int) -> dict[str, int]:
