@@ -208,7 +208,8 @@ def test_too_few_steps_are_refused(news: Path, settings: dict[str, Any]) -> None
     with pytest.raises(RecipeError) as error:
         pw.train(news / "train.csv", **{**settings, "max_steps": 3})
     assert str(error.value) == (
-        "plan -> adaptive_ranks: there are too few steps to move ranks in; expected 4 optimizer steps or more; received 3"
+        "plan -> adaptive_ranks: there are too few steps to move ranks in; "
+        "expected 4 optimizer steps or more; received 3"
     )
 
 
