@@ -237,6 +237,24 @@ def test_a_budget_below_the_smallest_says_what_works(news: Path, settings: dict[
     assert not (tmp_path / "s").exists()
 
 
+def test_heads_and_strategies_that_never_fit_are_not_drawn(
+    news: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full head alone is 1,155 parameters, one rank everywhere with a linear head 1,891."""
+    drawn: list[dict[str, Any]] = []
+
+    def ask(journal: Any, budget: str, choices: dict[str, Any], trials: int, fixed: dict[str, Any]) -> None:
+        drawn.append({key: choices.get(key, (fixed.get(key),)) for key in ("head", "strategy")})
+
+    monkeypatch.setattr("pennyweight.searching.study.Journal.ask", ask)
+    pw.search(news / "train.csv", budget="1k,2k", trials=1, out=tmp_path / "s", **settings)
+    every = ("all-linear", "top", "graded", "attention", "uniform")
+    assert drawn == [
+        {"head": ("linear", "low_rank"), "strategy": every[:4]},
+        {"head": ("linear", "low_rank", "full"), "strategy": every},
+    ]
+
+
 def test_python_data_is_read_once(settings: dict[str, Any], tmp_path: Path) -> None:
     rows = [(f"{word} number {number}", word) for number in range(12) for word in ("red", "blue")]
     found = pw.search(rows, budget="5k", trials=1, out=tmp_path / "s", **{**settings, "head": "linear"})

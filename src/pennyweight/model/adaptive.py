@@ -176,4 +176,5 @@ def inject(module: nn.Module, spec: AdapterSpec, config: Mapping[str, Any]) -> A
         layer.update_layer(NAME, rank, factors[name] * rank, config=settings)
         for parameter in (layer.lora_A[NAME], layer.lora_B[NAME], layer.lora_E[NAME], layer.ranknum[NAME]):
             parameter.data = parameter.data.float()
+        layer.ranknum[NAME].requires_grad_(False)  # on bf16 weights PEFT 0.21 makes it anew, to be trained
     return Adaptive(module, tuner, spec, config)

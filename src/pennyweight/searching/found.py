@@ -96,7 +96,7 @@ def by_rank(trials: Iterable[Tried]) -> list[Tried]:
     return sorted(trials, key=lambda one: (-(one.accuracy or 0.0), one.trainable or 0, one.number))
 
 
-def read(study: Any, budget: str, fixed: dict[str, Any], validation: int) -> list[Tried]:
+def read(study: Any, budget: str, validation: int) -> list[Tried]:
     """The trials of a budget's study; those that were given back are left out."""
     found = []
     for trial in study.get_trials(deepcopy=False):
@@ -109,7 +109,7 @@ def read(study: Any, budget: str, fixed: dict[str, Any], validation: int) -> lis
                 number=trial.number,
                 budget=budget,
                 state=trial.user_attrs.get("state", trial.state.name.lower()),
-                settings=fixed | trial.params,
+                settings=trial.user_attrs.get("settings", trial.params),
                 accuracy=accuracy,
                 interval=None if accuracy is None else wilson(round(accuracy * validation), validation),
                 trainable=trial.user_attrs.get("trainable"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..recipe import Recipe
 from .facts import claim, facts_of
 from .found import Found, Tried, by_rank, draw, read, write
 from .space import Space, budgets, narrowed
-from .study import Journal, Turn, check_installed, give_back, opened
+from .study import Journal, Turn, check_installed, opened
 
 MOST_MISSES = 200  # settings in a row that do not fit the budget
 Say = Callable[[str], None]
@@ -99,7 +100,8 @@ def search(
     blind = resolved(base, {"test": "none"})
     found = load_data(blind.data, source)
     task = Task(source, blind, base, space, _cache(blind, folder), len(found.labels.names), len(found.validation))
-    _check_budgets(task, wanted)
+    for one in wanted:
+        _affordable(task, one)  # a budget that nothing fits is told before anything is written
     claim(folder, facts_of(blind, space, found.fingerprint()))
     with opened(folder, blind.train.seed) as journal:
         try:
@@ -115,32 +117,33 @@ def search(
 
 
 def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> None:
-    misses = 0
-    while (turn := journal.ask(budget, task.space.open(), trials)) is not None:
-        study = journal.study(budget)
-        try:
-            fitted = _try(task, study, turn, budget, say)
-        except BaseException as error:
-            # Ctrl-C, a full disk, a fault: what was being tried is tried again by who goes on.
-            with journal.alone():
-                give_back(study, turn.trial.number, turn.settings)
-            if isinstance(error, KeyboardInterrupt | Interrupted):
-                raise Interrupted(
-                    "stopped by a signal", where=journal.folder, remedy=f"go on with --out {journal.folder}"
-                ) from error
-            raise
-        misses = 0 if fitted else misses + 1
-        if misses >= MOST_MISSES:
-            raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
-        _collect(task, journal, (budget,))
+    """Run trials of one budget until all are done or being done.
+
+    Raises:
+        Interrupted: by a signal. As after any other error, what was being tried is tried again by who goes on.
+    """
+    space, misses = _affordable(task, budget), 0
+    try:
+        while (turn := journal.ask(budget, space.open(), trials, space.fixed())) is not None:
+            misses = 0 if _try(task, journal, turn, budget, say) else misses + 1
+            if misses >= MOST_MISSES:
+                raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
+            _collect(task, journal, (budget,))
+    except BaseException as error:
+        journal.give_back(budget)
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            raise Interrupted(
+                "stopped by a signal", where=journal.folder, remedy=f"go on with --out {journal.folder}"
+            ) from error
+        raise
 
 
-def _try(task: Task, study: Any, turn: Turn, budget: str, say: Say) -> bool:
+def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> bool:
     """Run one trial to its end and tell the study. False when its plan does not fit the budget."""
     import optuna
     from optuna.trial import TrialState
 
-    trial = turn.trial
+    study, trial = journal.study(budget), turn.trial
     wanted = resolved(task.recipe, task.settings | turn.settings | {"budget": budget})
     try:
         plan = plan_for(wanted, describe_backbone(wanted), task.labels)
@@ -199,10 +202,9 @@ def _collect(task: Task, journal: Journal, wanted: tuple[str, ...]) -> Found:
     """Read all trials, and write the tables and the best recipes."""
     with journal.alone():
         names = [study.study_name.removeprefix("budget ") for study in journal.storage.get_all_studies()]
-        fixed = task.space.fixed()
         tried: list[Tried] = []
         for budget in dict.fromkeys([*wanted, *names]):
-            tried += read(journal.study(budget), budget, fixed, task.validation)
+            tried += read(journal.study(budget), budget, task.validation)
         done = by_rank(trial for trial in tried if trial.state == "complete")
         best = {trial.budget: trial for trial in reversed(done)}
         recipes = {budget: resolved(task.full, one.settings | {"budget": budget}) for budget, one in best.items()}
@@ -213,26 +215,30 @@ def _collect(task: Task, journal: Journal, wanted: tuple[str, ...]) -> Found:
     return found
 
 
-def _check_budgets(task: Task, wanted: tuple[str, ...]) -> None:
-    """A budget that nothing fits is told before anything is read or written.
+def _affordable(task: Task, budget: str) -> Space:
+    """The space without the strategies and heads that fit a budget in no combination.
 
     Raises:
-        BudgetError: the message says the smallest that works.
+        BudgetError: none does; the message says the smallest that works.
     """
-    heads = task.space.head if isinstance(task.space.head, tuple) else ()
-    strategies = task.space.strategy if isinstance(task.space.strategy, tuple) else ()
+    heads, strategies = task.space.head, task.space.strategy
+    assert isinstance(heads, tuple)
+    assert isinstance(strategies, tuple)
     config = describe_backbone(task.recipe)
-    for budget in wanted:
-        refused: BudgetError | None = None
-        for settings in ({"budget": budget, "head": head, "strategy": how} for head in heads for how in strategies):
-            try:
-                plan_for(resolved(task.recipe, settings), config, task.labels)
-                break
-            except BudgetError as error:
-                refused = refused or error
-        else:
-            assert refused is not None
-            raise refused
+    fitting, refused = set(), []
+    for head, strategy in product(heads, strategies):
+        try:
+            plan_for(resolved(task.recipe, {"budget": budget, "head": head, "strategy": strategy}), config, task.labels)
+            fitting.add((head, strategy))
+        except BudgetError as error:
+            refused.append(error)
+    if not fitting:
+        raise refused[0]
+    return replace(
+        task.space,
+        head=tuple(one for one in heads if any(one == head for head, _ in fitting)),
+        strategy=tuple(one for one in strategies if any(one == strategy for _, strategy in fitting)),
+    )
 
 
 def _cache(recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class FileLock:
 
 @dataclass(frozen=True)
 class Turn:
-    """A trial that this process runs: Optuna's handle on it, and the settings to try."""
+    """A trial that this process runs: Optuna's handle on it, and all the settings to try."""
 
     trial: Any
     settings: dict[str, Any]
@@ -58,39 +58,58 @@ class Journal:
         folder: where the journal lies.
         worker: this process's name there.
         seed: decides, with the number of a trial, what is drawn for it.
+        storage: Optuna's view of the file.
     """
 
     folder: Path
     worker: str
     seed: int
     storage: Any
+    _studies: dict[str, Any] = field(default_factory=dict)
 
     def study(self, budget: str) -> Any:
         """The study of a budget; made if it is not there."""
         import optuna
 
-        # A fresh process must not draw the first trials' settings again: `ask` sets a sampler of its own each time.
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0)
-        return optuna.create_study(
-            study_name=f"budget {budget}",
-            storage=self.storage,
-            direction="maximize",
-            pruner=pruner,
-            load_if_exists=True,
-        )
+        if budget not in self._studies:
+            # No sampler yet: a fresh process must not draw the first trials' settings again, so `ask` sets its own.
+            self._studies[budget] = optuna.create_study(
+                study_name=f"budget {budget}",
+                storage=self.storage,
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+                load_if_exists=True,
+            )
+        return self._studies[budget]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process asks for a trial, or writes results, meanwhile."""
+        """No other process asks for a trial or writes results meanwhile, and no signal leaves either half done.
+
+        Raises:
+            KeyboardInterrupt: at the end, when a signal came.
+        """
+        from ..train.signals import stop_requested
+
         lock = FileLock(self.folder / ".turn")
         lock.acquire()
         try:
-            yield
+            with stop_requested() as stop:
+                yield
         finally:
             lock.release()
+        if stop.is_set():
+            raise KeyboardInterrupt
 
-    def ask(self, budget: str, choices: Mapping[str, Choice], trials: int) -> Turn | None:
-        """The next trial of a budget, or None when `trials` are done or being done."""
+    def ask(
+        self, budget: str, choices: Mapping[str, Choice], trials: int, fixed: Mapping[str, Any] | None = None
+    ) -> Turn | None:
+        """The next trial of a budget, or None when `trials` are done or being done.
+
+        Args:
+            choices: what is drawn.
+            fixed: settings that are noted beside what is drawn.
+        """
         import optuna
 
         with self.alone():
@@ -104,13 +123,23 @@ class Journal:
             study.sampler = optuna.samplers.TPESampler(seed=self.seed + drawn - waiting)
             trial = study.ask(distributions(choices))
             trial.set_user_attr("worker", self.worker)
-            return Turn(trial, dict(trial.params))
+            settings = dict(fixed or {}) | trial.params
+            trial.set_user_attr("settings", settings)
+            return Turn(trial, settings)
+
+    def give_back(self, budget: str) -> None:
+        """End what this process was trying without a result."""
+        with self.alone():
+            study = self.study(budget)
+            for trial in study.get_trials(deepcopy=False):
+                if trial.state.name == "RUNNING" and trial.user_attrs.get("worker") == self.worker:
+                    _again(study, trial)
 
     def _take_back(self, study: Any) -> None:
         """End the trials of killed processes, and queue their settings."""
         for trial in study.get_trials(deepcopy=False):
             if trial.state.name == "RUNNING" and self._is_abandoned(trial):
-                give_back(study, trial.number, trial.params)
+                _again(study, trial)
 
     def _is_abandoned(self, trial: Any) -> bool:
         worker = trial.user_attrs.get("worker")
@@ -129,13 +158,13 @@ class Journal:
             return False  # its process lives
 
 
-def give_back(study: Any, number: int, params: Mapping[str, Any]) -> None:
+def _again(study: Any, trial: Any) -> None:
     """End a trial without a result; its settings are the next to be tried."""
     from optuna.trial import TrialState
 
-    study.tell(number, state=TrialState.FAIL)
-    if params:
-        study.enqueue_trial(dict(params))
+    study.tell(trial.number, state=TrialState.FAIL)
+    if trial.params:
+        study.enqueue_trial(dict(trial.params))
 
 
 def counts(trial: Any) -> bool:
