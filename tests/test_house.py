@@ -31,7 +31,7 @@ LINE = [
     {"card"},
     {"reporting"},
     {"pipeline"},
-    {"estimator", "seeds"},
+    {"estimator", "seeds", "searching"},
     {"flags", "progress", "failures"},
     {"verbs"},
     {"cli"},
@@ -51,6 +51,7 @@ OWNERS = {
     "transformers peft": {"model", "export"},
     "aiohttp django fastapi flask litestar quart sanic starlette tornado uvicorn": {"serve"},
     "dask deepspeed horovod pyspark ray torch.distributed": {"scale"},
+    "optuna": {"searching"},
     "click typer": {"flags", "failures", "verbs", "cli"},
 }
 # What these stages may import when their modules are first imported, the standard library aside.

@@ -127,6 +127,26 @@ def test_who_names_a_rank_plans_by_hand(file: Callable[[str], Path]) -> None:
     )
 
 
+def test_what_a_strategy_may_choose_contradicts_planning_by_hand(file: Callable[[str], Path]) -> None:
+    assert refusal(lambda: recipe.load(r=4, min_rank=2)) == (
+        "--r and --min-rank contradict each other: --r plans by hand, --min-rank is for a strategy that chooses; "
+        "leave out --r or --min-rank"
+    )
+    assert refusal(lambda: recipe.load("notebook", forced_modules="query")) == (
+        "recipe notebook: 1 problem: plan -> forced_modules: expected a strategy that chooses ranks, such as auto, "
+        "beside forced_modules, received strategy manual"
+    )
+    assert refusal(lambda: recipe.load(min_rank=8, max_rank=4)) == (
+        "recipe default: 1 problem: plan -> min_rank: expected at most max_rank, which is 4, received 8"
+    )
+    assert refusal(lambda: recipe.load(max_rank=0)) == (
+        "recipe default: 1 problem: plan -> max_rank: expected at least 1, received 0"
+    )
+    narrowed = file("plan: {strategy: top, max_rank: 4, frozen_modules: [query, key]}\n")
+    assert recipe.load(narrowed).plan.frozen_modules == ["query", "key"]
+    assert recipe.load(narrowed, max_rank="none", frozen_modules="none").plan.frozen_modules is None
+
+
 def test_every_problem_is_told_at_once(file: Callable[[str], Path]) -> None:
     path = file(
         """

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .planning import plan
     from .predict import Classifier, load
     from .recipe import Recipe
+    from .searching.search import search
 
 __version__ = "0.1.0"
 
@@ -33,9 +34,13 @@ _HOMES = {
     "PennyweightClassifier": "estimator",
     "Recipe": "recipe",
     "PennyweightError": "errors",
+    "search": "searching.search",
 }
 
-__all__ = ["Classifier", "PennyweightClassifier", "PennyweightError", "Recipe", "__version__", "load", "plan", "train"]
+__all__ = [
+    "Classifier", "PennyweightClassifier", "PennyweightError", "Recipe", "__version__",
+    "load", "plan", "search", "train",
+]  # fmt: skip
 
 
 class _Package(types.ModuleType):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import typer
 
-from . import __version__, recipe, verbs
+from . import __version__, verbs
 from .errors import InputError
 from .estimate import estimate
 from .failures import failure
@@ -33,6 +33,7 @@ from .flags import (
     Device,
     Grouped,
     Precision,
+    hearing,
     recipe_flags,
 )  # fmt: skip
 from .progress import Progress, summary
@@ -104,6 +105,7 @@ def plan(
     as_yaml: bool = typer.Option(False, "--yaml", help="Print a recipe ready for train."),
     texts: int = typer.Option(10_000, "--texts", min=1, help="Training texts to estimate for."),
     tokens: int = typer.Option(50, "--tokens", min=1, help="Mean length to estimate for."),
+    plot: Path = typer.Option(None, "--plot", help="Draw layers by modules, shaded by rank, into this PNG or SVG."),
     *,
     settings: dict[str, Any],
 ) -> None:
@@ -113,11 +115,17 @@ def plan(
     """
     from . import planning
     from .budget.bill import render
+    from .evaluate.figures import check_picture, save
+    from .evaluate.planned import picture
 
+    if plot is not None:
+        check_picture(plot)
     settled = planning.resolved(recipe, settings)
     config = planning.describe_backbone(settled)
     made = planning.plan_for(settled, config, labels)
     cost = estimate(config, made, settled, texts=texts, tokens=tokens)
+    if plot is not None:
+        save(picture(made, config), plot)
     if as_json:
         _json(made.to_json() | {"estimate": asdict(cost)})
     elif as_yaml:
@@ -210,16 +218,6 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     typer.echo(f"\n{_places(out)}")
 
 
-@app.command()
-def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved.")) -> None:
-    """List the shipped recipes, or print one as YAML."""
-    if name is not None:
-        typer.echo(recipe.load(name).to_yaml(), nl=False)
-        return
-    for shipped in recipe.shipped():
-        typer.echo(shipped)
-
-
 def _printed(verb: Callable[..., str]) -> Callable[..., None]:
     """A command that prints what a verb returns."""
 
@@ -231,7 +229,7 @@ def _printed(verb: Callable[..., str]) -> Callable[..., None]:
 
 
 for _verb in verbs.VERBS:
-    app.command()(_printed(_verb))
+    app.command(cls=Grouped if _verb in verbs.GROUPED else None)(_printed(hearing(_verb, lambda line: _note(line))))
 
 
 def _places(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
@@ -125,7 +126,13 @@ class PlanRecipe(Section):
 
     budget: Budget = Field("1M", description="1M, 500k, 998404 or none.")
     strategy: Strategy = Field("auto", description="How the budget is spent; manual takes r and the rest as given.")
-    head: Literal["linear", "low_rank", "full"] = Field("linear", description="Classifier on the pooled vector.")
+    min_rank: int | None = Field(None, ge=1, description="Smallest rank a strategy may give a matrix; 1 if not given.")
+    max_rank: int | None = Field(None, ge=1, description="Largest rank a strategy may give a matrix.")
+    frozen_modules: Words | None = Field(None, description="Modules a strategy must leave alone, as in target_modules.")
+    forced_modules: Words | None = Field(None, description="Modules a strategy must adapt, whatever it prefers.")
+    head: Literal["auto", "linear", "low_rank", "full"] = Field(
+        "linear", description="Classifier on the pooled vector; auto lets the strategy choose."
+    )
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.0, description="Dropout before the head's output layer.")
     r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
@@ -140,9 +147,41 @@ class PlanRecipe(Section):
     alpha_pattern: Numbers = Field({}, description="Alphas that differ, by module name.")
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
     use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
+    adaptive_ranks: bool = Field(
+        False, description="Take ranks from where they help least while training (AdaLoRA); r is where they start."
+    )
     scaling: Literal["alpha/r", "alpha"] = Field(
         "alpha/r", description="PEFT's alpha/r, or the LoRA text's plain alpha."
     )
+
+
+# What only the strategies that choose ranks read.
+BY_STRATEGY = ("min_rank", "max_rank", "frozen_modules", "forced_modules")
+
+
+def plan_contradictions(plan: PlanRecipe) -> Iterator[str]:
+    """Settings about ranks that are valid one by one and impossible together."""
+    low, high = plan.min_rank, plan.max_rank
+    if low is not None and high is not None and low > high:
+        yield f"plan -> min_rank: expected at most max_rank, which is {high}, received {low}"
+    if plan.strategy in ("manual", "head-only"):
+        for key in BY_STRATEGY:
+            if getattr(plan, key) is not None:
+                yield (
+                    f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
+                    f"received strategy {plan.strategy}"
+                )
+    if plan.adaptive_ranks:
+        beside = {
+            "strategy head-only": plan.strategy == "head-only",
+            f"bias {plan.bias}": plan.bias != "none",
+            f"scaling {plan.scaling}": plan.scaling == "alpha",
+            "use_dora": plan.use_dora,
+            "use_rslora": plan.use_rslora,
+        }
+        for other, given in beside.items():
+            if given:
+                yield f"plan -> adaptive_ranks: expected plain LoRA beside adaptive_ranks, received {other}"
 
 
 class TrainRecipe(Section):

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from .recipe import SECTIONS, shipped
 
-Command = Callable[..., None]
+Command = Callable[..., Any]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -46,9 +46,9 @@ def recipe_flags(*sections: str) -> Callable[[Command], Command]:
         }
 
         @functools.wraps(command)
-        def wrapped(**values: Any) -> None:
+        def wrapped(**values: Any) -> Any:
             settings = {key: values.pop(key) for key in fields}
-            command(**values, settings={key: value for key, value in settings.items() if value is not None})
+            return command(**values, settings={key: value for key, value in settings.items() if value is not None})
 
         flags = [_parameter(key, section, field) for key, (section, field) in fields.items()]
         wrapped.__signature__ = own.replace(parameters=kept + flags)  # type: ignore[attr-defined]
@@ -56,6 +56,22 @@ def recipe_flags(*sections: str) -> Callable[[Command], Command]:
         return wrapped
 
     return decorate
+
+
+def hearing(verb: Command, say: Callable[[str], None]) -> Command:
+    """A verb that takes `say`, to tell what it does meanwhile, with `say` given and no flag of that name."""
+    own = inspect.signature(verb)
+    if "say" not in own.parameters:
+        return verb
+
+    @functools.wraps(verb)
+    def heard(**values: Any) -> Any:
+        return verb(say=say, **values)
+
+    kept = [parameter for parameter in own.parameters.values() if parameter.name != "say"]
+    heard.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
+    heard.__annotations__ = {parameter.name: parameter.annotation for parameter in kept}
+    return heard
 
 
 class Grouped(TyperCommand):

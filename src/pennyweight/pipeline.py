@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,8 @@ def _run(
     def validate() -> dict[str, float]:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
+        if not isfinite(values.sum()):  # the loop says so in its own words
+            return dict.fromkeys(("loss", "accuracy", "macro_f1"), nan)
         metrics = score(truth["validation"], softmax(values), data.labels.names)
         return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
 
@@ -164,9 +167,16 @@ def _run(
         fingerprint=facts,
         resume=going_on.state,
         observer=observer,
+        adaptive=model.adaptive,
     )
     accelerator.end_training()
     _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept))
+
+    if model.adaptive is not None:
+        # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
+        bundle.plan = model.adaptive.settle(plan, len(data.labels.names))
+        model.adaptive = None
+        say(bundle.plan.why[-1])
 
     # evaluate
     report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say)

@@ -43,10 +43,11 @@ def describe_backbone(recipe: Recipe) -> dict[str, Any]:
 def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
     """Spend the recipe's budget on one backbone and number of labels.
 
-    `manual` takes rank, alpha, modules and layers from the recipe; the other strategies choose them.
+    `manual` takes rank, alpha, modules and layers from the recipe; the other strategies choose them. With the head
+    `auto` the strategy chooses the head too; `manual` and `head-only` then take the linear one.
     """
     wanted = recipe.plan
-    head = HeadSpec(wanted.head, wanted.head_rank)
+    head = None if wanted.head == "auto" else HeadSpec(wanted.head, wanted.head_rank)
     budget = parse_budget(wanted.budget)
     shared: dict[str, Any] = {
         "lora_dropout": wanted.lora_dropout,
@@ -54,11 +55,18 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
         "use_rslora": wanted.use_rslora,
         "use_dora": wanted.use_dora,
         "scaling": wanted.scaling,
+        "adaptive_ranks": wanted.adaptive_ranks,
     }
     if wanted.strategy == "head-only":
         return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)
     if wanted.strategy != "manual":
-        options = Options(**shared)
+        options = Options(
+            min_rank=wanted.min_rank or 1,
+            max_rank=wanted.max_rank,
+            frozen=tuple(wanted.frozen_modules or ()),
+            forced=tuple(wanted.forced_modules or ()),
+            **shared,
+        )
         return make_plan(config, labels=labels, budget=budget, strategy=wanted.strategy, head=head, options=options)
     layers = wanted.layers
     if isinstance(layers, str):
@@ -80,6 +88,7 @@ def recipe_of(recipe: Recipe, made: Plan) -> Recipe:
     """The recipe that trains exactly a plan: its adapter spelled out, strategy manual."""
     values = recipe.model_dump()
     values["plan"] |= {"strategy": "head-only", "head": made.head.kind, "head_rank": made.head.rank}
+    values["plan"] |= dict.fromkeys(recipes.BY_STRATEGY)  # the ranks are settled now
     if made.adapter is not None:
         values["plan"] |= asdict(made.adapter) | {
             "strategy": "manual",

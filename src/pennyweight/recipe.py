@@ -16,10 +16,29 @@ import yaml
 from pydantic import ValidationError
 
 from .errors import RecipeError
-from .fields import DataRecipe, ModelRecipe, PlanRecipe, Section, TrainRecipe
+from .fields import (
+    BY_STRATEGY,
+    DataRecipe,
+    ModelRecipe,
+    PlanRecipe,
+    Section,
+    TrainRecipe,
+    plan_contradictions,
+)  # fmt: skip
 from .files import write_text
 
-__all__ = ["SECTIONS", "DataRecipe", "ModelRecipe", "PlanRecipe", "Recipe", "TrainRecipe", "load", "parse", "shipped"]
+__all__ = [
+    "BY_STRATEGY",
+    "SECTIONS",
+    "DataRecipe",
+    "ModelRecipe",
+    "PlanRecipe",
+    "Recipe",
+    "TrainRecipe",
+    "load",
+    "parse",
+    "shipped",
+]
 
 
 class Recipe(Section):
@@ -97,6 +116,13 @@ def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
             f"--{flag} and --strategy {strategy} contradict each other: that strategy chooses {by_hand[0]} itself",
             remedy=f"leave out --strategy or --{flag}",
         )
+    bounds = [key for key in BY_STRATEGY if settings.get(key) is not None]
+    if by_hand and bounds:
+        one, other = (f"--{keys[0].replace('_', '-')}" for keys in (by_hand, bounds))
+        raise RecipeError(
+            f"{one} and {other} contradict each other: {one} plans by hand, {other} is for a strategy that chooses",
+            remedy=f"leave out {one} or {other}",
+        )
     settings = {**settings, "strategy": "manual"} if by_hand else settings
     for key, value in settings.items():
         section = values.setdefault(SECTION_OF[key], {})
@@ -140,6 +166,7 @@ def _contradictions(section: Section) -> Iterator[str]:
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
     if isinstance(section, PlanRecipe):
+        yield from plan_contradictions(section)
         if section.use_rslora and section.scaling == "alpha":
             yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
         if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import typer
 
 from .errors import InputError
-from .flags import BACKBONE, DEVICE, JSON, LABEL_COLUMN, MODEL, PRECISION, SPLIT, TEXT_COLUMNS, Device, Precision
+from .flags import (
+    BACKBONE,
+    DEVICE,
+    JSON,
+    LABEL_COLUMN,
+    MODEL,
+    PRECISION,
+    RECIPE,
+    SPLIT,
+    TEXT_COLUMNS,
+    Device,
+    Precision,
+    recipe_flags,
+)  # fmt: skip
 
 
 def evaluate(
@@ -131,7 +146,44 @@ def export(
     return f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32"
 
 
-VERBS = (evaluate, compare, explain, leaderboard, export)
+@recipe_flags("data", "model", "plan", "train")
+def search(
+    data: str = typer.Argument(None, help="Labelled texts: a file, a saved datasets folder or a hub name."),
+    recipe: str = RECIPE,
+    trials: int = typer.Option(20, "--trials", min=1, help="Trials for each budget, those in --out included."),
+    out: Path = typer.Option(
+        None, "--out", help="Folder of the search, to go on with or to share; runs/search-TIME if not given."
+    ),
+    as_json: bool = JSON,
+    *,
+    say: Callable[[str], None],
+    settings: dict[str, Any],
+) -> str:
+    """Try plans and settings within a budget.
+
+    Several budgets (10k,50k) are searched one by one. Strategy, head, learning rate, epochs, pooling, LoRA dropout and
+    label smoothing are tried; a flag fixes one of them, or narrows it (--epochs 2,4). Only validation texts are looked
+    at. Writes trials.json, table.csv, pareto.png and best.yaml, a recipe for train.
+    """
+    from .searching.search import search as look
+
+    if data is not None and "train" in settings:
+        raise InputError("training data named twice", received=f"{data} and --train {settings['train']}")
+    folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"
+    found = look(data, out=folder, trials=trials, recipe=recipe, say=say, **settings)
+    return _json(found.to_json()) if as_json else f"\n{found}\n\nbest:   {folder / 'best.yaml'}"
+
+
+def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved.")) -> str:
+    """List the shipped recipes, or print one as YAML."""
+    from .recipe import load, shipped
+
+    return "\n".join(shipped()) if name is None else load(name).to_yaml().removesuffix("\n")
+
+
+VERBS = (search, recipes, evaluate, compare, explain, leaderboard, export)
+# Verbs with a flag for every field of the recipe, which their help groups by section.
+GROUPED = (search,)
 
 
 def _listed(words: str | None) -> list[str] | None:

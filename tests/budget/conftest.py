@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, logging
 
 from pennyweight.budget.count import AdapterSpec, HeadSpec, head_shapes
-from pennyweight.budget.targets import lora_arguments
+from pennyweight.budget.targets import lora_arguments, ranks
+from pennyweight.model import adapt, adaptive
+from pennyweight.model.head import Head
+from pennyweight.recipe import TrainRecipe
+from pennyweight.train.optim import adamw
 
 OWN_HEAD = {
     "bert": ["pooler", "classifier"],
@@ -80,18 +84,43 @@ def peft_count(encoder: Callable[..., nn.Module], stock: Callable[..., nn.Module
     """PEFT's own (trainable, total) of an adapter and a head."""
 
     def counted(config: dict[str, Any], adapter: AdapterSpec, head: HeadSpec, labels: int) -> tuple[int, int]:
-        arguments = lora_arguments(config, adapter)
+        arguments, kind = lora_arguments(config, adapter), LoraConfig
+        if adapter.adaptive_ranks:
+            own = ("r", "rank_pattern", "alpha_pattern", "use_dora", "use_rslora")
+            arguments = {key: value for key, value in arguments.items() if key not in own}
+            arguments |= {"init_r": adapter.r, "total_step": 1}
+            kind = AdaLoraConfig
         if head.kind == "full":
             saved = OWN_HEAD[config["model_type"]]
-            lora = LoraConfig(task_type="SEQ_CLS", modules_to_save=saved, **arguments)
+            lora = kind(task_type="SEQ_CLS", modules_to_save=saved, **arguments)
             model: nn.Module = stock(config, labels)
         else:
-            lora = LoraConfig(modules_to_save=["our_head"], **arguments)
+            lora = kind(modules_to_save=["our_head"], **arguments)
             model = _Classifier(encoder(config), config, head, labels)
         with torch.device("meta"):
             peft: PeftModel = get_peft_model(model, lora)
+            if adapter.adaptive_ranks:  # AdaLoRA's config has one rank for all; its layers take their own
+                for name, rank in ranks(config, adapter).items():
+                    (layer,) = [m for n, m in peft.named_modules() if n.endswith("." + name) and hasattr(m, "lora_E")]
+                    layer.update_layer("default", rank, 1, config=lora)
         trainable, total = peft.get_nb_trainable_parameters()
         return trainable, total
+
+    return counted
+
+
+@pytest.fixture(scope="session")
+def trained_count(encoder: Callable[..., nn.Module]) -> Callable[..., int]:
+    """What our own model trains: `requires_grad` and the optimizer's groups, held to a plan as training holds them."""
+
+    def counted(config: dict[str, Any], adapter: AdapterSpec | None, head: HeadSpec, labels: int, planned: int) -> int:
+        module = encoder(config, "cpu")
+        if adapter is not None and adapter.adaptive_ranks:
+            adaptive.inject(module, adapter, config)
+        else:
+            adapt.inject(module, None if adapter is None else adapt.lora_config(adapter, config))
+        model = nn.ModuleList([module, Head(head.kind, config, labels, rank=head.rank)])
+        return adapt.check_count(model, planned, adamw(adapt.trainable(model), TrainRecipe()))
 
     return counted
 

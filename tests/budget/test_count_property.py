@@ -1,4 +1,4 @@
-"""Over random small configurations of every family: planned = counted = PEFT's own count."""
+"""Over 500 random small configurations of every family: planned = PEFT's own count = requires_grad = optimizer."""
 
 from __future__ import annotations
 
@@ -70,22 +70,28 @@ def adapters(draw: st.DrawFn, config: dict[str, Any]) -> AdapterSpec:
     )
     patterned = anywhere and draw(st.booleans())
     patterns = {rf".*\.{max(layers) if layers else blocks - 1}\..+": draw(st.integers(1, 9))} if patterned else {}
+    # AdaLoRA goes with none of what changes a LoRA layer.
+    adaptive = draw(st.booleans()) and draw(st.booleans())
     return AdapterSpec(
         r=draw(st.integers(1, 9)),
         lora_alpha=draw(st.floats(0.5, 64)),
         target_modules=tuple(targets),
         layers=None if layers is None else tuple(layers),
-        bias=draw(st.sampled_from(["none", "lora_only", "all"])),
+        bias="none" if adaptive else draw(st.sampled_from(["none", "lora_only", "all"])),
         rank_pattern=patterns,
-        use_dora=draw(st.booleans()),
-        use_rslora=draw(st.booleans()),
+        use_dora=not adaptive and draw(st.booleans()),
+        use_rslora=not adaptive and draw(st.booleans()),
+        adaptive_ranks=adaptive,
     )
 
 
 @settings(QUICK, max_examples=350)
 @given(data=st.data())
-def test_counted_is_what_peft_counts(
-    data: st.DataObject, tiny: Callable[..., dict[str, Any]], peft_count: Callable[..., tuple[int, int]]
+def test_counted_is_what_peft_counts_and_what_is_trained(
+    data: st.DataObject,
+    tiny: Callable[..., dict[str, Any]],
+    peft_count: Callable[..., tuple[int, int]],
+    trained_count: Callable[..., int],
 ) -> None:
     family, changes = data.draw(configs())
     config = tiny(family, **changes)
@@ -94,18 +100,24 @@ def test_counted_is_what_peft_counts(
     counted = count(config, adapter=adapter, head=head, labels=labels)
     assert counted.trainable == sum(part.parameters for part in counted.parts)
     assert peft_count(config, adapter, head, labels) == (counted.trainable, counted.total)
+    assert trained_count(config, adapter, head, labels, counted.trainable) == counted.trainable
 
 
 @settings(QUICK, max_examples=150)
 @given(data=st.data())
-def test_planned_is_within_budget_and_what_peft_counts(
-    data: st.DataObject, tiny: Callable[..., dict[str, Any]], peft_count: Callable[..., tuple[int, int]]
+def test_planned_is_within_budget_and_what_peft_counts_and_what_is_trained(
+    data: st.DataObject,
+    tiny: Callable[..., dict[str, Any]],
+    peft_count: Callable[..., tuple[int, int]],
+    trained_count: Callable[..., int],
 ) -> None:
     family, changes = data.draw(configs())
     config = tiny(family, **changes)
+    adaptive = data.draw(st.booleans()) and data.draw(st.booleans())
     options = Options(
-        use_dora=data.draw(st.booleans()),
-        bias=data.draw(st.sampled_from(["none", "lora_only", "all"])),
+        use_dora=not adaptive and data.draw(st.booleans()),
+        bias="none" if adaptive else data.draw(st.sampled_from(["none", "lora_only", "all"])),
+        adaptive_ranks=adaptive,
         min_rank=data.draw(st.integers(1, 3)),
     )
     strategy = data.draw(st.sampled_from(["uniform", "top", "graded", "attention", "all-linear", "auto"]))
@@ -121,3 +133,4 @@ def test_planned_is_within_budget_and_what_peft_counts(
         assert len({planned.adapter.r, *planned.adapter.rank_pattern.values()}) <= 3
         counted = planned.count
         assert peft_count(config, planned.adapter, head, 3) == (counted.trainable, counted.total)
+    assert trained_count(config, planned.adapter, head, 3, planned.count.trainable) == planned.count.trainable

@@ -57,17 +57,18 @@ ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
         ),
         (
             {"options": Options(frozen=("query",), forced=("layer.3.attention.self.query",))},
-            "frozen and forced contradict each other: both name encoder.layer.3.attention.self.query; "
+            "frozen_modules and forced_modules contradict each other: both name encoder.layer.3.attention.self.query; "
             "drop one of the two",
         ),
         (
             {"options": Options(frozen=("all-linear",))},
-            "frozen and the modules on offer contradict each other: nothing is left to adapt; drop one of the two",
+            "frozen_modules and the modules on offer contradict each other: nothing is left to adapt; "
+            "drop one of the two",
         ),
         (
             {"options": Options(forced=("q_proj",))},
-            "forced: the target module matches nothing; expected one of query, key, value, attention.output.dense, "
-            "intermediate.dense, output.dense, attention, all-linear; received 'q_proj'",
+            "forced_modules: the target module matches nothing; expected one of query, key, value, "
+            "attention.output.dense, intermediate.dense, output.dense, attention, all-linear; received 'q_proj'",
         ),
     ],
 )

@@ -32,7 +32,7 @@ class Part:
     """One line of the bill.
 
     Attributes:
-        name: a module's suffix, `biases`, `magnitudes` or the kind of head.
+        name: a module's suffix, `singular values`, `biases`, `magnitudes` or the kind of head.
         where: the blocks, in words.
         r: the rank, None where there is none.
         parameters: numbers trained.
@@ -82,6 +82,8 @@ def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels
     parts = [] if adapter is None else _adapter_parts(config, adapter, shapes)
     # A bias already belongs to the encoder: training it adds nothing to the total.
     added = sum(part.parameters for part in parts if part.kind != "bias")
+    if adapter is not None and adapter.adaptive_ranks:
+        added += len(ranks(config, adapter))  # PEFT keeps each matrix's rank as a parameter that is not trained
     rank = head.rank if head.kind == "low_rank" else None
     parts.append(Part(head.kind, "head", rank, head_size, "head"))
     return Count(
@@ -151,6 +153,8 @@ def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list
         for (suffix, rank), modules in sorted(groups.items(), key=lambda group: (order[group[0][0]], group[0][1]))
     ]
     where = layers_in_words([module.layer for module in adapted])
+    if adapter.adaptive_ranks:
+        parts.append(Part("singular values", where, None, sum(by_name.values())))
     if adapter.use_dora:
         parts.append(Part("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude"))
     if adapter.bias == "lora_only":

@@ -47,6 +47,7 @@ class Options:
     use_rslora: bool = False
     use_dora: bool = False
     scaling: Scaling = "alpha/r"
+    adaptive_ranks: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,14 @@ def _on_offer(config: Config, strategy: str, options: Options) -> tuple[Linear, 
     offered = resolve_targets(config, options.target_modules or ("all-linear",), options.layers)
     if strategy == "attention":
         offered = tuple(linear for linear in offered if linear.role in ATTENTION_ROLES)
-    frozen = _names(config, options.frozen, "frozen")
-    forced = _names(config, options.forced, "forced", options.layers)
+    frozen = _names(config, options.frozen, "frozen_modules")
+    forced = _names(config, options.forced, "forced_modules", options.layers)
     both = sorted(frozen & forced)
     if both:
-        raise contradiction("frozen", "forced", f"both name {both[0]}")
+        raise contradiction("frozen_modules", "forced_modules", f"both name {both[0]}")
     wanted = ({linear.name for linear in offered} | forced) - frozen
     if not wanted:
-        raise contradiction("frozen", "the modules on offer", "nothing is left to adapt")
+        raise contradiction("frozen_modules", "the modules on offer", "nothing is left to adapt")
     return tuple(linear for linear in linear_modules(config) if linear.name in wanted)
 
 
@@ -128,7 +129,7 @@ def _item(linear: Linear, options: Options) -> Item:
         name=linear.name,
         layer=linear.layer,
         role=linear.role,
-        step=linear.in_features + linear.out_features,
+        step=linear.in_features + linear.out_features + options.adaptive_ranks,  # one singular value a rank
         fixed=fixed,
         cap=min(linear.in_features, linear.out_features),
     )
@@ -142,7 +143,7 @@ def _purse(config: Config, items: Sequence[Item], spend: int, options: Options) 
         spend=spend,
         low=options.min_rank,
         high=options.max_rank or max(full_rank, options.min_rank),
-        forced=_names(config, options.forced, "forced", options.layers),
+        forced=_names(config, options.forced, "forced_modules", options.layers),
     )
 
 
@@ -188,7 +189,18 @@ def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: O
         use_rslora=options.use_rslora,
         use_dora=options.use_dora,
         scaling=options.scaling,
+        adaptive_ranks=options.adaptive_ranks,
     )
+
+
+def spelled(config: Config, ranks: Ranks) -> AdapterSpec:
+    """The LoRA adapter that has exactly these ranks, W = W0 + BA: alpha is the rank everywhere.
+
+    Args:
+        ranks: full name of a linear layer to its rank, 1 or more; at least one.
+    """
+    chosen = [linear for linear in linear_modules(config) if linear.name in ranks]
+    return _adapter(config, chosen, ranks, Options(alpha=1.0))
 
 
 def _patterns(config: Config, ranks: Mapping[str, int], base: int) -> dict[str, int]:

@@ -31,6 +31,8 @@ class AdapterSpec:
         use_rslora: scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732).
         use_dora: train a magnitude per output as well (Liu et al. 2024, arXiv:2402.09353).
         scaling: `alpha/r` as PEFT does, W = W0 + alpha/r BA; or `alpha`, W = W0 + alpha BA.
+        adaptive_ranks: AdaLoRA (Zhang et al. 2023, arXiv:2303.10512): W = W0 + alpha/r B diag(E) A, the ranks are where
+            training starts, and it drops those that matter least.
 
     Raises:
         RecipeError: a value out of range, or two that contradict each other.
@@ -47,6 +49,7 @@ class AdapterSpec:
     use_rslora: bool = False
     use_dora: bool = False
     scaling: Scaling = "alpha/r"
+    adaptive_ranks: bool = False
 
     def __post_init__(self) -> None:
         positive_whole(self.r, "adapter -> r")
@@ -69,6 +72,17 @@ class AdapterSpec:
         one_of(self.scaling, get_args(Scaling), "adapter -> scaling")
         if self.use_rslora and self.scaling == "alpha":
             raise contradiction("use_rslora", "scaling alpha", "rsLoRA is itself a way of scaling")
+        if self.adaptive_ranks:
+            for other, given in (
+                ("use_dora", self.use_dora),
+                ("use_rslora", self.use_rslora),
+                (f"bias {self.bias}", self.bias != "none"),
+                ("scaling alpha", self.scaling == "alpha"),
+            ):
+                if given:
+                    raise contradiction(
+                        "adaptive_ranks", other, "AdaLoRA trains B diag(E) A, scaled by alpha / r, alone"
+                    )
 
 
 @dataclass(frozen=True)

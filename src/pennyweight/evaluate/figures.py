@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic_file
+from ..errors import InputError
+from ..files import atomic_file, write_text
 from .calibration import Bin
 from .metrics import Metrics
 
@@ -222,6 +223,42 @@ def short(text: str, longest: int) -> str:
     """`text` on one line and at most `longest` characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+PICTURES = (".png", ".svg")
+
+
+def check_picture(path: str | Path) -> Path:
+    """A path that a picture can be written to, told before any work is done.
+
+    Raises:
+        InputError: for an ending that names no known form, or a path that is no regular file.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(
+            "unknown form of picture", where=path, expected="a name ending in .png or .svg", received=path.name
+        )
+    if path.is_dir() or path.absolute().parts[1] in ("dev", "proc", "sys") or (path.exists() and not path.is_file()):
+        raise InputError("not a regular file", where=path, remedy="choose another name")
+    return path
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as PNG or SVG, by the path's ending, whole or not at all.
+
+    Raises:
+        InputError: as `check_picture`.
+        StorageError: as `save_png`.
+    """
+    path = check_picture(path)
+    if path.suffix.lower() == ".png":
+        save_png(figure, path)
+        return
+    text = io.StringIO()
+    with styled(LIGHT):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    write_text(path, text.getvalue())
 
 
 def save_png(figure: Any, path: str | Path, dots_per_inch: int = 150) -> None:

@@ -21,8 +21,11 @@ class Point:
     best: bool
 
 
-def pareto(points: Sequence[Point], palette: Palette = LIGHT) -> Any:
-    """Accuracy (%) with intervals against trainable parameters (log scale); the undominated runs are joined."""
+def pareto(points: Sequence[Point], palette: Palette = LIGHT, measured: str = "test") -> Any:
+    """Accuracy (%) on the rows called `measured`, with intervals, against trainable parameters (log scale).
+
+    The undominated runs are joined.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, NullFormatter
 
@@ -45,10 +48,14 @@ def pareto(points: Sequence[Point], palette: Palette = LIGHT) -> Any:
             axis.annotate(
                 short(one.name, 24), (one.parameters, 100 * one.accuracy), xytext=(6, 5), textcoords="offset points"
             )
-        axis.set(xlabel="trainable parameters", ylabel="test accuracy (%, 95 % interval)")
+        axis.set(xlabel="trainable parameters", ylabel=f"{measured} accuracy (%, 95 % interval)")
         axis.set_title("Accuracy and its price")
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k, 1M
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.margins(x=0.15)
+        spent = {one.parameters for one in points}
+        if len(spent) > 1:
+            axis.margins(x=0.15)
+        else:  # a single price spans no axis
+            axis.set_xlim(*(factor * one for one in spent for factor in (0.5, 2)))
         axis.legend(loc="lower right")
     return figure

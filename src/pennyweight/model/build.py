@@ -12,7 +12,7 @@ from ..budget.plan import Plan
 from ..budget.specs import AdapterSpec
 from ..errors import RecipeError
 from ..recipe import ModelRecipe
-from . import adapt
+from . import adapt, adaptive
 from .backbone import Backbone, load_module, pooler_tensors
 from .encoder import FastEncoder, supports
 from .generic import GenericEncoder
@@ -31,6 +31,7 @@ class Classifier(nn.Module):
         self.head = head
         self.pooling = pooling
         self.engine = engine
+        self.adaptive: adaptive.Adaptive | None = None
 
     def forward(
         self,
@@ -85,10 +86,16 @@ def build(
         fast = FastEncoder(backbone.config, dtype=torch.bfloat16 if runtime.precision == "bf16" else torch.float32)
         fast.load_weights(reference.state_dict())
         chosen = fast
-    adapt.inject(chosen.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
+    moving = None
+    if plan.adapter is not None and plan.adapter.adaptive_ranks:
+        moving = adaptive.inject(chosen.module, plan.adapter, backbone.config)
+    else:
+        adapt.inject(chosen.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
     head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=head_dropout)
     head.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
-    return Classifier(chosen, head, recipe.pooling, engine).to(runtime.device)
+    model = Classifier(chosen, head, recipe.pooling, engine).to(runtime.device)
+    model.adaptive = moving
+    return model
 
 
 def choose_engine(config: Mapping[str, Any], recipe: ModelRecipe, adapter: AdapterSpec | None) -> str:

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError
 from ..model.adapt import check_count, trainable
+from ..model.adaptive import Adaptive, take
 from ..model.infer import Feed
 from ..recipe import TrainRecipe
 from . import checkpoint
@@ -51,6 +52,7 @@ def fit(
     fingerprint: dict[str, Any] | None = None,
     resume: checkpoint.State | None = None,
     observer: Observer | None = None,
+    adaptive: Adaptive | None = None,
 ) -> Fit:
     """Train and leave the best evaluated weights in `model`.
 
@@ -66,6 +68,7 @@ def fit(
             `resume` is dropped.
         fingerprint: what this run depends on, kept with each checkpoint.
         resume: go on from this state.
+        adaptive: the ranks that move, if they do.
 
     Raises:
         Interrupted: after SIGINT, SIGTERM or SIGHUP, once the state is saved.
@@ -77,6 +80,7 @@ def fit(
     check_count(model, planned, optimizer)
     targets = torch.from_numpy(labels).to(next(iter(parameters.values())).device)
     torch.manual_seed(recipe.seed)
+    averages = {} if resume is None else take(resume.optimizer)
     run = Run() if resume is None else restore(resume, parameters, optimizer)
     if resume is not None and accelerator.scaler is not None and "scaler" in resume.progress:
         accelerator.scaler.load_state_dict(resume.progress["scaler"])
@@ -95,6 +99,9 @@ def fit(
     total = per_epoch * recipe.epochs
     if recipe.max_steps is not None:
         total = min(total, recipe.max_steps)
+    if adaptive is not None:
+        adaptive.schedule(total)
+        adaptive.restore(averages, run.step)
 
     def save() -> Path | None:
         if store is None:
@@ -102,9 +109,10 @@ def fit(
         scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
         extras = {"scaler": scaler} if scaler else {}
         extras["trackers"] = run_ids(accelerator)
-        return checkpoint.save(
-            store, run.state(parameters, optimizer, fingerprint or {}, extras), recipe.save_total_limit
-        )
+        state = run.state(parameters, optimizer, fingerprint or {}, extras)
+        if adaptive is not None:
+            state.optimizer |= adaptive.state()
+        return checkpoint.save(store, state, recipe.save_total_limit)
 
     def loss_of(indices: np.ndarray) -> Tensor:
         with accelerator.autocast():
@@ -148,11 +156,14 @@ def fit(
             for indices in plan[position]:
                 loss = loss_of(indices)
                 # Divided by the texts of the whole step: accumulation gives the gradient of one large batch.
-                accelerator.backward(loss / texts)
+                penalty = 0.0 if adaptive is None else adaptive.penalty() * (len(indices) / texts)
+                accelerator.backward(loss / texts + penalty)
                 loss_value += float(loss.detach())
             if recipe.max_grad_norm:
                 accelerator.clip_grad_norm_(list(parameters.values()), recipe.max_grad_norm)
             optimizer.step()
+            if adaptive is not None:
+                adaptive.allocate(run.step + 1)
             optimizer.zero_grad(set_to_none=True)
             _check_finite("training", loss_value, run.step + 1, recipe)
             seconds = time.perf_counter() - began

@@ -75,7 +75,8 @@ class Resumption:
 
     def is_finished(self, now: Mapping[str, Any]) -> bool:
         """Whether the classifier in the folder is what this very run makes."""
-        return bool(self.made) and all(self.made.get(key) == value for key, value in now.items())
+        was = _defaults() | dict(self.made)
+        return bool(self.made) and all(was.get(key) == value for key, value in now.items())
 
     def precision(self, wanted: str) -> str:
         """Where the recipe says auto, the number format the run was started in: the choice rests on a timing."""
@@ -108,7 +109,14 @@ class Resumption:
             say(f"going on although {change}")
 
     def _was(self) -> Mapping[str, Any]:
-        return self.made if self.state is None else self.state.fingerprint
+        """What the run was; a field that its version did not know stood where its default stands."""
+        held = self.made if self.state is None else self.state.fingerprint
+        return held and _defaults() | dict(held)
+
+
+def _defaults() -> dict[str, Any]:
+    values = Recipe().model_dump(mode="json")
+    return {f"{section} -> {key}": value for section in SECTIONS for key, value in values[section].items()}
 
 
 def _short(value: object) -> str:
