@@ -125,7 +125,8 @@ def _blocks(
             except csv.Error as error:
                 raise _BadQuotes(
                     _quote_problem(str(error), last + 1, reader.line_num),
-                    remedy='put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"',
+                    remedy="put fields that hold quotes between quotes and write each inner quote twice, "
+                    'as in "a ""b"" c"',
                     where=f"{path}:{last + 1}",
                 ) from error
         if not rows:
