@@ -9,7 +9,19 @@ from typing import Any, Literal
 import typer
 
 from .errors import InputError
-from .flags import BACKBONE, DEVICE, JSON, LABEL_COLUMN, MODEL, PRECISION, SPLIT, TEXT_COLUMNS, Device, Precision
+from .flags import (
+    BACKBONE,
+    DEVICE,
+    JSON,
+    LABEL_COLUMN,
+    MODEL,
+    PRECISION,
+    RECIPE,
+    SPLIT,
+    TEXT_COLUMNS,
+    Device,
+    Precision,
+)  # fmt: skip
 
 
 def evaluate(
@@ -131,7 +143,45 @@ def export(
     return f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32"
 
 
-VERBS = (evaluate, compare, explain, leaderboard, export)
+def audit(
+    data: str = typer.Argument(..., help="Texts, labelled or not: any file form train reads."),
+    test: str = typer.Option(None, "--test", help="Test texts: what of them stands in DATA too?"),
+    suspects: bool = typer.Option(False, "--suspects", help="Rank the labels by how likely they are wrong."),
+    model: Path = typer.Option(None, "--model", metavar="RUN", help="Take backbone and max_length from this run."),
+    recipe: str = RECIPE,
+    max_length: str = typer.Option(None, "--max-length", metavar="N", help="Instead of the recipe's own."),
+    named: str = typer.Option(None, "--backbone", help="Whose tokens to count; the recipe's if not given."),
+    fix: Path = typer.Option(
+        None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
+    ),
+    out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
+    text_columns: str = TEXT_COLUMNS,
+    label_column: str = LABEL_COLUMN,
+    as_json: bool = JSON,
+) -> str:
+    """Say what is wrong with a data file.
+
+    Duplicates, leaks, conflicting labels, damage, tags that give the label away.
+    """
+    from .audit.verb import run
+
+    settings = {"max_length": max_length, "backbone": named}
+    return run(
+        data,
+        test,
+        text_columns=_listed(text_columns),
+        label_column=label_column,
+        recipe=recipe,
+        model=model,
+        settings={key: value for key, value in settings.items() if value is not None},
+        wanted=suspects,
+        fix=fix,
+        out=out,
+        as_json=as_json,
+    )
+
+
+VERBS = (audit, evaluate, compare, explain, leaderboard, export)
 
 
 def _listed(words: str | None) -> list[str] | None:
