@@ -166,19 +166,17 @@ def predict(
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form)
     # A file that cannot be read is told before the model's checksums are computed.
-    texts = None if source == "-" else walk(source, split=split, text_columns=columns)
+    parts = None if source == "-" else walk(source, split=split, text_columns=columns).tables()
     classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
     abstain = abstainer(classifier, abstain_below, target_accuracy)
-    if texts is None:
+    if parts is None:
         lines = answers.utf8_lines(sys.stdin.buffer, "standard input")
         records = ((record, str(record["text"])) for record in stream(lines, text_columns=columns))
         asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
         given = abstain(prediction.converse(classifier, asked))
         answers.write_lines(given, sys.stdout, form or "jsonl", flush=True)
     else:
-        tables = texts.tables(text_columns=columns, labelled=False, allow_null=True)
-        answered = prediction.submission if submission else prediction.rows
-        given = answered(classifier, tables) if submission else abstain(answered(classifier, tables))
+        given = prediction.submission(classifier, parts) if submission else abstain(prediction.rows(classifier, parts))
         if out is None:
             answers.write_lines(given, sys.stdout, form or ("csv" if submission else "jsonl"))
         else:

@@ -111,7 +111,7 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, texts, _ = open_source(source, text_columns, label, "train")
+    walked, _ = open_source(source, text_columns, label, "train")
     part = audit.parts["data"]
     counts: dict[str, int] = {}
     for why, _, _ in gone.values():
@@ -126,7 +126,7 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
             stay = [place for place, number in enumerate(rows) if number not in gone]
             cleaned = {name: [block.values[name][place] for place in stay] for name in walked.names}
             touched = set()
-            for name in texts:
+            for name in walked.texts:
                 for place, cell in enumerate(cleaned[name]):
                     better = strip_markup(repair(cell)) if isinstance(cell, str) else cell
                     if better != cell and better:

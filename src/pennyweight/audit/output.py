@@ -150,7 +150,7 @@ def class_balance(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any
         more = f", the {len(names)} largest of {len(ranked)}" if len(ranked) > len(names) else ""
         axis.set(xlabel="share of rows (%)", ylabel="class", title=f"Class balance{more}")
         if len(parts) > 1:
-            axis.legend()
+            figure.legend(loc="outside lower center", ncols=len(parts))
     return figure
 
 
@@ -160,8 +160,9 @@ def text_lengths(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any:
 
     counted = all(len(part.tokens) for part in audit.parts.values())
     lengths = {name: part.tokens if counted else part.characters for name, part in audit.parts.items()}
-    longest = max((float(np.quantile(each, 0.995)) for each in lengths.values() if len(each)), default=1.0)
-    edges = np.linspace(0, max(longest, 2.0), 51)
+    longest = max((int(np.quantile(each, 0.995)) for each in lengths.values() if len(each)), default=1)
+    step = longest // 50 + 1  # whole numbers: else some bars hold more lengths than others
+    edges = np.arange(0, longest + 2 * step, step)
     with figures.styled(palette):
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         axis = figure.subplots()

@@ -24,13 +24,13 @@ def relations(scan: Scan, parts: dict[str, Part], links: Links) -> list[Finding]
             said = _similar(links.near.own_similarity[here][alike])
             found += _finding("near-duplicate", name, "texts much like an earlier one", alike, own[alike], said)
         if part.codes is not None:
-            found += _conflicts(name, part, first, own)
+            found += conflicts(name, part, first, own)
         if number:
             found += _leaks(name, next(iter(parts)), scan, links, number)
     return found
 
 
-def _conflicts(name: str, part: Part, first: np.ndarray, own: np.ndarray) -> list[Finding]:
+def conflicts(name: str, part: Part, first: np.ndarray, own: np.ndarray) -> list[Finding]:
     """Rows of one text, or of nearly one, with different labels."""
     codes = part.codes
     assert codes is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.infer import choose_label, choose_texts, require
+from ..data.infer import choose_label
 from ..data.table import Columns
 from ..data.walk import BLOCK, Walk, label_of, walk
 from ..errors import DataError
@@ -111,14 +111,10 @@ def class_findings(name: str, part: Part) -> list[Finding]:
 
 def open_source(
     source: str | Path, text_columns: Sequence[str] | None, label_column: str | None, split: str
-) -> tuple[Walk, tuple[str, ...], str | None]:
-    """A source with its text columns and its label column, None where it has none that can be told."""
+) -> tuple[Walk, str | None]:
+    """A source and its label column, None where it has none that can be told."""
     walked = walk(source, text_columns=text_columns, label_column=label_column, split=split)
-    first = next(walked.blocks())
-    if label_column is not None:
-        label_column = require(first, label_column, "--label-column c")
-    texts = choose_texts(first, text_columns, label_column)
-    return walked, texts, choose_label(first, label_column, texts, needed=False)
+    return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
 
 
 def labels_of(block: Columns, column: str | None) -> list[str | None] | None:
@@ -146,13 +142,12 @@ def _scan(
     left_out: list[str],
 ) -> None:
     split = "train" if name == "data" else "test"
-    walked, texts, label = open_source(source, text_columns, label_column, split)
+    walked, label = open_source(source, text_columns, label_column, split)
     first = next(walked.blocks())
     scan.part(name, walked.source, first.unit)
     if label is None:
         left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
-    tables = walked.tables(text_columns=texts, labelled=False, allow_null=True)
-    for block, table in zip(walked.blocks(), tables, strict=True):
+    for block, table in zip(walked.blocks(), walked.tables(), strict=True):
         scan.add(table.texts, labels_of(block, label), block.lines)
 
 

@@ -15,7 +15,7 @@ from ..files import to_json
 from . import fix as fixing
 from . import output
 from .findings import Audit
-from .run import Lengths, audit, labels_of, open_source
+from .run import Lengths, audit, open_source
 from .suspects import Suspects, frozen_features, suspects
 
 SHOWN = 8
@@ -65,7 +65,7 @@ def run(
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
                          for words in found.left_out]  # fmt: skip
     answer, lines = found.to_json(), [output.table(found)]
-    ranked, texts = None, []
+    ranked, texts = None, list[str]()
     if wanted:
         ranked, rows, texts = _rank(found, data, text_columns, label_column, settled)
         answer["suspects"] = _suspects_json(ranked, rows, found)
@@ -105,10 +105,8 @@ def _rank(
     part = found.parts["data"]
     if part.codes is None:
         raise InputError("suspects need labels", where=data, remedy="name the label column with --label-column")
-    walked, names, _ = open_source(data, text_columns, label_column, "train")
-    every = [
-        text for table in walked.tables(text_columns=names, labelled=False, allow_null=True) for text in table.texts
-    ]
+    walked, _ = open_source(data, text_columns, label_column, "train")
+    every = [text for table in walked.tables() for text in table.texts]
     rows = np.flatnonzero(part.codes >= 0)
     texts = [every[row] for row in rows.tolist()]
     classes = len(part.classes)
@@ -152,6 +150,3 @@ def _suspects_told(ranked: Suspects, rows: np.ndarray, texts: list[str], found: 
     for line, label, guess, score, _, text in _suspect_rows(ranked, rows, texts, found)[:SHOWN]:
         lines.append(f"  row {line}: {shown(label, 24)}, likelier {shown(guess, 24)} ({score:.3f}): {shown(text, 80)}")
     return "\n".join(lines)
-
-
-__all__ = ["labels_of", "run", "token_lengths"]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from .assemble import assemble
 from .columnar import walk_arrow
@@ -31,7 +30,8 @@ class Walk:
         source: as messages call it.
         rows: N.
         blocks: makes a fresh iterator over the rows' columns, `BLOCK` at a time; every block has the same columns.
-        names: the columns; `unreadable`: those that hold neither text nor numbers, with their types.
+        names: the columns; texts: those that are the text.
+        unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
     """
 
@@ -39,16 +39,14 @@ class Walk:
     rows: int
     blocks: Callable[[], Iterator[Columns]]
     names: tuple[str, ...]
+    texts: tuple[str, ...]
     unreadable: dict[str, str]
     streamed: bool
 
-    def tables(self, **columns: Any) -> Iterator[Table]:
-        """The rows as tables; `columns` as for `read`: text_columns, label_column, labelled, separator, allow_null."""
-        if columns.get("text_columns") is None:  # told once, by the first rows, as a whole reading tells it
-            first = next(self.blocks())
-            columns["text_columns"] = choose_texts(first, None, columns.get("label_column"))
+    def tables(self) -> Iterator[Table]:
+        """The rows as tables without labels, a missing text as an empty one."""
         for block in self.blocks():
-            yield assemble(block, **columns)
+            yield assemble(block, text_columns=self.texts, labelled=False, allow_null=True)
 
 
 def walk(
@@ -57,7 +55,6 @@ def walk(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     split: str = "train",
-    allow_null: bool = True,
     max_bytes: int = MAX_BYTES,
 ) -> Walk:
     """Read a source once, keeping nothing, to be read again block by block.
@@ -65,7 +62,7 @@ def walk(
     CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
 
     Args:
-        source, text_columns, label_column, split, allow_null, max_bytes: as for `read`.
+        source, text_columns, label_column, split, max_bytes: as for `read`.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
@@ -73,14 +70,14 @@ def walk(
     path = Path(source)
     blocks = _walker(path, max_bytes)
     if blocks is None:
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, allow_null)
+        return _whole(read_columns(source, split, max_bytes), text_columns, label_column)
     if is_zipped(path):
         check_zipped(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
     names: dict[str, None] = {}
     unreadable: dict[str, str] = {}
     rows = 0
-    texts = text_columns
+    texts: tuple[str, ...] = ()
     for block in blocks():
         if not block.lines:
             continue
@@ -88,15 +85,15 @@ def walk(
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
-        texts = texts or choose_texts(block, None, label_column)
-        assemble(block, text_columns=texts, labelled=False, allow_null=allow_null)
+        texts = texts or choose_texts(block, text_columns, label_column)
+        assemble(block, text_columns=texts, labelled=False, allow_null=True)
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, allow_null)
+        return _whole(read_columns(source, split, max_bytes), text_columns, label_column)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), unreadable, streamed=True)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -135,9 +132,9 @@ def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
     return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})
 
 
-def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, allow_null: bool) -> Walk:
-    texts = texts or choose_texts(columns, None, label)
-    assemble(columns, text_columns=texts, labelled=False, allow_null=allow_null)
+def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None) -> Walk:
+    names = choose_texts(columns, texts, label)
+    assemble(columns, text_columns=names, labelled=False, allow_null=True)
 
     def blocks() -> Iterator[Columns]:
         for start in range(0, len(columns.lines), BLOCK):
@@ -148,4 +145,6 @@ def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, all
                 values={name: values[start:end] for name, values in columns.values.items()},
             )
 
-    return Walk(columns.source, len(columns.lines), blocks, tuple(columns.values), columns.unreadable, streamed=False)
+    return Walk(
+        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, streamed=False
+    )
