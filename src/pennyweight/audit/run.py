@@ -49,29 +49,29 @@ def audit(
         DataError: a source that cannot be read.
     """
     began = time.perf_counter()
-    scan = Scan()
     left_out: list[str] = []
-    for name, given in (("data", source), ("test", test)):
-        if given is not None:
-            _scan(scan, name, given, text_columns, label_column, left_out)
-    parts = scan.parts()
-    found = scan.own_findings() + relations(scan, parts, scan.links())
-    sampled = {name: sample(len(part)) for name, part in parts.items()}
-    if lengths is None:
-        left_out.append("lengths in tokens: no tokenizer")
-    for name, part in parts.items():
-        start = scan.slice(name).start
-        if lengths is not None:
-            blocks = _blocks(sampled[name], BLOCK)
-            counted = [lengths([scan.texts[start + row] for row in block]) for block in blocks]
-            parts[name] = part = replace(part, tokens=np.concatenate([np.empty(0, np.int64), *counted]))
-        if part.codes is not None:
-            found += class_findings(name, part) + _tags(name, part, scan, sampled[name])
-        if len(sampled[name]) < len(part):
-            left_out.append(
-                f"lengths in tokens and tell-tale features of {name}: measured on {len(sampled[name]):,} of "
-                f"{len(part):,} rows, drawn at random"
-            )
+    with Scan() as scan:
+        for name, given in (("data", source), ("test", test)):
+            if given is not None:
+                _scan(scan, name, given, text_columns, label_column, left_out)
+        parts = scan.parts()
+        found = scan.own_findings() + relations(scan, parts, scan.links())
+        sampled = {name: sample(len(part)) for name, part in parts.items()}
+        if lengths is None:
+            left_out.append("lengths in tokens: no tokenizer")
+        for name, part in parts.items():
+            start = scan.slice(name).start
+            if lengths is not None:
+                blocks = _blocks(sampled[name], BLOCK)
+                counted = [lengths([scan.texts[start + row] for row in block]) for block in blocks]
+                parts[name] = part = replace(part, tokens=np.concatenate([np.empty(0, np.int64), *counted]))
+            if part.codes is not None:
+                found += class_findings(name, part) + _tags(name, part, scan, sampled[name])
+            if len(sampled[name]) < len(part):
+                left_out.append(
+                    f"lengths in tokens and tell-tale features of {name}: measured on {len(sampled[name]):,} of "
+                    f"{len(part):,} rows, drawn at random"
+                )
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 

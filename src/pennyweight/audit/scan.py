@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Links:
 
 
 class Scan:
-    """The pass. Parts come one after the other; `add` takes their rows in blocks.
+    """The pass. Parts come one after the other; `add` takes their rows in blocks. Used with `with`: it holds files.
 
     Args:
         near: look for near-duplicates.
@@ -54,6 +55,14 @@ class Scan:
         self._enough = bytearray()
         self._empty, self._markup = bytearray(), bytearray()
         self._damage: dict[int, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.texts.close()
+        if self.bands is not None:
+            self.bands.close()
 
     def part(self, name: str, source: str, unit: Unit) -> None:
         """Begin a part."""

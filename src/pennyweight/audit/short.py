@@ -83,11 +83,11 @@ def short(mode: str, tables: Mapping[str, Table], tokens: Mapping[str, Encoded],
     if mode == "off" or rows > MOST_ROWS:
         return Short("off" if mode == "off" else "skipped", rows)
     began = time.perf_counter()
-    scan = Scan(checks=False)
-    for name, table in tables.items():
-        scan.part(name, table.source, table.unit)
-        scan.add(table.texts, None if table.labels is None else list(map(str, table.labels)), table.lines)
-    links = scan.links()
+    with Scan(checks=False) as scan:
+        for name, table in tables.items():
+            scan.part(name, table.source, table.unit)
+            scan.add(table.texts, None if table.labels is None else list(map(str, table.labels)), table.lines)
+        links = scan.links()
     assert links.near is not None
     own = scan.slice("train")
     first, near = links.first[own], links.near.own[own]

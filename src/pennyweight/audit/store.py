@@ -18,6 +18,10 @@ class Texts:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the object)
         self._ends = array("q", [0])
 
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 
@@ -41,6 +45,11 @@ class Bands:
 
     def __init__(self, bands: int) -> None:
         self._files: list[Any] = [tempfile.TemporaryFile() for _ in range(bands)]  # noqa: SIM115
+
+    def close(self) -> None:
+        """Give the files back."""
+        for file in self._files:
+            file.close()
 
     def __len__(self) -> int:
         return len(self._files)

@@ -19,6 +19,7 @@ _DOUBT_LEFT = 0.25
 # A word is boilerplate if nine of ten texts that hold it hold it at the same place.
 _AT_ITS_PLACE = 0.9
 _MOST = 1_000_000
+_KINDS = ("in brackets", "before a dash", "web address", "at the start", "at the end")
 
 _BRACKETED = re.compile(r"[(\[]([^()\[\]\n]{2,30})[)\]]")
 _BEFORE_DASH = re.compile(r"((?:[^\W\d_][\w.&'-]* ){1,3})(?:--?|—|–) ")
@@ -86,7 +87,7 @@ def tell_tales(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list
         ):
             continue
         found.append(Tag(kind, words, label, support, right, low, example[feature]))
-    found.sort(key=lambda tag: (-tag.rows, tag.kind, -len(tag.text)))
+    found.sort(key=lambda tag: (-tag.rows, _KINDS.index(tag.kind), -len(tag.text)))
     return _distinct(found)[:limit]
 
 
