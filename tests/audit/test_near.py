@@ -64,9 +64,9 @@ def test_a_flood_of_copies_does_not_hide_the_training_row() -> None:
     """One bucket with hundreds of rows of either part: the bounded comparisons must still cross the border."""
     text = sentences(1, 3, length=60)[0]
     copies = [changed(text, seed, 2) for seed in range(300)]
-    _, found = scanned(copies[:150], copies[150:])
-    assert (found.train[150:] >= 0).mean() > 0.95
-    assert (found.own[1:150] >= 0).mean() > 0.95
+    links, found = scanned(copies[:150], copies[150:])
+    assert ((found.train[150:] >= 0) | (links.leak[150:] >= 0)).mean() > 0.95
+    assert ((found.own[1:150] >= 0) | (links.first[1:150] < np.arange(1, 150))).mean() > 0.95
 
 
 def test_short_texts_are_compared_exactly_only() -> None:
