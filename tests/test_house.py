@@ -30,6 +30,7 @@ LINE = [
     {"planning"},
     {"card"},
     {"reporting"},
+    {"audit"},
     {"pipeline"},
     {"estimator", "seeds", "searching"},
     {"flags", "progress", "failures"},
@@ -55,7 +56,7 @@ OWNERS = {
     "click typer": {"flags", "failures", "verbs", "cli"},
 }
 # What these stages may import when their modules are first imported, the standard library aside.
-LIGHT = {"budget": set(), "data": {"numpy"}, "evaluate": {"numpy"}}
+LIGHT = {"budget": set(), "data": {"numpy"}, "evaluate": {"numpy"}, "audit": {"numpy"}}
 
 # Names that must not be read; with brackets, that must not be called (`input` alone is a good name for a tensor).
 PRINTS = {

@@ -158,7 +158,8 @@ def predict(
     """Label texts: labels and probabilities, order kept."""
     from . import answers
     from . import predict as prediction
-    from .data.read import read, stream
+    from .data.read import stream
+    from .data.walk import walk
     from .reporting.abstain import abstainer
 
     if submission and (abstain_below is not None or target_accuracy is not None):
@@ -173,17 +174,17 @@ def predict(
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form)
     # A file that cannot be read is told before the model's checksums are computed.
-    table = None if source == "-" else read(source, split=split, text_columns=columns, labelled=False, allow_null=True)
+    parts = None if source == "-" else walk(source, split=split, text_columns=columns).tables()
     classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
     abstain = abstainer(classifier, abstain_below, target_accuracy)
-    if table is None:
+    if parts is None:
         lines = answers.utf8_lines(sys.stdin.buffer, "standard input")
         records = ((record, str(record["text"])) for record in stream(lines, text_columns=columns))
         asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
         given = abstain(prediction.converse(classifier, asked))
         answers.write_lines(given, sys.stdout, form or "jsonl", flush=True)
     else:
-        given = prediction.submission(classifier, table) if submission else abstain(prediction.rows(classifier, table))
+        given = prediction.submission(classifier, parts) if submission else abstain(prediction.rows(classifier, parts))
         if out is None:
             answers.write_lines(given, sys.stdout, form or ("csv" if submission else "jsonl"))
         else:

@@ -224,6 +224,9 @@ class TrainRecipe(Section):
     report: Literal["full", "short"] = Field(
         "full", description="What the run's report compares with; short leaves out the frozen backbone + linear head."
     )
+    audit: Literal["short", "off"] = Field(
+        "short", description="Look for leaks, conflicting labels and the like before training."
+    )
     track: Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio"]], BeforeValidator(_listed)] = Field(
         [], description="Experiment trackers."
     )

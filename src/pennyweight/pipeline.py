@@ -83,6 +83,7 @@ def _run(
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
     from . import artifact as artifacts
+    from .audit.short import short
     from .card import model_card
     from .evaluate.metrics import score
     from .evaluate.report import write_pictures
@@ -135,6 +136,9 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
+    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length)
+    if checked.mode != "off":
+        say(str(checked))
 
     # train: what frozen layers compute is computed once
     fed = feeds.make(model, tokens, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
@@ -191,6 +195,7 @@ def _run(
             "prefix": fed.to_json(),
         },
         "data": {"labels": list(data.labels.names), "cleaning": data.cleaning},
+        "audit": checked.to_json(),
         "machine": machine(runtime) | {"encoder": model.engine},
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +127,19 @@ def load(
     return Classifier(artifacts.load(folder, runtime, backbone), runtime)
 
 
-def rows(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:
-    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class."""
-    ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
-    for start in range(0, len(table), CHUNK):
-        texts = table.texts[start : start + CHUNK]
-        for offset, probabilities in enumerate(classifier.predict_proba(texts)):
-            identity = {} if ids is None else {"id": ids[start + offset]}
-            yield identity | answer(classifier.labels, probabilities)
+def rows(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
+    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class.
+
+    Args:
+        tables: one table, or the blocks of a walk, of which no more than one is kept.
+    """
+    for table in [tables] if isinstance(tables, Table) else tables:
+        ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
+        for start in range(0, len(table), CHUNK):
+            texts = table.texts[start : start + CHUNK]
+            for offset, probabilities in enumerate(classifier.predict_proba(texts)):
+                identity = {} if ids is None else {"id": ids[start + offset]}
+                yield identity | answer(classifier.labels, probabilities)
 
 
 def answer(names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
@@ -144,9 +149,9 @@ def answer(names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
     return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
 
 
-def submission(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:
+def submission(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
     """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0."""
-    for number, row in enumerate(rows(classifier, table)):
+    for number, row in enumerate(rows(classifier, tables)):
         yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}
 
 

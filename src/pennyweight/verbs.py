@@ -181,7 +181,45 @@ def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved."
     return "\n".join(shipped()) if name is None else load(name).to_yaml().removesuffix("\n")
 
 
-VERBS = (search, recipes, evaluate, compare, explain, leaderboard, export)
+def audit(
+    data: str = typer.Argument(..., help="Texts, labelled or not: any file form train reads."),
+    test: str = typer.Option(None, "--test", help="Test texts: what of them stands in DATA too?"),
+    suspects: bool = typer.Option(False, "--suspects", help="Rank the labels by how likely they are wrong."),
+    model: Path = typer.Option(None, "--model", metavar="RUN", help="Take backbone and max_length from this run."),
+    recipe: str = RECIPE,
+    max_length: str = typer.Option(None, "--max-length", metavar="N", help="Instead of the recipe's own."),
+    named: str = typer.Option(None, "--backbone", help="Whose tokens to count; the recipe's if not given."),
+    fix: Path = typer.Option(
+        None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
+    ),
+    out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
+    text_columns: str = TEXT_COLUMNS,
+    label_column: str = LABEL_COLUMN,
+    as_json: bool = JSON,
+) -> str:
+    """Say what is wrong with a data file.
+
+    Duplicates, leaks, conflicting labels, damage, tags that give the label away.
+    """
+    from .audit.verb import run
+
+    settings = {"max_length": max_length, "backbone": named}
+    return run(
+        data,
+        test,
+        text_columns=_listed(text_columns),
+        label_column=label_column,
+        recipe=recipe,
+        model=model,
+        settings={key: value for key, value in settings.items() if value is not None},
+        wanted=suspects,
+        fix=fix,
+        out=out,
+        as_json=as_json,
+    )
+
+
+VERBS = (search, audit, recipes, evaluate, compare, explain, leaderboard, export)
 # Verbs with a flag for every field of the recipe, which their help groups by section.
 GROUPED = (search,)
 

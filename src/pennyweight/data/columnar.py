@@ -13,6 +13,8 @@ from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, names_in, read_bytes
 from .table import Columns, listed, shown
 
 _BATCH = 16_384
+#: The most one block of a walk may take: some thousands of the longest texts.
+_BLOCK_BYTES = 1 << 30
 
 #: What makes a folder one that `datasets` saved. Nothing else is opened, so no loading script is ever run.
 _SAVED = "state.json"
@@ -59,6 +61,38 @@ def read_arrow(path: Path, max_bytes: int) -> Columns:
         return gather(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, "Arrow", error) from error
+
+
+def walk_arrow(path: Path, max_bytes: int, size: int) -> Iterator[Columns]:
+    """What `read_parquet` and `read_arrow` read (a plain file of either), by blocks of at most `size` rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    form = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(6)
+        if form == "Parquet":
+            file = parquet.ParquetFile(path)
+            schema = file.schema_arrow
+            names = _readable(schema)
+            batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
+        else:
+            mapped = pa.memory_map(str(path))
+            arrow = pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
+            schema = arrow.schema
+            whole = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
+            batches = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
+        done, unfolded = 0, 0
+        for batch in batches:
+            found = gather([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
+            unfolded += batch.nbytes
+            if unfolded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
+                raise _bomb(str(path), path.stat().st_size)
+            done += batch.num_rows
+            yield found
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, form, error) from error
 
 
 def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
@@ -150,11 +184,14 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
         raise _damaged(source, "a dataset", error) from error
 
 
-def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None) -> Columns:
+def gather(
+    batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None, start: int = 0
+) -> Columns:
     """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
 
     Args:
         stored: bytes of the file; what unfolds to far more is taken for a bomb.
+        start: rows of the source that came before.
 
     Raises:
         DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
@@ -168,7 +205,7 @@ def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int, sto
     for batch in batches:
         for name in names:
             column = batch.column(name)
-            _validate(column, name, f"{source}, rows from {len(values[name]) + 1}")
+            _validate(column, name, f"{source}, rows from {start + len(values[name]) + 1}")
             if pa.types.is_dictionary(column.type):
                 column = column.dictionary_decode()  # counted as large as its values will be
             size += column.nbytes
@@ -180,19 +217,23 @@ def gather(batches: Iterable[Any], schema: Any, source: str, max_bytes: int, sto
                     where=source,
                 )
             if stored is not None and size > max(BOMB_FLOOR, BOMB_RATIO * stored):
-                raise DataError(
-                    "the file unfolds like a bomb",
-                    expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
-                    remedy="if the data are honest, write them as JSONL and read that",
-                    where=source,
-                )
+                raise _bomb(source, stored)
             values[name].extend(column.to_pylist())
     rows = len(values[names[0]]) if names else 0
     if names and not rows:
         raise DataError("there are no rows", received=f"columns {listed(schema.names)}", where=source)
     others = {field.name: str(field.type) for field in schema if field.name not in values}
-    lines = list(range(1, rows + 1))
+    lines = list(range(start + 1, start + rows + 1))
     return Columns(values, lines, source, unit="row", label_names=class_names(schema), unreadable=others)
+
+
+def _bomb(source: str, stored: int) -> DataError:
+    return DataError(
+        "the file unfolds like a bomb",
+        expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
+        remedy="if the data are honest, write them as JSONL and read that",
+        where=source,
+    )
 
 
 def _validate(column: Any, name: str, where: str) -> None:

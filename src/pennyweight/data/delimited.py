@@ -57,6 +57,29 @@ def read_delimited(path: Path, max_bytes: int, *, tabs: bool = False) -> Columns
     return Columns(values, lines, str(path), label_names=classes, headerless=headerless)
 
 
+def walk_delimited(path: Path, max_bytes: int, size: int, *, tabs: bool = False) -> Iterator[Columns]:
+    """What `read_delimited` reads, by blocks of `size` rows; the same errors, when the walk comes to them."""
+    quoting: int = csv.QUOTE_MINIMAL
+    if tabs:
+        try:
+            for _ in _blocks(path, max_bytes, "\t", quoting, size):
+                pass
+        except _BadQuotes:
+            quoting = csv.QUOTE_NONE
+    names: list[str] = []
+    headerless = False
+    for rows, lines in _blocks(path, max_bytes, "\t" if tabs else _delimiter(path, max_bytes), quoting, size):
+        if not names:
+            headerless = _is_headerless(rows[0])
+            names = _official_names(len(rows[0])) if headerless else _header(path, rows.pop(0), lines.pop(0))
+        if headerless:
+            _check_class_numbers(path, rows, lines)
+        columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
+        values = dict(zip(names, columns, strict=True))
+        classes = _classes(path, values[names[0]]) if headerless else {}
+        yield Columns(values, lines, str(path), label_names=classes, headerless=headerless)
+
+
 def _rows(path: Path, max_bytes: int, *, tabs: bool) -> tuple[list[list[str]], list[int]]:
     """All rows that are not blank lines, each as wide as the first, and the line each starts on."""
     if not tabs:
@@ -73,27 +96,42 @@ class _BadQuotes(DataError):
 
 
 def _parse(path: Path, max_bytes: int, delimiter: str, quoting: Any) -> tuple[list[list[str]], list[int]]:
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    with _long_fields():
-        reader = csv.reader(text_lines(path, max_bytes), delimiter=delimiter, quoting=quoting, strict=True)
-        last = 0
-        try:
-            for row in reader:
-                start, last = last + 1, reader.line_num
-                if not row:
-                    continue
-                if rows and len(row) != len(rows[0]):
-                    raise _ragged(path, start, row, rows[0])
-                rows.append(row)
-                lines.append(start)
-        except csv.Error as error:
-            raise _BadQuotes(
-                _quote_problem(str(error), last + 1, reader.line_num),
-                remedy='put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"',
-                where=f"{path}:{last + 1}",
-            ) from error
-    return rows, lines
+    return next(_blocks(path, max_bytes, delimiter, quoting, None), ([], []))
+
+
+def _blocks(
+    path: Path, max_bytes: int, delimiter: str, quoting: Any, size: int | None
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """As `_rows`, by blocks of `size` rows; None takes all in one. No block is empty."""
+    reader = csv.reader(text_lines(path, max_bytes), delimiter=delimiter, quoting=quoting, strict=True)
+    last, first = 0, None
+    while True:
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        # The limit is lifted for a block at a time: between blocks somebody else may read.
+        with _long_fields():
+            try:
+                for row in reader:
+                    start, last = last + 1, reader.line_num
+                    if not row:
+                        continue
+                    first = row if first is None else first
+                    if len(row) != len(first):
+                        raise _ragged(path, start, row, first)
+                    rows.append(row)
+                    lines.append(start)
+                    if len(rows) == size:
+                        break
+            except csv.Error as error:
+                raise _BadQuotes(
+                    _quote_problem(str(error), last + 1, reader.line_num),
+                    remedy="put fields that hold quotes between quotes and write each inner quote twice, "
+                    'as in "a ""b"" c"',
+                    where=f"{path}:{last + 1}",
+                ) from error
+        if not rows:
+            return
+        yield rows, lines
 
 
 def _quote_problem(message: str, start: int, end: int) -> str:

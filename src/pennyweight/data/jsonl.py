@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,31 @@ def read_jsonl(path: Path, max_bytes: int) -> Columns:
     return Columns(values, lines, str(path))
 
 
+def walk_jsonl(path: Path, max_bytes: int, size: int) -> Iterator[Columns]:
+    """What `read_jsonl` reads, by blocks of `size` rows, each with the fields of its own objects."""
+    numbered = (
+        (number, parse_object(line, f"{path}:{number}"))
+        for number, line in enumerate(text_lines(path, max_bytes), start=1)
+        if not line.isspace()
+    )
+    while block := list(islice(numbered, size)):
+        values = columns_of((record for _, record in block), str(path))
+        yield Columns(values, [number for number, _ in block], str(path))
+
+
+def is_array(path: Path, max_bytes: int) -> bool:
+    """Whether a .json file holds one array rather than an object a line."""
+    first = next((line.lstrip() for line in text_lines(path, max_bytes) if not line.isspace()), "")
+    return first.startswith("[")
+
+
 def read_json(path: Path, max_bytes: int) -> Columns:
     """Read a .json file: an array of objects, or one object a line.
 
     Raises:
         DataError: empty, not JSON, or not objects.
     """
-    first = next((line.lstrip() for line in text_lines(path, max_bytes) if not line.isspace()), "")
-    if not first.startswith("["):
+    if not is_array(path, max_bytes):
         return read_jsonl(path, max_bytes)
     try:
         text = read_bytes(path, max_bytes).decode("utf-8-sig")

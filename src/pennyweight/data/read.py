@@ -69,7 +69,7 @@ def read(
         DataError: whatever is wrong with the source, with file and line.
     """
     return assemble(
-        _columns(source, split, max_bytes),
+        read_columns(source, split, max_bytes),
         text_columns=text_columns,
         label_column=label_column,
         labelled=labelled,
@@ -102,7 +102,7 @@ def from_python(
         if labelled and data.labels is None:
             raise DataError("the table has no labels", remedy="read it with labelled=True", where=data.source)
         return data
-    columns = _columns(data, split, MAX_BYTES) if isinstance(data, (str, Path)) else columns_of_python(data, split)
+    columns = read_columns(data, split, MAX_BYTES) if isinstance(data, (str, Path)) else columns_of_python(data, split)
     return assemble(
         columns,
         text_columns=text_columns,
@@ -142,7 +142,8 @@ def stream(
         yield {**record, "text": check_length(separator.join(part for part in parts if part), where)}
 
 
-def _columns(source: str | Path, split: str, max_bytes: int) -> Columns:
+def read_columns(source: str | Path, split: str, max_bytes: int) -> Columns:
+    """A source as it is, all of it; arguments and errors as for `read`."""
     path = Path(source)
     if os.path.isdir(path):
         return read_saved(path, split, max_bytes)

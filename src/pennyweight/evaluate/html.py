@@ -52,6 +52,7 @@ class ReportInput:
         baselines: from `verdict.against`; the verdict on top follows from them.
         data: facts about the data; values are plain, lists or mappings of such.
         splits: name of a split to its facts, the same for each; shown as a table where there is `data`.
+        audit: sentences of the data audit, shown under `data`.
         history: as in `figures.curves`.
         slices: heading to rows, such as {"source": by_column(...), "length": by_number(...)}.
         command: the exact command; recipe: its YAML.
@@ -67,6 +68,7 @@ class ReportInput:
     bill: Bill | None = None
     data: Mapping[str, object] | None = None
     splits: Mapping[str, Mapping[str, object]] | None = None
+    audit: Sequence[str] | None = None
     history: Sequence[Mapping[str, Any]] | None = None
     calibration: Calibration | None = None
     abstention: Abstention | None = None

@@ -15,7 +15,7 @@ from ..model.protocol import Encoder
 from ..model.runtime import Runtime
 
 
-class _Pooled(nn.Module):
+class Pooled(nn.Module):
     """The backbone alone, its tokens averaged: the stronger pooling where nothing is trained, so the harder rival."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -39,7 +39,7 @@ class FrozenBackbone:
             artifact.backbone, artifact.recipe.model, replace(artifact.plan, adapter=None), len(artifact.labels.names),
             runtime,
         )  # fmt: skip
-        self.model = _Pooled(bare.encoder).eval()
+        self.model = Pooled(bare.encoder).eval()
         self.artifact = artifact
         self.runtime = runtime
 

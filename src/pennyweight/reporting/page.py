@@ -50,6 +50,7 @@ def write_report(
         bill=Bill(rows, plan.count.trainable, plan.count.total, plan.budget),
         splits=_splits(parts, metrics),
         data={"training texts with each label": _counts(parts["train"].labels, metrics["data"]["labels"])},
+        audit=_audit(metrics.get("audit")),
         history=metrics["train"]["history"],
         command="\n".join(commands(artifact, folder)),
         recipe=artifact.recipe.to_yaml(),
@@ -108,6 +109,20 @@ def _splits(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, 
             "also in training": "" if seen is None else seen,
         }
     return found
+
+
+def _audit(found: Mapping[str, Any] | None) -> list[str] | None:
+    """The short audit in sentences: the warnings first, then what was counted."""
+    if found is None or found["mode"] == "off":
+        return None
+    if found["mode"] == "skipped":
+        return ["Left out for the number of rows; `pennyweight audit` looks at any number."]
+    warnings = [warning[:1].upper() + warning[1:] + "." for warning in found["warnings"]]
+    counted = (
+        f"{found['exact_duplicates']:,} training texts repeat an earlier one, {found['near_duplicates']:,} nearly do; "
+        f"{100 * found['truncated']:.1f} % lose their end."
+    )
+    return [*(warnings or ["Nothing to warn of."]), counted]
 
 
 def _counts(labels: np.ndarray, names: list[str]) -> object:

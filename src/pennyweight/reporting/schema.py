@@ -105,6 +105,35 @@ class Abstention(_Closed):
     validation: Threshold | None = None
 
 
+class Leaks(_Closed):
+    """Texts of a split that stand in training too."""
+
+    exact: Count
+    near: Count
+
+
+class Balance(_Closed):
+    ratio: float = Field(ge=0, description="Rows of the largest class over those of the smallest.")
+    smallest: str
+    smallest_rows: Count
+    entropy: Share = Field(description="Of the class shares, as a share of that of equal classes.")
+
+
+class ShortAudit(_Closed):
+    """What the short audit before training found."""
+
+    mode: Literal["short", "off", "skipped"]
+    rows: Count = Field(description="Of all splits.")
+    exact_duplicates: Count | None = Field(None, description="Training texts that repeat an earlier one.")
+    near_duplicates: Count | None = None
+    conflicting_labels: Count | None = Field(None, description="Training rows whose text has another label too.")
+    leakage: dict[str, Leaks] | None = None
+    truncated: Share | None = Field(None, description="Of the training texts, at the recipe's max_length.")
+    balance: Balance | None = None
+    warnings: list[str] | None = None
+    seconds: Seconds | None = None
+
+
 class Training(_Open):
     steps: Count
     texts: Count
@@ -138,6 +167,7 @@ class MetricsFile(_Open):
     budget: Count | None
     train: Training
     data: dict[str, Any]
+    audit: ShortAudit | None = None
     machine: dict[str, Any]
     seconds: Spent
 

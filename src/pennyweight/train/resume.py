@@ -19,7 +19,7 @@ from .checkpoint import State, latest
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
 FREE = {
     *("train", "test", "validation", "backbone", "revision", "cache_dir"),
-    *("track", "save_total_limit", "save_steps", "report"),
+    *("track", "save_total_limit", "save_steps", "report", "audit"),
     *("device", "precision", "threads"),  # what they came to on this machine is compared
 }
 

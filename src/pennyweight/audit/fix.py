@@ -1,0 +1,200 @@
+"""A cleaned copy of an audited file, and the list of what was dropped or changed and why."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.clean import strip_markup
+from ..data.table import Columns
+from ..errors import InputError
+from ..files import atomic_file
+from .findings import Audit
+from .output import write_rows
+from .run import open_source
+from .text import repair
+
+_FORMS = ("csv", "jsonl", "parquet")
+DROPPED = ("row", "what", "why", "partner part", "partner row")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What a cleaned copy came to."""
+
+    kept: int
+    dropped: dict[str, int]
+    changed: int
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        gone = ", ".join(f"{rows:,} {why}" for why, rows in self.dropped.items())
+        columns = f"; columns left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.kept:,} rows kept, {self.changed:,} of them cleaned; dropped: {gone or 'none'}{columns}"
+
+
+def check_target(out: Path, *sources: str | Path | None) -> None:
+    """Refuse a copy that would overwrite what it was made of, or whose form is unknown.
+
+    Raises:
+        InputError: either.
+    """
+    if out.suffix.lower().removeprefix(".") not in _FORMS:
+        raise InputError(
+            "the form of the cleaned copy cannot be told", where=out,
+            expected="a name ending in .csv, .jsonl or .parquet", received=out.name,
+        )  # fmt: skip
+    for target in (out, dropped_name(out)):
+        for source in sources:
+            if source is not None and target.exists() and os.path.exists(source) and os.path.samefile(target, source):
+                raise InputError(
+                    "the cleaned copy would overwrite the original", where=target, remedy="give --fix another name"
+                )
+
+
+def dropped_name(out: Path) -> Path:
+    """Where the list goes."""
+    return out.with_name(f"{out.stem}.dropped.csv")
+
+
+def reasons(audit: Audit) -> dict[int, tuple[str, int | None, str | None]]:
+    """Which rows of `data` go: row -> (why, partner row from 0, partner's part).
+
+    Texts without letters; all rows of a text that stands there with different labels, since nothing says which is
+    right; later copies, exact ones and near ones with the same label, of a row that stays; and rows that stand in the
+    test set too. Near copies with another label stay: either may be right, a person has to look.
+    """
+    found: dict[int, tuple[str, int | None, str | None]] = {}
+    part = audit.parts["data"]
+    for name, why in (("empty-text", "empty"), ("conflicting-labels", "conflicting labels")):
+        if one := audit.of(name):
+            partners = one.partners if one.partners is not None else np.full(len(one.rows), -1)
+            for row, partner in zip(one.rows.tolist(), partners.tolist(), strict=True):
+                found.setdefault(row, (why, partner, "data") if partner >= 0 else (why, None, None))
+    for name in ("exact-leak", "near-leak"):
+        one = audit.of(name, "test")
+        if one is not None and one.partners is not None:
+            for row, partner in zip(one.rows.tolist(), one.partners.tolist(), strict=True):
+                found.setdefault(partner, ("stands in the test set", row, "test"))
+    # A row goes only for one that stays: else of three rows, each like the next, none might be left.
+    later: list[tuple[int, int, str]] = []
+    for name, why in (("exact-duplicate", "exact duplicate"), ("near-duplicate", "near-duplicate")):
+        one = audit.of(name)
+        if one is not None and one.partners is not None:
+            later += [(row, other, why) for row, other in zip(one.rows.tolist(), one.partners.tolist(), strict=True)]
+    leaked = {row for row, (why, _, _) in found.items() if why == "stands in the test set"}
+    for row, other, why in sorted(later):
+        same = part.codes is None or part.codes[row] == part.codes[other]
+        exact = why == "exact duplicate"
+        if exact and other in leaked:
+            found.setdefault(row, found[other])  # the same text leaks too
+        elif row not in found and other not in found and (same or (exact and part.codes is not None
+                                                                   and part.codes[row] < 0)):  # fmt: skip
+            found[row] = (why, other, "data")
+    return found
+
+
+def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | None, label: str | None) -> Fixed:
+    """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
+
+    Kept rows lose markup, control characters and encoding damage that can be undone; every other cell stays.
+
+    Raises:
+        StorageError: when either cannot be written.
+    """
+    gone = reasons(audit)
+    walked, _ = open_source(source, text_columns, label, "train")
+    part = audit.parts["data"]
+    counts: dict[str, int] = {}
+    for why, _, _ in gone.values():
+        counts[why] = counts.get(why, 0) + 1
+    changed: list[int] = []
+    kept = 0
+    with atomic_file(out) as aside, _writer(aside, out.suffix.lower(), walked.names, source) as write:
+        row = 0
+        for block in walked.blocks():
+            rows = range(row, row + len(block.lines))
+            row += len(block.lines)
+            stay = [place for place, number in enumerate(rows) if number not in gone]
+            cleaned = {name: [block.values[name][place] for place in stay] for name in walked.names}
+            touched = set()
+            for name in walked.texts:
+                for place, cell in enumerate(cleaned[name]):
+                    better = strip_markup(repair(cell)) if isinstance(cell, str) else cell
+                    if better != cell and better:
+                        cleaned[name][place] = better
+                        touched.add(rows[stay[place]])
+            changed += sorted(touched)
+            kept += len(stay)
+            write(_slimmed(block, cleaned, stay))
+        if not kept:
+            raise InputError("nothing would be left of the file", where=source, remedy="look at the findings first")
+    lines = part.lines
+
+    def listed() -> Iterator[tuple[Any, ...]]:
+        for number in sorted({*gone, *changed}):
+            if number not in gone:
+                yield int(lines[number]), "changed", "markup or encoding", "", ""
+                continue
+            why, partner, where = gone[number]
+            other = "" if partner is None else int(audit.parts[str(where)].lines[partner])
+            yield int(lines[number]), "dropped", why, where or "", other
+
+    write_rows(dropped_name(out), DROPPED, listed())
+    return Fixed(kept, counts, len(changed), tuple(walked.unreadable))
+
+
+def _slimmed(block: Columns, values: dict[str, list[Any]], stay: list[int]) -> Columns:
+    return Columns(values, [block.lines[place] for place in stay], block.source, block.unit, block.label_names)
+
+
+@contextmanager
+def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -> Iterator[Any]:
+    """A function that appends a block of columns to a file of the form; Parquet keeps the types of Parquet."""
+    if form == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        writer: Any = None
+        schema: Any = None
+        if Path(source).suffix.lower() == ".parquet":
+            whole = pq.read_schema(source)
+            schema = pa.schema([whole.field(name) for name in names], metadata=whole.metadata)
+
+        def parquet(block: Columns) -> None:
+            nonlocal writer
+            if not block.lines:
+                return
+            batch = pa.table(block.values, schema=schema if writer is None else writer.schema)
+            if writer is None:
+                writer = pq.ParquetWriter(path, batch.schema)
+            writer.write_table(batch)
+
+        try:
+            yield parquet
+        finally:
+            if writer is not None:
+                writer.close()
+        return
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        if form == ".csv":
+            table.writerow(names)
+
+        def lines(block: Columns) -> None:
+            rows = zip(*(block.values[name] for name in names), strict=True)
+            if form == ".csv":
+                table.writerows(rows)
+            else:
+                for row in rows:
+                    handle.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+
+        yield lines

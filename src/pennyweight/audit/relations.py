@@ -1,0 +1,108 @@
+"""From links between rows to findings: duplicates, conflicting labels, leakage."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .findings import Finding, Part
+from .scan import Links, Scan
+
+
+def relations(scan: Scan, parts: dict[str, Part], links: Links) -> list[Finding]:
+    """Findings about rows that repeat others."""
+    found: list[Finding] = []
+    for number, (name, part) in enumerate(parts.items()):
+        here = scan.slice(name)
+        rows = np.arange(len(part))
+        first = links.first[here] - here.start  # (n,)
+        repeats = np.flatnonzero(first != rows)
+        found += _finding("exact-duplicate", name, "texts that repeat an earlier one", repeats, first[repeats])
+        own = np.full(len(part), -1)
+        if links.near is not None:
+            own = np.where(links.near.own[here] >= 0, links.near.own[here] - here.start, -1)
+            alike = np.flatnonzero(own >= 0)
+            said = _similar(links.near.own_similarity[here][alike])
+            found += _finding("near-duplicate", name, "texts much like an earlier one", alike, own[alike], said)
+        if part.codes is not None:
+            found += conflicts(name, part, first, own)
+        if number:
+            found += _leaks(name, next(iter(parts)), scan, links, number)
+    return found
+
+
+def conflicts(name: str, part: Part, first: np.ndarray, own: np.ndarray) -> list[Finding]:
+    """Rows of one text, or of nearly one, with different labels."""
+    codes = part.codes
+    assert codes is not None
+    labelled = codes >= 0
+    # The group's labels, as the least and the greatest number among its labelled rows.
+    least, greatest = np.full(len(codes), np.iinfo(np.int32).max), np.full(len(codes), -1)
+    np.minimum.at(least, first[labelled], codes[labelled])
+    np.maximum.at(greatest, first[labelled], codes[labelled])
+    split = np.flatnonzero(labelled & (least[first] < greatest[first]))
+    partners = np.full(len(split), -1)
+    some: dict[tuple[int, int], int] = {}  # (group, label) -> its first row
+    for row in split.tolist():
+        some.setdefault((int(first[row]), int(codes[row])), row)
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for (group, label), row in some.items():
+        groups.setdefault(group, []).append((label, row))
+    for place, row in enumerate(split.tolist()):
+        partners[place] = next(other for label, other in groups[int(first[row])] if label != codes[row])
+    found = _finding(
+        "conflicting-labels", name, "texts that stand there with different labels", split, partners,
+        _labels(part, split, partners),
+    )  # fmt: skip
+    near = np.flatnonzero((own >= 0) & labelled)
+    near = near[(codes[own[near]] >= 0) & (codes[own[near]] != codes[near])]
+    return found + _finding(
+        "near-conflicting-labels", name, "texts much like an earlier one with another label", near, own[near],
+        _labels(part, near, own[near]), level="note",
+    )  # fmt: skip
+
+
+def _leaks(name: str, train: str, scan: Scan, links: Links, number: int) -> list[Finding]:
+    here = scan.slice(name)
+    exact = np.flatnonzero(links.leak[here] >= 0)
+    found = _finding(
+        "exact-leak", name, f"texts that stand in {train} too", exact, links.leak[here][exact], partner_part=train
+    )
+    if links.near is None:
+        return found
+    # A copy of an earlier row of its own part leaks as that one does.
+    partner = links.near.train[links.first[here]]
+    similarity = links.near.train_similarity[links.first[here]]
+    near = np.flatnonzero((partner >= 0) & (links.leak[here] < 0))
+    return found + _finding(
+        "near-leak", name, f"texts much like one in {train}", near, partner[near], _similar(similarity[near]),
+        partner_part=train,
+    )  # fmt: skip
+
+
+def _finding(
+    name: str,
+    part: str,
+    title: str,
+    rows: np.ndarray,
+    partners: np.ndarray,
+    details: tuple[str, ...] | str = "",
+    *,
+    partner_part: str | None = None,
+    level: str = "problem",
+) -> list[Finding]:
+    if not len(rows):
+        return []
+    return [Finding(name, part, title, rows, partners, partner_part or part, details, level)]  # type: ignore[arg-type]
+
+
+def _similar(similarity: np.ndarray) -> tuple[str, ...]:
+    return tuple(f"similarity {value:.2f}" for value in similarity.tolist())
+
+
+def _labels(part: Part, rows: np.ndarray, partners: np.ndarray) -> tuple[str, ...]:
+    codes = part.codes
+    assert codes is not None
+    return tuple(
+        f"{part.classes[one]} against {part.classes[other]}"
+        for one, other in zip(codes[rows].tolist(), codes[partners].tolist(), strict=True)
+    )

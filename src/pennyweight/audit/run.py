@@ -1,0 +1,180 @@
+"""The audit itself: every check over one source and perhaps a test set, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..data.infer import choose_label
+from ..data.table import Columns
+from ..data.walk import BLOCK, Walk, label_of, walk
+from ..errors import DataError
+from .findings import Audit, Finding, Part, balance
+from .relations import relations
+from .scan import Scan
+from .tags import tell_tales
+
+#: Above so many rows of a part, lengths in tokens and tell-tale features are measured on so many drawn at random.
+SAMPLED_ABOVE = 200_000
+MAX_LENGTHS = (64, 128, 256, 512)
+IMBALANCED, RARE = 3.0, 10
+
+#: Gives the length in tokens of each of N texts.
+Lengths = Callable[[Sequence[str]], np.ndarray]
+
+
+def audit(
+    source: str | Path,
+    test: str | Path | None = None,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    lengths: Lengths | None = None,
+    max_length: int = 128,
+) -> Audit:
+    """Audit a source of texts, labelled or not.
+
+    Args:
+        source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
+        text_columns, label_column: where they cannot be inferred.
+        lengths: the tokenizer's; None leaves lengths in tokens out.
+        max_length: the recipe's own; its share of truncated texts is told too.
+
+    Raises:
+        DataError: a source that cannot be read.
+    """
+    began = time.perf_counter()
+    left_out: list[str] = []
+    with Scan() as scan:
+        for name, given in (("data", source), ("test", test)):
+            if given is not None:
+                _scan(scan, name, given, text_columns, label_column, left_out)
+        parts = scan.parts()
+        found = scan.own_findings() + relations(scan, parts, scan.links())
+        sampled = {name: sample(len(part)) for name, part in parts.items()}
+        if lengths is None:
+            left_out.append("lengths in tokens: no tokenizer")
+        for name, part in parts.items():
+            start = scan.slice(name).start
+            if lengths is not None:
+                blocks = _blocks(sampled[name], BLOCK)
+                counted = [lengths([scan.texts[start + row] for row in block]) for block in blocks]
+                parts[name] = part = replace(part, tokens=np.concatenate([np.empty(0, np.int64), *counted]))
+            if part.codes is not None:
+                found += class_findings(name, part) + _tags(name, part, scan, sampled[name])
+            if len(sampled[name]) < len(part):
+                left_out.append(
+                    f"lengths in tokens and tell-tale features of {name}: measured on {len(sampled[name]):,} of "
+                    f"{len(part):,} rows, drawn at random"
+                )
+    every = tuple(sorted({*MAX_LENGTHS, max_length}))
+    return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
+
+
+def sample(rows: int) -> np.ndarray:
+    """Up to `SAMPLED_ABOVE` of the row numbers, ascending, the same in every audit."""
+    if rows <= SAMPLED_ABOVE:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(0).choice(rows, SAMPLED_ABOVE, replace=False))
+
+
+def class_findings(name: str, part: Part) -> list[Finding]:
+    """What the labels show: rows without one, imbalance, classes with very few rows."""
+    codes = part.codes
+    assert codes is not None
+    found = []
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        found.append(Finding("missing-label", name, "rows without a label", missing))
+    counts = part.counts()
+    facts = balance(counts)
+    if facts is not None and facts["ratio"] >= IMBALANCED:
+        most = max(counts, key=lambda label: counts[label])
+        title = (
+            f"the largest class ({most}, {counts[most]:,} rows) is {facts['ratio']:.1f} times the smallest "
+            f"({facts['smallest']}, {facts['smallest_rows']:,})"
+        )
+        level = "problem" if facts["ratio"] >= 10 else "note"
+        found.append(Finding("imbalance", name, title, np.empty(0, np.int64), level=level))  # type: ignore[arg-type]
+    rare = {label: rows for label, rows in counts.items() if 0 < rows < RARE}
+    if rare:
+        rows = np.flatnonzero(np.isin(codes, [part.classes.index(label) for label in rare]))
+        title = f"rows of {len(rare)} classes with fewer than {RARE} rows: {', '.join(sorted(rare)[:5])}"
+        found.append(Finding("rare-class", name, title, rows))
+    return found
+
+
+def open_source(
+    source: str | Path, text_columns: Sequence[str] | None, label_column: str | None, split: str
+) -> tuple[Walk, str | None]:
+    """A source and its label column, None where it has none that can be told."""
+    walked = walk(source, text_columns=text_columns, label_column=label_column, split=split)
+    return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
+
+
+def labels_of(block: Columns, column: str | None) -> list[str | None] | None:
+    """A block's labels as class names."""
+    if column is None:
+        return None
+    names = block.label_names.get(column)
+    return [_label(value, names, block, row) for row, value in enumerate(block.values[column])]
+
+
+def _label(value: object, names: Sequence[str] | None, block: Columns, row: int) -> str | None:
+    if block.headerless and names and isinstance(value, str):
+        value = int(value) - 1
+    if isinstance(value, (list, dict)):
+        raise DataError("the label cannot be used", expected="one string or integer a row", where=block.where(row))
+    return label_of(value, names)
+
+
+def _scan(
+    scan: Scan,
+    name: str,
+    source: str | Path,
+    text_columns: Sequence[str] | None,
+    label_column: str | None,
+    left_out: list[str],
+) -> None:
+    split = "train" if name == "data" else "test"
+    walked, label = open_source(source, text_columns, label_column, split)
+    first = next(walked.blocks())
+    scan.part(name, walked.source, first.unit)
+    if label is None:
+        left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
+    for block, table in zip(walked.blocks(), walked.tables(), strict=True):
+        scan.add(table.texts, labels_of(block, label), block.lines)
+
+
+def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:
+    codes, start = part.codes, scan.slice(name).start
+    assert codes is not None
+
+    def labelled() -> Iterator[tuple[int, str, str]]:
+        for row in rows.tolist():
+            if codes[row] >= 0:
+                yield row, scan.texts[start + row], part.classes[codes[row]]
+
+    tags = tell_tales(labelled())
+    if not tags:
+        return []
+    said = tuple(f"{tag.text!r} {tag.kind}: {tag.right:,} of {tag.rows:,} rows are {tag.label}" for tag in tags)
+    listed = Counter(tag.label for tag in tags)
+    title = "features that nearly give the label away (" + ", ".join(f"{n} for {label}" for label, n in
+                                                                     listed.most_common(6)) + ")"  # fmt: skip
+    each = [
+        {"feature": tag.text, "kind": tag.kind, "label": tag.label, "rows": tag.rows, "right": tag.right,
+         "low": round(tag.low, 4)} for tag in tags
+    ]  # fmt: skip
+    examples = np.array([tag.example for tag in tags], dtype=np.int64)
+    return [Finding("tell-tale", name, title, examples, details=said, level="note", extra={"features": each})]
+
+
+def _blocks(rows: np.ndarray, size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size].tolist()

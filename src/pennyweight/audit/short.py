@@ -1,0 +1,132 @@
+"""The audit that runs before every training: what would make its figures dishonest, in about a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..data.batch import Encoded
+from ..data.table import Table
+from .findings import balance
+from .relations import conflicts
+from .run import IMBALANCED
+from .scan import Scan
+
+#: With more rows in all, training is not kept waiting; `pennyweight audit` takes any number.
+MOST_ROWS = 50_000
+#: A larger share of texts that lose their end is worth a word.
+MUCH_TRUNCATED = 0.05
+
+
+@dataclass(frozen=True)
+class Short:
+    """What the short audit found; counts are rows.
+
+    Attributes:
+        mode: `short`; `off` or `skipped` where nothing was looked at.
+        rows: of all splits.
+        exact_duplicates, near_duplicates: training texts that repeat an earlier one, or nearly.
+        conflicting_labels: training rows whose text stands there with another label too.
+        leakage: split -> its texts that stand in training too, `exact` and `near`.
+        truncated: the share of training texts cut at the recipe's `max_length`.
+        balance: as `findings.balance` of the training rows.
+        warnings: what of it is worth a word.
+        seconds: the time it took.
+    """
+
+    mode: str
+    rows: int
+    exact_duplicates: int = 0
+    near_duplicates: int = 0
+    conflicting_labels: int = 0
+    leakage: dict[str, dict[str, int]] = field(default_factory=dict)
+    truncated: float = 0.0
+    balance: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        if self.mode == "skipped":
+            return f"audit: skipped above {MOST_ROWS:,} rows; run `pennyweight audit` on the files"
+        return "audit: " + ("; ".join(self.warnings) or f"nothing to warn of in {self.rows:,} texts")
+
+    def to_json(self) -> dict[str, Any]:
+        """As metrics.json has it."""
+        found: dict[str, Any] = {"mode": self.mode, "rows": self.rows}
+        if self.mode != "short":
+            return found
+        return found | {
+            "exact_duplicates": self.exact_duplicates,
+            "near_duplicates": self.near_duplicates,
+            "conflicting_labels": self.conflicting_labels,
+            "leakage": self.leakage,
+            "truncated": round(self.truncated, 6),
+            "balance": self.balance,
+            "warnings": list(self.warnings),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def short(mode: str, tables: Mapping[str, Table], tokens: Mapping[str, Encoded], max_length: int) -> Short:
+    """Audit the splits of a run.
+
+    Args:
+        mode: `short` or `off`.
+        tables: `train` first, then those that must not repeat it; tokens: the same texts, truncated.
+        max_length: where they were truncated.
+    """
+    rows = sum(map(len, tables.values()))
+    if mode == "off" or rows > MOST_ROWS:
+        return Short("off" if mode == "off" else "skipped", rows)
+    began = time.perf_counter()
+    with Scan(checks=False) as scan:
+        for name, table in tables.items():
+            scan.part(name, table.source, table.unit)
+            scan.add(table.texts, None if table.labels is None else list(map(str, table.labels)), table.lines)
+        links = scan.links()
+    assert links.near is not None
+    own = scan.slice("train")
+    first, near = links.first[own], links.near.own[own]
+    leakage = {}
+    for name in tables:
+        if name != "train":
+            here = scan.slice(name)
+            exact = links.leak[here] >= 0
+            close = (links.near.train[links.first[here]] >= 0) & ~exact
+            leakage[name] = {"exact": int(exact.sum()), "near": int(close.sum())}
+    part = scan.parts()["train"]
+    against = [] if part.codes is None else conflicts("train", part, first, near)
+    clashing = next((len(one.rows) for one in against if one.name == "conflicting-labels"), 0)
+    truncated = tokens["train"].truncated / max(len(tokens["train"]), 1)
+    counts = part.counts()
+    found = Short(
+        mode, rows, int((first != np.arange(len(first))).sum()), int((near >= 0).sum()), clashing, leakage, truncated,
+        balance(counts),
+    )  # fmt: skip
+    warnings = _warnings(found, {name: len(table) for name, table in tables.items()}, counts, max_length)
+    return Short(**{**vars(found), "warnings": tuple(warnings), "seconds": time.perf_counter() - began})
+
+
+def _warnings(found: Short, sizes: Mapping[str, int], counts: Mapping[str, int], max_length: int) -> list[str]:
+    said = []
+    for name, leaks in found.leakage.items():
+        if leaks["exact"] or leaks["near"]:
+            said.append(
+                f"of {sizes[name]:,} {name} texts {leaks['exact']:,} stand in training too and {leaks['near']:,} "
+                "nearly do"
+            )
+    if found.conflicting_labels:
+        said.append(f"{found.conflicting_labels:,} training rows have the text of another with a different label")
+    if found.truncated >= MUCH_TRUNCATED:
+        said.append(f"{100 * found.truncated:.0f} % of the training texts are longer than {max_length} tokens")
+    if found.balance is not None and found.balance["ratio"] >= IMBALANCED:
+        smallest = found.balance["smallest"]
+        said.append(
+            f"the largest class has {max(counts.values()):,} training rows, the smallest ({smallest}) "
+            f"{found.balance['smallest_rows']:,}"
+        )
+    return said

@@ -1,0 +1,152 @@
+"""What `pennyweight audit` does: audit, suspects, the folder, the cleaned copy; told in a table or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import recipe as recipes
+from ..data.table import shown
+from ..errors import BackboneError, InputError
+from ..files import to_json
+from . import fix as fixing
+from . import output
+from .findings import Audit
+from .run import Lengths, audit, open_source
+from .suspects import Suspects, frozen_features, suspects
+
+SHOWN = 8
+HEADER = ("row", "label", "likelier", "label quality", "flagged", "text")
+
+
+def run(
+    data: str,
+    test: str | None = None,
+    *,
+    text_columns: list[str] | None = None,
+    label_column: str | None = None,
+    recipe: str = "default",
+    model: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    wanted: bool = False,
+    fix: Path | None = None,
+    out: Path | None = None,
+    as_json: bool = False,
+) -> str:
+    """Audit files and say what was found.
+
+    Args:
+        data, test, text_columns, label_column: as for `audit`.
+        recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
+        model: a run, whose recipe is taken instead.
+        wanted: rank the labels too.
+        fix: where to write a cleaned copy.
+        out: a folder for audit.json, rows.csv, the pictures and suspects.csv.
+
+    Raises:
+        PennyweightError: as `audit`, `suspects` and `fix` do.
+    """
+    if fix is not None:
+        fixing.check_target(fix, data, test)
+    if model is not None:
+        from ..artifact import read_recipe
+
+        settled = read_recipe(model)
+    else:
+        settled = recipes.load(recipe, **(settings or {}))
+    lengths, without = token_lengths(settled)
+    found = audit(
+        data, test, text_columns=text_columns, label_column=label_column, lengths=lengths,
+        max_length=settled.data.max_length,
+    )  # fmt: skip
+    found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
+                         for words in found.left_out]  # fmt: skip
+    answer, lines = found.to_json(), [output.table(found)]
+    ranked, texts = None, list[str]()
+    if wanted:
+        ranked, rows, texts = _rank(found, data, text_columns, label_column, settled)
+        answer["suspects"] = _suspects_json(ranked, rows, found)
+        lines.append(_suspects_told(ranked, rows, texts, found))
+    if out is not None:
+        output.write(found, out)
+        if ranked is not None:
+            output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
+        lines.append(f"written: {out}")
+    if fix is not None:
+        fixed = fixing.fix(found, data, fix, text_columns, label_column)
+        answer["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
+        lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
+    return to_json(answer).rstrip() if as_json else "\n".join(lines)
+
+
+def token_lengths(recipe: recipes.Recipe) -> tuple[Lengths | None, str]:
+    """The tokenizer's count of a recipe's backbone; without it None, and why."""
+    from ..model.backbone import encode, load_tokenizer, resolve
+
+    try:
+        tokenizer = load_tokenizer(resolve(recipe.model.backbone, recipe.model.revision).folder)
+    except BackboneError as error:
+        return None, str(error)
+
+    def lengths(texts: Sequence[str]) -> np.ndarray:
+        counted: np.ndarray = encode(tokenizer, list(texts), 1 << 20).lengths
+        return counted
+
+    return lengths, ""
+
+
+def _rank(
+    found: Audit, data: str, text_columns: list[str] | None, label_column: str | None, recipe: recipes.Recipe
+) -> tuple[Suspects, np.ndarray, list[str]]:
+    """The suspects, the labelled rows they are indices of, and those rows' texts."""
+    part = found.parts["data"]
+    if part.codes is None:
+        raise InputError("suspects need labels", where=data, remedy="name the label column with --label-column")
+    walked, _ = open_source(data, text_columns, label_column, "train")
+    every = [text for table in walked.tables() for text in table.texts]
+    rows = np.flatnonzero(part.codes >= 0)
+    texts = [every[row] for row in rows.tolist()]
+    classes = len(part.classes)
+    try:
+        features = frozen_features(recipe, max(classes, 2))
+    except BackboneError as error:
+        features = None
+        found.left_out.append(f"suspects go by TF-IDF alone: {error}")
+    return suspects(texts, part.codes[rows], classes, features), rows, texts
+
+
+def _suspect_rows(ranked: Suspects, rows: np.ndarray, texts: list[str], found: Audit) -> list[tuple[Any, ...]]:
+    part = found.parts["data"]
+    return [
+        (
+            int(part.lines[rows[row]]), part.classes[label], part.classes[guess], round(float(score), 4),
+            "yes" if flagged else "", texts[row],
+        )
+        for row, label, guess, score, flagged in zip(
+            ranked.rows.tolist(), ranked.labels.tolist(), ranked.guesses.tolist(), ranked.scores.tolist(),
+            ranked.flagged.tolist(), strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _suspects_json(ranked: Suspects, rows: np.ndarray, found: Audit) -> dict[str, Any]:
+    part = found.parts["data"]
+    return {
+        "rows": ranked.n,
+        "listed": len(ranked.rows),
+        "likely_wrong": ranked.estimated,
+        "lines": part.lines[rows[ranked.rows]].tolist(),
+    }
+
+
+def _suspects_told(ranked: Suspects, rows: np.ndarray, texts: list[str], found: Audit) -> str:
+    lines = [
+        f"Labels to check: {len(ranked.rows):,} listed, worst first; confident learning counts "
+        f"{ranked.estimated:,} of {ranked.n:,} as likely wrong"
+    ]
+    for line, label, guess, score, _, text in _suspect_rows(ranked, rows, texts, found)[:SHOWN]:
+        lines.append(f"  row {line}: {shown(label, 24)}, likelier {shown(guess, 24)} ({score:.3f}): {shown(text, 80)}")
+    return "\n".join(lines)

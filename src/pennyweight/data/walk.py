@@ -1,0 +1,150 @@
+"""A source walked in blocks of rows, any number of times, so that its size does not matter to memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .assemble import assemble
+from .columnar import walk_arrow
+from .delimited import walk_delimited
+from .infer import choose_texts, is_null
+from .jsonl import is_array, walk_jsonl
+from .read import read_columns
+from .source import check_zipped, is_zipped
+from .table import MAX_BYTES, Columns, Table
+
+#: Rows of a block. Inference looks at the first thousand, so that a walk decides as a whole reading does.
+BLOCK = 8192
+# A walk keeps one block in memory, so that only a gzipped file, whose size its name does not tell, keeps the limit.
+_ANY_BYTES = 1 << 50
+
+
+@dataclass(frozen=True)
+class Walk:
+    """N rows of a source that has been read to its end once, so that every error it holds is known.
+
+    Attributes:
+        source: as messages call it.
+        rows: N.
+        blocks: makes a fresh iterator over the rows' columns, `BLOCK` at a time; every block has the same columns.
+        names: the columns; texts: those that are the text.
+        unreadable: those that hold neither text nor numbers, with their types.
+        streamed: whether a block at a time is read; else the source was read whole.
+    """
+
+    source: str
+    rows: int
+    blocks: Callable[[], Iterator[Columns]]
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    unreadable: dict[str, str]
+    streamed: bool
+
+    def tables(self) -> Iterator[Table]:
+        """The rows as tables without labels, a missing text as an empty one."""
+        for block in self.blocks():
+            yield assemble(block, text_columns=self.texts, labelled=False, allow_null=True)
+
+
+def walk(
+    source: str | Path,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    split: str = "train",
+    max_bytes: int = MAX_BYTES,
+) -> Walk:
+    """Read a source once, keeping nothing, to be read again block by block.
+
+    CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
+
+    Args:
+        source, text_columns, label_column, split, max_bytes: as for `read`.
+
+    Raises:
+        DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
+    """
+    path = Path(source)
+    blocks = _walker(path, max_bytes)
+    if blocks is None:
+        return _whole(read_columns(source, split, max_bytes), text_columns, label_column)
+    if is_zipped(path):
+        check_zipped(path, max_bytes)
+    # Fields of JSON objects may first come late in a file; every block gets all of them.
+    names: dict[str, None] = {}
+    unreadable: dict[str, str] = {}
+    rows = 0
+    texts: tuple[str, ...] = ()
+    for block in blocks():
+        if not block.lines:
+            continue
+        rows += len(block.lines)
+        names.update(dict.fromkeys(block.values))
+        unreadable.update(block.unreadable)
+        block = _widened(block, names)
+        texts = texts or choose_texts(block, text_columns, label_column)
+        assemble(block, text_columns=texts, labelled=False, allow_null=True)
+    if not rows:  # what an empty file is called, and whether it is one, the whole readers say
+        return _whole(read_columns(source, split, max_bytes), text_columns, label_column)
+
+    def again() -> Iterator[Columns]:
+        return (_widened(block, names) for block in blocks() if block.lines)
+
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True)
+
+
+def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
+    """A cell of a label column as the class's name; None where it is missing."""
+    if is_null(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if names is not None and isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else None
+    return str(value).strip()
+
+
+def _walker(path: Path, max_bytes: int) -> Callable[[], Iterator[Columns]] | None:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return None
+    zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
+    most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
+    if form in (".csv", ".tsv"):
+        return lambda: walk_delimited(path, most, BLOCK, tabs=form == ".tsv")
+    if form in (".jsonl", ".ndjson") or (form == ".json" and not is_array(path, most)):
+        return lambda: walk_jsonl(path, most, BLOCK)
+    if form in (".parquet", ".arrow") and not zipped:
+        return lambda: walk_arrow(path, max_bytes, BLOCK)
+    return None
+
+
+def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
+    if block.values.keys() == set(names):
+        return block
+    rows = len(block.lines)
+    return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})
+
+
+def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None) -> Walk:
+    names = choose_texts(columns, texts, label)
+    assemble(columns, text_columns=names, labelled=False, allow_null=True)
+
+    def blocks() -> Iterator[Columns]:
+        for start in range(0, len(columns.lines), BLOCK):
+            end = start + BLOCK
+            yield replace(
+                columns,
+                lines=columns.lines[start:end],
+                values={name: values[start:end] for name, values in columns.values.items()},
+            )
+
+    return Walk(
+        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, streamed=False
+    )
