@@ -89,6 +89,7 @@ def _run(
     from .evaluate.report import write_pictures
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
     from .model.build import build
+    from .model.energy import EnergyMeter
     from .model.infer import logits, softmax
     from .model.runtime import choose, machine
     from .predict import Classifier, load
@@ -157,6 +158,7 @@ def _run(
     if folder is not None:
         artifacts.retire(folder)
     accelerator = make_accelerator(recipe.train, runtime, model.engine, folder, going_on.state)
+    meter = EnergyMeter()
     outcome = fit(
         model,
         fed.train,
@@ -173,6 +175,7 @@ def _run(
         observer=observer,
         adaptive=model.adaptive,
     )
+    joules = meter.joules()
     accelerator.end_training()
     _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept))
 
@@ -196,7 +199,7 @@ def _run(
         },
         "data": {"labels": list(data.labels.names), "cleaning": data.cleaning},
         "audit": checked.to_json(),
-        "machine": machine(runtime) | {"encoder": model.engine},
+        "machine": machine(runtime) | {"encoder": model.engine, "training_energy_joules": joules},
     }  # fmt: skip
 
     # artifact

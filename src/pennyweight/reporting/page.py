@@ -55,7 +55,7 @@ def write_report(
         command="\n".join(commands(artifact, folder)),
         recipe=artifact.recipe.to_yaml(),
         seconds=metrics["seconds"],
-        machine=metrics["machine"],
+        machine={key: "not measurable here" if value is None else value for key, value in metrics["machine"].items()},
         versions=versions(),
     )
     write_html(path, report)
