@@ -147,7 +147,7 @@ def _scan(
     scan.part(name, walked.source, first.unit)
     if label is None:
         left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
-    for block, table in zip(walked.blocks(), walked.tables(), strict=True):
+    for block, table in walked.both():
         scan.add(table.texts, labels_of(block, label), block.lines)
 
 
