@@ -49,7 +49,7 @@ def audit(tiny_backbone: Callable[..., Path], command: Command) -> Callable[...,
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    test = [("A probe sent back pictures of a small moon and its icy surface.", "w"), (RAIN.lower(), "s")]
+    test = [("A probe sent back pictures of a small moon and its icy surface.", "w"), (RAIN.lower(), "w")]
     return write(tmp_path / "data.csv", ROWS), write(tmp_path / "test.csv", test)
 
 
@@ -102,7 +102,7 @@ def test_the_table_names_lines(audit: Callable[..., Any], files: tuple[Path, Pat
     assert "classes     3: b 5, s 3, w 3" in done.out
     assert "      line 5 and data line 3: similarity" in done.out
     assert "      line 6 and data line 7: w against b" in done.out
-    assert "      line 3 and data line 12" in done.out
+    assert "      line 3 and data line 12: w against s" in done.out
 
 
 def test_the_folder(audit: Callable[..., Any], files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_folder(audit: Callable[..., Any], files: tuple[Path, Path], tmp_pat
     with (out / "rows.csv").open(encoding="utf-8", newline="") as handle:
         rows = [tuple(row.values()) for row in csv.DictReader(handle)]
     assert ("data", "7", "conflicting-labels", "b against w", "data", "6") in rows
-    assert ("test", "3", "exact-leak", "", "data", "12") in rows
+    assert ("test", "3", "exact-leak", "w against s", "data", "12") in rows
     assert json.loads((out / "audit.json").read_text("utf-8"))["parts"]["test"]["rows"] == 2
 
 
