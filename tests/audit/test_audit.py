@@ -208,6 +208,21 @@ def test_without_a_tokenizer_the_rest_is_done(command: Command, files: tuple[Pat
     assert ("data", "near-duplicate") in lines(answer)
 
 
+def test_a_parquet_copy_keeps_types_and_class_names(audit: Callable[..., Any], tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    rows = {"text": [BANK, BANK, CUP, POLLS], "label": [1, 1, 0, 1], "year": [2001, 2002, 2003, 2004]}
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["s", "b"]), "year": Value("int32")})
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "data.parquet")
+    answer = json.loads(audit(tmp_path / "data.parquet", "--fix", tmp_path / "out.parquet", "--json").out)
+    assert answer["parts"]["data"]["classes"] == {"b": 3, "s": 1}
+    assert lines(answer)["data", "exact-duplicate"] == ([2], [1])
+    assert answer["fixed"]["dropped"] == {"exact duplicate": 1}
+    copy = Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert copy.features == features
+    assert copy["year"][:] == [2001, 2003, 2004]
+
+
 def test_labels_to_check(audit: Callable[..., Any], news: Path, tmp_path: Path) -> None:
     """Three labels of sixty are turned: they stand at the head of the list."""
     with (news / "train.csv").open(encoding="utf-8", newline="") as handle:
