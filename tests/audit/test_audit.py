@@ -49,7 +49,7 @@ def audit(tiny_backbone: Callable[..., Path], command: Command) -> Callable[...,
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    test = [("A probe sent back pictures of a small moon and its icy surface.", "w"), (RAIN.lower(), "s")]
+    test = [("A probe sent back pictures of a small moon and its icy surface.", "w"), (RAIN.lower(), "w")]
     return write(tmp_path / "data.csv", ROWS), write(tmp_path / "test.csv", test)
 
 
@@ -102,7 +102,7 @@ def test_the_table_names_lines(audit: Callable[..., Any], files: tuple[Path, Pat
     assert "classes     3: b 5, s 3, w 3" in done.out
     assert "      line 5 and data line 3: similarity" in done.out
     assert "      line 6 and data line 7: w against b" in done.out
-    assert "      line 3 and data line 12" in done.out
+    assert "      line 3 and data line 12: w against s" in done.out
 
 
 def test_the_folder(audit: Callable[..., Any], files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_folder(audit: Callable[..., Any], files: tuple[Path, Path], tmp_pat
     with (out / "rows.csv").open(encoding="utf-8", newline="") as handle:
         rows = [tuple(row.values()) for row in csv.DictReader(handle)]
     assert ("data", "7", "conflicting-labels", "b against w", "data", "6") in rows
-    assert ("test", "3", "exact-leak", "", "data", "12") in rows
+    assert ("test", "3", "exact-leak", "w against s", "data", "12") in rows
     assert json.loads((out / "audit.json").read_text("utf-8"))["parts"]["test"]["rows"] == 2
 
 
@@ -206,6 +206,21 @@ def test_without_a_tokenizer_the_rest_is_done(command: Command, files: tuple[Pat
     assert len(answer["left_out"]) == 1
     assert answer["left_out"][0].startswith("lengths in tokens: no backbone folder")
     assert ("data", "near-duplicate") in lines(answer)
+
+
+def test_a_parquet_copy_keeps_types_and_class_names(audit: Callable[..., Any], tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    rows = {"text": [BANK, BANK, CUP, POLLS], "label": [1, 1, 0, 1], "year": [2001, 2002, 2003, 2004]}
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["s", "b"]), "year": Value("int32")})
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "data.parquet")
+    answer = json.loads(audit(tmp_path / "data.parquet", "--fix", tmp_path / "out.parquet", "--json").out)
+    assert answer["parts"]["data"]["classes"] == {"b": 3, "s": 1}
+    assert lines(answer)["data", "exact-duplicate"] == ([2], [1])
+    assert answer["fixed"]["dropped"] == {"exact duplicate": 1}
+    copy = Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert copy.features == features
+    assert copy["year"][:] == [2001, 2003, 2004]
 
 
 def test_labels_to_check(audit: Callable[..., Any], news: Path, tmp_path: Path) -> None:

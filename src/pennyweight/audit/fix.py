@@ -167,7 +167,9 @@ def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -
         schema: Any = None
         if Path(source).suffix.lower() == ".parquet":
             whole = pq.read_schema(source)
-            schema = pa.schema([whole.field(name) for name in names], metadata=whole.metadata)
+            # Its metadata speak of all columns, class names among them.
+            kept = whole.metadata if len(names) == len(whole.names) else None
+            schema = pa.schema([whole.field(name) for name in names], metadata=kept)
 
         def parquet(block: Columns) -> None:
             nonlocal writer

@@ -78,12 +78,13 @@ def _told(one: Finding, audit: Audit) -> Iterator[str]:
     yield f"  {one.part}: {len(one.rows):,} {one.title} ({share:.2f} %)"
     for number in range(min(len(one.rows), _EXAMPLES)):
         row = _row(one, number, audit)
-        partner = f" and {row[4]} {_unit(audit.parts[str(row[4])])} {row[5]}" if row[5] != "" else ""
+        partner = f" and {row[4]} {unit(audit.parts[str(row[4])])} {row[5]}" if row[5] != "" else ""
         detail = f": {shown(str(row[3]), 80)}" if row[3] else ""
-        yield f"      {_unit(part)} {row[1]}{partner}{detail}"
+        yield f"      {unit(part)} {row[1]}{partner}{detail}"
 
 
-def _unit(part: Part) -> str:
+def unit(part: Part) -> str:
+    """What the part's positions count."""
     return "line" if part.unit == "line" else "row"
 
 
@@ -96,15 +97,15 @@ def _row(one: Finding, number: int, audit: Audit) -> tuple[Any, ...]:
     return one.part, line, one.name, one.detail(number), "" if partner == "" else one.partner_part or one.part, partner
 
 
-def write(audit: Audit, folder: Path) -> None:
-    """Write audit.json, rows.csv, classes.png and lengths.png.
+def write(audit: Audit, folder: Path, answer: dict[str, Any]) -> None:
+    """Write audit.json (the whole `answer`), rows.csv, classes.png and lengths.png.
 
     Raises:
         StorageError: when the disk is full or the folder cannot be written.
     """
     with storage_errors(folder):
         make_folder(folder)
-    write_json(folder / "audit.json", audit.to_json())
+    write_json(folder / "audit.json", answer)
     write_rows(
         folder / "rows.csv",
         HEADER,
@@ -171,8 +172,8 @@ def text_lengths(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any:
             axis.stairs(heights, edges, color=colour, label=f"{name} ({len(each):,} texts)")
         if counted and audit.max_length < 2 * edges[-1]:
             axis.axvline(audit.max_length, color=palette.muted, linestyle="--", label=f"max_length {audit.max_length}")
-        unit = "tokens" if counted else "characters"
-        axis.set(xlabel=f"length ({unit}; the longest 0.5 % at the right edge)", ylabel="share of texts (%)")
+        measure = "tokens" if counted else "characters"
+        axis.set(xlabel=f"length ({measure}; the longest 0.5 % at the right edge)", ylabel="share of texts (%)")
         axis.set(title="Lengths of the texts")
         axis.legend()
     return figure

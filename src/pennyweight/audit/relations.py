@@ -26,7 +26,7 @@ def relations(scan: Scan, parts: dict[str, Part], links: Links) -> list[Finding]
         if part.codes is not None:
             found += conflicts(name, part, first, own)
         if number:
-            found += _leaks(name, next(iter(parts)), scan, links, number)
+            found += _leaks(name, next(iter(parts)), scan, links, parts)
     return found
 
 
@@ -61,22 +61,27 @@ def conflicts(name: str, part: Part, first: np.ndarray, own: np.ndarray) -> list
     )  # fmt: skip
 
 
-def _leaks(name: str, train: str, scan: Scan, links: Links, number: int) -> list[Finding]:
+def _leaks(name: str, train: str, scan: Scan, links: Links, parts: dict[str, Part]) -> list[Finding]:
     here = scan.slice(name)
     exact = np.flatnonzero(links.leak[here] >= 0)
+    partner = links.leak[here][exact]
     found = _finding(
-        "exact-leak", name, f"texts that stand in {train} too", exact, links.leak[here][exact], partner_part=train
-    )
+        "exact-leak", name, f"texts that stand in {train} too", exact, partner,
+        _labelled(parts[name], exact, parts[train], partner), partner_part=train,
+    )  # fmt: skip
     if links.near is None:
         return found
     # A copy of an earlier row of its own part leaks as that one does.
     partner = links.near.train[links.first[here]]
     similarity = links.near.train_similarity[links.first[here]]
     near = np.flatnonzero((partner >= 0) & (links.leak[here] < 0))
+    labels = _labelled(parts[name], near, parts[train], partner[near])
+    details = tuple(
+        map(", ".join, (filter(None, both) for both in zip(_similar(similarity[near]), labels, strict=True)))
+    )
     return found + _finding(
-        "near-leak", name, f"texts much like one in {train}", near, partner[near], _similar(similarity[near]),
-        partner_part=train,
-    )  # fmt: skip
+        "near-leak", name, f"texts much like one in {train}", near, partner[near], details, partner_part=train
+    )
 
 
 def _finding(
@@ -97,6 +102,16 @@ def _finding(
 
 def _similar(similarity: np.ndarray) -> tuple[str, ...]:
     return tuple(f"similarity {value:.2f}" for value in similarity.tolist())
+
+
+def _labelled(part: Part, rows: np.ndarray, other: Part, partners: np.ndarray) -> tuple[str, ...]:
+    """What is to say of rows whose partner in another part has another label; empty for the rest."""
+    if part.codes is None or other.codes is None:
+        return ("",) * len(rows)
+    return tuple(
+        "" if one == two or one < 0 or two < 0 else f"{part.classes[one]} against {other.classes[two]}"
+        for one, two in zip(part.codes[rows].tolist(), other.codes[partners].tolist(), strict=True)
+    )
 
 
 def _labels(part: Part, rows: np.ndarray, partners: np.ndarray) -> tuple[str, ...]:

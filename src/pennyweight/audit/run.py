@@ -20,7 +20,7 @@ from .scan import Scan
 from .tags import tell_tales
 
 #: Above so many rows of a part, lengths in tokens and tell-tale features are measured on so many drawn at random.
-SAMPLED_ABOVE = 200_000
+LENGTHS_ON, TAGS_ON = 200_000, 50_000
 MAX_LENGTHS = (64, 128, 256, 512)
 IMBALANCED, RARE = 3.0, 10
 
@@ -56,31 +56,31 @@ def audit(
                 _scan(scan, name, given, text_columns, label_column, left_out)
         parts = scan.parts()
         found = scan.own_findings() + relations(scan, parts, scan.links())
-        sampled = {name: sample(len(part)) for name, part in parts.items()}
         if lengths is None:
             left_out.append("lengths in tokens: no tokenizer")
         for name, part in parts.items():
             start = scan.slice(name).start
             if lengths is not None:
-                blocks = _blocks(sampled[name], BLOCK)
+                blocks = _blocks(_left_out("lengths in tokens", name, len(part), LENGTHS_ON, left_out), BLOCK)
                 counted = [lengths([scan.texts[start + row] for row in block]) for block in blocks]
                 parts[name] = part = replace(part, tokens=np.concatenate([np.empty(0, np.int64), *counted]))
             if part.codes is not None:
-                found += class_findings(name, part) + _tags(name, part, scan, sampled[name])
-            if len(sampled[name]) < len(part):
-                left_out.append(
-                    f"lengths in tokens and tell-tale features of {name}: measured on {len(sampled[name]):,} of "
-                    f"{len(part):,} rows, drawn at random"
-                )
+                chosen = _left_out("tell-tale features", name, len(part), TAGS_ON, left_out)
+                found += class_findings(name, part) + _tags(name, part, scan, chosen)
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 
 
-def sample(rows: int) -> np.ndarray:
-    """Up to `SAMPLED_ABOVE` of the row numbers, ascending, the same in every audit."""
-    if rows <= SAMPLED_ABOVE:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(0).choice(rows, SAMPLED_ABOVE, replace=False))
+def sample(rows: int, most: int) -> np.ndarray:
+    """At most so many of the row numbers, ascending, the same in every audit."""
+    return np.arange(rows) if rows <= most else np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+
+
+def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -> np.ndarray:
+    """A sample for one check, and the note that it is one."""
+    if rows > most:
+        left_out.append(f"{what} of {name}: measured on {most:,} of {rows:,} rows, drawn at random")
+    return sample(rows, most)
 
 
 def class_findings(name: str, part: Part) -> list[Finding]:
@@ -147,7 +147,7 @@ def _scan(
     scan.part(name, walked.source, first.unit)
     if label is None:
         left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
-    for block, table in zip(walked.blocks(), walked.tables(), strict=True):
+    for block, table in walked.both():
         scan.add(table.texts, labels_of(block, label), block.lines)
 
 

@@ -22,9 +22,9 @@ _MOST = 1_000_000
 _KINDS = ("in brackets", "before a dash", "web address", "at the start", "at the end")
 
 _BRACKETED = re.compile(r"[(\[]([^()\[\]\n]{2,30})[)\]]")
-_BEFORE_DASH = re.compile(r"((?:[^\W\d_][\w.&'-]* ){1,3})(?:--?|—|–) ")
+_DASH = re.compile(r" (?:--?|—|–) ")
+_NAME = re.compile(r"[^\W\d_][\w.&'-]*")
 _ADDRESS = re.compile(r"(?:https?://|\bwww\.)([\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
-_TOKEN = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def tell_tales(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list
                     _forget_the_rare(counts, example)
                 example[feature] = number
             counts[feature][label] += 1
-        holding.update(set(_TOKEN.findall(text.casefold())))
+        holding.update(set(text.casefold().split()))
     total = labels.total()
     found: list[Tag] = []
     for feature, each in counts.items():
@@ -93,23 +93,27 @@ def tell_tales(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list
 
 def _features(text: str) -> Iterator[tuple[str, str]]:
     bare = strip_markup(text)
-    for match in _BRACKETED.finditer(bare):
-        inside = match[1].strip()
-        # A remark in brackets has many words; a tag has a letter and few.
-        if len(inside.split()) <= 3 and any(map(str.isalpha, inside)):
-            yield "in brackets", match[0]
-    for match in _BEFORE_DASH.finditer(bare):
-        words = match[1].split()
-        for size in range(1, len(words) + 1):
-            if not (words[-size][0].isupper() or "." in words[-size]):
-                break
-            yield "before a dash", " ".join(words[-size:])
-    for match in _ADDRESS.finditer(text):
-        yield "web address", match[1].lower()
-    tokens = [match[0] for match in _TOKEN.finditer(text[:200])][:3]
+    if "(" in bare or "[" in bare:
+        for match in _BRACKETED.finditer(bare):
+            inside = match[1].strip()
+            # A remark in brackets has many words; a tag has a letter and few.
+            if len(inside.split()) <= 3 and any(map(str.isalpha, inside)):
+                yield "in brackets", match[0]
+    if "- " in bare or "— " in bare or "– " in bare:
+        for match in _DASH.finditer(bare):
+            words = bare[max(0, match.start() - 60) : match.start()].split()[-3:]
+            for size in range(1, len(words) + 1):
+                word = words[-size]
+                if not _NAME.fullmatch(word) or not (word[0].isupper() or "." in word):
+                    break
+                yield "before a dash", " ".join(words[-size:])
+    if "://" in text or "www." in text:
+        for match in _ADDRESS.finditer(text):
+            yield "web address", match[1].lower()
+    tokens = text[:200].split()[:3]
     for size in range(1, len(tokens) + 1):
         yield "at the start", " ".join(tokens[:size]).casefold()
-    tokens = [match[0] for match in _TOKEN.finditer(text[-200:])][-3:]
+    tokens = text[-200:].split()[-3:]
     for size in range(1, len(tokens) + 1):
         yield "at the end", " ".join(tokens[-size:]).casefold()
 

@@ -17,6 +17,7 @@ NEAR_EMPTY = 10
 FEWEST_SHINGLES = 5
 
 _WORD = re.compile(r"\w+")
+_LATIN, _FOREIGN = re.compile("[A-Za-z]"), re.compile(r"[^\x00-\x7f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\ufeff]")
 # UTF-8 read as Windows-1252. The bytes 80 to BF, which follow a lead byte, look like this:
 _TAIL = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
@@ -98,12 +99,12 @@ def script(text: str) -> str:
     """The script of most of a text's letters, by their Unicode names: Latin, Cyrillic, CJK, Arabic..."""
     if text.isascii():
         return "Latin"
-    counts: dict[str, int] = {}
-    for letter in text:
+    counts = {"Latin": len(_LATIN.findall(text))}
+    for letter in _FOREIGN.findall(text):
         if letter.isalpha():
-            name = "Latin" if letter < "\x80" else _script(letter)
+            name = _script(letter)
             counts[name] = counts.get(name, 0) + 1
-    return max(counts, key=lambda name: counts[name]) if counts else "Latin"
+    return max(counts, key=lambda name: counts[name])
 
 
 @functools.lru_cache(maxsize=4096)

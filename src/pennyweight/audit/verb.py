@@ -71,7 +71,7 @@ def run(
         answer["suspects"] = _suspects_json(ranked, rows, found)
         lines.append(_suspects_told(ranked, rows, texts, found))
     if out is not None:
-        output.write(found, out)
+        output.write(found, out, answer)
         if ranked is not None:
             output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
         lines.append(f"written: {out}")
@@ -143,10 +143,12 @@ def _suspects_json(ranked: Suspects, rows: np.ndarray, found: Audit) -> dict[str
 
 
 def _suspects_told(ranked: Suspects, rows: np.ndarray, texts: list[str], found: Audit) -> str:
+    part = found.parts["data"]
     lines = [
         f"Labels to check: {len(ranked.rows):,} listed, worst first; confident learning counts "
         f"{ranked.estimated:,} of {ranked.n:,} as likely wrong"
     ]
     for line, label, guess, score, _, text in _suspect_rows(ranked, rows, texts, found)[:SHOWN]:
-        lines.append(f"  row {line}: {shown(label, 24)}, likelier {shown(guess, 24)} ({score:.3f}): {shown(text, 80)}")
+        doubt = f"{shown(label, 24)}, likelier {shown(guess, 24)} ({score:.3f})"
+        lines.append(f"  {output.unit(part)} {line}: {doubt}: {shown(text, 80)}")
     return "\n".join(lines)

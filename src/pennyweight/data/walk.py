@@ -45,8 +45,12 @@ class Walk:
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
+        return (table for _, table in self.both())
+
+    def both(self) -> Iterator[tuple[Columns, Table]]:
+        """Each block as it is, and as a table."""
         for block in self.blocks():
-            yield assemble(block, text_columns=self.texts, labelled=False, allow_null=True)
+            yield block, assemble(block, text_columns=self.texts, labelled=False, allow_null=True)
 
 
 def walk(

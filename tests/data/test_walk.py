@@ -1,0 +1,146 @@
+"""Walking a source block by block gives what reading it whole gives: rows, lines, errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pennyweight.data import walk as walking
+from pennyweight.data.read import read
+from pennyweight.data.walk import label_of, walk
+from pennyweight.errors import DataError
+
+ROWS = [{"id": number, "text": f"Text number {number} of\nseveral, with \"quotes\"", "label": "ab"[number % 2]}
+        for number in range(25)]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walking, "BLOCK", 4)
+
+
+def write(path: Path) -> Path:
+    import pandas as pd
+
+    frame = pd.DataFrame(ROWS)
+    form = path.name.removesuffix(".gz").rpartition(".")[2]
+    if form in ("csv", "tsv"):
+        frame.to_csv(path, index=False, sep="\t" if form == "tsv" else ",")
+    elif form == "jsonl":
+        frame.to_json(path, lines=True, orient="records")
+    elif form == "json":
+        path.write_text(json.dumps(ROWS), "utf-8")
+    elif form == "parquet":
+        frame.to_parquet(path, row_group_size=7)
+    else:
+        import pyarrow as pa
+
+        table = pa.Table.from_pandas(frame)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=9)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "streamed"),
+    [
+        ("d.csv", True), ("d.tsv", True), ("d.jsonl", True), ("d.csv.gz", True), ("d.jsonl.gz", True),
+        ("d.parquet", True), ("d.arrow", True), ("d.json", False),
+    ],
+)  # fmt: skip
+def test_blocks_are_the_rows_of_the_whole(name: str, streamed: bool, tmp_path: Path) -> None:
+    whole = read(write(tmp_path / name), labelled=False)
+    walked = walk(tmp_path / name)
+    assert (walked.rows, walked.texts, walked.streamed) == (25, ("text",), streamed)
+    for _ in range(2):  # any number of times
+        tables = list(walked.tables())
+        assert len(tables) > 5
+        assert max(map(len, tables)) <= 4
+        assert [text for table in tables for text in table.texts] == whole.texts
+        assert [line for table in tables for line in table.lines] == whole.lines
+        assert {table.unit for table in tables} == {whole.unit}
+        assert [row for table in tables for row in table.extras["id"]] == whole.extras["id"]
+        assert [row for table in tables for row in table.extras["label"]] == whole.extras["label"]
+
+
+def test_the_official_form_without_a_header(tmp_path: Path) -> None:
+    lines = [f'"{number % 4 + 1}","Title {number}","Description {number}"' for number in range(9)]
+    (tmp_path / "d.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    (tmp_path / "classes.txt").write_text("World\nSports\nBusiness\nSci/Tech\n", "utf-8")
+    walked = walk(tmp_path / "d.csv")
+    assert walked.rows == 9
+    assert walked.texts == ("title", "description")
+    assert [text for table in walked.tables() for text in table.texts] == read(tmp_path / "d.csv").texts
+
+
+def test_a_field_that_comes_late_is_in_every_block(tmp_path: Path) -> None:
+    rows = [{"text": f"text {number}"} | ({"id": number} if number > 9 else {}) for number in range(12)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    found = [row for table in walk(tmp_path / "d.jsonl").tables() for row in table.extras["id"]]
+    assert found == [None] * 10 + [10, 11]
+
+
+def test_tabs_without_quoting_are_read_as_such(tmp_path: Path) -> None:
+    (tmp_path / "d.tsv").write_text("text\tid\n" + "".join(f'5" disk {n}\t{n}\n' for n in range(9)), "utf-8")
+    assert [text for table in walk(tmp_path / "d.tsv").tables() for text in table.texts][8] == '5" disk 8'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.csv", "text,label\n" + "a text,x\n" * 9 + "b,y,z\n"),
+        ("d.csv", "text,label\n" + "a text,x\n" * 9 + '"open,x\n'),
+        ("d.csv", "text,label\n"),
+        ("d.csv", ""),
+        ("d.csv", "one,other\n1,2\n"),
+        ("d.jsonl", '{"text": "a"}\n' * 9 + "{\n"),
+        ("d.jsonl", '{"text": "a"}\n' * 9 + '{"text": 5}\n'),
+        ("d.jsonl", "\n"),
+        ("d.parquet", "not parquet"),
+        ("d.arrow", "not arrow"),
+        ("d.csv.gz", "not gzip"),
+        ("d.docx", "x"),
+        ("none.csv", None),
+    ],
+)
+def test_errors_are_those_of_a_whole_reading(name: str, content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(DataError) as whole:
+        read(tmp_path / name, labelled=False, allow_null=True)
+    with pytest.raises(DataError) as walked:
+        walk(tmp_path / name)
+    assert str(walked.value) == str(whole.value)
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "d.csv.gz", "wt") as file:
+        file.write("text\n")
+        for _ in range(80):
+            file.write("a" * 1_000_000 + "\n")
+    with pytest.raises(DataError, match="unfolds like a bomb"):
+        walk(tmp_path / "d.csv.gz")
+
+
+def test_labels_as_class_names() -> None:
+    cells: list[object] = ["a ", "", None, float("nan"), 3, 3.0, True, "3"]
+    assert [label_of(cell) for cell in cells] == ["a", None, None, None, "3", "3", "true", "3"]
+    assert [label_of(cell, ("x", "y")) for cell in (0, 1, -1)] == ["x", "y", None]
+
+
+def test_predictions_in_blocks_are_those_of_the_whole(
+    tiny_run: Path, tmp_path: Path, command: Callable[..., object]
+) -> None:
+    import pandas as pd
+
+    import pennyweight as pw
+
+    write(tmp_path / "d.parquet")
+    assert command("predict", tiny_run, tmp_path / "d.parquet", "--out", tmp_path / "out.parquet").code == 0  # type: ignore[attr-defined]
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found["id"].tolist() == list(range(25))
+    assert found["label"].tolist() == pw.load(tiny_run).predict([str(row["text"]) for row in ROWS])
