@@ -173,13 +173,14 @@ def predict(
         records = ((record, str(record["text"])) for record in stream(lines, text_columns=columns))
         asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
         given = abstain(prediction.converse(classifier, asked))
-        answers.write_lines(given, sys.stdout, form or "jsonl", flush=True)
+        answers.write_lines(given, sys.stdout, form or "jsonl", flush=True, delimiter=classifier.delimiter)
     else:
         given = prediction.submission(classifier, table) if submission else abstain(prediction.rows(classifier, table))
         if out is None:
-            answers.write_lines(given, sys.stdout, form or ("csv" if submission else "jsonl"))
+            kind = form or ("csv" if submission else "jsonl")
+            answers.write_lines(given, sys.stdout, kind, delimiter=classifier.delimiter)
         else:
-            _note(f"{answers.write(given, out, target):,} texts labelled: {out}")
+            _note(f"{answers.write(given, out, target, classifier.delimiter):,} texts labelled: {out}")
     if abstain.threshold is not None:
         _note(str(abstain))
 

@@ -74,10 +74,12 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     if label is not None and label not in classifier.labels:
         raise InputError("unknown label", expected=", ".join(classifier.labels), received=label)
     variants = [text, *(text[:start] + text[end:] for start, end in spans)]
-    logits = classifier.logits(variants).astype(np.float64) / classifier.temperature  # (1 + words, L)
+    temperature = 1.0 if classifier.multi else classifier.temperature
+    logits = classifier.logits(variants).astype(np.float64) / temperature  # (1 + words, L)
     predicted = int(logits[0].argmax())
     place = predicted if label is None else classifier.labels.index(label)
-    odds = log_odds(logits, place)  # (1 + words,)
+    # Where labels do not exclude each other, a label's logit is its log odds.
+    odds = logits[:, place] if classifier.multi else log_odds(logits, place)  # (1 + words,)
     words = tuple(
         Word(text[start:end], start, end, float(odds[0] - without))
         for (start, end), without in zip(spans, odds[1:].tolist(), strict=True)

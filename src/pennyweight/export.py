@@ -104,6 +104,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     Raises:
         ArtifactError: when the stock classes cannot express this classifier.
     """
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     if artifact.plan.adapter is None:
@@ -122,6 +123,9 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
             tensors[name.replace("base_model.model.", f"base_model.model.{form.backbone}.", 1)] = tensor
         save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         artifact.tokenizer.save_pretrained(aside)
+        if artifact.labels.multi:
+            # An adapter's own files cannot say this; the README reads it from here.
+            AutoConfig.from_pretrained(artifact.backbone.folder, **_task(artifact)).save_pretrained(aside)
         write_text(aside / "README.md", _usage(artifact))
         logging.set_verbosity_error()
         return difference(artifact, stock_model(artifact, aside))
@@ -158,17 +162,26 @@ def stock_model(artifact: Artifact, adapter: Path) -> Any:
 def _stock_base(artifact: Artifact) -> Any:
     from transformers import AutoModelForSequenceClassification
 
-    names = artifact.labels.names
     return AutoModelForSequenceClassification.from_pretrained(
         artifact.backbone.folder,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
+        **_task(artifact),
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
         dtype="float32",
     ).eval()
+
+
+def _task(artifact: Artifact) -> dict[str, Any]:
+    """What transformers' config says about the labels."""
+    names = artifact.labels.names
+    task: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+    # Stock pipelines then apply a sigmoid and stock training binary cross-entropy.
+    return task | ({"problem_type": "multi_label_classification"} if artifact.labels.multi else {})
 
 
 @torch.inference_mode()
@@ -189,6 +202,14 @@ def _base_name(artifact: Artifact) -> str:
 
 def _usage(artifact: Artifact) -> str:
     names = list(artifact.labels.names)
+    base, given = f"num_labels={len(names)}", ""
+    imports = "AutoModelForSequenceClassification, AutoTokenizer"
+    if artifact.labels.multi:
+        imports = f"AutoConfig, {imports}"
+        base = 'config=AutoConfig.from_pretrained("this-folder")'
+        saved = artifact.metrics.get("thresholds", {}).get("values") or [0.5] * len(names)
+        each = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, saved, strict=True))
+        given = f" A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each})."
     return f"""---
 library_name: peft
 base_model: {_base_name(artifact)}
@@ -199,12 +220,13 @@ pipeline_tag: text-classification
 
 ```python
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import {imports}
 
-base = AutoModelForSequenceClassification.from_pretrained({_base_name(artifact)!r}, num_labels={len(names)})
+base = AutoModelForSequenceClassification.from_pretrained({_base_name(artifact)!r}, {base})
 model = PeftModel.from_pretrained(base, "this-folder").eval()
 tokenizer = AutoTokenizer.from_pretrained("this-folder")
 ```
 
-Labels, in the order of the logits: {", ".join(names)}. Texts are cut at {artifact.recipe.data.max_length} tokens.
+Labels, in the order of the logits: {", ".join(names)}.{given}
+Texts are cut at {artifact.recipe.data.max_length} tokens.
 """

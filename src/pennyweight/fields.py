@@ -101,6 +101,16 @@ class DataRecipe(Section):
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
     label_column: Word | None = Field(None, description="Label column; inferred if not given.")
     label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
+    task: Literal["auto", "single", "multi"] = Field(
+        "auto", description="One label a text or any number; auto: multi where the labels are lists or are so given."
+    )
+    label_delimiter: str | None = Field(
+        None, min_length=1, description="What stands between the labels of one cell, such as a vertical bar."
+    )
+    label_columns: Words | None = Field(
+        None, description="Label columns of 0 and 1, one a label, instead of one column."
+    )
+    allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
     separator: str = Field(" ", description="What joins several text columns.")
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
     max_chars: int | None = Field(None, ge=1, description="Drop texts longer than this many characters.")
@@ -168,7 +178,12 @@ class TrainRecipe(Section):
     max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping by global norm; 0 for none.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Number format of the products.")
     eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; else after each epoch.")
-    metric: Literal["accuracy", "macro_f1", "loss"] = Field("accuracy", description="Picks the best evaluation.")
+    metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"] = Field(
+        "accuracy", description="Picks the best evaluation; accuracy of several labels: all of a text's are right."
+    )
+    thresholds: Literal["macro_f1", "micro_f1", "fixed"] = Field(
+        "macro_f1", description="Multi-label: the F1 each label's threshold is tuned for on validation; fixed is 0.5."
+    )
     early_stopping_patience: int | None = Field(None, ge=1, description="Stop after N evaluations without gain.")
     seed: Seed = Field(0, description="Seed of weights, order and dropout.")
     group_by_length: bool = Field(True, description="Batches of similar lengths: less padding, fewer shapes.")

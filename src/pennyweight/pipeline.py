@@ -12,6 +12,7 @@ from .budget.cost import work
 from .budget.plan import Plan
 from .data.load import Data
 from .data.load import load as load_data
+from .data.multi import unlabelled
 from .errors import RecipeError, StorageError
 from .estimate import remember
 from .files import lock_folder
@@ -83,11 +84,10 @@ def _run(
     # Imported here, so that planning and help never wait for torch.
     from . import artifact as artifacts
     from .card import model_card
-    from .evaluate.metrics import score
-    from .evaluate.report import write_pictures
+    from .evaluate import quick
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
     from .model.build import build
-    from .model.infer import logits, softmax
+    from .model.infer import logits
     from .model.runtime import choose, machine
     from .predict import Classifier, load
     from .reporting.stage import Report
@@ -142,8 +142,7 @@ def _run(
     def validate() -> dict[str, float]:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
-        metrics = score(truth["validation"], softmax(values), data.labels.names)
-        return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
+        return quick.figures(truth["validation"], values, data.labels.names)
 
     facts["prefix kept"] = fed.names()
     going_on.check(facts, resume_anyway)
@@ -187,8 +186,7 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        write_pictures(folder / "report", report.judgement.metrics, outcome.history)
-        report.write(folder)
+        report.write(folder, outcome.history)
         artifacts.save(bundle, folder)
         say(f"saved: {folder}")
     return classifier
@@ -237,9 +235,12 @@ def _data_line(data: Data) -> str:
     test = "" if data.test is None else f", {len(data.test):,} test"
     dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
     gone = f" ({dropped:,} rows dropped)" if dropped else ""
+    bare = sum(unlabelled(table) for table in data.tables().values())
+    gone += f" ({bare:,} of all rows without any label)" if bare else ""
     return (
         f"data: {len(data.train):,} training, {len(data.validation):,} validation{test} texts{gone}, "
-        f"{len(data.labels.names)} labels: {', '.join(data.labels.names)}"
+        f"{len(data.labels.names)} labels{', any number a text' if data.labels.multi else ''}: "
+        f"{', '.join(data.labels.names)}"
     )
 
 

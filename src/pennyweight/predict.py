@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import numpy as np
 from . import artifact as artifacts
 from .artifact import Artifact
 from .data.batch import Encoded
+from .data.multi import DELIMITER, LabelForm, form_of
 from .data.read import from_python
 from .data.table import Table
 from .errors import ArtifactError, InputError
 from .evaluate.calibration import COLDEST, HOTTEST, softmax
 from .evaluate.metrics import Metrics, score
+from .evaluate.multilabel import MultilabelMetrics, score_multilabel
+from .evaluate.quick import sigmoid
+from .evaluate.thresholds import FIXED
 from .model.backbone import encode
 from .model.infer import TokenFeed, logits
 from .model.runtime import Runtime, choose
@@ -56,6 +61,40 @@ class Classifier:
             raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
         return float(value)
 
+    @property
+    def multi(self) -> bool:
+        """Whether it gives a text any number of labels."""
+        return self.artifact.labels.multi
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """(L,) the probability from which on each label is given, where a text may carry several; 0.5 before training.
+
+        Raises:
+            ArtifactError: when the saved ones are not L numbers between 0 and 1.
+        """
+        saved = self.metrics.get("thresholds", {})
+        values = saved.get("values") if isinstance(saved, dict) else saved
+        if values is None:
+            return np.full(len(self.labels), FIXED)
+        plain = isinstance(values, list) and all(type(value) in (int, float) and 0 < value < 1 for value in values)
+        if not plain or len(values) != len(self.labels):
+            raise ArtifactError(
+                "the saved thresholds are damaged", expected=f"{len(self.labels)} numbers between 0 and 1"
+            )
+        return np.array(values, dtype=np.float64)
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between several labels that are written into one cell."""
+        return self.artifact.recipe.data.label_delimiter or DELIMITER
+
+    @property
+    def label_form(self) -> LabelForm:
+        """How labels stood in the data that it was trained on, and are looked for in others."""
+        form = form_of(self.artifact.recipe.data)
+        return replace(form, task="multi" if self.multi else "single")
+
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """(N, L) fp32 logits of N texts, in their order."""
         if isinstance(texts, str):
@@ -78,31 +117,41 @@ class Classifier:
         )
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, L) probabilities, columns in the order of `labels`."""
-        return softmax(self.logits(texts), self.temperature)
+        """(N, L) probabilities, columns in the order of `labels`; each on its own where a text may carry several."""
+        return self.probabilities(self.logits(texts))
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) probabilities of texts that are already token ids."""
-        return softmax(self.logits_of(encoded), self.temperature)
+        return self.probabilities(self.logits_of(encoded))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """N class names."""
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """(N, L) probabilities of logits (N, L)."""
+        return sigmoid(logits) if self.multi else softmax(logits, self.temperature)
+
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """N class names; N lists of names where a text may carry any number of labels."""
+        if self.multi:
+            return [given(self.labels, row, self.thresholds) for row in self.predict_proba(texts)]
         return [self.labels[index] for index in self.logits(texts).argmax(axis=1)]
 
-    def evaluate(self, data: Any, **columns: Any) -> Metrics:
+    def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
         """Metrics on labelled texts.
 
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
             **columns: text_columns, label_column where they cannot be inferred; split of a source with several,
-                else `test`.
+                else `test`; form of the labels, else as in training.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        table = from_python(data, **{"split": "test"} | columns)
+        asked: dict[str, Any] = {"split": "test", "form": self.label_form}
+        table = from_python(data, **asked | columns)
         truth = self.artifact.labels.encode(table)
-        return score(truth, self.predict_proba(table.texts), self.labels)
+        probabilities = self.predict_proba(table.texts)
+        if self.multi:
+            return score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
+        return score(truth, probabilities, self.labels)
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
@@ -128,24 +177,41 @@ def load(
 
 
 def rows(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:
-    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class."""
+    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class.
+
+    Where a text may carry several labels: `labels`, a list, instead of `label` and `probability`.
+    """
+    thresholds = classifier.thresholds if classifier.multi else None
     ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
     for start in range(0, len(table), CHUNK):
         texts = table.texts[start : start + CHUNK]
         for offset, probabilities in enumerate(classifier.predict_proba(texts)):
             identity = {} if ids is None else {"id": ids[start + offset]}
-            yield identity | answer(classifier.labels, probabilities)
+            yield identity | answer(classifier.labels, probabilities, thresholds)
 
 
-def answer(names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
-    """One text's answer from its (L,) probabilities."""
+def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
+    """The labels whose probabilities (L,) reach their thresholds (L,)."""
+    return [names[index] for index in np.flatnonzero(probabilities >= thresholds).tolist()]
+
+
+def answer(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> dict[str, Any]:
+    """One text's answer from its (L,) probabilities; `thresholds` (L,) where it may carry several labels."""
     best = int(probabilities.argmax())
     each = {f"p_{name}": round(float(p), 6) for name, p in zip(names, probabilities, strict=True)}
+    if thresholds is not None:
+        return {"labels": given(names, probabilities, thresholds)} | each
     return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
 
 
 def submission(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:
-    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0."""
+    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0.
+
+    Raises:
+        InputError: for a classifier that gives several labels.
+    """
+    if classifier.multi:
+        raise InputError("a submission has one label a text, and this classifier gives any number of them")
     for number, row in enumerate(rows(classifier, table)):
         yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}
 
@@ -159,6 +225,7 @@ def converse(
         texts: (fields to pass on, text) pairs; read in a thread of its own, so that no answer waits for a full batch.
         most: the largest batch.
     """
+    thresholds = classifier.thresholds if classifier.multi else None
     waiting: queue.Queue[Any] = queue.Queue(maxsize=4 * most)
 
     def read() -> None:
@@ -189,6 +256,6 @@ def converse(
             for (fields, _), probabilities in zip(
                 batch, classifier.predict_proba([text for _, text in batch]), strict=True
             ):
-                yield fields | answer(classifier.labels, probabilities)
+                yield fields | answer(classifier.labels, probabilities, thresholds)
     if isinstance(ended, Exception):
         raise ended

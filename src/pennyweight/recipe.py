@@ -139,6 +139,7 @@ def _contradictions(section: Section) -> Iterator[str]:
             yield f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}"
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
+        yield from _label_contradictions(section)
     if isinstance(section, PlanRecipe):
         if section.use_rslora and section.scaling == "alpha":
             yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
@@ -147,6 +148,20 @@ def _contradictions(section: Section) -> Iterator[str]:
                 "plan -> strategy: expected manual or head-only when the budget is none "
                 f"(name a rank with --r, or give a budget), received {section.strategy}"
             )
+
+
+def _label_contradictions(section: DataRecipe) -> Iterator[str]:
+    columns = section.label_columns
+    if columns is not None:
+        if section.label_column is not None:
+            yield "data -> label_columns: expected either label_column or label_columns, received both"
+        if section.label_delimiter is not None:
+            yield "data -> label_delimiter: expected no delimiter where each label has its column, received both"
+        if len(set(columns)) != len(columns) or len(columns) < 2:
+            yield f"data -> label_columns: expected two or more columns that differ, received {', '.join(columns)}"
+    several = [key for key in ("label_columns", "label_delimiter") if getattr(section, key) is not None]
+    if section.task == "single" and (several or section.allow_unlabelled):
+        yield f"data -> task: expected multi (or auto) with {(several or ['allow_unlabelled'])[0]}, received single"
 
 
 # What pydantic calls wrong, in words; `{}` is the limit it names.

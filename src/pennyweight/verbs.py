@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ def evaluate(
     data: str = typer.Argument(..., help="Labelled texts."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
+    label_columns: str = typer.Option(None, "--label-columns", metavar="A,B,...", help="One 0/1 column a label."),
+    label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
     split: str = SPLIT,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
@@ -30,6 +34,9 @@ def evaluate(
     from .reporting.again import measure
 
     classifier = load(model, backbone=backbone, device=device, precision=precision)
+    form = classifier.label_form
+    if label_columns or label_delimiter or label_column:
+        form = replace(form, columns=tuple(_listed(label_columns) or ()) or None, delimiter=label_delimiter)
     measured = measure(
         classifier,
         data,
@@ -37,6 +44,7 @@ def evaluate(
         label_column=label_column,
         split=split,
         slices_by=_listed(slices),
+        form=replace(form, allow_unlabelled=allow_unlabelled or form.allow_unlabelled),
     )
     if report is not None:
         measured.write(report)

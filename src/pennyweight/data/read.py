@@ -14,6 +14,7 @@ from .columnar import read_arrow, read_hub, read_parquet, read_saved
 from .delimited import read_delimited
 from .infer import choose_texts
 from .jsonl import read_json, read_jsonl, stream_records
+from .multi import LabelForm
 from .pickled import read_pickle
 from .python import columns_of_python
 from .source import check_zipped, is_zipped, near_names
@@ -50,6 +51,7 @@ def read(
     split: str = "train",
     separator: str = " ",
     allow_null: bool = False,
+    form: LabelForm | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Table:
     """Read a table of texts.
@@ -63,6 +65,7 @@ def read(
         split: which split of a hub name or a saved dictionary of datasets.
         separator: what stands between joined texts.
         allow_null: take a missing text as an empty one instead of refusing it.
+        form: how labels stand in the source, where a text may carry several.
         max_bytes: the most that is read, after decompression.
 
     Raises:
@@ -75,6 +78,7 @@ def read(
         labelled=labelled,
         separator=separator,
         allow_null=allow_null,
+        form=form,
     )
 
 
@@ -87,13 +91,14 @@ def from_python(
     split: str = "train",
     separator: str = " ",
     allow_null: bool = False,
+    form: LabelForm | None = None,
 ) -> Table:
     """Make a table of Python objects.
 
     Args:
         data: a list of (text, label) pairs; a tuple (texts, labels); a list of texts; a dict of columns; a list of
             dicts; a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a path, as for `read`; or a `Table`.
-        text_columns, label_column, labelled, split, separator, allow_null: as for `read`.
+        text_columns, label_column, labelled, split, separator, allow_null, form: as for `read`.
 
     Raises:
         DataError: another shape, or whatever is wrong with its rows.
@@ -110,6 +115,7 @@ def from_python(
         labelled=labelled,
         separator=separator,
         allow_null=allow_null,
+        form=form,
     )
 
 

@@ -14,6 +14,9 @@ MAX_BYTES = 4 << 30
 
 Unit = Literal["line", "row"]
 
+#: A label as a source has it; a tuple where a text may carry any number of labels.
+Label = str | int | tuple[str | int, ...]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -21,7 +24,8 @@ class Table:
 
     Attributes:
         texts: N strings.
-        labels: N labels as the source has them (integers or strings), or None.
+        labels: N labels as the source has them (integers or strings; tuples of them where a text may carry any
+            number), or None.
         source: what was read: a path, a hub name or "data".
         lines: N positions in the source, from 1, for messages.
         text_columns: the columns the texts came from, in the order they were joined.
@@ -33,7 +37,7 @@ class Table:
     """
 
     texts: list[str]
-    labels: list[str | int] | None
+    labels: list[Label] | None
     source: str
     lines: list[int]
     text_columns: tuple[str, ...] = ("text",)
@@ -45,6 +49,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def multi(self) -> bool:
+        """Whether a text may carry any number of labels."""
+        return self.labels is not None and any(isinstance(label, tuple) for label in self.labels[:1])
 
     def select(self, indices: Iterable[int]) -> Table:
         """The rows at `indices`, in that order."""

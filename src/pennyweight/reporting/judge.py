@@ -149,8 +149,14 @@ def slices(part: Part, probabilities: np.ndarray, columns: Sequence[str] | None 
     Raises:
         DataError: for a column the rows do not have.
     """
-    predicted = probabilities.argmax(axis=1)
-    found = {"length in tokens": by_number(part.labels, predicted, part.tokens.lengths, "tokens")}
+    return slices_of(part, part.labels, probabilities.argmax(axis=1), columns)
+
+
+def slices_of(
+    part: Part, labels: np.ndarray, predicted: np.ndarray, columns: Sequence[str] | None = None
+) -> dict[str, tuple[Slice, ...]]:
+    """As `slices`, of labels and predictions (N,) that are right where they are equal."""
+    found = {"length in tokens": by_number(labels, predicted, part.tokens.lengths, "tokens")}
     extras = part.table.extras
     for name in columns if columns is not None else extras:
         if name not in extras:
@@ -160,7 +166,7 @@ def slices(part: Part, probabilities: np.ndarray, columns: Sequence[str] | None 
                 expected=", ".join(extras) or "a file with further columns",
             )
         if columns is not None or 2 <= len({str(value) for value in extras[name]}) <= MOST_VALUES:
-            found[name] = by_column(part.labels, predicted, extras[name])
+            found[name] = by_column(labels, predicted, extras[name])
     return found
 
 
@@ -188,7 +194,7 @@ def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Sa
     count = len(classifier.labels)
     seed = classifier.artifact.recipe.train.seed
     say("baselines: majority class, TF-IDF + logistic regression" + (", frozen backbone" if kind == "full" else ""))
-    some = _sample(len(train.labels), TFIDF_ROWS, seed)
+    some = sample(len(train.labels), TFIDF_ROWS, seed)
     texts = [train.table.texts[index] for index in some.tolist()]
     found = [
         baselines.majority(train.labels, len(rows.labels), count),
@@ -204,7 +210,7 @@ def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: i
 
     began = time.perf_counter()
     backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
-    some = _sample(len(train.labels), FROZEN_ROWS, seed)
+    some = sample(len(train.labels), FROZEN_ROWS, seed)
     tokens = train.tokens
     if len(some) < len(train.labels):
         tokens = pack([train.tokens.row(index).tolist() for index in some.tolist()])
@@ -215,6 +221,6 @@ def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: i
     return baselines.Baseline(made.name, made.probabilities, made.seconds + forward, made.rows)
 
 
-def _sample(n: int, most: int, seed: int) -> np.ndarray:
+def sample(n: int, most: int, seed: int) -> np.ndarray:
     """At most `most` of `n` row numbers, in order."""
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

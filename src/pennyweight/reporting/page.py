@@ -20,6 +20,7 @@ from ..evaluate.abstention import Abstention, risk_coverage
 from ..evaluate.html import Bill, BillRow, ReportInput, write_html
 from .judge import Judgement, Part
 from .rows import identities
+from .several import SeveralJudgement
 
 SHOWN_MISTAKES = 12
 SHOWN_SUSPECTS = 8
@@ -27,7 +28,7 @@ SHOWN_SUSPECTS = 8
 
 def write_report(
     path: str | Path,
-    judgement: Judgement,
+    judgement: Judgement | SeveralJudgement,
     artifact: Artifact,
     parts: Mapping[str, Part],
     *,
@@ -60,8 +61,17 @@ def write_report(
     write_html(path, report)
 
 
-def page(judgement: Judgement, artifact: Artifact) -> ReportInput:
+def page(judgement: Judgement | SeveralJudgement, artifact: Artifact) -> ReportInput:
     """The part of a report that needs nothing but a classifier and the rows it was measured on."""
+    if isinstance(judgement, SeveralJudgement):
+        return ReportInput(
+            title=f"{_short(judgement.part.table.source)}, {len(artifact.labels.names)} labels, {_backbone(artifact)}",
+            metrics=judgement.metrics,
+            intervals=judgement.intervals,
+            rows=judgement.name,
+            slices=judgement.slices,
+            created=time.strftime("%d %B %Y, %H:%M %Z").strip(),
+        )
     labels, probabilities = judgement.part.labels, judgement.probabilities
     texts, names = judgement.part.table.texts, artifact.labels.names
     target, (picked, on_rows) = next(iter(reversed(judgement.thresholds.items())), (None, (None, None)))
@@ -111,7 +121,7 @@ def _splits(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, 
 
 
 def _counts(labels: np.ndarray, names: list[str]) -> object:
-    counts = Counter(labels.tolist())
+    counts = Counter(labels.tolist()) if labels.ndim == 1 else Counter(dict(enumerate(labels.sum(axis=0).tolist())))
     each = {name: counts[index] for index, name in enumerate(names)}
     few = sorted(each.values())
     return each if len(each) <= 20 else f"{len(each)} labels, {few[0]:,} to {few[-1]:,} texts each"

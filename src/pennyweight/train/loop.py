@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError
@@ -20,6 +19,7 @@ from ..model.adapt import check_count, trainable
 from ..model.infer import Feed
 from ..recipe import TrainRecipe
 from . import checkpoint
+from . import loss as losses
 from .accelerate import run_ids
 from .optim import adamw, learning_rate
 from .run import Fit, Run, restore
@@ -56,10 +56,10 @@ def fit(
 
     Args:
         feed: from row indices to the model's keyword arguments.
-        labels: (N,) class indices.
+        labels: (N,) class indices, or (N, L) of 0 and 1.
         lengths: (N,) tokens of each text, for batches of similar length.
         accelerator: owns device, mixed precision, gradient scaling and experiment trackers.
-        evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set.
+        evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
         planned: trainable parameters in the plan; training refuses to start on any other number.
         bucket: batches are padded to a multiple of this many tokens.
         store: folder for checkpoints, one at each evaluation, and every `save_steps`. What is in there and later than
@@ -75,7 +75,7 @@ def fit(
     parameters = trainable(model)
     optimizer = accelerator.prepare_optimizer(adamw(parameters, recipe))
     check_count(model, planned, optimizer)
-    targets = torch.from_numpy(labels).to(next(iter(parameters.values())).device)
+    loss_in_batch = losses.make(labels, next(iter(parameters.values())).device, recipe.label_smoothing)
     torch.manual_seed(recipe.seed)
     run = Run() if resume is None else restore(resume, parameters, optimizer)
     if resume is not None and accelerator.scaler is not None and "scaler" in resume.progress:
@@ -108,12 +108,7 @@ def fit(
 
     def loss_of(indices: np.ndarray) -> Tensor:
         with accelerator.autocast():
-            return cross_entropy(
-                model(**feed(indices)).float(),
-                targets[torch.from_numpy(indices).to(targets.device)],
-                label_smoothing=recipe.label_smoothing,
-                reduction="sum",
-            )
+            return loss_in_batch(model(**feed(indices)).float(), indices)
 
     model.train()
     plan: list[list[np.ndarray]] = []
