@@ -32,6 +32,12 @@ def _mapped(value: object) -> object:
     return {key.strip(): number.strip() for key, _, number in pairs}
 
 
+def _weights(value: object) -> object:
+    """A class called 2 is a word, as in `_word`; what is no mapping is left for the error to show."""
+    value = _mapped(value) if isinstance(value, str) and "=" in value else value
+    return {_word(key): weight for key, weight in value.items()} if isinstance(value, dict) else value
+
+
 def _layers(value: object) -> object:
     """`top:3`, `0,1,2` and `all` are how people write layers on a command line."""
     if value == "all":
@@ -55,6 +61,7 @@ Word = Annotated[str, BeforeValidator(_word)]
 Words = Annotated[list[Word], BeforeValidator(_listed)]
 Numbers = Annotated[dict[str, float], BeforeValidator(_mapped)]
 Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapped)]
+Weights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_weights)]
 TopLayers = Annotated[str, Field(pattern=r"^top:[1-9][0-9]*$")]
 LayerNumbers = list[Annotated[int, Field(ge=0)]]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
@@ -174,6 +181,10 @@ class TrainRecipe(Section):
     num_cycles: int = Field(1, ge=1, description="Restarts of cosine_restarts (SGDR).")
     warmup_ratio: Fraction = Field(0.1, description="Share of all steps with rising learning rate.")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; wins over warmup_ratio.")
+    class_weights: Literal["balanced"] | Weights | None = Field(
+        None, description="Weights of the classes' losses: balanced, none, or by name: Sports=2,World=0.5."
+    )
+    oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are as large.")
     label_smoothing: Fraction = Field(0.0, description="Cross-entropy's label smoothing.")
     max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping by global norm; 0 for none.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Number format of the products.")

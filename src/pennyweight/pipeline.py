@@ -93,12 +93,14 @@ def _run(
     from .reporting.stage import Report
     from .train import feeds
     from .train.accelerate import make_accelerator
+    from .train.balance import class_weights
     from .train.loop import fit
     from .train.resume import Resumption, fingerprint
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
     say(_data_line(data))
+    weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
     plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
@@ -159,6 +161,7 @@ def _run(
         evaluate=validate,
         planned=plan.count.trainable,
         bucket=recipe.data.pad_to_multiple_of,
+        weights=weights,
         store=None if folder is None else folder / "checkpoints",
         fingerprint=facts,
         resume=going_on.state,

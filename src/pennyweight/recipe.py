@@ -191,6 +191,7 @@ WRITTEN = {
     "plan -> r": "a rank of at least 1 (for no adapter at all: strategy head-only)",
     "plan -> rank_pattern": "names with ranks, such as query=8,output.dense=4",
     "plan -> alpha_pattern": "names with numbers, such as query=8,output.dense=4",
+    "train -> class_weights": "balanced, none, or classes with weights above 0, such as Sports=2,World=0.5",
     "data -> validation_size": "a share such as 0.1 or a number of rows such as 640",
 }
 
@@ -204,7 +205,7 @@ def _problem(detail: Any) -> tuple[str, str]:
         known = SECTIONS[path[0]].model_fields if len(path) > 1 else Recipe.model_fields
         return place, f"expected {_suggest(path[-1], known)}, received an unknown key"
     if detail["type"] == "literal_error":
-        expected = detail["ctx"]["expected"].replace("'", "")
+        expected = WRITTEN.get(place) or detail["ctx"]["expected"].replace("'", "")
     else:
         words = EXPECTED.get(detail["type"], "").format(**detail.get("ctx", {}))
         expected = WRITTEN.get(place) or words or detail["msg"].removeprefix("Input should be ")

@@ -21,6 +21,7 @@ from ..recipe import TrainRecipe
 from . import checkpoint
 from . import loss as losses
 from .accelerate import run_ids
+from .balance import oversampled
 from .optim import adamw, learning_rate
 from .run import Fit, Run, restore
 from .signals import stop_requested
@@ -47,6 +48,7 @@ def fit(
     evaluate: Callable[[], dict[str, float]],
     planned: int,
     bucket: int,
+    weights: np.ndarray | None = None,
     store: Path | None = None,
     fingerprint: dict[str, Any] | None = None,
     resume: checkpoint.State | None = None,
@@ -62,6 +64,7 @@ def fit(
         evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
         planned: trainable parameters in the plan; training refuses to start on any other number.
         bucket: batches are padded to a multiple of this many tokens.
+        weights: (L,) of the classes, as `balance.class_weights` gives them.
         store: folder for checkpoints, one at each evaluation, and every `save_steps`. What is in there and later than
             `resume` is dropped.
         fingerprint: what this run depends on, kept with each checkpoint.
@@ -75,7 +78,7 @@ def fit(
     parameters = trainable(model)
     optimizer = accelerator.prepare_optimizer(adamw(parameters, recipe))
     check_count(model, planned, optimizer)
-    loss_in_batch = losses.make(labels, next(iter(parameters.values())).device, recipe.label_smoothing)
+    loss_in_batch = losses.make(labels, next(iter(parameters.values())).device, recipe.label_smoothing, weights)
     torch.manual_seed(recipe.seed)
     run = Run() if resume is None else restore(resume, parameters, optimizer)
     if resume is not None and accelerator.scaler is not None and "scaler" in resume.progress:
@@ -84,10 +87,12 @@ def fit(
         checkpoint.keep_up_to(store, resume)
 
     def batches(epoch: int) -> list[list[np.ndarray]]:
+        rows = oversampled(labels, seed=recipe.seed, epoch=epoch) if recipe.oversample else np.arange(len(lengths))
         plain = plan_batches(
-            lengths, batch_size=recipe.batch_size, bucket=bucket, seed=recipe.seed, epoch=epoch,
+            lengths[rows], batch_size=recipe.batch_size, bucket=bucket, seed=recipe.seed, epoch=epoch,
             group=recipe.group_by_length,
         )  # fmt: skip
+        plain = [rows[batch] for batch in plain]
         size = recipe.gradient_accumulation_steps
         return [plain[start : start + size] for start in range(0, len(plain), size)]
 

@@ -13,7 +13,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 Loss = Callable[[Tensor, np.ndarray], Tensor]
 
 
-def make(labels: np.ndarray, device: torch.device, label_smoothing: float = 0.0) -> Loss:
+def make(
+    labels: np.ndarray, device: torch.device, label_smoothing: float = 0.0, weights: np.ndarray | None = None
+) -> Loss:
     """The loss of a training set.
 
     With any number of labels a text it is the mean over the labels, so that its size does not depend on their number.
@@ -21,7 +23,9 @@ def make(labels: np.ndarray, device: torch.device, label_smoothing: float = 0.0)
     Args:
         labels: (N,) class numbers, or (N, L) of 0 and 1.
         label_smoothing: the share of the target that is spread over all classes, or halfway between yes and no.
+        weights: (L,) as `balance.class_weights` gives them.
     """
+    scale = None if weights is None else torch.from_numpy(weights).to(device, torch.float32)
     if labels.ndim == 1:
         targets = torch.from_numpy(labels).to(device)
 
@@ -29,6 +33,7 @@ def make(labels: np.ndarray, device: torch.device, label_smoothing: float = 0.0)
             return cross_entropy(
                 logits,
                 targets[torch.from_numpy(indices).to(device)],
+                weight=scale,
                 label_smoothing=label_smoothing,
                 reduction="sum",
             )
@@ -39,6 +44,6 @@ def make(labels: np.ndarray, device: torch.device, label_smoothing: float = 0.0)
 
     def several(logits: Tensor, indices: np.ndarray) -> Tensor:
         chosen = wanted[torch.from_numpy(indices).to(device)]  # (B, L)
-        return binary_cross_entropy_with_logits(logits, chosen, reduction="sum") / chosen.shape[1]
+        return binary_cross_entropy_with_logits(logits, chosen, pos_weight=scale, reduction="sum") / chosen.shape[1]
 
     return several
