@@ -189,10 +189,11 @@ def difference(artifact: Artifact, model: Any) -> float:
     """The largest difference between our logits and a stock model's on a few texts of different length."""
     texts = ["Shares fell.", "The striker scored twice in extra time as the visitors came from behind to win the cup."]
     limit = artifact.recipe.data.max_length
-    batch = artifact.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    second = {"text_pair": texts[::-1]} if artifact.recipe.data.pair else {}
+    batch = artifact.tokenizer(texts, **second, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     device = next(artifact.model.parameters()).device
-    ours = artifact.model(batch["attention_mask"].to(device), input_ids=batch["input_ids"].to(device)).float().cpu()
-    theirs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+    ours = artifact.model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
+    theirs = model(**batch).logits.float()
     return float((ours - theirs).abs().max())
 
 
@@ -210,6 +211,8 @@ def _usage(artifact: Artifact) -> str:
         saved = artifact.metrics.get("thresholds", {}).get("values") or [0.5] * len(names)
         each = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, saved, strict=True))
         given = f" A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each})."
+    if artifact.recipe.data.pair:
+        given += " Texts come in pairs: tokenizer(first, second)."
     return f"""---
 library_name: peft
 base_model: {_base_name(artifact)}

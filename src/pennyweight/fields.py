@@ -119,6 +119,7 @@ class DataRecipe(Section):
     )
     allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
     separator: str = Field(" ", description="What joins several text columns.")
+    pair: bool = Field(False, description="Read two text columns as a pair: [CLS] a [SEP] b [SEP], not joined.")
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
     max_chars: int | None = Field(None, ge=1, description="Drop texts longer than this many characters.")
     markup: Literal["keep", "strip", "drop"] = Field("keep", description="What to do with left-over markup.")

@@ -132,7 +132,8 @@ def _run(
     # train: texts become token ids once
     began = time.perf_counter()
     tokens = {
-        name: encode(bundle.tokenizer, table.texts, recipe.data.max_length) for name, table in data.tables().items()
+        name: encode(bundle.tokenizer, table.texts, recipe.data.max_length, pair=recipe.data.pair)
+        for name, table in data.tables().items()
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}

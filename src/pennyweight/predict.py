@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from . import artifact as artifacts
+from . import untrusted
 from .artifact import Artifact
 from .data.batch import Encoded
 from .data.multi import DELIMITER, LabelForm, form_of
+from .data.pairs import as_text, reading
 from .data.read import from_python
 from .data.table import Table
 from .errors import ArtifactError, InputError
@@ -95,12 +97,23 @@ class Classifier:
         form = form_of(self.artifact.recipe.data)
         return replace(form, task="multi" if self.multi else "single")
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, L) fp32 logits of N texts, in their order."""
+    @property
+    def pair(self) -> bool:
+        """Whether it reads two texts as one input."""
+        return self.artifact.recipe.data.pair
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `read` has to be told, so that texts come as they came in training: nothing, unless they are pairs."""
+        return reading(self.artifact.recipe)
+
+    def logits(self, texts: Sequence[Any]) -> np.ndarray:
+        """(N, L) fp32 logits of N texts, in their order; of N pairs of texts where it was trained on pairs."""
         if isinstance(texts, str):
             raise InputError("one text where a list of texts belongs", remedy='call predict(["..."])')
         data = self.artifact.recipe.data
-        encoded = encode(self.artifact.tokenizer, [str(text) for text in texts], data.max_length)
+        plain = [as_text(text, data.pair) for text in texts]
+        encoded = encode(self.artifact.tokenizer, plain, data.max_length, pair=data.pair)
         return self.logits_of(encoded)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
@@ -145,7 +158,7 @@ class Classifier:
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        asked: dict[str, Any] = {"split": "test", "form": self.label_form}
+        asked: dict[str, Any] = {"split": "test", "form": self.label_form, **self.reading}
         table = from_python(data, **asked | columns)
         truth = self.artifact.labels.encode(table)
         probabilities = self.predict_proba(table.texts)
@@ -174,6 +187,17 @@ def load(
     recipe = artifacts.read_recipe(folder)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
     return Classifier(artifacts.load(folder, runtime, backbone), runtime)
+
+
+def reading_of(folder: str | Path, text_columns: Sequence[str] | None) -> dict[str, Any]:
+    """How texts are to be read for a saved classifier, known before it is checked and loaded.
+
+    Args:
+        text_columns: the columns asked for; None for those of the training where they were pairs, else inferred.
+    """
+    path = Path(folder) / artifacts.RECIPE
+    known = reading(untrusted.recipe(path)) if path.is_file() else {}
+    return known | ({"text_columns": text_columns} if text_columns is not None or not known else {})
 
 
 def rows(classifier: Classifier, table: Table) -> Iterator[dict[str, Any]]:

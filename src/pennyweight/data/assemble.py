@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import DataError
 from .infer import choose_label, choose_texts, is_null, label_base, require
 from .multi import LabelForm, holds_several, labels_of_cells, labels_of_columns
-from .table import MAX_TEXT, Columns, Label, Table, shown
+from .pairs import as_pair, join_pair
+from .table import MAX_TEXT, PAIR, Columns, Label, Table, shown
 
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 
@@ -25,6 +26,7 @@ def assemble(
     separator: str = " ",
     allow_null: bool = False,
     form: LabelForm | None = None,
+    pair: bool = False,
 ) -> Table:
     """Make a `Table` of a source's columns.
 
@@ -36,18 +38,23 @@ def assemble(
         separator: what stands between joined texts (empty parts are left out).
         allow_null: take a missing text as an empty one instead of refusing it.
         form: how labels stand in the source; None, one label a row unless the column holds lists.
+        pair: keep the texts of two columns (or of one column of pairs) apart, as one input of two segments.
 
     Raises:
         DataError: columns that cannot be told, missing or over-long texts, missing or unusable labels.
     """
     form = form or LabelForm()
     if form.columns is not None and labelled is not False:
-        return _with_label_columns(columns, form, text_columns, separator, allow_null=allow_null)
+        return _with_label_columns(columns, form, text_columns, separator, allow_null=allow_null, pair=pair)
     if label_column is not None and labelled is not False:
         label_column = require(columns, label_column, "--label-column c")
     names = choose_texts(columns, text_columns, label_column)
     label = choose_label(columns, label_column, names, needed=labelled is True) if labelled is not False else None
-    texts = _texts(columns, names, separator, allow_null=allow_null)
+    if pair:
+        columns, names = as_pair(columns, names)
+        texts = _texts(columns, names, PAIR, allow_null=allow_null, pair=True)
+    else:
+        texts = _texts(columns, names, separator, allow_null=allow_null)
     labels: list[Label] | None = None
     if label is not None and holds_several(columns, label, form):
         labels = labels_of_cells(columns, label, form)
@@ -70,12 +77,20 @@ def assemble(
 
 
 def _with_label_columns(
-    columns: Columns, form: LabelForm, text_columns: Sequence[str] | None, separator: str, *, allow_null: bool
+    columns: Columns,
+    form: LabelForm,
+    text_columns: Sequence[str] | None,
+    separator: str,
+    *,
+    allow_null: bool,
+    pair: bool,
 ) -> Table:
     """A table whose labels are the columns that hold 1."""
     names = tuple(require(columns, name, "--label-columns a,b") for name in form.columns or ())
     others = replace(columns, values={name: held for name, held in columns.values.items() if name not in names})
-    table = assemble(others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null)
+    table = assemble(
+        others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null, pair=pair
+    )
     return replace(table, labels=labels_of_columns(columns, names, form), label_names=names)
 
 
@@ -124,7 +139,9 @@ def check_length(text: str, where: str) -> str:
     return text
 
 
-def _texts(columns: Columns, names: Sequence[str], separator: str, *, allow_null: bool) -> list[str]:
+def _texts(
+    columns: Columns, names: Sequence[str], separator: str, *, allow_null: bool, pair: bool = False
+) -> list[str]:
     parts = [
         [
             # The row's place is put together only for the few rows that need it.
@@ -135,7 +152,9 @@ def _texts(columns: Columns, names: Sequence[str], separator: str, *, allow_null
         ]
         for name in names
     ]
-    if len(parts) == 1:
+    if pair:
+        texts = [join_pair(row, columns.where(number)) for number, row in enumerate(zip(*parts, strict=True))]
+    elif len(parts) == 1:
         texts = parts[0]
     else:
         texts = [separator.join(part for part in row if part) for row in zip(*parts, strict=True)]

@@ -53,6 +53,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         "text_columns": wanted.text_columns,
         "label_column": wanted.label_column,
         "separator": wanted.separator,
+        "pair": wanted.pair,
     }
     source = train_data if train_data is not None else wanted.train
     if source is None:

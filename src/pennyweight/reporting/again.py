@@ -75,10 +75,9 @@ def measure(
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
     artifact = classifier.artifact
-    table = from_python(
-        data, text_columns=text_columns, label_column=label_column, split=split, form=form or classifier.label_form
-    )
-    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length)
+    asked = classifier.reading | ({} if text_columns is None else {"text_columns": text_columns})
+    table = from_python(data, label_column=label_column, split=split, form=form or classifier.label_form, **asked)
+    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length, pair=artifact.recipe.data.pair)
     part = Part(table, tokens, artifact.labels.encode(table))
     if classifier.multi:
         return Measured(classifier, measure_part(classifier, part, slices_by))

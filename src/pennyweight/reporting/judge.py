@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batch import Encoded, pack
+from ..data.batch import Encoded, select
 from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
@@ -213,7 +213,7 @@ def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: i
     some = sample(len(train.labels), FROZEN_ROWS, seed)
     tokens = train.tokens
     if len(some) < len(train.labels):
-        tokens = pack([train.tokens.row(index).tolist() for index in some.tolist()])
+        tokens = select(tokens, some)
     features = backbone.features(tokens)
     others = backbone.features(rows.tokens)
     forward = time.perf_counter() - began

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..artifact import Artifact, versions
 from ..budget.bill import bill
+from ..data.table import PAIR
 from ..evaluate import mistakes
 from ..evaluate.abstention import Abstention, risk_coverage
 from ..evaluate.html import Bill, BillRow, ReportInput, write_html
@@ -73,7 +74,8 @@ def page(judgement: Judgement | SeveralJudgement, artifact: Artifact) -> ReportI
             created=time.strftime("%d %B %Y, %H:%M %Z").strip(),
         )
     labels, probabilities = judgement.part.labels, judgement.probabilities
-    texts, names = judgement.part.table.texts, artifact.labels.names
+    texts = [text.replace(PAIR, " \N{EM DASH} ") for text in judgement.part.table.texts]
+    names = artifact.labels.names
     target, (picked, on_rows) = next(iter(reversed(judgement.thresholds.items())), (None, (None, None)))
     return ReportInput(
         title=f"{_short(judgement.part.table.source)}, {len(names)} labels, {_backbone(artifact)}",

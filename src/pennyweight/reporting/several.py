@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batch import pack
+from ..data.batch import select
 from ..evaluate import several
 from ..evaluate.baselines import Baseline
 from ..evaluate.intervals import Interval
@@ -191,7 +191,7 @@ def _frozen(classifier: Classifier, train: Part, validation: Part, rows: Part, s
     some = sample(len(train.labels), FROZEN_ROWS, seed)
     tokens = train.tokens
     if len(some) < len(train.labels):
-        tokens = pack([tokens.row(index).tolist() for index in some.tolist()])
+        tokens = select(tokens, some)
     features = backbone.features(tokens)
     others = np.concatenate([backbone.features(validation.tokens), backbone.features(rows.tokens)])
     forward = time.perf_counter() - began
