@@ -108,6 +108,7 @@ class DataRecipe(Section):
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
     label_column: Word | None = Field(None, description="Label column; inferred if not given.")
     label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
+    ordinal: bool = Field(False, description="The classes have an order, that of label_names: measure ranks too.")
     task: Literal["auto", "single", "multi"] = Field(
         "auto", description="One label a text or any number; auto: multi where the labels are lists or are so given."
     )

@@ -74,6 +74,10 @@ def summary(metrics: dict[str, Any]) -> str:
         if metrics.get("task") == "multi"
         else text_table(Metrics.from_json(metrics[name])),
     ]
+    if "ordinal" in metrics[name]:
+        ranks = metrics[name]["ordinal"]
+        error, kappa = ranks["mean_absolute_error"], ranks["quadratic_kappa"]
+        lines += ["", f"mean absolute error {error:.3f} ranks, quadratic kappa {kappa:.3f}"]
     if "verdict" in metrics:
         lines += ["", *textwrap.wrap(metrics["verdict"]["headline"], 80)]
     return "\n".join(lines)

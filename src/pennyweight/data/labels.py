@@ -160,6 +160,26 @@ def fit(table: Table, *, names: Sequence[str] | None = None, delimiter: str = mu
     return classes
 
 
+def check_ordered(table: Table, names: Sequence[str] | None) -> None:
+    """Refuse ranks where nothing says the order: words sorted by the alphabet are in none.
+
+    Raises:
+        DataError: several labels a text, or words without `names`, by the recipe or the source.
+    """
+    if table.multi:
+        raise DataError(
+            "labels that do not exclude each other have no ranks", remedy="leave out --ordinal", where=table.source
+        )
+    words = any(isinstance(label, str) for label in table.labels or ())
+    if words and names is None and table.label_names is None:
+        raise DataError(
+            "the order of the classes is not known",
+            expected="--label-names with --ordinal, lowest first",
+            received=listed(sorted({str(label) for label in table.labels or ()})),
+            where=table.source,
+        )
+
+
 def _single(labels: Sequence[Label]) -> list[str | int]:
     return [label for label in labels if not isinstance(label, tuple)]
 

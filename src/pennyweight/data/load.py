@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import RecipeError
 from ..recipe import DataRecipe
 from .clean import clean
-from .labels import LabelSet
+from .labels import LabelSet, check_ordered
 from .labels import fit as fit_labels
 from .multi import DELIMITER, form_of, split_several
 from .read import from_python
@@ -74,6 +74,8 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     training = prepared("train", source)
     labels = fit_labels(training, names=wanted.label_names, delimiter=wanted.label_delimiter or DELIMITER)
     form = replace(form, task="multi" if labels.multi else "single")
+    if wanted.ordinal:
+        check_ordered(training, wanted.label_names)
     if wanted.validation is not None:
         validation = prepared("validation", wanted.validation)
     else:

@@ -16,6 +16,7 @@ from .intervals import Interval
 from .metrics import Metrics
 from .mistakes import Mistake, Slice
 from .multilabel import MultilabelMetrics
+from .ordinal import Ordinal
 from .several import SeveralRow
 from .several import verdict as several_verdict
 from .svg import PAGE, inline_svg
@@ -73,6 +74,7 @@ class ReportInput:
     history: Sequence[Mapping[str, Any]] | None = None
     calibration: Calibration | None = None
     abstention: Abstention | None = None
+    ordinal: Ordinal | None = None
     slices: Mapping[str, Sequence[Slice]] | None = None
     mistakes: Sequence[Mistake] | None = None
     mislabelled: Sequence[Mistake] | None = None

@@ -12,6 +12,7 @@ from ..data.read import from_python
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
+from ..evaluate.ordinal import ordinal
 from ..evaluate.report import several_table, text_table
 from ..model.backbone import encode
 from ..predict import Classifier
@@ -43,6 +44,7 @@ class Measured:
             lines = [several_table(self.judgement.metrics)]
         else:
             lines = [text_table(self.judgement.metrics)]
+            lines += ["", str(self.judgement.ordinal)] if self.judgement.ordinal else []
         for name, rows in self.judgement.slices.items():
             width = max(len(row.name) for row in rows)
             lines += ["", f"by {name}"]
@@ -94,5 +96,6 @@ def measure(
         validation=metrics,
         answers={"test": answers(table.texts, part.labels, probabilities)},
         slices=slices(part, probabilities, slices_by),
+        ordinal=ordinal(metrics) if artifact.recipe.data.ordinal else None,
     )
     return Measured(classifier, judgement)

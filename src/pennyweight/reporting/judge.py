@@ -17,6 +17,7 @@ from ..evaluate.abstention import Threshold, answered, threshold_for
 from ..evaluate.calibration import Calibration, calibrate, fit_temperature, softmax
 from ..evaluate.metrics import Metrics, score
 from ..evaluate.mistakes import Slice, by_column, by_number
+from ..evaluate.ordinal import Ordinal, ordinal
 from ..evaluate.spread import ece_interval, log_loss_interval, macro_f1_interval
 from ..evaluate.verdict import BaselineRow, against, verdict
 from ..predict import Classifier
@@ -57,6 +58,7 @@ class Judgement:
     slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
     thresholds: dict[float, tuple[Threshold, Threshold | None]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    ordinal: Ordinal | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The parts of metrics.json that say how good the classifier is."""
@@ -65,6 +67,8 @@ class Judgement:
             "intervals": {key: list(ends) for key, ends in self.intervals.items()},
             "rows_sha256": fingerprint(self.answers[self.name].rows),
         }
+        if self.ordinal is not None:
+            found[self.name]["ordinal"] = self.ordinal.to_json()
         found["calibration"] = {
             "temperature": self.calibration.temperature,
             "fitted_on": "validation",
@@ -130,6 +134,7 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
         slices=slices(part, answered_rows),
         thresholds=_thresholds(parts["validation"].labels, probabilities["validation"], part.labels, answered_rows),
         seconds={"measuring": time.perf_counter() - began, "baselines": sum(one.seconds for one in rivals)},
+        ordinal=ordinal(measured[name]) if classifier.artifact.recipe.data.ordinal else None,
     )
 
 

@@ -83,6 +83,7 @@ def page(judgement: Judgement | SeveralJudgement, artifact: Artifact) -> ReportI
         intervals=judgement.intervals,
         rows=judgement.name,
         calibration=judgement.calibration,
+        ordinal=judgement.ordinal,
         abstention=Abstention(risk_coverage(labels, probabilities), target, picked, on_rows),
         slices=judgement.slices,
         mistakes=mistakes.most_confident(labels, probabilities, texts, names, limit=SHOWN_MISTAKES),

@@ -40,6 +40,15 @@ class Intervals(_Closed):
     ece: Ends = Field(description="Basic bootstrap over rows.")
 
 
+class OrdinalFigures(_Closed):
+    """Where the classes have an order; intervals by percentile bootstrap over rows."""
+
+    mean_absolute_error: float = Field(ge=0, description="Ranks.")
+    mean_absolute_error_interval: Ends
+    quadratic_kappa: float = Field(ge=-1, le=1, description="Cohen's kappa with quadratic weights.")
+    quadratic_kappa_interval: Ends
+
+
 class Figures(_Closed):
     """Figures on one set of rows, the temperature applied."""
 
@@ -54,6 +63,7 @@ class Figures(_Closed):
     ece: Share = Field(description="Expected calibration error, 15 bins of equal width.")
     per_class: list[ClassFigures]
     confusion: list[list[Count]] = Field(description="Rows: true class; columns: predicted class.")
+    ordinal: OrdinalFigures | None = None
     intervals: Intervals | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
 
