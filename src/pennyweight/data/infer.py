@@ -101,7 +101,12 @@ def require(columns: Columns, name: str, flag: str) -> str:
             return column
     if name in columns.unreadable:
         raise DataError(
-            f"column {name} holds neither text nor numbers", received=columns.unreadable[name], where=columns.source
+            f"column {name} holds neither text nor numbers",
+            received=columns.unreadable[name],
+            remedy="a column of lists is read where its name says labels, such as labels or tags: rename it"
+            if "list" in columns.unreadable[name]
+            else None,
+            where=columns.source,
         )
     close = difflib.get_close_matches(name, list(columns.values), n=1)
     raise DataError(
