@@ -298,6 +298,44 @@ def test_bad_labels_are_told_in_one_line(
     assert "the label cannot be used; expected one string or integer a row" in said(rows, task="single")
 
 
+def test_other_data_may_hold_labels_in_another_form(
+    run: Path, rows: dict[str, Pairs], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    texts = [text for text, _ in rows["test"]]
+    columns = {"text": texts} | {name: [int(name in held) for _, held in rows["test"]] for name in ("money", "sport")}
+    columns["world"] = [int("world" in held) for _, held in rows["test"]]
+    classifier, expected = pw.load(run), metrics(run)["test"]["micro_f1"]
+    found = classifier.evaluate(columns, label_columns=["money", "sport", "world"])
+    assert isinstance(found, MultilabelMetrics)
+    assert found.micro.f1 == expected
+    cells = write(tmp_path / "cells.csv", rows["test"], ";")
+    found = classifier.evaluate(cells, label_column="label", label_delimiter=";")
+    assert isinstance(found, MultilabelMetrics)
+    assert found.micro.f1 == expected
+    bare = write(tmp_path / "bare.csv", [*rows["test"], ("The sea.", [])], ";")
+    refused = command("evaluate", run, bare, "--label-delimiter", ";")
+    assert "received 1 of 41 rows without any label" in refused.error
+    assert command("evaluate", run, bare, "--label-delimiter", ";", "--allow-unlabelled").code == 0
+
+
+def test_damaged_thresholds_are_refused(run: Path) -> None:
+    classifier = pw.load(run)
+    classifier.artifact.metrics["thresholds"] = {"values": [0.5, 2.0, 0.5]}
+    with pytest.raises(InputError, match="the saved thresholds are damaged; expected 3 numbers between 0 and 1"):
+        classifier.predict(["The bank."])
+
+
+def test_several_seeds_and_the_estimator(rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path) -> None:
+    from pennyweight.seeds import train_seeds
+
+    found = train_seeds(rows["train"], count=2, out=tmp_path / "seeds", **settings | {"max_steps": 2})
+    assert list(found.figures) == ["micro_f1", "macro_f1", "exact_match", "log_loss"]
+    assert "micro F1 %" in str(found)
+    texts, labels = zip(*rows["train"], strict=True)
+    with pytest.raises(InputError, match="the estimator takes one label a text"):
+        pw.PennyweightClassifier(settings=settings).fit(texts, labels)
+
+
 def test_one_label_stays_one_label(news: Path, tiny_run: Path) -> None:
     """A cell with a bar in it is one label unless a delimiter is given."""
     from pennyweight.data.read import read

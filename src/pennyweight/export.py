@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .artifact import Artifact
 from .errors import ArtifactError
+from .evaluate.thresholds import saved_thresholds
 from .files import atomic_folder, write_text
 from .model import adapt
 from .model.head import Form, form_of
@@ -208,7 +209,7 @@ def _usage(artifact: Artifact) -> str:
     if artifact.labels.multi:
         imports = f"AutoConfig, {imports}"
         base = 'config=AutoConfig.from_pretrained("this-folder")'
-        saved = artifact.metrics.get("thresholds", {}).get("values") or [0.5] * len(names)
+        saved = saved_thresholds(artifact.metrics, len(names)).tolist()
         each = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, saved, strict=True))
         given = f" A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each})."
     if artifact.recipe.data.pair:

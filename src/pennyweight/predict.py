@@ -15,7 +15,7 @@ from . import artifact as artifacts
 from . import untrusted
 from .artifact import Artifact
 from .data.batch import Encoded
-from .data.multi import DELIMITER, LabelForm, form_of
+from .data.multi import DELIMITER, LabelForm, changed, form_of
 from .data.pairs import as_text, reading
 from .data.read import from_python
 from .data.table import Table
@@ -24,7 +24,7 @@ from .evaluate.calibration import COLDEST, HOTTEST, softmax
 from .evaluate.metrics import Metrics, score
 from .evaluate.multilabel import MultilabelMetrics, score_multilabel
 from .evaluate.quick import sigmoid
-from .evaluate.thresholds import FIXED
+from .evaluate.thresholds import saved_thresholds
 from .model.backbone import encode
 from .model.infer import TokenFeed, logits
 from .model.runtime import Runtime, choose
@@ -75,16 +75,7 @@ class Classifier:
         Raises:
             ArtifactError: when the saved ones are not L numbers between 0 and 1.
         """
-        saved = self.metrics.get("thresholds", {})
-        values = saved.get("values") if isinstance(saved, dict) else saved
-        if values is None:
-            return np.full(len(self.labels), FIXED)
-        plain = isinstance(values, list) and all(type(value) in (int, float) and 0 < value < 1 for value in values)
-        if not plain or len(values) != len(self.labels):
-            raise ArtifactError(
-                "the saved thresholds are damaged", expected=f"{len(self.labels)} numbers between 0 and 1"
-            )
-        return np.array(values, dtype=np.float64)
+        return saved_thresholds(self.metrics, len(self.labels))
 
     @property
     def delimiter(self) -> str:
@@ -153,12 +144,16 @@ class Classifier:
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
             **columns: text_columns, label_column where they cannot be inferred; split of a source with several,
-                else `test`; form of the labels, else as in training.
+                else `test`; label_columns, label_delimiter and allow_unlabelled where they differ from the training's.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        asked: dict[str, Any] = {"split": "test", "form": self.label_form, **self.reading}
+        told = {
+            key: columns.pop(key) for key in ("label_columns", "label_delimiter", "allow_unlabelled") & columns.keys()
+        }
+        form = changed(self.label_form, label_column=columns.get("label_column"), **told)
+        asked: dict[str, Any] = {"split": "test", "form": form, **self.reading}
         table = from_python(data, **asked | columns)
         truth = self.artifact.labels.encode(table)
         probabilities = self.predict_proba(table.texts)

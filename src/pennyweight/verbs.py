@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,13 +29,18 @@ def evaluate(
     as_json: bool = JSON,
 ) -> str:
     """Measure a saved classifier on labelled texts."""
+    from .data.multi import changed
     from .predict import load
     from .reporting.again import measure
 
     classifier = load(model, backbone=backbone, device=device, precision=precision)
-    form = classifier.label_form
-    if label_columns or label_delimiter or label_column:
-        form = replace(form, columns=tuple(_listed(label_columns) or ()) or None, delimiter=label_delimiter)
+    form = changed(
+        classifier.label_form,
+        label_column=label_column,
+        label_columns=_listed(label_columns),
+        label_delimiter=label_delimiter,
+        allow_unlabelled=allow_unlabelled,
+    )
     measured = measure(
         classifier,
         data,
@@ -44,7 +48,7 @@ def evaluate(
         label_column=label_column,
         split=split,
         slices_by=_listed(slices),
-        form=replace(form, allow_unlabelled=allow_unlabelled or form.allow_unlabelled),
+        form=form,
     )
     if report is not None:
         measured.write(report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -47,6 +47,27 @@ def form_of(wanted: DataRecipe) -> LabelForm:
     """The form that a recipe's data section says."""
     columns = None if wanted.label_columns is None else tuple(wanted.label_columns)
     return LabelForm(wanted.task, wanted.label_delimiter, columns, wanted.allow_unlabelled)
+
+
+def changed(
+    form: LabelForm,
+    *,
+    label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    label_delimiter: str | None = None,
+    allow_unlabelled: bool = False,
+) -> LabelForm:
+    """How labels stand in other data than those of the training; what is not said is as it was there.
+
+    A label column or a delimiter says that the labels are no longer one column each.
+    """
+    columns = None if label_column or label_delimiter else form.columns
+    return replace(
+        form,
+        columns=tuple(label_columns) if label_columns else columns,
+        delimiter=label_delimiter or form.delimiter,
+        allow_unlabelled=allow_unlabelled or form.allow_unlabelled,
+    )
 
 
 def holds_several(columns: Columns, name: str, form: LabelForm) -> bool:

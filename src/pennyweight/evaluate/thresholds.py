@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import ArtifactError, DataError
 
 FIXED = 0.5
 # Rounds over the labels when all of them share one F1; it hardly ever moves after the second.
@@ -65,6 +66,22 @@ def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Ob
         if (chosen == before).all():
             break
     return chosen
+
+
+def saved_thresholds(metrics: Mapping[str, Any], count: int) -> np.ndarray:
+    """(L,) thresholds as metrics.json holds them; 0.5 where it holds none.
+
+    Raises:
+        ArtifactError: when they are not L numbers between 0 and 1.
+    """
+    saved = metrics.get("thresholds", {})
+    values = saved.get("values") if isinstance(saved, dict) else saved
+    if values is None:
+        return np.full(count, FIXED)
+    plain = isinstance(values, list) and all(type(value) in (int, float) and 0 < value < 1 for value in values)
+    if not plain or len(values) != count:
+        raise ArtifactError("the saved thresholds are damaged", expected=f"{count} numbers between 0 and 1")
+    return np.array(values, dtype=np.float64)
 
 
 def _cuts(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
