@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import random
 import re
 import shutil
 import sys
@@ -278,6 +279,37 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Outcome(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def several() -> Callable[..., list[tuple[str, list[str]]]]:
+    """A function `(rows, seed, sentences=None, bare=0.0) -> pairs`: texts of one to three topics, labelled with them.
+
+    `sentences` are lists by topic; without them short ones are made of words that the tiny backbones know. `bare` is
+    the share of texts that are of no topic and carry no label.
+    """
+    words = {
+        "money": ["bank", "rate", "cut", "chip", "buy", "half"],
+        "sport": ["cup", "match", "play", "test", "win", "day"],
+        "world": ["polls", "met", "river", "left", "talk", "rose"],
+    }
+
+    def make(
+        rows: int, seed: int = 0, sentences: dict[str, list[str]] | None = None, bare: float = 0.0
+    ) -> list[tuple[str, list[str]]]:
+        draw = random.Random(seed)
+        by_topic = sentences or {
+            topic: ["The {} and the {} of the {}.".format(*draw.choices(known, k=3)) for _ in range(40)]
+            for topic, known in words.items()
+        }
+        found: list[tuple[str, list[str]]] = []
+        for _ in range(rows):
+            topics = [] if draw.random() < bare else draw.sample(sorted(by_topic), draw.randint(1, 3))
+            text = " ".join(draw.choice(by_topic[topic]) for topic in topics)
+            found.append((text or "A phone without a screen.", sorted(topics)))
+        return found
+
+    return make
 
 
 @pytest.fixture(scope="session")

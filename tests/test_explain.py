@@ -16,6 +16,7 @@ class Counting:
     """A stand-in: logit of "sport" is the number of goals in the text, of "business" that of shares, "rest" is 0."""
 
     labels = ("sport", "business", "rest")
+    multi = pair = False
     temperature = 2.0
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:

@@ -174,7 +174,7 @@ def test_what_waits_is_answered_in_batches(classifier: pw.Classifier) -> None:
     sizes: list[int] = []
 
     class Counting:
-        labels = classifier.labels
+        labels, multi = classifier.labels, False
 
         def predict_proba(self, texts: list[str]) -> np.ndarray:
             sizes.append(len(texts))

@@ -37,8 +37,11 @@ def check_target(path: str | Path, form: str | None = None) -> str:
     return form
 
 
-def write(answers: Iterable[dict[str, Any]], path: str | Path, form: str | None = None) -> int:
+def write(answers: Iterable[dict[str, Any]], path: str | Path, form: str | None = None, delimiter: str = "|") -> int:
     """Write answers as CSV, JSONL or Parquet (by `form` or the path's ending); whole or not at all.
+
+    Args:
+        delimiter: what joins a list in a cell of a CSV file.
 
     Returns:
         The number of rows.
@@ -51,11 +54,13 @@ def write(answers: Iterable[dict[str, Any]], path: str | Path, form: str | None 
         if form == "parquet":
             return _write_parquet(answers, aside)
         with aside.open("w", encoding="utf-8", newline="") as handle:
-            return write_lines(answers, handle, form)
+            return write_lines(answers, handle, form, delimiter=delimiter)
 
 
-def write_lines(answers: Iterable[dict[str, Any]], handle: IO[str], form: str, flush: bool = False) -> int:
-    """Write answers to an open text handle as CSV or JSONL."""
+def write_lines(
+    answers: Iterable[dict[str, Any]], handle: IO[str], form: str, flush: bool = False, delimiter: str = "|"
+) -> int:
+    """Write answers to an open text handle as CSV (lists joined with `delimiter`) or JSONL."""
     writer: Any = None
     count = 0
     for row in answers:
@@ -63,7 +68,8 @@ def write_lines(answers: Iterable[dict[str, Any]], handle: IO[str], form: str, f
             if writer is None:
                 writer = csv.DictWriter(handle, list(row), lineterminator="\n")
                 writer.writeheader()
-            writer.writerow({key: neutral(value) for key, value in row.items()})
+            cells = {key: delimiter.join(held) if isinstance(held, list) else held for key, held in row.items()}
+            writer.writerow({key: neutral(value) for key, value in cells.items()})
         else:
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
         if flush:
@@ -91,6 +97,10 @@ def _write_parquet(answers: Iterable[dict[str, Any]], path: Path) -> int:
         while block := list(islice(iterator, CHUNK)):
             batch = pa.Table.from_pylist(block, schema=None if writer is None else writer.schema)
             if writer is None:
+                # A block without a single label would not say what its lists are of.
+                strings = pa.list_(pa.string())
+                kinds = [pa.field(one.name, strings) if pa.types.is_list(one.type) else one for one in batch.schema]
+                batch = batch.cast(pa.schema(kinds))
                 writer = pq.ParquetWriter(path, batch.schema)
             writer.write_table(batch)
             count += len(block)

@@ -15,7 +15,12 @@ def model_card(artifact: Artifact) -> str:
     metrics = artifact.metrics
     name, measured = next(((key, metrics[key]) for key in ("test", "validation") if key in metrics), ("none", None))
     budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
-    labels = "\n".join(f"{index}. {label}" for index, label in enumerate(artifact.labels.names))
+    thresholds = metrics.get("thresholds", {}).get("values", [None] * len(artifact.labels.names))
+    labels = "\n".join(
+        f"{index}. {label}" + ("" if threshold is None else f" (from a probability of {threshold:.3f} on)")
+        for index, (label, threshold) in enumerate(zip(artifact.labels.names, thresholds, strict=True))
+    )
+    labels = ("A text may carry any number of them.\n\n" if artifact.labels.multi else "") + labels
     return f"""---
 library_name: pennyweight
 pipeline_tag: text-classification
@@ -49,6 +54,13 @@ Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml` trains 
 def _figures(name: str, measured: dict[str, Any] | None) -> str:
     if measured is None:
         return "Not measured."
+    if "exact_match" in measured:
+        low, high = measured["exact_match_interval"]
+        return (
+            f"Micro F1 {measured['micro_f1']:.3f}, macro F1 {measured['macro_f1']:.3f}, "
+            f"all labels right {measured['exact_match']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+            f"Hamming loss {measured['hamming_loss']:.1%}, on {measured['n']:,} {name} texts."
+        )
     low, high = measured["accuracy_interval"]
     return (
         f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
@@ -61,6 +73,8 @@ def _judged(metrics: dict[str, Any]) -> str:
     """The verdict and the baselines as a table; nothing where nothing was compared."""
     if "verdict" not in metrics:
         return ""
+    if metrics.get("task") == "multi":
+        return _judged_by_f1(metrics)
     rows = "\n".join(
         f"| {one['name']} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
         f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
@@ -75,13 +89,30 @@ def _judged(metrics: dict[str, Any]) -> str:
 """
 
 
+def _judged_by_f1(metrics: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {one['name']} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
+        f"{100 * one['difference']:+.1f} points |"
+        for one in metrics["baselines"]
+    )
+    return f"""
+{metrics["verdict"]["headline"]}
+
+| baseline on the same split | micro F1 | macro F1 | exact match | this classifier, micro F1 |
+|---|---|---|---|---|
+{rows}
+"""
+
+
 def _index(name: str, measured: dict[str, Any] | None) -> str:
     """The hub's `model-index`, which shows the figures beside the model."""
     if measured is None or name != "test":
         return ""
+    figures = [("accuracy", "accuracy", "Accuracy"), ("f1", "macro_f1", "Macro F1")]
+    if "exact_match" in measured:
+        figures = [("accuracy", "exact_match", "Exact match"), ("f1", "micro_f1", "Micro F1"), figures[1]]
     rows = "".join(
-        f"          - {{type: {kind}, value: {measured[key]:.4f}, name: {shown}}}\n"
-        for kind, key, shown in (("accuracy", "accuracy", "Accuracy"), ("f1", "macro_f1", "Macro F1"))
+        f"          - {{type: {kind}, value: {measured[key]:.4f}, name: {shown}}}\n" for kind, key, shown in figures
     )
     return f"""model-index:
   - name: pennyweight

@@ -164,7 +164,7 @@ def predict(
 
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
-    columns = text_columns.split(",") if text_columns else None
+    asked = prediction.reading_of(model, text_columns.split(",") if text_columns else None)
     if source == "-" and (submission or out or form == "parquet"):
         raise InputError(
             "standard input is answered line by line on standard output, as jsonl or csv",
@@ -174,21 +174,22 @@ def predict(
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form)
     # A file that cannot be read is told before the model's checksums are computed.
-    parts = None if source == "-" else walk(source, split=split, text_columns=columns).tables()
+    parts = None if source == "-" else walk(source, split=split, **asked).tables()
     classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
     abstain = abstainer(classifier, abstain_below, target_accuracy)
     if parts is None:
         lines = answers.utf8_lines(sys.stdin.buffer, "standard input")
-        records = ((record, str(record["text"])) for record in stream(lines, text_columns=columns))
-        asked = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
-        given = abstain(prediction.converse(classifier, asked))
-        answers.write_lines(given, sys.stdout, form or "jsonl", flush=True)
+        records = ((record, str(record["text"])) for record in stream(lines, **asked))
+        texts = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
+        given = abstain(prediction.converse(classifier, texts))
+        answers.write_lines(given, sys.stdout, form or "jsonl", flush=True, delimiter=classifier.delimiter)
     else:
         given = prediction.submission(classifier, parts) if submission else abstain(prediction.rows(classifier, parts))
         if out is None:
-            answers.write_lines(given, sys.stdout, form or ("csv" if submission else "jsonl"))
+            kind = form or ("csv" if submission else "jsonl")
+            answers.write_lines(given, sys.stdout, kind, delimiter=classifier.delimiter)
         else:
-            _note(f"{answers.write(given, out, target):,} texts labelled: {out}")
+            _note(f"{answers.write(given, out, target, classifier.delimiter):,} texts labelled: {out}")
     if abstain.threshold is not None:
         _note(str(abstain))
 

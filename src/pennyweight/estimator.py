@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .errors import InputError
 from .pipeline import train
 from .predict import Classifier
 from .recipe import Recipe
@@ -46,6 +47,11 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> PennyweightClassifier:
         """Train on N texts and their N labels (strings or integers)."""
+        if any(isinstance(label, (list, tuple, set, np.ndarray)) for label in y):
+            raise InputError(
+                "the estimator takes one label a text",
+                remedy="for several: pennyweight.train((texts, labels))",
+            )
         labels = np.asarray(y)
         self.classes_ = np.unique(labels)
         names = [str(label) for label in self.classes_]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .data.pairs import as_text
 from .errors import InputError
 from .predict import Classifier
 
-# A run of letters or digits, one character of a script without spaces, or a run of marks.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+(?:['\u2019]\w+)*|[^\w\s]+")
+# A run of letters or digits, one character of a script without spaces, or a run of marks; U+FDD0 keeps pairs apart.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+(?:['\u2019]\w+)*|[^\w\s\ufdd0]+")
 # Every word costs a forward pass. Past this many a text is cut by the tokenizer anyway, unless --max-length is large.
 MOST_WORDS = 512
 
@@ -56,7 +57,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(classifier: Classifier, text: str, label: str | None = None) -> Explanation:
+def explain(classifier: Classifier, text: str | tuple[str, str], label: str | None = None) -> Explanation:
     """Weigh every word of a text for a label, the predicted one unless another is named.
 
     Erasure rather than gradients: it says what the classifier would have answered, needs no backward pass, and is
@@ -68,16 +69,19 @@ def explain(classifier: Classifier, text: str, label: str | None = None) -> Expl
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation Erasure", 2016,
     https://arxiv.org/abs/1612.08220
     """
+    text = as_text(text, classifier.pair)
     spans = [match.span() for match in _WORD.finditer(text)][:MOST_WORDS]
     if not spans:
         raise InputError("the text has no words to weigh", received=text[:40])
     if label is not None and label not in classifier.labels:
         raise InputError("unknown label", expected=", ".join(classifier.labels), received=label)
     variants = [text, *(text[:start] + text[end:] for start, end in spans)]
-    logits = classifier.logits(variants).astype(np.float64) / classifier.temperature  # (1 + words, L)
+    temperature = 1.0 if classifier.multi else classifier.temperature
+    logits = classifier.logits(variants).astype(np.float64) / temperature  # (1 + words, L)
     predicted = int(logits[0].argmax())
     place = predicted if label is None else classifier.labels.index(label)
-    odds = log_odds(logits, place)  # (1 + words,)
+    # Where labels do not exclude each other, a label's logit is its log odds.
+    odds = logits[:, place] if classifier.multi else log_odds(logits, place)  # (1 + words,)
     words = tuple(
         Word(text[start:end], start, end, float(odds[0] - without))
         for (start, end), without in zip(spans, odds[1:].tolist(), strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .artifact import Artifact
 from .errors import ArtifactError
+from .evaluate.thresholds import saved_thresholds
 from .files import atomic_folder, write_text
 from .model import adapt
 from .model.head import Form, form_of
@@ -104,6 +105,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     Raises:
         ArtifactError: when the stock classes cannot express this classifier.
     """
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     if artifact.plan.adapter is None:
@@ -122,6 +124,9 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
             tensors[name.replace("base_model.model.", f"base_model.model.{form.backbone}.", 1)] = tensor
         save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         artifact.tokenizer.save_pretrained(aside)
+        if artifact.labels.multi:
+            # An adapter's own files cannot say this; the README reads it from here.
+            AutoConfig.from_pretrained(artifact.backbone.folder, **_task(artifact)).save_pretrained(aside)
         write_text(aside / "README.md", _usage(artifact))
         logging.set_verbosity_error()
         return difference(artifact, stock_model(artifact, aside))
@@ -158,12 +163,9 @@ def stock_model(artifact: Artifact, adapter: Path) -> Any:
 def _stock_base(artifact: Artifact) -> Any:
     from transformers import AutoModelForSequenceClassification
 
-    names = artifact.labels.names
     return AutoModelForSequenceClassification.from_pretrained(
         artifact.backbone.folder,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
+        **_task(artifact),
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
@@ -171,15 +173,28 @@ def _stock_base(artifact: Artifact) -> Any:
     ).eval()
 
 
+def _task(artifact: Artifact) -> dict[str, Any]:
+    """What transformers' config says about the labels."""
+    names = artifact.labels.names
+    task: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+    # Stock pipelines then apply a sigmoid and stock training binary cross-entropy.
+    return task | ({"problem_type": "multi_label_classification"} if artifact.labels.multi else {})
+
+
 @torch.inference_mode()
 def difference(artifact: Artifact, model: Any) -> float:
     """The largest difference between our logits and a stock model's on a few texts of different length."""
     texts = ["Shares fell.", "The striker scored twice in extra time as the visitors came from behind to win the cup."]
     limit = artifact.recipe.data.max_length
-    batch = artifact.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    second = {"text_pair": texts[::-1]} if artifact.recipe.data.pair else {}
+    batch = artifact.tokenizer(texts, **second, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     device = next(artifact.model.parameters()).device
-    ours = artifact.model(batch["attention_mask"].to(device), input_ids=batch["input_ids"].to(device)).float().cpu()
-    theirs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+    ours = artifact.model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
+    theirs = model(**batch).logits.float()
     return float((ours - theirs).abs().max())
 
 
@@ -189,6 +204,16 @@ def _base_name(artifact: Artifact) -> str:
 
 def _usage(artifact: Artifact) -> str:
     names = list(artifact.labels.names)
+    base, given = f"num_labels={len(names)}", ""
+    imports = "AutoModelForSequenceClassification, AutoTokenizer"
+    if artifact.labels.multi:
+        imports = f"AutoConfig, {imports}"
+        base = 'config=AutoConfig.from_pretrained("this-folder")'
+        saved = saved_thresholds(artifact.metrics, len(names)).tolist()
+        each = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, saved, strict=True))
+        given = f" A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each})."
+    if artifact.recipe.data.pair:
+        given += " Texts come in pairs: tokenizer(first, second)."
     return f"""---
 library_name: peft
 base_model: {_base_name(artifact)}
@@ -199,12 +224,13 @@ pipeline_tag: text-classification
 
 ```python
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import {imports}
 
-base = AutoModelForSequenceClassification.from_pretrained({_base_name(artifact)!r}, num_labels={len(names)})
+base = AutoModelForSequenceClassification.from_pretrained({_base_name(artifact)!r}, {base})
 model = PeftModel.from_pretrained(base, "this-folder").eval()
 tokenizer = AutoTokenizer.from_pretrained("this-folder")
 ```
 
-Labels, in the order of the logits: {", ".join(names)}. Texts are cut at {artifact.recipe.data.max_length} tokens.
+Labels, in the order of the logits: {", ".join(names)}.{given}
+Texts are cut at {artifact.recipe.data.max_length} tokens.
 """

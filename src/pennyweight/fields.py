@@ -33,6 +33,12 @@ def _mapped(value: object) -> object:
     return {key.strip(): number.strip() for key, _, number in pairs}
 
 
+def _weights(value: object) -> object:
+    """A class called 2 is a word, as in `_word`; what is no mapping is left for the error to show."""
+    value = _mapped(value) if isinstance(value, str) and "=" in value else value
+    return {_word(key): weight for key, weight in value.items()} if isinstance(value, dict) else value
+
+
 def _layers(value: object) -> object:
     """`top:3`, `0,1,2` and `all` are how people write layers on a command line."""
     if value == "all":
@@ -56,6 +62,7 @@ Word = Annotated[str, BeforeValidator(_word)]
 Words = Annotated[list[Word], BeforeValidator(_listed)]
 Numbers = Annotated[dict[str, float], BeforeValidator(_mapped)]
 Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapped)]
+Weights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_weights)]
 TopLayers = Annotated[str, Field(pattern=r"^top:[1-9][0-9]*$")]
 LayerNumbers = list[Annotated[int, Field(ge=0)]]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
@@ -102,7 +109,19 @@ class DataRecipe(Section):
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
     label_column: Word | None = Field(None, description="Label column; inferred if not given.")
     label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
+    ordinal: bool = Field(False, description="The classes have an order, that of label_names: measure ranks too.")
+    task: Literal["auto", "single", "multi"] = Field(
+        "auto", description="One label a text or any number; auto: multi where the labels are lists or are so given."
+    )
+    label_delimiter: str | None = Field(
+        None, min_length=1, description="What stands between the labels of one cell, such as a vertical bar."
+    )
+    label_columns: Words | None = Field(
+        None, description="Label columns of 0 and 1, one a label, instead of one column."
+    )
+    allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
     separator: str = Field(" ", description="What joins several text columns.")
+    pair: bool = Field(False, description="Read two text columns as a pair: [CLS] a [SEP] b [SEP], not joined.")
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
     max_chars: int | None = Field(None, ge=1, description="Drop texts longer than this many characters.")
     markup: Literal["keep", "strip", "drop"] = Field("keep", description="What to do with left-over markup.")
@@ -203,11 +222,20 @@ class TrainRecipe(Section):
     num_cycles: int = Field(1, ge=1, description="Restarts of cosine_restarts (SGDR).")
     warmup_ratio: Fraction = Field(0.1, description="Share of all steps with rising learning rate.")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; wins over warmup_ratio.")
+    class_weights: Literal["balanced"] | Weights | None = Field(
+        None, description="Weights of the classes' losses: balanced, none, or by name: Sports=2,World=0.5."
+    )
+    oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are as large.")
     label_smoothing: Fraction = Field(0.0, description="Cross-entropy's label smoothing.")
     max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping by global norm; 0 for none.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Number format of the products.")
     eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; else after each epoch.")
-    metric: Literal["accuracy", "macro_f1", "loss"] = Field("accuracy", description="Picks the best evaluation.")
+    metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"] = Field(
+        "accuracy", description="Picks the best evaluation; accuracy of several labels: all of a text's are right."
+    )
+    thresholds: Literal["macro_f1", "micro_f1", "fixed"] = Field(
+        "macro_f1", description="Multi-label: the F1 each label's threshold is tuned for on validation; fixed is 0.5."
+    )
     early_stopping_patience: int | None = Field(None, ge=1, description="Stop after N evaluations without gain.")
     seed: Seed = Field(0, description="Seed of weights, order and dropout.")
     group_by_length: bool = Field(True, description="Batches of similar lengths: less padding, fewer shapes.")

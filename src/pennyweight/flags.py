@@ -120,7 +120,7 @@ def metavar(annotation: Any) -> str:
     words = choices(annotation)
     text = str(annotation)
     if words:
-        return "|".join(words) + (",..." if "list" in text else "")
+        return "|".join(words) + (",..." if "list" in text else "") + ("|NAME=X,..." if "dict" in text else "")
     kinds = {"dict": "NAME=N,...", "LayerNumbers": "N,N,...", "list": "A,B,...", "float": "X", "int": "N"}
     return next((shown for kind, shown in kinds.items() if kind in text), "TEXT")
 

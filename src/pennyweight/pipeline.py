@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from .budget.cost import work
 from .budget.plan import Plan
 from .data.load import Data
 from .data.load import load as load_data
+from .data.multi import unlabelled
 from .errors import RecipeError, StorageError
 from .estimate import remember
 from .files import lock_folder
@@ -85,23 +85,24 @@ def _run(
     from . import artifact as artifacts
     from .audit.short import short
     from .card import model_card
-    from .evaluate.metrics import score
-    from .evaluate.report import write_pictures
+    from .evaluate import quick
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
     from .model.build import build
     from .model.energy import EnergyMeter
-    from .model.infer import logits, softmax
+    from .model.infer import logits
     from .model.runtime import choose, machine
     from .predict import Classifier, load
     from .reporting.stage import Report
     from .train import feeds
     from .train.accelerate import make_accelerator
+    from .train.balance import class_weights
     from .train.loop import fit
     from .train.resume import Resumption, fingerprint
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
     say(_data_line(data))
+    weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
     plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
@@ -133,7 +134,8 @@ def _run(
     # train: texts become token ids once
     began = time.perf_counter()
     tokens = {
-        name: encode(bundle.tokenizer, table.texts, recipe.data.max_length) for name, table in data.tables().items()
+        name: encode(bundle.tokenizer, table.texts, recipe.data.max_length, pair=recipe.data.pair)
+        for name, table in data.tables().items()
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
@@ -148,10 +150,7 @@ def _run(
     def validate() -> dict[str, float]:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
-        if not isfinite(values.sum()):  # the loop says so in its own words
-            return dict.fromkeys(("loss", "accuracy", "macro_f1"), nan)
-        metrics = score(truth["validation"], softmax(values), data.labels.names)
-        return {"loss": metrics.log_loss, "accuracy": metrics.accuracy, "macro_f1": metrics.macro.f1}
+        return quick.figures(truth["validation"], values, data.labels.names)
 
     facts["prefix kept"] = fed.names()
     going_on.check(facts, resume_anyway)
@@ -169,6 +168,7 @@ def _run(
         evaluate=validate,
         planned=plan.count.trainable,
         bucket=recipe.data.pad_to_multiple_of,
+        weights=weights,
         store=None if folder is None else folder / "checkpoints",
         fingerprint=facts,
         resume=going_on.state,
@@ -205,8 +205,7 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        write_pictures(folder / "report", report.judgement.metrics, outcome.history)
-        report.write(folder)
+        report.write(folder, outcome.history)
         artifacts.save(bundle, folder)
         say(f"saved: {folder}")
     return classifier
@@ -257,9 +256,12 @@ def _data_line(data: Data) -> str:
     test = "" if data.test is None else f", {len(data.test):,} test"
     dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
     gone = f" ({dropped:,} rows dropped)" if dropped else ""
+    bare = sum(unlabelled(table) for table in data.tables().values())
+    gone += f" ({bare:,} of all rows without any label)" if bare else ""
     return (
         f"data: {len(data.train):,} training, {len(data.validation):,} validation{test} texts{gone}, "
-        f"{len(data.labels.names)} labels: {', '.join(data.labels.names)}"
+        f"{len(data.labels.names)} labels{', any number a text' if data.labels.multi else ''}: "
+        f"{', '.join(data.labels.names)}"
     )
 
 

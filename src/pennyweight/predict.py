@@ -5,19 +5,26 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import artifact as artifacts
+from . import untrusted
 from .artifact import Artifact
 from .data.batch import Encoded
+from .data.multi import DELIMITER, LabelForm, changed, form_of
+from .data.pairs import as_text, reading
 from .data.read import from_python
 from .data.table import Table
 from .errors import ArtifactError, InputError
 from .evaluate.calibration import COLDEST, HOTTEST, softmax
 from .evaluate.metrics import Metrics, score
+from .evaluate.multilabel import MultilabelMetrics, score_multilabel
+from .evaluate.quick import sigmoid
+from .evaluate.thresholds import saved_thresholds
 from .model.backbone import encode
 from .model.infer import TokenFeed, logits
 from .model.runtime import Runtime, choose
@@ -56,12 +63,48 @@ class Classifier:
             raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
         return float(value)
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, L) fp32 logits of N texts, in their order."""
+    @property
+    def multi(self) -> bool:
+        """Whether it gives a text any number of labels."""
+        return self.artifact.labels.multi
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """(L,) the probability from which on each label is given, where a text may carry several; 0.5 before training.
+
+        Raises:
+            ArtifactError: when the saved ones are not L numbers between 0 and 1.
+        """
+        return saved_thresholds(self.metrics, len(self.labels))
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between several labels that are written into one cell."""
+        return self.artifact.recipe.data.label_delimiter or DELIMITER
+
+    @property
+    def label_form(self) -> LabelForm:
+        """How labels stood in the data that it was trained on, and are looked for in others."""
+        form = form_of(self.artifact.recipe.data)
+        return replace(form, task="multi" if self.multi else "single")
+
+    @property
+    def pair(self) -> bool:
+        """Whether it reads two texts as one input."""
+        return self.artifact.recipe.data.pair
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `read` has to be told, so that texts come as they came in training: nothing, unless they are pairs."""
+        return reading(self.artifact.recipe)
+
+    def logits(self, texts: Sequence[Any]) -> np.ndarray:
+        """(N, L) fp32 logits of N texts, in their order; of N pairs of texts where it was trained on pairs."""
         if isinstance(texts, str):
             raise InputError("one text where a list of texts belongs", remedy='call predict(["..."])')
         data = self.artifact.recipe.data
-        encoded = encode(self.artifact.tokenizer, [str(text) for text in texts], data.max_length)
+        plain = [as_text(text, data.pair) for text in texts]
+        encoded = encode(self.artifact.tokenizer, plain, data.max_length, pair=data.pair)
         return self.logits_of(encoded)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
@@ -78,31 +121,45 @@ class Classifier:
         )
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, L) probabilities, columns in the order of `labels`."""
-        return softmax(self.logits(texts), self.temperature)
+        """(N, L) probabilities, columns in the order of `labels`; each on its own where a text may carry several."""
+        return self.probabilities(self.logits(texts))
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) probabilities of texts that are already token ids."""
-        return softmax(self.logits_of(encoded), self.temperature)
+        return self.probabilities(self.logits_of(encoded))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """N class names."""
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """(N, L) probabilities of logits (N, L)."""
+        return sigmoid(logits) if self.multi else softmax(logits, self.temperature)
+
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """N class names; N lists of names where a text may carry any number of labels."""
+        if self.multi:
+            return [given(self.labels, row, self.thresholds) for row in self.predict_proba(texts)]
         return [self.labels[index] for index in self.logits(texts).argmax(axis=1)]
 
-    def evaluate(self, data: Any, **columns: Any) -> Metrics:
+    def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
         """Metrics on labelled texts.
 
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
             **columns: text_columns, label_column where they cannot be inferred; split of a source with several,
-                else `test`.
+                else `test`; label_columns, label_delimiter and allow_unlabelled where they differ from the training's.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        table = from_python(data, **{"split": "test"} | columns)
+        told = {
+            key: columns.pop(key) for key in ("label_columns", "label_delimiter", "allow_unlabelled") & columns.keys()
+        }
+        form = changed(self.label_form, label_column=columns.get("label_column"), **told)
+        asked: dict[str, Any] = {"split": "test", "form": form, **self.reading}
+        table = from_python(data, **asked | columns)
         truth = self.artifact.labels.encode(table)
-        return score(truth, self.predict_proba(table.texts), self.labels)
+        probabilities = self.predict_proba(table.texts)
+        if self.multi:
+            return score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
+        return score(truth, probabilities, self.labels)
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
@@ -127,30 +184,57 @@ def load(
     return Classifier(artifacts.load(folder, runtime, backbone), runtime)
 
 
+def reading_of(folder: str | Path, text_columns: Sequence[str] | None) -> dict[str, Any]:
+    """How texts are to be read for a saved classifier, known before it is checked and loaded.
+
+    Args:
+        text_columns: the columns asked for; None for those of the training where they were pairs, else inferred.
+    """
+    path = Path(folder) / artifacts.RECIPE
+    known = reading(untrusted.recipe(path)) if path.is_file() else {}
+    return known | ({"text_columns": text_columns} if text_columns is not None or not known else {})
+
+
 def rows(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
     """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class.
+
+    Where a text may carry several labels: `labels`, a list, instead of `label` and `probability`.
 
     Args:
         tables: one table, or the blocks of a walk, of which no more than one is kept.
     """
+    thresholds = classifier.thresholds if classifier.multi else None
     for table in [tables] if isinstance(tables, Table) else tables:
         ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
         for start in range(0, len(table), CHUNK):
             texts = table.texts[start : start + CHUNK]
             for offset, probabilities in enumerate(classifier.predict_proba(texts)):
                 identity = {} if ids is None else {"id": ids[start + offset]}
-                yield identity | answer(classifier.labels, probabilities)
+                yield identity | answer(classifier.labels, probabilities, thresholds)
 
 
-def answer(names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
-    """One text's answer from its (L,) probabilities."""
+def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
+    """The labels whose probabilities (L,) reach their thresholds (L,)."""
+    return [names[index] for index in np.flatnonzero(probabilities >= thresholds).tolist()]
+
+
+def answer(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> dict[str, Any]:
+    """One text's answer from its (L,) probabilities; `thresholds` (L,) where it may carry several labels."""
     best = int(probabilities.argmax())
     each = {f"p_{name}": round(float(p), 6) for name, p in zip(names, probabilities, strict=True)}
+    if thresholds is not None:
+        return {"labels": given(names, probabilities, thresholds)} | each
     return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
 
 
 def submission(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
-    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0."""
+    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0.
+
+    Raises:
+        InputError: for a classifier that gives several labels.
+    """
+    if classifier.multi:
+        raise InputError("a submission has one label a text, and this classifier gives any number of them")
     for number, row in enumerate(rows(classifier, tables)):
         yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}
 
@@ -164,6 +248,7 @@ def converse(
         texts: (fields to pass on, text) pairs; read in a thread of its own, so that no answer waits for a full batch.
         most: the largest batch.
     """
+    thresholds = classifier.thresholds if classifier.multi else None
     waiting: queue.Queue[Any] = queue.Queue(maxsize=4 * most)
 
     def read() -> None:
@@ -194,6 +279,6 @@ def converse(
             for (fields, _), probabilities in zip(
                 batch, classifier.predict_proba([text for _, text in batch]), strict=True
             ):
-                yield fields | answer(classifier.labels, probabilities)
+                yield fields | answer(classifier.labels, probabilities, thresholds)
     if isinstance(ended, Exception):
         raise ended

@@ -47,14 +47,20 @@ class Progress:
     def evaluation(self, record: dict[str, Any]) -> None:
         self._say(
             f"epoch {record['epoch']:.2f}: training loss {record['train_loss']:.4f}, "
-            f"validation loss {record['validation_loss']:.4f}, validation accuracy {record['accuracy']:.2%}"
+            f"validation loss {record['validation_loss']:.4f}, "
+            + (
+                f"validation micro F1 {record['micro_f1']:.2%}"
+                if "micro_f1" in record
+                else f"validation accuracy {record['accuracy']:.2%}"
+            )
         )
 
 
 def summary(metrics: dict[str, Any]) -> str:
     """The end of a run in a few lines: what was trained, how fast, how good. Fits 80 columns."""
     from .evaluate.metrics import Metrics
-    from .evaluate.report import text_table
+    from .evaluate.multilabel import MultilabelMetrics
+    from .evaluate.report import several_table, text_table
 
     name = "test" if "test" in metrics else "validation"
     budget = "no budget" if metrics["budget"] is None else f"budget {metrics['budget']:,}"
@@ -64,8 +70,14 @@ def summary(metrics: dict[str, Any]) -> str:
         f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s",
         f"measured on {name}:",
         "",
-        text_table(Metrics.from_json(metrics[name])),
+        several_table(MultilabelMetrics.from_json(metrics[name]))
+        if metrics.get("task") == "multi"
+        else text_table(Metrics.from_json(metrics[name])),
     ]
+    if "ordinal" in metrics[name]:
+        ranks = metrics[name]["ordinal"]
+        error, kappa = ranks["mean_absolute_error"], ranks["quadratic_kappa"]
+        lines += ["", f"mean absolute error {error:.3f} ranks, quadratic kappa {kappa:.3f}"]
     if "verdict" in metrics:
         lines += ["", *textwrap.wrap(metrics["verdict"]["headline"], 80)]
     return "\n".join(lines)

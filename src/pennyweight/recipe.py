@@ -165,6 +165,7 @@ def _contradictions(section: Section) -> Iterator[str]:
             yield f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}"
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
+        yield from _label_contradictions(section)
     if isinstance(section, PlanRecipe):
         yield from plan_contradictions(section)
         if section.use_rslora and section.scaling == "alpha":
@@ -174,6 +175,22 @@ def _contradictions(section: Section) -> Iterator[str]:
                 "plan -> strategy: expected manual or head-only when the budget is none "
                 f"(name a rank with --r, or give a budget), received {section.strategy}"
             )
+
+
+def _label_contradictions(section: DataRecipe) -> Iterator[str]:
+    columns = section.label_columns
+    if columns is not None:
+        if section.label_column is not None:
+            yield "data -> label_columns: expected either label_column or label_columns, received both"
+        if section.label_delimiter is not None:
+            yield "data -> label_delimiter: expected no delimiter where each label has its column, received both"
+        if len(set(columns)) != len(columns) or len(columns) < 2:
+            yield f"data -> label_columns: expected two or more columns that differ, received {', '.join(columns)}"
+    if section.ordinal and (section.task == "multi" or columns is not None):
+        yield "data -> ordinal: expected one label a text with ordinal, received several"
+    several = [key for key in ("label_columns", "label_delimiter") if getattr(section, key) is not None]
+    if section.task == "single" and (several or section.allow_unlabelled):
+        yield f"data -> task: expected multi (or auto) with {(several or ['allow_unlabelled'])[0]}, received single"
 
 
 # What pydantic calls wrong, in words; `{}` is the limit it names.
@@ -203,6 +220,7 @@ WRITTEN = {
     "plan -> r": "a rank of at least 1 (for no adapter at all: strategy head-only)",
     "plan -> rank_pattern": "names with ranks, such as query=8,output.dense=4",
     "plan -> alpha_pattern": "names with numbers, such as query=8,output.dense=4",
+    "train -> class_weights": "balanced, none, or classes with weights above 0, such as Sports=2,World=0.5",
     "data -> validation_size": "a share such as 0.1 or a number of rows such as 640",
 }
 
@@ -216,7 +234,7 @@ def _problem(detail: Any) -> tuple[str, str]:
         known = SECTIONS[path[0]].model_fields if len(path) > 1 else Recipe.model_fields
         return place, f"expected {_suggest(path[-1], known)}, received an unknown key"
     if detail["type"] == "literal_error":
-        expected = detail["ctx"]["expected"].replace("'", "")
+        expected = WRITTEN.get(place) or detail["ctx"]["expected"].replace("'", "")
     else:
         words = EXPECTED.get(detail["type"], "").format(**detail.get("ctx", {}))
         expected = WRITTEN.get(place) or words or detail["msg"].removeprefix("Input should be ")

@@ -14,7 +14,17 @@ from .files import write_json
 from .pipeline import train
 from .recipe import Recipe
 
+# Of one label a text, and of several.
 FIGURES = ("accuracy", "macro_f1", "log_loss", "ece")
+SEVERAL_FIGURES = ("micro_f1", "macro_f1", "exact_match", "log_loss")
+NAMES = {
+    "accuracy": "accuracy %",
+    "micro_f1": "micro F1 %",
+    "macro_f1": "macro F1 %",
+    "exact_match": "exact %",
+    "log_loss": "log loss",
+    "ece": "ECE %",
+}
 
 
 @dataclass(frozen=True)
@@ -33,11 +43,10 @@ class Seeds:
 
     def __str__(self) -> str:
         """A plain text table: mean, standard deviation, and each seed's value."""
-        names = {"accuracy": "accuracy %", "macro_f1": "macro F1 %", "log_loss": "log loss", "ece": "ECE %"}
         lines = [f"{len(self.seeds)} seeds ({', '.join(map(str, self.seeds))}), measured on {self.measured}"]
-        for key, name in names.items():
+        for key, spread in self.figures.items():
+            name = NAMES[key]
             scale, digits = (1, 4) if key == "log_loss" else (100, 2)
-            spread = self.figures[key]
             each = "  ".join(f"{scale * value:.{digits}f}" for value in spread.values)
             mean = f"{scale * spread.mean:.{digits}f} ± {scale * spread.deviation:.{digits}f}"
             lines.append(f"{name:<10}  {mean:>16}   {each}")
@@ -85,11 +94,12 @@ def train_seeds(
     finally:
         shutil.rmtree(folder / ".prefix", ignore_errors=True)
     measured = "test" if "test" in metrics[0] else "validation"
+    figures = SEVERAL_FIGURES if metrics[0].get("task") == "multi" else FIGURES
     found = Seeds(
         measured,
         seeds,
         tuple(folders),
-        {key: over_seeds([one[measured][key] for one in metrics]) for key in FIGURES},
+        {key: over_seeds([one[measured][key] for one in metrics]) for key in figures},
         over_seeds([one["train"]["seconds"] for one in metrics]),
     )
     write_json(folder / "seeds.json", found.to_json())

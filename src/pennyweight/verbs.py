@@ -32,6 +32,9 @@ def evaluate(
     data: str = typer.Argument(..., help="Labelled texts."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
+    label_columns: str = typer.Option(None, "--label-columns", metavar="A,B,...", help="One 0/1 column a label."),
+    label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
     split: str = SPLIT,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
@@ -41,10 +44,18 @@ def evaluate(
     as_json: bool = JSON,
 ) -> str:
     """Measure a saved classifier on labelled texts."""
+    from .data.multi import changed
     from .predict import load
     from .reporting.again import measure
 
     classifier = load(model, backbone=backbone, device=device, precision=precision)
+    form = changed(
+        classifier.label_form,
+        label_column=label_column,
+        label_columns=_listed(label_columns),
+        label_delimiter=label_delimiter,
+        allow_unlabelled=allow_unlabelled,
+    )
     measured = measure(
         classifier,
         data,
@@ -52,6 +63,7 @@ def evaluate(
         label_column=label_column,
         split=split,
         slices_by=_listed(slices),
+        form=form,
     )
     if report is not None:
         measured.write(report)

@@ -65,7 +65,8 @@ def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> 
         "name it with --text-columns a,b"
     )
     assert refusal(choose_texts, source, ["tokens"], None) == (
-        "f.parquet: column tokens holds neither text nor numbers; received list<string>"
+        "f.parquet: column tokens holds neither text nor numbers; received list<string>; a column of lists is read "
+        "where its name says labels, such as labels or tags: rename it"
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
 from ..errors import DataError
 from .infer import choose_label, choose_texts, is_null, label_base, require
-from .table import MAX_TEXT, Columns, Table, shown
+from .multi import LabelForm, holds_several, labels_of_cells, labels_of_columns
+from .pairs import as_pair, join_pair
+from .table import MAX_TEXT, PAIR, Columns, Label, Table, shown
 
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 
@@ -22,6 +25,8 @@ def assemble(
     labelled: bool | None = True,
     separator: str = " ",
     allow_null: bool = False,
+    form: LabelForm | None = None,
+    pair: bool = False,
 ) -> Table:
     """Make a `Table` of a source's columns.
 
@@ -32,16 +37,29 @@ def assemble(
         labelled: True, labels are needed; False, they are left alone; None, they are taken if there.
         separator: what stands between joined texts (empty parts are left out).
         allow_null: take a missing text as an empty one instead of refusing it.
+        form: how labels stand in the source; None, one label a row unless the column holds lists.
+        pair: keep the texts of two columns (or of one column of pairs) apart, as one input of two segments.
 
     Raises:
         DataError: columns that cannot be told, missing or over-long texts, missing or unusable labels.
     """
+    form = form or LabelForm()
+    if form.columns is not None and labelled is not False:
+        return _with_label_columns(columns, form, text_columns, separator, allow_null=allow_null, pair=pair)
     if label_column is not None and labelled is not False:
         label_column = require(columns, label_column, "--label-column c")
     names = choose_texts(columns, text_columns, label_column)
     label = choose_label(columns, label_column, names, needed=labelled is True) if labelled is not False else None
-    texts = _texts(columns, names, separator, allow_null=allow_null)
-    labels = None if label is None else _labels(columns, label, optional=labelled is None and label_column is None)
+    if pair:
+        columns, names = as_pair(columns, names)
+        texts = _texts(columns, names, PAIR, allow_null=allow_null, pair=True)
+    else:
+        texts = _texts(columns, names, separator, allow_null=allow_null)
+    labels: list[Label] | None = None
+    if label is not None and holds_several(columns, label, form):
+        labels = labels_of_cells(columns, label, form)
+    elif label is not None:
+        labels = _labels(columns, label, optional=labelled is None and label_column is None)
     classes = columns.label_names.get(label) if label is not None and labels is not None else None
     numbers = [value for value in labels or () if isinstance(value, int)]
     return Table(
@@ -56,6 +74,24 @@ def assemble(
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
     )
+
+
+def _with_label_columns(
+    columns: Columns,
+    form: LabelForm,
+    text_columns: Sequence[str] | None,
+    separator: str,
+    *,
+    allow_null: bool,
+    pair: bool,
+) -> Table:
+    """A table whose labels are the columns that hold 1."""
+    names = tuple(require(columns, name, "--label-columns a,b") for name in form.columns or ())
+    others = replace(columns, values={name: held for name, held in columns.values.items() if name not in names})
+    table = assemble(
+        others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null, pair=pair
+    )
+    return replace(table, labels=labels_of_columns(columns, names, form), label_names=names)
 
 
 def check_text(value: object, where: str, *, allow_null: bool = False) -> str:
@@ -103,7 +139,9 @@ def check_length(text: str, where: str) -> str:
     return text
 
 
-def _texts(columns: Columns, names: Sequence[str], separator: str, *, allow_null: bool) -> list[str]:
+def _texts(
+    columns: Columns, names: Sequence[str], separator: str, *, allow_null: bool, pair: bool = False
+) -> list[str]:
     parts = [
         [
             # The row's place is put together only for the few rows that need it.
@@ -114,7 +152,9 @@ def _texts(columns: Columns, names: Sequence[str], separator: str, *, allow_null
         ]
         for name in names
     ]
-    if len(parts) == 1:
+    if pair:
+        texts = [join_pair(row, columns.where(number)) for number, row in enumerate(zip(*parts, strict=True))]
+    elif len(parts) == 1:
         texts = parts[0]
     else:
         texts = [separator.join(part for part in row if part) for row in zip(*parts, strict=True)]
@@ -124,7 +164,7 @@ def _texts(columns: Columns, names: Sequence[str], separator: str, *, allow_null
     return texts
 
 
-def _labels(columns: Columns, name: str, *, optional: bool) -> list[str | int] | None:
+def _labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | None:
     """N labels, all integers or all strings; None when every one is missing and they are `optional`."""
     numbered = name in columns.label_names
     seen: dict[tuple[type, Any], str | int | None] = {}
@@ -147,7 +187,7 @@ def _labels(columns: Columns, name: str, *, optional: bool) -> list[str | int] |
             remedy="fill it in or remove the row",
             where=columns.where(missing[0]),
         )
-    return _of_one_kind([label for label in labels if label is not None])
+    return [*_of_one_kind([label for label in labels if label is not None])]
 
 
 def _label(value: Any, where: str, *, numbered: bool) -> str | int | None:

@@ -47,6 +47,13 @@ class Encoded:
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
 
+def select(encoded: Encoded, indices: npt.NDArray[np.integer]) -> Encoded:
+    """The sequences at `indices`, in that order; what was truncated of them is not known any more."""
+    spans = [slice(encoded.offsets[index], encoded.offsets[index + 1]) for index in indices]
+    types = None if encoded.type_ids is None else [encoded.type_ids[span].tolist() for span in spans]
+    return pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
+
+
 def pack(
     rows: Sequence[Sequence[int]], *, type_ids: Sequence[Sequence[int]] | None = None, truncated: int = 0
 ) -> Encoded:
@@ -117,6 +124,16 @@ def collate(
     ids = np.full((len(indices), width), pad_id, dtype=np.int64)
     ids[mask] = encoded.ids[(starts[:, None] + columns)[mask]]
     return ids, mask.astype(np.int64)
+
+
+def collate_types(encoded: Encoded, indices: npt.NDArray[np.integer], mask: npt.NDArray[np.integer]) -> Integers | None:
+    """The segment numbers (B, T) that belong to `collate`'s mask (B, T), 0 at padding; None where there are none."""
+    if encoded.type_ids is None:
+        return None
+    places = (encoded.offsets[np.asarray(indices, dtype=np.int64)][:, None] + np.arange(mask.shape[1]))[mask == 1]
+    types = np.zeros(mask.shape, dtype=np.int64)
+    types[mask == 1] = encoded.type_ids[places]
+    return types
 
 
 def padding_waste(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .infer import names_labels
 from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, names_in, read_bytes
 from .table import Columns, listed, shown
 
@@ -254,7 +255,9 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     """The names of `ClassLabel` columns, which `datasets` keeps in the schema's metadata, in Parquet files too."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+        # A list of classes keeps them one step further down.
+        inner = {name: feature.get("feature", feature) for name, feature in features.items()}
+        found = {name: feature["names"] for name, feature in inner.items() if feature.get("_type") == "ClassLabel"}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}  # no such metadata, or not of a form that we know: then the labels are plain integers
     return {
@@ -265,7 +268,11 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _readable(schema: Any) -> list[str]:
-    """The columns whose cells are strings, numbers or booleans. A name that comes twice cannot be asked for."""
+    """The columns whose cells are strings, numbers or booleans, and lists where the name says that they are labels.
+
+    Other lists (of tokens, of numbers) are nothing that this program reads, and large. A name that comes twice cannot
+    be asked for.
+    """
     import pyarrow as pa
 
     def plain(kind: Any) -> bool:
@@ -274,7 +281,13 @@ def _readable(schema: Any) -> list[str]:
         numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         return any(test(kind) for test in (*tests, *numbers))
 
-    return [field.name for field in schema if plain(field.type) and schema.names.count(field.name) == 1]
+    def labels(field: Any) -> bool:
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return names_labels(field.name) and any(test(field.type) for test in lists) and plain(field.type.value_type)
+
+    return [
+        field.name for field in schema if (plain(field.type) or labels(field)) and schema.names.count(field.name) == 1
+    ]
 
 
 def _damaged(where: str | Path, kind: str, error: Exception) -> DataError:

@@ -22,6 +22,9 @@ _LABELS = (
     *("y", "label_text"),
 )
 
+# Columns that are read where they hold lists; they are not taken for the label unless named.
+_LABEL_LISTS = ("tags", "topics", "categories", "classes", "genres", "emotions", "intents", "targets", "keywords")
+
 # What a text looks like where no name tells: on average this long, and mostly not a repeat of another.
 _LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
 
@@ -98,7 +101,12 @@ def require(columns: Columns, name: str, flag: str) -> str:
             return column
     if name in columns.unreadable:
         raise DataError(
-            f"column {name} holds neither text nor numbers", received=columns.unreadable[name], where=columns.source
+            f"column {name} holds neither text nor numbers",
+            received=columns.unreadable[name],
+            remedy="a column of lists is read where its name says labels, such as labels or tags: rename it"
+            if "list" in columns.unreadable[name]
+            else None,
+            where=columns.source,
         )
     close = difflib.get_close_matches(name, list(columns.values), n=1)
     raise DataError(
@@ -107,6 +115,11 @@ def require(columns: Columns, name: str, flag: str) -> str:
         remedy=f"did you mean {close[0]}?" if close else f"name it with {flag}",
         where=columns.source,
     )
+
+
+def names_labels(name: str) -> bool:
+    """Whether a column's name says that it holds labels."""
+    return _key(name) in ("label", *_LABELS, *_LABEL_LISTS)
 
 
 def is_null(value: object) -> bool:

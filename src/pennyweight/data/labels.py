@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .table import Table, listed, shown
+from . import multi
+from .table import Label, Table, listed, shown
 
 #: A stratified split puts a row of each class on both sides, so a class needs two.
 MIN_ROWS = 2
@@ -19,13 +20,14 @@ MIN_ROWS = 2
 
 @dataclass(frozen=True)
 class LabelSet:
-    """L class names in the order of their numbers, 0..L-1.
+    """L class names in the order of their numbers, 0..L-1; `multi` where a text may carry any number of them.
 
     Raises:
         DataError: fewer than two names, an empty one, or one twice.
     """
 
     names: tuple[str, ...]
+    multi: bool = False
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -44,17 +46,28 @@ class LabelSet:
         `label_base`. A string of digits that is no name is taken as that integer.
 
         Returns:
-            (N,) int64, each in 0..L-1.
+            (N,) int64, each in 0..L-1; (N, L) int64 of 0 and 1 where a text may carry any number of labels.
 
         Raises:
             DataError: no labels, or labels that are not among the classes (the first one's line, and how many).
         """
         if table.labels is None:
             raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
-        known = {label: self._number(label, table.label_base) for label in set(table.labels)}
+        if table.multi and not self.multi:
+            raise DataError(
+                "the rows carry lists of labels, and the classifier gives one label a text", where=table.source
+            )
+        held = [label if isinstance(label, tuple) else (label,) for label in table.labels]
+        known = {label: self._number(label, table.label_base) for each in held for label in each}
         if None in known.values():
-            raise self._unknown(table, {label for label, number in known.items() if number is None})
-        return np.array([known[label] for label in table.labels], dtype=np.int64)
+            raise self._unknown(table, held, {label for label, number in known.items() if number is None})
+        if not self.multi:
+            return np.array([known[each[0]] for each in held], dtype=np.int64)
+        matrix = np.zeros((len(held), len(self.names)), dtype=np.int64)  # (N, L)
+        for row, each in enumerate(held):
+            for label in each:
+                matrix[row, known[label]] = 1
+        return matrix
 
     def _number(self, label: str | int, base: int) -> int | None:
         name = str(label)
@@ -68,15 +81,15 @@ class LabelSet:
         position = int(name) - base
         return position if 0 <= position < len(self.names) else None
 
-    def _unknown(self, table: Table, unknown: set[str | int]) -> DataError:
-        labels = table.labels or []
-        first = next(row for row, label in enumerate(labels) if label in unknown)
-        counts = Counter(label for label in labels if label in unknown)
-        from_one = unknown == {len(self.names)} and 0 not in labels
+    def _unknown(self, table: Table, held: Sequence[tuple[str | int, ...]], unknown: set[str | int]) -> DataError:
+        first = next(row for row, each in enumerate(held) if not unknown.isdisjoint(each))
+        counts = Counter(label for each in held for label in each if label in unknown)
+        rows = sum(not unknown.isdisjoint(each) for each in held)
+        from_one = unknown == {len(self.names)} and not any(0 in each for each in held)
         return DataError(
-            f"label {shown(str(labels[first]))} is not one of the classes",
+            f"label {shown(str(next(label for label in held[first] if label in unknown)))} is not one of the classes",
             expected=f"one of {listed(self.names)}",
-            received=f"{sum(counts.values())} of {len(labels)} rows with unknown labels "
+            received=f"{rows} of {len(held)} rows with unknown labels "
             f"({listed(f'{label} {count}' for label, count in counts.most_common(6))})",
             remedy="the labels look like class numbers from 1: write names, or numbers from 0"
             if from_one
@@ -86,7 +99,7 @@ class LabelSet:
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`."""
-        return {"names": list(self.names)}
+        return {"names": list(self.names)} | ({"multi": True} if self.multi else {})
 
     @classmethod
     def from_json(cls, value: Any) -> LabelSet:
@@ -98,11 +111,14 @@ class LabelSet:
         names = value.get("names") if isinstance(value, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError("not a list of class names", expected='{"names": [...]}', received=shown(value))
-        return cls(tuple(names))
+        return cls(tuple(names), value.get("multi") is True)
 
 
-def fit(table: Table, *, names: Sequence[str] | None = None) -> LabelSet:
+def fit(table: Table, *, names: Sequence[str] | None = None, delimiter: str = multi.DELIMITER) -> LabelSet:
     """Fix the classes of a training table and their order.
+
+    Args:
+        delimiter: what labels are joined with where a text may carry several; no name may hold it.
 
     The order is that of `names`, else of the names the source knows, else integers ascending or strings sorted.
 
@@ -111,7 +127,11 @@ def fit(table: Table, *, names: Sequence[str] | None = None) -> LabelSet:
     """
     if table.labels is None:
         raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
-    counts = Counter(table.labels)
+    counts: Counter[str | int] = multi.count(table) if table.multi else Counter(_single(table.labels))
+    if len(counts) < 2 and table.multi:
+        raise DataError(
+            f"{len(table)} rows carry {len(counts)} different labels", expected="at least two", where=table.source
+        )
     if len(counts) < 2:
         raise DataError(
             f"all {len(table)} rows have the label {listed(counts)}",
@@ -121,7 +141,7 @@ def fit(table: Table, *, names: Sequence[str] | None = None) -> LabelSet:
         )
     rare = [label for label, count in counts.items() if count < MIN_ROWS]
     if rare:
-        first = table.labels.index(rare[0])
+        first = next(row for row, label in enumerate(table.labels) if label == rare[0] or _among(rare[0], label))
         raise DataError(
             f"class {shown(str(rare[0]))} has one row" if len(rare) == 1 else f"{len(rare)} classes have one row each",
             expected=f"at least {MIN_ROWS} rows a class, one to train on and one to validate on",
@@ -133,9 +153,39 @@ def fit(table: Table, *, names: Sequence[str] | None = None) -> LabelSet:
         )
     if names is None:
         names = table.label_names or [str(label) for label in sorted(counts, key=_order)]
-    classes = LabelSet(tuple(names))
+    classes = LabelSet(tuple(names), table.multi)
+    if table.multi:
+        multi.check_names(table, classes.names, delimiter)
     classes.encode(table)
     return classes
+
+
+def check_ordered(table: Table, names: Sequence[str] | None) -> None:
+    """Refuse ranks where nothing says the order: words sorted by the alphabet are in none.
+
+    Raises:
+        DataError: several labels a text, or words without `names`, by the recipe or the source.
+    """
+    if table.multi:
+        raise DataError(
+            "labels that do not exclude each other have no ranks", remedy="leave out --ordinal", where=table.source
+        )
+    words = any(isinstance(label, str) for label in table.labels or ())
+    if words and names is None and table.label_names is None:
+        raise DataError(
+            "the order of the classes is not known",
+            expected="--label-names with --ordinal, lowest first",
+            received=listed(sorted({str(label) for label in table.labels or ()})),
+            where=table.source,
+        )
+
+
+def _single(labels: Sequence[Label]) -> list[str | int]:
+    return [label for label in labels if not isinstance(label, tuple)]
+
+
+def _among(one: str | int, label: Label) -> bool:
+    return isinstance(label, tuple) and one in label
 
 
 def _order(label: str | int) -> tuple[int, int, str]:

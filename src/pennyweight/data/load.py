@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import RecipeError
 from ..recipe import DataRecipe
 from .clean import clean
-from .labels import LabelSet
+from .labels import LabelSet, check_ordered
 from .labels import fit as fit_labels
+from .multi import DELIMITER, form_of, split_several
 from .read import from_python
 from .split import split
 from .table import Table
@@ -47,10 +48,12 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         DataError: whatever is wrong with a source, a row or a label.
         RecipeError: when there is nothing to train on.
     """
+    form = form_of(wanted)
     columns: dict[str, Any] = {
         "text_columns": wanted.text_columns,
         "label_column": wanted.label_column,
         "separator": wanted.separator,
+        "pair": wanted.pair,
     }
     source = train_data if train_data is not None else wanted.train
     if source is None:
@@ -60,7 +63,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     def prepared(name: str, given: Any) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
         table, report = clean(
-            from_python(given, split=name, **columns),
+            from_python(given, split=name, form=form, **columns),
             min_chars=wanted.min_chars,
             max_chars=wanted.max_chars,
             markup=wanted.markup,
@@ -69,11 +72,18 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         return table
 
     training = prepared("train", source)
-    labels = fit_labels(training, names=wanted.label_names)
+    labels = fit_labels(training, names=wanted.label_names, delimiter=wanted.label_delimiter or DELIMITER)
+    form = replace(form, task="multi" if labels.multi else "single")
+    if wanted.ordinal:
+        check_ordered(training, wanted.label_names)
     if wanted.validation is not None:
         validation = prepared("validation", wanted.validation)
     else:
-        kept, held = split(labels.encode(training), size=wanted.validation_size, seed=wanted.split_seed)
+        truth, size, seed = labels.encode(training), wanted.validation_size, wanted.split_seed
+        if labels.multi:
+            kept, held = split_several(truth, size=size, seed=seed, names=labels.names)
+        else:
+            kept, held = split(truth, size=size, seed=seed)
         training, validation = training.select(kept), training.select(held)
     test_source = test_data if test_data is not None else wanted.test
     test = None if test_source is None else prepared("test", test_source)

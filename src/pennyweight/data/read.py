@@ -14,6 +14,8 @@ from .columnar import read_arrow, read_hub, read_parquet, read_saved
 from .delimited import read_delimited
 from .infer import choose_texts
 from .jsonl import read_json, read_jsonl, stream_records
+from .multi import LabelForm
+from .pairs import as_pair, join_pair
 from .pickled import read_pickle
 from .python import columns_of_python
 from .source import check_zipped, is_zipped, near_names
@@ -50,6 +52,8 @@ def read(
     split: str = "train",
     separator: str = " ",
     allow_null: bool = False,
+    form: LabelForm | None = None,
+    pair: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Table:
     """Read a table of texts.
@@ -63,6 +67,8 @@ def read(
         split: which split of a hub name or a saved dictionary of datasets.
         separator: what stands between joined texts.
         allow_null: take a missing text as an empty one instead of refusing it.
+        form: how labels stand in the source, where a text may carry several.
+        pair: keep the texts of two columns apart, as one input of two segments.
         max_bytes: the most that is read, after decompression.
 
     Raises:
@@ -75,6 +81,8 @@ def read(
         labelled=labelled,
         separator=separator,
         allow_null=allow_null,
+        form=form,
+        pair=pair,
     )
 
 
@@ -87,13 +95,15 @@ def from_python(
     split: str = "train",
     separator: str = " ",
     allow_null: bool = False,
+    form: LabelForm | None = None,
+    pair: bool = False,
 ) -> Table:
     """Make a table of Python objects.
 
     Args:
         data: a list of (text, label) pairs; a tuple (texts, labels); a list of texts; a dict of columns; a list of
             dicts; a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a path, as for `read`; or a `Table`.
-        text_columns, label_column, labelled, split, separator, allow_null: as for `read`.
+        text_columns, label_column, labelled, split, separator, allow_null, form, pair: as for `read`.
 
     Raises:
         DataError: another shape, or whatever is wrong with its rows.
@@ -110,6 +120,8 @@ def from_python(
         labelled=labelled,
         separator=separator,
         allow_null=allow_null,
+        form=form,
+        pair=pair,
     )
 
 
@@ -118,6 +130,7 @@ def stream(
     *,
     text_columns: Sequence[str] | None = None,
     separator: str = " ",
+    pair: bool = False,
     source: str = "stdin",
 ) -> Iterator[dict[str, Any]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
@@ -126,6 +139,7 @@ def stream(
         lines: JSON objects, when the first line is one; else plain texts.
         text_columns: the fields to join as the text; None infers them anew for every object.
         separator: what stands between joined texts.
+        pair: two fields are one input of two segments.
         source: how messages call the stream.
 
     Yields:
@@ -138,8 +152,11 @@ def stream(
         where = f"{source}:{number}"
         row = Columns({name: [value] for name, value in record.items()}, [number], where)
         names = choose_texts(row, text_columns, None)
-        parts = [check_text(record[name], where, allow_null=True) for name in names]
-        yield {**record, "text": check_length(separator.join(part for part in parts if part), where)}
+        if pair:
+            row, names = as_pair(row, names)
+        parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
+        text = join_pair(parts, where) if pair else separator.join(part for part in parts if part)
+        yield {**record, "text": check_length(text, where)}
 
 
 def read_columns(source: str | Path, split: str, max_bytes: int) -> Columns:

@@ -12,7 +12,13 @@ MAX_TEXT = 1_000_000
 #: The most bytes read out of one source after decompression, unless the caller says otherwise.
 MAX_BYTES = 4 << 30
 
+#: Stands between the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
+PAIR = "\ufdd0"
+
 Unit = Literal["line", "row"]
+
+#: A label as a source has it; a tuple where a text may carry any number of labels.
+Label = str | int | tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -20,8 +26,9 @@ class Table:
     """N texts, and their labels when they have any.
 
     Attributes:
-        texts: N strings.
-        labels: N labels as the source has them (integers or strings), or None.
+        texts: N strings; the two texts of a pair are joined by `PAIR`.
+        labels: N labels as the source has them (integers or strings; tuples of them where a text may carry any
+            number), or None.
         source: what was read: a path, a hub name or "data".
         lines: N positions in the source, from 1, for messages.
         text_columns: the columns the texts came from, in the order they were joined.
@@ -33,7 +40,7 @@ class Table:
     """
 
     texts: list[str]
-    labels: list[str | int] | None
+    labels: list[Label] | None
     source: str
     lines: list[int]
     text_columns: tuple[str, ...] = ("text",)
@@ -45,6 +52,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def multi(self) -> bool:
+        """Whether a text may carry any number of labels."""
+        return self.labels is not None and any(isinstance(label, tuple) for label in self.labels[:1])
 
     def select(self, indices: Iterable[int]) -> Table:
         """The rows at `indices`, in that order."""
@@ -85,6 +97,12 @@ class Columns:
     def where(self, index: int) -> str:
         """Row `index` as a user finds it."""
         return place(self.source, self.lines[index], self.unit)
+
+
+def parts_of(text: str) -> tuple[str, str]:
+    """The two texts of a pair; the second is empty where cleaning left only one."""
+    first, _, second = text.partition(PAIR)
+    return first, second
 
 
 def place(source: str, line: int, unit: Unit) -> str:

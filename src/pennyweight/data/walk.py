@@ -33,6 +33,7 @@ class Walk:
         names: the columns; texts: those that are the text.
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
+        pair: whether the two texts of a row stay apart, as one input of two segments.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Walk:
     texts: tuple[str, ...]
     unreadable: dict[str, str]
     streamed: bool
+    pair: bool = False
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -50,7 +52,7 @@ class Walk:
     def both(self) -> Iterator[tuple[Columns, Table]]:
         """Each block as it is, and as a table."""
         for block in self.blocks():
-            yield block, assemble(block, text_columns=self.texts, labelled=False, allow_null=True)
+            yield block, assemble(block, text_columns=self.texts, labelled=False, allow_null=True, pair=self.pair)
 
 
 def walk(
@@ -59,6 +61,7 @@ def walk(
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
     split: str = "train",
+    pair: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Walk:
     """Read a source once, keeping nothing, to be read again block by block.
@@ -66,7 +69,7 @@ def walk(
     CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
 
     Args:
-        source, text_columns, label_column, split, max_bytes: as for `read`.
+        source, text_columns, label_column, split, pair, max_bytes: as for `read`.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
@@ -74,7 +77,7 @@ def walk(
     path = Path(source)
     blocks = _walker(path, max_bytes)
     if blocks is None:
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column)
+        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, pair)
     if is_zipped(path):
         check_zipped(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
@@ -90,14 +93,14 @@ def walk(
         unreadable.update(block.unreadable)
         block = _widened(block, names)
         texts = texts or choose_texts(block, text_columns, label_column)
-        assemble(block, text_columns=texts, labelled=False, allow_null=True)
+        assemble(block, text_columns=texts, labelled=False, allow_null=True, pair=pair)
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column)
+        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, pair)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, pair=pair)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -136,9 +139,9 @@ def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
     return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})
 
 
-def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None) -> Walk:
+def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, pair: bool) -> Walk:
     names = choose_texts(columns, texts, label)
-    assemble(columns, text_columns=names, labelled=False, allow_null=True)
+    assemble(columns, text_columns=names, labelled=False, allow_null=True, pair=pair)
 
     def blocks() -> Iterator[Columns]:
         for start in range(0, len(columns.lines), BLOCK):
@@ -150,5 +153,5 @@ def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None) -> 
             )
 
     return Walk(
-        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, streamed=False
+        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, pair
     )

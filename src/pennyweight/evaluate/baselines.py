@@ -48,7 +48,7 @@ def majority(train_labels: np.ndarray, test_rows: int, n_labels: int) -> Baselin
         shares = np.bincount(train_labels, minlength=n_labels) / len(train_labels)
         return np.tile(shares, (test_rows, 1))
 
-    return _timed(MAJORITY, train_labels, predict)
+    return timed(MAJORITY, train_labels, predict)
 
 
 def tfidf(
@@ -61,16 +61,21 @@ def tfidf(
     """
 
     def predict() -> np.ndarray:
-        from sklearn.feature_extraction.text import TfidfVectorizer
+        train, test = weighed(train_texts, test_texts)
+        return _logistic(train, train_labels, test, n_labels, TFIDF_STRENGTHS, seed)
 
-        # Single letters and marks count too, so that no training text is without a term.
-        terms = TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", max_features=MOST_TERMS
-        )
-        train = terms.fit_transform(train_texts)
-        return _logistic(train, train_labels, terms.transform(test_texts), n_labels, TFIDF_STRENGTHS, seed)
+    return timed(TFIDF, train_labels, predict)
 
-    return _timed(TFIDF, train_labels, predict)
+
+def weighed(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, Any]:
+    """Sparse TF-IDF weights of words, marks and pairs of them: (N, T) and (M, T)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    # Single letters and marks count too, so that no training text is without a term.
+    terms = TfidfVectorizer(
+        sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", max_features=MOST_TERMS
+    )
+    return terms.fit_transform(train_texts), terms.transform(test_texts)
 
 
 def linear(
@@ -89,10 +94,15 @@ def linear(
         train, test = scale.transform(train_features), scale.transform(test_features)
         return _logistic(train, train_labels, test, n_labels, FEATURE_STRENGTHS, seed)
 
-    return _timed(FROZEN, train_labels, predict)
+    return timed(FROZEN, train_labels, predict)
 
 
-def _timed(name: str, train_labels: np.ndarray, predict: Callable[[], np.ndarray]) -> Baseline:
+def timed(name: str, train_labels: np.ndarray, predict: Callable[[], np.ndarray]) -> Baseline:
+    """A baseline of the probabilities that `predict` gives, with the seconds that it takes.
+
+    Raises:
+        DataError: without training rows.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if not len(train_labels):
@@ -113,15 +123,16 @@ def _logistic(
         held_out, kept = np.split(rows, [max(1, len(rows) // 5)])
 
         def loss(one: float) -> float:
-            probabilities = _fit_predict(train[kept], labels[kept], train[held_out], n_labels, one, seed)
+            probabilities = fit_predict(train[kept], labels[kept], train[held_out], n_labels, one, seed)
             right = probabilities[np.arange(len(held_out)), labels[held_out]]
             return float(-np.log(np.maximum(right, 1e-15)).mean())
 
         strength = min(strengths, key=loss)
-    return _fit_predict(train, labels, test, n_labels, strength, seed)
+    return fit_predict(train, labels, test, n_labels, strength, seed)
 
 
-def _fit_predict(train: Any, labels: np.ndarray, test: Any, n_labels: int, strength: float, seed: int) -> np.ndarray:
+def fit_predict(train: Any, labels: np.ndarray, test: Any, n_labels: int, strength: float, seed: int) -> np.ndarray:
+    """Probabilities (M, L) of a logistic regression with inverse strength C; a class that no row has gets none."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -15,8 +15,12 @@ from .compare import Comparison, p_in_words
 from .intervals import Interval
 from .metrics import Metrics
 from .mistakes import Mistake, Slice
+from .multilabel import MultilabelMetrics
+from .ordinal import Ordinal
+from .several import SeveralRow
+from .several import verdict as several_verdict
 from .svg import PAGE, inline_svg
-from .verdict import BaselineRow, verdict
+from .verdict import BaselineRow, Verdict, verdict
 
 TEMPLATES = Path(__file__).parent / "page"
 
@@ -61,10 +65,10 @@ class ReportInput:
     """
 
     title: str
-    metrics: Metrics
+    metrics: Metrics | MultilabelMetrics
     intervals: Mapping[str, Interval] | None = None
     rows: str = "test"
-    baselines: Sequence[BaselineRow] | None = None
+    baselines: Sequence[BaselineRow] | Sequence[SeveralRow] | None = None
     bill: Bill | None = None
     data: Mapping[str, object] | None = None
     splits: Mapping[str, Mapping[str, object]] | None = None
@@ -72,6 +76,7 @@ class ReportInput:
     history: Sequence[Mapping[str, Any]] | None = None
     calibration: Calibration | None = None
     abstention: Abstention | None = None
+    ordinal: Ordinal | None = None
     slices: Mapping[str, Sequence[Slice]] | None = None
     mistakes: Sequence[Mistake] | None = None
     mislabelled: Sequence[Mistake] | None = None
@@ -92,9 +97,8 @@ def render(report: ReportInput) -> str:
     )
     filters = (_against, _clip, _count, _duration, _interval, _percent, _plain, _said)
     environment.filters.update({one.__name__.removeprefix("_"): one for one in filters})
-    page = environment.get_template("report.html").render(
-        r=report, verdict=verdict(report.metrics, report.baselines or ()), pictures=_pictures(report)
-    )
+    template = "several.html" if isinstance(report.metrics, MultilabelMetrics) else "report.html"
+    page = environment.get_template(template).render(r=report, verdict=_verdict(report), pictures=_pictures(report))
     # A lone surrogate, which JSON lets through, has no place in UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -108,6 +112,13 @@ def write_html(path: str | Path, report: ReportInput) -> None:
     write_text(path, render(report))
 
 
+def _verdict(report: ReportInput) -> Verdict:
+    if isinstance(report.metrics, MultilabelMetrics):
+        rows = [row for row in report.baselines or () if isinstance(row, SeveralRow)]
+        return several_verdict(report.metrics, (report.intervals or {})["micro_f1"], rows)
+    return verdict(report.metrics, [row for row in report.baselines or () if isinstance(row, BaselineRow)])
+
+
 def _pictures(report: ReportInput) -> dict[str, Any]:
     from markupsafe import Markup
 
@@ -116,7 +127,9 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
 
     about = f"{len(report.metrics.names)} classes, rows are true and columns predicted classes"
     pictures: dict[str, Any] = {"curves": None, "reliability": None, "risk": None}
-    pictures["confusion"] = drawn(figures.confusion(report.metrics, PAGE), "confusion", f"Confusion matrix of {about}")
+    if not isinstance(report.metrics, MultilabelMetrics):  # labels that do not exclude each other are not confused
+        matrix = figures.confusion(report.metrics, PAGE)
+        pictures["confusion"] = drawn(matrix, "confusion", f"Confusion matrix of {about}")
     if report.history:
         words = "Training and validation loss over the training steps"
         pictures["curves"] = drawn(figures.curves(report.history, PAGE), "curves", words)

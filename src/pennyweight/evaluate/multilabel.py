@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import ArtifactError, DataError
 from .intervals import Interval, wilson
 from .metrics import Averages, ClassRow
 
@@ -22,6 +23,7 @@ class MultilabelMetrics:
         micro, macro, weighted, samples: averages over decisions, labels, labels by support, and rows.
         per_label: one row a label.
         log_loss: binary cross-entropy in nats a decision.
+        thresholds: from which probability on each label is given.
     """
 
     n: int
@@ -34,16 +36,78 @@ class MultilabelMetrics:
     samples: Averages
     per_label: tuple[ClassRow, ...]
     log_loss: float
+    thresholds: tuple[float, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """The exact match, which is what accuracy means here."""
+        return self.exact
+
+    @property
+    def accuracy_interval(self) -> Interval:
+        """Of the exact match, 95 % Wilson."""
+        return self.exact_interval
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names in order."""
+        return tuple(row.name for row in self.per_label)
+
+    @property
+    def ranked(self) -> list[tuple[ClassRow, float]]:
+        """The labels with their thresholds, the worst F1 first."""
+        return sorted(zip(self.per_label, self.thresholds, strict=True), key=lambda pair: pair[0].f1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dump`; `from_json` gives the same figures back."""
+        averages = {name: getattr(self, name) for name in ("micro", "macro", "weighted", "samples")}
+        return {
+            "n": self.n,
+            "exact_match": self.exact,
+            "exact_match_interval": list(self.exact_interval),
+            "hamming_loss": self.hamming,
+            **{f"{name}_f1": average.f1 for name, average in averages.items()},
+            **{name: asdict(average) for name, average in averages.items()},
+            "log_loss": self.log_loss,
+            "per_label": [
+                asdict(row) | {"threshold": threshold}
+                for row, threshold in zip(self.per_label, self.thresholds, strict=True)
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MultilabelMetrics:
+        """The figures that `to_json` wrote.
+
+        Raises:
+            ArtifactError: when a figure is missing or of the wrong kind.
+        """
+        try:
+            low, high = value["exact_match_interval"]
+            rows = [dict(row) for row in value["per_label"]]
+            return cls(
+                n=int(value["n"]),
+                exact=float(value["exact_match"]),
+                exact_interval=(float(low), float(high)),
+                hamming=float(value["hamming_loss"]),
+                **{name: Averages(**value[name]) for name in ("micro", "macro", "weighted", "samples")},
+                thresholds=tuple(float(row.pop("threshold")) for row in rows),
+                per_label=tuple(ClassRow(**row) for row in rows),
+                log_loss=float(value["log_loss"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError("the saved metrics are damaged", received=f"{type(error).__name__}: {error}") from error
 
 
 def score_multilabel(
-    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], *, threshold: float = 0.5
+    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], *, threshold: float | Sequence[float] = 0.5
 ) -> MultilabelMetrics:
     """Score one probability a row and label, with scikit-learn's definitions.
 
     Args:
         labels: (N, L) of 0 and 1.
-        probabilities: (N, L), each in [0, 1] on its own; a label is given from `threshold` on.
+        probabilities: (N, L), each in [0, 1] on its own; a label is given from `threshold` on, its own
+            where there are L of them.
         names: L label names.
 
     Raises:
@@ -66,7 +130,8 @@ def score_multilabel(
             expected="values from 0 to 1",
             remedy="if they are NaN, training diverged: lower the learning rate",
         )
-    predicted = (probabilities >= threshold).astype(np.int64)  # (N, L)
+    thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), (len(names),))
+    predicted = (probabilities >= thresholds).astype(np.int64)  # (N, L)
     right = int((predicted == labels).all(axis=1).sum())
 
     def averaged(how: str) -> Averages:
@@ -90,4 +155,5 @@ def score_multilabel(
             for name, precision, recall, f1, support in zip(names, *rows, strict=True)
         ),
         log_loss=float(-np.log(sure).mean()),
+        thresholds=tuple(thresholds.tolist()),
     )

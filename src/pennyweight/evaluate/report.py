@@ -8,6 +8,7 @@ from typing import Any
 
 from . import figures
 from .metrics import Averages, ClassRow, Metrics
+from .multilabel import MultilabelMetrics
 
 
 def text_table(metrics: Metrics) -> str:
@@ -32,20 +33,48 @@ def text_table(metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
+def several_table(metrics: MultilabelMetrics) -> str:
+    """As `text_table`, where a text may carry any number of labels."""
+    low, high = metrics.exact_interval
+    averages = {f"{name} average": getattr(metrics, name) for name in ("micro", "macro", "weighted", "samples")}
+    rows: list[tuple[str, ClassRow | Averages, str]] = [
+        *(
+            (figures.short(row.name, 40), row, f"{threshold:9.3f}  {row.support:>5,}")
+            for row, threshold in zip(metrics.per_label, metrics.thresholds, strict=True)
+        ),
+        *((name, average, "") for name, average in averages.items()),
+    ]
+    width = max(len(name) for name, *_ in rows)
+    lines = [
+        f"micro F1 {_percent(metrics.micro.f1)} %, macro F1 {_percent(metrics.macro.f1)} %, {metrics.n:,} texts",
+        f"exact match {_percent(metrics.exact)} % (95 % interval {_percent(low)} to {_percent(high)}), "
+        f"Hamming loss {_percent(metrics.hamming)} %, log loss {metrics.log_loss:.4f} nats",
+        "",
+        f"{'label':<{width}}  precision %  recall %    F1 %  threshold  texts",
+    ]
+    for name, value, rest in rows:
+        numbers = f"{_percent(value.precision):>11}  {_percent(value.recall):>8}  {_percent(value.f1):>6}"
+        lines.append(f"{name:<{width}}  {numbers}  {rest}".rstrip())
+    return "\n".join(lines)
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def write_pictures(folder: str | Path, metrics: Metrics, history: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
+def write_pictures(
+    folder: str | Path, metrics: Metrics | None, history: Sequence[Mapping[str, Any]]
+) -> tuple[Path, ...]:
     """Write `confusion.png` and, where there is a history, `curves.png`; returns their paths.
 
     Args:
+        metrics: None where a text may carry several labels: then nothing is confused with one other.
         history: as in `figures.curves`.
 
     Raises:
         StorageError: when the disk is full or the folder cannot be written.
     """
-    pictures = {"confusion.png": figures.confusion(metrics)}
+    pictures = {} if metrics is None else {"confusion.png": figures.confusion(metrics)}
     if history:
         pictures["curves.png"] = figures.curves(history)
     paths = {Path(folder) / name: figure for name, figure in pictures.items()}

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..budget.checkpoints import full_id, known_names
 from ..data.batch import Encoded, pack
+from ..data.table import parts_of
 from ..errors import BackboneError, RecipeError
 from ..files import sha256
 
@@ -265,11 +266,14 @@ def check_max_length(max_length: int, config: dict[str, Any]) -> None:
         )
 
 
-def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
+def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = False) -> Encoded:
     """Tokenize once, in parallel, truncated to `max_length` tokens, without padding.
 
+    Args:
+        pair: the texts are pairs, joined by `PAIR`; of the two the longer loses tokens first, as in transformers.
+
     Returns:
-        N ragged rows of token ids; `truncated` counts the texts that lost their end.
+        N ragged rows of token ids, of pairs with their segments; `truncated` counts the texts that lost their end.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     backend = tokenizer.backend_tokenizer
@@ -277,10 +281,14 @@ def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
     backend.enable_truncation(max_length)
     # Blocks keep the Rust side's Encoding objects (offsets, masks) from piling up over a large file.
     rows: list[list[int]] = []
+    types: list[list[int]] = []
     truncated = 0
     for start in range(0, len(texts), 4096):
-        for encoding in backend.encode_batch_fast(texts[start : start + 4096]):
+        block: list[Any] = list(texts[start : start + 4096])
+        for encoding in backend.encode_batch_fast([parts_of(text) for text in block] if pair else block):
             rows.append(encoding.ids)
             truncated += bool(encoding.overflowing)
-    packed = pack(rows)
+            if pair:
+                types.append(encoding.type_ids)
+    packed = pack(rows, type_ids=types if pair else None)
     return packed if not truncated else Encoded(packed.ids, packed.offsets, packed.type_ids, truncated)

@@ -39,6 +39,7 @@ class Classifier(nn.Module):
         input_ids: Tensor | None = None,
         hidden: Tensor | None = None,
         first: int = 0,
+        token_type_ids: Tensor | None = None,
     ) -> Tensor:
         """Run the layers from `first` on.
 
@@ -47,13 +48,14 @@ class Classifier(nn.Module):
             input_ids: (B, T) token ids, when starting at the bottom.
             hidden: (B, T, H) hidden states before layer `first`, instead of ids.
             first: the layer to begin at.
+            token_type_ids: (B, T) segments of pairs of texts, beside the ids.
 
         Returns:
             (B, L) logits in fp32.
         """
         if hidden is None:
             assert input_ids is not None, "give input_ids or hidden"
-            hidden = self.encoder.embed(input_ids, attention_mask)
+            hidden = self.encoder.embed(input_ids, attention_mask, token_type_ids)
         pooled = self.encoder.pooled(hidden, attention_mask, first, self.pooling)  # (B, H)
         logits: Tensor = self.head(pooled.float())
         return logits

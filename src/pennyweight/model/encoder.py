@@ -99,8 +99,8 @@ class FastEncoder:
             attention = layer.attention.self
             stacked([attention.query, attention.key, attention.value])
 
-    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T) token ids to (B, T, H) hidden states before layer 0.
+    def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(B, T) token ids and perhaps segments to (B, T, H) hidden states before layer 0.
 
         Raises:
             DataError: when T is more than the backbone has positions for.
@@ -120,7 +120,9 @@ class FastEncoder:
             positions = tokens.cumsum(1) * tokens + self.padding_id  # (B, T)
         with torch.autocast(input_ids.device.type, enabled=False):
             x = embeddings.word_embeddings(input_ids).float()  # (B, T, H)
-            x = x + embeddings.position_embeddings(positions) + embeddings.token_type_embeddings.weight[0]
+            types = embeddings.token_type_embeddings
+            segments = types.weight[0] if token_type_ids is None or len(types.weight) < 2 else types(token_type_ids)
+            x = x + embeddings.position_embeddings(positions) + segments
             out: Tensor = embeddings.LayerNorm(x).to(self.dtype)
         return out
 

@@ -86,6 +86,7 @@ class GenericEncoder:
         self.hidden_size = int(config.hidden_size)
         self.num_layers = int(config.num_hidden_layers)
         self._kind = str(config.model_type)
+        self._segments = int(getattr(config, "type_vocab_size", 0) or 0) > 1
         self._owner, self._stack = self._find_stack(self._kind)
 
     def _find_stack(self, kind: str) -> tuple[nn.Module, str]:
@@ -99,10 +100,10 @@ class GenericEncoder:
         """Whether layers can be run apart. DeBERTa's convolution mixes the embeddings into the first layer's output."""
         return getattr(self._owner, "conv", None) is None
 
-    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T) token ids to (B, T, H) hidden states before layer 0."""
+    def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(B, T) token ids and perhaps segments to (B, T, H) hidden states before layer 0."""
         with self._only(0, 0):
-            return self._forward(input_ids, attention_mask)
+            return self._forward(input_ids, attention_mask, token_type_ids)
 
     def run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
         """Hidden states (B, T, H) after layers [first, last)."""
@@ -125,8 +126,9 @@ class GenericEncoder:
         with swapped([(owner, name, _FirstToken(getattr(owner, name)))]):
             return self.run(hidden, attention_mask, first, self.num_layers)[:, 0]
 
-    def _forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        output: Tensor = self.module(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def _forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        segments = {} if token_type_ids is None or not self._segments else {"token_type_ids": token_type_ids}
+        output: Tensor = self.module(input_ids=input_ids, attention_mask=attention_mask, **segments).last_hidden_state
         return output
 
     def _only(self, first: int, last: int, hidden: Tensor | None = None) -> AbstractContextManager[None]:

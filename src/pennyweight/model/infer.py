@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.batch import Encoded, collate, plan_batches
+from ..data.batch import Encoded, collate, collate_types, plan_batches
 
 # From the indices of a batch to the keyword arguments of `Classifier.forward`.
 Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
@@ -33,10 +33,14 @@ class TokenFeed:
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
         ids, mask = collate(self.encoded, indices, pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length)
-        return {
+        batch: dict[str, Tensor | int] = {
             "input_ids": torch.from_numpy(ids).to(self.device, non_blocking=True),
             "attention_mask": torch.from_numpy(mask).to(self.device, non_blocking=True),
         }
+        types = collate_types(self.encoded, indices, mask)
+        if types is not None:
+            batch["token_type_ids"] = torch.from_numpy(types).to(self.device, non_blocking=True)
+        return batch
 
 
 @torch.inference_mode()

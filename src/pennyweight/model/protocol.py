@@ -20,8 +20,11 @@ class Encoder(Protocol):
     hidden_size: int
     num_layers: int
 
-    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T) token ids to (B, T, H) hidden states before layer 0."""
+    def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(B, T) token ids to (B, T, H) hidden states before layer 0.
+
+        Segments (B, T) are 0 where none are given, and left alone by architectures that know only one.
+        """
         ...
 
     def run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:

@@ -52,6 +52,11 @@ def abstainer(classifier: Classifier, below: float | None = None, target: float 
     """
     if below is not None and target is not None:
         raise InputError("a confidence and a target accuracy contradict each other", remedy="give one of them")
+    if classifier.multi and (below is not None or target is not None):
+        raise InputError(
+            "this classifier gives a text any number of labels, each from its own threshold on",
+            remedy="leave out --abstain-below and --target-accuracy: a text may be left without any label",
+        )
     if target is None:
         return Abstainer(below, "" if below is None else f"those with a confidence of at least {below:g}")
     picked = threshold_for_accuracy(classifier, target)

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.multi import LabelForm
 from ..data.read import from_python
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
-from ..evaluate.report import text_table
+from ..evaluate.ordinal import ordinal
+from ..evaluate.report import several_table, text_table
 from ..model.backbone import encode
 from ..predict import Classifier
 from .judge import Judgement, Part, intervals, slices
 from .page import page
 from .rows import answers
+from .several import SeveralJudgement, measure_part
 
 
 @dataclass(frozen=True)
@@ -24,20 +27,24 @@ class Measured:
     """What a classifier reached on given texts."""
 
     classifier: Classifier
-    judgement: Judgement
+    judgement: Judgement | SeveralJudgement
 
     def to_json(self) -> dict[str, Any]:
         """The figures, with intervals, calibration and slices, in the form of metrics.json's `test`."""
         found = self.judgement.to_json()
         figures: dict[str, Any] = found["test"]
-        return figures | {"calibration": found["calibration"], "slices": found["slices"]}
+        return figures | {key: found[key] for key in ("calibration", "thresholds", "slices") if key in found}
 
     def write(self, path: str | Path) -> None:
         """Write a report of these texts; baselines are left out, since their training rows are not at hand."""
         write_html(path, page(self.judgement, self.classifier.artifact))
 
     def __str__(self) -> str:
-        lines = [text_table(self.judgement.metrics)]
+        if isinstance(self.judgement, SeveralJudgement):
+            lines = [several_table(self.judgement.metrics)]
+        else:
+            lines = [text_table(self.judgement.metrics)]
+            lines += ["", str(self.judgement.ordinal)] if self.judgement.ordinal else []
         for name, rows in self.judgement.slices.items():
             width = max(len(row.name) for row in rows)
             lines += ["", f"by {name}"]
@@ -57,20 +64,25 @@ def measure(
     label_column: str | None = None,
     split: str = "test",
     slices_by: Sequence[str] | None = None,
+    form: LabelForm | None = None,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
 
     Args:
         data: a path, a `Table`, or anything `pennyweight.train` takes.
         slices_by: columns to slice by; None for every column with few values.
+        form: how labels stand in the data; None, as in training.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
     artifact = classifier.artifact
-    table = from_python(data, text_columns=text_columns, label_column=label_column, split=split)
-    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length)
+    asked = classifier.reading | ({} if text_columns is None else {"text_columns": text_columns})
+    table = from_python(data, label_column=label_column, split=split, form=form or classifier.label_form, **asked)
+    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length, pair=artifact.recipe.data.pair)
     part = Part(table, tokens, artifact.labels.encode(table))
+    if classifier.multi:
+        return Measured(classifier, measure_part(classifier, part, slices_by))
     logits = classifier.logits_of(tokens)
     probabilities = softmax(logits, classifier.temperature)
     metrics = score(part.labels, probabilities, classifier.labels)
@@ -84,5 +96,6 @@ def measure(
         validation=metrics,
         answers={"test": answers(table.texts, part.labels, probabilities)},
         slices=slices(part, probabilities, slices_by),
+        ordinal=ordinal(metrics) if artifact.recipe.data.ordinal else None,
     )
     return Measured(classifier, judgement)

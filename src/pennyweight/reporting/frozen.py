@@ -23,8 +23,8 @@ class Pooled(nn.Module):
         self.encoder = encoder
         self.module = encoder.module
 
-    def forward(self, attention_mask: Tensor, input_ids: Tensor) -> Tensor:
-        hidden = self.encoder.embed(input_ids, attention_mask)  # (B, T, H)
+    def forward(self, attention_mask: Tensor, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        hidden = self.encoder.embed(input_ids, attention_mask, token_type_ids)  # (B, T, H)
         return self.encoder.pooled(hidden, attention_mask, 0, "mean")  # (B, H)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batch import Encoded, pack
+from ..data.batch import Encoded, select
 from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
@@ -17,6 +17,7 @@ from ..evaluate.abstention import Threshold, answered, threshold_for
 from ..evaluate.calibration import Calibration, calibrate, fit_temperature, softmax
 from ..evaluate.metrics import Metrics, score
 from ..evaluate.mistakes import Slice, by_column, by_number
+from ..evaluate.ordinal import Ordinal, ordinal
 from ..evaluate.spread import ece_interval, log_loss_interval, macro_f1_interval
 from ..evaluate.verdict import BaselineRow, against, verdict
 from ..predict import Classifier
@@ -57,6 +58,7 @@ class Judgement:
     slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
     thresholds: dict[float, tuple[Threshold, Threshold | None]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    ordinal: Ordinal | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The parts of metrics.json that say how good the classifier is."""
@@ -65,6 +67,8 @@ class Judgement:
             "intervals": {key: list(ends) for key, ends in self.intervals.items()},
             "rows_sha256": fingerprint(self.answers[self.name].rows),
         }
+        if self.ordinal is not None:
+            found[self.name]["ordinal"] = self.ordinal.to_json()
         found["calibration"] = {
             "temperature": self.calibration.temperature,
             "fitted_on": "validation",
@@ -130,6 +134,7 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
         slices=slices(part, answered_rows),
         thresholds=_thresholds(parts["validation"].labels, probabilities["validation"], part.labels, answered_rows),
         seconds={"measuring": time.perf_counter() - began, "baselines": sum(one.seconds for one in rivals)},
+        ordinal=ordinal(measured[name]) if classifier.artifact.recipe.data.ordinal else None,
     )
 
 
@@ -149,8 +154,14 @@ def slices(part: Part, probabilities: np.ndarray, columns: Sequence[str] | None 
     Raises:
         DataError: for a column the rows do not have.
     """
-    predicted = probabilities.argmax(axis=1)
-    found = {"length in tokens": by_number(part.labels, predicted, part.tokens.lengths, "tokens")}
+    return slices_of(part, part.labels, probabilities.argmax(axis=1), columns)
+
+
+def slices_of(
+    part: Part, labels: np.ndarray, predicted: np.ndarray, columns: Sequence[str] | None = None
+) -> dict[str, tuple[Slice, ...]]:
+    """As `slices`, of labels and predictions (N,) that are right where they are equal."""
+    found = {"length in tokens": by_number(labels, predicted, part.tokens.lengths, "tokens")}
     extras = part.table.extras
     for name in columns if columns is not None else extras:
         if name not in extras:
@@ -160,7 +171,7 @@ def slices(part: Part, probabilities: np.ndarray, columns: Sequence[str] | None 
                 expected=", ".join(extras) or "a file with further columns",
             )
         if columns is not None or 2 <= len({str(value) for value in extras[name]}) <= MOST_VALUES:
-            found[name] = by_column(part.labels, predicted, extras[name])
+            found[name] = by_column(labels, predicted, extras[name])
     return found
 
 
@@ -188,7 +199,7 @@ def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Sa
     count = len(classifier.labels)
     seed = classifier.artifact.recipe.train.seed
     say("baselines: majority class, TF-IDF + logistic regression" + (", frozen backbone" if kind == "full" else ""))
-    some = _sample(len(train.labels), TFIDF_ROWS, seed)
+    some = sample(len(train.labels), TFIDF_ROWS, seed)
     texts = [train.table.texts[index] for index in some.tolist()]
     found = [
         baselines.majority(train.labels, len(rows.labels), count),
@@ -204,10 +215,10 @@ def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: i
 
     began = time.perf_counter()
     backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
-    some = _sample(len(train.labels), FROZEN_ROWS, seed)
+    some = sample(len(train.labels), FROZEN_ROWS, seed)
     tokens = train.tokens
     if len(some) < len(train.labels):
-        tokens = pack([train.tokens.row(index).tolist() for index in some.tolist()])
+        tokens = select(tokens, some)
     features = backbone.features(tokens)
     others = backbone.features(rows.tokens)
     forward = time.perf_counter() - began
@@ -215,6 +226,6 @@ def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: i
     return baselines.Baseline(made.name, made.probabilities, made.seconds + forward, made.rows)
 
 
-def _sample(n: int, most: int, seed: int) -> np.ndarray:
+def sample(n: int, most: int, seed: int) -> np.ndarray:
     """At most `most` of `n` row numbers, in order."""
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

@@ -15,11 +15,13 @@ import numpy as np
 
 from ..artifact import Artifact, versions
 from ..budget.bill import bill
+from ..data.table import PAIR
 from ..evaluate import mistakes
 from ..evaluate.abstention import Abstention, risk_coverage
 from ..evaluate.html import Bill, BillRow, ReportInput, write_html
 from .judge import Judgement, Part
 from .rows import identities
+from .several import SeveralJudgement
 
 SHOWN_MISTAKES = 12
 SHOWN_SUSPECTS = 8
@@ -27,7 +29,7 @@ SHOWN_SUSPECTS = 8
 
 def write_report(
     path: str | Path,
-    judgement: Judgement,
+    judgement: Judgement | SeveralJudgement,
     artifact: Artifact,
     parts: Mapping[str, Part],
     *,
@@ -61,10 +63,20 @@ def write_report(
     write_html(path, report)
 
 
-def page(judgement: Judgement, artifact: Artifact) -> ReportInput:
+def page(judgement: Judgement | SeveralJudgement, artifact: Artifact) -> ReportInput:
     """The part of a report that needs nothing but a classifier and the rows it was measured on."""
+    if isinstance(judgement, SeveralJudgement):
+        return ReportInput(
+            title=f"{_short(judgement.part.table.source)}, {len(artifact.labels.names)} labels, {_backbone(artifact)}",
+            metrics=judgement.metrics,
+            intervals=judgement.intervals,
+            rows=judgement.name,
+            slices=judgement.slices,
+            created=time.strftime("%d %B %Y, %H:%M %Z").strip(),
+        )
     labels, probabilities = judgement.part.labels, judgement.probabilities
-    texts, names = judgement.part.table.texts, artifact.labels.names
+    texts = [text.replace(PAIR, " \N{EM DASH} ") for text in judgement.part.table.texts]
+    names = artifact.labels.names
     target, (picked, on_rows) = next(iter(reversed(judgement.thresholds.items())), (None, (None, None)))
     return ReportInput(
         title=f"{_short(judgement.part.table.source)}, {len(names)} labels, {_backbone(artifact)}",
@@ -72,6 +84,7 @@ def page(judgement: Judgement, artifact: Artifact) -> ReportInput:
         intervals=judgement.intervals,
         rows=judgement.name,
         calibration=judgement.calibration,
+        ordinal=judgement.ordinal,
         abstention=Abstention(risk_coverage(labels, probabilities), target, picked, on_rows),
         slices=judgement.slices,
         mistakes=mistakes.most_confident(labels, probabilities, texts, names, limit=SHOWN_MISTAKES),
@@ -126,7 +139,7 @@ def _audit(found: Mapping[str, Any] | None) -> list[str] | None:
 
 
 def _counts(labels: np.ndarray, names: list[str]) -> object:
-    counts = Counter(labels.tolist())
+    counts = Counter(labels.tolist()) if labels.ndim == 1 else Counter(dict(enumerate(labels.sum(axis=0).tolist())))
     each = {name: counts[index] for index, name in enumerate(names)}
     few = sorted(each.values())
     return each if len(each) <= 20 else f"{len(each)} labels, {few[0]:,} to {few[-1]:,} texts each"

@@ -15,6 +15,7 @@ from ..artifact import MANIFEST, read_answers, read_manifest
 from ..errors import ArtifactError, DataError, InputError
 from ..evaluate.compare import Comparison, compare, p_in_words
 from ..evaluate.metrics import Metrics
+from ..evaluate.multilabel import MultilabelMetrics
 from ..evaluate.pareto import Point
 from .rows import Answers, aligned
 
@@ -33,7 +34,7 @@ class Run:
 
     name: str
     labels: tuple[str, ...]
-    metrics: Metrics
+    metrics: Metrics | MultilabelMetrics
     answers: Answers
     trainable: int
     total: int
@@ -116,16 +117,17 @@ def read_run(folder: str | Path) -> Run:
                 "this run was not measured on test rows", where=folder, remedy="train it again with --test FILE"
             )
         names = ["metrics.json", *manifest["sha256"]]
+        several = values.get("task") == "multi"
         return Run(
             name=folder.name,
             labels=tuple(values["data"]["labels"]),
-            metrics=Metrics.from_json(values["test"]),
+            metrics=(MultilabelMetrics if several else Metrics).from_json(values["test"]),
             answers=answers,
             trainable=int(values["trainable"]),
             total=int(values["total"]),
             seconds=float(values["train"]["seconds"]),
             size=sum((folder / name).stat().st_size for name in {*names, MANIFEST}),
-            temperature=float(values["calibration"]["temperature"]),
+            temperature=1.0 if several else float(values["calibration"]["temperature"]),
             extra=values,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -169,6 +171,10 @@ def _on_rows_of(first: Run, run: Run) -> np.ndarray:
     """What `run` predicted, in the order of rows and the class numbers of `first`."""
     if set(first.labels) != set(run.labels):
         raise _unlike(first, run, f"labels {', '.join(first.labels)}", ", ".join(run.labels))
+    if type(first.metrics) is not type(run.metrics):
+        raise _unlike(first, run, "both with one label a text, or both with several", "one of each")
+    if isinstance(first.metrics, MultilabelMetrics):
+        return _sets_on_rows_of(first, run)
     renumbered = np.array([first.labels.index(name) for name in run.labels], dtype=np.int32)
     moved = Answers(
         run.answers.rows,
@@ -185,6 +191,18 @@ def _on_rows_of(first: Run, run: Run) -> np.ndarray:
         count = int((first.answers.labels != moved.labels[order]).sum())
         raise _unlike(first, run, "the same label for each text", f"{count:,} texts with another label")
     predicted: np.ndarray = moved.predicted[order]
+    return predicted
+
+
+def _sets_on_rows_of(first: Run, run: Run) -> np.ndarray:
+    """As `_on_rows_of` where answers are sets of labels, which have no numbers to be put in another order."""
+    if first.labels != run.labels:
+        expected = f"labels in the order {', '.join(first.labels)} (--label-names)"
+        raise _unlike(first, run, expected, ", ".join(run.labels))
+    order = aligned(first.answers, run.answers)
+    if order is None or not (first.answers.labels == run.answers.labels[order]).all():
+        raise _unlike(first, run, "the same texts with the same labels", "others")
+    predicted: np.ndarray = run.answers.predicted[order]
     return predicted
 
 
@@ -221,7 +239,7 @@ def _figures(run: Run) -> dict[str, Any]:
         "accuracy": run.metrics.accuracy,
         "accuracy_interval": list(run.metrics.accuracy_interval),
         "macro_f1": run.metrics.macro.f1,
-        "ece": run.metrics.ece,
+        "ece": None if isinstance(run.metrics, MultilabelMetrics) else run.metrics.ece,
         "temperature": run.temperature,
         "trainable": run.trainable,
         "total": run.total,
@@ -236,7 +254,7 @@ def _cells(run: Run) -> list[str]:
         f"{100 * run.metrics.accuracy:.1f}",
         f"{100 * low:.1f} to {100 * high:.1f}",
         f"{100 * run.metrics.macro.f1:.1f}",
-        f"{100 * run.metrics.ece:.1f}",
+        "" if isinstance(run.metrics, MultilabelMetrics) else f"{100 * run.metrics.ece:.1f}",
         f"{run.trainable:,}",
         f"{run.seconds:.0f}",
         f"{run.size / 1000:,.0f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
@@ -40,6 +40,15 @@ class Intervals(_Closed):
     ece: Ends = Field(description="Basic bootstrap over rows.")
 
 
+class OrdinalFigures(_Closed):
+    """Where the classes have an order; intervals by percentile bootstrap over rows."""
+
+    mean_absolute_error: float = Field(ge=0, description="Ranks.")
+    mean_absolute_error_interval: Ends
+    quadratic_kappa: float = Field(ge=-1, le=1, description="Cohen's kappa with quadratic weights.")
+    quadratic_kappa_interval: Ends
+
+
 class Figures(_Closed):
     """Figures on one set of rows, the temperature applied."""
 
@@ -54,6 +63,7 @@ class Figures(_Closed):
     ece: Share = Field(description="Expected calibration error, 15 bins of equal width.")
     per_class: list[ClassFigures]
     confusion: list[list[Count]] = Field(description="Rows: true class; columns: predicted class.")
+    ordinal: OrdinalFigures | None = None
     intervals: Intervals | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
 
@@ -152,6 +162,56 @@ class Spent(_Closed):
     measuring: Seconds
 
 
+class LabelFigures(ClassFigures):
+    threshold: float = Field(gt=0, lt=1, description="The label is given from this probability on.")
+
+
+class SeveralIntervals(_Closed):
+    micro_f1: Ends = Field(description="Percentile bootstrap over rows, as macro_f1 and hamming_loss.")
+    macro_f1: Ends
+    hamming_loss: Ends
+    exact_match: Ends = Field(description="Wilson.")
+
+
+class SeveralFigures(_Closed):
+    """Figures on one set of rows that may carry any number of labels each."""
+
+    n: Count
+    exact_match: Share = Field(description="Rows whose labels are all right.")
+    exact_match_interval: Ends
+    hamming_loss: Share
+    micro_f1: Share
+    macro_f1: Share
+    weighted_f1: Share
+    samples_f1: Share
+    micro: Averages
+    macro: Averages
+    weighted: Averages
+    samples: Averages
+    log_loss: float = Field(ge=0, description="Binary cross-entropy, nats a row and label.")
+    per_label: list[LabelFigures]
+    intervals: SeveralIntervals | None = None
+    rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
+
+
+class Thresholds(_Closed):
+    values: list[float] = Field(description="In the order of the labels.")
+    tuned_for: Literal["macro_f1", "micro_f1", "fixed"]
+    tuned_on: Literal["validation"]
+
+
+class SeveralBaseline(_Closed):
+    name: str
+    rows: Count = Field(description="Training rows.")
+    micro_f1: Share
+    macro_f1: Share
+    exact_match: Share
+    exact_match_interval: Ends
+    seconds: Seconds
+    difference: float = Field(ge=-1, le=1, description="Micro F1 of the classifier minus the baseline's.")
+    difference_interval: Ends = Field(description="Paired bootstrap.")
+
+
 class MetricsFile(_Open):
     """metrics.json of a run."""
 
@@ -172,6 +232,26 @@ class MetricsFile(_Open):
     seconds: Spent
 
 
+class SeveralMetricsFile(_Open):
+    """metrics.json of a run whose texts may carry any number of labels."""
+
+    task: Literal["multi"]
+    test: SeveralFigures | None = None
+    validation: SeveralFigures
+    thresholds: Thresholds
+    verdict: Verdict | None = None
+    baselines: list[SeveralBaseline] | None = None
+    slices: dict[str, list[Slice]] | None = None
+    trainable: Count
+    total: Count
+    budget: Count | None
+    train: Training
+    data: dict[str, Any]
+    machine: dict[str, Any]
+    seconds: Spent
+
+
 def schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of metrics.json."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | MetricsFile.model_json_schema()
+    """The JSON schema (draft 2020-12) of metrics.json: of one label a text, or of any number."""
+    both: TypeAdapter[Any] = TypeAdapter(MetricsFile | SeveralMetricsFile)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | both.json_schema()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from ..data.batch import Encoded
 from ..data.table import Table
+from ..evaluate.report import write_pictures
 from ..predict import Classifier
 from .judge import Judgement, Part, judge, rivals
 from .page import write_report
+from .several import SeveralJudgement, judge_several, rivals_several
 
 
 class Report:
@@ -33,8 +35,13 @@ class Report:
     ) -> None:
         self.parts = {name: Part(tables[name], tokens[name], labels[name]) for name in tables}
         self.artifact = classifier.artifact
-        beaten = rivals(classifier, self.parts, kind, say) if kind != "none" else ()
-        self.judgement: Judgement = judge(classifier, self.parts, rivals=beaten)
+        self.judgement: Judgement | SeveralJudgement
+        if classifier.multi:
+            several = rivals_several(classifier, self.parts, kind, say) if kind != "none" else ()
+            self.judgement = judge_several(classifier, self.parts, rivals=several)
+        else:
+            beaten = rivals(classifier, self.parts, kind, say) if kind != "none" else ()
+            self.judgement = judge(classifier, self.parts, rivals=beaten)
         self.artifact.answers = {
             key: rows for name, each in self.judgement.answers.items() for key, rows in each.to_arrays(name).items()
         }
@@ -49,6 +56,10 @@ class Report:
         }
         return self.judgement.to_json() | {"seconds": {name: round(value, 3) for name, value in spent.items()}}
 
-    def write(self, folder: Path) -> None:
-        """Write report.html into the run's folder."""
+    def write(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write report.html and the pictures into the run's folder."""
+        if isinstance(self.judgement, SeveralJudgement):
+            write_pictures(folder / "report", None, history)
+        else:
+            write_pictures(folder / "report", self.judgement.metrics, history)
         write_report(folder / "report.html", self.judgement, self.artifact, self.parts, folder=folder)

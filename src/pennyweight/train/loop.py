@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError
@@ -21,7 +20,9 @@ from ..model.adaptive import Adaptive, take
 from ..model.infer import Feed
 from ..recipe import TrainRecipe
 from . import checkpoint
+from . import loss as losses
 from .accelerate import run_ids
+from .balance import oversampled
 from .optim import adamw, learning_rate
 from .run import Fit, Run, restore
 from .signals import stop_requested
@@ -48,6 +49,7 @@ def fit(
     evaluate: Callable[[], dict[str, float]],
     planned: int,
     bucket: int,
+    weights: np.ndarray | None = None,
     store: Path | None = None,
     fingerprint: dict[str, Any] | None = None,
     resume: checkpoint.State | None = None,
@@ -58,12 +60,13 @@ def fit(
 
     Args:
         feed: from row indices to the model's keyword arguments.
-        labels: (N,) class indices.
+        labels: (N,) class indices, or (N, L) of 0 and 1.
         lengths: (N,) tokens of each text, for batches of similar length.
         accelerator: owns device, mixed precision, gradient scaling and experiment trackers.
-        evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set.
+        evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
         planned: trainable parameters in the plan; training refuses to start on any other number.
         bucket: batches are padded to a multiple of this many tokens.
+        weights: (L,) of the classes, as `balance.class_weights` gives them.
         store: folder for checkpoints, one at each evaluation, and every `save_steps`. What is in there and later than
             `resume` is dropped.
         fingerprint: what this run depends on, kept with each checkpoint.
@@ -78,7 +81,7 @@ def fit(
     parameters = trainable(model)
     optimizer = accelerator.prepare_optimizer(adamw(parameters, recipe))
     check_count(model, planned, optimizer)
-    targets = torch.from_numpy(labels).to(next(iter(parameters.values())).device)
+    loss_in_batch = losses.make(labels, next(iter(parameters.values())).device, recipe.label_smoothing, weights)
     torch.manual_seed(recipe.seed)
     averages = {} if resume is None else take(resume.optimizer)
     run = Run() if resume is None else restore(resume, parameters, optimizer)
@@ -88,10 +91,12 @@ def fit(
         checkpoint.keep_up_to(store, resume)
 
     def batches(epoch: int) -> list[list[np.ndarray]]:
+        rows = oversampled(labels, seed=recipe.seed, epoch=epoch) if recipe.oversample else np.arange(len(lengths))
         plain = plan_batches(
-            lengths, batch_size=recipe.batch_size, bucket=bucket, seed=recipe.seed, epoch=epoch,
+            lengths[rows], batch_size=recipe.batch_size, bucket=bucket, seed=recipe.seed, epoch=epoch,
             group=recipe.group_by_length,
         )  # fmt: skip
+        plain = [rows[batch] for batch in plain]
         size = recipe.gradient_accumulation_steps
         return [plain[start : start + size] for start in range(0, len(plain), size)]
 
@@ -116,12 +121,7 @@ def fit(
 
     def loss_of(indices: np.ndarray) -> Tensor:
         with accelerator.autocast():
-            return cross_entropy(
-                model(**feed(indices)).float(),
-                targets[torch.from_numpy(indices).to(targets.device)],
-                label_smoothing=recipe.label_smoothing,
-                reduction="sum",
-            )
+            return loss_in_batch(model(**feed(indices)).float(), indices)
 
     model.train()
     plan: list[list[np.ndarray]] = []

@@ -115,6 +115,8 @@ def prefix_key(backbone: str, tokens: Encoded, first: int, pooling: str, dtype: 
     digest.update(json.dumps([backbone, first, pooling, str(dtype), torch.__version__]).encode())
     digest.update(np.ascontiguousarray(tokens.offsets, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(tokens.ids, dtype="<i4").tobytes())
+    if tokens.type_ids is not None:
+        digest.update(np.ascontiguousarray(tokens.type_ids, dtype="<i4").tobytes())
     return digest.hexdigest()
 
 
@@ -204,7 +206,7 @@ def _compute(
             with torch.no_grad():
                 batch: dict[str, Any] = feed(indices)
                 ids, mask = batch["input_ids"], batch["attention_mask"]
-                hidden = encoder.embed(ids, mask)  # (B, T, H)
+                hidden = encoder.embed(ids, mask, batch.get("token_type_ids"))  # (B, T, H)
                 if first >= encoder.num_layers:
                     rows = encoder.pooled(hidden, mask, 0, pooling)  # (B, H)
                 else:

@@ -82,13 +82,13 @@ class Run:
             "train_loss": self.loss_sum / max(1, self.loss_texts),
             "learning_rate": rate,
             "validation_loss": scores["loss"],
-            "accuracy": scores["accuracy"],
-            "macro_f1": scores["macro_f1"],
-        }
+        } | {key: value for key, value in scores.items() if key != "loss"}
         self.loss_sum, self.loss_texts = 0.0, 0
 
         def value(one: dict[str, Any]) -> float:
-            return float(-one["validation_loss"] if recipe.metric == "loss" else one[recipe.metric])
+            # With one label a text micro F1 is the accuracy.
+            key = "accuracy" if recipe.metric == "micro_f1" and "micro_f1" not in one else recipe.metric
+            return float(-one["validation_loss"] if recipe.metric == "loss" else one[key])
 
         if not self.fit.best or value(record) > value(self.fit.best):
             self.fit.best = record

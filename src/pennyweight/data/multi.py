@@ -1,0 +1,254 @@
+"""Texts that carry any number of labels: lists, cells with a delimiter, or a column of 0 and 1 for each label."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from ..recipe import DataRecipe
+from .infer import is_null
+from .split import Indices, split
+from .table import Columns, Label, Table, listed, shown
+
+#: What stands between labels where they are written into one cell and no other delimiter was given.
+DELIMITER = "|"
+
+_TRUTH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+Several = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """How labels stand in a source.
+
+    Attributes:
+        task: `auto` is multi where columns or a delimiter are given or the label column holds lists.
+        delimiter: what stands between the labels of one cell.
+        columns: one column of 0 and 1 a label, instead of a label column.
+        allow_unlabelled: whether a row may be without any label.
+    """
+
+    task: Literal["auto", "single", "multi"] = "auto"
+    delimiter: str | None = None
+    columns: tuple[str, ...] | None = None
+    allow_unlabelled: bool = False
+
+
+def form_of(wanted: DataRecipe) -> LabelForm:
+    """The form that a recipe's data section says."""
+    columns = None if wanted.label_columns is None else tuple(wanted.label_columns)
+    return LabelForm(wanted.task, wanted.label_delimiter, columns, wanted.allow_unlabelled)
+
+
+def changed(
+    form: LabelForm,
+    *,
+    label_column: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    label_delimiter: str | None = None,
+    allow_unlabelled: bool = False,
+) -> LabelForm:
+    """How labels stand in other data than those of the training; what is not said is as it was there.
+
+    A label column or a delimiter says that the labels are no longer one column each.
+    """
+    columns = None if label_column or label_delimiter else form.columns
+    return replace(
+        form,
+        columns=tuple(label_columns) if label_columns else columns,
+        delimiter=label_delimiter or form.delimiter,
+        allow_unlabelled=allow_unlabelled or form.allow_unlabelled,
+    )
+
+
+def holds_several(columns: Columns, name: str, form: LabelForm) -> bool:
+    """Whether the label column `name` is to be read as any number of labels a row."""
+    if form.task != "auto":
+        return form.task == "multi"
+    cells = [value for value in columns.values[name] if not is_null(value)]
+    return form.delimiter is not None or (bool(cells) and all(_is_list(value) for value in cells))
+
+
+def labels_of_cells(columns: Columns, name: str, form: LabelForm) -> list[Label]:
+    """N tuples of labels out of one column of lists or of cells with a delimiter.
+
+    Raises:
+        DataError: a cell that is neither, or rows without any label where that is not allowed.
+    """
+    names = columns.label_names.get(name)
+    cells = columns.values[name]
+    # Lists have no place in a CSV file but as JSON. A delimiter says that they are something else.
+    strings = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    as_json = form.delimiter is None and bool(strings) and all(cell[0] == "[" and cell[-1] == "]" for cell in strings)
+    found: list[Label] = []
+    for row, cell in enumerate(cells):
+        where = columns.where(row)
+        if as_json and isinstance(cell, str) and cell.strip():
+            cell = _json(cell, where)
+        parts: Iterable[Any]
+        if is_null(cell):
+            parts = ()
+        elif isinstance(cell, str):
+            parts = [cell] if form.delimiter is None else cell.split(form.delimiter)
+        elif _is_list(cell):
+            parts = cell.tolist() if hasattr(cell, "tolist") else cell  # an array's own numbers are not Python's
+            parts = sorted(parts, key=str) if isinstance(parts, (set, frozenset)) else parts
+        else:
+            parts = [cell]
+        found.append(_labels(parts, where, names))
+    _check_unlabelled(columns, found, f"column {name}", form)
+    return found
+
+
+def labels_of_columns(columns: Columns, names: Sequence[str], form: LabelForm) -> list[Label]:
+    """N tuples of the names of the columns that hold 1.
+
+    Raises:
+        DataError: a value other than 0 and 1 (its line, its column and how many), or rows of zeros where that is not
+            allowed.
+    """
+    held: list[list[str]] = [[] for _ in columns.lines]
+    for name in names:
+        wrong = []
+        for row, value in enumerate(columns.values[name]):
+            truth = _truth(value)
+            if truth is None:
+                wrong.append(row)
+            elif truth:
+                held[row].append(name)
+        if wrong:
+            raise DataError(
+                f"column {name} holds a value other than 0 and 1",
+                expected="0 or 1 in every row of --label-columns",
+                received=f"{shown(columns.values[name][wrong[0]])}, and {len(wrong)} of {len(held)} rows such",
+                where=columns.where(wrong[0]),
+            )
+    found: list[Label] = [tuple(each) for each in held]
+    _check_unlabelled(columns, found, f"columns {listed(names)}", form)
+    return found
+
+
+def check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
+    """Refuse a label that holds the delimiter: joined with others it could not be told apart again.
+
+    Raises:
+        DataError: naming the label, its first line and how many rows carry it.
+    """
+    for name in names:
+        if delimiter in name:
+            rows = [row for row, held in enumerate(table.labels or []) if isinstance(held, tuple) and name in held]
+            raise DataError(
+                f"label {shown(name)} holds the delimiter {delimiter}",
+                expected="labels that can be joined with the delimiter and told apart again",
+                received=f"{len(rows)} of {len(table)} rows with this label",
+                remedy="rename it, or choose another delimiter with --label-delimiter",
+                where=table.where(rows[0]) if rows else table.source,
+            )
+
+
+def split_several(
+    labels: npt.NDArray[np.int64], *, size: float | int, seed: int, names: Sequence[str]
+) -> tuple[Indices, Indices]:
+    """As `split.split`, for (N, L) labels of 0 and 1: rows are spread by the rarest label that each carries.
+
+    Raises:
+        DataError: a size that leaves a side empty, or a label that would have no training rows.
+    """
+    counts = labels.sum(axis=0)
+    rarest = np.where(labels == 1, counts, len(labels) + 1).argmin(axis=1)
+    rarest[labels.sum(axis=1) == 0] = labels.shape[1]
+    _, groups, rows = np.unique(rarest, return_inverse=True, return_counts=True)
+    count = int(np.ceil(size * len(labels))) if isinstance(size, float) else size
+    # A row that is alone of its kind cannot be spread: it goes with the largest group.
+    groups = np.where(rows[groups] < 2, rows.argmax(), groups)
+    if len(np.unique(groups)) > min(count, len(labels) - count):
+        groups = np.zeros(len(labels), dtype=np.int64)
+    kept, held = split(groups, size=size, seed=seed)
+    lost = np.flatnonzero((labels[kept].sum(axis=0) == 0) & (counts > 0))
+    if lost.size:
+        raise DataError(
+            f"label {shown(names[lost[0]])} would have no training rows",
+            received=f"{int(counts[lost[0]])} rows of it, and a validation set of {len(held)} of {len(labels)}",
+            remedy="make the validation set smaller, add rows of that label, or choose another --split-seed",
+        )
+    return kept, held
+
+
+def unlabelled(table: Table) -> int:
+    """Rows without any label."""
+    return sum(1 for held in table.labels or () if held == ())
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) or getattr(value, "ndim", 0) == 1
+
+
+def _json(cell: str, where: str) -> list[Any]:
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            "the cell is not a JSON list",
+            expected='["sports", "politics"], or --label-delimiter',
+            received=shown(cell),
+            where=where,
+        ) from error
+    return value if isinstance(value, list) else [value]
+
+
+def _labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> Several:
+    """The distinct labels of a row, in order."""
+    found: dict[str | int, None] = {}
+    for part in parts:
+        if isinstance(part, str):
+            label: str | int = part.strip()
+            if not label:
+                continue
+        elif isinstance(part, Integral) and not isinstance(part, bool):
+            label = int(part)
+            if names is not None and 0 <= label < len(names):
+                label = names[label]
+            if label in found:
+                raise DataError(
+                    f"the row names label {label} twice",
+                    remedy="if these are zeros and ones, one a label, give them as columns: --label-columns a,b",
+                    where=where,
+                )
+        else:
+            raise DataError(
+                "the labels cannot be used", expected="a list of strings or integers", received=shown(part), where=where
+            )
+        found[label] = None
+    return tuple(found)
+
+
+def _truth(value: object) -> bool | None:
+    if isinstance(value, str):
+        return _TRUTH.get(value.strip().lower())
+    return bool(value) if isinstance(value, (int, float, Integral)) and value in (0, 1) else None
+
+
+def _check_unlabelled(columns: Columns, found: Sequence[Label], place: str, form: LabelForm) -> None:
+    empty = [row for row, held in enumerate(found) if held == ()]
+    if empty and not form.allow_unlabelled:
+        raise DataError(
+            f"the row has no label in {place}",
+            expected="at least one label a row",
+            received=f"{len(empty)} of {len(found)} rows without any label",
+            remedy="label or remove them, or take them as rows that none of the labels fits: --allow-unlabelled",
+            where=columns.where(empty[0]),
+        )
+
+
+def count(table: Table) -> Counter[str | int]:
+    """Rows by label."""
+    return Counter(label for held in table.labels or () if isinstance(held, tuple) for label in held)

@@ -1,0 +1,65 @@
+"""Two texts as one input: from two columns, or from Python's pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import DataError, InputError
+from ..recipe import Recipe
+from .table import PAIR, Columns, listed, shown
+
+
+def as_pair(columns: Columns, names: Sequence[str]) -> tuple[Columns, tuple[str, ...]]:
+    """Two text columns, made of one where its cells are pairs, and their names.
+
+    Raises:
+        DataError: there is one text column or more than two.
+    """
+    cells = columns.values[names[0]]
+    if len(names) == 1 and all(isinstance(cell, (tuple, list)) and len(cell) == 2 for cell in cells):
+        split = {f"{names[0]} {number + 1}": [cell[number] for cell in cells] for number in range(2)}
+        others = {name: values for name, values in columns.values.items() if name != names[0]}
+        return replace(columns, values=split | others), tuple(split)
+    if len(names) != 2:
+        raise DataError(
+            "a pair is made of two text columns",
+            expected="--text-columns a,b",
+            received=f"{listed(names)}, of the columns {listed(columns.values)}",
+            where=columns.source,
+        )
+    return columns, tuple(names)
+
+
+def join_pair(parts: Sequence[str], where: str) -> str:
+    """The two texts of a pair as one string; empty where both are.
+
+    Raises:
+        DataError: a text holds the code point that keeps them apart.
+    """
+    if any(PAIR in part for part in parts):
+        raise DataError("a text of the pair holds the code point U+FDD0", remedy="remove it", where=where)
+    return PAIR.join(parts) if any(parts) else ""
+
+
+def reading(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of `read` that a pair of texts needs; empty where texts are not pairs."""
+    return {"pair": True, "text_columns": recipe.data.text_columns} if recipe.data.pair else {}
+
+
+def as_text(text: Any, pair: bool) -> str:
+    """A text, or the two texts of a pair, as one string.
+
+    Raises:
+        InputError: one where two belong, or two where one belongs.
+    """
+    if isinstance(text, (tuple, list)) and pair and len(text) == 2:
+        return join_pair([str(part) for part in text], "text")
+    if isinstance(text, (tuple, list)) or (pair and PAIR not in str(text) and str(text)):
+        raise InputError(
+            "this classifier reads pairs of texts" if pair else "this classifier reads single texts, not pairs",
+            expected='predict([("...", "..."), ...])' if pair else 'predict(["...", ...])',
+            received=shown(text),
+        )
+    return str(text)

@@ -1,0 +1,199 @@
+"""Every figure of a run whose texts may carry any number of labels, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..data.batch import select
+from ..evaluate import several
+from ..evaluate.baselines import Baseline
+from ..evaluate.intervals import Interval
+from ..evaluate.mistakes import Slice
+from ..evaluate.multilabel import MultilabelMetrics, score_multilabel
+from ..evaluate.several import SeveralRow
+from ..evaluate.thresholds import Objective, tune_thresholds
+from ..predict import Classifier
+from .judge import FROZEN_ROWS, TFIDF_ROWS, Part, sample, slices_of
+from .rows import Answers, fingerprint, identities
+
+Rival = tuple[Baseline, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SeveralJudgement:
+    """What was found out about a classifier on the rows called `name`; `thresholds` (L,) are tuned on validation."""
+
+    name: str
+    part: Part
+    probabilities: np.ndarray
+    thresholds: np.ndarray
+    objective: Objective
+    metrics: MultilabelMetrics
+    intervals: dict[str, Interval]
+    validation: MultilabelMetrics
+    answers: dict[str, Answers]
+    baselines: tuple[SeveralRow, ...] = ()
+    slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The parts of metrics.json that say how good the classifier is."""
+        found: dict[str, Any] = {"task": "multi", "validation": self.validation.to_json()}
+        found[self.name] = self.metrics.to_json() | {
+            "intervals": {key: list(ends) for key, ends in self.intervals.items()},
+            "rows_sha256": fingerprint(self.answers[self.name].rows),
+        }
+        found["thresholds"] = {
+            "values": self.thresholds.tolist(),
+            "tuned_for": self.objective,
+            "tuned_on": "validation",
+        }
+        if self.baselines:
+            found["verdict"] = asdict(several.verdict(self.metrics, self.intervals["micro_f1"], self.baselines))
+            found["baselines"] = [_plain(row) for row in self.baselines]
+        if self.slices:
+            found["slices"] = {name: [asdict(row) for row in rows] for name, rows in self.slices.items()}
+        return found
+
+
+def _plain(row: SeveralRow) -> dict[str, Any]:
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(row).items()}
+    return values | {"seconds": round(row.seconds, 3)}
+
+
+def judge_several(
+    classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence[Rival] = ()
+) -> SeveralJudgement:
+    """Tune the thresholds on the validation rows and measure on the test rows, or on validation where there are none.
+
+    Args:
+        parts: `validation` and, where there is one, `test`.
+        rivals: baselines on the rows that are measured, each with its probabilities on the validation rows.
+    """
+    began = time.perf_counter()
+    objective = classifier.artifact.recipe.train.thresholds
+    probabilities = {
+        name: classifier.probabilities_of(parts[name].tokens) for name in ("validation", "test") if name in parts
+    }
+    thresholds = tune_thresholds(parts["validation"].labels, probabilities["validation"], objective)
+    name = "test" if "test" in probabilities else "validation"
+    found = {one: _figures(classifier, parts[one], probabilities[one], thresholds) for one in probabilities}
+    part = parts[name]
+    predicted = (probabilities[name] >= thresholds).astype(np.int64)
+    answers = {one: answers_of(parts[one], probabilities[one], thresholds) for one in probabilities}
+    return SeveralJudgement(
+        name=name,
+        part=part,
+        probabilities=probabilities[name],
+        thresholds=thresholds,
+        objective=objective,
+        metrics=found[name],
+        intervals=several.f1_intervals(part.labels, predicted) | {"exact_match": found[name].exact_interval},
+        validation=found["validation"],
+        answers=answers,
+        baselines=several.against(part.labels, predicted, rivals, parts["validation"].labels, objective),
+        slices=slices_of(part, answers[name].labels, answers[name].predicted),
+        seconds={
+            "measuring": time.perf_counter() - began,
+            "baselines": sum(one.seconds for one, _ in rivals),
+        },
+    )
+
+
+def _figures(classifier: Classifier, part: Part, found: np.ndarray, thresholds: np.ndarray) -> MultilabelMetrics:
+    return score_multilabel(part.labels, found, classifier.labels, threshold=thresholds.tolist())
+
+
+def measure_part(classifier: Classifier, part: Part, columns: Sequence[str] | None = None) -> SeveralJudgement:
+    """Measure a saved classifier on other rows, with the thresholds it was saved with; `columns` to slice by."""
+    probabilities, thresholds = classifier.probabilities_of(part.tokens), classifier.thresholds
+    metrics = _figures(classifier, part, probabilities, thresholds)
+    predicted = (probabilities >= thresholds).astype(np.int64)
+    answers = answers_of(part, probabilities, thresholds)
+    return SeveralJudgement(
+        name="test",
+        part=part,
+        probabilities=probabilities,
+        thresholds=thresholds,
+        objective=classifier.artifact.recipe.train.thresholds,
+        metrics=metrics,
+        intervals=several.f1_intervals(part.labels, predicted) | {"exact_match": metrics.exact_interval},
+        validation=metrics,
+        answers={"test": answers},
+        slices=slices_of(part, answers.labels, answers.predicted, columns),
+    )
+
+
+def answers_of(part: Part, probabilities: np.ndarray, thresholds: np.ndarray) -> Answers:
+    """What there is to keep: a row's set of labels counts as its one class, so that runs compare by exact match.
+
+    The confidence is the chance that all decisions are right, if labels came independently.
+    """
+    predicted = probabilities >= thresholds  # (N, L)
+    sure = np.where(predicted, probabilities, 1 - probabilities)
+    return Answers(
+        rows=identities(part.table.texts),
+        labels=_sets(part.labels),
+        predicted=_sets(predicted),
+        confidence=sure.prod(axis=1).astype(np.float32),
+    )
+
+
+def _sets(matrix: np.ndarray) -> np.ndarray:
+    """(N,) int64: one number for each set of labels, the same in every run with these labels in this order."""
+    packed = np.packbits(np.asarray(matrix).astype(bool), axis=1)
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in packed)
+    return np.array([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=np.int64)
+
+
+def rivals_several(
+    classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Callable[[str], None]
+) -> tuple[Rival, ...]:
+    """The baselines, trained on the run's own training rows.
+
+    Args:
+        parts: `train`, `validation`, and perhaps `test`.
+        kind: `full`, or `short` for those that need no forward pass.
+    """
+    train, validation = parts["train"], parts["validation"]
+    rows = parts.get("test", validation)
+    seed = classifier.artifact.recipe.train.seed
+    say(
+        "baselines: commonest labels, TF-IDF + one-vs-rest logistic regression"
+        + (", frozen backbone" if kind == "full" else "")
+    )
+    cut = len(validation.labels)  # every baseline answers the validation rows first: its thresholds come from there
+    some = sample(len(train.labels), TFIDF_ROWS, seed)
+    texts = [train.table.texts[index] for index in some.tolist()]
+    asked = [*validation.table.texts, *rows.table.texts]
+    found = [
+        several.commonest(train.labels, len(asked)),
+        several.tfidf(texts, train.labels[some], asked, seed=seed),
+    ]
+    if kind == "full":
+        found.append(_frozen(classifier, train, validation, rows, seed))
+    return tuple(
+        (Baseline(one.name, one.probabilities[cut:], one.seconds, one.rows), one.probabilities[:cut]) for one in found
+    )
+
+
+def _frozen(classifier: Classifier, train: Part, validation: Part, rows: Part, seed: int) -> Baseline:
+    from .frozen import FrozenBackbone
+
+    began = time.perf_counter()
+    backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
+    some = sample(len(train.labels), FROZEN_ROWS, seed)
+    tokens = train.tokens
+    if len(some) < len(train.labels):
+        tokens = select(tokens, some)
+    features = backbone.features(tokens)
+    others = np.concatenate([backbone.features(validation.tokens), backbone.features(rows.tokens)])
+    forward = time.perf_counter() - began
+    made = several.linear(features, train.labels[some], others, seed=seed)
+    return Baseline(made.name, made.probabilities, made.seconds + forward, made.rows)
