@@ -43,7 +43,8 @@ LEAVES = {
     "errors": set(),
     "files": {"errors"},
     "fields": set(),
-    "recipe": {"errors", "fields", "files"},
+    "contradictions": {"fields"},
+    "recipe": {"contradictions", "errors", "fields", "files"},
     "budget": {"errors", "files"},
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
@@ -176,31 +175,6 @@ class PlanRecipe(Section):
 
 # What only the strategies that choose ranks read.
 BY_STRATEGY = ("min_rank", "max_rank", "frozen_modules", "forced_modules")
-
-
-def plan_contradictions(plan: PlanRecipe) -> Iterator[str]:
-    """Settings about ranks that are valid one by one and impossible together."""
-    low, high = plan.min_rank, plan.max_rank
-    if low is not None and high is not None and low > high:
-        yield f"plan -> min_rank: expected at most max_rank, which is {high}, received {low}"
-    if plan.strategy in ("manual", "head-only"):
-        for key in BY_STRATEGY:
-            if getattr(plan, key) is not None:
-                yield (
-                    f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
-                    f"received strategy {plan.strategy}"
-                )
-    if plan.adaptive_ranks:
-        beside = {
-            "strategy head-only": plan.strategy == "head-only",
-            f"bias {plan.bias}": plan.bias != "none",
-            f"scaling {plan.scaling}": plan.scaling == "alpha",
-            "use_dora": plan.use_dora,
-            "use_rslora": plan.use_rslora,
-        }
-        for other, given in beside.items():
-            if given:
-                yield f"plan -> adaptive_ranks: expected plain LoRA beside adaptive_ranks, received {other}"
 
 
 class TrainRecipe(Section):

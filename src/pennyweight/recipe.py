@@ -7,7 +7,7 @@ file, which wins over the recipe it names as its `base`, which wins over the def
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .contradictions import contradictions
 from .errors import RecipeError
 from .fields import (
     BY_STRATEGY,
@@ -23,7 +24,6 @@ from .fields import (
     PlanRecipe,
     Section,
     TrainRecipe,
-    plan_contradictions,
 )  # fmt: skip
 from .files import write_text
 
@@ -149,48 +149,12 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
             problems.setdefault(place, f"{place}: {problem}")
     for name, model in SECTIONS.items():
         if not any(place.split(" -> ")[0] == name for place in problems):
-            problems |= {line: line for line in _contradictions(model.model_validate(values.get(name, {})))}
+            problems |= {line: line for line in contradictions(model.model_validate(values.get(name, {})))}
     if recipe is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         count += "" if where else " in the recipe"
         raise RecipeError(f"{count}: " + " | ".join(problems.values()), where=where)
     return recipe
-
-
-def _contradictions(section: Section) -> Iterator[str]:
-    """Settings that are valid one by one and impossible together."""
-    if isinstance(section, DataRecipe):
-        size, names = section.validation_size, section.label_names
-        if size > 1 and isinstance(size, float):
-            yield f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}"
-        if names is not None and len(set(names)) != len(names):
-            yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
-        yield from _label_contradictions(section)
-    if isinstance(section, PlanRecipe):
-        yield from plan_contradictions(section)
-        if section.use_rslora and section.scaling == "alpha":
-            yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
-        if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":
-            yield (
-                "plan -> strategy: expected manual or head-only when the budget is none "
-                f"(name a rank with --r, or give a budget), received {section.strategy}"
-            )
-
-
-def _label_contradictions(section: DataRecipe) -> Iterator[str]:
-    columns = section.label_columns
-    if columns is not None:
-        if section.label_column is not None:
-            yield "data -> label_columns: expected either label_column or label_columns, received both"
-        if section.label_delimiter is not None:
-            yield "data -> label_delimiter: expected no delimiter where each label has its column, received both"
-        if len(set(columns)) != len(columns) or len(columns) < 2:
-            yield f"data -> label_columns: expected two or more columns that differ, received {', '.join(columns)}"
-    if section.ordinal and (section.task == "multi" or columns is not None):
-        yield "data -> ordinal: expected one label a text with ordinal, received several"
-    several = [key for key in ("label_columns", "label_delimiter") if getattr(section, key) is not None]
-    if section.task == "single" and (several or section.allow_unlabelled):
-        yield f"data -> task: expected multi (or auto) with {(several or ['allow_unlabelled'])[0]}, received single"
 
 
 # What pydantic calls wrong, in words; `{}` is the limit it names.

@@ -268,11 +268,7 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _readable(schema: Any) -> list[str]:
-    """The columns whose cells are strings, numbers or booleans, and lists where the name says that they are labels.
-
-    Other lists (of tokens, of numbers) are nothing that this program reads, and large. A name that comes twice cannot
-    be asked for.
-    """
+    """The columns of strings, numbers or booleans, and of lists where the name says labels: other lists are large."""
     import pyarrow as pa
 
     def plain(kind: Any) -> bool:
@@ -285,9 +281,8 @@ def _readable(schema: Any) -> list[str]:
         lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
         return names_labels(field.name) and any(test(field.type) for test in lists) and plain(field.type.value_type)
 
-    return [
-        field.name for field in schema if (plain(field.type) or labels(field)) and schema.names.count(field.name) == 1
-    ]
+    once = [field for field in schema if schema.names.count(field.name) == 1]  # one that comes twice cannot be named
+    return [field.name for field in once if plain(field.type) or labels(field)]
 
 
 def _damaged(where: str | Path, kind: str, error: Exception) -> DataError:
