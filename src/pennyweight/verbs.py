@@ -207,6 +207,7 @@ def audit(
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
+    label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
     as_json: bool = JSON,
 ) -> str:
     """Say what is wrong with a data file.
@@ -221,6 +222,7 @@ def audit(
         test,
         text_columns=_listed(text_columns),
         label_column=label_column,
+        label_delimiter=label_delimiter,
         recipe=recipe,
         model=model,
         settings={key: value for key, value in settings.items() if value is not None},

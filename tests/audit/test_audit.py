@@ -208,6 +208,24 @@ def test_without_a_tokenizer_the_rest_is_done(command: Command, files: tuple[Pat
     assert ("data", "near-duplicate") in lines(answer)
 
 
+def test_several_labels_a_row(audit: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [(BANK, "b|w"), (BANK, "w|b"), (CUP, "s"), (POLLS, "w"), (POLLS.upper(), "w|s"), (RAIN, "")]
+    data = write(tmp_path / "data.csv", rows)
+    answer = json.loads(audit(data, "--label-delimiter", "|", "--json", "--out", tmp_path / "found").out)
+    assert answer["parts"]["data"]["several_labels"] is True
+    assert answer["parts"]["data"]["classes"] == {"b": 2, "s": 2, "w": 4}
+    found = lines(answer)
+    assert found["data", "conflicting-labels"] == ([5, 6], [6, 5])  # the same set in another order is no conflict
+    assert found["data", "missing-label"] == ([7], None)
+    assert answer["left_out"] == ["data has several labels a row: tell-tale features"]
+    records = [{"text": text, "label": labels.split("|") if labels else []} for text, labels in rows]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    lists = json.loads(audit(tmp_path / "data.jsonl", "--json").out)
+    assert lists["parts"]["data"]["classes"] == answer["parts"]["data"]["classes"]
+    done = audit(data, "--label-delimiter", "|", "--suspects")
+    assert done.error == f"{data}: suspects need one label a row; received several"
+
+
 def test_a_parquet_copy_keeps_types_and_class_names(audit: Callable[..., Any], tmp_path: Path) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 

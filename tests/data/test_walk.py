@@ -40,7 +40,8 @@ def write(path: Path) -> Path:
         import pyarrow as pa
 
         table = pa.Table.from_pandas(frame)
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        make = pa.ipc.new_stream if path.stem == "stream" else pa.ipc.new_file
+        with pa.OSFile(str(path), "wb") as file, make(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=9)
     return path
 
@@ -49,7 +50,7 @@ def write(path: Path) -> Path:
     ("name", "streamed"),
     [
         ("d.csv", True), ("d.tsv", True), ("d.jsonl", True), ("d.csv.gz", True), ("d.jsonl.gz", True),
-        ("d.parquet", True), ("d.arrow", True), ("d.json", False),
+        ("d.parquet", True), ("d.arrow", True), ("stream.arrow", True), ("d.json", False),
     ],
 )  # fmt: skip
 def test_blocks_are_the_rows_of_the_whole(name: str, streamed: bool, tmp_path: Path) -> None:

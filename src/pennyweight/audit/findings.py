@@ -20,9 +20,11 @@ class Part:
     Attributes:
         source: the file; lines: (N,) int64 positions in it, counted in `unit`.
         classes: names, sorted; codes: (N,) int32 class numbers, -1 where the label is missing; None without labels.
+            Where a row may have several labels, each set of them that occurs is a class.
         characters: (N,) int64, the texts' lengths.
         tokens: (M,) int64, lengths in tokens, special tokens included; M < N where they were sampled, 0 if left out.
         scripts: script -> rows.
+        members: label -> rows that have it, where a row may have several; else None.
     """
 
     source: str
@@ -33,6 +35,7 @@ class Part:
     characters: np.ndarray
     tokens: np.ndarray
     scripts: dict[str, int]
+    members: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -42,9 +45,11 @@ class Part:
         return place(self.source, int(self.lines[row]), self.unit)
 
     def counts(self) -> dict[str, int]:
-        """Rows of each class."""
+        """Rows of each class; of each label where a row may have several."""
         if self.codes is None:
             return {}
+        if self.members is not None:
+            return self.members
         each = np.bincount(self.codes[self.codes >= 0], minlength=len(self.classes))
         return dict(zip(self.classes, each.tolist(), strict=True))
 
@@ -118,6 +123,7 @@ class Audit:
             "rows": len(part),
             "counted_in": "file lines" if part.unit == "line" else "rows from 1",
             "labelled": part.codes is not None,
+            "several_labels": part.members is not None,
             "classes": counts,
             "balance": balance(counts),
             "characters": spread(part.characters),

@@ -194,9 +194,14 @@ def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -
         def lines(block: Columns) -> None:
             rows = zip(*(block.values[name] for name in names), strict=True)
             if form == ".csv":
-                table.writerows(rows)
+                table.writerows([[_cell(cell) for cell in row] for row in rows])
             else:
                 for row in rows:
                     handle.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
 
         yield lines
+
+
+def _cell(value: Any) -> Any:
+    """A list of labels stands in a CSV file as JSON, as the reader of such labels takes it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, tuple)) else value

@@ -140,7 +140,8 @@ def class_balance(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any
         axis = figure.subplots()
         width = 0.8 / len(parts)
         for number, (part, counts) in enumerate(parts.items()):
-            total = max(sum(counts.values()), 1)
+            codes = audit.parts[part].codes
+            total = 1 if codes is None else max(int((codes >= 0).sum()), 1)
             places = np.arange(len(names)) + (number - (len(parts) - 1) / 2) * width
             shares = [100 * counts[name] / total for name in names]
             colour = (palette.first, palette.second)[number]

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ..data.infer import choose_label
+from ..data.multi import LabelForm, labels_of_cells
 from ..data.table import Columns
 from ..data.walk import BLOCK, Walk, label_of, walk
 from ..errors import DataError
 from .findings import Audit, Finding, Part, balance
 from .relations import relations
-from .scan import Scan
+from .scan import Name, Scan
 from .tags import tell_tales
 
 #: Above so many rows of a part, lengths in tokens and tell-tale features are measured on so many drawn at random.
@@ -34,6 +35,7 @@ def audit(
     *,
     text_columns: Sequence[str] | None = None,
     label_column: str | None = None,
+    label_delimiter: str | None = None,
     lengths: Lengths | None = None,
     max_length: int = 128,
 ) -> Audit:
@@ -42,6 +44,7 @@ def audit(
     Args:
         source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
         text_columns, label_column: where they cannot be inferred.
+        label_delimiter: what stands between several labels in one cell.
         lengths: the tokenizer's; None leaves lengths in tokens out.
         max_length: the recipe's own; its share of truncated texts is told too.
 
@@ -53,7 +56,7 @@ def audit(
     with Scan() as scan:
         for name, given in (("data", source), ("test", test)):
             if given is not None:
-                _scan(scan, name, given, text_columns, label_column, left_out)
+                _scan(scan, name, given, text_columns, label_column, label_delimiter, left_out)
         parts = scan.parts()
         found = scan.own_findings() + relations(scan, parts, scan.links())
         if lengths is None:
@@ -65,8 +68,12 @@ def audit(
                 counted = [lengths([scan.texts[start + row] for row in block]) for block in blocks]
                 parts[name] = part = replace(part, tokens=np.concatenate([np.empty(0, np.int64), *counted]))
             if part.codes is not None:
+                found += class_findings(name, part)
+            if part.members is not None:
+                left_out.append(f"{name} has several labels a row: tell-tale features")
+            elif part.codes is not None:
                 chosen = _left_out("tell-tale features", name, len(part), TAGS_ON, left_out)
-                found += class_findings(name, part) + _tags(name, part, scan, chosen)
+                found += _tags(name, part, scan, chosen)
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 
@@ -102,7 +109,7 @@ def class_findings(name: str, part: Part) -> list[Finding]:
         level = "problem" if facts["ratio"] >= 10 else "note"
         found.append(Finding("imbalance", name, title, np.empty(0, np.int64), level=level))  # type: ignore[arg-type]
     rare = {label: rows for label, rows in counts.items() if 0 < rows < RARE}
-    if rare:
+    if rare and part.members is None:
         rows = np.flatnonzero(np.isin(codes, [part.classes.index(label) for label in rare]))
         title = f"rows of {len(rare)} classes with fewer than {RARE} rows: {', '.join(sorted(rare)[:5])}"
         found.append(Finding("rare-class", name, title, rows))
@@ -117,18 +124,23 @@ def open_source(
     return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
 
 
-def labels_of(block: Columns, column: str | None) -> list[str | None] | None:
-    """A block's labels as class names."""
+def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[Name] | None:
+    """A block's labels as class names; tuples of them where cells are lists or hold a delimiter."""
     if column is None:
         return None
+    cells = block.values[column]
+    if delimiter is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
+        form = LabelForm("multi", delimiter, allow_unlabelled=True)
+        sets = labels_of_cells(block, column, form)
+        return [tuple(map(str, each)) if isinstance(each, tuple) else str(each) for each in sets]
     names = block.label_names.get(column)
-    return [_label(value, names, block, row) for row, value in enumerate(block.values[column])]
+    return [_label(value, names, block, row) for row, value in enumerate(cells)]
 
 
 def _label(value: object, names: Sequence[str] | None, block: Columns, row: int) -> str | None:
     if block.headerless and names and isinstance(value, str):
         value = int(value) - 1
-    if isinstance(value, (list, dict)):
+    if isinstance(value, dict):
         raise DataError("the label cannot be used", expected="one string or integer a row", where=block.where(row))
     return label_of(value, names)
 
@@ -139,6 +151,7 @@ def _scan(
     source: str | Path,
     text_columns: Sequence[str] | None,
     label_column: str | None,
+    delimiter: str | None,
     left_out: list[str],
 ) -> None:
     split = "train" if name == "data" else "test"
@@ -148,7 +161,7 @@ def _scan(
     if label is None:
         left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
     for block, table in walked.both():
-        scan.add(table.texts, labels_of(block, label), block.lines)
+        scan.add(table.texts, labels_of(block, label, delimiter), block.lines)
 
 
 def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:

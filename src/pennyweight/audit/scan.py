@@ -16,6 +16,9 @@ from .findings import Finding, Part
 from .store import Bands, Texts
 from .text import FEWEST_SHINGLES, NEAR_EMPTY, damage, plain, script, shingles
 
+#: A row's label by name: None where it is missing, a tuple where a row may have any number.
+Name = str | tuple[str, ...] | None
+
 
 @dataclass(frozen=True)
 class Links:
@@ -49,6 +52,7 @@ class Scan:
         self._places: dict[str, tuple[str, Unit]] = {}
         self.classes: dict[str, int] = {}
         self._labelled: set[str] = set()
+        self._members: dict[str, Counter[str]] = {}
         self._scripts: list[Counter[str]] = []
         self._lines, self._codes = array("q"), array("l")
         self._identities, self._characters = array("q"), array("q")
@@ -71,8 +75,11 @@ class Scan:
         self._places[name] = (source, unit)
         self._scripts.append(Counter())
 
-    def add(self, texts: Sequence[str], labels: Sequence[str | None] | None, lines: Sequence[int]) -> None:
-        """Look at rows: N texts, their labels (None for a missing one, or for all) and positions."""
+    def add(self, texts: Sequence[str], labels: Sequence[Name] | None, lines: Sequence[int]) -> None:
+        """Look at rows: N texts, their labels (None for a missing one, or for all) and positions.
+
+        Of a row with several labels the whole set is its class, so that two rows agree when all their labels do.
+        """
         base = len(self.texts)
         sets = []
         for place, text in enumerate(texts):
@@ -94,7 +101,11 @@ class Scan:
         else:
             self._labelled.add(self.names[-1])
             known = self.classes
-            self._codes.extend(-1 if name is None else known.setdefault(name, len(known)) for name in labels)
+            for name in labels:
+                if isinstance(name, tuple):
+                    self._members.setdefault(self.names[-1], Counter()).update(name)
+                    name = " | ".join(sorted(name))
+                self._codes.append(known.setdefault(name, len(known)) if name else -1)
         if self.bands is not None and sets:
             self.bands.add(near.keys(sets))
         self.texts.add(texts)
@@ -123,6 +134,7 @@ class Scan:
             found[name] = Part(
                 source, lines[here], unit, tuple(order), labels, characters[here], np.empty(0, dtype=np.int64),
                 dict(self._scripts[number].most_common()),
+                dict(sorted(self._members[name].items())) if name in self._members else None,
             )  # fmt: skip
         return found
 

@@ -14,7 +14,7 @@ from ..data.table import Table
 from .findings import balance
 from .relations import conflicts
 from .run import IMBALANCED
-from .scan import Scan
+from .scan import Name, Scan
 
 #: With more rows in all, training is not kept waiting; `pennyweight audit` takes any number.
 MOST_ROWS = 50_000
@@ -86,7 +86,7 @@ def short(mode: str, tables: Mapping[str, Table], tokens: Mapping[str, Encoded],
     with Scan(checks=False) as scan:
         for name, table in tables.items():
             scan.part(name, table.source, table.unit)
-            scan.add(table.texts, None if table.labels is None else list(map(str, table.labels)), table.lines)
+            scan.add(table.texts, _names(table), table.lines)
         links = scan.links()
     assert links.near is not None
     own = scan.slice("train")
@@ -109,6 +109,12 @@ def short(mode: str, tables: Mapping[str, Table], tokens: Mapping[str, Encoded],
     )  # fmt: skip
     warnings = _warnings(found, {name: len(table) for name, table in tables.items()}, counts, max_length)
     return Short(**{**vars(found), "warnings": tuple(warnings), "seconds": time.perf_counter() - began})
+
+
+def _names(table: Table) -> list[Name] | None:
+    if table.labels is None:
+        return None
+    return [tuple(map(str, label)) if isinstance(label, tuple) else str(label) for label in table.labels]
 
 
 def _warnings(found: Short, sizes: Mapping[str, int], counts: Mapping[str, int], max_length: int) -> list[str]:

@@ -28,6 +28,7 @@ def run(
     *,
     text_columns: list[str] | None = None,
     label_column: str | None = None,
+    label_delimiter: str | None = None,
     recipe: str = "default",
     model: Path | None = None,
     settings: dict[str, Any] | None = None,
@@ -39,7 +40,7 @@ def run(
     """Audit files and say what was found.
 
     Args:
-        data, test, text_columns, label_column: as for `audit`.
+        data, test, text_columns, label_column, label_delimiter: as for `audit`.
         recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
         model: a run, whose recipe is taken instead.
         wanted: rank the labels too.
@@ -59,7 +60,8 @@ def run(
         settled = recipes.load(recipe, **(settings or {}))
     lengths, without = token_lengths(settled)
     found = audit(
-        data, test, text_columns=text_columns, label_column=label_column, lengths=lengths,
+        data, test, text_columns=text_columns, label_column=label_column,
+        label_delimiter=label_delimiter, lengths=lengths,
         max_length=settled.data.max_length,
     )  # fmt: skip
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
@@ -105,6 +107,8 @@ def _rank(
     part = found.parts["data"]
     if part.codes is None:
         raise InputError("suspects need labels", where=data, remedy="name the label column with --label-column")
+    if part.members is not None:
+        raise InputError("suspects need one label a row", where=data, received="several")
     walked, _ = open_source(data, text_columns, label_column, "train")
     every = [text for table in walked.tables() for text in table.texts]
     rows = np.flatnonzero(part.codes >= 0)

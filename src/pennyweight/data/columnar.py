@@ -14,8 +14,6 @@ from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, names_in, read_bytes
 from .table import Columns, listed, shown
 
 _BATCH = 16_384
-#: The most one block of a walk may take: some thousands of the longest texts.
-_BLOCK_BYTES = 1 << 30
 
 #: What makes a folder one that `datasets` saved. Nothing else is opened, so no loading script is ever run.
 _SAVED = "state.json"
@@ -36,12 +34,12 @@ def read_parquet(path: Path, max_bytes: int) -> Columns:
         zipped = is_zipped(path) or path.suffix == ".gz"
         file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
         schema = file.schema_arrow
-        wanted = [schema.names.index(name) for name in _readable(schema)]
+        wanted = [schema.names.index(name) for name in readable(schema)]
         names = [schema.names[index] for index in wanted]
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
         return gather(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, "Parquet", error) from error
+        raise damaged(path, "Parquet", error) from error
 
 
 def read_arrow(path: Path, max_bytes: int) -> Columns:
@@ -61,39 +59,7 @@ def read_arrow(path: Path, max_bytes: int) -> Columns:
         stream = pa.ipc.open_stream(content)
         return gather(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, "Arrow", error) from error
-
-
-def walk_arrow(path: Path, max_bytes: int, size: int) -> Iterator[Columns]:
-    """What `read_parquet` and `read_arrow` read (a plain file of either), by blocks of at most `size` rows."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    form = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(6)
-        if form == "Parquet":
-            file = parquet.ParquetFile(path)
-            schema = file.schema_arrow
-            names = _readable(schema)
-            batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
-        else:
-            mapped = pa.memory_map(str(path))
-            arrow = pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
-            schema = arrow.schema
-            whole = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
-            batches = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
-        done, unfolded = 0, 0
-        for batch in batches:
-            found = gather([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
-            unfolded += batch.nbytes
-            if unfolded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
-                raise _bomb(str(path), path.stat().st_size)
-            done += batch.num_rows
-            yield found
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, form, error) from error
+        raise damaged(path, "Arrow", error) from error
 
 
 def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
@@ -116,7 +82,7 @@ def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # a damaged folder fails in many ways: JSON, keys, Arrow, files
-        raise _damaged(folder, "a saved dataset", error) from error
+        raise damaged(folder, "a saved dataset", error) from error
     return from_dataset(pick_split(loaded, split, str(folder)), str(folder), max_bytes)
 
 
@@ -173,7 +139,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
             f"a {type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
         )
     schema = dataset.features.arrow_schema
-    names = _readable(schema)
+    names = readable(schema)
 
     def batches() -> Iterator[Any]:
         for table in dataset.select_columns(names).with_format("arrow").iter(_BATCH):
@@ -182,7 +148,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
     try:
         return gather(batches() if names else (), schema, source, max_bytes)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(source, "a dataset", error) from error
+        raise damaged(source, "a dataset", error) from error
 
 
 def gather(
@@ -200,7 +166,7 @@ def gather(
     """
     import pyarrow as pa
 
-    names = _readable(schema)
+    names = readable(schema)
     values: dict[str, list[Any]] = {name: [] for name in names}
     size = 0
     for batch in batches:
@@ -218,7 +184,7 @@ def gather(
                     where=source,
                 )
             if stored is not None and size > max(BOMB_FLOOR, BOMB_RATIO * stored):
-                raise _bomb(source, stored)
+                raise bomb(source, stored)
             values[name].extend(column.to_pylist())
     rows = len(values[names[0]]) if names else 0
     if names and not rows:
@@ -228,7 +194,8 @@ def gather(
     return Columns(values, lines, source, unit="row", label_names=class_names(schema), unreadable=others)
 
 
-def _bomb(source: str, stored: int) -> DataError:
+def bomb(source: str, stored: int) -> DataError:
+    """What unfolds to far more than it is stored as."""
     return DataError(
         "the file unfolds like a bomb",
         expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
@@ -267,7 +234,7 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _readable(schema: Any) -> list[str]:
+def readable(schema: Any) -> list[str]:
     """The columns of strings, numbers or booleans, and of lists where the name says labels: other lists are large."""
     import pyarrow as pa
 
@@ -285,7 +252,8 @@ def _readable(schema: Any) -> list[str]:
     return [field.name for field in once if plain(field.type) or labels(field)]
 
 
-def _damaged(where: str | Path, kind: str, error: Exception) -> DataError:
+def damaged(where: str | Path, kind: str, error: Exception) -> DataError:
+    """What a library's failure to read a file comes to."""
     return DataError(
         f"cannot be read as {kind}: not that, or damaged",
         received=f"{type(error).__name__}: {_first_line(error)}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .assemble import assemble
-from .columnar import walk_arrow
+from .batches import walk_arrow
 from .delimited import walk_delimited
 from .infer import choose_texts, is_null
 from .jsonl import is_array, walk_jsonl
