@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from pennyweight import recipe
 from pennyweight.cli import app
+from pennyweight.data.corrupt import CORRUPTIONS
 from pennyweight.reporting.schema import schema
 
 DOCS = Path(__file__).parent
@@ -63,8 +64,20 @@ def commands() -> str:
     return "\n\n".join(parts)
 
 
+def corruptions() -> str:
+    """The suite: each corruption's family, what it does, and its parameter by severity."""
+    rows = [
+        "| name | family | what goes wrong | parameter | 1 | 2 | 3 | 4 | 5 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in CORRUPTIONS.values():
+        levels = " | ".join(f"{level:g}" for level in one.levels)
+        rows.append(f"| `{one.name}` | {one.family} | {one.what} | {one.parameter} | {levels} |")
+    return "\n".join(rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {f"section {section}": partial(fields, section) for section in recipe.SECTIONS}
-PARTS |= {"shipped recipes": shipped, "commands": commands}
+PARTS |= {"shipped recipes": shipped, "commands": commands, "corruptions": corruptions}
 
 
 def rendered(page: Path) -> str:

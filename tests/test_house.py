@@ -26,6 +26,7 @@ LINE = [
     {"untrusted"},
     {"artifact"},
     {"predict", "answers"},
+    {"converse"},
     {"export", "serve", "scale", "explain", "leaderboard", "push"},
     {"planning"},
     {"card"},

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight import answers, predict
+from pennyweight import answers
+from pennyweight.converse import converse
 from pennyweight.errors import ArtifactError, InputError
 
 ROOT = Path(__file__).parent.parent
@@ -181,7 +182,7 @@ def test_what_waits_is_answered_in_batches(classifier: pw.Classifier) -> None:
             return classifier.predict_proba(texts)
 
     given = (({"id": number}, f"text {number}") for number in range(300))
-    found = list(predict.converse(Counting(), given, most=32))  # type: ignore[arg-type]
+    found = list(converse(Counting(), given, most=32))  # type: ignore[arg-type]
     assert [row["id"] for row in found] == list(range(300))
     assert max(sizes) <= 32
     assert len(sizes) < 300
@@ -192,7 +193,7 @@ def test_a_failing_source_fails_after_what_came_before(classifier: pw.Classifier
         yield {"id": 0}, "The bank."
         raise InputError("broken")
 
-    found = predict.converse(classifier, lines())
+    found = converse(classifier, lines())
     assert next(found)["id"] == 0
     with pytest.raises(InputError, match="broken"):
         next(found)

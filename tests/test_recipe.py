@@ -151,7 +151,7 @@ def test_every_problem_is_told_at_once(file: Callable[[str], Path]) -> None:
     path = file(
         """
         base: fast
-        data: {label_names: [a, a], foo: 3, min_chars: 0, validation_size: many}
+        data: {label_names: [a, a], zzz: 3, min_chars: 0, validation_size: many}
         model: 3
         plan: {r: 0, budget: -3, rank_pattern: query, layers: upper}
         train: {epochs: 1.5, learning_rate: .nan, batchsize: 4, track: foo, group_by_length: maybe, scheduler: cosinus}
@@ -163,7 +163,7 @@ def test_every_problem_is_told_at_once(file: Callable[[str], Path]) -> None:
         "FILE: 15 problems: data -> validation_size: expected a share such as 0.1 or a number of rows such as 640, "
         "received many",
         "data -> min_chars: expected at least 1, received 0",
-        "data -> foo: expected one of " + ", ".join(SECTIONS["data"].model_fields) + ", received an unknown key",
+        "data -> zzz: expected one of " + ", ".join(SECTIONS["data"].model_fields) + ", received an unknown key",
         "model: expected a mapping of settings, received 3",
         "plan -> budget: expected a number of parameters such as 1M, 500k or 998404, or none, received -3",
         "plan -> r: expected a rank of at least 1 (for no adapter at all: strategy head-only), received 0",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .planning import plan
     from .predict import Classifier, load
     from .recipe import Recipe
+    from .reporting.shift import shift
     from .searching.search import search
 
 __version__ = "0.1.0"
@@ -34,12 +35,13 @@ _HOMES = {
     "PennyweightClassifier": "estimator",
     "Recipe": "recipe",
     "PennyweightError": "errors",
+    "shift": "reporting.shift",
     "search": "searching.search",
 }
 
 __all__ = [
     "Classifier", "PennyweightClassifier", "PennyweightError", "Recipe", "__version__",
-    "load", "plan", "search", "train",
+    "load", "plan", "search", "shift", "train",
 ]  # fmt: skip
 
 

@@ -22,11 +22,13 @@ from .errors import InputError
 from .estimate import estimate
 from .failures import failure
 from .flags import (
+    ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
     JSON,
     MODEL,
     PRECISION,
+    PRIOR,
     RECIPE,
     SPLIT,
     TEXT_COLUMNS,
@@ -44,12 +46,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-)
-
-DEMO_TEXTS = (
-    "The central bank left its key rate unchanged, but bank shares slid on the warning about bad loans.",
-    "After extra time and eleven penalties each, the goalkeeper scored the goal that sent them to the final.",
-    "The probe's camera found ice in a crater that has not seen sunlight for two billion years.",
 )
 
 
@@ -151,6 +147,8 @@ def predict(
     ),
     text_columns: str = TEXT_COLUMNS,
     split: str = SPLIT,
+    adapter_scale: float = ADAPTER_SCALE,
+    prior: str = PRIOR,
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
@@ -158,6 +156,7 @@ def predict(
     """Label texts: labels and probabilities, order kept."""
     from . import answers
     from . import predict as prediction
+    from .converse import converse
     from .data.read import stream
     from .data.walk import walk
     from .reporting.abstain import abstainer
@@ -174,20 +173,22 @@ def predict(
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form)
     # A file that cannot be read is told before the model's checksums are computed.
-    parts = None if source == "-" else walk(source, split=split, **asked).tables()
-    classifier = prediction.load(model, backbone=backbone, device=device, precision=precision)
+    walked = None if source == "-" else walk(source, split=split, **asked)
+    classifier = prediction.load(
+        model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
+    )
+    classifier = classifier if prior is None else classifier.with_prior(prior, walked.each_text() if walked else ())
     abstain = abstainer(classifier, abstain_below, target_accuracy)
-    if parts is None:
-        lines = answers.utf8_lines(sys.stdin.buffer, "standard input")
-        records = ((record, str(record["text"])) for record in stream(lines, **asked))
-        texts = (({"id": record["id"]} if "id" in record else {}, text) for record, text in records)
-        given = abstain(prediction.converse(classifier, texts))
+    if walked is None:
+        records = stream(answers.utf8_lines(sys.stdin.buffer, "standard input"), **asked)
+        texts = (({"id": one["id"]} if "id" in one else {}, str(one["text"])) for one in records)
+        given = abstain(converse(classifier, texts))
         answers.write_lines(given, sys.stdout, form or "jsonl", flush=True, delimiter=classifier.delimiter)
     else:
-        given = prediction.submission(classifier, parts) if submission else abstain(prediction.rows(classifier, parts))
+        given = abstain((prediction.submission if submission else prediction.rows)(classifier, walked.tables()))
         if out is None:
-            kind = form or ("csv" if submission else "jsonl")
-            answers.write_lines(given, sys.stdout, kind, delimiter=classifier.delimiter)
+            form = form or ("csv" if submission else "jsonl")
+            answers.write_lines(given, sys.stdout, form, delimiter=classifier.delimiter)
         else:
             _note(f"{answers.write(given, out, target, classifier.delimiter):,} texts labelled: {out}")
     if abstain.threshold is not None:
@@ -215,7 +216,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
             say=_note,
         )
     typer.echo(f"\n{summary(classifier.metrics)}\n")
-    for text, probabilities in zip(DEMO_TEXTS, classifier.predict_proba(DEMO_TEXTS), strict=True):
+    for text, probabilities in zip(sample.EXAMPLES, classifier.predict_proba(sample.EXAMPLES), strict=True):
         typer.echo(f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():4.0%}  {text}")
     typer.echo(f"\n{_places(out)}")
 

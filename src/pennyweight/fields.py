@@ -124,6 +124,11 @@ class DataRecipe(Section):
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
     max_chars: int | None = Field(None, ge=1, description="Drop texts longer than this many characters.")
     markup: Literal["keep", "strip", "drop"] = Field("keep", description="What to do with left-over markup.")
+    mix: str | None = Field(None, description="Labelled texts of a second style, added to the training rows only.")
+    mix_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Share of the training rows that mix makes up; all of its rows if not given."
+    )
+    ood: str | None = Field(None, description="Labelled texts of another kind, reported beside the test set.")
     max_length: int = Field(128, ge=4, description="Tokens kept of a text.")
     pad_to_multiple_of: int = Field(16, ge=1, le=512, description="Batches are padded to a multiple of this length.")
 
@@ -223,6 +228,14 @@ class TrainRecipe(Section):
     )
     save_steps: int | None = Field(None, ge=1, description="Save every N steps, besides after each evaluation.")
     save_total_limit: int = Field(2, ge=1, description="Checkpoints kept.")
+    augment: float = Field(0.0, ge=0, le=1, description="Share of training texts an epoch reads corrupted.")
+    augment_copies: int = Field(2, ge=1, le=64, description="Different corrupted copies of a text at most.")
+    lp_ft: bool = Field(False, description="Fit the head on frozen features first (LP-FT).")
+    average: Literal["none", "ema", "last_epochs"] = Field("none", description="Average weights along the way.")
+    average_decay: Fraction = Field(0.999, description="Decay of ema, a step.")
+    average_epochs: int = Field(3, ge=1, description="How many epochs last_epochs averages.")
+    adapter_scale: float = Field(1.0, ge=0, le=4, description="Multiplies the adapter's update after training.")
+    shift: bool = Field(False, description="Measure on corrupted test texts too.")
     report: Literal["full", "short"] = Field(
         "full", description="What the run's report compares with; short leaves out the frozen backbone + linear head."
     )

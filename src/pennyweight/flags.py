@@ -23,6 +23,12 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if it moved.")
 DEVICE = typer.Option("auto", "--device", help="Where to compute.")
 PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
+ADAPTER_SCALE = typer.Option(
+    1.0, "--adapter-scale", help="Multiplies the adapter's update: 0 is the frozen encoder, 1 as trained."
+)
+PRIOR = typer.Option(
+    None, "--prior", metavar="balanced|em|A=X,B=Y", help="The classes' shares among these texts, if not as in training."
+)
 TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")

@@ -86,6 +86,7 @@ def _run(
     from .audit.short import short
     from .card import model_card
     from .evaluate import quick
+    from .model.adapt import scale
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
     from .model.build import build
     from .model.energy import EnergyMeter
@@ -95,8 +96,10 @@ def _run(
     from .reporting.stage import Report
     from .train import feeds
     from .train.accelerate import make_accelerator
-    from .train.balance import class_weights
+    from .train.augment import augment
+    from .train.balance import class_weights, label_counts
     from .train.loop import fit
+    from .train.probe import probe
     from .train.resume import Resumption, fingerprint
 
     # recipe: settled by now. data:
@@ -143,8 +146,20 @@ def _run(
     if checked.mode != "off":
         say(str(checked))
 
+    # train: corrupted copies are rows like the others
+    spare = augment(
+        data.train.texts, tokens["train"],
+        lambda texts: encode(bundle.tokenizer, texts, recipe.data.max_length, pair=recipe.data.pair),
+        share=recipe.train.augment, copies=recipe.train.augment_copies, epochs=recipe.train.epochs,
+        seed=recipe.train.seed,
+    )  # fmt: skip
+    rows, targets = tokens["train"], truth["train"]
+    if spare is not None:
+        say(str(spare))
+        rows, targets = spare.tokens, targets[spare.owners]
+
     # train: what frozen layers compute is computed once
-    fed = feeds.make(model, tokens, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
+    fed = feeds.make(model, tokens | {"train": rows}, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
     say(str(fed))
 
     def validate() -> dict[str, float]:
@@ -156,13 +171,17 @@ def _run(
     going_on.check(facts, resume_anyway)
     if folder is not None:
         artifacts.retire(folder)
+    if recipe.train.lp_ft and going_on.state is None:
+        size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
+        loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
+        say(f"head: fitted on frozen features, training loss {loss:.3f}")
     accelerator = make_accelerator(recipe.train, runtime, model.engine, folder, going_on.state)
     meter = EnergyMeter()
     outcome = fit(
         model,
         fed.train,
-        truth["train"],
-        tokens["train"].lengths,
+        targets,
+        rows.lengths,
         recipe.train,
         accelerator=accelerator,
         evaluate=validate,
@@ -174,6 +193,7 @@ def _run(
         resume=going_on.state,
         observer=observer,
         adaptive=model.adaptive,
+        drawn=None if spare is None else spare.epochs,
     )
     joules = meter.joules()
     accelerator.end_training()
@@ -184,6 +204,7 @@ def _run(
         bundle.plan = model.adaptive.settle(plan, len(data.labels.names))
         model.adaptive = None
         say(bundle.plan.why[-1])
+    scale(model.module, recipe.train.adapter_scale)
 
     # evaluate
     report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say)
@@ -197,10 +218,16 @@ def _run(
             "tokenize_seconds": round(tokenize_seconds, 3),
             "prefix": fed.to_json(),
         },
-        "data": {"labels": list(data.labels.names), "cleaning": data.cleaning},
+        "data": {
+            "labels": list(data.labels.names),
+            "counts": label_counts(truth["train"], len(data.labels.names)),
+            "cleaning": data.cleaning,
+        },
         "audit": checked.to_json(),
         "machine": machine(runtime) | {"encoder": model.engine, "training_energy_joules": joules},
     }  # fmt: skip
+
+    report.under_shift(recipe.train.shift, data.ood)
 
     # artifact
     bundle.card = model_card(bundle)
@@ -227,7 +254,7 @@ def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
     for key, given in (("train", train_data), ("test", test_data)):
         if isinstance(given, (str, Path)):
             values["data"][key] = str(given)
-    for key in ("train", "test", "validation"):
+    for key in ("train", "test", "validation", "mix", "ood"):
         name = values["data"][key]
         if name is not None and Path(name).exists():
             values["data"][key] = str(Path(name).resolve())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,13 @@ from .data.pairs import as_text, reading
 from .data.read import from_python
 from .data.table import Table
 from .errors import ArtifactError, InputError
+from .evaluate import prior
 from .evaluate.calibration import COLDEST, HOTTEST, softmax
 from .evaluate.metrics import Metrics, score
 from .evaluate.multilabel import MultilabelMetrics, score_multilabel
 from .evaluate.quick import sigmoid
 from .evaluate.thresholds import saved_thresholds
+from .model.adapt import scale
 from .model.backbone import encode
 from .model.infer import TokenFeed, logits
 from .model.runtime import Runtime, choose
@@ -39,11 +40,14 @@ class Classifier:
     Attributes:
         artifact: the model with all that describes it.
         runtime: where and in which number format it computes.
+        weights: (L,) what the classes' probabilities are multiplied by before they are brought to a sum of 1; None for
+            as trained. See `with_prior`.
     """
 
-    def __init__(self, artifact: Artifact, runtime: Runtime) -> None:
+    def __init__(self, artifact: Artifact, runtime: Runtime, weights: np.ndarray | None = None) -> None:
         self.artifact = artifact
         self.runtime = runtime
+        self.weights = weights
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -116,9 +120,14 @@ class Classifier:
         feed = TokenFeed(
             encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
         )
-        return logits(
+        found = logits(
             self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
         )
+        if self.weights is None:
+            return found
+        # Whoever divides by the temperature has the probabilities multiplied.
+        weighed: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
+        return weighed
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """(N, L) probabilities, columns in the order of `labels`; each on its own where a text may carry several."""
@@ -161,6 +170,37 @@ class Classifier:
             return score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
         return score(truth, probabilities, self.labels)
 
+    def scaled(self, factor: float) -> Classifier:
+        """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).
+
+        The temperature stays that of the classifier as trained.
+
+        Raises:
+            InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
+        """
+        bundle = replace(self.artifact, model=copy.deepcopy(self.artifact.model))
+        scale(bundle.model.module, factor)
+        return Classifier(bundle, self.runtime, self.weights)
+
+    def with_prior(self, shares: str, texts: Iterable[str] = ()) -> Classifier:
+        """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
+
+        Args:
+            shares: `balanced`, a share for each class (`A=0.3,B=0.7`), or `em`, estimated from `texts`.
+            texts: unlabelled texts of the new kind, for `em`; the first 100,000 of them are looked at.
+
+        Raises:
+            InputError: shares that cannot be used, or `em` without texts.
+            ArtifactError: when the classifier does not know the shares it was trained with.
+        """
+        if self.multi:
+            raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
+        trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
+        plain = Classifier(self.artifact, self.runtime)
+        return Classifier(
+            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, texts)
+        )
+
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
         if (Path(folder) / artifacts.MANIFEST).exists():
@@ -169,7 +209,12 @@ class Classifier:
 
 
 def load(
-    folder: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str | None = None
+    folder: str | Path,
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    adapter_scale: float = 1.0,
 ) -> Classifier:
     """Load a saved classifier, every file checked against its checksum.
 
@@ -178,10 +223,13 @@ def load(
         backbone: where the backbone is now, if it moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+        adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
     recipe = artifacts.read_recipe(folder)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    return Classifier(artifacts.load(folder, runtime, backbone), runtime)
+    found = artifacts.load(folder, runtime, backbone)
+    scale(found.model.module, adapter_scale)
+    return Classifier(found, runtime)
 
 
 def reading_of(folder: str | Path, text_columns: Sequence[str] | None) -> dict[str, Any]:
@@ -237,48 +285,3 @@ def submission(classifier: Classifier, tables: Table | Iterable[Table]) -> Itera
         raise InputError("a submission has one label a text, and this classifier gives any number of them")
     for number, row in enumerate(rows(classifier, tables)):
         yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}
-
-
-def converse(
-    classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64
-) -> Iterator[dict[str, Any]]:
-    """Answer texts as they arrive: a slow writer gets an answer a line, a fast one gets batches.
-
-    Args:
-        texts: (fields to pass on, text) pairs; read in a thread of its own, so that no answer waits for a full batch.
-        most: the largest batch.
-    """
-    thresholds = classifier.thresholds if classifier.multi else None
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=4 * most)
-
-    def read() -> None:
-        try:
-            for item in texts:
-                waiting.put(item)
-            waiting.put(None)
-        except Exception as error:  # handed over: raised again where the answers are read
-            waiting.put(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    ended: Any = False
-    while ended is False:
-        batch = []
-        item = waiting.get()
-        while True:
-            if item is None or isinstance(item, Exception):
-                ended = item
-                break
-            batch.append(item)
-            if len(batch) == most:
-                break
-            try:
-                item = waiting.get_nowait()
-            except queue.Empty:
-                break
-        if batch:
-            for (fields, _), probabilities in zip(
-                batch, classifier.predict_proba([text for _, text in batch]), strict=True
-            ):
-                yield fields | answer(classifier.labels, probabilities, thresholds)
-    if isinstance(ended, Exception):
-        raise ended

@@ -12,12 +12,14 @@ import typer
 
 from .errors import InputError
 from .flags import (
+    ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
     JSON,
     LABEL_COLUMN,
     MODEL,
     PRECISION,
+    PRIOR,
     RECIPE,
     SPLIT,
     TEXT_COLUMNS,
@@ -38,6 +40,12 @@ def evaluate(
     split: str = SPLIT,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
+    adapter_scale: float = ADAPTER_SCALE,
+    prior: str = PRIOR,
+    shift: bool = typer.Option(False, "--shift", help="Measure on corrupted texts too."),
+    severity: str = typer.Option("1,3,5", "--severity", metavar="N,N,...", help="With --shift: how badly, 1 to 5."),
+    rows: int = typer.Option(1000, "--rows", min=1, help="With --shift: corrupt a seeded sample of so many texts."),
+    ood: str = typer.Option(None, "--ood", help="Labelled texts of another kind, reported beside these."),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
@@ -45,10 +53,11 @@ def evaluate(
 ) -> str:
     """Measure a saved classifier on labelled texts."""
     from .data.multi import changed
+    from .data.read import read
     from .predict import load
     from .reporting.again import measure
 
-    classifier = load(model, backbone=backbone, device=device, precision=precision)
+    classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
     form = changed(
         classifier.label_form,
         label_column=label_column,
@@ -56,14 +65,18 @@ def evaluate(
         label_delimiter=label_delimiter,
         allow_unlabelled=allow_unlabelled,
     )
+    asked = classifier.reading | ({"text_columns": _listed(text_columns)} if text_columns else {})
+    table = read(data, label_column=label_column, split=split, form=form, **asked)
+    if prior is not None:
+        classifier = classifier.with_prior(prior, table.texts)
     measured = measure(
         classifier,
-        data,
-        text_columns=_listed(text_columns),
-        label_column=label_column,
-        split=split,
+        table,
         slices_by=_listed(slices),
         form=form,
+        severities=_severities(severity) if shift else (),
+        ood=ood,
+        rows=rows,
     )
     if report is not None:
         measured.write(report)
@@ -240,6 +253,13 @@ GROUPED = (search,)
 
 def _listed(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def _severities(words: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise InputError("no such severity", expected="numbers of 1 to 5, such as 1,3,5", received=words) from None
 
 
 def _json(value: Any) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import InputError
+from .table import PAIR
 
 Family = Literal["training", "held out"]
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -255,6 +256,8 @@ def corrupt(text: str, name: str, severity: int, seed: int = 0) -> str:
         raise InputError("no such corruption", expected=f"one of {', '.join(CORRUPTIONS)}", received=name)
     if severity not in SEVERITIES:
         raise InputError("no such severity", expected="1, 2, 3, 4 or 5", received=severity)
+    if PAIR in text:  # each text of a pair on its own, so that they stay two
+        return PAIR.join(corrupt(part, name, severity, seed) if part else part for part in text.split(PAIR))
     one = CORRUPTIONS[name]
     changed = one.change(text, one.levels[severity - 1], _numbers(seed, name, severity, text))
     return changed if changed.strip() else text

@@ -11,10 +11,14 @@ from ..recipe import DataRecipe
 from .clean import clean
 from .labels import LabelSet, check_ordered
 from .labels import fit as fit_labels
+from .mix import mixed
 from .multi import DELIMITER, form_of, split_several
 from .read import from_python
 from .split import split
 from .table import Table
+
+# Which part of a source with several is read where the name is not that of one.
+SPLITS = {"mix": "train", "ood": "test"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Data:
     validation: Table
     test: Table | None
     cleaning: dict[str, Any]
+    ood: Table | None = None
 
     def tables(self) -> dict[str, Table]:
         """By name: train, validation, and test if there is one."""
@@ -58,12 +63,16 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     source = train_data if train_data is not None else wanted.train
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
+    if wanted.mix_share is not None and wanted.mix is None:
+        raise RecipeError(
+            "a share of nothing", where="data -> mix_share", remedy="name the second source with --mix FILE"
+        )
     dropped: dict[str, Any] = {}
 
     def prepared(name: str, given: Any) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
         table, report = clean(
-            from_python(given, split=name, form=form, **columns),
+            from_python(given, split=SPLITS.get(name, name), form=form, **columns),
             min_chars=wanted.min_chars,
             max_chars=wanted.max_chars,
             markup=wanted.markup,
@@ -87,7 +96,10 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         training, validation = training.select(kept), training.select(held)
     test_source = test_data if test_data is not None else wanted.test
     test = None if test_source is None else prepared("test", test_source)
-    for table in (validation, test):
+    if wanted.mix is not None:
+        training = mixed(training, prepared("mix", wanted.mix), labels, wanted.mix_share, wanted.split_seed)
+    ood = None if wanted.ood is None else prepared("ood", wanted.ood)
+    for table in (validation, test, ood):
         if table is not None:
             labels.encode(table)  # a label that training lacks is an error now, not after an hour
-    return Data(labels, training, validation, test, dropped)
+    return Data(labels, training, validation, test, dropped, ood)

@@ -49,6 +49,10 @@ class Walk:
         """The rows as tables without labels, a missing text as an empty one."""
         return (table for _, table in self.both())
 
+    def each_text(self) -> Iterator[str]:
+        """The texts one by one."""
+        return (text for table in self.tables() for text in table.texts)
+
     def both(self) -> Iterator[tuple[Columns, Table]]:
         """Each block as it is, and as a table."""
         for block in self.blocks():

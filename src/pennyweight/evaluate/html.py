@@ -19,6 +19,8 @@ from .multilabel import MultilabelMetrics
 from .ordinal import Ordinal
 from .several import SeveralRow
 from .several import verdict as several_verdict
+from .shift import Shift
+from .shift_figure import heat_map
 from .svg import PAGE, inline_svg
 from .verdict import BaselineRow, Verdict, verdict
 
@@ -61,6 +63,7 @@ class ReportInput:
         slices: heading to rows, such as {"source": by_column(...), "length": by_number(...)}.
         command: the exact command; recipe: its YAML.
         seconds: what took how long; the key "training" is also shown on top.
+        shift: figures of corrupted texts and of other files.
         created: when, in words.
     """
 
@@ -85,6 +88,7 @@ class ReportInput:
     seconds: Mapping[str, float] | None = None
     machine: Mapping[str, object] | None = None
     versions: Mapping[str, str] | None = None
+    shift: Shift | None = None
     created: str | None = None
 
 
@@ -126,7 +130,7 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
         return Markup(inline_svg(figure, name, description))  # escaped by matplotlib, except what inline_svg escapes
 
     about = f"{len(report.metrics.names)} classes, rows are true and columns predicted classes"
-    pictures: dict[str, Any] = {"curves": None, "reliability": None, "risk": None}
+    pictures: dict[str, Any] = {"curves": None, "reliability": None, "risk": None, "shift": None}
     if not isinstance(report.metrics, MultilabelMetrics):  # labels that do not exclude each other are not confused
         matrix = figures.confusion(report.metrics, PAGE)
         pictures["confusion"] = drawn(matrix, "confusion", f"Confusion matrix of {about}")
@@ -140,6 +144,9 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
         curve = report.abstention.curve
         figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
         pictures["risk"] = drawn(figure, "risk", "Errors among the answered texts against the share answered")
+    if report.shift and report.shift.rows:
+        words = "Accuracy by corruption and severity"
+        pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)
     return pictures
 
 

@@ -6,11 +6,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..budget.specs import AdapterSpec
 from ..budget.targets import lora_arguments
-from ..errors import ArtifactError, BudgetError
+from ..errors import ArtifactError, BudgetError, InputError
+
+LARGEST_SCALE = 4.0
 
 
 def lora_config(spec: AdapterSpec, config: Mapping[str, Any]) -> Any:
@@ -63,6 +66,29 @@ def check_count(module: nn.Module, planned: int, optimizer: Any | None = None) -
             received=f"{counted:,} with requires_grad, {optimized:,} in the optimizer",
         )
     return counted
+
+
+def scale(module: nn.Module, factor: float) -> None:
+    """Multiply the adapter's update by `factor`, in place: 1 leaves all as it is, 0 is the frozen encoder again.
+
+    What lies between is on the line from the pretrained to the fine-tuned weights, the LoRA analogue of WiSE-FT
+    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, https://arxiv.org/abs/2109.01903). B takes
+    the factor, so that what is saved or exported afterwards answers the same. Trained biases and the head stay.
+
+    Raises:
+        InputError: for a factor out of range, or DoRA, whose magnitudes are no part of the update.
+    """
+    if not 0 <= factor <= LARGEST_SCALE:
+        raise InputError("the adapter's scale is out of range", expected=f"0 to {LARGEST_SCALE:g}", received=factor)
+    if factor == 1:
+        return
+    parameters = dict(module.named_parameters())
+    if any("lora_magnitude_vector" in name for name in parameters):
+        raise InputError("an adapter scale other than 1 needs plain LoRA", received="DoRA", remedy="leave it at 1")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if ".lora_B." in name:
+                parameter.mul_(factor)
 
 
 def adapter_state(module: nn.Module) -> dict[str, Tensor]:

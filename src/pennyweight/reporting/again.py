@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from ..evaluate.html import write_html
 from ..evaluate.metrics import score
 from ..evaluate.ordinal import ordinal
 from ..evaluate.report import several_table, text_table
+from ..evaluate.shift import ROWS, Shift, check_names
 from ..model.backbone import encode
 from ..predict import Classifier
 from .judge import Judgement, Part, intervals, slices
 from .page import page
 from .rows import answers
 from .several import SeveralJudgement, measure_part
+from .shift import refuse_several, shift
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,18 @@ class Measured:
 
     classifier: Classifier
     judgement: Judgement | SeveralJudgement
+    shift: Shift | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures, with intervals, calibration and slices, in the form of metrics.json's `test`."""
         found = self.judgement.to_json()
         figures: dict[str, Any] = found["test"]
-        return figures | {key: found[key] for key in ("calibration", "thresholds", "slices") if key in found}
+        shifted = {} if self.shift is None else {"shift": self.shift.to_json()}
+        return figures | {key: found[key] for key in ("calibration", "thresholds", "slices") if key in found} | shifted
 
     def write(self, path: str | Path) -> None:
         """Write a report of these texts; baselines are left out, since their training rows are not at hand."""
-        write_html(path, page(self.judgement, self.classifier.artifact))
+        write_html(path, replace(page(self.judgement, self.classifier.artifact), shift=self.shift))
 
     def __str__(self) -> str:
         if isinstance(self.judgement, SeveralJudgement):
@@ -53,6 +57,8 @@ class Measured:
                 f"({100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})  {row.n:,} texts"
                 for row in rows
             ]
+        if self.shift is not None:
+            lines += ["", str(self.shift)]
         return "\n".join(lines)
 
 
@@ -65,6 +71,9 @@ def measure(
     split: str = "test",
     slices_by: Sequence[str] | None = None,
     form: LabelForm | None = None,
+    severities: Sequence[int] = (),
+    ood: Any = None,
+    rows: int | None = ROWS,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
 
@@ -72,6 +81,7 @@ def measure(
         data: a path, a `Table`, or anything `pennyweight.train` takes.
         slices_by: columns to slice by; None for every column with few values.
         form: how labels stand in the data; None, as in training.
+        severities, ood, rows: corruptions and another source, as for `reporting.shift.shift`; none if not given.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
@@ -80,7 +90,11 @@ def measure(
     asked = classifier.reading | ({} if text_columns is None else {"text_columns": text_columns})
     table = from_python(data, label_column=label_column, split=split, form=form or classifier.label_form, **asked)
     tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length, pair=artifact.recipe.data.pair)
+    if severities:
+        check_names(None, severities)  # before anything is computed
     part = Part(table, tokens, artifact.labels.encode(table))
+    if classifier.multi and (severities or ood is not None):
+        refuse_several()
     if classifier.multi:
         return Measured(classifier, measure_part(classifier, part, slices_by))
     logits = classifier.logits_of(tokens)
@@ -98,4 +112,7 @@ def measure(
         slices=slices(part, probabilities, slices_by),
         ordinal=ordinal(metrics) if artifact.recipe.data.ordinal else None,
     )
-    return Measured(classifier, judgement)
+    found = None
+    if severities or ood is not None:
+        found = shift(classifier, table, severities=severities, ood=ood, rows=rows)
+    return Measured(classifier, judgement, found)

@@ -19,6 +19,7 @@ from ..data.table import PAIR
 from ..evaluate import mistakes
 from ..evaluate.abstention import Abstention, risk_coverage
 from ..evaluate.html import Bill, BillRow, ReportInput, write_html
+from ..evaluate.shift import Shift
 from .judge import Judgement, Part
 from .rows import identities
 from .several import SeveralJudgement
@@ -34,12 +35,14 @@ def write_report(
     parts: Mapping[str, Part],
     *,
     folder: Path,
+    shift: Shift | None = None,
 ) -> None:
     """Write report.html of a run; `artifact.metrics` is complete by then.
 
     Args:
         parts: all of the run's rows: `train`, `validation` and perhaps `test`.
         folder: the run's folder, for the command that repeats it.
+        shift: what was found on corrupted texts and other files.
 
     Raises:
         StorageError: when it cannot be written.
@@ -59,6 +62,7 @@ def write_report(
         seconds=metrics["seconds"],
         machine={key: "not measurable here" if value is None else value for key, value in metrics["machine"].items()},
         versions=versions(),
+        shift=shift,
     )
     write_html(path, report)
 

@@ -17,6 +17,7 @@ from ..evaluate.compare import Comparison, compare, p_in_words
 from ..evaluate.metrics import Metrics
 from ..evaluate.multilabel import MultilabelMetrics
 from ..evaluate.pareto import Point
+from ..evaluate.shift import Shift
 from .rows import Answers, aligned
 
 
@@ -83,9 +84,19 @@ class SideBySide:
 
     def __str__(self) -> str:
         """Two plain text tables: the runs, then the pairs in words."""
-        lines = [[run.name, *_cells(run), "yes" if run.name in self.frontier else ""] for run in self.runs]
+        under = [name for name in ("held out %", "ood %") if any(name in _shifted(run) for run in self.runs)]
+        lines = [
+            [
+                run.name,
+                *_cells(run),
+                *(f"{100 * _shifted(run)[name]:.1f}" if name in _shifted(run) else "" for name in under),
+                "yes" if run.name in self.frontier else "",
+            ]
+            for run in self.runs
+        ]
         header = [
-            "run", "accuracy %", "95 % interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", "Pareto",
+            "run", "accuracy %", "95 % interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
+            "Pareto",
         ]  # fmt: skip
         widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
         table = [
@@ -245,7 +256,20 @@ def _figures(run: Run) -> dict[str, Any]:
         "total": run.total,
         "seconds": run.seconds,
         "bytes": run.size,
-    }
+    } | {SHIFTED[name]: value for name, value in _shifted(run).items()}
+
+
+SHIFTED = {"held out %": "held_out_accuracy", "ood %": "ood_accuracy"}
+
+
+def _shifted(run: Run) -> dict[str, float]:
+    """What the run kept of shift: the held-out family's mean at the middle severity, and its other file's accuracy."""
+    values = run.extra.get("shift")
+    if not values:
+        return {}
+    found = Shift.from_json(values)
+    shown = {"held out %": found.mean("held out").accuracy} if found.means else {}
+    return shown | ({"ood %": found.ood[0].accuracy} if found.ood else {})
 
 
 def _cells(run: Run) -> list[str]:

@@ -144,6 +144,40 @@ class ShortAudit(_Closed):
     seconds: Seconds | None = None
 
 
+class ShiftRow(_Closed):
+    name: str
+    severity: int = Field(ge=0, le=5, description="0: not corrupted.")
+    n: Count
+    accuracy: Share
+    interval: Ends = Field(description="Wilson.")
+    ece: Share
+
+
+class CorruptionRow(ShiftRow):
+    family: Literal["training", "held out"] = Field(description="Training may draw from the first, never the second.")
+
+
+class FamilyMean(_Closed):
+    family: Literal["training", "held out"]
+    severity: int = Field(ge=1, le=5)
+    corruptions: Count
+    accuracy: Share
+    interval: Ends = Field(description="Normal, over rows.")
+    loss: float = Field(ge=-1, le=1, description="Clean accuracy minus this one.")
+    ece: Share
+
+
+class Shift(_Closed):
+    """Figures on corrupted texts and on other files."""
+
+    seed: int
+    clean: ShiftRow
+    corruptions: list[CorruptionRow]
+    means: list[FamilyMean]
+    ood: list[ShiftRow]
+    measured_on: Literal["test", "validation"] | None = None
+
+
 class Training(_Open):
     steps: Count
     texts: Count
@@ -222,6 +256,7 @@ class MetricsFile(_Open):
     baselines: list[Baseline] | None = None
     slices: dict[str, list[Slice]] | None = None
     abstention: list[Abstention] | None = None
+    shift: Shift | None = None
     trainable: Count
     total: Count
     budget: Count | None

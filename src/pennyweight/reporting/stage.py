@@ -11,10 +11,14 @@ import numpy as np
 from ..data.batch import Encoded
 from ..data.table import Table
 from ..evaluate.report import write_pictures
+from ..evaluate.shift import Shift
 from ..predict import Classifier
+from . import shift
 from .judge import Judgement, Part, judge, rivals
 from .page import write_report
 from .several import SeveralJudgement, judge_several, rivals_several
+
+SEVERITIES = (1, 3, 5)
 
 
 class Report:
@@ -34,7 +38,9 @@ class Report:
         say: Callable[[str], None],
     ) -> None:
         self.parts = {name: Part(tables[name], tokens[name], labels[name]) for name in tables}
+        self.classifier = classifier
         self.artifact = classifier.artifact
+        self.shift: Shift | None = None
         self.judgement: Judgement | SeveralJudgement
         if classifier.multi:
             several = rivals_several(classifier, self.parts, kind, say) if kind != "none" else ()
@@ -56,10 +62,20 @@ class Report:
         }
         return self.judgement.to_json() | {"seconds": {name: round(value, 3) for name, value in spent.items()}}
 
+    def under_shift(self, corrupted: bool, ood: Table | None) -> None:
+        """Measure corrupted texts of the test (else the validation) rows and another file, if either is asked for.
+
+        Goes into the artifact's metrics, and into report.html.
+        """
+        if corrupted or ood is not None:
+            part = self.judgement.part
+            self.shift = shift.shift(self.classifier, part.table, severities=SEVERITIES if corrupted else (), ood=ood)
+            self.artifact.metrics["shift"] = self.shift.to_json() | {"measured_on": self.judgement.name}
+
     def write(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
         """Write report.html and the pictures into the run's folder."""
         if isinstance(self.judgement, SeveralJudgement):
             write_pictures(folder / "report", None, history)
         else:
             write_pictures(folder / "report", self.judgement.metrics, history)
-        write_report(folder / "report.html", self.judgement, self.artifact, self.parts, folder=folder)
+        write_report(folder / "report.html", self.judgement, self.artifact, self.parts, folder=folder, shift=self.shift)

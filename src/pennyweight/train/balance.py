@@ -85,3 +85,10 @@ def _check_names(wanted: Mapping[str, float], names: Sequence[str]) -> None:
             expected=f"some of the classes {', '.join(names)}",
             remedy=f"did you mean {close[0]}?" if close else None,
         )
+
+
+def label_counts(labels: np.ndarray, count: int) -> list[int]:
+    """Rows of each of `count` classes: of (N,) class numbers, or of (N, L) of 0 and 1."""
+    if labels.ndim == 2:
+        return [int(value) for value in labels.sum(axis=0)]
+    return [int(value) for value in np.bincount(labels, minlength=count)]

@@ -3,6 +3,7 @@
 | file                                       | holds                                                            |
 |--------------------------------------------|------------------------------------------------------------------|
 | weights, optimizer, best, random           | `.safetensors`, see `State`                                      |
+| average                                    | the same, where the run averages weights                         |
 | state.json                                 | progress and fingerprint                                         |
 | manifest.json                              | the step, the SHA-256 of each file above and, its seal, its own  |
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
 TENSORS = ("weights", "optimizer", "best", "random")
+AVERAGE = "average.safetensors"
 FILES = {STATE, *(f"{name}.safetensors" for name in TENSORS)}
 
 
@@ -42,6 +44,7 @@ class State:
         progress: plain JSON: step (the sampler's position with it), history, best value, patience, sums of the running
             training loss, seconds, loss scale, trackers' run ids.
         fingerprint: what the run depends on (recipe, data, backbone, versions), compared before resuming.
+        average: `average.Average.state()`; empty where nothing is averaged.
     """
 
     weights: dict[str, Tensor]
@@ -50,6 +53,7 @@ class State:
     random: dict[str, Tensor]
     progress: dict[str, Any]
     fingerprint: dict[str, Any]
+    average: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -64,11 +68,13 @@ def save(folder: Path, state: State, keep: int) -> Path:
     """
     target = folder / f"step-{state.step:08d}"
     with atomic_folder(target) as aside:
-        for name in TENSORS:
+        names = TENSORS if not state.average else (*TENSORS, "average")
+        for name in names:
             save_file(getattr(state, name), aside / f"{name}.safetensors")
         facts = {"progress": state.progress, "fingerprint": state.fingerprint}
         (aside / STATE).write_text(to_json(facts), encoding="utf-8")
-        manifest = {"format": FORMAT, "step": state.step, "sha256": {name: sha256(aside / name) for name in FILES}}
+        files = {STATE, *(f"{name}.safetensors" for name in names)}
+        manifest = {"format": FORMAT, "step": state.step, "sha256": {name: sha256(aside / name) for name in files}}
         (aside / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
     # What was just written needs no checking; hashing every file again at each save would.
     for _, old in _listed(folder)[:-keep]:
@@ -82,7 +88,7 @@ def _listed(folder: Path) -> list[tuple[int, Path]]:
     for path in folder.glob(f"[!.]*/{MANIFEST}"):
         try:
             manifest = unsealed(path.read_text("utf-8"))
-            if manifest["format"] == FORMAT and manifest["sha256"].keys() == FILES:
+            if manifest["format"] == FORMAT and manifest["sha256"].keys() - {AVERAGE} == FILES:
                 found.append((int(manifest["step"]), path.parent))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # not a checkpoint, or a damaged one: an older one will do
@@ -110,7 +116,8 @@ def read(path: Path) -> State:
     """
     try:
         facts = json.loads((path / STATE).read_text("utf-8"))
-        tensors = {name: load((path / f"{name}.safetensors").read_bytes()) for name in TENSORS}
+        names = [*TENSORS, "average"] if (path / AVERAGE).is_file() else TENSORS
+        tensors = {name: load((path / f"{name}.safetensors").read_bytes()) for name in names}
         return State(**tensors, progress=facts["progress"], fingerprint=facts["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError("this checkpoint cannot be read", where=path, received=str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..data.batch import plan_batches
-from ..errors import Interrupted, PennyweightError
+from ..errors import Interrupted, PennyweightError, RecipeError
 from ..model.adapt import check_count, trainable
 from ..model.adaptive import Adaptive, take
 from ..model.infer import Feed
@@ -22,6 +22,7 @@ from ..recipe import TrainRecipe
 from . import checkpoint
 from . import loss as losses
 from .accelerate import run_ids
+from .average import Average
 from .balance import oversampled
 from .optim import adamw, learning_rate
 from .run import Fit, Run, restore
@@ -55,13 +56,14 @@ def fit(
     resume: checkpoint.State | None = None,
     observer: Observer | None = None,
     adaptive: Adaptive | None = None,
+    drawn: Sequence[np.ndarray] | None = None,
 ) -> Fit:
     """Train and leave the best evaluated weights in `model`.
 
     Args:
         feed: from row indices to the model's keyword arguments.
-        labels: (N,) class indices, or (N, L) of 0 and 1.
-        lengths: (N,) tokens of each text, for batches of similar length.
+        labels: (N,) class indices, or (N, L) of 0 and 1, of the rows that `feed` knows.
+        lengths: (N,) tokens of each row, for batches of similar length.
         accelerator: owns device, mixed precision, gradient scaling and experiment trackers.
         evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
         planned: trainable parameters in the plan; training refuses to start on any other number.
@@ -72,6 +74,7 @@ def fit(
         fingerprint: what this run depends on, kept with each checkpoint.
         resume: go on from this state.
         adaptive: the ranks that move, if they do.
+        drawn: for each epoch the rows it reads, each as many; None, all rows in every epoch.
 
     Raises:
         Interrupted: after SIGINT, SIGTERM or SIGHUP, once the state is saved.
@@ -90,8 +93,18 @@ def fit(
     if store is not None:
         checkpoint.keep_up_to(store, resume)
 
+    if adaptive is not None and recipe.average != "none":
+        raise RecipeError(
+            "ranks that move cannot be averaged: what one step pruned another still had",
+            where="train -> average",
+            expected="none beside adaptive_ranks",
+            received=recipe.average,
+        )
+    average = Average(recipe, parameters, {} if resume is None else resume.average)
+
     def batches(epoch: int) -> list[list[np.ndarray]]:
-        rows = oversampled(labels, seed=recipe.seed, epoch=epoch) if recipe.oversample else np.arange(len(lengths))
+        rows = np.arange(len(lengths)) if drawn is None else drawn[epoch]
+        rows = rows[oversampled(labels[rows], seed=recipe.seed, epoch=epoch)] if recipe.oversample else rows
         plain = plan_batches(
             lengths[rows], batch_size=recipe.batch_size, bucket=bucket, seed=recipe.seed, epoch=epoch,
             group=recipe.group_by_length,
@@ -114,7 +127,7 @@ def fit(
         scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
         extras = {"scaler": scaler} if scaler else {}
         extras["trackers"] = run_ids(accelerator)
-        state = run.state(parameters, optimizer, fingerprint or {}, extras)
+        state = run.state(parameters, optimizer, fingerprint or {}, extras, average.state())
         if adaptive is not None:
             state.optimizer |= adaptive.state()
         return checkpoint.save(store, state, recipe.save_total_limit)
@@ -129,11 +142,13 @@ def fit(
     with stop_requested() as stop:
         while True:
             if run.evaluation_due(recipe, per_epoch, total):
-                scores = stop.unless(evaluate)
+                with average.applied():
+                    scores = stop.unless(evaluate)
+                    if scores is not None:
+                        _check_finite("validation", scores["loss"], run.step, recipe)
+                        rate = learning_rate(run.step - 1, total, recipe)
+                        record = run.evaluated(scores, recipe, rate, per_epoch, parameters)
                 if scores is not None:
-                    _check_finite("validation", scores["loss"], run.step, recipe)
-                    rate = learning_rate(run.step - 1, total, recipe)
-                    record = run.evaluated(scores, recipe, rate, per_epoch, parameters)
                     if observer is not None:
                         observer.evaluation(record)
                     accelerator.log({f"validation/{key}": value for key, value in scores.items()}, run.step)
@@ -168,6 +183,7 @@ def fit(
             _check_finite("training", loss_value, run.step + 1, recipe)
             seconds = time.perf_counter() - began
             run.step += 1
+            average.stepped(run.step, per_epoch)
             run.loss_sum += loss_value
             run.loss_texts += texts
             run.fit.texts += texts

@@ -18,8 +18,8 @@ from .checkpoint import State, latest
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
 FREE = {
-    *("train", "test", "validation", "backbone", "revision", "cache_dir"),
-    *("track", "save_total_limit", "save_steps", "report", "audit"),
+    *("train", "test", "validation", "mix", "ood", "backbone", "revision", "cache_dir"),
+    *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     *("device", "precision", "threads"),  # what they came to on this machine is compared
 }
 

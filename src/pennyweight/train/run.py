@@ -107,6 +107,7 @@ class Run:
         optimizer: torch.optim.Optimizer,
         fingerprint: dict[str, Any],
         extras: dict[str, Any],
+        average: dict[str, Tensor],
     ) -> checkpoint.State:
         """All of it, to be saved. `extras` is plain JSON that goes with the progress."""
         names = {id(parameter): name for name, parameter in parameters.items()}
@@ -128,6 +129,7 @@ class Run:
             random=checkpoint.random_state(),
             progress=extras | progress,
             fingerprint=fingerprint,
+            average=average,
         )
 
 

@@ -14,6 +14,12 @@ from ..read import read
 from ..table import Table
 
 FOLDER = Path(__file__).parent
+#: Three texts more, for a first answer to look at.
+EXAMPLES = (
+    "The central bank left its key rate unchanged, but bank shares slid on the warning about bad loans.",
+    "After extra time and eleven penalties each, the goalkeeper scored the goal that sent them to the final.",
+    "The probe's camera found ice in a crater that has not seen sunlight for two billion years.",
+)
 
 
 def load(split: Literal["train", "test"]) -> Table:

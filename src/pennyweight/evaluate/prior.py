@@ -1,0 +1,122 @@
+"""Other shares of the classes than in training: probabilities corrected for them.
+
+If only the classes' shares differ, p'(y | x) is proportional to p(y | x) p'(y) / p(y). Where the new shares are not
+known, expectation maximisation finds the likeliest from unlabelled texts. Both stand on calibrated probabilities.
+
+Source: Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural
+Computation 2002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArtifactError, InputError
+
+ROUNDS = 1000
+# Texts that shares are estimated from at most: a share's standard error is below 0.2 points by then.
+MOST_TEXTS = 100_000
+
+
+def adjusted(probabilities: np.ndarray, trained: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Probabilities (N, L) for classes with shares `wanted` (L,) instead of `trained` (L,)."""
+    weighed = probabilities * (wanted / trained)
+    found: np.ndarray = weighed / np.maximum(weighed.sum(axis=1, keepdims=True), 1e-300)
+    return found
+
+
+def estimated(probabilities: np.ndarray, trained: np.ndarray, tolerance: float = 1e-9) -> np.ndarray:
+    """The most likely shares (L,) of the classes among N unlabelled texts, by EM from their probabilities (N, L)."""
+    shares = trained.astype(float)
+    if not len(probabilities):
+        return shares
+    for _ in range(ROUNDS):
+        found = adjusted(probabilities, trained, shares).mean(axis=0)
+        if np.abs(found - shares).max() < tolerance:
+            break
+        shares = found
+    return shares
+
+
+def shares(counts: Sequence[int]) -> np.ndarray:
+    """(L,) shares of classes from their counts; a class without rows counts as half a row."""
+    values = np.maximum(np.asarray(counts, dtype=float), 0.5)
+    return np.asarray(values / values.sum())
+
+
+def weights(
+    wanted: str,
+    names: Sequence[str],
+    trained: np.ndarray,
+    probabilities: Callable[[list[str]], np.ndarray],
+    texts: Iterable[str],
+) -> np.ndarray:
+    """What the probabilities of L classes are multiplied by, (L,), from shares in words.
+
+    Args:
+        wanted: as for `parse`.
+        probabilities: of texts, (N, L), uncorrected; asked for `em` alone, as `texts` are.
+
+    Raises:
+        InputError: shares that cannot be used, or `em` without texts.
+    """
+    found = parse(wanted, names)
+    if found is None:
+        some = list(islice(texts, MOST_TEXTS))
+        if not some:
+            raise InputError("shares are estimated from texts, and there are none", received="em")
+        found = estimated(probabilities(some), trained)
+    return np.asarray(np.maximum(found, 1e-12) / trained)
+
+
+def trained(metrics: Mapping[str, Any], answers: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """The shares (L,) of `count` classes in training, as a saved classifier remembers them.
+
+    Raises:
+        ArtifactError: it does not.
+    """
+    counts = metrics.get("data", {}).get("counts")
+    if counts is None and "validation.labels" in answers:  # saved before counts were kept
+        counts = np.bincount(answers["validation.labels"], minlength=count).tolist()
+    try:
+        found = shares(counts)
+        if found.shape == (count,) and np.isfinite(found).all():
+            return found
+    except (TypeError, ValueError):
+        pass
+    raise ArtifactError("this classifier does not say how often it saw each class", remedy="train it again")
+
+
+def parse(text: str, names: Sequence[str]) -> np.ndarray | None:
+    """Shares (L,) from `balanced` or `A=0.3,B=0.7`; None for `em`.
+
+    Raises:
+        InputError: a class that is not there or is missing, a share that is none, or shares that do not add up to 1.
+    """
+    if text == "em":
+        return None
+    if text == "balanced":
+        return np.full(len(names), 1 / len(names))
+    pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
+    given = {name.strip(): number.strip() for name, _, number in pairs}
+    return _checked(given, names, text)
+
+
+def _checked(given: Mapping[str, str], names: Sequence[str], text: str) -> np.ndarray:
+    wrong = [name for name in given if name not in names] + [name for name in names if name not in given]
+    try:
+        values = np.array([float(given.get(name, "nan")) for name in names])
+    except ValueError:
+        values = np.full(len(names), np.nan)
+    sound = bool(np.isfinite(values).all() and (values > 0).all() and abs(values.sum() - 1) < 0.005)
+    if wrong or not sound:
+        raise InputError(
+            "the classes' shares cannot be used",
+            expected=f"balanced, em, or a share above 0 for each of {', '.join(names)}, which add up to 1",
+            received=text,
+        )
+    return np.asarray(values / values.sum())

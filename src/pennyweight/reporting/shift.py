@@ -1,0 +1,154 @@
+"""A classifier measured under shift: corrupted texts and other files, each text tokenized once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.batch import pack
+from ..data.corrupt import MIDDLE
+from ..data.read import from_python
+from ..data.table import Table
+from ..errors import InputError
+from ..evaluate import shift as figures
+from ..evaluate.calibration import softmax
+from ..evaluate.shift import ROWS, SEED, Row, Shift, suite
+from ..model.backbone import encode
+from ..predict import Classifier
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Texts as they are and corrupted, with their labels; made once, measured for many classifiers.
+
+    Attributes:
+        texts: N texts; `labels`: (N,) class numbers.
+        corrupted: the same N texts by corruption and severity.
+    """
+
+    texts: list[str]
+    labels: np.ndarray
+    corrupted: Mapping[tuple[str, int], list[str]]
+    seed: int
+
+
+def shift(
+    classifier: Classifier,
+    data: Any,
+    *,
+    severities: Sequence[int] = (1, 3, 5),
+    corruptions: Sequence[str] | None = None,
+    ood: Any = None,
+    rows: int | None = ROWS,
+    seed: int = SEED,
+    **columns: Any,
+) -> Shift:
+    """How a classifier holds up on corrupted texts, and on a second labelled source.
+
+    Args:
+        data: labelled texts: a path, a `Table`, or anything `pennyweight.train` takes.
+        severities: of 1 to 5; empty for no corruptions.
+        corruptions: names; None for the whole suite.
+        ood: labelled texts of another kind with the same classes, in any of these forms; measured whole.
+        rows: a seeded sample of so many texts is corrupted; None for all.
+        seed: of the sample and of the corruptions.
+        **columns: text_columns, label_column, split, as for `Classifier.evaluate`.
+
+    Raises:
+        InputError: for a corruption or severity that is not in the suite, or several labels a text.
+        DataError: when a source cannot be read, or a label was not seen in training.
+    """
+    if classifier.multi:
+        refuse_several()
+    asked: dict[str, Any] = {"split": "test", "form": classifier.label_form, **classifier.reading, **columns}
+    table = from_python(data, **asked)
+    others = [] if ood is None else [other_table(classifier, from_python(ood, **asked))]
+    labels = classifier.artifact.labels.encode(table)
+    if not severities:
+        prepared = Suite(table.texts, labels, {}, seed)
+    else:
+        prepared = prepare(table.texts, labels, severities=severities, names=corruptions, rows=rows, seed=seed)
+    return measure(classifier, prepared, others)
+
+
+def sample(count: int, most: int | None, seed: int) -> np.ndarray:
+    """At most `most` of `count` row numbers, in order; None for all."""
+    if most is None or count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def prepare(
+    texts: Sequence[str],
+    labels: np.ndarray,
+    *,
+    severities: Sequence[int] = (MIDDLE,),
+    names: Sequence[str] | None = None,
+    rows: int | None = ROWS,
+    seed: int = SEED,
+) -> Suite:
+    """Corrupt a seeded sample of labelled texts.
+
+    Raises:
+        InputError: for a corruption or severity that is not in the suite.
+    """
+    chosen = sample(len(texts), rows, seed)
+    kept = [texts[index] for index in chosen.tolist()]
+    made = {(name, level): found for name, level, found in suite(kept, names=names, severities=severities, seed=seed)}
+    return Suite(kept, labels[chosen], made, seed)
+
+
+def measure(classifier: Classifier, prepared: Suite, ood: Sequence[Row] = ()) -> Shift:
+    """Figures of one classifier on a prepared suite."""
+    conditions = [prepared.texts, *prepared.corrupted.values()]
+    # All at once: batches of one length from everywhere, instead of a ragged last batch in each condition.
+    together = probabilities(classifier, [text for texts in conditions for text in texts])
+    clean, *found = np.split(together, len(conditions))
+    return figures.shift(
+        prepared.labels,
+        clean,
+        dict(zip(prepared.corrupted, found, strict=True)),
+        ood=ood,
+        seed=prepared.seed,
+    )
+
+
+def other_table(classifier: Classifier, table: Table) -> Row:
+    """The same of texts that are read already."""
+    labels = classifier.artifact.labels.encode(table)
+    return figures.row(Path(table.source).name or table.source, 0, labels, probabilities(classifier, table.texts))
+
+
+def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
+    """(N, L) probabilities of N texts; what reads the same to the tokenizer is computed once.
+
+    Corruptions leave many texts as they were, and an uncased tokenizer sees no case.
+    """
+    artifact, pair = classifier.artifact, classifier.pair
+    encoded = encode(artifact.tokenizer, list(texts), artifact.recipe.data.max_length, pair=pair)
+    places: dict[bytes, int] = {}
+    firsts: list[int] = []
+    order = np.empty(len(encoded), dtype=np.int64)
+    for row in range(len(encoded)):
+        place = slice(encoded.offsets[row], encoded.offsets[row + 1])
+        key = encoded.ids[place].tobytes() + (b"" if encoded.type_ids is None else encoded.type_ids[place].tobytes())
+        order[row] = places.setdefault(key, len(places))
+        if order[row] == len(firsts):
+            firsts.append(row)
+    types = encoded.type_ids
+    starts = encoded.offsets
+    different = pack(
+        [encoded.row(row).tolist() for row in firsts],
+        type_ids=None if types is None else [types[starts[row] : starts[row + 1]].tolist() for row in firsts],
+    )
+    found: np.ndarray = softmax(classifier.logits_of(different), classifier.temperature)[order]
+    return found
+
+
+def refuse_several() -> None:
+    """Figures under shift count right answers, which a text with any number of labels does not have."""
+    raise InputError("figures under shift are for one label a text", remedy="leave out --shift and --ood")

@@ -1,0 +1,88 @@
+"""LP-FT: the head is fitted on what the frozen backbone gives, before anything in the backbone moves.
+
+With a random head the first steps pull the features about to suit it; from a fitted one they have less reason to, and
+texts unlike the training texts keep more of what pretraining gave them. Source: Kumar et al., "Fine-Tuning can Distort
+Pretrained Features and Underperform Out-of-Distribution", ICLR 2022, https://arxiv.org/abs/2202.10054.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Encoded
+from ..model.build import Classifier
+from ..model.infer import Feed, logits
+from . import loss as losses
+
+ROUNDS = 200
+
+
+class _Features(nn.Module):
+    """What the head reads: a new adapter adds nothing yet, so that this is the frozen backbone's."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        hidden: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        encoder = self.model.encoder
+        if hidden is None:
+            assert input_ids is not None, "give input_ids or hidden"
+            hidden = encoder.embed(input_ids, attention_mask)
+        return encoder.pooled(hidden, attention_mask, first, self.model.pooling)  # (B, H)
+
+
+def probe(
+    model: Classifier,
+    feed: Feed,
+    tokens: Encoded,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    bucket: int,
+    weights: np.ndarray | None = None,
+) -> float:
+    """Fit the head of a model that was just built: logistic regression where it is linear, by L-BFGS in any case.
+
+    The penalty is scikit-learn's at C = 1: half the output layer's sum of squares against the summed cross-entropy.
+    Inner layers carry none: a product of two small matrices would rather be zero.
+
+    Args:
+        feed: from row numbers to the model's keyword arguments.
+        tokens: the N rows it feeds.
+        labels: (N,) class numbers, or (N, L) of 0 and 1.
+        weights: (L,) of the classes.
+
+    Returns:
+        The mean cross-entropy that was reached, in nats a text.
+    """
+    features = torch.from_numpy(logits(_Features(model), feed, tokens.lengths, batch_size=batch_size, bucket=bucket))
+    head, device = model.head, next(model.head.parameters()).device
+    features, rows = features.to(device), np.arange(len(labels))
+    loss_of = losses.make(labels, device, weights=weights)
+    optimizer = torch.optim.LBFGS(
+        list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+    )
+    was_training = head.training
+    head.eval()  # without dropout the sum is a function, which a line search needs
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        penalised = (loss_of(head(features), rows) + head.out.weight.square().sum() / 2) / len(rows)
+        penalised.backward()
+        return penalised
+
+    optimizer.step(loss)
+    optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        reached = float(loss_of(head(features), rows)) / len(rows)
+    head.train(was_training)
+    return reached
