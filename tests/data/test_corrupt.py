@@ -95,3 +95,11 @@ def test_what_is_not_there_is_refused() -> None:
         corrupt("x", "leet", 1)
     with pytest.raises(InputError, match="no such severity; expected 1, 2, 3, 4 or 5; received 6"):
         corrupt("x", "truncation", 6)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_pair_stays_a_pair(name: str) -> None:
+    from pennyweight.data.table import PAIR
+
+    first, second = corrupt(f"{TEXT}{PAIR}Another text.", name, 5).split(PAIR)
+    assert (first, second) == (corrupt(TEXT, name, 5), corrupt("Another text.", name, 5))
