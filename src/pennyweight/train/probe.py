@@ -32,11 +32,12 @@ class _Features(nn.Module):
         input_ids: Tensor | None = None,
         hidden: Tensor | None = None,
         first: int = 0,
+        token_type_ids: Tensor | None = None,
     ) -> Tensor:
         encoder = self.model.encoder
         if hidden is None:
             assert input_ids is not None, "give input_ids or hidden"
-            hidden = encoder.embed(input_ids, attention_mask)
+            hidden = encoder.embed(input_ids, attention_mask, token_type_ids)
         return encoder.pooled(hidden, attention_mask, first, self.model.pooling)  # (B, H)
 
 
