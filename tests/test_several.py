@@ -204,6 +204,16 @@ def test_verbs_do_the_sensible_thing_or_refuse(
     assert command("explain", run, "The bank and the cup.", "--label", "sport").out.startswith("sport: ")
 
 
+def test_shift_is_refused_before_anything_is_trained(
+    rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with pytest.raises(InputError, match="one label a text"):
+        pw.train(rows["train"], out=tmp_path / "run", shift=True, say=said.append, **settings)
+    assert not any("model:" in line for line in said)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_runs_compare_by_exact_match(
     run: Path, rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path, command: Callable[..., Any]
 ) -> None:

@@ -93,6 +93,7 @@ def _run(
     from .model.infer import logits
     from .model.runtime import choose, machine
     from .predict import Classifier, load
+    from .reporting.shift import refuse_several
     from .reporting.stage import Report
     from .train import feeds
     from .train.accelerate import make_accelerator
@@ -105,6 +106,8 @@ def _run(
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
     say(_data_line(data))
+    if data.labels.multi and (recipe.train.shift or data.ood is not None):
+        refuse_several()  # now, not after an hour of training
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
