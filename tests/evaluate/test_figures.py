@@ -36,6 +36,12 @@ def test_every_axis_is_named() -> None:
         assert figure.axes[0].get_title()
 
 
+def test_with_several_labels_a_text_the_accuracy_is_called_what_it_is() -> None:
+    history = [{"step": 1, "accuracy": 0.5, "macro_f1": 0.4, "micro_f1": 0.6}]
+    shown = [text.get_text() for text in figures.curves(history).axes[1].get_legend().get_texts()]
+    assert shown == ["exact match", "macro F1"]
+
+
 def test_curves_draw_what_was_recorded_and_skip_the_rest() -> None:
     history = [
         {"step": 5, "train_loss": 1.0, "validation_loss": None},

@@ -79,11 +79,13 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
 
     Args:
         history: rows with `step` (optimizer updates) and any of `train_loss`, `validation_loss` (nats per text),
-            `accuracy`, `macro_f1` (shares, on validation rows); a row may lack a value or hold None.
+            `accuracy`, `macro_f1`, `micro_f1` (shares, on validation rows); a row may lack a value or hold None.
     """
     from matplotlib.figure import Figure
 
-    shares = {"accuracy": "accuracy", "macro F1": "macro_f1"}
+    # With several labels a text, which a micro F1 betrays, a right answer is one with all of them.
+    several = bool(_series(history, "micro_f1")[0])
+    shares = {"exact match" if several else "accuracy": "accuracy", "macro F1": "macro_f1"}
     shares = {name: key for name, key in shares.items() if _series(history, key)[0]}
     with styled(palette):
         figure = Figure(figsize=(5.2, 5.0 if shares else 3.2), layout="constrained")
