@@ -2,6 +2,7 @@
 
     python benchmarks/robust.py --agnews FOLDER --choose --out choose.jsonl [--variants NAME...] [--seeds 0]
     python benchmarks/robust.py --agnews FOLDER --report --out report.jsonl --variants paper robust --seeds 0 1 2
+    python benchmarks/robust.py --agnews FOLDER --both ...        one training, measured in both ways
     python benchmarks/robust.py --table report.jsonl
 
 `--choose` looks at AG News' validation split, corrupted validation texts and the selection half of the newsroom; it
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from runs import done, in_words, keep
 
 import pennyweight as pw
 from pennyweight.data import sample
@@ -114,7 +116,7 @@ def measure(classifier: pw.Classifier, bench: Bench) -> dict[str, Any]:
 
 
 def run(
-    name: str, variant: dict[str, Any], seed: int, training: Table, bench: Bench, shared: dict[str, Any]
+    name: str, variant: dict[str, Any], seed: int, training: Table, benches: dict[str, Bench], shared: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Train one variant and measure it, at each of its adapter scales."""
     settings = {key: value for key, value in variant.items() if key not in ("recipe", "scales")}
@@ -124,25 +126,19 @@ def run(
     trained = time.perf_counter() - began
     lines = []
     for scale in (1.0, *variant.get("scales", ())):
-        began = time.perf_counter()
-        figures = measure(classifier if scale == 1 else classifier.scaled(scale), bench)
-        lines.append(
-            {"variant": name if scale == 1 else f"{name} x{scale:g}", "seed": seed, **figures}
-            | {"trainable": classifier.metrics["trainable"], "train_seconds": round(trained, 1)}
-            | {"measure_seconds": round(time.perf_counter() - began, 1), "best": classifier.metrics["train"]["best"]}
-        )
+        scaled = classifier if scale == 1 else classifier.scaled(scale)
+        for mode, bench in benches.items():
+            began = time.perf_counter()
+            figures = measure(scaled, bench)
+            lines.append(
+                {"mode": mode, "variant": name if scale == 1 else f"{name} x{scale:g}", "seed": seed, **figures}
+                | {"trainable": classifier.metrics["trainable"], "train_seconds": round(trained, 1)}
+                | {
+                    "measure_seconds": round(time.perf_counter() - began, 1),
+                    "best": classifier.metrics["train"]["best"],
+                }
+            )
     return lines
-
-
-def done(path: Path) -> list[dict[str, Any]]:
-    """The lines of earlier runs; one that was cut off in writing does not count."""
-    found = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            print(f"{path}: a broken line is left out", file=sys.stderr)
-    return found
 
 
 def key(line: dict[str, Any]) -> str:
@@ -185,22 +181,12 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def in_words(values: Sequence[float]) -> str:
-    from scipy.stats import t
-
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.2f}"
-    deviation = statistics.stdev(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-    return f"{mean:.2f} ± {deviation:.2f} ({mean - half:.1f} to {mean + half:.1f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--choose", action="store_true", help="validation rows and the selection half only")
     mode.add_argument("--report", action="store_true", help="test.csv and the reported half")
+    mode.add_argument("--both", action="store_true", help="train once, measure both; choose by the lines of --choose")
     mode.add_argument("--table", type=Path, metavar="FILE", help="print what a file of runs holds")
     parser.add_argument("--agnews", type=Path, help="folder with train.csv and test.csv")
     parser.add_argument("--out", type=Path, help="file that each run adds a line to")
@@ -224,7 +210,8 @@ def main() -> None:
     training = replace(read(chosen.agnews / "train.csv"), extras={})
     if chosen.texts:
         training = training.select(range(chosen.texts))
-    bench = prepare(chosen.agnews, training, chosen.choose, chosen.rows)
+    modes = ["choose"] * (chosen.choose or chosen.both) + ["report"] * (chosen.report or chosen.both)
+    benches = {mode: prepare(chosen.agnews, training, mode == "choose", chosen.rows) for mode in modes}
     shared = {"precision": chosen.precision}
     if chosen.cache_dir:
         shared |= {"cache_dir": chosen.cache_dir, "prefix_cache": "disk"}
@@ -232,7 +219,7 @@ def main() -> None:
     for seed in chosen.seeds:
         for name in chosen.variants or known:
             what = {
-                "mode": "choose" if chosen.choose else "report",
+                "mode": modes[-1],
                 "of": name,
                 "settings": known[name],
                 "seed": seed,
@@ -241,12 +228,14 @@ def main() -> None:
             }
             if key(what) in finished:
                 continue
-            lines = run(name, known[name], seed, training, bench, shared)
-            with chosen.out.open("a", encoding="utf-8") as handle:
-                handle.write("".join(json.dumps(what | line) + "\n" for line in lines))
+            lines = run(name, known[name], seed, training, benches, shared)
+            keep(chosen.out, [what | line for line in lines])
             for line in lines:
                 shown = "  ".join(f"{title} {100 * value(line):.2f}" for title, value in COLUMNS.items())
-                print(f"{line['variant']}, seed {seed}: {shown}  ({line['train_seconds']:.0f} s)", file=sys.stderr)
+                print(
+                    f"{line['mode']}: {line['variant']}, seed {seed}: {shown}  ({line['train_seconds']:.0f} s)",
+                    file=sys.stderr,
+                )
 
 
 if __name__ == "__main__":
