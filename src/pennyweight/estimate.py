@@ -7,7 +7,6 @@ has never trained, a tenth of a second of NumPy products stands in, and the esti
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from .budget.cost import cache_bytes, memory, seconds_per_epoch, work
 from .budget.plan import Plan
 from .errors import StorageError
-from .files import write_json
+from .files import cache_folder, write_json
 from .recipe import Recipe
 
 # Of NumPy's fp32 peak, what training in bf16 on the same processor was seen to reach, roughly: a stand-in, not a claim.
@@ -103,5 +102,4 @@ def _remembered() -> float | None:
 
 
 def _file() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "pennyweight" / "speed.json"
+    return cache_folder() / "speed.json"

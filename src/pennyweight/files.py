@@ -26,6 +26,11 @@ _FORMER = ".former"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again, and Pennyweight's part of it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pennyweight"
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one-line `StorageError`s."""

@@ -115,16 +115,16 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
         BackboneError: it is not to be had.
     """
     from ..model.backbone import encode, load_tokenizer, resolve
-    from ..model.build import build
+    from ..model.build import Pooled, build
     from ..model.infer import TokenFeed, logits
     from ..model.runtime import choose
     from ..planning import describe_backbone, plan_for
-    from ..reporting.frozen import Pooled
 
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
     plan = replace(plan_for(recipe, describe_backbone(recipe), classes), adapter=None)
-    model: Any = Pooled(build(backbone, recipe.model, plan, classes, runtime).encoder).eval()
+    averaged = recipe.model.model_copy(update={"pooling": "mean"})
+    model: Any = Pooled(build(backbone, averaged, plan, classes, runtime)).eval()
     tokenizer = load_tokenizer(backbone.folder)
 
     def features(texts: Sequence[str]) -> np.ndarray:

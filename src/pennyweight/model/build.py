@@ -33,7 +33,7 @@ class Classifier(nn.Module):
         self.engine = engine
         self.adaptive: adaptive.Adaptive | None = None
 
-    def forward(
+    def pooled(
         self,
         attention_mask: Tensor,
         input_ids: Tensor | None = None,
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         first: int = 0,
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """Run the layers from `first` on.
+        """Run the layers from `first` on: (B, H), what the head reads.
 
         Args:
             attention_mask: (B, T), 1 for tokens and 0 for padding.
@@ -49,16 +49,27 @@ class Classifier(nn.Module):
             hidden: (B, T, H) hidden states before layer `first`, instead of ids.
             first: the layer to begin at.
             token_type_ids: (B, T) segments of pairs of texts, beside the ids.
-
-        Returns:
-            (B, L) logits in fp32.
         """
         if hidden is None:
             assert input_ids is not None, "give input_ids or hidden"
             hidden = self.encoder.embed(input_ids, attention_mask, token_type_ids)
-        pooled = self.encoder.pooled(hidden, attention_mask, first, self.pooling)  # (B, H)
-        logits: Tensor = self.head(pooled.float())
+        return self.encoder.pooled(hidden, attention_mask, first, self.pooling)
+
+    def forward(self, *batch: Any, **named: Any) -> Tensor:
+        """(B, L) logits in fp32 of what `pooled` takes."""
+        logits: Tensor = self.head(self.pooled(*batch, **named).float())
         return logits
+
+
+class Pooled(nn.Module):
+    """A classifier up to its head, as a module of its own: (B, H) where the classifier gives logits."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, **batch: Any) -> Tensor:
+        return self.classifier.pooled(**batch)
 
 
 def build(

@@ -65,11 +65,3 @@ def logits(model: nn.Module, feed: Feed, lengths: np.ndarray, *, batch_size: int
     finally:
         model.train(was_training)
     return rows if rows is not None else np.empty((0, 0), dtype=np.float32)
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    """Probabilities (N, L) in float64 from logits (N, L)."""
-    shifted = values.astype(np.float64) - values.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    result: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result

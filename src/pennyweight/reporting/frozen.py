@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor, nn
 
 from ..artifact import Artifact
-from ..data.batch import Encoded
-from ..model.build import build
+from ..data.batch import Encoded, select
+from ..model.build import Pooled, build
 from ..model.infer import TokenFeed, logits
-from ..model.protocol import Encoder
 from ..model.runtime import Runtime
+from ..predict import Classifier
+from .rows import sample
 
-
-class Pooled(nn.Module):
-    """The backbone alone, its tokens averaged: the stronger pooling where nothing is trained, so the harder rival."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.module = encoder.module
-
-    def forward(self, attention_mask: Tensor, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        hidden = self.encoder.embed(input_ids, attention_mask, token_type_ids)  # (B, T, H)
-        return self.encoder.pooled(hidden, attention_mask, 0, "mean")  # (B, H)
+# Past this a linear model learns nothing more, and a baseline should cost seconds.
+FROZEN_ROWS = 20_000
 
 
 class FrozenBackbone:
@@ -35,11 +27,10 @@ class FrozenBackbone:
     """
 
     def __init__(self, artifact: Artifact, runtime: Runtime) -> None:
-        bare = build(
-            artifact.backbone, artifact.recipe.model, replace(artifact.plan, adapter=None), len(artifact.labels.names),
-            runtime,
-        )  # fmt: skip
-        self.model = Pooled(bare.encoder).eval()
+        # Its tokens averaged: the stronger pooling where nothing is trained, so the harder rival.
+        recipe = artifact.recipe.model.model_copy(update={"pooling": "mean"})
+        plan = replace(artifact.plan, adapter=None)
+        self.model = Pooled(build(artifact.backbone, recipe, plan, len(artifact.labels.names), runtime)).eval()
         self.artifact = artifact
         self.runtime = runtime
 
@@ -51,3 +42,30 @@ class FrozenBackbone:
             encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
         )
         return logits(self.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a linear head on the frozen backbone is trained and measured on.
+
+    Attributes:
+        train: (N, H) of the training rows in `rows`.
+        others: (M, H) of the rows to answer, end to end.
+        rows: (N,) which training rows: all, or a sample past the limit.
+        seconds: of the forward passes.
+    """
+
+    train: np.ndarray
+    others: np.ndarray
+    rows: np.ndarray
+    seconds: float
+
+
+def features_of(classifier: Classifier, train: Encoded, others: Sequence[Encoded], seed: int) -> Features:
+    """The frozen backbone's features of training texts and of the rows to answer."""
+    began = time.perf_counter()
+    backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
+    some = sample(len(train), FROZEN_ROWS, seed)
+    learnt = backbone.features(train if len(some) == len(train) else select(train, some))
+    answered = np.concatenate([backbone.features(each) for each in others])
+    return Features(learnt, answered, some, time.perf_counter() - began)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batch import Encoded, select
+from ..data.batch import Encoded
 from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
@@ -21,10 +21,9 @@ from ..evaluate.ordinal import Ordinal, ordinal
 from ..evaluate.spread import ece_interval, log_loss_interval, macro_f1_interval
 from ..evaluate.verdict import BaselineRow, against, verdict
 from ..predict import Classifier
-from .rows import Answers, answers, fingerprint
+from .rows import Answers, answers, fingerprint, sample
 
 # Past these a linear model learns nothing more, and a baseline should cost seconds.
-FROZEN_ROWS = 20_000
 TFIDF_ROWS = 200_000
 # Accuracies to abstain for, shown in every report; the first within reach is drawn out.
 TARGETS = (0.9, 0.95, 0.98, 0.99)
@@ -211,21 +210,8 @@ def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Sa
 
 
 def _frozen(classifier: Classifier, train: Part, rows: Part, count: int, seed: int) -> baselines.Baseline:
-    from .frozen import FrozenBackbone
+    from .frozen import features_of
 
-    began = time.perf_counter()
-    backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
-    some = sample(len(train.labels), FROZEN_ROWS, seed)
-    tokens = train.tokens
-    if len(some) < len(train.labels):
-        tokens = select(tokens, some)
-    features = backbone.features(tokens)
-    others = backbone.features(rows.tokens)
-    forward = time.perf_counter() - began
-    made = baselines.linear(features, train.labels[some], others, count, seed=seed)
-    return baselines.Baseline(made.name, made.probabilities, made.seconds + forward, made.rows)
-
-
-def sample(n: int, most: int, seed: int) -> np.ndarray:
-    """At most `most` of `n` row numbers, in order."""
-    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+    found = features_of(classifier, train.tokens, [rows.tokens], seed)
+    made = baselines.linear(found.train, train.labels[found.rows], found.others, count, seed=seed)
+    return baselines.Baseline(made.name, made.probabilities, made.seconds + found.seconds, made.rows)

@@ -98,3 +98,10 @@ def aligned(first: Answers, second: Answers) -> np.ndarray | None:
     order = np.empty(len(one), dtype=np.int64)
     order[one] = other
     return order
+
+
+def sample(n: int, most: int | None, seed: int) -> np.ndarray:
+    """At most `most` (None: all) of `n` row numbers, in order."""
+    if most is None or n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

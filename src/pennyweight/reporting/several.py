@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batch import select
 from ..evaluate import several
 from ..evaluate.baselines import Baseline
 from ..evaluate.intervals import Interval
@@ -19,8 +18,8 @@ from ..evaluate.multilabel import MultilabelMetrics, score_multilabel
 from ..evaluate.several import SeveralRow
 from ..evaluate.thresholds import Objective, tune_thresholds
 from ..predict import Classifier
-from .judge import FROZEN_ROWS, TFIDF_ROWS, Part, sample, slices_of
-from .rows import Answers, fingerprint, identities
+from .judge import TFIDF_ROWS, Part, slices_of
+from .rows import Answers, fingerprint, identities, sample
 
 Rival = tuple[Baseline, np.ndarray]
 
@@ -184,16 +183,8 @@ def rivals_several(
 
 
 def _frozen(classifier: Classifier, train: Part, validation: Part, rows: Part, seed: int) -> Baseline:
-    from .frozen import FrozenBackbone
+    from .frozen import features_of
 
-    began = time.perf_counter()
-    backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
-    some = sample(len(train.labels), FROZEN_ROWS, seed)
-    tokens = train.tokens
-    if len(some) < len(train.labels):
-        tokens = select(tokens, some)
-    features = backbone.features(tokens)
-    others = np.concatenate([backbone.features(validation.tokens), backbone.features(rows.tokens)])
-    forward = time.perf_counter() - began
-    made = several.linear(features, train.labels[some], others, seed=seed)
-    return Baseline(made.name, made.probabilities, made.seconds + forward, made.rows)
+    found = features_of(classifier, train.tokens, [validation.tokens, rows.tokens], seed)
+    made = several.linear(found.train, train.labels[found.rows], found.others, seed=seed)
+    return Baseline(made.name, made.probabilities, made.seconds + found.seconds, made.rows)

@@ -19,6 +19,7 @@ from ..evaluate.calibration import softmax
 from ..evaluate.shift import ROWS, SEED, Row, Shift, suite
 from ..model.backbone import encode
 from ..predict import Classifier
+from .rows import sample
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,6 @@ def shift(
     else:
         prepared = prepare(table.texts, labels, severities=severities, names=corruptions, rows=rows, seed=seed)
     return measure(classifier, prepared, others)
-
-
-def sample(count: int, most: int | None, seed: int) -> np.ndarray:
-    """At most `most` of `count` row numbers, in order; None for all."""
-    if most is None or count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def prepare(

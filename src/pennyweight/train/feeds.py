@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from ..data.batch import Encoded
+from ..files import cache_folder
 from ..model.build import Classifier
 from ..model.infer import Feed, TokenFeed
 from ..model.runtime import Runtime
@@ -97,5 +97,4 @@ def make(
 
 def default_folder() -> Path:
     """Where prefixes are kept on disk unless the recipe says otherwise."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "pennyweight" / "prefix"
+    return cache_folder() / "prefix"

@@ -9,36 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.batch import Encoded
-from ..model.build import Classifier
+from ..model.build import Classifier, Pooled
 from ..model.infer import Feed, logits
 from . import loss as losses
 
 ROUNDS = 200
-
-
-class _Features(nn.Module):
-    """What the head reads: a new adapter adds nothing yet, so that this is the frozen backbone's."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        attention_mask: Tensor,
-        input_ids: Tensor | None = None,
-        hidden: Tensor | None = None,
-        first: int = 0,
-        token_type_ids: Tensor | None = None,
-    ) -> Tensor:
-        encoder = self.model.encoder
-        if hidden is None:
-            assert input_ids is not None, "give input_ids or hidden"
-            hidden = encoder.embed(input_ids, attention_mask, token_type_ids)
-        return encoder.pooled(hidden, attention_mask, first, self.model.pooling)  # (B, H)
 
 
 def probe(
@@ -65,7 +43,7 @@ def probe(
     Returns:
         The mean cross-entropy that was reached, in nats a text.
     """
-    features = torch.from_numpy(logits(_Features(model), feed, tokens.lengths, batch_size=batch_size, bucket=bucket))
+    features = torch.from_numpy(logits(Pooled(model), feed, tokens.lengths, batch_size=batch_size, bucket=bucket))
     head, device = model.head, next(model.head.parameters()).device
     features, rows = features.to(device), np.arange(len(labels))
     loss_of = losses.make(labels, device, weights=weights)
