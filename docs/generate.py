@@ -27,10 +27,10 @@ PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", 
 
 
 def fields(section: str) -> str:
-    """A table of a recipe section: every key, its default, what it is."""
+    """A table of a recipe section: every key, what the default recipe says, what it is."""
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for key, field in recipe.SECTIONS[section].model_fields.items():
-        default = field.get_default()
+        default = getattr(getattr(recipe.load("default"), section), key)
         shown = "" if default is None else f"`{yaml.safe_dump(default, default_flow_style=True).splitlines()[0]}`"
         words = " ".join(f"`{word}`" for word in choices(field.annotation))
         rows.append(f"| `{key}` | {shown} | {field.description}{words and f' One of {words}.'} |")

@@ -16,11 +16,14 @@ from .files import atomic_file
 CHUNK = 8192
 
 
-def check_target(path: str | Path, form: str | None = None) -> str:
+def check_target(path: str | Path, form: str | None = None, source: str | Path | None = None) -> str:
     """The form of an output file: `form`, else by the path's ending.
 
+    Args:
+        source: what the answers are made of; they must not take its place.
+
     Raises:
-        InputError: for an ending that names no known form, or a path that is no regular file.
+        InputError: for an ending that names no known form, a path that is no regular file, or the source itself.
     """
     path = Path(path)
     form = form or path.suffix.removeprefix(".")
@@ -34,6 +37,8 @@ def check_target(path: str | Path, form: str | None = None) -> str:
     if path.is_dir() or path.absolute().parts[1] in ("dev", "proc", "sys") or (path.exists() and not path.is_file()):
         # Writing aside and renaming would put a file where a device (or a link to one: /dev/stdout) is.
         raise InputError("not a regular file", where=path, remedy="leave out --out to write to standard output")
+    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError("the answers would take the place of the texts", where=path, remedy="give --out another name")
     return form
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import typer
 from . import __version__, verbs
 from .errors import InputError
 from .estimate import estimate
-from .failures import failure
+from .failures import drop_output, failure
 from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
@@ -114,6 +114,8 @@ def plan(
     from .evaluate.figures import check_picture, save
     from .evaluate.planned import picture
 
+    if as_json and as_yaml:
+        raise InputError("--json and --yaml contradict each other", remedy="leave out one of the two")
     if plot is not None:
         check_picture(plot)
     settled = planning.resolved(recipe, settings)
@@ -171,7 +173,7 @@ def predict(
         )
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
-    target = None if out is None else answers.check_target(out, form)
+    target = None if out is None else answers.check_target(out, form, source)
     # A file that cannot be read is told before the model's checksums are computed.
     walked = None if source == "-" else walk(source, split=split, **asked)
     classifier = prediction.load(
@@ -259,24 +261,18 @@ def _one_line_errors() -> Iterator[None]:
         if known is None:
             raise
         if isinstance(error, OSError):
-            _drop_output()
+            drop_output(sys.stdout)
         if known.message:
             _note(f"error: {known.message}")
         sys.exit(known.code)
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):  # Typer's way of ending when nobody reads on
             raise
-        _drop_output()
+        drop_output(sys.stdout)
         sys.exit(0)
     except KeyboardInterrupt:
         _note("stopped")
         sys.exit(130)
-
-
-def _drop_output() -> None:
-    """What is still buffered cannot be written; Python would complain once more while closing stdout."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:

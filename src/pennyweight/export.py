@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .artifact import Artifact
 from .errors import ArtifactError
 from .evaluate.thresholds import saved_thresholds
-from .files import atomic_folder, write_text
+from .files import atomic_folder, must_be_new, write_text
 from .model import adapt
 from .model.head import Form, form_of
 
@@ -103,11 +103,13 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
         The largest difference of logits between ours and the stock model's, in fp32, on a few texts.
 
     Raises:
+        InputError: when the folder holds anything.
         ArtifactError: when the stock classes cannot express this classifier.
     """
     from transformers import AutoConfig
     from transformers.utils import logging
 
+    must_be_new(folder)
     if artifact.plan.adapter is None:
         raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
     form = form_of(artifact.backbone.config)
@@ -140,6 +142,7 @@ def to_merged(artifact: Artifact, folder: str | Path) -> float:
     """
     import tempfile
 
+    must_be_new(folder)
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as aside:
         if artifact.plan.adapter is None:
             model = _stock_base(artifact)
@@ -212,6 +215,10 @@ def _usage(artifact: Artifact) -> str:
         saved = saved_thresholds(artifact.metrics, len(names)).tolist()
         each = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, saved, strict=True))
         given = f" A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each})."
+    temperature = artifact.metrics.get("calibration", {}).get("temperature", 1.0)
+    warm = ""
+    if not artifact.labels.multi and temperature != 1.0:
+        warm = f"\nPennyweight's probabilities are softmax(logits / {temperature:.6g}): its fitted temperature."
     if artifact.recipe.data.pair:
         given += " Texts come in pairs: tokenizer(first, second)."
     return f"""---
@@ -232,5 +239,5 @@ tokenizer = AutoTokenizer.from_pretrained("this-folder")
 ```
 
 Labels, in the order of the logits: {", ".join(names)}.{given}
-Texts are cut at {artifact.recipe.data.max_length} tokens.
+Texts are cut at {artifact.recipe.data.max_length} tokens.{warm}
 """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from typer.exceptions import TyperException
 
@@ -34,3 +37,9 @@ def failure(error: Exception) -> Failure | None:
         advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
         return Failure(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)
     return None
+
+
+def drop_output(stream: IO[str]) -> None:
+    """What is still buffered cannot be written; Python would complain once more while closing the stream."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import StorageError
+from .errors import InputError, StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
@@ -124,6 +124,20 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             path.replace(scratch / _FORMER / path.name)
         folder.replace(path)
         fsync_folder(path.parent)
+
+
+def must_be_new(folder: str | Path, what: str = "the folder", remedy: str = "name another, or empty it") -> None:
+    """Refuse a folder that holds anything: what a verb writes there would take its place.
+
+    Raises:
+        InputError: for a file, or a folder with anything but dotfiles in it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{what} is a file", where=folder, remedy=remedy)
+    held = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
+    if held:
+        raise InputError(f"{what} is not empty", where=folder, received=", ".join(sorted(held)[:4]), remedy=remedy)
 
 
 def flush_tree(folder: Path) -> None:

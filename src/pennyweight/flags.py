@@ -11,7 +11,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from .recipe import SECTIONS, shipped
+from .recipe import SECTIONS, Recipe, load, shipped
 
 Command = Callable[..., Any]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -98,7 +98,7 @@ class Grouped(TyperCommand):
 def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
     switch = field.annotation is bool
     flag = f"--{key.replace('_', '-')}"
-    default = field.get_default(call_default_factory=True)
+    default = getattr(getattr(_default(), section), key)  # what holds when nothing is given
     option = typer.Option(
         None,
         f"{flag}/--no-{flag[2:]}" if switch else flag,
@@ -111,6 +111,11 @@ def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
     )
     annotation = bool | None if switch else str | None
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+
+
+@functools.cache
+def _default() -> Recipe:
+    return load("default")
 
 
 def _plain(value: Any) -> str:

@@ -13,9 +13,9 @@ from .budget.plan import Plan
 from .data.load import Data
 from .data.load import load as load_data
 from .data.multi import unlabelled
-from .errors import RecipeError, StorageError
+from .errors import InputError
 from .estimate import remember
-from .files import lock_folder
+from .files import lock_folder, must_be_new
 from .planning import describe_backbone, plan_for, resolved
 from .recipe import Recipe
 
@@ -86,7 +86,7 @@ def _run(
     from .audit.short import short
     from .card import model_card
     from .evaluate import quick
-    from .model.adapt import scale
+    from .model.adapt import scale, trainable
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
     from .model.build import build
     from .model.energy import EnergyMeter
@@ -99,6 +99,7 @@ def _run(
     from .train.accelerate import make_accelerator
     from .train.augment import augment
     from .train.balance import class_weights, label_counts
+    from .train.checkpoint import check_fits
     from .train.loop import fit
     from .train.probe import probe
     from .train.resume import Resumption, fingerprint
@@ -172,6 +173,8 @@ def _run(
 
     facts["prefix kept"] = fed.names()
     going_on.check(facts, resume_anyway)
+    if going_on.state is not None:
+        check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
     if folder is not None:
         artifacts.retire(folder)
     if recipe.train.lp_ft and going_on.state is None:
@@ -268,18 +271,11 @@ def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
 
 def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Never write into a folder that holds something else, nor over a finished run, unless told to."""
-    if folder.exists() and not folder.is_dir():
-        raise StorageError("the run folder is a file", where=folder, remedy="choose another --out")
-    if not folder.is_dir() or resume or overwrite:
-        return
-    held = [item.name for item in folder.iterdir() if not item.name.startswith(".")]
-    if held:
-        raise RecipeError(
-            "the run folder is not empty",
-            where=folder,
-            received=", ".join(sorted(held)[:4]),
-            remedy="go on with --resume, replace it with --overwrite, or choose another --out",
-        )
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
+    if folder.is_file() or not (resume or overwrite):
+        remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
+        must_be_new(folder, "the run folder", "choose another --out" if folder.is_file() else remedy)
 
 
 def _data_line(data: Data) -> str:

@@ -12,7 +12,7 @@ from .budget.checkpoints import load_config
 from .budget.plan import Options, Plan, parse_budget
 from .budget.plan import plan as make_plan
 from .budget.specs import AdapterSpec, HeadSpec
-from .errors import BackboneError
+from .errors import BackboneError, RecipeError
 from .recipe import Recipe
 
 
@@ -70,8 +70,12 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
         return make_plan(config, labels=labels, budget=budget, strategy=wanted.strategy, head=head, options=options)
     layers = wanted.layers
     if isinstance(layers, str):
-        depth = describe(config).layers
-        layers = list(range(max(0, depth - int(layers.removeprefix("top:"))), depth))
+        depth, upper = describe(config).layers, int(layers.removeprefix("top:"))
+        if upper > depth:
+            raise RecipeError(
+                "there are not so many layers", where="plan -> layers", expected=f"top:{depth} at most", received=layers
+            )
+        layers = list(range(depth - upper, depth))
     adapter = AdapterSpec(
         r=wanted.r,
         lora_alpha=wanted.lora_alpha,

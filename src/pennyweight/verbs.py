@@ -43,7 +43,9 @@ def evaluate(
     adapter_scale: float = ADAPTER_SCALE,
     prior: str = PRIOR,
     shift: bool = typer.Option(False, "--shift", help="Measure on corrupted texts too."),
-    severity: str = typer.Option("1,3,5", "--severity", metavar="N,N,...", help="With --shift: how badly, 1 to 5."),
+    severity: str = typer.Option(
+        None, "--severity", metavar="N,N,...", help="With --shift: how badly, 1 to 5. [default: 1,3,5]"
+    ),
     rows: int = typer.Option(1000, "--rows", min=1, help="With --shift: corrupt a seeded sample of so many texts."),
     ood: str = typer.Option(None, "--ood", help="Labelled texts of another kind, reported beside these."),
     backbone: str = BACKBONE,
@@ -57,6 +59,10 @@ def evaluate(
     from .predict import load
     from .reporting.again import measure
 
+    if severity is not None and not shift:
+        raise InputError("--severity says how badly texts are corrupted", remedy="add --shift, or leave it out")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise InputError("a report is a page", where=report, expected="a name ending in .html", received=report.name)
     classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
     form = changed(
         classifier.label_form,
@@ -85,20 +91,22 @@ def evaluate(
 
 def compare(
     runs: list[Path] = typer.Argument(..., metavar="RUN RUN...", help="Runs measured on the same test rows."),
-    picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG file."),
+    picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG or SVG."),
     as_json: bool = JSON,
 ) -> str:
     """Set runs side by side.
 
     Says of each pair which is better and by how much.
     """
-    from .evaluate.figures import save_png
+    from .evaluate.figures import check_picture, save
     from .evaluate.pareto import pareto
     from .reporting.runs import read_run, side_by_side
 
+    if picture is not None:
+        check_picture(picture)
     found = side_by_side([read_run(run) for run in runs])
     if picture is not None:
-        save_png(pareto(found.points()), picture)
+        save(pareto(found.points()), picture)
     return _json(found.to_json()) if as_json else str(found)
 
 
