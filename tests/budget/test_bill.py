@@ -46,7 +46,7 @@ def test_the_bill_as_text() -> None:
         "ranks: 1 on 16 matrices, 2 on 2 matrices\n"
         "reach: 18 of 72 matrices, on layers 9-11; rank 1 on all of them would cost 165,888\n"
         "head: linear, 3,076 parameters; the architecture's own would be 593,668\n"
-        "alpha: 2 r, so that every matrix is scaled by 2 whatever its rank\n"
+        "alpha: 2 r, so that a matrix is scaled by 2 whatever its rank; 8 / r below rank 4\n"
         "left over: 76; the cheapest further rank costs 1,536"
     )
 

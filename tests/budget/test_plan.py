@@ -93,7 +93,7 @@ def test_uniform_is_the_known_truth() -> None:
         "uniform: one rank everywhere",
         "ranks: 6 on 72 matrices",
         "head: linear, 3,076 parameters; the architecture's own would be 593,668",
-        "alpha: 2 r, so that every matrix is scaled by 2 whatever its rank",
+        "alpha: 2 r, so that a matrix is scaled by 2 whatever its rank; 8 / r below rank 4",
         "left over: 1,596; one more rank everywhere costs 165,888",
     )
 
@@ -137,14 +137,28 @@ def test_attention_leaves_the_feed_forward_alone() -> None:
 
 def test_alpha_keeps_every_scale_the_same() -> None:
     config = load_config("roberta-base")
-    for options, scale in ((Options(), 2.0), (Options(alpha=0.5), 0.5), (Options(alpha=3.0, scaling="alpha"), 3.0)):
-        planned = plan(config, labels=4, budget=1_050_000, strategy="graded", options=options)
+    for options, scale in (
+        (Options(), 2.0),
+        (Options(alpha=0.5, least_alpha=0.0), 0.5),
+        (Options(alpha=3.0, scaling="alpha"), 3.0),
+    ):
+        planned = plan(config, labels=4, budget=2_500_000, strategy="graded", options=options)
         assert planned.adapter is not None
         assert set(scales(config, planned.adapter).values()) == {scale}
     rank_stabilised = plan(config, labels=4, budget=1_050_000, strategy="graded", options=Options(use_rslora=True))
     assert rank_stabilised.adapter is not None
     assert rank_stabilised.adapter.lora_alpha == 16.0
     assert rank_stabilised.adapter.alpha_pattern == {}
+
+
+def test_the_smallest_ranks_are_scaled_by_more() -> None:
+    config = load_config("roberta-base")
+    planned = plan(config, labels=4, budget=420_000, strategy="all-linear")
+    assert planned.adapter is not None
+    ranks = {rank for layer in by_layer("roberta-base", planned).values() for rank in layer}
+    assert ranks == {2, 3}
+    assert {round(scale, 6) for scale in scales(config, planned.adapter).values()} == {round(8 / 2, 6), round(8 / 3, 6)}
+    assert planned.adapter.alpha_pattern == {}  # one alpha for both
 
 
 def test_a_budget_too_small_for_any_rank_buys_the_head() -> None:

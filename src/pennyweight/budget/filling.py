@@ -31,7 +31,8 @@ class Options:
         max_rank: largest rank; None for the full rank of the smallest matrix.
         frozen: modules that are not adapted.
         forced: modules that are adapted whatever the strategy prefers.
-        alpha: alpha for each rank, so that every matrix is scaled alike: lora_alpha = alpha * r.
+        alpha: alpha for each rank, so that matrices are scaled alike: lora_alpha = alpha * r.
+        least_alpha: and at least this, because the smallest ranks learn too little at the same rate (docs/evidence.md).
         lora_dropout: see `AdapterSpec`, as the rest.
     """
 
@@ -42,6 +43,7 @@ class Options:
     frozen: tuple[str, ...] = ()
     forced: tuple[str, ...] = ()
     alpha: float = 2.0
+    least_alpha: float = 8.0
     lora_dropout: float = 0.0
     bias: Bias = "none"
     use_rslora: bool = False
@@ -200,7 +202,7 @@ def spelled(config: Config, ranks: Ranks) -> AdapterSpec:
         ranks: full name of a linear layer to its rank, 1 or more; at least one.
     """
     chosen = [linear for linear in linear_modules(config) if linear.name in ranks]
-    return _adapter(config, chosen, ranks, Options(alpha=1.0))
+    return _adapter(config, chosen, ranks, Options(alpha=1.0, least_alpha=0.0))
 
 
 def _patterns(config: Config, ranks: Mapping[str, int], base: int) -> dict[str, int]:
@@ -233,7 +235,7 @@ def _either(choices: Iterable[str]) -> str:
 def _alpha(options: Options, rank: int) -> float:
     if options.scaling == "alpha":
         return options.alpha
-    return RSLORA_ALPHA if options.use_rslora else options.alpha * rank
+    return RSLORA_ALPHA if options.use_rslora else max(options.alpha * rank, options.least_alpha)
 
 
 def _alpha_rule(options: Options) -> str:
@@ -241,4 +243,6 @@ def _alpha_rule(options: Options) -> str:
         return f"alpha: {options.alpha:g} is the scale itself, the same at every rank"
     if options.use_rslora:
         return f"alpha: {RSLORA_ALPHA:g} at every rank, scaled by alpha / sqrt(r)"
-    return f"alpha: {options.alpha:g} r, so that every matrix is scaled by {options.alpha:g} whatever its rank"
+    enough = options.least_alpha / options.alpha  # the rank from which the floor does not matter
+    below = f"; {options.least_alpha:g} / r below rank {enough:g}" if enough > 1 else ""
+    return f"alpha: {options.alpha:g} r, so that a matrix is scaled by {options.alpha:g} whatever its rank{below}"
