@@ -173,7 +173,7 @@ def _run(
 
     facts["prefix kept"] = fed.names()
     going_on.check(facts, resume_anyway)
-    if going_on.state is not None:
+    if going_on.state is not None and model.adaptive is None:  # ranks that move have more to keep
         check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
     if folder is not None:
         artifacts.retire(folder)

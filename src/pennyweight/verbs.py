@@ -80,7 +80,7 @@ def evaluate(
         table,
         slices_by=_listed(slices),
         form=form,
-        severities=_severities(severity) if shift else (),
+        severities=_severities(severity or "1,3,5") if shift else (),
         ood=ood,
         rows=rows,
     )
