@@ -135,9 +135,14 @@ def must_be_new(folder: str | Path, what: str = "the folder", remedy: str = "nam
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{what} is a file", where=folder, remedy=remedy)
-    held = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
-    if held:
-        raise InputError(f"{what} is not empty", where=folder, received=", ".join(sorted(held)[:4]), remedy=remedy)
+    if found := held(folder):
+        raise InputError(f"{what} is not empty", where=folder, received=found, remedy=remedy)
+
+
+def held(folder: Path) -> str:
+    """The first few names in a folder, for a message; empty where there is nothing but dotfiles, or no folder."""
+    names = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
+    return ", ".join(sorted(names)[:4])
 
 
 def flush_tree(folder: Path) -> None:

@@ -166,8 +166,8 @@ def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
         scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
     else:
         scores = torch.baddbmm(packing.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
-    # In fp32 even with both conversions half the time of the CPU's bf16 kernel, which is slow unless T is a multiple of
-    # 32; the bits are the same, since that one computes in fp32 too.
+    # In fp32, since the CPU's bf16 kernel takes two to three times as long unless T is a multiple of 32 (then an eighth
+    # to a quarter less; benchmarks/kernels.py). The bits are the same: that kernel computes in fp32 too.
     return torch.softmax(scores.float(), -1).to(scores.dtype)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, StorageError
-from ..files import make_folder, storage_errors, to_json, write_text
+from ..files import held, make_folder, storage_errors, to_json, write_text
 from ..recipe import SECTIONS, Recipe
 from .space import Space
 
@@ -44,12 +44,11 @@ def claim(folder: Path, facts: Mapping[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise StorageError("the folder is a file", where=folder, remedy="choose another --out")
     if not file.is_file():
-        held = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
-        if held:
+        if found := held(folder):
             raise RecipeError(
                 "the folder holds something other than a search",
                 where=folder,
-                received=", ".join(sorted(held)[:4]),
+                received=found,
                 remedy="choose another --out",
             )
         with storage_errors(folder):
