@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pennyweight.model.lora import Linear, product, read, stacked
+from pennyweight.model.lora import Linear, _kept, joined, product, read, stacked
 
 
 def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
@@ -142,3 +142,45 @@ def test_what_is_not_plain_lora_goes_through_the_modules_own_forward() -> None:
     x = torch.randn(5, 24)
     expected = torch.cat([dora(x), plain(x)], 1)
     torch.testing.assert_close(product(x, [dora, plain]), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_masks_drop_at_their_rate_are_drawn_anew_and_come_again_with_the_seed() -> None:
+    x = torch.empty(4000, 600)  # more bytes than one stretch of the pool
+    torch.manual_seed(3)
+    first, second = _kept(x, 0.25), _kept(x, 0.25)
+    for mask in (first, second):
+        assert set(mask.unique().tolist()) == {0.0, 1.0}
+        assert float(mask.mean()) == pytest.approx(0.75, abs=0.002)
+        # Neither rows nor columns share their fate: their shares vary as coins do.
+        assert float(mask.mean(1).std()) == pytest.approx((0.75 * 0.25 / 600) ** 0.5, rel=0.15)
+        assert float(mask.mean(0).std()) == pytest.approx((0.75 * 0.25 / 4000) ** 0.5, rel=0.25)
+    assert float((first * second).mean()) == pytest.approx(0.75**2, abs=0.005)  # independent of each other
+    torch.manual_seed(3)
+    assert torch.equal(_kept(x, 0.25), first)
+
+
+def test_biases_are_joined_once_and_again_after_a_change() -> None:
+    modules = linears(16, 8)
+    once = joined(modules, torch.bfloat16)
+    assert once is not None
+    assert once is joined(modules, torch.bfloat16)
+    with torch.no_grad():
+        modules[1].bias.add_(1)
+    again = joined(modules, torch.bfloat16)
+    assert again is not None
+    torch.testing.assert_close(again, torch.cat([module.bias for module in modules]).bfloat16())
+    assert not torch.equal(again, once)
+    modules[0].bias.requires_grad_()  # one that learns is read in every step, and learns
+    learnt = joined(modules, torch.float32)
+    assert learnt is not None
+    assert learnt.requires_grad
+
+
+def test_a_frozen_product_in_bf16_has_the_bias_of_a_linear_layer() -> None:
+    (module,) = linears(16)
+    module.to(torch.bfloat16)
+    module.bias.data = module.bias.float()
+    x = torch.randn(10, 24).bfloat16().requires_grad_()
+    expected = nn.functional.linear(x, module.weight, module.bias.bfloat16())
+    torch.testing.assert_close(product(x, [module]), expected)
+    torch.testing.assert_close(gradients(product(x, [module]), [x]), gradients(expected, [x]))

@@ -7,6 +7,8 @@ products it saves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -46,7 +48,7 @@ class Packing:
         self.place = place.view(self.texts, self.length)
         self.mask = attention_mask
         self.keep_weights = self.length <= KEEP_WEIGHTS_UP_TO
-        self._made: dict[tuple[Any, ...], Tensor] = {}
+        self._made: dict[Any, Tensor] = {}
 
     def pack(self, hidden: Tensor) -> Tensor:
         """(B, T, H) -> (N, H)."""
@@ -82,29 +84,35 @@ class Packing:
         """(B * heads, 1, T) what is added to attention scores: 0, or very negative at padding."""
         return self._once(("bias", heads, dtype), lambda: self._bias(heads, dtype))
 
-    def _once(self, key: tuple[Any, ...], make: Any) -> Tensor:
+    def _once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def _to_heads(self, parts: int, heads: int) -> Tensor:
-        part, head = self._range(parts).view(-1, 1, 1, 1), self._range(heads).view(1, 1, -1, 1)
-        place = self.place.int().view(1, self.texts, 1, self.length)
-        return ((place * parts + part) * heads + head).flatten()  # (parts, B, heads, T)
+        blocks = _range(parts * heads, 1, self.place.device).view(parts, 1, heads, 1)
+        place = self._once("place", lambda: self.place.int().view(self.texts, 1, self.length))
+        return (place * (parts * heads) + blocks).flatten()  # (parts, B, heads, T)
 
     def _from_heads(self, parts: int, heads: int) -> Tensor:
-        part, head = self._range(parts).view(1, -1, 1), self._range(heads).view(1, 1, -1)
-        rows = self.rows.int().view(-1, 1, 1)
-        text, position = rows // self.length, rows % self.length
-        # The two small sums first, so that only one is as large as the result.
-        return ((part * self.texts + text) * (heads * self.length) + position + head * self.length).flatten()
+        begins = self._once(("begins", heads), lambda: self._begins(heads))  # (N, 1)
+        part = _range(parts, self.texts * heads * self.length, self.rows.device).view(-1, 1)
+        return (begins + (part + _range(heads, self.length, self.rows.device)).view(-1)).flatten()  # (N, parts * heads)
 
-    def _range(self, end: int) -> Tensor:
-        return torch.arange(end, device=self.rows.device, dtype=torch.int32)  # half the bytes of the default
+    def _begins(self, heads: int) -> Tensor:
+        """(N, 1) where among the first part's positions each packed row is found, in its first head."""
+        rows = self.rows.int()  # half the bytes of the default
+        return (rows + rows // self.length * (self.length * (heads - 1))).view(-1, 1)
 
     def _bias(self, heads: int, dtype: torch.dtype) -> Tensor:
         padding = (1 - self.mask.to(dtype)) * torch.finfo(dtype).min  # (B, T)
         return padding.repeat_interleave(heads, 0).unsqueeze(1)
+
+
+@cache
+def _range(count: int, step: int, device: torch.device) -> Tensor:
+    """(count,) multiples of `step`."""
+    return torch.arange(0, count * step, step, device=device, dtype=torch.int32)
 
 
 def _rounded(tokens: int) -> int:
@@ -166,8 +174,10 @@ def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
         scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
     else:
         scores = torch.baddbmm(packing.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
-    # In fp32, since the CPU's bf16 kernel takes two to three times as long unless T is a multiple of 32 (then an eighth
-    # to a quarter less; benchmarks/kernels.py). The bits are the same: that kernel computes in fp32 too.
+    # The CPU's bf16 kernel takes two to three times as long as the way through fp32, unless T is a multiple of 32: then
+    # an eighth to a quarter less (benchmarks/kernels.py). The bits are the same: that kernel computes in fp32 too.
+    if scores.shape[-1] % 32 == 0:
+        return torch.softmax(scores, -1)
     return torch.softmax(scores.float(), -1).to(scores.dtype)
 
 

@@ -175,9 +175,9 @@ class FastEncoder:
     def _rest(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
         """What follows attention, row by row: output and feed-forward, each added to its input and normed."""
         output = layer.attention.output
-        x = _norm(output.LayerNorm, product(context, [output.dense]) + x)
+        x = _norm(output.LayerNorm, product(context, [output.dense]).add_(x))
         inner = self.activation(product(x, [layer.intermediate.dense]))  # (N, F)
-        return _norm(layer.output.LayerNorm, product(inner, [layer.output.dense]) + x)
+        return _norm(layer.output.LayerNorm, product(inner, [layer.output.dense]).add_(x))
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+# Random words that dropout's masks are made of, 2 MB.
+POOL = 1 << 18
 
 
 class Linear(nn.Linear):
@@ -77,15 +81,17 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
         # A variant: PEFT's own forward, module by module.
         return torch.cat([_alone(x, module, plain) for module, plain in zip(modules, plains, strict=True)], -1)
     weight = stacked([part.base for part in parts])  # (out, in)
-    biases = [part.base.bias for part in parts]
-    bias = None if biases[0] is None else torch.cat([each.to(x.dtype) for each in biases])  # (out,)
+    bias = joined([part.base for part in parts], x.dtype)  # (out,)
     updates, begin = [], 0
     for part in parts:
         end = begin + part.base.out_features
         updates += [(update, begin, end) for update in part.updates]
         begin = end
     if not updates:
-        return linear(x, weight, bias)
+        if weight.requires_grad or (bias is not None and bias.requires_grad):
+            return linear(x, weight, bias)
+        frozen: Tensor = _Frozen.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return frozen
     rate = max(part.dropout for part in parts)
     if weight.requires_grad:
         dropped = x if rate == 0 else x * _kept(x, rate)
@@ -133,6 +139,40 @@ def stacked(linears: Sequence[nn.Linear]) -> Tensor:
     return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
 
 
+def joined(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
+    """The biases end to end, (sum of out,), in the type of the computation; made once if they are frozen."""
+    biases = [each.bias for each in linears]
+    if biases[0] is None:
+        return None
+    if any(bias.requires_grad for bias in biases):
+        return torch.cat([bias.to(dtype) for bias in biases])
+    key = (dtype, *((bias.data_ptr(), bias._version) for bias in biases))
+    known: tuple[Any, Tensor] | None = linears[0].__dict__.get("_joined")
+    if known is None or known[0] != key:
+        known = (key, torch.cat([bias.detach() for bias in biases]).to(dtype))
+        linears[0].__dict__["_joined"] = known  # not an attribute, which would become a buffer
+    return known[1]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`torch.nn.functional.linear` outside autograd, without its copy of the bias into every row of a bf16 result."""
+    if bias is None or x.dtype != torch.bfloat16 or x.is_cuda or not _adds_bias():
+        return linear(x, weight, bias)
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
+
+
+@cache
+def _adds_bias() -> bool:
+    """Whether oneDNN's own product is there; what torch.compile calls, but not a public name."""
+    x, weight, bias = (torch.arange(4.0).view(shape).bfloat16() for shape in ((2, 2), (2, 2), (4,)))
+    try:
+        found = torch.ops.mkldnn._linear_pointwise(x, weight, bias[:2], "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found, linear(x, weight, bias[:2]))
+
+
 def _same_storage(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
@@ -151,10 +191,45 @@ def _kept(x: Tensor, rate: float) -> Tensor:
     A sixteenth of the cost of `torch.nn.functional.dropout` on a CPU, whose random numbers are drawn one by one. In x's
     own type, because a product with it takes a seventh of `masked_fill`'s time.
     """
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-    words.random_(-(2**63), None)
-    drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    drawn = _words(-(-x.numel() // 8), x.device).view(torch.uint8)[: x.numel()].view(x.shape)
     return torch.ge(drawn, _threshold(rate), out=torch.empty_like(x))
+
+
+def _words(count: int, device: torch.device) -> Tensor:
+    """(count,) words of eight random bytes, for a thirtieth of what drawing them takes.
+
+    A stretch of the pool from a random place, each word changed by the same random bits: every byte is uniform, and two
+    bytes are related only through which of the pool's pairs they happen to be. Both draws come from torch's generator,
+    whose state checkpoints hold.
+    """
+    pool = _pool(device)
+    words = torch.empty(count, dtype=torch.int64, device=device)
+    for piece in words.split(POOL // 2):  # half the pool, so that there are as many places again to begin at
+        place = int(torch.randint(POOL - len(piece) + 1, ()))
+        bits = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
+        torch.bitwise_xor(pool[place : place + len(piece)], bits, out=piece)
+    return words
+
+
+@cache
+def _pool(device: torch.device) -> Tensor:
+    always = torch.Generator().manual_seed(0)
+    return torch.empty(POOL, dtype=torch.int64).random_(-(2**63), None, generator=always).to(device)
+
+
+class _Frozen(torch.autograd.Function):
+    """x (N, in), weight (out, in), bias (out,) -> (N, out), where only x may learn."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return _linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return grad @ weight, None, None
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -175,14 +250,14 @@ class _LoraProduct(torch.autograd.Function):
         *matrices: Tensor,
     ) -> Tensor:
         ranks = [matrix.shape[0] for matrix in matrices[::2]]
-        down = torch.cat([matrix.to(x.dtype) for matrix in matrices[::2]])  # (R, in)
+        down = torch.cat(matrices[::2]).to(x.dtype)  # (R, in)
         ups = [(matrix * factor).to(x.dtype) for matrix, (_, _, factor) in zip(matrices[1::2], places, strict=True)]
         kept = _kept(x, rate) if _threshold(rate) else None
         seen = x if kept is None else x * kept  # (N, in) what the adapters read
         inner = seen @ down.t()  # (N, R)
         ctx.save_for_backward(weight, down, seen, inner, kept, *ups)
         ctx.places, ctx.ranks = places, ranks
-        out = linear(x, weight, bias)
+        out = _linear(x, weight, bias)
         for part, up, (begin, end, _) in zip(inner.split(ranks, 1), ups, places, strict=True):
             out[:, begin:end].addmm_(part, up.t())  # not one block-diagonal product, two thirds of which are zeros
         return out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 
 from ..model.runtime import Runtime
 from ..recipe import TrainRecipe
@@ -40,6 +42,31 @@ def make_accelerator(
             init_kwargs={} if resumed is None else going_on(resumed.progress.get("trackers", {}), resumed.step),
         )
     return accelerator
+
+
+def prepare(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer as it is, unless gradients are scaled.
+
+    Accelerate's wrappers look for optional packages in every step, on the disk: half a millisecond of a step that
+    takes fifty. They are gone through only where they do something, which is scaling for fp16.
+    """
+    if accelerator.scaler is None:
+        return optimizer
+    prepared: torch.optim.Optimizer = accelerator.prepare_optimizer(optimizer)
+    return prepared
+
+
+def backward(accelerator: Accelerator, loss: Tensor) -> None:
+    """Gradients of the loss, scaled if fp16 asks for it."""
+    (loss if accelerator.scaler is None else accelerator.scaler.scale(loss)).backward()
+
+
+def clip(accelerator: Accelerator, parameters: Sequence[nn.Parameter], norm: float) -> None:
+    """Scale all gradients down together until their norm is `norm`."""
+    if accelerator.scaler is not None:
+        accelerator.clip_grad_norm_(list(parameters), norm)  # takes the scale out of the gradients first
+    else:
+        torch.nn.utils.clip_grad_norm_(parameters, norm)
 
 
 def run_ids(accelerator: Accelerator) -> dict[str, str]:

@@ -21,7 +21,7 @@ from ..model.infer import Feed
 from ..recipe import TrainRecipe
 from . import checkpoint
 from . import loss as losses
-from .accelerate import run_ids
+from .accelerate import backward, clip, prepare, run_ids
 from .average import Average
 from .balance import oversampled
 from .optim import adamw, learning_rate
@@ -82,7 +82,7 @@ def fit(
         PennyweightError: when the loss is no longer a number.
     """
     parameters = trainable(model)
-    optimizer = accelerator.prepare_optimizer(adamw(parameters, recipe))
+    optimizer = prepare(accelerator, adamw(parameters, recipe))
     check_count(model, planned, optimizer)
     loss_in_batch = losses.make(labels, next(iter(parameters.values())).device, recipe.label_smoothing, weights)
     torch.manual_seed(recipe.seed)
@@ -172,10 +172,10 @@ def fit(
                 loss = loss_of(indices)
                 # Divided by the texts of the whole step: accumulation gives the gradient of one large batch.
                 penalty = 0.0 if adaptive is None else adaptive.penalty() * (len(indices) / texts)
-                accelerator.backward(loss / texts + penalty)
+                backward(accelerator, loss / texts + penalty)
                 loss_value += float(loss.detach())
             if recipe.max_grad_norm:
-                accelerator.clip_grad_norm_(list(parameters.values()), recipe.max_grad_norm)
+                clip(accelerator, list(parameters.values()), recipe.max_grad_norm)
             optimizer.step()
             if adaptive is not None:
                 adaptive.allocate(run.step + 1)
