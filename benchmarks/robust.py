@@ -44,22 +44,20 @@ ROWS = 1000
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "paper"},
-    "default": {"recipe": "default"},
-    "one epoch": {"recipe": "default", "epochs": 1},
-    "gentle": {"recipe": "fast", "epochs": 1, "learning_rate": 2e-4},
-    "lp-ft": {"recipe": "default", "lp_ft": True},
-    "lp-ft gentle": {"recipe": "default", "lp_ft": True, "epochs": 1, "learning_rate": 2e-4},
-    "augment": {"recipe": "default", "augment": 0.5},
-    "augment more": {"recipe": "default", "augment": 0.8, "augment_copies": 4},
-    "augment, lp-ft": {"recipe": "default", "augment": 0.5, "lp_ft": True},
-    "ema": {"recipe": "default", "average": "ema", "average_decay": 0.99},
-    "last epochs": {"recipe": "default", "average": "last_epochs"},
-    "mean pooling": {"recipe": "default", "pooling": "mean"},
-    "scaled": {"recipe": "default", "scales": [0.8, 0.6, 0.4]},
-    "all of it": {
-        "recipe": "default", "augment": 0.5, "lp_ft": True, "average": "last_epochs", "pooling": "mean",
-        "scales": [0.8, 0.6],
+    "robust": {"recipe": "robust", "budget": "200k"},
+    "gentle, mean pooling": {
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 1, "learning_rate": 3e-4,
     },
+    "gentle, mean pooling, lp-ft": {
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "lp_ft": True, "epochs": 1, "learning_rate": 3e-4,
+    },
+    "upper half, mean pooling, lp-ft, augmented": {
+        "recipe": "default", "budget": "200k", "strategy": "top", "pooling": "mean", "lp_ft": True, "augment": 0.5,
+        "learning_rate": 3e-4, "epochs": 4, "scales": [0.7],
+    },
+    "robust, ema": {"recipe": "robust", "budget": "200k", "average": "ema", "average_decay": 0.99},
+    "robust, mean pooling": {"recipe": "robust", "budget": "200k", "pooling": "mean"},
+    "robust, more": {"recipe": "robust", "budget": "200k", "augment": 0.8, "augment_copies": 4},
 }  # fmt: skip
 
 
