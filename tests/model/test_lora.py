@@ -174,6 +174,9 @@ def test_biases_are_joined_once_and_again_after_a_change() -> None:
     learnt = joined(modules, torch.float32)
     assert learnt is not None
     assert learnt.requires_grad
+    with torch.inference_mode():  # a module made in there cannot tell of changes
+        (made,) = linears(16)
+        torch.testing.assert_close(joined([made], torch.float32), made.bias)
 
 
 def test_a_frozen_product_in_bf16_has_the_bias_of_a_linear_layer() -> None:

@@ -144,7 +144,7 @@ def joined(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
     biases = [each.bias for each in linears]
     if biases[0] is None:
         return None
-    if any(bias.requires_grad for bias in biases):
+    if any(bias.requires_grad or bias.is_inference() for bias in biases):  # these learn, those count no changes
         return torch.cat([bias.to(dtype) for bias in biases])
     key = (dtype, *((bias.data_ptr(), bias._version) for bias in biases))
     known: tuple[Any, Tensor] | None = linears[0].__dict__.get("_joined")
