@@ -8,7 +8,7 @@ products it saves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ class Packing:
         return padding.repeat_interleave(heads, 0).unsqueeze(1)
 
 
-@cache
+@lru_cache(256)  # a server sees batches of every size
 def _range(count: int, step: int, device: torch.device) -> Tensor:
     """(count,) multiples of `step`."""
     return torch.arange(0, count * step, step, device=device, dtype=torch.int32)

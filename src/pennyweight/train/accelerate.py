@@ -47,8 +47,8 @@ def make_accelerator(
 def prepare(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimizer as it is, unless gradients are scaled.
 
-    Accelerate's wrappers look for optional packages in every step, on the disk: half a millisecond of a step that
-    takes fifty. They are gone through only where they do something, which is scaling for fp16.
+    Accelerate's wrappers look for optional packages in every step, on the disk. They are gone through only where they
+    do something, which is scaling for fp16.
     """
     if accelerator.scaler is None:
         return optimizer
