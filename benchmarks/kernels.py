@@ -47,7 +47,14 @@ def softmax() -> None:
             wide.copy_(scores)
             narrow.copy_(torch._softmax(wide, -1, False))
 
-        show(f"softmax, T={length}", bf16=lambda scores=scores: torch.softmax(scores, -1), fp32=by_fp32)
+        def in_place(scores: Tensor = scores) -> Tensor:
+            wide = scores.float()
+            return torch.softmax(wide, -1, out=wide).bfloat16()
+
+        show(
+            f"softmax, T={length}", bf16=lambda scores=scores: torch.softmax(scores, -1), fp32=by_fp32,
+            fp32_made_anew=lambda scores=scores: torch.softmax(scores.float(), -1).bfloat16(), in_place=in_place,
+        )  # fmt: skip
 
 
 def dropout() -> None:
@@ -93,6 +100,32 @@ def frozen() -> None:
     show(f"({N}, {H}) x ({H}, {4 * H})", **ways)
 
 
+def packed() -> None:
+    """Frozen products from weights as they are, and from weights laid out once as oneDNN's kernels read them."""
+    mkldnn = torch.ops.mkldnn
+    for inputs, outputs in ((H, 3 * H), (H, H), (H, 4 * H), (4 * H, H)):
+        weight, bias = torch.randn(outputs, inputs).bfloat16(), torch.randn(outputs).bfloat16()
+        forward = mkldnn._reorder_linear_weight(weight)
+        backward = mkldnn._reorder_linear_weight(weight.t().contiguous())
+        for rows in (8, N):
+            x, grad = torch.randn(rows, inputs).bfloat16(), torch.randn(rows, outputs).bfloat16()
+            show(
+                f"({rows}, {inputs}) x ({inputs}, {outputs}), forward",
+                linear=lambda x=x, weight=weight, bias=bias: F.linear(x, weight, bias),
+                onednn=lambda x=x, weight=weight, bias=bias: mkldnn._linear_pointwise(x, weight, bias, "none", [], ""),
+                laid_out=lambda x=x, forward=forward, bias=bias: mkldnn._linear_pointwise(
+                    x, forward, bias, "none", [], ""
+                ),
+            )
+            show(
+                "  backward",
+                product=lambda grad=grad, weight=weight: grad @ weight,
+                laid_out=lambda grad=grad, backward=backward: mkldnn._linear_pointwise(
+                    grad, backward, None, "none", [], ""
+                ),
+            )
+
+
 def gelu() -> None:
     x, grad = torch.randn(N, 4 * H).bfloat16(), torch.randn(N, 4 * H).bfloat16()
     backward = torch.ops.aten.gelu_backward
@@ -104,7 +137,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.manual_seed(0)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for group in (softmax, dropout, lora, frozen, gelu):
+    for group in (softmax, dropout, lora, frozen, packed, gelu):
         group()
 
 

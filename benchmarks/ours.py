@@ -24,7 +24,7 @@ from pennyweight.train.accelerate import make_accelerator
 from pennyweight.train.loop import fit
 from pennyweight.train.prefix import Prefix, first_trained_layer, prepare
 
-BUCKET = 8
+BUCKET = 16  # the recipes' own
 
 
 def import_heavy() -> None:

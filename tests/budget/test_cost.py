@@ -146,7 +146,9 @@ def test_bytes() -> None:
     block = 64 * (outputs + 6 * 2 + 4 * 384 + 12 * 64)
     assert all_blocks.activations == 32 * 6 * block * 2
     assert half.activations == 32 * 3 * block * 2
-    assert all_blocks.weights == whole.count.backbone * 2
+    matrices = 4 * 384**2 + 2 * 384 * 1536  # of a block, laid out for each direction they are multiplied in
+    assert all_blocks.weights == (whole.count.backbone + 6 * 2 * matrices) * 2
+    assert half.weights == (whole.count.backbone + (6 + 3) * matrices) * 2
     assert all_blocks.trained == whole.count.trainable * 16
     assert all_blocks.total == all_blocks.weights + all_blocks.trained + all_blocks.activations
     assert memory(config, manual(config), batch_size=32, length=64).activations > 0

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pennyweight.model.lora import Linear, _kept, joined, product, read, stacked
+from pennyweight.model.frozen import Linear
+from pennyweight.model.lora import _kept, product, read
 
 
 def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
@@ -16,13 +17,14 @@ def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
     return [Linear(inputs, output).requires_grad_(False) for output in outputs]
 
 
-def adapted(modules: list[Linear], ranks: list[int], **options: Any) -> list[Any]:
+def adapted(modules: list[Linear], ranks: list[int], alpha: float = 0, **options: Any) -> list[Any]:
+    """PEFT's wrappers, whose updates are times 3, or times alpha through each module's rank."""
     from peft import LoraConfig, inject_adapter_in_model
 
     tree = nn.ModuleDict({f"m{index}": module for index, module in enumerate(modules)})
     for index, rank in enumerate(ranks):
         if rank:
-            config = LoraConfig(r=rank, lora_alpha=3 * rank, target_modules=[f"m{index}"], **options)
+            config = LoraConfig(r=rank, lora_alpha=alpha or 3 * rank, target_modules=[f"m{index}"], **options)
             holder = inject_adapter_in_model(config, nn.ModuleDict({f"m{index}": modules[index]}))
             tree[f"m{index}"] = holder.get_submodule(f"m{index}")
     for name, parameter in tree.named_parameters():
@@ -36,9 +38,10 @@ def gradients(out: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad((out * weights).sum(), inputs))
 
 
+@pytest.mark.parametrize("alpha", [0, 8])
 @pytest.mark.parametrize("ranks", [[4, 2, 3], [4, 0, 3], [0, 0, 1]], ids=str)
-def test_modules_together_are_what_peft_computes_one_by_one(ranks: list[int]) -> None:
-    modules = adapted(linears(16, 8, 12), ranks)
+def test_modules_together_are_what_peft_computes_one_by_one(ranks: list[int], alpha: float) -> None:
+    modules = adapted(linears(16, 8, 12), ranks, alpha)
     x = torch.randn(10, 24, requires_grad=True)
     trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     expected = torch.cat([module(x) for module in modules], 1)
@@ -116,20 +119,6 @@ def test_bf16_weights_give_bf16_rows_and_fp32_gradients() -> None:
     assert {grad.dtype for grad in grads if grad is not None} == {torch.float32}
 
 
-def test_weights_are_laid_below_each_other_once_and_share_memory() -> None:
-    modules = linears(16, 8, 12)
-    before = [module.weight.clone() for module in modules]
-    together = stacked(modules)
-    assert together.shape == (36, 24)
-    assert torch.equal(together, torch.cat(before))
-    assert stacked(modules).data_ptr() == together.data_ptr()
-    assert stacked(modules[1:]).data_ptr() == modules[1].weight.data_ptr()
-    modules[1].weight.data += 1
-    assert torch.equal(stacked(modules)[16:24], before[1] + 1)
-    modules[2].weight.data = before[2] * 2  # replaced: laid out anew
-    assert torch.equal(stacked(modules)[24:], before[2] * 2)
-
-
 def test_what_is_not_plain_lora_goes_through_the_modules_own_forward() -> None:
     assert read(linears(4)[0]) is not None
     (plain,) = adapted(linears(16), [2])
@@ -157,33 +146,3 @@ def test_masks_drop_at_their_rate_are_drawn_anew_and_come_again_with_the_seed() 
     assert float((first * second).mean()) == pytest.approx(0.75**2, abs=0.005)  # independent of each other
     torch.manual_seed(3)
     assert torch.equal(_kept(x, 0.25), first)
-
-
-def test_biases_are_joined_once_and_again_after_a_change() -> None:
-    modules = linears(16, 8)
-    once = joined(modules, torch.bfloat16)
-    assert once is not None
-    assert once is joined(modules, torch.bfloat16)
-    with torch.no_grad():
-        modules[1].bias.add_(1)
-    again = joined(modules, torch.bfloat16)
-    assert again is not None
-    torch.testing.assert_close(again, torch.cat([module.bias for module in modules]).bfloat16())
-    assert not torch.equal(again, once)
-    modules[0].bias.requires_grad_()  # one that learns is read in every step, and learns
-    learnt = joined(modules, torch.float32)
-    assert learnt is not None
-    assert learnt.requires_grad
-    with torch.inference_mode():  # a module made in there cannot tell of changes
-        (made,) = linears(16)
-        torch.testing.assert_close(joined([made], torch.float32), made.bias)
-
-
-def test_a_frozen_product_in_bf16_has_the_bias_of_a_linear_layer() -> None:
-    (module,) = linears(16)
-    module.to(torch.bfloat16)
-    module.bias.data = module.bias.float()
-    x = torch.randn(10, 24).bfloat16().requires_grad_()
-    expected = nn.functional.linear(x, module.weight, module.bias.bfloat16())
-    torch.testing.assert_close(product(x, [module]), expected)
-    torch.testing.assert_close(gradients(product(x, [module]), [x]), gradients(expected, [x]))

@@ -59,7 +59,7 @@ class Memory:
     """Peak bytes while training, an estimate.
 
     Attributes:
-        weights: the encoder's frozen weights.
+        weights: the encoder's frozen weights, and its matrices once more for each direction they are multiplied in.
         trained: trained parameters with their gradients and AdamW's two moments, in float32.
         activations: what one batch keeps for the backward pass, or the largest frozen block while it runs.
     """
@@ -140,15 +140,17 @@ def memory(
 ) -> Memory:
     """Peak memory of training, an estimate in bytes.
 
-    weights = encoder x b; trained = trainable x 16; activations = batch x T x b x the sum, over the blocks from the
-    lowest trained one up, of (outputs of its linear layers + 4 H for two residual sums and two norms + heads x keys for
-    attention's probabilities + the adapters' ranks), and never less than one block's. b is `bytes_per_number`.
+    weights = (encoder + its blocks' matrices + once more those from the lowest trained block up) x b; trained =
+    trainable x 16; activations = batch x T x b x the sum, over the blocks from the lowest trained one up, of (outputs
+    of its linear layers + 4 H for two residual sums and two norms + heads x keys for attention's probabilities + the
+    adapters' ranks), and never less than one block's. b is `bytes_per_number`.
     """
     architecture = describe(config)
     by_name = {} if plan.adapter is None else ranks(config, plan.adapter)
     first = first_trained_layer(config, plan)
     outputs = sum(matrix.out_features for matrix in architecture.matrices)
-    kept, largest = 0, 0
+    kept, largest, laid_out = 0, 0, 0
+    matrices = sum(matrix.in_features * matrix.out_features for matrix in architecture.matrices)
     for layer in range(architecture.layers):
         rows = 1 if pooling == "cls" and layer == architecture.layers - 1 else length
         inner = sum(by_name.get(f"{architecture.stack}.{layer}.{matrix.path}", 0) for matrix in architecture.matrices)
@@ -156,8 +158,9 @@ def memory(
         block += rows * architecture.heads * _keys(architecture, layer, length)
         largest = max(largest, block)
         kept += block if layer >= first else 0
+        laid_out += matrices * (2 if layer >= first else 1)  # model/frozen.py
     return Memory(
-        weights=size(encoder_parameters(config)) * bytes_per_number,
+        weights=(size(encoder_parameters(config)) + laid_out) * bytes_per_number,
         trained=plan.count.trainable * 16,
         activations=batch_size * max(kept, largest) * bytes_per_number,
     )

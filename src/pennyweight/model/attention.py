@@ -178,7 +178,8 @@ def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
     # an eighth to a quarter less (benchmarks/kernels.py). The bits are the same: that kernel computes in fp32 too.
     if scores.shape[-1] % 32 == 0:
         return torch.softmax(scores, -1)
-    return torch.softmax(scores.float(), -1).to(scores.dtype)
+    wide = scores.float()
+    return torch.softmax(wide, -1, out=wide).to(scores.dtype)
 
 
 def attend_all(qkv: Tensor, packing: Packing, heads: int) -> Tensor:

@@ -18,7 +18,8 @@ from torch.nn.utils import skip_init
 
 from ..errors import BackboneError, DataError
 from .attention import Packing, attend_all, attend_firsts
-from .lora import Linear, product, stacked
+from .frozen import Linear, stacked
+from .lora import product
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -3,7 +3,7 @@
 y = x Wᵀ + b + s · drop(x) Aᵀ Bᵀ    (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1)
 
 Products go through rank r and the d x d update B A is never formed. Several modules that read the same x (query, key,
-value) are one product: their weights lie below each other in memory, and so do their A.
+value) are one product, and so are their A.
 """
 
 from __future__ import annotations
@@ -18,16 +18,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from .frozen import Frozen, Matrix, joined, matrix, stacked
+
 # Random words that dropout's masks are made of, 2 MB.
 POOL = 1 << 18
-
-
-class Linear(nn.Linear):
-    """`nn.Linear` that computes in its weight's type, whatever types the bias and the input are kept in."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(self.weight.dtype)
-        return linear(input.to(self.weight.dtype), self.weight, bias)
 
 
 @dataclass(frozen=True)
@@ -41,11 +35,12 @@ class Update:
 
 @dataclass(frozen=True)
 class Plain:
-    """A linear module whose adapters, if any, are plain LoRA."""
+    """A linear module whose adapters, if any, are plain LoRA; `merged` where PEFT has added them to its weight."""
 
     base: nn.Linear
     updates: tuple[Update, ...]
     dropout: float
+    merged: bool = False
 
 
 def read(module: nn.Module) -> Plain | None:
@@ -59,7 +54,7 @@ def read(module: nn.Module) -> Plain | None:
     if not isinstance(layer.base_layer, nn.Linear) or layer.fan_in_fan_out:
         return None
     if layer.merged:
-        return None if layer.disable_adapters else Plain(layer.base_layer, (), 0.0)
+        return None if layer.disable_adapters else Plain(layer.base_layer, (), 0.0, merged=True)
     active = [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
     if any(name in layer.lora_variant or layer.lora_bias[name] for name in active):
         return None
@@ -80,102 +75,40 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
     if len(parts) < len(modules) or len({part.dropout for part in parts if part.updates}) > 1:
         # A variant: PEFT's own forward, module by module.
         return torch.cat([_alone(x, module, plain) for module, plain in zip(modules, plains, strict=True)], -1)
-    weight = stacked([part.base for part in parts])  # (out, in)
-    bias = joined([part.base for part in parts], x.dtype)  # (out,)
+    bases = [part.base for part in parts]
+    bias = joined(bases, x.dtype)  # (out,)
     updates, begin = [], 0
     for part in parts:
         end = begin + part.base.out_features
         updates += [(update, begin, end) for update in part.updates]
         begin = end
-    if not updates:
-        if weight.requires_grad or (bias is not None and bias.requires_grad):
-            return linear(x, weight, bias)
-        frozen: Tensor = _Frozen.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        return frozen
     rate = max(part.dropout for part in parts)
-    if weight.requires_grad:
-        dropped = x if rate == 0 else x * _kept(x, rate)
-        return _unfused(linear(x, weight, bias), dropped, updates, _keep(rate))
+    if any(base.weight.requires_grad for base in bases) or (not updates and bias is not None and bias.requires_grad):
+        return _unfused(x, linear(x, stacked(bases), bias), updates, rate)
+    weight = matrix(bases, settled=not any(part.merged for part in parts))
+    if not updates:
+        frozen: Tensor = Frozen.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return frozen
     places = tuple((begin, end, update.scale / _keep(rate)) for update, begin, end in updates)
-    trained = [matrix for update, _, _ in updates for matrix in (update.down, update.up)]
+    trained = [each for update, _, _ in updates for each in (update.down, update.up)]
     out: Tensor = _LoraProduct.apply(x, weight, bias, places, rate, *trained)  # type: ignore[no-untyped-call]
     return out
 
 
-def _unfused(out: Tensor, dropped: Tensor, updates: Sequence[tuple[Update, int, int]], keep: float) -> Tensor:
+def _unfused(x: Tensor, out: Tensor, updates: Sequence[tuple[Update, int, int]], rate: float) -> Tensor:
     """The same in autograd's hands, for the case that the backbone learns too."""
-    parts = out.clone()
+    if not updates:
+        return out
+    dropped, parts = x if rate == 0 else x * _kept(x, rate), out.clone()
     for update, begin, end in updates:
         inner = linear(dropped, update.down.to(out.dtype))  # (N, r)
-        parts[:, begin:end] += linear(inner, update.up.to(out.dtype)) * (update.scale / keep)
+        parts[:, begin:end] += linear(inner, update.up.to(out.dtype)) * (update.scale / _keep(rate))
     return parts
 
 
 def _alone(x: Tensor, module: nn.Module, plain: Plain | None) -> Tensor:
     out: Tensor = module(x) if plain is None else product(x, [module])
     return out
-
-
-def stacked(linears: Sequence[nn.Linear]) -> Tensor:
-    """The weights below each other, (sum of out, in), without a second copy of them in memory.
-
-    The parameters become views of one tensor the first time, and again after a move to another device.
-    """
-    weights = [each.weight for each in linears]
-    if len(weights) == 1:
-        return weights[0]
-    if any(weight.requires_grad for weight in weights):
-        return torch.cat(weights)
-    first, size, address = weights[0], weights[0].element_size(), weights[0].data_ptr()
-    joined = all(weight.is_contiguous() for weight in weights)
-    for weight in weights:
-        joined = joined and weight.data_ptr() == address and _same_storage(first, weight)
-        address += weight.numel() * size
-    rows = sum(weight.shape[0] for weight in weights)
-    if not joined:
-        together = torch.cat([weight.detach() for weight in weights])
-        for weight, view in zip(weights, together.split([weight.shape[0] for weight in weights]), strict=True):
-            weight.data = view
-    return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
-
-
-def joined(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
-    """The biases end to end, (sum of out,), in the type of the computation; made once if they are frozen."""
-    biases = [each.bias for each in linears]
-    if biases[0] is None:
-        return None
-    if any(bias.requires_grad or bias.is_inference() for bias in biases):  # these learn, those count no changes
-        return torch.cat([bias.to(dtype) for bias in biases])
-    key = (dtype, *((bias.data_ptr(), bias._version) for bias in biases))
-    known: tuple[Any, ...] | None = linears[0].__dict__.get("_joined")
-    if known is None or known[0] != key:
-        kept = [bias.detach() for bias in biases]  # held with the key, so that nothing else can come to their addresses
-        known = linears[0].__dict__["_joined"] = (key, torch.cat(kept).to(dtype), kept)
-    together: Tensor = known[1]
-    return together
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`torch.nn.functional.linear` outside autograd, without its copy of the bias into every row of a bf16 result."""
-    if bias is None or x.dtype != torch.bfloat16 or x.device.type != "cpu" or not _adds_bias():
-        return linear(x, weight, bias)
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return out
-
-
-@cache
-def _adds_bias() -> bool:
-    """Whether oneDNN's own product is there; what torch.compile calls, but not a public name."""
-    x = torch.arange(4.0).view(2, 2).bfloat16()
-    try:
-        found = torch.ops.mkldnn._linear_pointwise(x, x, x[0], "none", [], "")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.equal(found, linear(x, x, x[0]))
-
-
-def _same_storage(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _threshold(rate: float) -> int:
@@ -218,19 +151,13 @@ def _pool(device: torch.device) -> Tensor:
     return torch.empty(POOL, dtype=torch.int64).random_(-(2**63), None, generator=always).to(device)
 
 
-class _Frozen(torch.autograd.Function):
-    """x (N, in), weight (out, in), bias (out,) -> (N, out), where only x may learn."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return _linear(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        return grad @ weight, None, None
+def _factors(places: Sequence[tuple[int, int, float]], ranks: Sequence[int], like: Tensor) -> Tensor | float:
+    """What each row of the stacked A is multiplied by: one number, or (R, 1)."""
+    each = [factor for _, _, factor in places]
+    if len(set(each)) == 1:
+        return each[0]
+    rows = [factor for factor, rank in zip(each, ranks, strict=True) for _ in range(rank)]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device).unsqueeze(1)
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -244,21 +171,22 @@ class _LoraProduct(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        weight: Matrix,
         bias: Tensor | None,
         places: tuple[tuple[int, int, float], ...],
         rate: float,
         *matrices: Tensor,
     ) -> Tensor:
         ranks = [matrix.shape[0] for matrix in matrices[::2]]
-        down = torch.cat(matrices[::2]).to(x.dtype)  # (R, in)
-        ups = [(matrix * factor).to(x.dtype) for matrix, (_, _, factor) in zip(matrices[1::2], places, strict=True)]
+        factors = _factors(places, ranks, matrices[0])  # into A, which is smaller than what else could be multiplied
+        down = (torch.cat(matrices[::2]) * factors).to(x.dtype)  # (R, in)
+        ups = [matrix.to(x.dtype) for matrix in matrices[1::2]]
         kept = _kept(x, rate) if _threshold(rate) else None
         seen = x if kept is None else x * kept  # (N, in) what the adapters read
         inner = seen @ down.t()  # (N, R)
-        ctx.save_for_backward(weight, down, seen, inner, kept, *ups)
-        ctx.places, ctx.ranks = places, ranks
-        out = _linear(x, weight, bias)
+        ctx.save_for_backward(down, seen, inner, kept, *ups)
+        ctx.weight, ctx.places, ctx.ranks, ctx.factors = weight, places, ranks, factors
+        out = weight.times(x, bias)
         for part, up, (begin, end, _) in zip(inner.split(ranks, 1), ups, places, strict=True):
             out[:, begin:end].addmm_(part, up.t())  # not one block-diagonal product, two thirds of which are zeros
         return out
@@ -266,22 +194,21 @@ class _LoraProduct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # grad (N, out)
-        weight, down, seen, inner, kept, *ups = ctx.saved_tensors
+        down, seen, inner, kept, *ups = ctx.saved_tensors
         need_x, _, need_bias = ctx.needs_input_grad[:3]
         grads_out = [grad[:, begin:end] for begin, end, _ in ctx.places]  # each (N, out_i)
         grad_inner = torch.cat([part @ up for part, up in zip(grads_out, ups, strict=True)], 1)  # (N, R)
         grad_x = None
         if need_x:  # not for the lowest adapted layer: below it nothing learns
-            grad_x = grad @ weight  # (N, in)
+            grad_x = ctx.weight.back(grad)  # (N, in)
             if kept is None:
                 grad_x.addmm_(grad_inner, down)
             else:
                 grad_x.addcmul_(grad_inner @ down, kept)
         grad_bias = grad.sum(0) if need_bias else None
-        of_downs = (grad_inner.t() @ seen).float().split(ctx.ranks)  # each (r, in)
+        of_downs = (grad_inner.t() @ seen).float().mul_(ctx.factors).split(ctx.ranks)  # each (r, in)
         grads: list[Tensor] = []
-        parts = inner.split(ctx.ranks, 1)
-        for of_down, part, grad_out, (_, _, factor) in zip(of_downs, parts, grads_out, ctx.places, strict=True):
+        for of_down, part, grad_out in zip(of_downs, inner.split(ctx.ranks, 1), grads_out, strict=True):
             # As (r, out_i) and then turned: a ninth faster than the other way round.
-            grads += [of_down, (part.t() @ grad_out).t().float().mul_(factor)]
+            grads += [of_down, (part.t() @ grad_out).t().float()]
         return grad_x, None, grad_bias, None, None, *grads

@@ -1,0 +1,162 @@
+"""Products with frozen weights.
+
+Modules that read the same rows (query, key, value) are one product: their weights lie below each other in memory. On
+a CPU in bf16 the product is oneDNN's own, from weights that were laid out once the way its kernels read them; otherwise
+they are laid out in each call, which takes a tenth to a fifth of the call in training and half of it for one short text
+(benchmarks/kernels.py). Both are what `torch.compile` does with frozen weights, and the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+# By the first of the modules and how many they are: what their matrix was made of, and the matrix.
+_MATRICES: WeakKeyDictionary[nn.Module, dict[int, tuple[Any, Matrix]]] = WeakKeyDictionary()
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that computes in its weight's type, whatever types the bias and the input are kept in."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(self.weight.dtype)
+        return linear(input.to(self.weight.dtype), self.weight, bias)
+
+
+class Matrix:
+    """A frozen matrix (out, in), outside autograd.
+
+    Args:
+        weight: the matrix; held, so that nothing else can come to its address.
+        settled: whether it stays as it is, so that it may be laid out anew, once.
+    """
+
+    def __init__(self, weight: Tensor, settled: bool) -> None:
+        self.weight = weight
+        self._packs = settled and weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _has_products()
+        self._forward: Tensor | None = None
+        self._backward: Tensor | None = None
+
+    def times(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x Wᵀ + b: (N, in) -> (N, out)."""
+        if not self._packs or x.dtype != torch.bfloat16:
+            return linear(x, self.weight, bias)
+        if self._forward is None:
+            self._forward = _packed(self.weight)
+        return _product(x, self._forward, bias)
+
+    def back(self, grad: Tensor) -> Tensor:
+        """The gradient of x: grad W, (N, out) -> (N, in)."""
+        if not self._packs or grad.dtype != torch.bfloat16:
+            return grad @ self.weight
+        if self._backward is None:
+            self._backward = _packed(self.weight.t().contiguous())
+        return _product(grad, self._backward, None)
+
+
+def matrix(linears: Sequence[nn.Linear], settled: bool = True) -> Matrix:
+    """The weights below each other as one frozen matrix; what it was laid out as is kept until they change.
+
+    Args:
+        linears: modules whose weights learn nothing.
+        settled: False where the weights may change unseen, as PEFT's merging changes them.
+    """
+    weights = [each.weight for each in linears]
+    if not settled or any(weight.is_inference() for weight in weights):  # the latter count no changes
+        return Matrix(stacked(linears), settled=False)
+    known = _MATRICES.setdefault(linears[0], {})
+    made = known.get(len(linears))
+    if made is None or made[0] != _state(weights):
+        together = stacked(linears)  # before their state is read: it may move them
+        made = known[len(linears)] = (_state(weights), Matrix(together, settled=True))
+    return made[1]
+
+
+def _state(weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    return tuple((weight.data_ptr(), weight._version, weight.dtype, weight.device) for weight in weights)
+
+
+def stacked(linears: Sequence[nn.Linear]) -> Tensor:
+    """The weights below each other, (sum of out, in), without a second copy of them in memory.
+
+    The parameters become views of one tensor the first time, and again after a move to another device.
+    """
+    weights = [each.weight for each in linears]
+    if len(weights) == 1:
+        return weights[0]
+    if any(weight.requires_grad for weight in weights):
+        return torch.cat(weights)
+    first, size, address = weights[0], weights[0].element_size(), weights[0].data_ptr()
+    joined = all(weight.is_contiguous() for weight in weights)
+    for weight in weights:
+        joined = joined and weight.data_ptr() == address and _same_storage(first, weight)
+        address += weight.numel() * size
+    rows = sum(weight.shape[0] for weight in weights)
+    if not joined:
+        together = torch.cat([weight.detach() for weight in weights])
+        for weight, view in zip(weights, together.split([weight.shape[0] for weight in weights]), strict=True):
+            weight.data = view
+    return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
+
+
+def joined(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
+    """The biases end to end, (sum of out,), in the type of the computation; made once if they are frozen."""
+    biases = [each.bias for each in linears]
+    if biases[0] is None:
+        return None
+    if any(bias.requires_grad or bias.is_inference() for bias in biases):  # these learn, those count no changes
+        return torch.cat([bias.to(dtype) for bias in biases])
+    key = (dtype, *((bias.data_ptr(), bias._version) for bias in biases))
+    known: tuple[Any, ...] | None = linears[0].__dict__.get("_joined")
+    if known is None or known[0] != key:
+        kept = [bias.detach() for bias in biases]  # held with the key, so that nothing else can come to their addresses
+        known = linears[0].__dict__["_joined"] = (key, torch.cat(kept).to(dtype), kept)
+    together: Tensor = known[1]
+    return together
+
+
+class Frozen(torch.autograd.Function):
+    """x (N, in), a frozen matrix (out, in), bias (out,) -> (N, out), where only x may learn."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Matrix, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return weight.times(x, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.weight.back(grad), None, None
+
+
+def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """`torch.nn.functional.linear`, without its copy of the bias into every row of a bf16 result."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return out
+
+
+def _packed(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    return packed
+
+
+@cache
+def _has_products() -> bool:
+    """Whether oneDNN's own product is there and gives the same; what torch.compile calls, but no public names."""
+    x = torch.arange(4.0).view(2, 2).bfloat16()
+    try:
+        found = _product(x, _packed(x), x[0])
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found, linear(x, x, x[0]))
+
+
+def _same_storage(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
