@@ -209,7 +209,7 @@ def matmul_peak(device: str) -> float:
 
 
 def laid_out_peak(device: str) -> float:
-    """The same of a bf16 product with a matrix that was laid out beforehand as oneDNN reads it; 0 where it cannot be."""
+    """The same with one matrix laid out beforehand as oneDNN reads it; 0 where that cannot be had."""
     import torch
 
     size, best = 2048, 0.0
