@@ -75,6 +75,20 @@ def test_a_search_leaves_tables_a_picture_and_a_recipe_that_trains(
     assert str(found).splitlines()[0].split()[:2] == ["accuracy", "%"]
 
 
+def test_the_first_trial_is_the_recipe_as_it_stands(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    choices = {"epochs": "1,2", "learning_rate": "5e-4,1e-3", "pooling": "mean", "strategy": "top,all-linear"}
+    found = pw.search(news / "train.csv", budget="5k,6k", trials=2, out=out, **{**settings, **choices})
+    for budget in ("5k", "6k"):
+        first, other = [one for one in found.trials if one.budget == budget and one.state == "complete"]
+        # `auto` is what all-linear stands for; 3 epochs are not among the choices, so they are drawn.
+        assert {**first.settings, "epochs": 0} == {
+            "strategy": "all-linear", "head": "linear", "learning_rate": 1e-3, "epochs": 0, "pooling": "mean",
+            "lora_dropout": 0.1, "label_smoothing": 0.0,
+        }  # fmt: skip
+        assert other.settings != first.settings
+
+
 def test_the_test_file_is_never_read(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     missing = tmp_path / "absent.csv"
     found = pw.search(news / "train.csv", test=missing, trials=1, budget="5k", out=tmp_path / "s", **settings)
@@ -243,8 +257,8 @@ def test_heads_and_strategies_that_never_fit_are_not_drawn(
     """A full head alone is 1,155 parameters, one rank everywhere with a linear head 1,891."""
     drawn: list[dict[str, Any]] = []
 
-    def ask(journal: Any, budget: str, choices: dict[str, Any], trials: int, fixed: dict[str, Any]) -> None:
-        drawn.append({key: choices.get(key, (fixed.get(key),)) for key in ("head", "strategy")})
+    def ask(journal: Any, budget: str, choices: dict[str, Any], trials: int, *more: dict[str, Any]) -> None:
+        drawn.append({key: choices.get(key, (more[0].get(key),)) for key in ("head", "strategy")})
 
     monkeypatch.setattr("pennyweight.searching.study.Journal.ask", ask)
     pw.search(news / "train.csv", budget="1k,2k", trials=1, out=tmp_path / "s", **settings)

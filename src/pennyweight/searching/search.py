@@ -59,10 +59,11 @@ def search(
 ) -> Found:
     """Try plans and settings within a budget; what is best on the validation texts is written as a recipe.
 
-    Trials are proposed by Optuna's TPE (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"), and
-    stopped early when an evaluation is below the median of former trials with as many epochs at that step. All use one
-    validation split; a test file is never read. The folder holds the trials: the same call goes on with them, and
-    several processes may work on one folder at a time.
+    The first trial of a budget is the recipe as it stands, as far as the choices allow, so that the table says what
+    searching has gained. The others are proposed by Optuna's TPE (Bergstra et al. 2011, "Algorithms for hyper-parameter
+    optimization"). One is stopped early when an evaluation is below the median of former trials with as many epochs at
+    that step. All use one validation split; a test file is never read. The folder holds the trials: the same call goes
+    on with them, and several processes may work on one folder at a time.
 
     Args:
         data: labelled texts, as in `pennyweight.train`.
@@ -123,8 +124,9 @@ def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> N
         Interrupted: by a signal. As after any other error, what was being tried is tried again by who goes on.
     """
     space, misses = _affordable(task, budget), 0
+    first = space.standing(task.recipe, budget)
     try:
-        while (turn := journal.ask(budget, space.open(), trials, space.fixed())) is not None:
+        while (turn := journal.ask(budget, space.open(), trials, space.fixed(), first)) is not None:
             misses = 0 if _try(task, journal, turn, budget, say) else misses + 1
             if misses >= MOST_MISSES:
                 raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)

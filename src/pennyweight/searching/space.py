@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import recipe as recipes
 from ..budget.plan import parse_budget
+from ..budget.strategies import auto_rule
 from ..errors import RecipeError
 from ..recipe import BY_HAND, SECTION_OF, Recipe
 
@@ -48,6 +49,17 @@ class Space:
         """What has a single value, by key."""
         choices = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: choice[0] for key, choice in choices.items() if not isinstance(choice, Range) and len(choice) == 1}
+
+    def standing(self, recipe: Recipe, budget: str) -> dict[str, Any]:
+        """What the recipe itself says, for each open choice that holds it."""
+        found: dict[str, Any] = {}
+        for key, choice in self.open().items():
+            value = getattr(getattr(recipe, SECTION_OF[key]), key)
+            if key == "strategy" and value == "auto":
+                value = auto_rule(parse_budget(budget) or 0).strategy
+            if choice.low <= value <= choice.high if isinstance(choice, Range) else value in choice:
+                found[key] = value
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: a list of choices, or the ends of a range."""

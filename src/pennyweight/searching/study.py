@@ -22,6 +22,7 @@ from .space import Choice, Range
 
 JOURNAL = "study.journal"
 WORKERS = ".workers"
+FIRST = "first"
 GRACE = 60.0  # seconds in which a new trial must have said who runs it
 
 
@@ -102,13 +103,19 @@ class Journal:
             raise KeyboardInterrupt
 
     def ask(
-        self, budget: str, choices: Mapping[str, Choice], trials: int, fixed: Mapping[str, Any] | None = None
+        self,
+        budget: str,
+        choices: Mapping[str, Choice],
+        trials: int,
+        fixed: Mapping[str, Any] | None = None,
+        first: Mapping[str, Any] | None = None,
     ) -> Turn | None:
         """The next trial of a budget, or None when `trials` are done or being done.
 
         Args:
             choices: what is drawn.
             fixed: settings that are noted beside what is drawn.
+            first: what is not drawn in the first trial of the budget.
         """
         import optuna
 
@@ -118,6 +125,8 @@ class Journal:
             counted = [trial for trial in study.get_trials(deepcopy=False) if counts(trial)]
             if len(counted) >= trials:
                 return None
+            if first and not any(FIRST in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+                study.enqueue_trial(dict(first), user_attrs={FIRST: True})
             drawn = len([t for t in study.get_trials(deepcopy=False) if t.state.name != "FAIL"])
             waiting = len([t for t in study.get_trials(deepcopy=False) if t.state.name == "WAITING"])
             study.sampler = optuna.samplers.TPESampler(seed=self.seed + drawn - waiting)
