@@ -26,3 +26,10 @@ def test_axes_are_named_and_the_undominated_runs_joined(tmp_path: Path) -> None:
 
 def test_one_run_alone_is_drawn() -> None:
     assert len(pareto(POINTS[:1]).axes[0].containers) == 1
+
+
+def test_a_run_that_was_lost_does_not_press_the_others_together() -> None:
+    lost = Point("lost", 500_000, 0.25, (0.2, 0.3), best=False)
+    (axis,) = pareto([*POINTS, lost]).axes
+    assert axis.get_ylim()[0] > 50
+    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"undominated", "dominated", "below 65 %"}
