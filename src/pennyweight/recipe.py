@@ -217,6 +217,20 @@ def _suggest(word: str, known: Any) -> str:
     return f"{near[0]} (nearest known name)" if near else "one of " + ", ".join(known)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which PyYAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            own = node.start_mark.index <= key.start_mark.index < node.end_mark.index  # not merged in by <<
+            if own and isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key {key.value!r} stands here for the second time"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen |= {key.value} if own and isinstance(key, yaml.ScalarNode) else set()
+        return super().construct_mapping(node, deep)
+
+
 def _read(source: str | Path) -> tuple[dict[str, Any], str]:
     """The mapping behind a shipped name or a YAML file, merged over its `base`."""
     path = Path(source)
@@ -235,7 +249,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
             f"no such recipe: {source}", expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists"
         )
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
         mark = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
