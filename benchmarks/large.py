@@ -28,8 +28,8 @@ BLOCK = 50_000
 EXACT, NEAR = 10, 10
 
 
-def news(rows: int, seed: int = 0) -> Iterator[tuple[int, str, str]]:
-    """(id, text, label): N rows like news, most of them unlike any other."""
+def news(rows: int, seed: int = 0, most: int | None = None) -> Iterator[tuple[int, str, str]]:
+    """(id, text, label): N rows like news, of at most so many words, most of them unlike any other."""
     from pennyweight.data import sample
 
     table = sample.load("train")
@@ -50,7 +50,7 @@ def news(rows: int, seed: int = 0) -> Iterator[tuple[int, str, str]]:
                 text = f"Update: {' '.join(words)}"
         else:
             label = chance.choice(labels)
-            words = " ".join(chance.sample(sentences[label], 2)).split()
+            words = " ".join(chance.sample(sentences[label], 2)).split()[:most]
             # Half of the words are others': sentences of 480 items would otherwise make near-duplicates of all rows.
             words = [chance.choice(vocabulary) if chance.random() < 0.5 else word for word in words]
             text = f"{' '.join(words)} ({number})"
@@ -61,9 +61,9 @@ def news(rows: int, seed: int = 0) -> Iterator[tuple[int, str, str]]:
         yield number, text, label
 
 
-def write(path: Path, rows: int, seed: int) -> None:
+def write(path: Path, rows: int, seed: int, most: int | None = None) -> None:
     """Write the rows block by block: Parquet or CSV, by the name."""
-    made = news(rows, seed)
+    made = news(rows, seed, most)
     if path.suffix == ".csv":
         import csv
 
@@ -101,13 +101,14 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("--rows", type=int, default=100_000)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--words", type=int, help="At most so many words a text.")
     arguments.add_argument("--form", choices=("parquet", "csv"), default="parquet")
     arguments.add_argument("--model", help="A run to predict with; without one only the audit is measured.")
     arguments.add_argument("--only-write", metavar="FILE", help="Generate this file and end.")
     arguments.add_argument("--folder", help="Where to keep the files; else a temporary folder.")
     given = arguments.parse_args()
     if given.only_write:
-        write(Path(given.only_write), given.rows, given.seed)
+        write(Path(given.only_write), given.rows, given.seed, given.words)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.folder or scratch)
@@ -115,7 +116,8 @@ def main() -> int:
         data = folder / f"large.{given.form}"
         began = time.perf_counter()
         # In a child too: what this process once held would count as the peak of those it starts.
-        shape = ("--rows", str(given.rows), "--seed", str(given.seed))
+        shape = ["--rows", str(given.rows), "--seed", str(given.seed)]
+        shape += [] if given.words is None else ["--words", str(given.words)]
         subprocess.run([sys.executable, __file__, "--only-write", str(data), *shape], check=True)
         about = {"rows": given.rows, "form": given.form, "megabytes": round(data.stat().st_size / 1e6)}
         print(json.dumps({"step": "generate", "seconds": round(time.perf_counter() - began, 1)} | about), flush=True)
