@@ -55,9 +55,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "recipe": "default", "budget": "200k", "strategy": "top", "pooling": "mean", "lp_ft": True, "augment": 0.5,
         "learning_rate": 3e-4, "epochs": 4, "scales": [0.7],
     },
-    "robust, ema": {"recipe": "robust", "budget": "200k", "average": "ema", "average_decay": 0.99},
-    "robust, mean pooling": {"recipe": "robust", "budget": "200k", "pooling": "mean"},
-    "robust, more": {"recipe": "robust", "budget": "200k", "augment": 0.8, "augment_copies": 4},
+    "gentle, mean pooling, 2 epochs": {
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 2, "learning_rate": 3e-4,
+    },
+    "gentle, mean pooling, 2 epochs, augmented": {
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 2, "learning_rate": 3e-4, "augment": 0.5,
+    },
+    "upper half, mean pooling, augmented": {
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 3, "learning_rate": 5e-4, "augment": 0.5,
+    },
 }  # fmt: skip
 
 
