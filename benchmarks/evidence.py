@@ -28,7 +28,8 @@ NAMES: dict[str, dict[str, Any]] = {
     "auto, 10k": {"budget": "10k"},
     "auto, 1M": {"budget": "1M"},
     "auto, 200k, adaptive ranks (AdaLoRA)": {"budget": "200k", "adaptive_ranks": True},
-    "all-linear, 50k": {"budget": "50k", "strategy": "all-linear"},  # what auto was before
+    "graded, 50k": {"budget": "50k", "strategy": "graded"},
+    "graded, 10k": {"budget": "10k", "strategy": "graded"},
     "r=8 on query, value": {
         "budget": "none", "r": 8, "lora_alpha": 16, "target_modules": "query,value", "head": "linear",
     },
@@ -47,7 +48,8 @@ PAIRS = (
     ("auto, 200k", "notebook's placement: r=16 on every linear layer, full head"),
     ("auto, 200k", "r=8 on query, value"),
     ("auto, 50k", "auto, 1M"),
-    ("auto, 50k", "all-linear, 50k"),
+    ("graded, 50k", "auto, 50k"),
+    ("graded, 10k", "auto, 10k"),
     ("auto, 200k, adaptive ranks (AdaLoRA)", "auto, 200k"),
     ("auto, 10k", "auto, 50k"),
 )

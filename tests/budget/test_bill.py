@@ -9,7 +9,7 @@ from pennyweight.budget.plan import plan
 
 
 def test_rows_add_up_and_share_the_budget() -> None:
-    planned = plan(load_config("roberta-base"), labels=4, budget=50_000, strategy="all-linear")
+    planned = plan(load_config("roberta-base"), labels=4, budget=50_000)
     rows = bill(planned)
     assert rows[0] == Row("query", "layers 9-11", 1, 4_608, 4_608 / 50_000)
     assert rows[-1] == Row("linear head", "head", None, 3_076, 3_076 / 50_000)
@@ -24,7 +24,7 @@ def test_without_a_budget_shares_are_of_what_is_trained() -> None:
 
 
 def test_the_bill_as_text() -> None:
-    planned = plan(load_config("roberta-base"), labels=4, budget=50_000, strategy="all-linear")
+    planned = plan(load_config("roberta-base"), labels=4, budget=50_000)
     assert render(planned) == (
         "part                    where        rank  parameters   share\n"
         "----------------------  -----------  ----  ----------  ------\n"
@@ -42,7 +42,7 @@ def test_the_bill_as_text() -> None:
         "left over                                          76    0.2%\n"
         "budget                                         50,000  100.0%\n"
         "\n"
-        "all-linear: every linear layer on offer, the remainder to the upper layers\n"
+        "auto: every linear layer on offer, the remainder to the upper layers\n"
         "ranks: 1 on 16 matrices, 2 on 2 matrices\n"
         "reach: 18 of 72 matrices, on layers 9-11; rank 1 on all of them would cost 165,888\n"
         "head: linear, 3,076 parameters; the architecture's own would be 593,668\n"
@@ -52,7 +52,7 @@ def test_the_bill_as_text() -> None:
 
 
 def test_the_bill_as_json() -> None:
-    planned = plan(load_config("roberta-base"), labels=4, budget=50_000, strategy="all-linear")
+    planned = plan(load_config("roberta-base"), labels=4, budget=50_000)
     value = json.loads(json.dumps(to_json(planned)))
     assert {name: value[name] for name in ("trainable", "budget", "left_over")} == {
         "trainable": 49_924,

@@ -75,11 +75,7 @@ class AutoRule:
     head: HeadSpec
 
 
-# Where a budget buys a rank or two everywhere, upper blocks put it to better use (docs/evidence.md).
-AUTO: tuple[AutoRule, ...] = (
-    AutoRule(100_000, "graded", HeadSpec("linear")),
-    AutoRule(None, "all-linear", HeadSpec("linear")),
-)
+AUTO: tuple[AutoRule, ...] = (AutoRule(None, "all-linear", HeadSpec("linear")),)
 TOP_SHARE = 0.5  # the share of the blocks that `top` adapts
 BANDS = (1, 2, 3)  # how the ranks of `graded` relate, from the lowest third of the blocks to the highest
 ATTENTION_ROLES = frozenset({"query", "key", "value", "qkv", "attention_output", "position_key", "position_query"})
