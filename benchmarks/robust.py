@@ -182,7 +182,24 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
                 f"| {first['variant']} | {len(group)} | {' | '.join(cells)} | {first['trainable']:,} | {seconds:.0f} |"
             )
         parts.append(f"mode: {mode}\n\n" + "\n".join(rows))
+        plain = next((group for group in groups.values() if group[0]["variant"] == "paper"), [])
+        others = [group for group in groups.values() if group is not plain and min(len(group), len(plain)) > 1]
+        if others:
+            rows = [f"| variant minus paper, points | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
+            for group in others:
+                cells = [beside(group, plain, value) for value in COLUMNS.values()]
+                rows.append(f"| {group[0]['variant']} | {' | '.join(cells)} |")
+            parts.append("\n".join(rows))
     return "\n\n".join(parts)
+
+
+def beside(group: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], value: Callable[..., float]) -> str:
+    """Difference of means in points, with Welch's 95 % interval."""
+    from scipy.stats import ttest_ind
+
+    one, other = ([100 * value(line) for line in lines] for lines in (group, plain))
+    low, high = ttest_ind(one, other, equal_var=False).confidence_interval()
+    return f"{statistics.mean(one) - statistics.mean(other):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def main() -> None:
