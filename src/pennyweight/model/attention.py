@@ -132,8 +132,8 @@ class _Attention(torch.autograd.Function):
         parts = 3 if firsts is None else 2
         groups, d = packing.texts * heads, mixed.shape[1] // (parts * heads)
         apart = mixed.view(-1, d).index_select(0, packing.to_heads(parts, heads)).view(parts, groups, -1, d)
-        k, v = apart[-2], apart[-1]  # (G, T, d)
-        q = apart[0] if firsts is None else firsts.reshape(groups, 1, d)  # (G, Q, d)
+        *queries, k, v = apart.unbind()  # (G, T, d)
+        q = queries[0] if firsts is None else firsts.reshape(groups, 1, d)  # (G, Q, d)
         weights = _weights(q, k, packing, heads)  # (G, Q, T)
         ctx.save_for_backward(apart, None if firsts is None else q, weights if packing.keep_weights else None)
         ctx.packing, ctx.heads = packing, heads
@@ -148,21 +148,22 @@ class _Attention(torch.autograd.Function):
         apart, q, weights = ctx.saved_tensors
         packing, heads = ctx.packing, ctx.heads
         parts, groups, _, d = apart.shape
-        k, v = apart[-2], apart[-1]
+        *queries, k, v = apart.unbind()
         grads = torch.empty_like(apart)  # (parts, G, T, d)
+        *of_queries, grad_k, grad_v = grads.unbind()
         if q is None:
-            q, grad_q = apart[0], grads[0]
+            q, grad_q = queries[0], of_queries[0]
             grad_out = grad.view(-1, d).index_select(0, packing.to_heads(1, heads)).view(groups, -1, d)
         else:
             grad_q, grad_out = torch.empty_like(q), grad.reshape(groups, 1, d)
         if weights is None:
             weights = _weights(q, k, packing, heads)
         scale = d**-0.5
-        torch.bmm(weights.transpose(1, 2), grad_out, out=grads[-1])  # (G, T, d)
+        torch.bmm(weights.transpose(1, 2), grad_out, out=grad_v)  # (G, T, d)
         grad_weights = torch.bmm(grad_out, v.transpose(1, 2))  # (G, Q, T)
         scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
         torch.baddbmm(grad_q, scores, k, beta=0, alpha=scale, out=grad_q)
-        torch.baddbmm(grads[-2], scores.transpose(1, 2), q, beta=0, alpha=scale, out=grads[-2])
+        torch.baddbmm(grad_k, scores.transpose(1, 2), q, beta=0, alpha=scale, out=grad_k)
         mixed = grads.view(-1, d).index_select(0, packing.from_heads(parts, heads)).view(packing.size, -1)
         mixed[packing.tokens :] = 0  # spare rows are nobody's: no gradient
         return mixed, grad_q.view(packing.texts, -1) if parts == 2 else None, None, None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,8 +20,8 @@ from torch.nn.functional import linear
 
 from .frozen import Frozen, Matrix, joined, matrix, stacked
 
-# Random words that dropout's masks are made of, 2 MB.
-POOL = 1 << 18
+# Elements that dropout's masks are taken from, 16 MB in bf16, and where they may begin: at cache lines.
+POOL, ALIGNED = 1 << 23, 32
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
     if not updates:
         frozen: Tensor = Frozen.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return frozen
-    places = tuple((begin, end, update.scale / _keep(rate)) for update, begin, end in updates)
+    places = tuple((begin, end, update.scale / (1 - rate)) for update, begin, end in updates)
     trained = [each for update, _, _ in updates for each in (update.down, update.up)]
     out: Tensor = _LoraProduct.apply(x, weight, bias, places, rate, *trained)  # type: ignore[no-untyped-call]
     return out
@@ -102,7 +102,7 @@ def _unfused(x: Tensor, out: Tensor, updates: Sequence[tuple[Update, int, int]],
     dropped, parts = x if rate == 0 else x * _kept(x, rate), out.clone()
     for update, begin, end in updates:
         inner = linear(dropped, update.down.to(out.dtype))  # (N, r)
-        parts[:, begin:end] += linear(inner, update.up.to(out.dtype)) * (update.scale / _keep(rate))
+        parts[:, begin:end] += linear(inner, update.up.to(out.dtype)) * (update.scale / (1 - rate))
     return parts
 
 
@@ -111,44 +111,28 @@ def _alone(x: Tensor, module: nn.Module, plain: Plain | None) -> Tensor:
     return out
 
 
-def _threshold(rate: float) -> int:
-    return min(255, round(rate * 256))
-
-
-def _keep(rate: float) -> float:
-    return 1 - _threshold(rate) / 256
-
-
 def _kept(x: Tensor, rate: float) -> Tensor:
-    """A mask like x, 0 with probability `rate` rounded to 1/256 and else 1: one random byte an element.
+    """A mask like x, 0 with probability `rate` and else 1: a stretch of a pool of them, from a random place.
 
-    A sixteenth of the cost of `torch.nn.functional.dropout` on a CPU, whose random numbers are drawn one by one. In x's
-    own type, because a product with it takes a seventh of `masked_fill`'s time.
+    Nothing is drawn but the place, from torch's generator, whose state checkpoints hold; `torch.nn.functional.dropout`
+    draws for each element, which on a CPU takes a hundred times as long. In x's own type, because a product with it
+    takes a seventh of `masked_fill`'s time.
     """
-    drawn = _words(-(-x.numel() // 8), x.device).view(torch.uint8)[: x.numel()].view(x.shape)
-    return torch.ge(drawn, _threshold(rate), out=torch.empty_like(x))
+    pool, count = _pool(rate, x.dtype, x.device), x.numel()
+    if count <= POOL // 2:  # so that there are as many places again to begin at
+        return _stretch(pool, count).view(x.shape)
+    return torch.cat([_stretch(pool, len(piece)) for piece in x.view(-1).split(POOL // 2)]).view(x.shape)
 
 
-def _words(count: int, device: torch.device) -> Tensor:
-    """(count,) words of eight random bytes, for a thirtieth of what drawing them takes.
-
-    A stretch of the pool from a random place, each word changed by the same random bits: every byte is uniform, and two
-    bytes are related only through which of the pool's pairs they happen to be. Both draws come from torch's generator,
-    whose state checkpoints hold.
-    """
-    pool = _pool(device)
-    words = torch.empty(count, dtype=torch.int64, device=device)
-    for piece in words.split(POOL // 2):  # half the pool, so that there are as many places again to begin at
-        place = int(torch.randint(POOL - len(piece) + 1, ()))
-        bits = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
-        torch.bitwise_xor(pool[place : place + len(piece)], bits, out=piece)
-    return words
+def _stretch(pool: Tensor, count: int) -> Tensor:
+    place = int(torch.randint((POOL - count) // ALIGNED + 1, ())) * ALIGNED
+    return pool[place : place + count]
 
 
-@cache
-def _pool(device: torch.device) -> Tensor:
+@lru_cache(8)
+def _pool(rate: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     always = torch.Generator().manual_seed(0)
-    return torch.empty(POOL, dtype=torch.int64).random_(-(2**63), None, generator=always).to(device)
+    return torch.empty(POOL).bernoulli_(1 - rate, generator=always).to(device, dtype)
 
 
 def _factors(places: Sequence[tuple[int, int, float]], ranks: Sequence[int], like: Tensor) -> Tensor | float:
@@ -181,7 +165,7 @@ class _LoraProduct(torch.autograd.Function):
         factors = _factors(places, ranks, matrices[0])  # into A, which is smaller than what else could be multiplied
         down = (torch.cat(matrices[::2]) * factors).to(x.dtype)  # (R, in)
         ups = [matrix.to(x.dtype) for matrix in matrices[1::2]]
-        kept = _kept(x, rate) if _threshold(rate) else None
+        kept = _kept(x, rate) if rate else None
         seen = x if kept is None else x * kept  # (N, in) what the adapters read
         inner = seen @ down.t()  # (N, R)
         ctx.save_for_backward(down, seen, inner, kept, *ups)
@@ -209,6 +193,8 @@ class _LoraProduct(torch.autograd.Function):
         of_downs = (grad_inner.t() @ seen).float().mul_(ctx.factors).split(ctx.ranks)  # each (r, in)
         grads: list[Tensor] = []
         for of_down, part, grad_out in zip(of_downs, inner.split(ctx.ranks, 1), grads_out, strict=True):
-            # As (r, out_i) and then turned: a ninth faster than the other way round.
-            grads += [of_down, (part.t() @ grad_out).t().float()]
+            # As (r, out_i) and then turned: a ninth faster than the other way round. In B's own layout, so that
+            # autograd need not copy it.
+            turned = (part.t() @ grad_out).t()
+            grads += [of_down, turned.to(torch.float32, memory_format=torch.contiguous_format)]
         return grad_x, None, grad_bias, None, None, *grads
