@@ -249,7 +249,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
             f"no such recipe: {source}", expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists"
         )
     try:
-        values = yaml.load(text, _Loader)
+        values = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
         mark = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
