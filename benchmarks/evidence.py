@@ -29,7 +29,7 @@ NAMES: dict[str, dict[str, Any]] = {
     "auto, 1M": {"budget": "1M"},
     "auto, 200k, adaptive ranks (AdaLoRA)": {"budget": "200k", "adaptive_ranks": True},
     "graded, 50k": {"budget": "50k", "strategy": "graded"},
-    "graded, 10k": {"budget": "10k", "strategy": "graded"},
+    "all-linear, 10k": {"budget": "10k", "strategy": "all-linear"},
     "r=8 on query, value": {
         "budget": "none", "r": 8, "lora_alpha": 16, "target_modules": "query,value", "head": "linear",
     },
@@ -49,7 +49,7 @@ PAIRS = (
     ("auto, 200k", "r=8 on query, value"),
     ("auto, 50k", "auto, 1M"),
     ("graded, 50k", "auto, 50k"),
-    ("graded, 10k", "auto, 10k"),
+    ("auto, 10k", "all-linear, 10k"),
     ("auto, 200k, adaptive ranks (AdaLoRA)", "auto, 200k"),
     ("auto, 10k", "auto, 50k"),
 )

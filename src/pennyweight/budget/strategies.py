@@ -75,7 +75,10 @@ class AutoRule:
     head: HeadSpec
 
 
-AUTO: tuple[AutoRule, ...] = (AutoRule(None, "all-linear", HeadSpec("linear")),)
+AUTO: tuple[AutoRule, ...] = (
+    AutoRule(20_000, "graded", HeadSpec("linear")),  # what little there is, at the top (docs/evidence.md)
+    AutoRule(None, "all-linear", HeadSpec("linear")),
+)
 TOP_SHARE = 0.5  # the share of the blocks that `top` adapts
 BANDS = (1, 2, 3)  # how the ranks of `graded` relate, from the lowest third of the blocks to the highest
 ATTENTION_ROLES = frozenset({"query", "key", "value", "qkv", "attention_output", "position_key", "position_query"})
