@@ -2,6 +2,7 @@
 
     python benchmarks/train.py --quick          ratios and share of the matmul peak, minutes
     python benchmarks/train.py                  also seconds to 85 % and 90 % accuracy, and a roberta-base shape
+    python benchmarks/train.py --seconds        these alone
     python benchmarks/train.py --json           one JSON object on standard output
 
 Every contender has a process of its own and trains one epoch on the same texts in each round. Its speed in later epochs
@@ -37,6 +38,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="ratios and share of the peak only")
+    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90 % only")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
     parser.add_argument("--texts", type=int, default=256, help="texts a round, a multiple of the batch (default 256)")
@@ -57,6 +59,9 @@ def main() -> None:
     options.threads = torch.get_num_threads()
     train, test = news(options.data)
     folder = embedded()
+    if options.seconds:
+        print(json.dumps({"machine": machine(options.device)} | seconds_to(folder, train, test, options), indent=2))
+        return
     result = {"machine": machine(options.device), **ratios(folder, train, options)}
     if not options.quick:
         result["roberta_base_shape"] = ratios(roberta_shape(folder), train, options, rounds=1, texts=64)
