@@ -1,4 +1,4 @@
-"""Is a budget well spent? The planner's choice at three budgets, the notebook's placement and r=8 on query and value.
+"""Is a budget well spent? The planner's choice at four budgets, the notebook's placement and r=8 on query and value.
 
     python benchmarks/evidence.py --agnews FOLDER --out FILE [--seeds 3] [--names NAME...]
     python benchmarks/evidence.py --table FILE

@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from pennyweight.model.frozen import Matrix
 
 N, H, HEADS, R = 1728, 384, 12, 16
 
@@ -102,28 +105,19 @@ def frozen() -> None:
 
 def packed() -> None:
     """Frozen products from weights as they are, and from weights laid out once as oneDNN's kernels read them."""
-    mkldnn = torch.ops.mkldnn
+    onednn = torch.ops.mkldnn._linear_pointwise
     for inputs, outputs in ((H, 3 * H), (H, H), (H, 4 * H), (4 * H, H)):
         weight, bias = torch.randn(outputs, inputs).bfloat16(), torch.randn(outputs).bfloat16()
-        forward = mkldnn._reorder_linear_weight(weight)
-        backward = mkldnn._reorder_linear_weight(weight.t().contiguous())
+        laid_out = Matrix(weight, settled=True)
         for rows in (8, N):
             x, grad = torch.randn(rows, inputs).bfloat16(), torch.randn(rows, outputs).bfloat16()
-            show(
-                f"({rows}, {inputs}) x ({inputs}, {outputs}), forward",
-                linear=lambda x=x, weight=weight, bias=bias: F.linear(x, weight, bias),
-                onednn=lambda x=x, weight=weight, bias=bias: mkldnn._linear_pointwise(x, weight, bias, "none", [], ""),
-                laid_out=lambda x=x, forward=forward, bias=bias: mkldnn._linear_pointwise(
-                    x, forward, bias, "none", [], ""
-                ),
-            )
-            show(
-                "  backward",
-                product=lambda grad=grad, weight=weight: grad @ weight,
-                laid_out=lambda grad=grad, backward=backward: mkldnn._linear_pointwise(
-                    grad, backward, None, "none", [], ""
-                ),
-            )
+            ways: dict[str, Callable[[], Any]] = {
+                "linear": partial(F.linear, x, weight, bias),
+                "onednn": partial(onednn, x, weight, bias, "none", [], ""),
+                "laid_out": partial(laid_out.times, x, bias),
+            }
+            show(f"({rows}, {inputs}) x ({inputs}, {outputs}), forward", **ways)
+            show("  backward", product=partial(torch.mm, grad, weight), laid_out=partial(laid_out.back, grad))
 
 
 def gelu() -> None:

@@ -38,7 +38,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="ratios and share of the peak only")
-    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90 % only")
+    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90 %% only, as JSON")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
     parser.add_argument("--texts", type=int, default=256, help="texts a round, a multiple of the batch (default 256)")
@@ -99,7 +99,7 @@ def ratios(
             if name not in contenders:
                 contenders[name] = Contender(kind, options.threads, folder, *given, **settings, **shared)
             peaks.append(matmul_peak(options.device))
-            laid_out.append(laid_out_peak(options.device))
+            laid_out.append(matmul_peak(options.device, laid_out=True))
             steps, memory[name] = contenders[name].epoch()
             seconds[name].append(steps)
             print(f"  round {turn + 1} {name}: {size / sum(steps):.1f} texts/s", file=sys.stderr)
@@ -197,38 +197,28 @@ def seconds_to(
     return result
 
 
-def matmul_peak(device: str) -> float:
-    """FLOP/s of the best of a few bf16 (or, where that is faster, fp32) products of 2048 x 2048 matrices."""
+def matmul_peak(device: str, laid_out: bool = False) -> float:
+    """FLOP/s of the best of a few bf16 (or, where that is faster, fp32) products of 2048 x 2048 matrices.
+
+    Args:
+        laid_out: with the second matrix laid out beforehand, as frozen ones are where that can be had.
+    """
     import torch
+
+    from pennyweight.model.frozen import Matrix
 
     size, best = 2048, 0.0
     for dtype in (torch.bfloat16, torch.float32):
         left = torch.randn(size, size, device=device).to(dtype)
+        right = Matrix(left, settled=laid_out)
+        if laid_out:
+            right.back(left)
         for _ in range(4):
             began = time.perf_counter()
-            product = left @ left
+            product = right.back(left)
             if device != "cpu":
                 product.sum().item()
             best = max(best, 2 * size**3 / (time.perf_counter() - began))
-    return best
-
-
-def laid_out_peak(device: str) -> float:
-    """The same with one matrix laid out beforehand as oneDNN reads it; 0 where that cannot be had."""
-    import torch
-
-    size, best = 2048, 0.0
-    if device != "cpu":
-        return best
-    left = torch.randn(size, size).bfloat16()
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(left)
-        for _ in range(4):
-            began = time.perf_counter()
-            torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], "")
-            best = max(best, 2 * size**3 / (time.perf_counter() - began))
-    except (AttributeError, RuntimeError):
-        return best
     return best
 
 

@@ -221,13 +221,15 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping, of which PyYAML would take the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen: set[str] = set()
         for key, _ in node.value:
             own = node.start_mark.index <= key.start_mark.index < node.end_mark.index  # not merged in by <<
-            if own and isinstance(key, yaml.ScalarNode) and key.value in seen:
+            if not own or not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
                 problem = f"the key {key.value!r} stands here for the second time"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen |= {key.value} if own and isinstance(key, yaml.ScalarNode) else set()
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

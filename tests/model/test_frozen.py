@@ -85,10 +85,10 @@ def test_weights_made_in_inference_mode_are_not_kept() -> None:
 def test_what_is_laid_out_goes_with_its_module() -> None:
     modules = linears(16, dtype=torch.bfloat16)
     product(torch.randn(10, 24).bfloat16(), modules)
-    known = len(frozen._MATRICES)
+    known = len(frozen._MADE)
     del modules
     gc.collect()
-    assert len(frozen._MATRICES) < known
+    assert len(frozen._MADE) < known
 
 
 def test_without_onednns_own_product_it_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ they are laid out in each call, which takes a tenth to a fifth of the call in tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-# By the first of the modules and how many they are: what their matrix was made of, and the matrix.
-_MATRICES: WeakKeyDictionary[nn.Module, dict[int, tuple[Any, Matrix]]] = WeakKeyDictionary()
+# By the first of the modules: what was made of them, with the state they were in and the tensors it was made of.
+_MADE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
 
 
 class Linear(nn.Linear):
@@ -34,7 +34,7 @@ class Matrix:
     """A frozen matrix (out, in), outside autograd.
 
     Args:
-        weight: the matrix; held, so that nothing else can come to its address.
+        weight: the matrix.
         settled: whether it stays as it is, so that it may be laid out anew, once.
     """
 
@@ -71,16 +71,24 @@ def matrix(linears: Sequence[nn.Linear], settled: bool = True) -> Matrix:
     weights = [each.weight for each in linears]
     if not settled or any(weight.is_inference() for weight in weights):  # the latter count no changes
         return Matrix(stacked(linears), settled=False)
-    known = _MATRICES.setdefault(linears[0], {})
-    made = known.get(len(linears))
-    if made is None or made[0] != _state(weights):
-        together = stacked(linears)  # before their state is read: it may move them
-        made = known[len(linears)] = (_state(weights), Matrix(together, settled=True))
-    return made[1]
+    made: Matrix = _once(linears, weights, "weight", lambda: Matrix(stacked(linears), settled=True))
+    return made
 
 
-def _state(weights: Sequence[Tensor]) -> tuple[Any, ...]:
-    return tuple((weight.data_ptr(), weight._version, weight.dtype, weight.device) for weight in weights)
+def _once(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
+    """What `make` makes of the modules' frozen tensors, kept until these change."""
+    known = _MADE.setdefault(linears[0], {})
+    key = (what, len(linears))
+    made = known.get(key)
+    if made is None or made[0] != _state(tensors):
+        value = make()  # before the state is read: it may move them
+        # The tensors are held, not the parameters, so that nothing else can come to their addresses.
+        made = known[key] = (_state(tensors), [tensor.detach() for tensor in tensors], value)
+    return made[2]
+
+
+def _state(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+    return tuple((tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in tensors)
 
 
 def stacked(linears: Sequence[nn.Linear]) -> Tensor:
@@ -113,12 +121,7 @@ def joined(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
         return None
     if any(bias.requires_grad or bias.is_inference() for bias in biases):  # these learn, those count no changes
         return torch.cat([bias.to(dtype) for bias in biases])
-    key = (dtype, *((bias.data_ptr(), bias._version) for bias in biases))
-    known: tuple[Any, ...] | None = linears[0].__dict__.get("_joined")
-    if known is None or known[0] != key:
-        kept = [bias.detach() for bias in biases]  # held with the key, so that nothing else can come to their addresses
-        known = linears[0].__dict__["_joined"] = (key, torch.cat(kept).to(dtype), kept)
-    together: Tensor = known[1]
+    together: Tensor = _once(linears, biases, dtype, lambda: torch.cat([bias.detach() for bias in biases]).to(dtype))
     return together
 
 

@@ -132,7 +132,8 @@ def _stretch(pool: Tensor, count: int) -> Tensor:
 @lru_cache(8)
 def _pool(rate: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     always = torch.Generator().manual_seed(0)
-    return torch.empty(POOL).bernoulli_(1 - rate, generator=always).to(device, dtype)
+    with torch.inference_mode(False):  # whoever asks first: a backward pass may keep it later
+        return torch.empty(POOL).bernoulli_(1 - rate, generator=always).to(device, dtype)
 
 
 def _factors(places: Sequence[tuple[int, int, float]], ranks: Sequence[int], like: Tensor) -> Tensor | float:

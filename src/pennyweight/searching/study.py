@@ -22,7 +22,7 @@ from .space import Choice, Range
 
 JOURNAL = "study.journal"
 WORKERS = ".workers"
-FIRST = "first"
+FIRST = "first"  # marks the trial that was not drawn
 GRACE = 60.0  # seconds in which a new trial must have said who runs it
 
 
@@ -122,14 +122,13 @@ class Journal:
         with self.alone():
             study = self.study(budget)
             self._take_back(study)
-            counted = [trial for trial in study.get_trials(deepcopy=False) if counts(trial)]
-            if len(counted) >= trials:
+            known = study.get_trials(deepcopy=False)
+            if sum(counts(trial) for trial in known) >= trials:
                 return None
-            if first and not any(FIRST in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+            if first and not any(FIRST in trial.user_attrs for trial in known):
                 study.enqueue_trial(dict(first), user_attrs={FIRST: True})
-            drawn = len([t for t in study.get_trials(deepcopy=False) if t.state.name != "FAIL"])
-            waiting = len([t for t in study.get_trials(deepcopy=False) if t.state.name == "WAITING"])
-            study.sampler = optuna.samplers.TPESampler(seed=self.seed + drawn - waiting)
+            drawn = sum(trial.state.name not in ("FAIL", "WAITING") for trial in known)
+            study.sampler = optuna.samplers.TPESampler(seed=self.seed + drawn)
             trial = study.ask(distributions(choices))
             trial.set_user_attr("worker", self.worker)
             settings = dict(fixed or {}) | trial.params
