@@ -88,6 +88,7 @@ def work(config: Config, plan: Plan, *, length: int, pooling: Pooling = "cls") -
     """Operations for one text of `length` tokens.
 
     With `pooling="cls"` the last block works out queries, attention output and feed-forward for the first token alone.
+    Its keys and values are counted, though the fast encoder has smaller products in their place (model/absorbed.py).
 
     Args:
         config: fields of the backbone's `config.json`.

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from ..errors import BackboneError, DataError
+from .absorbed import attend_absorbed
 from .attention import Packing, attend_all, attend_firsts
 from .frozen import Linear, stacked
-from .lora import product
+from .lora import product, terms
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -136,7 +137,7 @@ class FastEncoder:
     def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
-        With `cls` the last layer computes keys and values for all tokens, the rest for the first token only.
+        With `cls` the last layer works for the first token only; what that one attends to, model/absorbed.py says.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             packing = Packing(attention_mask)
@@ -169,8 +170,13 @@ class FastEncoder:
         layer = self._layers[self.num_layers - 1]
         attention = layer.attention.self
         firsts = packing.firsts(x)  # (B, H)
-        kv = product(x, [attention.key, attention.value])  # (N, 2H)
-        context = attend_firsts(product(firsts, [attention.query]), kv, packing, self.heads)  # (B, H)
+        q = product(firsts, [attention.query])  # (B, H)
+        read = [attention.key, attention.value]
+        apart = None if x.is_cuda else terms(x, read)
+        if apart is not None:
+            context = attend_absorbed(q, x, apart, packing, self.heads)  # (B, H)
+        else:
+            context = attend_firsts(q, product(x, read), packing, self.heads)
         return self._rest(layer, context, firsts)
 
     def _rest(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:

@@ -43,6 +43,25 @@ class Plain:
     merged: bool = False
 
 
+@dataclass(frozen=True)
+class Terms:
+    """Linear modules over the same rows x, y = x Wᵀ + b + (kept ⊙ x) downᵀ upᵀ, with one `down` for all.
+
+    Attributes:
+        weights: frozen, each (out, in).
+        biases: frozen, each (out,).
+        down: (R, in) of all updates below each other, times their scale; None without updates.
+        ups: each (out, R), zero for the other modules' updates.
+        kept: (N, in) dropout's mask.
+    """
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+    down: Tensor | None = None
+    ups: tuple[Tensor, ...] = ()
+    kept: Tensor | None = None
+
+
 def read(module: nn.Module) -> Plain | None:
     """Look through PEFT's wrapper; None for anything that must go through the module's own forward (DoRA, ...)."""
     if isinstance(module, nn.Linear):
@@ -93,6 +112,33 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
     trained = [each for update, _, _ in updates for each in (update.down, update.up)]
     out: Tensor = _LoraProduct.apply(x, weight, bias, places, rate, *trained)  # type: ignore[no-untyped-call]
     return out
+
+
+def terms(x: Tensor, modules: Sequence[nn.Module]) -> Terms | None:
+    """What `product` would multiply the rows x (N, in) with, for who multiplies in another order.
+
+    None where the backbone learns, or where a variant (DoRA, ...) is not such a sum.
+    """
+    parts = [part for part in map(read, modules) if part is not None]
+    if len(parts) < len(modules) or any(each.requires_grad for part in parts for each in part.base.parameters()):
+        return None
+    weights = tuple(part.base.weight for part in parts)
+    biases = tuple(joined([part.base], x.dtype) for part in parts)
+    rates = {part.dropout for part in parts if part.updates}
+    if len(rates) > 1:
+        return None
+    if not rates:
+        return Terms(weights, biases)
+    rate = rates.pop()
+    downs = [update.down * (update.scale / (1 - rate)) for part in parts for update in part.updates]
+    ups, rank, begin = [], sum(map(len, downs)), 0
+    for part in parts:
+        own = [update.up for update in part.updates] or [part.base.weight[:, :0]]
+        width = sum(up.shape[1] for up in own)
+        before, after = (own[0].new_zeros(len(own[0]), count) for count in (begin, rank - begin - width))
+        ups.append(torch.cat([before, *own, after], 1).to(x.dtype))
+        begin += width
+    return Terms(weights, biases, torch.cat(downs).to(x.dtype), tuple(ups), _kept(x, rate) if rate else None)
 
 
 def _unfused(x: Tensor, out: Tensor, updates: Sequence[tuple[Update, int, int]], rate: float) -> Tensor:
