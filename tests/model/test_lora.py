@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pennyweight.model.frozen import Linear
-from pennyweight.model.lora import _kept, product, read
+from pennyweight.model.lora import _kept, fork, product, read
 
 
 def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
@@ -57,6 +57,26 @@ def test_without_adapters_it_is_a_linear_layer() -> None:
     expected = torch.cat([module(x) for module in modules], 1)
     torch.testing.assert_close(product(x, modules), expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(gradients(product(x, modules), [x]), gradients(expected, [x]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("ranks", [[0], [3]], ids=["frozen", "adapted"])
+def test_residual_sums_inside_a_product_are_those_outside(ranks: list[int], kind: torch.dtype) -> None:
+    bases = linears(24)
+    bases[0].weight.data = bases[0].weight.data.to(kind)
+    modules = adapted(bases, ranks)
+    x = torch.randn(10, 24).to(kind).requires_grad_()
+    plus = torch.randn(10, 24).to(kind).requires_grad_()
+    inputs = [x, plus, *(parameter for parameter in modules[0].parameters() if parameter.requires_grad)]
+    out, same = fork(x, modules, plus)
+    found, expected = out * 2 + same, (product(x, modules) + plus) * 2 + x
+    close = {"atol": 0.1, "rtol": 0.02} if kind == torch.bfloat16 else {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(found, expected, **close)
+    for mine, theirs in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(mine, theirs, **close)
+    same = fork(x, modules)[1]
+    (alone,) = torch.autograd.grad((same * 3).sum(), x)  # nobody read the product
+    assert bool((alone == 3).all())
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])

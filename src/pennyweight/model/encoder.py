@@ -20,7 +20,7 @@ from ..errors import BackboneError, DataError
 from .absorbed import attend_absorbed
 from .attention import Packing, attend_all, attend_firsts
 from .frozen import Linear, stacked
-from .lora import product, terms
+from .lora import fork, product, terms
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -161,7 +161,7 @@ class FastEncoder:
     def _run(self, x: Tensor, packing: Packing, first: int, last: int) -> Tensor:
         for layer in self._layers[first:last]:
             attention = layer.attention.self
-            qkv = product(x, [attention.query, attention.key, attention.value])  # (N, 3H)
+            qkv, x = fork(x, [attention.query, attention.key, attention.value])  # (N, 3H)
             x = self._rest(layer, attend_all(qkv, packing, self.heads), x)  # (N, H)
         return x
 
@@ -170,7 +170,7 @@ class FastEncoder:
         layer = self._layers[self.num_layers - 1]
         attention = layer.attention.self
         firsts = packing.firsts(x)  # (B, H)
-        q = product(firsts, [attention.query])  # (B, H)
+        q, firsts = fork(firsts, [attention.query])
         read = [attention.key, attention.value]
         apart = None if x.is_cuda else terms(x, read)
         if apart is not None:
@@ -182,9 +182,9 @@ class FastEncoder:
     def _rest(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
         """What follows attention, row by row: output and feed-forward, each added to its input and normed."""
         output = layer.attention.output
-        x = _norm(output.LayerNorm, product(context, [output.dense]).add_(x))
-        inner = self.activation(product(x, [layer.intermediate.dense]))  # (N, F)
-        return _norm(layer.output.LayerNorm, product(inner, [layer.output.dense]).add_(x))
+        x = _norm(output.LayerNorm, product(context, [output.dense], x))
+        inner, x = fork(x, [layer.intermediate.dense])  # (N, F)
+        return _norm(layer.output.LayerNorm, product(self.activation(inner), [layer.output.dense], x))
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:

@@ -84,16 +84,22 @@ def read(module: nn.Module) -> Plain | None:
     return Plain(layer.base_layer, updates, dropouts.pop() if dropouts else 0.0)
 
 
-def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
-    """Apply linear modules to the same rows: x (N, in) -> (N, sum of out).
+def product(x: Tensor, modules: Sequence[nn.Module], plus: Tensor | None = None) -> Tensor:
+    """Apply linear modules to the same rows, x (N, in) -> (N, sum of out), and add `plus` to what they give.
 
     LoRA dropout draws one mask for modules that are computed together, where PEFT draws one for each.
     """
+    return fork(x, modules, plus)[0]
+
+
+def fork(x: Tensor, modules: Sequence[nn.Module], plus: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`product`, and x for who adds it to something later: both gradients come back as one, summed in a product."""
     plains = [read(module) for module in modules]
     parts = [plain for plain in plains if plain is not None]
     if len(parts) < len(modules) or len({part.dropout for part in parts if part.updates}) > 1:
         # A variant: PEFT's own forward, module by module.
-        return torch.cat([_alone(x, module, plain) for module, plain in zip(modules, plains, strict=True)], -1)
+        out = torch.cat([_alone(x, module, plain) for module, plain in zip(modules, plains, strict=True)], -1)
+        return out if plus is None else out + plus, x
     bases = [part.base for part in parts]
     bias = joined(bases, x.dtype)  # (out,)
     updates, begin = [], 0
@@ -103,15 +109,18 @@ def product(x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
         begin = end
     rate = max(part.dropout for part in parts)
     if any(base.weight.requires_grad for base in bases) or (not updates and bias is not None and bias.requires_grad):
-        return _unfused(x, linear(x, stacked(bases), bias), updates, rate)
+        out = _unfused(x, linear(x, stacked(bases), bias), updates, rate)
+        return out if plus is None else out + plus, x
     weight = matrix(bases, settled=not any(part.merged for part in parts))
     if not updates:
-        frozen: Tensor = Frozen.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        frozen: tuple[Tensor, Tensor] = Frozen.apply(x, weight, bias, plus)  # type: ignore[no-untyped-call]
         return frozen
     places = tuple((begin, end, update.scale / (1 - rate)) for update, begin, end in updates)
     trained = [each for update, _, _ in updates for each in (update.down, update.up)]
-    out: Tensor = _LoraProduct.apply(x, weight, bias, places, rate, *trained)  # type: ignore[no-untyped-call]
-    return out
+    both: tuple[Tensor, Tensor] = _LoraProduct.apply(  # type: ignore[no-untyped-call]
+        x, weight, bias, plus, places, rate, *trained
+    )
+    return both
 
 
 def terms(x: Tensor, modules: Sequence[nn.Module]) -> Terms | None:
@@ -192,7 +201,7 @@ def _factors(places: Sequence[tuple[int, int, float]], ranks: Sequence[int], lik
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x (N, in), frozen weight (out, in), bias (out,), then down (r, in) and up (out_i, r) of each update -> (N, out).
+    """As `Frozen`, with down (r, in) and up (out_i, r) of each update.
 
     `places` holds, for each update, the columns [begin, end) of the output that it adds to and its factor. All of it is
     done here by hand rather than by autograd, because a step's many small operations cost more than their arithmetic.
@@ -204,10 +213,11 @@ class _LoraProduct(torch.autograd.Function):
         x: Tensor,
         weight: Matrix,
         bias: Tensor | None,
+        plus: Tensor | None,
         places: tuple[tuple[int, int, float], ...],
         rate: float,
         *matrices: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         ranks = [matrix.shape[0] for matrix in matrices[::2]]
         factors = _factors(places, ranks, matrices[0])  # into A, which is smaller than what else could be multiplied
         down = (torch.cat(matrices[::2]) * factors).to(x.dtype)  # (R, in)
@@ -217,21 +227,24 @@ class _LoraProduct(torch.autograd.Function):
         inner = seen @ down.t()  # (N, R)
         ctx.save_for_backward(down, seen, inner, kept, *ups)
         ctx.weight, ctx.places, ctx.ranks, ctx.factors = weight, places, ranks, factors
-        out = weight.times(x, bias)
+        ctx.set_materialize_grads(False)
+        out = weight.times(x, bias, plus)
         for part, up, (begin, end, _) in zip(inner.split(ranks, 1), ups, places, strict=True):
             out[:, begin:end].addmm_(part, up.t())  # not one block-diagonal product, two thirds of which are zeros
-        return out
+        return out, x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # grad (N, out)
+    def backward(ctx: Any, grad: Tensor | None, beside: Tensor | None) -> tuple[Tensor | None, ...]:  # grad (N, out)
+        if grad is None:
+            return beside, *[None] * (5 + 2 * len(ctx.places))
         down, seen, inner, kept, *ups = ctx.saved_tensors
-        need_x, _, need_bias = ctx.needs_input_grad[:3]
+        need_x, _, need_bias, need_plus = ctx.needs_input_grad[:4]
         grads_out = [grad[:, begin:end] for begin, end, _ in ctx.places]  # each (N, out_i)
         grad_inner = torch.cat([part @ up for part, up in zip(grads_out, ups, strict=True)], 1)  # (N, R)
         grad_x = None
         if need_x:  # not for the lowest adapted layer: below it nothing learns
-            grad_x = ctx.weight.back(grad)  # (N, in)
+            grad_x = ctx.weight.back(grad, beside)  # (N, in)
             if kept is None:
                 grad_x.addmm_(grad_inner, down)
             else:
@@ -244,4 +257,4 @@ class _LoraProduct(torch.autograd.Function):
             # autograd need not copy it.
             turned = (part.t() @ grad_out).t()
             grads += [of_down, turned.to(torch.float32, memory_format=torch.contiguous_format)]
-        return grad_x, None, grad_bias, None, None, *grads
+        return grad_x, None, grad_bias, grad if need_plus else None, None, None, *grads
