@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def test_an_option_changes_the_run_and_a_resumed_run_ends_the_same(
     name: str, settings: dict[str, Any], news: Path, tmp_path: Path
 ) -> None:
     # The loss picks the last evaluation here, and with it what was averaged or augmented until then.
-    settings |= {"metric": "loss"}
+    settings |= {"metric": "loss", "lp_ft": False}
     plain = pw.train(news / "train.csv", **settings).logits(TEXTS)
     settings |= OPTIONS[name]
     whole = pw.train(news / "train.csv", **settings).logits(TEXTS)
@@ -80,9 +81,28 @@ def test_lp_ft_starts_from_a_fitted_head(
 ) -> None:
     settings |= {"backbone": str(tiny_backbone(kind)), "head": head, "max_steps": 1, "learning_rate": 1e-9}
     settings |= {"budget": "20k"}
-    cold = pw.train(news / "train.csv", **settings).metrics["train"]["best"]["validation_loss"]
-    warm = pw.train(news / "train.csv", lp_ft=True, **settings).metrics["train"]["best"]["validation_loss"]
+    cold, warm = (
+        pw.train(news / "train.csv", lp_ft=wanted, **settings).metrics["train"]["best"]["validation_loss"]
+        for wanted in (False, True)
+    )
     assert warm < cold - 0.1
+
+
+def test_a_part_of_many_rows_fits_the_head(
+    settings: dict[str, Any], news: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = importlib.import_module("pennyweight.train.probe")
+    settings |= {"max_steps": 1, "learning_rate": 1e-9, "budget": "20k"}
+
+    def loss(lp_ft: bool) -> float:
+        trained = pw.train(news / "train.csv", lp_ft=lp_ft, **settings)
+        return float(trained.metrics["train"]["best"]["validation_loss"])
+
+    cold, whole = loss(False), loss(True)
+    monkeypatch.setattr(probe, "MOST_ROWS", 60)
+    part = loss(True)
+    assert part != whole
+    assert part < cold - 0.1
 
 
 def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, Any], news: Path) -> None:

@@ -7,6 +7,8 @@ Pretrained Features and Underperform Out-of-Distribution", ICLR 2022, https://ar
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from ..model.infer import Feed, logits
 from . import loss as losses
 
 ROUNDS = 200
+MOST_ROWS = 50_000  # a random part of more rows gives the same head, without all their features in memory
 
 
 def probe(
@@ -36,16 +39,23 @@ def probe(
 
     Args:
         feed: from row numbers to the model's keyword arguments.
-        tokens: the N rows it feeds.
+        tokens: the N rows it feeds; of more than `MOST_ROWS` a random part is used.
         labels: (N,) class numbers, or (N, L) of 0 and 1.
         weights: (L,) of the classes.
 
     Returns:
         The mean cross-entropy that was reached, in nats a text.
     """
-    features = torch.from_numpy(logits(Pooled(model), feed, tokens.lengths, batch_size=batch_size, bucket=bucket))
+    rows = np.arange(len(labels))
+    if len(rows) > MOST_ROWS:
+        rows = np.sort(np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False))
+
+    def chosen(indices: np.ndarray) -> dict[str, Any]:
+        return feed(rows[indices])
+
+    found = logits(Pooled(model), chosen, tokens.lengths[rows], batch_size=batch_size, bucket=bucket)
     head, device = model.head, next(model.head.parameters()).device
-    features, rows = features.to(device), np.arange(len(labels))
+    features = torch.from_numpy(found).to(device)
     loss_of = losses.make(labels, device, weights=weights)
     optimizer = torch.optim.LBFGS(
         list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
