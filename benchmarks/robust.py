@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "paper"},
     "robust": {"recipe": "robust", "budget": "200k"},
     "gentle, mean pooling": {
-        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 1, "learning_rate": 3e-4,
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "lp_ft": False, "epochs": 1, "learning_rate": 3e-4,
     },
     "gentle, mean pooling, lp-ft": {
         "recipe": "fast", "budget": "200k", "pooling": "mean", "lp_ft": True, "epochs": 1, "learning_rate": 3e-4,
@@ -56,13 +56,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-4, "epochs": 4, "scales": [0.7],
     },
     "gentle, mean pooling, 2 epochs": {
-        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 2, "learning_rate": 3e-4,
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "lp_ft": False, "epochs": 2, "learning_rate": 3e-4,
     },
     "gentle, mean pooling, 2 epochs, augmented": {
-        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 2, "learning_rate": 3e-4, "augment": 0.5,
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "lp_ft": False, "epochs": 2, "learning_rate": 3e-4,
+        "augment": 0.5,
     },
     "upper half, mean pooling, augmented": {
-        "recipe": "fast", "budget": "200k", "pooling": "mean", "epochs": 3, "learning_rate": 5e-4, "augment": 0.5,
+        "recipe": "fast", "budget": "200k", "pooling": "mean", "lp_ft": False, "epochs": 3, "learning_rate": 5e-4,
+        "augment": 0.5,
     },
 }  # fmt: skip
 
