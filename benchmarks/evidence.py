@@ -25,6 +25,7 @@ import pennyweight as pw
 NAMES: dict[str, dict[str, Any]] = {
     "auto, 200k": {"budget": "200k"},
     "auto, 50k": {"budget": "50k"},
+    "auto, 50k, 4 epochs": {"budget": "50k", "epochs": 4},
     "auto, 10k": {"budget": "10k"},
     "auto, 1M": {"budget": "1M"},
     "auto, 200k, adaptive ranks (AdaLoRA)": {"budget": "200k", "adaptive_ranks": True},
@@ -56,6 +57,7 @@ PAIRS = (
     ("auto, 200k", "notebook's placement: r=16 on every linear layer, full head"),
     ("auto, 200k", "r=8 on query, value"),
     ("auto, 50k", "auto, 1M"),
+    ("auto, 50k, 4 epochs", "auto, 1M"),
     ("auto, 10k", "auto, 50k"),
     ("auto, 200k", "auto, 1M"),
     ("auto, 200k, adaptive ranks (AdaLoRA)", "auto, 200k"),

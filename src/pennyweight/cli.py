@@ -213,7 +213,6 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
             out=out,
             overwrite=True,
             budget="200k",
-            learning_rate=2e-3,  # 42 steps in all: the default's 5e-4 would stop half-way
             observer=progress,
             say=_note,
         )
