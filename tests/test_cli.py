@@ -97,7 +97,8 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
         (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
         (
             ["recipes", "nope"],
-            "no such recipe: nope; expected one of default, fast, notebook, paper, robust, or a YAML file that exists",
+            "no such recipe: nope; expected one of default, fast, notebook, paper, robust, small, "
+            "or a YAML file that exists",
         ),
     ],
 )
@@ -184,7 +185,7 @@ def test_a_printed_plan_is_a_recipe_that_plans_the_same(tmp_path: Path, command:
 
 
 def test_recipes_lists_and_prints(command: Command) -> None:
-    assert command("recipes").out.split() == ["default", "fast", "notebook", "paper", "robust"]
+    assert command("recipes").out.split() == ["default", "fast", "notebook", "paper", "robust", "small"]
     assert yaml.safe_load(command("recipes", "paper").out)["plan"]["r"] == 16
 
 

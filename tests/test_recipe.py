@@ -34,7 +34,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def test_the_shipped_recipes_are_what_they_are_called() -> None:
-    assert recipe.shipped() == ["default", "fast", "notebook", "paper", "robust"]
+    assert recipe.shipped() == ["default", "fast", "notebook", "paper", "robust", "small"]
     assert recipe.load() == recipe.load("default")
     for name in recipe.shipped():
         assert recipe.load(name).name == name
@@ -206,7 +206,10 @@ def test_a_budget_that_cannot_be_read_is_a_problem_of_the_recipe(value: str) -> 
     ("text", "message"),
     [
         ("plan: {r: 4", "FILE:1: not valid YAML (expected ',' or '}', but got '<stream end>')"),
-        ("base: nope", "FILE: unknown base; expected one of default, fast, notebook, paper, robust; received 'nope'"),
+        (
+            "base: nope",
+            "FILE: unknown base; expected one of default, fast, notebook, paper, robust, small; received 'nope'",
+        ),
         ("[1]", "FILE: not a recipe; expected sections data, model, plan, train; received list"),
         ("plan:\n  r: 4\n  r: 8", "FILE:3: not valid YAML (the key 'r' stands here for the second time)"),
         ("when: 2024-99-99", "FILE: not valid YAML (month must be in 1..12)"),
@@ -224,7 +227,7 @@ def test_a_file_that_is_no_recipe(text: str, message: str, file: Callable[[str],
 
 
 def test_other_sources_that_are_no_recipe(tmp_path: Path) -> None:
-    expected = "expected one of default, fast, notebook, paper, robust, or a YAML file that exists"
+    expected = "expected one of default, fast, notebook, paper, robust, small, or a YAML file that exists"
     assert refusal(lambda: recipe.load("nope")) == f"no such recipe: nope; {expected}"
     (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
     assert refusal(lambda: recipe.load(tmp_path / "latin.yaml")).endswith(
