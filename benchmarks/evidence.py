@@ -25,7 +25,7 @@ import pennyweight as pw
 NAMES: dict[str, dict[str, Any]] = {
     "auto, 200k": {"budget": "200k"},
     "auto, 50k": {"budget": "50k"},
-    "auto, 50k, 4 epochs": {"budget": "50k", "epochs": 4},
+    "auto, 50k, 4 epochs": {"budget": "50k", "epochs": 4},  # recipe small
     "auto, 10k": {"budget": "10k"},
     "auto, 1M": {"budget": "1M"},
     "auto, 200k, adaptive ranks (AdaLoRA)": {"budget": "200k", "adaptive_ranks": True},
