@@ -57,6 +57,7 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = {
         "epochs": chosen.epochs,
+        "lp_ft": False,  # as the kept figures were made
         "learning_rate": chosen.learning_rate,
         "r": 16,
         "lora_alpha": 32,
