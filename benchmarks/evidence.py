@@ -28,6 +28,7 @@ NAMES: dict[str, dict[str, Any]] = {
     "auto, 50k, 4 epochs": {"budget": "50k", "epochs": 4},  # recipe small
     "auto, 10k": {"budget": "10k"},
     "auto, 1M": {"budget": "1M"},
+    "auto, 1M, 4 epochs": {"budget": "1M", "epochs": 4},
     "auto, 200k, adaptive ranks (AdaLoRA)": {"budget": "200k", "adaptive_ranks": True},
     "r=8 on query, value": {
         "budget": "none", "r": 8, "lora_alpha": 16, "target_modules": "query,value", "head": "linear",
@@ -58,6 +59,7 @@ PAIRS = (
     ("auto, 200k", "r=8 on query, value"),
     ("auto, 50k", "auto, 1M"),
     ("auto, 50k, 4 epochs", "auto, 1M"),
+    ("auto, 50k, 4 epochs", "auto, 1M, 4 epochs"),
     ("auto, 10k", "auto, 50k"),
     ("auto, 200k", "auto, 1M"),
     ("auto, 200k, adaptive ranks (AdaLoRA)", "auto, 200k"),
