@@ -120,8 +120,9 @@ class Ours:
         self.operations = self.executed = 0.0
         for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
             counted = work(backbone.config, self.plan, length=size, pooling=self.recipe.model.pooling)
-            self.operations += count * counted.per_text(cached=top is not None)
-            self.executed += count * (counted.per_text(cached=top is not None) - spared(backbone.config, size))
+            each = counted.per_text(cached=top is not None)
+            self.operations += count * each
+            self.executed += count * (each - spared(backbone.config, size))
 
     def _estimate(self, config: dict[str, Any]) -> None:
         """What `plan` would say of this run, kept beside what it then takes."""

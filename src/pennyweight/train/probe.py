@@ -7,8 +7,6 @@ Pretrained Features and Underperform Out-of-Distribution", ICLR 2022, https://ar
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,7 +48,7 @@ def probe(
     if len(rows) > MOST_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False))
 
-    def chosen(indices: np.ndarray) -> dict[str, Any]:
+    def chosen(indices: np.ndarray) -> dict[str, Tensor | int]:
         return feed(rows[indices])
 
     found = logits(Pooled(model), chosen, tokens.lengths[rows], batch_size=batch_size, bucket=bucket)
