@@ -295,9 +295,9 @@ def test_the_rule_finds_what_breaks_it(rule: Rule, file: str, code: str, found: 
     assert [what for _, what in rule(ast.parse(code), PACKAGE / file)] == found
 
 
-def test_no_source_file_passes_300_lines() -> None:
+def test_no_source_file_passes_500_lines() -> None:
     long = {str(file.relative_to(ROOT)): len(file.read_text("utf-8").splitlines()) for file in FILES}
-    assert {name: lines for name, lines in long.items() if lines > 300} == {}
+    assert {name: lines for name, lines in long.items() if lines > 500} == {}
 
 
 def test_nothing_is_left_for_later() -> None:
