@@ -119,6 +119,13 @@ class DataRecipe(Section):
         None, description="Label columns of 0 and 1, one a label, instead of one column."
     )
     allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
+    format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"] | None = Field(
+        None, description="Format of the data files; by their names if not given."
+    )
+    encoding: str | None = Field(None, min_length=1, description="Character encoding of the data files; else UTF-8.")
+    header: bool | None = Field(
+        None, description="Whether the data files begin with a row of column names; judged by content if not given."
+    )
     separator: str = Field(" ", description="What joins several text columns.")
     pair: bool = Field(False, description="Read two text columns as a pair: [CLS] a [SEP] b [SEP], not joined.")
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")

@@ -96,7 +96,7 @@ class Grouped(TyperCommand):
 
 
 def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
-    switch = field.annotation is bool
+    switch = bool in (field.annotation, *get_args(field.annotation))
     flag = f"--{key.replace('_', '-')}"
     default = getattr(getattr(_default(), section), key)  # what holds when nothing is given
     option = typer.Option(

@@ -73,6 +73,7 @@ def assemble(
         label_base=label_base(label or "", numbers) if classes is None or columns.headerless else 0,
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
+        named=columns.named,
     )
 
 

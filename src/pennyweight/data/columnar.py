@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError
 from .infer import names_labels
 from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, names_in, read_bytes
-from .table import Columns, listed, shown
+from .table import AS_NAMED, Columns, FileOptions, listed, shown
 
 _BATCH = 16_384
 
@@ -20,7 +20,7 @@ _SAVED = "state.json"
 _SAVED_DICT = "dataset_dict.json"
 
 
-def read_parquet(path: Path, max_bytes: int) -> Columns:
+def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """Read the text and number columns of a Parquet file.
 
     Raises:
@@ -42,7 +42,7 @@ def read_parquet(path: Path, max_bytes: int) -> Columns:
         raise damaged(path, "Parquet", error) from error
 
 
-def read_arrow(path: Path, max_bytes: int) -> Columns:
+def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """Read the text and number columns of an Arrow IPC file or stream.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from .source import MAX_LINE, text_lines
-from .table import Columns, listed, shown
+from .table import AS_NAMED, Columns, FileOptions, listed, shown
 
 _INTEGER = re.compile(r"\d{1,9}")
 _limit_lock = threading.Lock()
@@ -29,7 +29,7 @@ def _long_fields() -> Iterator[None]:
             csv.field_size_limit(before)
 
 
-def read_delimited(path: Path, max_bytes: int, *, tabs: bool = False) -> Columns:
+def read_delimited(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, tabs: bool = False) -> Columns:
     """Read a CSV (commas, or semicolons where the header has no comma) or TSV file.
 
     A file whose first field is a number and whose first row holds letters besides has no header: it is the form of
@@ -57,7 +57,9 @@ def read_delimited(path: Path, max_bytes: int, *, tabs: bool = False) -> Columns
     return Columns(values, lines, str(path), label_names=classes, headerless=headerless)
 
 
-def walk_delimited(path: Path, max_bytes: int, size: int, *, tabs: bool = False) -> Iterator[Columns]:
+def walk_delimited(
+    path: Path, max_bytes: int, size: int, options: FileOptions = AS_NAMED, *, tabs: bool = False
+) -> Iterator[Columns]:
     """What `read_delimited` reads, by blocks of `size` rows; the same errors, when the walk comes to them."""
     quoting: int = csv.QUOTE_MINIMAL
     if tabs:

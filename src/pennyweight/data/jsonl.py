@@ -10,14 +10,14 @@ from typing import Any
 
 from ..errors import DataError
 from .source import read_bytes, text_lines
-from .table import Columns, listed, shown
+from .table import AS_NAMED, Columns, FileOptions, listed, shown
 
 #: More fields than this in one file is not a table. Cells are bounded too: a field in one object is a cell in all.
 MAX_COLUMNS = 1_000
 MAX_CELLS = 200_000_000
 
 
-def read_jsonl(path: Path, max_bytes: int) -> Columns:
+def read_jsonl(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """Read one JSON object a line; blank lines are passed over.
 
     Raises:
@@ -26,7 +26,7 @@ def read_jsonl(path: Path, max_bytes: int) -> Columns:
     lines: list[int] = []
 
     def records() -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(text_lines(path, max_bytes), start=1):
+        for number, line in enumerate(text_lines(path, max_bytes, options.encoding), start=1):
             if not line.isspace():
                 lines.append(number)
                 yield parse_object(line, f"{path}:{number}")
@@ -37,11 +37,11 @@ def read_jsonl(path: Path, max_bytes: int) -> Columns:
     return Columns(values, lines, str(path))
 
 
-def walk_jsonl(path: Path, max_bytes: int, size: int) -> Iterator[Columns]:
+def walk_jsonl(path: Path, max_bytes: int, size: int, options: FileOptions = AS_NAMED) -> Iterator[Columns]:
     """What `read_jsonl` reads, by blocks of `size` rows, each with the fields of its own objects."""
     numbered = (
         (number, parse_object(line, f"{path}:{number}"))
-        for number, line in enumerate(text_lines(path, max_bytes), start=1)
+        for number, line in enumerate(text_lines(path, max_bytes, options.encoding), start=1)
         if not line.isspace()
     )
     while block := list(islice(numbered, size)):
@@ -55,18 +55,18 @@ def is_array(path: Path, max_bytes: int) -> bool:
     return first.startswith("[")
 
 
-def read_json(path: Path, max_bytes: int) -> Columns:
+def read_json(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """Read a .json file: an array of objects, or one object a line.
 
     Raises:
         DataError: empty, not JSON, or not objects.
     """
     if not is_array(path, max_bytes):
-        return read_jsonl(path, max_bytes)
+        return read_jsonl(path, max_bytes, options)
     try:
-        text = read_bytes(path, max_bytes).decode("utf-8-sig")
+        text = read_bytes(path, max_bytes).decode(options.encoding or "utf-8-sig")
     except UnicodeDecodeError:
-        return read_jsonl(path, max_bytes)  # walks the lines, and so finds the byte and says where it is
+        return read_jsonl(path, max_bytes, options)  # walks the lines, and so finds the byte and says where it is
     records = parse(text, str(path))
     if not isinstance(records, list) or not records:
         raise DataError("the array is empty", expected="an array of objects", where=path)

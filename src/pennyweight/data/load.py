@@ -15,7 +15,7 @@ from .mix import mixed
 from .multi import DELIMITER, form_of, split_several
 from .read import from_python
 from .split import split
-from .table import Table
+from .table import FileOptions, Table
 
 # Which part of a source with several is read where the name is not that of one.
 SPLITS = {"mix": "train", "ood": "test"}
@@ -46,6 +46,11 @@ class Data:
         return digest.hexdigest()
 
 
+def options_of(wanted: DataRecipe) -> FileOptions:
+    """How a recipe says that its files are to be read."""
+    return FileOptions(wanted.format, wanted.encoding, wanted.header)
+
+
 def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> Data:
     """Read, clean, label and split what a recipe names, or what the caller gives instead.
 
@@ -59,6 +64,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         "label_column": wanted.label_column,
         "separator": wanted.separator,
         "pair": wanted.pair,
+        "options": options_of(wanted),
     }
     source = train_data if train_data is not None else wanted.train
     if source is None:

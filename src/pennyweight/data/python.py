@@ -33,8 +33,9 @@ def columns_of_python(data: Any, split: str) -> Columns:
     if isinstance(data, Mapping):
         return _columns({str(name): _list(values) for name, values in data.items()})
     if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
-        return _columns({"text": _list(data[0]), "label": _list(data[1])})
-    return _columns(_from_rows(_list(data)))
+        return _columns({"text": _list(data[0]), "label": _list(data[1])}, named=False)
+    rows = _list(data)
+    return _columns(_from_rows(rows), named=isinstance(rows[0], Mapping))
 
 
 def _from_rows(rows: list[Any]) -> dict[str, list[Any]]:
@@ -72,7 +73,7 @@ def _list(values: Any) -> list[Any]:
     return list(values)
 
 
-def _columns(values: dict[str, list[Any]]) -> Columns:
+def _columns(values: dict[str, list[Any]], *, named: bool = True) -> Columns:
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(
@@ -83,4 +84,4 @@ def _columns(values: dict[str, list[Any]]) -> Columns:
     rows = next(iter(lengths.values()), 0)
     if not rows:
         raise DataError("there are no rows", expected=_SHAPES, where=_SOURCE)
-    return Columns(values, list(range(1, rows + 1)), _SOURCE, unit="row")
+    return Columns(values, list(range(1, rows + 1)), _SOURCE, unit="row", named=named)

@@ -19,19 +19,19 @@ from .pairs import as_pair, join_pair
 from .pickled import read_pickle
 from .python import columns_of_python
 from .source import check_zipped, is_zipped, near_names
-from .table import MAX_BYTES, Columns, Table
+from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 __all__ = ["Table", "from_python", "read", "stream"]
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
-def _tabs(path: Path, max_bytes: int) -> Columns:
-    return read_delimited(path, max_bytes, tabs=True)
+def _tabs(path: Path, max_bytes: int, options: FileOptions) -> Columns:
+    return read_delimited(path, max_bytes, options, tabs=True)
 
 
 #: One reader a form. Each may be gzipped too, with .gz behind.
-_FORMS: dict[str, Callable[[Path, int], Columns]] = {
+_FORMS: dict[str, Callable[[Path, int, FileOptions], Columns]] = {
     ".csv": read_delimited,
     ".tsv": _tabs,
     ".jsonl": read_jsonl,
@@ -54,6 +54,7 @@ def read(
     allow_null: bool = False,
     form: LabelForm | None = None,
     pair: bool = False,
+    options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
 ) -> Table:
     """Read a table of texts.
@@ -69,13 +70,14 @@ def read(
         allow_null: take a missing text as an empty one instead of refusing it.
         form: how labels stand in the source, where a text may carry several.
         pair: keep the texts of two columns apart, as one input of two segments.
+        options: the file's format, encoding and header, where its name and content do not say.
         max_bytes: the most that is read, after decompression.
 
     Raises:
         DataError: whatever is wrong with the source, with file and line.
     """
     return assemble(
-        read_columns(source, split, max_bytes),
+        read_columns(source, split, max_bytes, options),
         text_columns=text_columns,
         label_column=label_column,
         labelled=labelled,
@@ -97,13 +99,14 @@ def from_python(
     allow_null: bool = False,
     form: LabelForm | None = None,
     pair: bool = False,
+    options: FileOptions = AS_NAMED,
 ) -> Table:
     """Make a table of Python objects.
 
     Args:
         data: a list of (text, label) pairs; a tuple (texts, labels); a list of texts; a dict of columns; a list of
             dicts; a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a path, as for `read`; or a `Table`.
-        text_columns, label_column, labelled, split, separator, allow_null, form, pair: as for `read`.
+        text_columns, label_column, labelled, split, separator, allow_null, form, pair, options: as for `read`.
 
     Raises:
         DataError: another shape, or whatever is wrong with its rows.
@@ -112,7 +115,8 @@ def from_python(
         if labelled and data.labels is None:
             raise DataError("the table has no labels", remedy="read it with labelled=True", where=data.source)
         return data
-    columns = read_columns(data, split, MAX_BYTES) if isinstance(data, (str, Path)) else columns_of_python(data, split)
+    from_file = isinstance(data, (str, Path))
+    columns = read_columns(data, split, MAX_BYTES, options) if from_file else columns_of_python(data, split)
     return assemble(
         columns,
         text_columns=text_columns,
@@ -159,7 +163,7 @@ def stream(
         yield {**record, "text": check_length(text, where)}
 
 
-def read_columns(source: str | Path, split: str, max_bytes: int) -> Columns:
+def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """A source as it is, all of it; arguments and errors as for `read`."""
     path = Path(source)
     if os.path.isdir(path):
@@ -182,4 +186,4 @@ def read_columns(source: str | Path, split: str, max_bytes: int) -> Columns:
             remedy="rename it",
             where=path,
         )
-    return _FORMS[form](path, max_bytes)
+    return _FORMS[form](path, max_bytes, options)

@@ -142,8 +142,11 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         return stream.read()
 
 
-def text_lines(path: Path, max_bytes: int) -> Iterator[str]:
+def text_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Iterator[str]:
     """The physical lines of a UTF-8 file (a byte order mark is dropped), line ends kept as they are.
+
+    Args:
+        encoding: instead of UTF-8, as Python names it.
 
     Raises:
         DataError: another encoding (with the byte, its offset and line), a NUL byte, a line of more than `MAX_LINE`.
@@ -151,11 +154,11 @@ def text_lines(path: Path, max_bytes: int) -> Iterator[str]:
     with open_bytes(path, max_bytes) as stream:
         head = stream.peek(4)[:4]
         mark = next((name for bom, name in _MARKS if head.startswith(bom)), None)
-        if mark:
+        if mark and encoding is None:
             raise DataError(
                 f"the file is {mark}", expected="UTF-8", remedy=f"convert it: iconv -f {mark} -t UTF-8", where=path
             )
-        handle = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        handle = io.TextIOWrapper(stream, encoding=encoding or "utf-8-sig", newline="")
         number = 0
         try:
             while line := handle.readline(MAX_LINE):

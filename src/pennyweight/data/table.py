@@ -22,6 +22,25 @@ Label = str | int | tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
+class FileOptions:
+    """How a file is to be read where its name and its content do not say.
+
+    Attributes:
+        format: the file's format instead of the one its name says, such as `csv`; None, by name.
+        encoding: the character encoding of a text file, as Python names it; None for UTF-8.
+        header: whether the first row of a delimited file holds column names; None, judged by its content.
+    """
+
+    format: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+
+
+#: What a file's own name and content say.
+AS_NAMED = FileOptions()
+
+
+@dataclass(frozen=True)
 class Table:
     """N texts, and their labels when they have any.
 
@@ -37,6 +56,7 @@ class Table:
         label_base: the number of the first class, where labels are class numbers: 0, or 1 in the contest's form.
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
+        named: whether the source itself names its columns; pairs, lists and files without a header do not.
     """
 
     texts: list[str]
@@ -49,6 +69,7 @@ class Table:
     label_base: int = 0
     extras: dict[str, list[Any]] = field(default_factory=dict)
     unit: Unit = "line"
+    named: bool = True
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -84,6 +105,8 @@ class Columns:
         label_names: class names of the columns whose source knows them.
         unreadable: column name -> its type, for columns that are neither text nor number.
         headerless: the contest's form, whose first column is a class number from 1 and whose other columns are text.
+        named: whether the source itself names its columns; pairs, lists and files without a header do not. The
+            contest's form counts as named: its columns have official names.
     """
 
     values: dict[str, list[Any]]
@@ -93,6 +116,7 @@ class Columns:
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     headerless: bool = False
+    named: bool = True
 
     def where(self, index: int) -> str:
         """Row `index` as a user finds it."""

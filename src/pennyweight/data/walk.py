@@ -14,7 +14,7 @@ from .infer import choose_texts, is_null
 from .jsonl import is_array, walk_jsonl
 from .read import read_columns
 from .source import check_zipped, is_zipped
-from .table import MAX_BYTES, Columns, Table
+from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 #: Rows of a block. Inference looks at the first thousand, so that a walk decides as a whole reading does.
 BLOCK = 8192
@@ -66,6 +66,7 @@ def walk(
     label_column: str | None = None,
     split: str = "train",
     pair: bool = False,
+    options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
 ) -> Walk:
     """Read a source once, keeping nothing, to be read again block by block.
@@ -73,15 +74,15 @@ def walk(
     CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
 
     Args:
-        source, text_columns, label_column, split, pair, max_bytes: as for `read`.
+        source, text_columns, label_column, split, pair, options, max_bytes: as for `read`.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
     """
     path = Path(source)
-    blocks = _walker(path, max_bytes)
+    blocks = _walker(path, max_bytes, options)
     if blocks is None:
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, pair)
+        return _whole(read_columns(source, split, max_bytes, options), text_columns, label_column, pair)
     if is_zipped(path):
         check_zipped(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
@@ -99,7 +100,7 @@ def walk(
         texts = texts or choose_texts(block, text_columns, label_column)
         assemble(block, text_columns=texts, labelled=False, allow_null=True, pair=pair)
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, pair)
+        return _whole(read_columns(source, split, max_bytes, options), text_columns, label_column, pair)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
@@ -120,7 +121,7 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
     return str(value).strip()
 
 
-def _walker(path: Path, max_bytes: int) -> Callable[[], Iterator[Columns]] | None:
+def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
     if not path.is_file() or not os.access(path, os.R_OK):
@@ -128,9 +129,9 @@ def _walker(path: Path, max_bytes: int) -> Callable[[], Iterator[Columns]] | Non
     zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
     if form in (".csv", ".tsv"):
-        return lambda: walk_delimited(path, most, BLOCK, tabs=form == ".tsv")
+        return lambda: walk_delimited(path, most, BLOCK, options, tabs=form == ".tsv")
     if form in (".jsonl", ".ndjson") or (form == ".json" and not is_array(path, most)):
-        return lambda: walk_jsonl(path, most, BLOCK)
+        return lambda: walk_jsonl(path, most, BLOCK, options)
     if form in (".parquet", ".arrow") and not zipped:
         return lambda: walk_arrow(path, max_bytes, BLOCK)
     return None
