@@ -147,7 +147,7 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length)
+    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
     if checked.mode != "off":
         say(str(checked))
 

@@ -233,6 +233,9 @@ def audit(
     fix: Path = typer.Option(
         None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
     ),
+    merge_labels: bool = typer.Option(
+        False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."
+    ),
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
@@ -257,6 +260,7 @@ def audit(
         settings={key: value for key, value in settings.items() if value is not None},
         wanted=suspects,
         fix=fix,
+        merge_labels=merge_labels,
         out=out,
         as_json=as_json,
     )

@@ -139,6 +139,9 @@ class ShortAudit(_Closed):
     conflicting_labels: Count | None = Field(None, description="Training rows whose text has another label too.")
     leakage: dict[str, Leaks] | None = None
     truncated: Share | None = Field(None, description="Of the training texts, at the recipe's max_length.")
+    unknown_tokens: Share | None = Field(None, description="Of the training texts' tokens.")
+    similar_classes: list[list[str]] | None = Field(None, description="Class names that look alike.")
+    without_validation: list[str] | None = Field(None, description="Classes without a validation row.")
     balance: Balance | None = None
     warnings: list[str] | None = None
     seconds: Seconds | None = None
