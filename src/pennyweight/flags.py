@@ -31,6 +31,7 @@ PRIOR = typer.Option(
 )
 TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+ID_COLUMN = typer.Option(None, "--id-column", help="The column with the ids; the one called id if not given.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 

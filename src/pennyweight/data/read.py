@@ -18,7 +18,7 @@ from .multi import LabelForm
 from .pairs import as_pair, join_pair
 from .pickled import read_pickle
 from .python import columns_of_python
-from .source import check_zipped, is_zipped, near_names
+from .source import check_zipped, is_pipe, is_zipped, near_names
 from .table import MAX_BYTES, Columns, Table
 
 __all__ = ["Table", "from_python", "read", "stream"]
@@ -132,7 +132,7 @@ def stream(
     separator: str = " ",
     pair: bool = False,
     source: str = "stdin",
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], str]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
@@ -143,7 +143,7 @@ def stream(
         source: how messages call the stream.
 
     Yields:
-        The object's own fields, with its text under "text" (empty where it is null).
+        The object's own fields (of a plain text: `text`), and its text (empty where it is null).
 
     Raises:
         DataError: a line that is not an object, has no text, or an over-long one (`source:line`).
@@ -156,7 +156,7 @@ def stream(
             row, names = as_pair(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
         text = join_pair(parts, where) if pair else separator.join(part for part in parts if part)
-        yield {**record, "text": check_length(text, where)}
+        yield record, check_length(text, where)
 
 
 def read_columns(source: str | Path, split: str, max_bytes: int) -> Columns:
@@ -170,6 +170,10 @@ def read_columns(source: str | Path, split: str, max_bytes: int) -> Columns:
         if form not in (*_FORMS, *_PICKLES) and _HUB_NAME.fullmatch(str(source)):
             return read_hub(str(source), split, max_bytes)
         raise DataError("no such file", remedy=near_names(path), where=path)
+    if is_pipe(path):
+        raise DataError(
+            "a pipe can be read only once", expected="a file", remedy="write it to a file first", where=path
+        )
     if is_zipped(path):
         check_zipped(path, max_bytes)
     if form in _PICKLES:

@@ -1,0 +1,103 @@
+"""Texts as Python callers give them, brought to one list of strings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import DataError, InputError
+from .assemble import check_text
+from .pairs import join_pair
+from .python import as_list, has_columns
+from .read import from_python
+from .table import PAIR, Table, shown
+
+_EXPECTED = "a text, or a list, array, Series, frame, dataset or dict of texts"
+
+
+def is_one(data: Any, pair: bool = False) -> bool:
+    """Whether `data` is a single text (of pairs: one tuple of two strings) rather than a collection of them."""
+    if pair and isinstance(data, tuple) and len(data) == 2:
+        return all(isinstance(part, str) for part in data)
+    return isinstance(data, str) or (getattr(data, "ndim", None) == 0 and isinstance(data.item(), str))
+
+
+def texts_of(data: Any, *, pair: bool = False, **reading: Any) -> list[str]:
+    """N strings from whatever holds N texts; the two texts of a pair are joined by `PAIR`.
+
+    Args:
+        data: one text; a list, tuple, array of shape (N,) or (N, 1), Series or generator of texts; a frame, a dataset,
+            a dict of columns or a list of dicts, whose text columns are found as training finds them; a `Table`.
+        pair: texts are pairs: tuples or lists of two, an array of shape (N, 2), or two columns.
+        reading: what `from_python` takes, for data with columns.
+
+    Raises:
+        DataError: something that is no text, with its position from 1.
+        InputError: single texts where pairs belong, or the other way round.
+    """
+    if is_one(data, pair):
+        return [as_text(data if isinstance(data, (str, tuple)) else data.item(), pair, "text 1")]
+    if not isinstance(data, Table) and not has_columns(data):
+        return [as_text(value, pair, f"text {number}") for number, value in enumerate(_members(data), start=1)]
+    if _is_empty(data):
+        return []
+    table = from_python(data, **{"split": "test", **reading, "labelled": False, "pair": pair})
+    return [as_text(text, pair, table.source) for text in table.texts] if isinstance(data, Table) else table.texts
+
+
+def as_text(value: Any, pair: bool, where: str = "text") -> str:
+    """A text, or the two texts of a pair, as one string.
+
+    Raises:
+        DataError: no string, a missing one, or one that cannot be encoded; `where` says which.
+        InputError: one text where two belong, or two where one belongs.
+    """
+    several = isinstance(value, (tuple, list))
+    if several and pair and len(value) == 2:
+        return join_pair([_string(part, where) for part in value], where)
+    if several or (pair and isinstance(value, str) and value and PAIR not in value):
+        raise InputError(
+            "this classifier reads pairs of texts" if pair else "this classifier reads single texts, not pairs",
+            expected='predict([("...", "..."), ...])' if pair else 'predict(["...", ...])',
+            received=shown(value),
+            where=where,
+        )
+    return _string(value, where)
+
+
+def _string(value: Any, where: str) -> str:
+    if isinstance(value, (bytes, bytearray)):
+        raise DataError(
+            "the text is bytes", expected="a string", received=shown(value), remedy="decode it first", where=where
+        )
+    missing = type(value).__name__ in ("NAType", "NaTType")  # what pandas writes for a missing value
+    return check_text(None if missing else value, where)
+
+
+def _members(data: Any) -> list[Any]:
+    """The items of a collection without columns.
+
+    Raises:
+        DataError: no collection, one without an order, or an array of more than one column.
+    """
+    unordered = isinstance(data, (set, frozenset))
+    if data is None or unordered or isinstance(data, (bytes, bytearray, os.PathLike)) or not _iterable(data):
+        raise DataError(
+            "a set has no order in which to answer" if unordered else "not a text, nor a collection of texts",
+            expected=_EXPECTED,
+            received=shown(data),
+            remedy="a file is read by `pennyweight predict RUN FILE`" if isinstance(data, os.PathLike) else None,
+            where="data",
+        )
+    return as_list(data)
+
+
+def _iterable(data: Any) -> bool:
+    return isinstance(data, Iterable) or hasattr(data, "tolist")
+
+
+def _is_empty(data: Any) -> bool:
+    if isinstance(data, Mapping):
+        return all(hasattr(values, "__len__") and len(values) == 0 for values in data.values())
+    return hasattr(data, "__len__") and len(data) == 0
