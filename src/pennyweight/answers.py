@@ -42,11 +42,11 @@ def guard_for(texts: Iterable[str] = (), exact: Iterable[str] = ()) -> Guard:
         texts: the columns that were read as the text: they are guarded whatever their names.
         exact: columns that are known to be ids or labels, beside those whose names say so.
     """
-    texts, exact = frozenset(texts), frozenset(exact)
+    texts, exact = frozenset(texts), frozenset(name.strip().lower() for name in exact)
 
     def guarded(name: str) -> bool:
         labels = names_labels(name) or name.lower().endswith(("_label", "_labels"))
-        return name in texts or not (name in exact or labels or names_ids(name))
+        return name in texts or not (name.strip().lower() in exact or labels or names_ids(name))
 
     return guarded
 

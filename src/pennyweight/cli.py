@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +18,7 @@ from typing import IO, Any, Literal, cast
 import typer
 
 from . import __version__, verbs
-from .data.columnar import stored_types
-from .data.table import visible
+from .data.table import listed, visible
 from .errors import InputError
 from .estimate import estimate
 from .failures import drop_output, failure
@@ -172,10 +171,13 @@ def predict(
     device: Device = DEVICE,
     precision: Precision = PRECISION,
 ) -> None:
-    """Label texts: the input's columns, labels and probabilities, order kept."""
+    """Label texts: the input's columns, labels and probabilities, order kept.
+
+    A name that an input column has already gets predicted_ in front.
+    """
     from . import answers
     from . import predict as prediction
-    from .converse import converse
+    from .data.columnar import stored_types
     from .data.walk import walk
     from .leaderboard import numbering
     from .leaderboard import submission as numbered
@@ -185,9 +187,9 @@ def predict(
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
     if label_order is not None and not submission:
         raise InputError("--label-order gives the class numbers of a submission", remedy="add --submission")
-    asked = prediction.reading_of(model, text_columns.split(",") if text_columns else None)
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
+    asked = prediction.reading_of(model, text_columns.split(",") if text_columns else None)
     target = None if out is None else answers.check_target(out, form, source)
     # A file that cannot be read is told before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else answers.open_pipe(source)
@@ -202,29 +204,24 @@ def predict(
     if walked is not None:
         pairs = prediction.answered(classifier, walked.both(), keep=keep, ids=id_column)
     else:
-        name = "standard input" if source == "-" else source
-        lines = answers.utf8_lines(cast("IO[bytes]", pipe), name)
-        pairs = converse(classifier, _with_fields(lines, name, asked, keep, id_column))
+        pairs = _conversation(classifier, pipe, source, asked, keep, id_column)
     if numbers is not None:
-        given = numbered(pairs, numbers)
+        rows = numbered(pairs, numbers)
         _note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
     else:
-        given = (prediction.joined(fields, abstain.decide(found)) for fields, found in pairs)
-    guard = answers.unguarded
+        rows = (prediction.joined(fields, abstain.decide(found)) for fields, found in pairs)
+    manner: dict[str, Any] = {"delimiter": classifier.delimiter}
     if csv_guard and numbers is None:
-        exact = [id_column, classifier.artifact.recipe.data.label_column]
-        guard = answers.guard_for(walked.texts if walked else (), [name for name in exact if name is not None])
-    delimiter = classifier.delimiter
+        exact = (id_column, classifier.artifact.recipe.data.label_column)
+        manner["guard"] = answers.guard_for(walked.texts if walked else (), filter(None, exact))
     if out is None:
         form = form or ("csv" if submission else "jsonl")
-        answers.write_lines(given, sys.stdout, form, flush=walked is None, delimiter=delimiter, guard=guard)
+        answers.write_lines(rows, sys.stdout, form, flush=walked is None, **manner)
     else:
         types = stored_types(Path(source)) if walked is not None and target == "parquet" else None
-        count = answers.write(given, out, target, delimiter=delimiter, guard=guard, types=types)
-        _note(f"{count:,} texts labelled: {out}")
-    if walked is not None and walked.unreadable and keep:
-        left = ", ".join(f"{name} ({kind})" for name, kind in walked.unreadable.items())
-        _note(f"columns that hold neither text nor numbers are left out: {left}")
+        _note(f"{answers.write(rows, out, target, types=types, **manner):,} texts labelled: {out}")
+    if walked is not None and keep:
+        _note_columns(walked.names, prediction.answer_names(classifier), walked.unreadable)
     if abstain.threshold is not None:
         _note(str(abstain))
 
@@ -236,17 +233,34 @@ def _standard_input() -> IO[bytes]:
     return cast("IO[bytes]", getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
 
 
-def _with_fields(
-    lines: Iterator[str], source: str, asked: dict[str, Any], keep: bool, ids: str | None
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """The texts of a stream, each with the fields that go with its answer."""
+def _conversation(
+    classifier: Any, pipe: IO[bytes] | None, source: str, asked: dict[str, Any], keep: bool, ids: str | None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The texts of a pipe, each with the fields that go with its answer, and the answers as they come."""
+    from .answers import utf8_lines
+    from .converse import converse
     from .data.read import stream
     from .data.table import Columns
     from .predict import kept
 
-    for record, text in stream(lines, source=source, **asked):
-        names = kept(Columns({name: [value] for name, value in record.items()}, [1], source), keep, ids)
-        yield {name: record[name] for name in names}, text
+    name = "standard input" if source == "-" else source
+
+    def texts() -> Iterator[tuple[dict[str, Any], str]]:
+        for record, text in stream(utf8_lines(cast("IO[bytes]", pipe), name), source=name, **asked):
+            names = kept(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
+            yield {key: record[key] for key in names}, text
+
+    return converse(classifier, texts())
+
+
+def _note_columns(names: Iterable[str], answered: Iterable[str], unreadable: dict[str, str]) -> None:
+    """Say which columns an answer's names gave way to, and which could not be kept."""
+    taken = [name for name in answered if name in set(names)]
+    if taken:
+        _note(f"the input has columns {listed(taken)}: the answers' own begin with predicted_")
+    if unreadable:
+        left = listed(f"{name} ({kind})" for name, kind in unreadable.items())
+        _note(f"columns that hold neither text nor numbers are left out: {left}")
 
 
 @app.command()

@@ -325,6 +325,11 @@ def joined(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
     return row
 
 
+def answer_names(classifier: Classifier) -> list[str]:
+    """The columns of an answer, in order."""
+    return list(answer(classifier.labels, np.zeros(len(classifier.labels)), np.zeros(1) if classifier.multi else None))
+
+
 def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
     """The labels whose probabilities (L,) reach their thresholds (L,)."""
     return [names[index] for index in np.flatnonzero(probabilities >= thresholds).tolist()]

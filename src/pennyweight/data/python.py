@@ -67,7 +67,8 @@ def as_list(values: Any) -> list[Any]:
 
 
 def _is_frame(data: Any) -> bool:
-    return any(kind.__module__.startswith("pandas.") and kind.__name__ == "DataFrame" for kind in type(data).__mro__)
+    kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(data).__mro__]
+    return ("pandas", "DataFrame") in kinds
 
 
 def _is_dataset(data: Any) -> bool:
