@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,11 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """
         given = {"budget": self.budget, "epochs": self.epochs, "seed": self.seed, **(self.settings or {})}
         settings = {key: value for key, value in given.items() if value is not None}
+        if y is None:  # in scikit-learn's words
+            raise EstimatorError("requires y to be passed, but the target y is None")
         texts = self._texts(X)
+        if not texts:
+            raise EstimatorError("there are no texts")
         labels = _labels(y)
         if len(texts) != len(labels):
             raise EstimatorError(
@@ -84,9 +89,12 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         _check_names(names, classes)
         settings |= {"text_columns": None, "label_names": names}
         rows = [parts_of(text) for text in texts] if settings.get("pair") else texts
-        self.classifier_: Classifier = train(
-            (rows, [str(label).strip() for label in labels]), recipe=self.recipe, **settings
-        )
+        try:
+            self.classifier_: Classifier = train(
+                (rows, [str(label).strip() for label in labels]), recipe=self.recipe, **settings
+            )
+        except DataError as error:
+            raise EstimatorError(str(error)) from error
         self.classes_ = classes
         return self
 
@@ -115,8 +123,6 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
 def _labels(y: Any) -> np.ndarray:
     """(N,) labels of one type, from a list, an array of shape (N,) or (N, 1), a Series or a frame of one column."""
-    if y is None:
-        raise EstimatorError("requires y to be passed, but the target y is None")
     if isinstance(y, (str, bytes)):
         raise EstimatorError("the labels are one string", expected="a label for each text", received=shown(y))
     try:
@@ -142,11 +148,14 @@ def _check_label(label: Any, first: Any, where: str) -> None:
         )
     if is_null(label) or type(label).__name__ in ("NAType", "NaTType"):
         raise EstimatorError("the label is missing (None or NaN)", where=where)
+    if isinstance(label, float) and math.isinf(label):
+        raise EstimatorError("the label is infinite", where=where)
     if _kind(label) is None or _kind(label) != _kind(first):
         raise EstimatorError(
             "the label cannot be used" if _kind(label) is None else "the labels are of different types",
             expected=_kind(first) or "a string, a boolean or a number",
             received=shown(label),
+            remedy=None if _kind(label) is None else "make them all strings or all integers",
             where=where,
         )
 

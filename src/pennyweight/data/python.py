@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..errors import DataError
 from .columnar import damaged, from_dataset, gather, pick_split
@@ -53,6 +55,8 @@ def as_list(values: Any) -> list[Any]:
     Raises:
         DataError: an array of more than two dimensions. One of shape (N, 1) counts as N items.
     """
+    if hasattr(values, "__array__") and not isinstance(values, Iterable):
+        values = np.asarray(values)
     shape = getattr(values, "shape", None)
     if isinstance(shape, tuple) and len(shape) > 2:
         raise DataError(

@@ -38,7 +38,7 @@ def texts_of(data: Any, *, pair: bool = False, **reading: Any) -> list[str]:
     """
     if is_one(data, pair):
         return [as_text(data if isinstance(data, (str, tuple)) else data.item(), pair, "text 1")]
-    if not isinstance(data, Table) and not has_columns(data):
+    if _is_sparse(data) or not (isinstance(data, Table) or has_columns(data)):
         return [as_text(value, pair, f"text {number}") for number, value in enumerate(_members(data), start=1)]
     if _is_empty(data):
         return []
@@ -81,10 +81,16 @@ def _members(data: Any) -> list[Any]:
     Raises:
         DataError: no collection, one without an order, or an array of more than one column.
     """
-    unordered = isinstance(data, (set, frozenset))
-    if data is None or unordered or isinstance(data, (bytes, bytearray, os.PathLike)) or not _iterable(data):
+    problem = "not a text, nor a collection of texts"
+    if isinstance(data, (set, frozenset)):
+        problem = "a set has no order in which to answer"
+    elif _is_sparse(data):
+        problem = "sparse input: a matrix holds numbers, not texts"
+    elif data is not None and not isinstance(data, (bytes, bytearray, os.PathLike)) and _iterable(data):
+        problem = ""
+    if problem:
         raise DataError(
-            "a set has no order in which to answer" if unordered else "not a text, nor a collection of texts",
+            problem,
             expected=_EXPECTED,
             received=shown(data),
             remedy="a file is read by `pennyweight predict RUN FILE`" if isinstance(data, os.PathLike) else None,
@@ -93,8 +99,13 @@ def _members(data: Any) -> list[Any]:
     return as_list(data)
 
 
+def _is_sparse(data: Any) -> bool:
+    """Whether it is a sparse matrix of scipy, one of which is a mapping too."""
+    return hasattr(data, "tocsr")
+
+
 def _iterable(data: Any) -> bool:
-    return isinstance(data, Iterable) or hasattr(data, "tolist")
+    return isinstance(data, Iterable) or any(hasattr(data, name) for name in ("tolist", "__array__"))
 
 
 def _is_empty(data: Any) -> bool:
