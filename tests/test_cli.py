@@ -292,3 +292,55 @@ def test_answers_in_csv_are_one_row_a_text(tiny_run: Path, news: Path, command: 
     done = command("predict", tiny_run, news / "test.csv", "--format", "csv")
     rows = list(csv.DictReader(done.out.splitlines()))
     assert [row["id"] for row in rows] == [str(number) for number in range(60, 75)]
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2Jspam"
+
+
+def test_what_data_hold_does_not_act_on_the_terminal(backbone: Path, tmp_path: Path, command: Command) -> None:
+    """Labels, texts and file names with escape sequences; CSV and JSON lines stay what they are."""
+    source = tmp_path / "f.jsonl"
+    rows = [{"text": f"The bank and the cup {number}.", "label": (ESCAPES, "ham")[number % 2]} for number in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    run = tmp_path / "run\x9b"
+    done = command("train", source, "--test", source, "--backbone", backbone, *QUICK, "--out", run)
+    assert done.code == 0, done.err
+    assert "\\u001b]0;owned\\u0007" in done.err
+    shown = [done, command("explain", run, "The bank \x1b[31m and \u202eits\u2069 rate.", "--label", ESCAPES)]
+    assert "its" in shown[1].out
+    shown += [command("evaluate", run, source), command("evaluate", run, source, "--json")]
+    shown += [command("explain", run, "The \x7f bank.", "--json"), command("predict", run, tmp_path / "\x1b.csv")]
+    for one in shown:
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", one.out + one.err)
+    assert json.loads(shown[3].out)["per_class"][0]["name"] == ESCAPES
+    assert json.loads(shown[4].out)["text"] == "The \x7f bank."
+    answers = command("predict", run, source)
+    assert json.loads(answers.out.splitlines()[0])["label"] == ESCAPES
+
+
+def test_half_of_a_surrogate_pair_in_a_label_is_one_line(backbone: Path, tmp_path: Path, command: Command) -> None:
+    source = tmp_path / "f.jsonl"
+    rows = [{"text": f"The bank {number}.", "label": ("\ud800", "ham")[number % 2]} for number in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    done = command("train", source, "--backbone", backbone, *QUICK, "--out", tmp_path / "run")
+    assert (done.code, done.error) == (
+        2, "the class name \\ud800 holds half of a surrogate pair; export the data again as UTF-8"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "order"),
+    [
+        (["b", "a"], (), "sorted"), (["1", "0"], (), "numbers"), (["b", "a"], ("--label-names", "b,a"), "given"),
+        ([True, False], (), "numbers"),
+    ],
+)  # fmt: skip
+def test_where_the_order_of_the_classes_comes_from_is_kept(
+    labels: list[Any], settings: tuple[str, ...], order: str, backbone: Path, tmp_path: Path, command: Command
+) -> None:
+    source = tmp_path / "f.jsonl"
+    rows = [{"text": f"The bank {number}.", "label": labels[number % 2]} for number in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    asked = ("--backbone", backbone, *QUICK, "--max-steps", "1", *settings, "--out", tmp_path / "run", "--json")
+    done = command("train", source, *asked)
+    assert json.loads(done.out)["data"]["label_order"] == order

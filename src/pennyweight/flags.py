@@ -36,6 +36,7 @@ TEXT_COLUMNS = typer.Option(
 SEPARATOR = typer.Option(None, "--separator", help="What joins several text columns; as in training if not given.")
 MARKUP = typer.Option(None, "--markup", help="What to do with left-over markup; as in training if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+ID_COLUMN = typer.Option(None, "--id-column", help="The column with the ids; the one called id if not given.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import recipe as recipes
 from .budget.cost import work
 from .budget.plan import Plan
+from .data.labels import order_of
 from .data.load import Data
 from .data.load import load as load_data
 from .data.multi import unlabelled
@@ -227,6 +228,7 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
+            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
         },

@@ -15,6 +15,7 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ID_COLUMN,
     JSON,
     LABEL_COLUMN,
     MARKUP,
@@ -142,6 +143,7 @@ def leaderboard(
     test: str = typer.Argument(..., help="The test file whose ids it must hold."),
     labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
     text_columns: str = TEXT_COLUMNS,
+    id_column: str = ID_COLUMN,
 ) -> str:
     """Check a submission before it leaves.
 
@@ -151,7 +153,7 @@ def leaderboard(
     from .leaderboard import check, ids_of
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table), labels))
+    return str(check(submission, ids_of(table, id_column), labels))
 
 
 def export(

@@ -144,4 +144,4 @@ def test_predictions_in_blocks_are_those_of_the_whole(
     assert command("predict", tiny_run, tmp_path / "d.parquet", "--out", tmp_path / "out.parquet").code == 0  # type: ignore[attr-defined]
     found = pd.read_parquet(tmp_path / "out.parquet")
     assert found["id"].tolist() == list(range(25))
-    assert found["label"].tolist() == pw.load(tiny_run).predict([str(row["text"]) for row in ROWS])
+    assert found["predicted_label"].tolist() == pw.load(tiny_run).predict([str(row["text"]) for row in ROWS])

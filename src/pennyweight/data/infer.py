@@ -25,6 +25,8 @@ _LABELS = (
 # Columns that are read where they hold lists; they are not taken for the label unless named.
 _LABEL_LISTS = ("tags", "topics", "categories", "classes", "genres", "emotions", "intents", "targets", "keywords")
 
+_IDS = ("id", "ids", "idx", "index", "uid", "uuid", "guid", "key")
+
 # What a text looks like where no name tells: on average this long, and mostly not a repeat of another.
 _LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
 
@@ -115,6 +117,22 @@ def require(columns: Columns, name: str, flag: str) -> str:
         remedy=f"did you mean {close[0]}?" if close else f"name it with {flag}",
         where=columns.source,
     )
+
+
+def id_column(columns: Columns, wanted: str | None = None) -> str | None:
+    """The column that tells the rows apart: the one that was `wanted`, else one called `id`, in any case.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if wanted is not None:
+        return require(columns, wanted, "--id-column c")
+    return "id" if "id" in columns.values else next((name for name in columns.values if _key(name) == "id"), None)
+
+
+def names_ids(name: str) -> bool:
+    """Whether a column's name says that it holds ids: `id`, `user_id`, `PassengerId`, `uuid`..."""
+    return _key(name) in _IDS or _key(name).endswith("_id") or bool(re.search(r"[a-z]I[dD]$", name.strip()))
 
 
 def names_labels(name: str) -> bool:

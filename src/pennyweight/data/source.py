@@ -7,6 +7,7 @@ import difflib
 import gzip
 import io
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,17 @@ def names_in(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a path is read once and in order, as a named pipe, `<(...)` and `/dev/stdin` are."""
+    if os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/self/fd/")):
+        return os.path.exists(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False  # its reader will say so
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 class _Bounded(io.RawIOBase):
