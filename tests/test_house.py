@@ -43,9 +43,10 @@ RUNG = {stage: rung for rung, stages in enumerate(LINE) for stage in stages}
 LEAVES = {
     "errors": set(),
     "files": {"errors"},
+    "bounded_yaml": set(),
     "fields": set(),
     "contradictions": {"fields"},
-    "recipe": {"contradictions", "errors", "fields", "files"},
+    "recipe": {"bounded_yaml", "contradictions", "errors", "fields", "files"},
     "budget": {"errors", "files"},
 }
 

@@ -15,7 +15,7 @@ from .space import Space
 FACTS = "study.json"
 FORMAT = 1
 # What may differ between processes and days without making trials incomparable.
-FREE = ("test", "train", "validation", "track", "cache_dir", "device", "threads", "report", "save_steps")
+FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device", "threads", "report", "save_steps")
 
 
 def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
