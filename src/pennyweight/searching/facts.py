@@ -30,6 +30,9 @@ def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
         for key, value in getattr(recipe, section).model_dump(mode="json").items():
             if key not in chosen:
                 facts[f"{section} -> {key}"] = value
+    if recipe.train.metric != "accuracy":
+        # Trials of before were told by their accuracy, whatever the metric: they do not belong beside these.
+        facts["trials are compared by"] = recipe.train.metric
     return facts
 
 
