@@ -244,8 +244,8 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        report.write(folder, outcome.history)
         artifacts.save(bundle, folder)
+        report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
         end(folder)
         say(f"saved: {folder}")
     return classifier
