@@ -105,7 +105,9 @@ def test_a_temperature_that_does_not_help_out_of_sample_is_not_kept() -> None:
 def test_rows_in_the_order_of_their_classes_make_no_difference() -> None:
     labels, logits = overconfident(400, seed=4)
     order = np.argsort(labels, kind="stable")
-    assert choose_temperature(logits[order], labels[order]).value == pytest.approx(choose_temperature(logits, labels).value)
+    assert choose_temperature(logits[order], labels[order]).value == pytest.approx(
+        choose_temperature(logits, labels).value
+    )
 
 
 def test_no_temperature_where_every_row_is_right() -> None:
@@ -118,8 +120,7 @@ def test_a_calibration_without_a_temperature_says_why() -> None:
     labels, logits = overconfident(100, seed=5)
     found = calibrate(labels, logits, 1.0, "4 validation rows are too few to fit one, it takes 50")
     assert str(found) == (
-        "The probabilities are as trained, without a temperature: "
-        "4 validation rows are too few to fit one, it takes 50"
+        "The probabilities are as trained, without a temperature: 4 validation rows are too few to fit one, it takes 50"
     )
 
 

@@ -140,8 +140,8 @@ def test_pairs_in_memory_stay_pairs(settings: dict[str, Any], tmp_path: Path, mo
     monkeypatch.setattr(searching, "train", watched)
     texts, labels = zip(*rows, strict=True)
     columns = {"one": [a for a, _ in texts], "two": [b for _, b in texts], "label": list(labels)}
-    for data in (rows, columns):
-        pw.search(data, budget="5k", trials=1, out=tmp_path / str(len(seen)), pair=True, **settings)
+    for data, more in ((rows, {}), (columns, {"text_columns": "one,two"})):
+        pw.search(data, budget="5k", trials=1, out=tmp_path / str(len(seen)), pair=True, **settings, **more)
     assert seen == [f"The bank.{PAIR}A bank."] * 2
 
 
@@ -261,9 +261,9 @@ def test_trials_below_the_median_are_stopped(
         evaluated.append(0)
         for step in (1, 2):
             evaluated[number] += 1
-            observer.evaluation({"accuracy": 0.9 - 0.1 * number, "step": step})
-        accuracy = 0.9 - 0.1 * number
-        metrics = {"train": {"prefix": None, "seconds": 1.0, "best": {"accuracy": accuracy}}}
+            record = {"accuracy": 0.9 - 0.1 * number, "validation_loss": 1.0, "step": step}
+            observer.evaluation(record)
+        metrics = {"train": {"prefix": None, "seconds": 1.0, "best": record}}
         return type("Trained", (), {"metrics": metrics})
 
     monkeypatch.setattr(searching, "train", fake)

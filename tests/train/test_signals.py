@@ -61,9 +61,7 @@ def test_outside_the_loop_a_signal_ends_the_run_with_the_way_on() -> None:
     begun = iter(["", "this run"])
     with pytest.raises(Interrupted) as caught, resumable(Path("runs/x"), lambda: next(begun)):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert str(caught.value) == (
-        "runs/x: stopped by a signal; go on with the same command and --out runs/x --resume"
-    )
+    assert str(caught.value) == ("runs/x: stopped by a signal; go on with the same command and --out runs/x --resume")
     assert caught.value.exit_code == 130
 
 

@@ -92,7 +92,10 @@ class Found:
         keys = list(dict.fromkeys(key for trial in ranked for key in trial.settings))
         own = [] if self.metric == "accuracy" else [METRICS[self.metric]]
         header = [*own, "accuracy %", "95 % interval", "trained", "seconds", "budget", "trial", *keys]
-        rows = [[*_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)] for trial in ranked[:SHOWN]]
+        rows = [
+            [*_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)]
+            for trial in ranked[:SHOWN]
+        ]
         widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
         states = [trial.state for trial in self.trials]
@@ -175,7 +178,9 @@ def _csv(trials: Sequence[Tried]) -> str:
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["budget", "trial", "state", "accuracy", "low", "high", "score", "loss", "trainable", "seconds", *keys])
+    writer.writerow(
+        ["budget", "trial", "state", "accuracy", "low", "high", "score", "loss", "trainable", "seconds", *keys]
+    )
     for one in trials:
         low, high = one.interval or ("", "")
         writer.writerow(
