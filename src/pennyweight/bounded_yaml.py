@@ -7,6 +7,7 @@ should. A recipe is three levels deep, so what goes far deeper is refused where 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 
@@ -33,7 +34,8 @@ def bounded_events(text: str) -> Iterator[yaml.Event]:
         else:
             yield event
             continue
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        mark: Any = event.start_mark
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def check_bounds(text: str) -> None:

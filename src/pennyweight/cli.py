@@ -45,7 +45,7 @@ from .progress import Progress, summary
 class _Verbs(TyperGroup):
     """Hands `Interrupted` over as the program's result: Typer would make an exit code of it, and lose its line."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except Interrupted as stop:

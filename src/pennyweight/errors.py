@@ -11,8 +11,8 @@ PennyweightError                 exit code 1
 └── ResourceError                exit code 1: out of memory, a device that is not there
 Interrupted                      exit code 130: stopped by a signal, after saving
 
-`Interrupted` is a `KeyboardInterrupt` and not an `Exception`: who was asked to stop is not to be caught by the code that
-goes on after a failure (`except Exception`), be it a loop over settings or a retry.
+`Interrupted` is a `KeyboardInterrupt` and not an `Exception`: a request to stop must not be caught by code that goes on
+after a failure (`except Exception`), be it a loop over settings or a retry.
 
 The library raises; only the command line prints and exits. A message is one line: where, what is wrong, what was
 expected, what was received, what to do.

@@ -1,8 +1,9 @@
 """What a plan will take on this machine: seconds, cache and memory, before anything is loaded.
 
 The arithmetic is `budget.cost`'s. How fast this machine does it is remembered from its trainings of at least
-`LEAST_SECONDS`: of shorter ones most is start-up. Device, number format and engine differ by orders of magnitude, so each
-combination has its own speed. Where none is known a tenth of a second of NumPy products stands in, and the estimate says so.
+`LEAST_SECONDS`: of shorter ones most is start-up. Device, number format and engine differ by orders of magnitude, so
+each combination has its own speed. Where none is known a tenth of a second of NumPy products stands in, and the
+estimate says so.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,12 +93,17 @@ def test_who_overwrites_goes_on_without_overwriting() -> None:
 def test_code_that_goes_on_after_failures_does_not_go_on_after_a_signal() -> None:
     assert not issubclass(Interrupted, Exception)
     assert issubclass(Interrupted, KeyboardInterrupt)
-    with pytest.raises(Interrupted), resumable(Path("runs/x"), str):
-        for _ in range(3):
-            try:
+    tried = []
+
+    def sweep() -> None:
+        for setting in range(3):
+            tried.append(setting)
+            with suppress(Exception), resumable(Path("runs/x"), str):
                 os.kill(os.getpid(), signal.SIGTERM)
-            except Exception:  # a sweep over settings
-                continue
+
+    with pytest.raises(Interrupted):
+        sweep()
+    assert tried == [0]
 
 
 def test_other_threads_do_not_listen() -> None:

@@ -178,15 +178,13 @@ def _csv(trials: Sequence[Tried]) -> str:
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["budget", "trial", "state", "accuracy", "low", "high", "score", "loss", "trainable", "seconds", *keys]
-    )
+    own = ("budget", "trial", "state", "accuracy", "low", "high", "score", "loss", "trainable", "seconds")
+    writer.writerow([*own, *keys])
     for one in trials:
         low, high = one.interval or ("", "")
-        writer.writerow(
-            [one.budget, one.number, one.state, _blank(one.accuracy), low, high, _blank(one.score), _blank(one.loss), _blank(one.trainable),
-             _blank(one.seconds), *(_blank(one.settings.get(key)) for key in keys)]
-        )  # fmt: skip
+        figures = (one.accuracy, low, high, one.score, one.loss, one.trainable, one.seconds)
+        chosen = (one.settings.get(key) for key in keys)
+        writer.writerow([one.budget, one.number, one.state, *map(_blank, (*figures, *chosen))])
     return text.getvalue()
 
 

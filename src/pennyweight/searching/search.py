@@ -63,10 +63,10 @@ def search(
 
     The first trial of a budget is the recipe as it stands, as far as the choices allow, so that the table says what
     searching has gained. The others are proposed by Optuna's TPE (Bergstra et al. 2011, "Algorithms for hyper-parameter
-    optimization"). Trials are compared by the recipe's `train.metric`; of equals the one of lowest validation loss is the
-    best, then the one of fewest parameters. One is stopped early when an evaluation is below the median of former trials
-    with as many epochs at that step. All use one validation split; a test file is never read. The folder holds the trials: the same call goes
-    on with them, and several processes may work on one folder at a time.
+    optimization"). Trials are compared by the recipe's `train.metric`; of equals the one of lowest validation loss is
+    the best, then the one of fewest parameters. One is stopped early when an evaluation is below the median of former
+    trials with as many epochs at that step. All use one validation split; a test file is never read. The folder holds
+    the trials: the same call goes on with them, and several processes may work on one folder at a time.
 
     Args:
         data: labelled texts, as in `pennyweight.train`.
