@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from pennyweight import bounded_yaml
 from pennyweight.bounded_yaml import MOST_DEPTH, bounded_events, check_bounds
+from pennyweight.errors import ArtifactError
+from pennyweight.manifest import read_yaml
 
 
 def deep(levels: int) -> str:
@@ -48,3 +52,14 @@ def test_a_text_of_too_many_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     check_bounds("[1, 2, 3, 4]")
     with pytest.raises(yaml.YAMLError, match="more than 10 elements"):
         check_bounds("[1, 2, 3, 4, 5, 6, 7]")
+
+
+@pytest.mark.parametrize("text", ["a: " + deep(10_000), "- " * 10_000, "{a: " * 5_000])
+def test_a_saved_classifiers_recipe_is_refused_as_deep(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ArtifactError) as caught:
+        read_yaml(tmp_path / "recipe.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path}/recipe.yaml: not a plain YAML file (lists and mappings nested more than 20 levels deep); "
+        "copy the folder again from its source, or train again"
+    )
