@@ -344,3 +344,22 @@ def test_where_the_order_of_the_classes_comes_from_is_kept(
     asked = ("--backbone", backbone, *QUICK, "--max-steps", "1", *settings, "--out", tmp_path / "run", "--json")
     done = command("train", source, *asked)
     assert json.loads(done.out)["data"]["label_order"] == order
+
+
+def test_a_cache_without_room_is_one_line_and_the_training_goes_on(news: Path, backbone: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pennyweight", "train", news / "train.csv", "--out", "run", "--backbone", backbone,
+            *QUICK, "--strategy", "top", "--cache-dir", "cache", "--cache-gb", "1e-6",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "--cache-gb" in line]
+    assert said
+    for line in said:
+        assert line.startswith("warning: cache: the frozen prefix takes 0.000 GB; expected at most 0.000 GB; ")
+        assert line.endswith("; the frozen prefix is kept in memory instead")
+    assert "feeds.py" not in done.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["prefix"]["reused"] is False

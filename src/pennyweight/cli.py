@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 import typer
+from typer.core import TyperGroup
 
 from . import __version__, verbs
 from .data.table import listed, visible
-from .errors import InputError
+from .errors import InputError, Interrupted
 from .estimate import estimate
 from .failures import drop_output, failure
 from .flags import (
@@ -45,8 +46,20 @@ from .flags import (
 )  # fmt: skip
 from .progress import Progress, summary
 
+
+class _Verbs(TyperGroup):
+    """Hands `Interrupted` over as the program's result: Typer would make an exit code of it, and lose its line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Interrupted as stop:
+            return stop
+
+
 app = typer.Typer(
     name="pennyweight",
+    cls=_Verbs,
     help="Fine-tune a text classifier under a hard budget of trainable parameters.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -73,6 +86,11 @@ def train(
 
     if data is not None and "train" in settings:
         raise InputError("training data named twice", received=f"{data} and --train {settings['train']}")
+    if out is None and (resume or resume_anyway):
+        raise InputError(
+            f"{'--resume' if resume else '--resume-anyway'} without --out: which run is to go on is not said",
+            remedy="name its folder: --out RUN",
+        )
     folder = out or Path("runs") / f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     if seeds > 1:
         from .seeds import train_seeds
@@ -280,16 +298,19 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     from . import pipeline
     from .data import sample
 
-    with Progress(_note) as progress:
-        classifier = pipeline.train(
-            sample.load("train"),
-            test=sample.load("test"),
-            out=out,
-            overwrite=True,
-            budget="200k",
-            observer=progress,
-            say=_note,
-        )
+    try:
+        with Progress(_note) as progress:
+            classifier = pipeline.train(
+                sample.load("train"),
+                test=sample.load("test"),
+                out=out,
+                overwrite=True,
+                budget="200k",
+                observer=progress,
+                say=_note,
+            )
+    except Interrupted as stop:
+        raise Interrupted(stop.problem, remedy="run the demo again; it takes minutes") from None  # it has no --resume
     _echo(f"\n{summary(classifier.metrics)}\n")
     for text, probabilities in zip(sample.EXAMPLES, classifier.predict_proba(sample.EXAMPLES), strict=True):
         _echo(f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():4.0%}  {text}")
@@ -334,7 +355,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         known = failure(error)
         if known is None:
             raise
@@ -353,6 +374,11 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(130)
 
 
+def _one_line_warning(message: Warning | str, *place: Any, **more: Any) -> str:
+    """Without the place in the source, which is ours and of no use to who runs a command."""
+    return f"warning: {' '.join(str(message).split())}\n"
+
+
 def main() -> None:
     """The `pennyweight` command."""
     for stream in (sys.stdout, sys.stderr):
@@ -365,10 +391,13 @@ def main() -> None:
     # client's account of its retries: what comes of them is told in one line.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.formatwarning = _one_line_warning
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with _one_line_errors():
         code = app(sys.argv[1:] or ["--help"], prog_name="pennyweight", standalone_mode=False)
+        if isinstance(code, Interrupted):
+            raise code
         if code == 130:  # how Typer hands over Ctrl-C
             raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from typing import IO
 
 from typer.exceptions import TyperException
 
-from .errors import InputError, PennyweightError, ResourceError
+from .errors import InputError, OneLine, ResourceError
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Failure:
     code: int
 
 
-def failure(error: Exception) -> Failure | None:
+def failure(error: BaseException) -> Failure | None:
     """How to end on an exception; None for a fault of ours, which shows its traceback."""
-    if isinstance(error, PennyweightError):
+    if isinstance(error, OneLine):
         return Failure(str(error), error.exit_code)
     if isinstance(error, TyperException):  # an unknown flag, a missing argument
         words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))

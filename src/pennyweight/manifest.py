@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
+from .bounded_yaml import bounded_events
 from .errors import ArtifactError
 from .files import sealed, sha256, unsealed
 
@@ -166,7 +167,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     content = read_text(path, LARGEST_RECIPE)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in bounded_events(content)):
             raise damaged(path, "YAML aliases are not for recipes")
         value = yaml.safe_load(content)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

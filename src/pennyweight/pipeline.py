@@ -47,7 +47,7 @@ def train(
         test: labelled texts to measure on, in any of these forms.
         recipe: a shipped name, a YAML file or a `Recipe`.
         out: folder for the run: checkpoints, then the saved classifier and its report. None keeps all in memory.
-        resume: go on from the newest checkpoint in `out`.
+        resume: go on from the newest checkpoint in `out`, which has to be named.
         resume_anyway: even when recipe, data or versions changed since.
         overwrite: replace a finished run in `out`.
         observer: is told of each step and evaluation.
@@ -58,16 +58,21 @@ def train(
         The classifier with the best validation score, its figures in `.metrics`.
 
     Raises:
-        PennyweightError: the whole tree; see `pennyweight.errors`.
+        PennyweightError: the whole tree; see `pennyweight.errors`. Where a former classifier was to be replaced it is
+            still there.
+        Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
     settled = _with_sources(resolved(recipe, settings), data, test)
     if out is None:
+        if resume or resume_anyway:
+            raise InputError("there is nothing to go on with: no run folder is named", remedy="name it with --out")
         return _run(settled, data, test, None, False, False, observer, say)
     folder = Path(out)
     _check_folder(folder, resume, overwrite)
+    from .train.resume import begun
     from .train.signals import resumable
 
-    with lock_folder(folder), resumable(folder):
+    with lock_folder(folder), resumable(folder, lambda: begun(folder), overwrite):
         return _run(settled, data, test, folder, resume, resume_anyway, observer, say)
 
 
@@ -103,7 +108,7 @@ def _run(
     from .train.checkpoint import check_fits
     from .train.loop import fit
     from .train.probe import probe
-    from .train.resume import Resumption, fingerprint
+    from .train.resume import Resumption, begin, end, fingerprint
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
@@ -178,7 +183,7 @@ def _run(
     if going_on.state is not None and model.adaptive is None:  # ranks that move have more to keep
         check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
     if folder is not None:
-        artifacts.retire(folder)
+        begin(folder, going_on.state)  # a former classifier stays until the new one is saved
     if recipe.train.lp_ft and going_on.state is None:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
@@ -205,7 +210,8 @@ def _run(
     )
     joules = meter.joules()
     accelerator.end_training()
-    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept))
+    how = {"device": runtime.device.type, "precision": runtime.precision, "engine": model.engine}
+    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept), how)
 
     if model.adaptive is not None:
         # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
@@ -241,20 +247,27 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        report.write(folder, outcome.history)
         artifacts.save(bundle, folder)
+        report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
+        end(folder)
         say(f"saved: {folder}")
     return classifier
 
 
 def _remember_speed(
-    recipe: Recipe, config: dict[str, Any], plan: Plan, lengths: np.ndarray, outcome: Fit, cached: bool
+    recipe: Recipe,
+    config: dict[str, Any],
+    plan: Plan,
+    lengths: np.ndarray,
+    outcome: Fit,
+    cached: bool,
+    how: dict[str, str],
 ) -> None:
     """Keep this machine's speed for the estimates of `pennyweight plan`; a head alone is too little work to tell."""
     if plan.adapter is None:
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
-    remember(each * outcome.texts, outcome.seconds)
+    remember(each * outcome.texts, outcome.seconds, **how)
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:

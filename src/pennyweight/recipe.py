@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .bounded_yaml import check_bounds
 from .contradictions import contradictions
 from .errors import RecipeError
 from .fields import (
@@ -251,6 +252,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
             f"no such recipe: {source}", expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists"
         )
     try:
+        check_bounds(text)
         values = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
         mark = getattr(error, "problem_mark", None)

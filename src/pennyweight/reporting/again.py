@@ -99,7 +99,9 @@ def measure(
         probabilities=probabilities,
         metrics=metrics,
         intervals=intervals(part.labels, probabilities, metrics),
-        calibration=calibrate(part.labels, logits, classifier.temperature),
+        calibration=calibrate(
+            part.labels, logits, classifier.temperature, classifier.metrics.get("calibration", {}).get("not_fitted")
+        ),
         validation=metrics,
         answers={"test": answers(table.texts, part.labels, probabilities)},
         slices=slices(part, probabilities, slices_by),

@@ -14,7 +14,7 @@ from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
 from ..evaluate.abstention import Threshold, answered, threshold_for
-from ..evaluate.calibration import Calibration, calibrate, fit_temperature, softmax
+from ..evaluate.calibration import Calibration, calibrate, choose_temperature, softmax
 from ..evaluate.metrics import Metrics, score
 from ..evaluate.mistakes import Slice, by_column, by_number
 from ..evaluate.ordinal import Ordinal, ordinal
@@ -71,6 +71,7 @@ class Judgement:
         found["calibration"] = {
             "temperature": self.calibration.temperature,
             "fitted_on": "validation",
+            "not_fitted": self.calibration.reason,
             "measured_on": self.name,
             "ece_before": self.calibration.ece_before,
             "ece_after": self.calibration.ece_after,
@@ -105,7 +106,7 @@ def _baseline(row: BaselineRow) -> dict[str, Any]:
 def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence[baselines.Baseline] = ()) -> Judgement:
     """Measure a classifier on its test rows, or on the validation rows where there are none.
 
-    The temperature is fitted on the validation rows, whatever the classifier's own is.
+    The temperature is chosen on the validation rows, whatever the classifier's own is.
 
     Args:
         parts: `validation` and, where there is one, `test`.
@@ -114,8 +115,8 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
     began = time.perf_counter()
     names = classifier.labels
     logits = {name: classifier.logits_of(parts[name].tokens) for name in ("validation", "test") if name in parts}
-    temperature = fit_temperature(logits["validation"], parts["validation"].labels)
-    probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
+    temperature = choose_temperature(logits["validation"], parts["validation"].labels)
+    probabilities = {name: softmax(values, temperature.value) for name, values in logits.items()}
     name = "test" if "test" in logits else "validation"
     part, answered_rows = parts[name], probabilities[name]
     measured = {one: score(parts[one].labels, probabilities[one], names) for one in probabilities}
@@ -126,7 +127,7 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
         probabilities=answered_rows,
         metrics=measured[name],
         intervals=intervals(part.labels, answered_rows, measured[name]),
-        calibration=calibrate(part.labels, logits[name], temperature),
+        calibration=calibrate(part.labels, logits[name], temperature.value, temperature.reason),
         validation=measured["validation"],
         answers=kept,
         baselines=against(part.labels, answered_rows, rivals),

@@ -71,6 +71,7 @@ class Figures(_Closed):
 class Calibration(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
     fitted_on: Literal["validation"]
+    not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
     measured_on: Literal["test", "validation"]
     ece_before: Share
     ece_after: Share

@@ -15,7 +15,7 @@ from .space import Space
 FACTS = "study.json"
 FORMAT = 1
 # What may differ between processes and days without making trials incomparable.
-FREE = ("test", "train", "validation", "track", "cache_dir", "device", "threads", "report", "save_steps")
+FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device", "threads", "report", "save_steps")
 
 
 def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
@@ -30,6 +30,9 @@ def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
         for key, value in getattr(recipe, section).model_dump(mode="json").items():
             if key not in chosen:
                 facts[f"{section} -> {key}"] = value
+    if recipe.train.metric != "accuracy":
+        # Trials of before were told by their accuracy, whatever the metric: they do not belong beside these.
+        facts["trials are compared by"] = recipe.train.metric
     return facts
 
 

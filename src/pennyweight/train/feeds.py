@@ -89,6 +89,7 @@ def make(
             dtype=torch.bfloat16 if runtime.precision == "bf16" else torch.float32,
             backbone=f"{backbone}/{model.engine}/{runtime.precision}",
             folder=folder,
+            limit=None if folder is None else int(recipe.train.cache_gb * 1e9),
         )
         if prefix is not None:
             kept[name] = prefix

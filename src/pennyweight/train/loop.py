@@ -26,7 +26,7 @@ from .average import Average
 from .balance import oversampled
 from .optim import adamw, learning_rate
 from .run import Fit, Run, restore
-from .signals import stop_requested
+from .signals import stop_requested, way_on
 
 __all__ = ["Fit", "Observer", "fit"]
 
@@ -156,7 +156,7 @@ def fit(
             elif recipe.save_steps and run.step and run.step % recipe.save_steps == 0 and not stop.is_set():
                 save()
             if stop.is_set():
-                raise _interrupted(save(), run.step, total)
+                raise _interrupted(save(), store, run.step, total)
             if run.step >= total or run.fit.stopped_early:
                 break
             epoch, position = divmod(run.step, per_epoch)
@@ -208,10 +208,10 @@ def _check_finite(kind: str, loss: float, step: int, recipe: TrainRecipe) -> Non
         )
 
 
-def _interrupted(saved: Path | None, step: int, total: int) -> Interrupted:
-    how = "the state is saved; go on with the same command and --resume"
+def _interrupted(saved: Path | None, store: Path | None, step: int, total: int) -> Interrupted:
+    nothing = "nothing was saved because no run folder was given"
     return Interrupted(
         f"stopped by a signal after step {step} of {total}",
         where=saved,
-        remedy=how if saved else "nothing was saved because no run folder was given",
+        remedy=nothing if store is None else f"the state is saved; {way_on(store.parent)}",
     )
