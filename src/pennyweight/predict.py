@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from . import artifact as artifacts
-from . import untrusted
 from .artifact import Artifact
 from .data.batch import Encoded
 from .data.multi import DELIMITER, LabelForm, changed, form_of
@@ -225,9 +224,10 @@ def load(
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
-    recipe = artifacts.read_recipe(folder)
+    saved = artifacts.read(folder)
+    recipe = artifacts.recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = artifacts.load(folder, runtime, backbone)
+    found = artifacts.load(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
 
@@ -238,8 +238,10 @@ def reading_of(folder: str | Path, text_columns: Sequence[str] | None) -> dict[s
     Args:
         text_columns: the columns asked for; None for those of the training where they were pairs, else inferred.
     """
-    path = Path(folder) / artifacts.RECIPE
-    known = reading(untrusted.recipe(path)) if path.is_file() else {}
+    try:
+        known = reading(artifacts.read_recipe(folder))
+    except ArtifactError:
+        known = {}  # whoever loads it will say what is wrong
     return known | ({"text_columns": text_columns} if text_columns is not None or not known else {})
 
 

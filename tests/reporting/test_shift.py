@@ -14,7 +14,7 @@ import pennyweight as pw
 from pennyweight.data.corrupt import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.read import read
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.reporting.schema import MetricsFile
+from pennyweight.schema import MetricsFile
 
 Command = Callable[..., Any]
 

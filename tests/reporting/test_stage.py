@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import pennyweight as pw
 from pennyweight.data import sample
 from pennyweight.evaluate.calibration import softmax
-from pennyweight.reporting.schema import MetricsFile, schema
+from pennyweight.schema import MetricsFile, schema
 
 DOCS = Path(__file__).parents[2] / "docs"
 
