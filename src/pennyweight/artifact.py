@@ -34,6 +34,7 @@ from safetensors.torch import save_file
 from . import __version__, manifest, untrusted
 from .budget.plan import Plan
 from .data.labels import LabelSet
+from .data.provenance import SOURCES, source_name
 from .errors import ArtifactError, PennyweightError, ResourceError
 from .files import atomic_items, fsync_folder, make_folder, recover, storage_errors, to_json
 from .manifest import Saved, damaged
@@ -41,7 +42,7 @@ from .model import adapt
 from .model.backbone import Backbone
 from .model.build import Classifier, build
 from .model.runtime import Runtime
-from .recipe import Recipe
+from .recipe import Recipe, parse
 
 MANIFEST = manifest.NAME
 RECIPE = "recipe.yaml"
@@ -131,8 +132,21 @@ def made_by(folder: str | Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
+def handed_on(recipe: Recipe) -> Recipe:
+    """A recipe as it is saved: folders of this machine are of no use to others, and say more than they should.
+
+    Of data files the names are left. The backbone's folder stays, since loading needs it; see `push`.
+    """
+    values = recipe.model_dump()
+    for key in SOURCES:
+        if values["data"][key] is not None:
+            values["data"][key] = source_name(values["data"][key])
+    values["train"]["cache_dir"] = None
+    return parse(values)
+
+
 def _write(artifact: Artifact, folder: Path) -> None:
-    artifact.recipe.save(folder / RECIPE)
+    handed_on(artifact.recipe).save(folder / RECIPE)
     _dump(folder / PLAN, artifact.plan.to_json())
     _dump(folder / METRICS, artifact.metrics)
     (folder / CARD).write_text(artifact.card, encoding="utf-8")
