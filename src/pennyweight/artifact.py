@@ -286,4 +286,3 @@ def _one_line(folder: Path) -> Iterator[None]:
                 "not enough memory to load this classifier", where=folder, remedy="free some"
             ) from error
         raise damaged(folder, f"unexpected content: {type(error).__name__}: {str(error)[:200]}") from error
-

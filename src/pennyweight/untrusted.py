@@ -210,7 +210,9 @@ def _tokenizer(private: Path, folder: Path, backbone: Backbone) -> Any:
         panic = type(error).__name__ == "PanicException"
         if isinstance(error, MemoryError) or not (panic or isinstance(error, Exception)):
             raise
-        raise damaged(folder, f"the tokenizer cannot be read ({str(error).replace(str(private), str(folder))[:200]})") from error
+        raise damaged(
+            folder, f"the tokenizer cannot be read ({str(error).replace(str(private), str(folder))[:200]})"
+        ) from error
     if largest >= backbone.config.get("vocab_size", largest + 1):
         raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
     return loaded

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -273,7 +274,7 @@ def _make_room(folder: Path, needed: int, limit: int | None) -> None:
         StorageError: when they cannot fit.
     """
     place = folder
-    while not place.exists():
+    while not os.path.exists(place):
         place = place.parent
     free = shutil.disk_usage(place).free
     most = free // 2 if limit is None else limit
@@ -284,7 +285,7 @@ def _make_room(folder: Path, needed: int, limit: int | None) -> None:
             expected=f"at most {min(most, free) / 1e9:.3f} GB",
             remedy="free some space or raise the limit",
         )
-    if limit is None or not folder.is_dir():
+    if limit is None or not os.path.isdir(folder):
         return
     files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
     total = sum(path.stat().st_size for path in files)
