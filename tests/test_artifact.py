@@ -52,7 +52,7 @@ def test_it_comes_back_with_the_same_answers(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_lists_every_file_of_the_classifier(run: Path) -> None:
-    listed = artifact.read_manifest(run)["sha256"]
+    listed = artifact.read(run).facts["sha256"]
     assert {"recipe.yaml", "plan.json", "metrics.json", "README.md", artifact.ADAPTER, artifact.HEAD} <= listed.keys()
     others = {path.relative_to(run).parts[0] for path in run.rglob("*")} - {name.split("/")[0] for name in listed}
     assert others <= {"pennyweight.json", "checkpoints", "report", "report.html", ".lock"}

@@ -131,7 +131,7 @@ def test_train_leaves_a_run_and_says_what_it_reached(
     # What goes on is told on the side, so that standard output can be kept.
     assert done.err.startswith("data: 54 training, 6 validation, 15 test texts, 3 labels: Business, Sports, World\n")
     saved = recipe.load(tmp_path / "run" / "recipe.yaml")
-    assert (saved.data.train, saved.train.epochs, saved.plan.budget) == (str(news / "train.csv"), 1, "5k")
+    assert (saved.data.train, saved.train.epochs, saved.plan.budget) == ("train.csv", 1, "5k")
 
     again = command("train", news / "train.csv", "--backbone", backbone, "--out", tmp_path / "run")
     assert again.code == 2
@@ -139,9 +139,11 @@ def test_train_leaves_a_run_and_says_what_it_reached(
     assert again.error.endswith("go on with --resume, replace it with --overwrite, or choose another --out")
 
 
-def test_the_saved_recipe_repeats_the_run_bit_for_bit(tiny_run: Path, tmp_path: Path, command: Command) -> None:
-    os.chdir(tmp_path)  # from elsewhere: every path in the recipe is absolute
-    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--out", "again", "--json")
+def test_the_saved_recipe_repeats_the_run_bit_for_bit(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(news)  # the recipe names the files, which are looked for here
+    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--out", tmp_path / "again", "--json")
     assert done.code == 0, done.err
     for name in ("head.safetensors", "adapter/adapter_model.safetensors", "recipe.yaml", "plan.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_run / name).read_bytes(), name
@@ -153,8 +155,27 @@ def test_the_saved_recipe_repeats_the_run_bit_for_bit(tiny_run: Path, tmp_path: 
     ]
 
 
-def test_a_flag_wins_over_the_saved_recipe(tiny_run: Path, tmp_path: Path, command: Command) -> None:
-    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--epochs", "1", "--out", tmp_path / "one")
+def test_a_saved_recipe_without_its_data_says_which_files_to_give(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = tiny_run / "recipe.yaml"
+    assert command("train", "--recipe", saved, "--out", "x").error == (
+        f"{saved}: the recipe names train.csv and test.csv, which are not here; "
+        f"say where: `pennyweight train FOLDER/train.csv --test FOLDER/test.csv --recipe {saved}`"
+    )
+    assert command("train", news / "train.csv", "--recipe", saved, "--out", "x").error == (
+        f"{saved}: the recipe names test.csv, which is not here; "
+        f"say where: `pennyweight train --test FOLDER/test.csv --recipe {saved}`"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flag_wins_over_the_saved_recipe(tiny_run: Path, news: Path, tmp_path: Path, command: Command) -> None:
+    done = command(
+        "train", news / "train.csv", "--test", news / "test.csv", "--recipe", tiny_run / "recipe.yaml",
+        "--epochs", "1", "--out", tmp_path / "one",
+    )  # fmt: skip
     assert done.code == 0, done.err
     assert recipe.load(tmp_path / "one" / "recipe.yaml").train.epochs == 1
 

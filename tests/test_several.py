@@ -15,7 +15,7 @@ import pennyweight as pw
 from pennyweight import export
 from pennyweight.errors import InputError, Interrupted
 from pennyweight.evaluate.multilabel import MultilabelMetrics
-from pennyweight.reporting.schema import SeveralMetricsFile
+from pennyweight.schema import SeveralMetricsFile
 
 Pairs = list[tuple[str, list[str]]]
 SETTINGS: dict[str, Any] = {

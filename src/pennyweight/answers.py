@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import select
 from collections.abc import Callable, Iterable, Iterator
@@ -69,10 +70,11 @@ def check_target(path: str | Path, form: str | None = None, source: str | Path |
             expected="a name ending in .csv, .jsonl or .parquet, or --format",
             received=path.name,
         )
-    if path.is_dir() or path.absolute().parts[1] in ("dev", "proc", "sys") or (path.exists() and not path.is_file()):
+    special = os.path.exists(path) and not os.path.isfile(path)
+    if special or path.absolute().parts[1] in ("dev", "proc", "sys"):
         # Writing aside and renaming would put a file where a device (or a link to one: /dev/stdout) is.
         raise InputError("not a regular file", where=path, remedy="leave out --out to write to standard output")
-    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+    if source is not None and os.path.exists(path) and os.path.exists(source) and path.samefile(source):
         raise InputError("the answers would take the place of the texts", where=path, remedy="give --out another name")
     return form
 

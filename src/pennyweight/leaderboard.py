@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def check(path: str | Path, ids: Sequence[str], labels: int) -> Checked:
         DataError: everything that is wrong, with line numbers, in one message.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError("no such submission", where=path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from .data.labels import order_of
 from .data.load import Data
 from .data.load import load as load_data
 from .data.multi import unlabelled
-from .errors import InputError
+from .data.provenance import ENDINGS, SOURCES, provenance
+from .errors import DataError, InputError
 from .estimate import remember
 from .files import lock_folder, must_be_new
 from .planning import describe_backbone, plan_for, resolved
@@ -63,6 +65,7 @@ def train(
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
     settled = _with_sources(resolved(recipe, settings), data, test)
+    _check_sources(settled, recipe, {"train": data, "test": test} | settings)
     if out is None:
         if resume or resume_anyway:
             raise InputError("there is nothing to go on with: no run folder is named", remedy="name it with --out")
@@ -112,6 +115,7 @@ def _run(
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
+    sources = provenance(recipe.data, {"train": train_data, "test": test_data}, data)
     say(_data_line(data))
     if data.labels.multi and (recipe.train.shift or data.ood is not None):
         refuse_several()  # now, not after an hour of training
@@ -237,6 +241,7 @@ def _run(
             "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
+            "sources": sources,
         },
         "audit": checked.to_json(),
         "machine": machine(runtime) | {"encoder": model.engine, "training_energy_joules": joules},
@@ -271,27 +276,47 @@ def _remember_speed(
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
-    """Paths given in Python are part of the recipe, absolute, so that it repeats from anywhere."""
+    """Paths given in Python are part of the recipe, absolute while the run lasts; what is saved of them are names."""
     values = recipe.model_dump()
     for key, given in (("train", train_data), ("test", test_data)):
         if isinstance(given, (str, Path)):
             values["data"][key] = str(given)
-    for key in ("train", "test", "validation", "mix", "ood"):
+    for key in SOURCES:
         name = values["data"][key]
-        if name is not None and Path(name).exists():
+        if name is not None and os.path.exists(name):
             values["data"][key] = str(Path(name).resolve())
-    if Path(recipe.model.backbone).expanduser().is_dir():
+    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
         values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
     return recipes.parse(values)
+
+
+def _check_sources(recipe: Recipe, source: str | Path | Recipe, given: dict[str, Any]) -> None:
+    """A recipe out of a saved classifier names its data without their folders: say which files are to be given."""
+    if isinstance(source, Recipe) or not os.path.isfile(source):
+        return
+    named = {key: getattr(recipe.data, key) for key in SOURCES if given.get(key) is None}
+    lost = {
+        key: name
+        for key, name in named.items()
+        if name is not None and name == os.path.basename(name) and name.lower().endswith(ENDINGS)
+        and not os.path.exists(name)
+    }  # fmt: skip
+    if lost:
+        words = " ".join(f"FOLDER/{name}" if key == "train" else f"--{key} FOLDER/{name}" for key, name in lost.items())
+        raise DataError(
+            f"the recipe names {' and '.join(lost.values())}, which {'is' if len(lost) == 1 else 'are'} not here",
+            where=source,
+            remedy=f"say where: `pennyweight train {words} --recipe {source}`",
+        )
 
 
 def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Never write into a folder that holds something else, nor over a finished run, unless told to."""
     if resume and overwrite:
         raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
-    if folder.is_file() or not (resume or overwrite):
+    if os.path.isfile(folder) or not (resume or overwrite):
         remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
-        must_be_new(folder, "the run folder", "choose another --out" if folder.is_file() else remedy)
+        must_be_new(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
 
 
 def _data_line(data: Data) -> str:

@@ -253,9 +253,10 @@ def load(
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
-    recipe = artifacts.read_recipe(folder)
+    saved = artifacts.read(folder)
+    recipe = artifacts.recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = artifacts.load(folder, runtime, backbone)
+    found = artifacts.load(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
 

@@ -7,6 +7,7 @@ file, which wins over the recipe it names as its `base`, which wins over the def
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -242,7 +243,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
             (resources.files(__package__) / "recipes" / f"{source}.yaml").read_text("utf-8"),
             f"recipe {source}",
         )
-    elif path.is_file():
+    elif os.path.isfile(path):
         try:
             text, where = path.read_text("utf-8"), str(path)
         except UnicodeDecodeError as error:

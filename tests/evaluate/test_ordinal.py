@@ -16,7 +16,7 @@ import pennyweight as pw
 from pennyweight.errors import InputError
 from pennyweight.evaluate.metrics import score
 from pennyweight.evaluate.ordinal import ordinal
-from pennyweight.reporting.schema import MetricsFile
+from pennyweight.schema import MetricsFile
 
 ORDER = ["low", "medium", "high"]
 TEXTS = {"low": "The rate and the cut.", "medium": "The cup and the match.", "high": "The polls and the river."}

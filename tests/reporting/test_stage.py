@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import pennyweight as pw
 from pennyweight.data import sample
 from pennyweight.evaluate.calibration import softmax
-from pennyweight.reporting.schema import MetricsFile, schema
+from pennyweight.schema import MetricsFile, schema
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,7 +53,7 @@ def test_the_report_opens_with_the_verdict_and_says_how_to_repeat_it(run: Path) 
     assert {"Slices", "Most confident mistakes", "To repeat it", "Where and how long"} <= set(headings)
     assert "source" in metrics(run)["slices"]  # a column of the sample with few values
     assert "id" not in metrics(run)["slices"]
-    assert str(run / "recipe.yaml") in page or "trained on data given in Python" in page
+    assert f"{run.name}/recipe.yaml" in page or "trained on data given in Python" in page
 
 
 def test_the_temperature_is_kept_used_and_changes_no_label(train_run: Callable[..., Path]) -> None:

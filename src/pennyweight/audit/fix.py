@@ -54,7 +54,12 @@ def check_target(out: Path, *sources: str | Path | None) -> None:
         )  # fmt: skip
     for target in (out, dropped_name(out)):
         for source in sources:
-            if source is not None and target.exists() and os.path.exists(source) and os.path.samefile(target, source):
+            if (
+                source is not None
+                and os.path.exists(target)
+                and os.path.exists(source)
+                and os.path.samefile(target, source)
+            ):
                 raise InputError(
                     "the cleaned copy would overwrite the original", where=target, remedy="give --fix another name"
                 )

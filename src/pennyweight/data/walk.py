@@ -125,7 +125,7 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
 def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return None
     zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES

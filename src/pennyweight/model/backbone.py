@@ -71,10 +71,10 @@ def resolve(name: str, revision: str | None = None) -> Backbone:
     path = Path(name).expanduser()
     if name == "embedded":
         folder = _embedded()
-    elif path.is_dir():
+    elif os.path.isdir(path):
         folder = path.resolve()
         name = str(folder)  # so that what is saved with this name loads from anywhere
-    elif path.exists() or name.startswith((".", "/", "~")):
+    elif os.path.exists(path) or name.startswith((".", "/", "~")):
         raise BackboneError(f"no backbone folder at {name}", expected="a folder with config.json and model.safetensors")
     else:
         folder = _download(name, revision)

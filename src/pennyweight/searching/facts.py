@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,9 @@ def claim(folder: Path, facts: Mapping[str, Any]) -> None:
         StorageError: the folder cannot be written.
     """
     file = folder / FACTS
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise StorageError("the folder is a file", where=folder, remedy="choose another --out")
-    if not file.is_file():
+    if not os.path.isfile(file):
         if found := held(folder):
             raise RecipeError(
                 "the folder holds something other than a search",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -262,7 +263,7 @@ def _with_paths(recipe: Recipe, data: Any) -> Recipe:
     sources = {key: getattr(recipe.data, key) for key in ("train", "test", "validation", "mix", "ood")}
     if isinstance(data, (str, Path)):
         sources["train"] = str(data)
-    places = {key: str(Path(name).resolve()) for key, name in sources.items() if name and Path(name).exists()}
+    places = {key: str(Path(name).resolve()) for key, name in sources.items() if name and os.path.exists(name)}
     return resolved(recipe, {key: name for key, name in sources.items() if name} | places)
 
 

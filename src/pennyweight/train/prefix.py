@@ -287,7 +287,7 @@ def _make_room(folder: Path, needed: int, limit: int | None) -> None:
         StorageError: when they cannot fit; then nothing is removed.
     """
     place = folder
-    while not place.exists():
+    while not os.path.exists(place):
         place = place.parent
     with storage_errors(folder):
         recover(folder)  # what killed writers left

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -191,6 +191,24 @@ class Training(_Open):
     history: list[dict[str, Any]]
 
 
+class Source(_Closed):
+    """Where texts came from."""
+
+    name: str = Field(description="Of a file or folder its last part, or a hub name; `data` for Python objects.")
+    rows: Count = Field(description="Before cleaning.")
+    sha256: str | None
+    sha256_of: Literal["file", "rows"] = Field(description="The file, or the rows as they were used.")
+
+
+class DataFacts(_Open):
+    """What a run learnt from."""
+
+    labels: list[str]
+    counts: list[Count] | None = Field(None, description="Training rows of each class.")
+    cleaning: dict[str, dict[str, Any]]
+    sources: dict[str, Source] | None = None
+
+
 class Spent(_Closed):
     """Wall-clock seconds."""
 
@@ -265,7 +283,7 @@ class MetricsFile(_Open):
     total: Count
     budget: Count | None
     train: Training
-    data: dict[str, Any]
+    data: DataFacts
     audit: ShortAudit | None = None
     machine: dict[str, Any]
     seconds: Spent
@@ -285,7 +303,7 @@ class SeveralMetricsFile(_Open):
     total: Count
     budget: Count | None
     train: Training
-    data: dict[str, Any]
+    data: DataFacts
     machine: dict[str, Any]
     seconds: Spent
 
