@@ -192,7 +192,7 @@ def _run(
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
         say(f"head: fitted on frozen features, training loss {loss:.3f}")
-    accelerator = make_accelerator(recipe.train, runtime, model.engine, folder, going_on.state)
+    accelerator = make_accelerator(recipe.train, runtime, folder, going_on.state)
     meter = EnergyMeter()
     outcome = fit(
         model,

@@ -17,7 +17,7 @@ from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError, RecipeError
 from ..model.adapt import check_count, trainable
 from ..model.adaptive import Adaptive, take
-from ..model.infer import Feed
+from ..model.infer import Feed, evaluating
 from ..recipe import TrainRecipe
 from . import checkpoint
 from . import loss as losses
@@ -64,7 +64,7 @@ def fit(
         feed: from row indices to the model's keyword arguments.
         labels: (N,) class indices, or (N, L) of 0 and 1, of the rows that `feed` knows.
         lengths: (N,) tokens of each row, for batches of similar length.
-        accelerator: owns device, mixed precision, gradient scaling and experiment trackers.
+        accelerator: owns device, gradient scaling and experiment trackers.
         evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
         planned: trainable parameters in the plan; training refuses to start on any other number.
         bucket: batches are padded to a multiple of this many tokens.
@@ -133,8 +133,7 @@ def fit(
         return checkpoint.save(store, state, recipe.save_total_limit)
 
     def loss_of(indices: np.ndarray) -> Tensor:
-        with accelerator.autocast():
-            return loss_in_batch(model(**feed(indices)).float(), indices)
+        return loss_in_batch(model(**feed(indices)), indices)
 
     model.train()
     plan: list[list[np.ndarray]] = []
@@ -142,7 +141,7 @@ def fit(
     with stop_requested() as stop:
         while True:
             if run.evaluation_due(recipe, per_epoch, total):
-                with average.applied():
+                with average.applied(), evaluating(model):
                     scores = stop.unless(evaluate)
                     if scores is not None:
                         _check_finite("validation", scores["loss"], run.step, recipe)

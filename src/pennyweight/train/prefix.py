@@ -17,7 +17,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from ..data.batch import Encoded, plan_batches
 from ..errors import StorageError
 from ..files import atomic_file, recover, storage_errors
-from ..model.infer import TokenFeed
+from ..model.infer import TokenFeed, evaluating
 from ..model.protocol import Encoder
 
 MAGIC = b"pennyweight-prefix-1\n"
@@ -209,7 +209,7 @@ def _compute(
     encoder: Encoder, feed: TokenFeed, batches: list[np.ndarray], first: int, pooling: str, dtype: torch.dtype
 ) -> Iterator[Tensor]:
     """Batch after batch, rows (tokens, H) without padding."""
-    with _evaluating(encoder.module):
+    with evaluating(encoder.module):
         for indices in batches:
             with torch.no_grad():
                 batch: dict[str, Any] = feed(indices)
@@ -222,16 +222,6 @@ def _compute(
                     kept[:, 0] = True  # a text without tokens keeps one row, so that each text has a place
                     rows = encoder.run(hidden, mask, 0, first)[kept]  # (tokens, H)
             yield rows.to("cpu", dtype)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    before = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(before)
 
 
 def _write(file: Path, key: str, shape: tuple[int, int], dtype: torch.dtype, chunks: Iterator[Tensor]) -> None:
