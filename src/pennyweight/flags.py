@@ -11,9 +11,12 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from .fields import FileFormat
 from .recipe import SECTIONS, Recipe, load, shipped
 
 Command = Callable[..., Any]
+# Other spellings of a field's flag: `predict` has a --format of its own.
+ALIASES = {"format": ("--input-format",)}
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -31,6 +34,9 @@ PRIOR = typer.Option(
 )
 TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+INPUT_FORMAT = typer.Option(
+    None, "--format", "--input-format", help="Format of the data files; by their content and names if not given."
+)
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 
@@ -101,7 +107,7 @@ def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
     default = getattr(getattr(_default(), section), key)  # what holds when nothing is given
     option = typer.Option(
         None,
-        f"{flag}/--no-{flag[2:]}" if switch else flag,
+        *([f"{flag}/--no-{flag[2:]}"] if switch else [flag, *ALIASES.get(key, ())]),
         help=field.description
         if default is None or default in ([], {})
         else f"{field.description} [default: {_plain(default)}]",

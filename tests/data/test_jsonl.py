@@ -3,14 +3,14 @@ import json
 import pytest
 
 from pennyweight.data import jsonl
-from pennyweight.data.jsonl import columns_of, read_json, read_jsonl, stream_records
+from pennyweight.data.jsonl import columns_of, read_json, stream_records
 
 LIMIT = 1 << 30
 
 
 def test_objects_become_columns_and_lines_are_physical(file) -> None:
     path = file("f.jsonl", '\ufeff{"text": "a", "label": 1}\n\n{"text": "b", "id": 7}\n')
-    columns = read_jsonl(path, LIMIT)
+    columns = read_json(path, LIMIT)
     assert columns.values == {"text": ["a", "b"], "label": [1, None], "id": [None, 7]}
     assert columns.lines == [1, 3]
     assert columns.unit == "line"
@@ -18,18 +18,18 @@ def test_objects_become_columns_and_lines_are_physical(file) -> None:
 
 def test_bad_json_names_line_and_column(file, refusal) -> None:
     path = file("f.jsonl", '{"text": "a"}\n{"text": b}\n')
-    assert refusal(read_jsonl, path, LIMIT) == "TMP/f.jsonl:2: not valid JSON at column 10 (Expecting value)"
+    assert refusal(read_json, path, LIMIT) == "TMP/f.jsonl:2: not valid JSON at column 10 (Expecting value)"
 
 
 def test_a_line_that_is_no_object(file, refusal) -> None:
-    assert refusal(read_jsonl, file("f.jsonl", '{"text": "a"}\n["b"]\n'), LIMIT) == (
+    assert refusal(read_json, file("f.jsonl", '{"text": "a"}\n["b"]\n'), LIMIT) == (
         'TMP/f.jsonl:2: the line is not a JSON object; expected {"text": ..., "label": ...}; received ["b"]'
     )
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_an_empty_file(file, refusal, content: str) -> None:
-    assert refusal(read_jsonl, file("f.jsonl", content), LIMIT) == (
+    assert refusal(read_json, file("f.jsonl", content), LIMIT) == (
         "TMP/f.jsonl: the file is empty; expected one JSON object a line"
     )
     assert refusal(read_json, file("f.json", content), LIMIT) == (
@@ -39,17 +39,17 @@ def test_an_empty_file(file, refusal, content: str) -> None:
 
 def test_nesting_without_end(file, refusal) -> None:
     path = file("f.jsonl", '{"text": ' + "[" * 200_000)
-    assert refusal(read_jsonl, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (")
+    assert refusal(read_json, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (")
 
 
 def test_a_number_of_thousands_of_digits(file, refusal) -> None:
     path = file("f.jsonl", '{"text": "a", "label": ' + "9" * 10_000 + "}")
-    assert refusal(read_jsonl, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (Exceeds the limit")
+    assert refusal(read_json, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (Exceeds the limit")
 
 
 def test_fields_without_end(file, refusal) -> None:
     path = file("f.jsonl", "".join(json.dumps({f"k{i}": 1}) + "\n" for i in range(1001)))
-    assert refusal(read_jsonl, path, LIMIT) == (
+    assert refusal(read_json, path, LIMIT) == (
         "TMP/f.jsonl: the objects have 1,001 different fields in 1,001 rows; "
         "expected at most 1,000 fields and 200,000,000 cells; received k0, k1, k2, k3 and 997 more; "
         "write one field for the text and one for the label"
@@ -58,9 +58,9 @@ def test_fields_without_end(file, refusal) -> None:
 
 def test_cells_without_end(file, refusal, monkeypatch) -> None:
     monkeypatch.setattr(jsonl, "MAX_CELLS", 100)
-    assert read_jsonl(file("f.jsonl", '{"a": 1, "b": 2}\n' * 50), LIMIT).lines[-1] == 50
+    assert read_json(file("f.jsonl", '{"a": 1, "b": 2}\n' * 50), LIMIT).lines[-1] == 50
     for content in ('{"a": 1, "b": 2}\n' * 51, "{}\n" * 25 + '{"a": 1, "b": 2, "c": 3, "d": 4}\n'):
-        assert "fields in" in refusal(read_jsonl, file("f.jsonl", content), LIMIT)
+        assert "fields in" in refusal(read_json, file("f.jsonl", content), LIMIT)
 
 
 def test_json_is_an_array_or_lines(file) -> None:

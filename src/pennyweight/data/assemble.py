@@ -74,6 +74,7 @@ def assemble(
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
         named=columns.named,
+        notes=columns.notes,
     )
 
 

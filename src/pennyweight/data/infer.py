@@ -122,6 +122,11 @@ def names_labels(name: str) -> bool:
     return _key(name) in ("label", *_LABELS, *_LABEL_LISTS)
 
 
+def names_texts(name: str) -> bool:
+    """Whether a column's name says that it holds texts."""
+    return _key(name) in ("text", *_TITLES, *_BODIES, *_TEXTS)
+
+
 def is_null(value: object) -> bool:
     """Whether a cell is missing: None or NaN. The strings "NA" and "null" are strings."""
     return value is None or (isinstance(value, float) and value != value)

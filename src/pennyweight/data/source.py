@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
+from .formats import compressed
 
 #: The longest line read, in characters: far above the longest text, far below what a bomb unfolds to.
 MAX_LINE = 16 << 20
@@ -23,7 +22,6 @@ BOMB_RATIO = 200
 BOMB_FLOOR = 64 << 20
 
 _CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -51,9 +49,10 @@ def names_in(folder: Path) -> list[str]:
 class _Bounded(io.RawIOBase):
     """A reader that ends in `DataError` instead of running past `limit` bytes, or into damage."""
 
-    def __init__(self, stream: BinaryIO, path: Path, limit: int, compressed: int | None) -> None:
+    def __init__(self, stream: BinaryIO, path: Path, limit: int, kind: str | None, stored: int) -> None:
         super().__init__()
-        self._stream, self._path, self._limit, self._compressed = stream, path, limit, compressed
+        self._stream, self._path, self._limit = stream, path, limit
+        self._kind, self._stored = kind, stored
         self._seen = 0
 
     def readable(self) -> bool:
@@ -63,30 +62,37 @@ class _Bounded(io.RawIOBase):
         view = memoryview(buffer)  # type: ignore[arg-type]
         try:
             block = self._stream.read(len(view))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(
-                "the gzip file is damaged or was cut off",
-                received=str(error).rstrip("."),
-                remedy="fetch or compress it again",
-                where=self._path,
-            ) from error
+        except compressed.DAMAGED as error:
+            raise self._damaged(error) from error
+        except OSError as error:
+            if self._kind != "bzip2" or str(error) != compressed.BZIP2_DAMAGED:
+                raise
+            raise self._damaged(error) from error
         view[: len(block)] = block
         self._seen += len(block)
         self._check()
         return len(block)
 
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"the {self._kind} file is damaged or was cut off",
+            received=str(error).rstrip("."),
+            remedy="fetch or compress it again",
+            where=self._path,
+        )
+
     def _check(self) -> None:
         if self._seen > self._limit:
             raise DataError(
-                "the file is too large" if self._compressed is None else "the file is too large once decompressed",
+                "the file is too large" if self._kind is None else "the file is too large once decompressed",
                 expected=f"at most {self._limit:,} bytes",
                 remedy="split it, or read it with a higher max_bytes",
                 where=self._path,
             )
-        if self._compressed and self._seen > max(BOMB_FLOOR, BOMB_RATIO * self._compressed):
+        if self._kind and self._seen > max(BOMB_FLOOR, BOMB_RATIO * self._stored):
             raise DataError(
-                "the gzip file unfolds like a bomb",
-                expected=f"at most {BOMB_RATIO} times its {self._compressed:,} bytes",
+                f"the {self._kind} file unfolds like a bomb",
+                expected=f"at most {BOMB_RATIO} times its {self._stored:,} bytes",
                 remedy="if the data are honest, decompress the file yourself and read that",
                 where=self._path,
             )
@@ -94,39 +100,43 @@ class _Bounded(io.RawIOBase):
 
 @contextmanager
 def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
-    """Open a file, gzipped or not (told by its first bytes), for reading at most `max_bytes` of content.
+    """Open a file, compressed or not (told by its first bytes), for reading at most `max_bytes` of content.
 
     Raises:
-        DataError: no permission, not gzip though it is called .gz, damaged, or too large.
+        DataError: no permission, not compressed as it is called, damaged, too large, or an archive of several files.
     """
     try:
-        with path.open("rb") as file:
-            zipped = file.peek(2)[:2] == _GZIP
-            size = os.fstat(file.fileno()).st_size
-            if path.suffix == ".gz" and not zipped and size:
-                raise DataError(
-                    "the name says gzip, the content is not", remedy="rename it without .gz or compress it", where=path
-                )
-            if zipped:
-                with gzip.GzipFile(fileobj=file) as inflated:
-                    yield io.BufferedReader(_Bounded(inflated, path, max_bytes, size), _CHUNK)  # type: ignore[arg-type]
-            else:
-                yield io.BufferedReader(_Bounded(file, path, max_bytes, None), _CHUNK)
+        with (
+            path.open("rb") as file,
+            compressed.unfolded(file, path, os.fstat(file.fileno()).st_size) as (
+                stream,
+                kind,
+                stored,
+            ),
+        ):
+            yield io.BufferedReader(_Bounded(stream, path, max_bytes, kind, stored), _CHUNK)
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=path) from error
 
 
 def is_zipped(path: Path) -> bool:
-    """Whether a file starts as gzip does. False, too, for one that cannot be read: its reader will say so."""
+    """Whether a file is compressed, by its first bytes.
+
+    False, too, for one that cannot be read (its reader will say so) and for what is no regular file: it can be read
+    only once.
+    """
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
-            return file.read(2) == _GZIP
+            kind = compressed.kind(file.read(compressed.MAGIC))
     except OSError:
         return False
+    return kind is not None and not (kind == "zip" and compressed.is_package(path))
 
 
 def check_zipped(path: Path, max_bytes: int) -> None:
-    """Unfold a gzipped file once without keeping anything, so that a bomb or damage is known before a row is kept.
+    """Unfold a compressed file once without keeping anything, so that a bomb or damage is known before a row is kept.
 
     Raises:
         DataError: damaged, or larger than it may be.

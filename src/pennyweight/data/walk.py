@@ -9,9 +9,14 @@ from pathlib import Path
 
 from .assemble import assemble
 from .batches import walk_arrow
+from .columnar import is_saved
 from .delimited import walk_delimited
+from .formats.detect import detect
+from .formats.folder import file_of_split
+from .formats.plain import walk_plain
+from .formats.two_files import as_two_files
 from .infer import choose_texts, is_null
-from .jsonl import is_array, walk_jsonl
+from .jsonl import in_lines, walk_jsonl
 from .read import read_columns
 from .source import check_zipped, is_zipped
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
@@ -71,7 +76,8 @@ def walk(
 ) -> Walk:
     """Read a source once, keeping nothing, to be read again block by block.
 
-    CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
+    CSV, TSV, JSON lines, Parquet, Arrow, fastText, TREC and plain lines are walked; anything else (`read` says what)
+    is read whole.
 
     Args:
         source, text_columns, label_column, split, pair, options, max_bytes: as for `read`.
@@ -80,7 +86,10 @@ def walk(
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
     """
     path = Path(source)
-    blocks = _walker(path, max_bytes, options)
+    if os.path.isdir(path) and not is_saved(path):
+        path = file_of_split(path, split) or path
+        source = source if os.path.isdir(path) else str(path)
+    blocks = None if as_two_files(source) else _walker(path, max_bytes, options)
     if blocks is None:
         return _whole(read_columns(source, split, max_bytes, options), text_columns, label_column, pair)
     if is_zipped(path):
@@ -122,18 +131,19 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
 
 
 def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
     if not path.is_file() or not os.access(path, os.R_OK):
         return None
-    zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
+    zipped = is_zipped(path)
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
-    if form in (".csv", ".tsv"):
-        return lambda: walk_delimited(path, most, BLOCK, options, tabs=form == ".tsv")
-    if form in (".jsonl", ".ndjson") or (form == ".json" and not is_array(path, most)):
+    form = detect(path, max_bytes if zipped else most, options)
+    if form in ("csv", "tsv"):
+        return lambda: walk_delimited(path, most, BLOCK, options, tabs=form == "tsv")
+    if form in ("json", "jsonl") and in_lines(path, most, options):
         return lambda: walk_jsonl(path, most, BLOCK, options)
-    if form in (".parquet", ".arrow") and not zipped:
-        return lambda: walk_arrow(path, max_bytes, BLOCK)
+    if form in ("txt", "fasttext", "trec"):
+        return lambda: walk_plain(path, most, BLOCK, form, options)
+    if form in ("parquet", "arrow") and not zipped:
+        return lambda: walk_arrow(path, max_bytes, BLOCK, form)
     return None
 
 
