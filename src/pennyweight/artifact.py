@@ -35,6 +35,7 @@ from safetensors.torch import save_file
 from . import __version__, manifest, untrusted
 from .budget.plan import Plan
 from .data.labels import LabelSet
+from .data.reading import Reading
 from .errors import ArtifactError, PennyweightError, ResourceError
 from .files import flush_tree, fsync_folder, make_folder, scratch_folder, storage_errors, to_json
 from .manifest import damaged, read_json, tensors
@@ -61,6 +62,7 @@ class Artifact:
     """A trained classifier in memory, with all that describes it.
 
     Attributes:
+        reading: how texts and labels are read, as it was resolved in training.
         answers: arrays as `reporting.rows` names them.
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
     """
@@ -72,6 +74,7 @@ class Artifact:
     recipe: Recipe
     plan: Plan
     metrics: dict[str, Any]
+    reading: Reading
     card: str = ""
     answers: dict[str, np.ndarray] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
@@ -164,6 +167,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
     return {
         "versions": versions(),
         "labels": artifact.labels.to_json(),
+        "reading": artifact.reading.to_json(),
         "max_length": artifact.recipe.data.max_length,
         "pooling": artifact.recipe.model.pooling,
         "head": asdict(artifact.plan.head),
@@ -203,6 +207,7 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
         recipe = untrusted.recipe(folder / RECIPE)
         plan = untrusted.plan(folder / PLAN)
         labels = untrusted.labels(folder / MANIFEST, facts)
+        reading = untrusted.reading(folder / MANIFEST, facts, recipe)
         untrusted.check_agreement(folder / MANIFEST, facts, recipe, plan)
         found = untrusted.backbone(folder / MANIFEST, facts, backbone)
         head = tensors(folder / HEAD)
@@ -229,6 +234,7 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
         recipe,
         plan,
         metrics,
+        reading,
         card,
         answers,
         run if isinstance(run, dict) else {},
@@ -264,6 +270,14 @@ def read_answers(folder: str | Path) -> dict[str, np.ndarray]:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise damaged(path, f"not a readable safetensors file ({error})") from error
     return found
+
+
+def read_reading(folder: str | Path) -> Reading:
+    """How a saved classifier reads its data, known before its other files are checked."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        return Reading()  # loading the classifier will say what is missing
+    return untrusted.reading(path, manifest.unchecked(path), untrusted.recipe(Path(folder) / RECIPE))
 
 
 def read_recipe(folder: str | Path) -> Recipe:

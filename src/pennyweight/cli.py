@@ -26,14 +26,17 @@ from .flags import (
     BACKBONE,
     DEVICE,
     JSON,
+    MARKUP,
     MODEL,
     PRECISION,
     PRIOR,
     RECIPE,
+    SEPARATOR,
     SPLIT,
     TEXT_COLUMNS,
     Device,
     Grouped,
+    Markup,
     Precision,
     hearing,
     recipe_flags,
@@ -148,6 +151,8 @@ def predict(
         None, "--target-accuracy", help="No label for the least sure texts, so that the others reach this (0.98)."
     ),
     text_columns: str = TEXT_COLUMNS,
+    separator: str = SEPARATOR,
+    markup: Markup = MARKUP,
     split: str = SPLIT,
     adapter_scale: float = ADAPTER_SCALE,
     prior: str = PRIOR,
@@ -158,6 +163,7 @@ def predict(
     """Label texts: labels and probabilities, order kept."""
     from . import answers
     from . import predict as prediction
+    from .artifact import read_reading
     from .converse import converse
     from .data.read import stream
     from .data.walk import walk
@@ -165,7 +171,9 @@ def predict(
 
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
-    asked = prediction.reading_of(model, text_columns.split(",") if text_columns else None)
+    reading = read_reading(model).changed(
+        text_columns=text_columns.split(",") if text_columns else None, separator=separator, markup=markup
+    )
     if source == "-" and (submission or out or form == "parquet"):
         raise InputError(
             "standard input is answered line by line on standard output, as jsonl or csv",
@@ -175,14 +183,14 @@ def predict(
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form, source)
     # A file that cannot be read is told before the model's checksums are computed.
-    walked = None if source == "-" else walk(source, split=split, **asked)
+    walked = None if source == "-" else walk(source, split=split, reading=reading)
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )
     classifier = classifier if prior is None else classifier.with_prior(prior, walked.each_text() if walked else ())
     abstain = abstainer(classifier, abstain_below, target_accuracy)
     if walked is None:
-        records = stream(answers.utf8_lines(sys.stdin.buffer, "standard input"), **asked)
+        records = stream(answers.utf8_lines(sys.stdin.buffer, "standard input"), reading=reading)
         texts = (({"id": one["id"]} if "id" in one else {}, str(one["text"])) for one in records)
         given = abstain(converse(classifier, texts))
         answers.write_lines(given, sys.stdout, form or "jsonl", flush=True, delimiter=classifier.delimiter)

@@ -19,6 +19,7 @@ Command = Callable[..., Any]
 ALIASES = {"format": ("--input-format",)}
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Markup = Literal["keep", "strip", "drop"]
 
 MODEL = typer.Argument(..., help="A run folder or saved classifier.")
 RECIPE = typer.Option("default", "--recipe", help=f"{', '.join(shipped())}, or a YAML file such as RUN/recipe.yaml.")
@@ -32,12 +33,16 @@ ADAPTER_SCALE = typer.Option(
 PRIOR = typer.Option(
     None, "--prior", metavar="balanced|em|A=X,B=Y", help="The classes' shares among these texts, if not as in training."
 )
-TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
+TEXT_COLUMNS = typer.Option(
+    None, "--text-columns", help="Text columns, joined in this order; those of the training if not given."
+)
+SEPARATOR = typer.Option(None, "--separator", help="What joins several text columns; as in training if not given.")
+MARKUP = typer.Option(None, "--markup", help="What to do with left-over markup; as in training if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
 INPUT_FORMAT = typer.Option(
     None, "--format", "--input-format", help="Format of the data files; by their content and names if not given."
 )
-LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
+LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
 
 
 def recipe_flags(*sections: str) -> Callable[[Command], Command]:

@@ -72,6 +72,14 @@ def read(folder: Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
     return manifest
 
 
+def unchecked(path: Path) -> dict[str, Any]:
+    """A manifest's values whose files are not checked yet; empty where it cannot be read, which `read` will say."""
+    try:
+        return unsealed(read_text(path))
+    except ValueError:
+        return {}
+
+
 def _refuse_newer(path: Path) -> None:
     """Before the seal is looked at: a newer format may be sealed in another way."""
     try:

@@ -134,8 +134,9 @@ def _run(
     )
     say(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = artifacts.Artifact(
-        model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={}, run=facts
-    )
+        model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
+        reading=data.reading, run=facts,
+    )  # fmt: skip
     classifier = Classifier(bundle, runtime)
 
     # train: texts become token ids once

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from . import artifact as artifacts
-from . import untrusted
 from .artifact import Artifact
 from .data.batch import Encoded
-from .data.multi import DELIMITER, LabelForm, changed, form_of
-from .data.pairs import as_text, reading
-from .data.read import from_python
+from .data.load import read_as
+from .data.multi import DELIMITER
+from .data.pairs import as_text
+from .data.reading import Reading
 from .data.table import Table
 from .errors import ArtifactError, InputError
 from .evaluate import prior
@@ -87,29 +87,25 @@ class Classifier:
         return self.artifact.recipe.data.label_delimiter or DELIMITER
 
     @property
-    def label_form(self) -> LabelForm:
-        """How labels stood in the data that it was trained on, and are looked for in others."""
-        form = form_of(self.artifact.recipe.data)
-        return replace(form, task="multi" if self.multi else "single")
-
-    @property
     def pair(self) -> bool:
         """Whether it reads two texts as one input."""
-        return self.artifact.recipe.data.pair
+        return self.reading.pair
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """What `read` has to be told, so that texts come as they came in training: nothing, unless they are pairs."""
-        return reading(self.artifact.recipe)
+    def reading(self) -> Reading:
+        """How texts and labels are read from data: as in training."""
+        form = self.artifact.reading.form
+        return replace(self.artifact.reading, form=replace(form, task="multi" if self.multi else "single"))
 
     def logits(self, texts: Sequence[Any]) -> np.ndarray:
         """(N, L) fp32 logits of N texts, in their order; of N pairs of texts where it was trained on pairs."""
         if isinstance(texts, str):
             raise InputError("one text where a list of texts belongs", remedy='call predict(["..."])')
-        data = self.artifact.recipe.data
-        plain = [as_text(text, data.pair) for text in texts]
-        encoded = encode(self.artifact.tokenizer, plain, data.max_length, pair=data.pair)
-        return self.logits_of(encoded)
+        return self.logits_of(self.tokens([self.reading.cleaned(as_text(text, self.pair)) for text in texts]))
+
+    def tokens(self, texts: Sequence[str]) -> Encoded:
+        """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
+        return encode(self.artifact.tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""
@@ -152,20 +148,16 @@ class Classifier:
 
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
-            **columns: text_columns, label_column where they cannot be inferred; split of a source with several,
-                else `test`; label_columns, label_delimiter and allow_unlabelled where they differ from the training's.
+            **columns: split of a source with several, else `test`; and where the data differ from the training's,
+                text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        told = {
-            key: columns.pop(key) for key in ("label_columns", "label_delimiter", "allow_unlabelled") & columns.keys()
-        }
-        form = changed(self.label_form, label_column=columns.get("label_column"), **told)
-        asked: dict[str, Any] = {"split": "test", "form": form, **self.reading}
-        table = from_python(data, **asked | columns)
+        split = columns.pop("split", "test")
+        table, _ = read_as(self.reading.changed(**columns), data, split=split)
         truth = self.artifact.labels.encode(table)
-        probabilities = self.predict_proba(table.texts)
+        probabilities = self.probabilities_of(self.tokens(table.texts))
         if self.multi:
             return score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
         return score(truth, probabilities, self.labels)
@@ -230,17 +222,6 @@ def load(
     found = artifacts.load(folder, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
-
-
-def reading_of(folder: str | Path, text_columns: Sequence[str] | None) -> dict[str, Any]:
-    """How texts are to be read for a saved classifier, known before it is checked and loaded.
-
-    Args:
-        text_columns: the columns asked for; None for those of the training where they were pairs, else inferred.
-    """
-    path = Path(folder) / artifacts.RECIPE
-    known = reading(untrusted.recipe(path)) if path.is_file() else {}
-    return known | ({"text_columns": text_columns} if text_columns is not None or not known else {})
 
 
 def rows(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from .budget.count import count
 from .budget.plan import Plan
 from .data.labels import LabelSet
+from .data.reading import Reading
 from .errors import ArtifactError, InputError
 from .manifest import damaged, read_json, read_yaml, tensors
 from .model import adapt
@@ -53,6 +54,16 @@ def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
     """The class names in a manifest."""
     try:
         return LabelSet.from_json(manifest.get("labels"))
+    except InputError as error:
+        raise _as_damaged(path, error) from error
+
+
+def reading(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> Reading:
+    """How texts and labels are read; classifiers of version 0.1 did not record it and go by their recipe."""
+    if "reading" not in manifest:
+        return Reading.of_recipe(recipe.data)
+    try:
+        return Reading.from_json(manifest["reading"])
     except InputError as error:
         raise _as_damaged(path, error) from error
 

@@ -17,13 +17,16 @@ from .flags import (
     DEVICE,
     JSON,
     LABEL_COLUMN,
+    MARKUP,
     MODEL,
     PRECISION,
     PRIOR,
     RECIPE,
+    SEPARATOR,
     SPLIT,
     TEXT_COLUMNS,
     Device,
+    Markup,
     Precision,
     recipe_flags,
 )  # fmt: skip
@@ -37,6 +40,8 @@ def evaluate(
     label_columns: str = typer.Option(None, "--label-columns", metavar="A,B,...", help="One 0/1 column a label."),
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
     allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
+    separator: str = SEPARATOR,
+    markup: Markup = MARKUP,
     split: str = SPLIT,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
@@ -52,10 +57,11 @@ def evaluate(
     device: Device = DEVICE,
     precision: Precision = PRECISION,
     as_json: bool = JSON,
+    *,
+    say: Callable[[str], None],
 ) -> str:
     """Measure a saved classifier on labelled texts."""
-    from .data.multi import changed
-    from .data.read import read
+    from .data.load import read_as
     from .predict import load
     from .reporting.again import measure
 
@@ -64,24 +70,26 @@ def evaluate(
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise InputError("a report is a page", where=report, expected="a name ending in .html", received=report.name)
     classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
-    form = changed(
-        classifier.label_form,
+    reading = classifier.reading.changed(
+        text_columns=_listed(text_columns),
         label_column=label_column,
         label_columns=_listed(label_columns),
         label_delimiter=label_delimiter,
         allow_unlabelled=allow_unlabelled,
+        separator=separator,
+        markup=markup,
     )
-    asked = classifier.reading | ({"text_columns": _listed(text_columns)} if text_columns else {})
-    table = read(data, label_column=label_column, split=split, form=form, **asked)
+    table, cleaning = read_as(reading, data, split=split)
+    if cleaning is not None and any(cleaning.dropped.values()):
+        say(f"{data}: {cleaning}")
     if prior is not None:
         classifier = classifier.with_prior(prior, table.texts)
     measured = measure(
         classifier,
         table,
         slices_by=_listed(slices),
-        form=form,
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=ood,
+        ood=None if ood is None else read_as(reading, ood, split=split)[0],
         rows=rows,
     )
     if report is not None:

@@ -99,10 +99,10 @@ def test_a_stream_of_objects_passes_over_blank_lines() -> None:
 
 def test_a_stream_of_texts_keeps_blank_lines() -> None:
     assert list(stream_records(["\n", "one\r\n", "\n", '{"no": "json"}'], "stdin")) == [
-        (1, {"text": ""}),
-        (2, {"text": "one"}),
-        (3, {"text": ""}),
-        (4, {"text": '{"no": "json"}'}),
+        (1, ""),
+        (2, "one"),
+        (3, ""),
+        (4, '{"no": "json"}'),
     ]
 
 

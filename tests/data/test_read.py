@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pennyweight.data.read import read, stream
+from pennyweight.data.reading import Reading
 
 CSV = "text,label\na,x\nb,y\n"
 JSONL = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
@@ -95,13 +96,15 @@ def test_a_stream_of_plain_texts() -> None:
 
 def test_a_stream_joins_columns() -> None:
     assert texts('{"title": "a", "description": "b"}', '{"title": "c", "description": ""}') == ["a b", "c"]
-    assert texts('{"x": "a", "y": "b"}', text_columns=["y", "x"], separator="-") == ["b-a"]
+    assert texts('{"x": "a", "y": "b"}', reading=Reading(("y", "x"), separator="-")) == ["b-a"]
 
 
 def test_a_stream_says_where_it_fails(refusal) -> None:
     assert refusal(texts, '{"text": "a"}', '{"text": 5}') == (
-        "stdin:2: the text is not a string; expected a string; received 5"
+        "standard input:2: the text is not a string; expected a string; received 5"
     )
-    assert refusal(texts, '{"a": 1}').startswith("stdin:1: no column can be told to be the text; received columns a;")
+    assert refusal(texts, '{"a": 1}').startswith(
+        "standard input:1: no column can be told to be the text; received columns a;"
+    )
     assert refusal(texts, "b" * 1_000_001, source="pipe").startswith("pipe:1: one text has 1,000,001 characters")
-    assert refusal(texts, '{"text": "\\ud800"}').startswith("stdin:1: the text holds half of a surrogate pair")
+    assert refusal(texts, '{"text": "\\ud800"}').startswith("standard input:1: the text holds half of a surrogate pair")

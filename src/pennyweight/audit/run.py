@@ -12,6 +12,7 @@ import numpy as np
 
 from ..data.infer import choose_label
 from ..data.multi import LabelForm, labels_of_cells
+from ..data.reading import Reading
 from ..data.table import Columns
 from ..data.walk import BLOCK, Walk, label_of, walk
 from ..errors import DataError
@@ -120,7 +121,8 @@ def open_source(
     source: str | Path, text_columns: Sequence[str] | None, label_column: str | None, split: str
 ) -> tuple[Walk, str | None]:
     """A source and its label column, None where it has none that can be told."""
-    walked = walk(source, text_columns=text_columns, label_column=label_column, split=split)
+    reading = Reading(None if text_columns is None else tuple(text_columns), label_column, named_by_user=True)
+    walked = walk(source, reading=reading, split=split)
     return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
 
 

@@ -42,7 +42,7 @@ def run(
     Args:
         data, test, text_columns, label_column, label_delimiter: as for `audit`.
         recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
-        model: a run, whose recipe is taken instead.
+        model: a run, whose recipe is taken instead, and whose columns where none are named.
         wanted: rank the labels too.
         fix: where to write a cleaned copy.
         out: a folder for audit.json, rows.csv, the pictures and suspects.csv.
@@ -53,9 +53,12 @@ def run(
     if fix is not None:
         fixing.check_target(fix, data, test)
     if model is not None:
-        from ..artifact import read_recipe
+        from ..artifact import read_reading, read_recipe
 
-        settled = read_recipe(model)
+        settled, reading = read_recipe(model), read_reading(model)
+        text_columns = text_columns or (None if reading.text_columns is None else list(reading.text_columns))
+        label_column = label_column or reading.label_column
+        label_delimiter = label_delimiter or reading.form.delimiter
     else:
         settled = recipes.load(recipe, **(settings or {}))
     lengths, without = token_lengths(settled)

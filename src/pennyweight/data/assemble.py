@@ -51,8 +51,8 @@ def assemble(
     names = choose_texts(columns, text_columns, label_column)
     label = choose_label(columns, label_column, names, needed=labelled is True) if labelled is not False else None
     if pair:
-        columns, names = as_pair(columns, names)
-        texts = _texts(columns, names, PAIR, allow_null=allow_null, pair=True)
+        apart, parts = as_pair(columns, names)
+        texts = _texts(apart, parts, PAIR, allow_null=allow_null, pair=True)
     else:
         texts = _texts(columns, names, separator, allow_null=allow_null)
     labels: list[Label] | None = None

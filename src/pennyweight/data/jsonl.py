@@ -259,7 +259,7 @@ def as_object(record: Any, where: str) -> dict[str, Any]:
     return record
 
 
-def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Number and parse lines as they come: JSON objects if the first line is one, else each line is a plain text.
 
     A blank line is a text of its own where lines are texts, so that answers keep the order of the questions.
@@ -276,8 +276,8 @@ def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dic
                 continue
             as_json = line.lstrip().startswith("{")
             if not as_json:
-                yield from ((earlier, {"text": ""}) for earlier in range(1, blank + 1))
+                yield from ((earlier, "") for earlier in range(1, blank + 1))
         if not as_json:
-            yield number, {"text": line}
+            yield number, line
         elif line.strip():
             yield number, flat(as_object(parse(line, f"{source}:{number}"), f"{source}:{number}"))

@@ -8,14 +8,16 @@ from typing import Any
 
 from ..errors import RecipeError
 from ..recipe import DataRecipe
-from .clean import clean
+from .assemble import assemble
+from .clean import CleanReport, clean
 from .labels import LabelSet, check_ordered
 from .labels import fit as fit_labels
 from .mix import mixed
-from .multi import DELIMITER, form_of, split_several
-from .read import from_python
+from .multi import DELIMITER, split_several
+from .read import columns_of, labelled_table
+from .reading import Reading
 from .split import split
-from .table import FileOptions, Table
+from .table import AS_NAMED, FileOptions, Table
 
 # Which part of a source with several is read where the name is not that of one.
 SPLITS = {"mix": "train", "ood": "test"}
@@ -26,6 +28,7 @@ class Data:
     """What a run learns from, chooses on and is measured on."""
 
     labels: LabelSet
+    reading: Reading
     train: Table
     validation: Table
     test: Table | None
@@ -46,6 +49,34 @@ class Data:
         return digest.hexdigest()
 
 
+def read_as(
+    reading: Reading, data: Any, *, split: str = "test", options: FileOptions = AS_NAMED
+) -> tuple[Table, CleanReport | None]:
+    """Labelled texts read and cleaned as in a classifier's training.
+
+    Args:
+        data: as for `from_python`. A `Table` is taken as it is, without cleaning: None takes the report's place.
+        split: which part of a source with several.
+        options: how a file is read.
+
+    Raises:
+        DataError: a column that is missing, or whatever else is wrong with the source, with file and line.
+    """
+    if isinstance(data, Table):
+        return labelled_table(data), None
+    columns = columns_of(data, split, options)
+    texts, label = reading.columns_for(columns)
+    table = assemble(
+        columns,
+        text_columns=texts,
+        label_column=label,
+        separator=reading.separator,
+        form=reading.form,
+        pair=reading.pair,
+    )
+    return clean(table, min_chars=reading.min_chars, max_chars=reading.max_chars, markup=reading.markup)
+
+
 def options_of(wanted: DataRecipe) -> FileOptions:
     """How a recipe says that its files are to be read."""
     return FileOptions(wanted.format, wanted.encoding, wanted.header)
@@ -58,14 +89,6 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         DataError: whatever is wrong with a source, a row or a label.
         RecipeError: when there is nothing to train on.
     """
-    form = form_of(wanted)
-    columns: dict[str, Any] = {
-        "text_columns": wanted.text_columns,
-        "label_column": wanted.label_column,
-        "separator": wanted.separator,
-        "pair": wanted.pair,
-        "options": options_of(wanted),
-    }
     source = train_data if train_data is not None else wanted.train
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
@@ -75,24 +98,23 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         )
     dropped: dict[str, Any] = {}
 
-    def prepared(name: str, given: Any) -> Table:
+    asked, options = Reading.of_recipe(wanted), options_of(wanted)
+
+    def prepared(name: str, given: Any, reading: Reading) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
-        table, report = clean(
-            from_python(given, split=SPLITS.get(name, name), form=form, **columns),
-            min_chars=wanted.min_chars,
-            max_chars=wanted.max_chars,
-            markup=wanted.markup,
-        )
-        dropped[name] = asdict(report)
+        table, report = read_as(reading, given, split=SPLITS.get(name, name), options=options)
+        if report is not None:
+            dropped[name] = asdict(report)
         return table
 
-    training = prepared("train", source)
+    training = prepared("train", source, asked)
+    # Every further file is read by the columns of this one, now and in all later commands.
+    reading = asked.resolved(training)
     labels = fit_labels(training, names=wanted.label_names, delimiter=wanted.label_delimiter or DELIMITER)
-    form = replace(form, task="multi" if labels.multi else "single")
     if wanted.ordinal:
         check_ordered(training, wanted.label_names)
     if wanted.validation is not None:
-        validation = prepared("validation", wanted.validation)
+        validation = prepared("validation", wanted.validation, reading)
     else:
         truth, size, seed = labels.encode(training), wanted.validation_size, wanted.split_seed
         if labels.multi:
@@ -101,11 +123,13 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
             kept, held = split(truth, size=size, seed=seed)
         training, validation = training.select(kept), training.select(held)
     test_source = test_data if test_data is not None else wanted.test
-    test = None if test_source is None else prepared("test", test_source)
+    test = None if test_source is None else prepared("test", test_source, reading)
     if wanted.mix is not None:
-        training = mixed(training, prepared("mix", wanted.mix), labels, wanted.mix_share, wanted.split_seed)
-    ood = None if wanted.ood is None else prepared("ood", wanted.ood)
+        # A second style may come from a file of its own columns, and is never measured.
+        further = prepared("mix", wanted.mix, replace(asked, form=reading.form))
+        training = mixed(training, further, labels, wanted.mix_share, wanted.split_seed)
+    ood = None if wanted.ood is None else prepared("ood", wanted.ood, reading)
     for table in (validation, test, ood):
         if table is not None:
             labels.encode(table)  # a label that training lacks is an error now, not after an hour
-    return Data(labels, training, validation, test, dropped, ood)
+    return Data(labels, reading, training, validation, test, dropped, ood)

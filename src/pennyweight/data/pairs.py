@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import DataError, InputError
-from ..recipe import Recipe
 from .table import PAIR, Columns, listed, shown
 
 
@@ -41,11 +40,6 @@ def join_pair(parts: Sequence[str], where: str) -> str:
     if any(PAIR in part for part in parts):
         raise DataError("a text of the pair holds the code point U+FDD0", remedy="remove it", where=where)
     return PAIR.join(parts) if any(parts) else ""
-
-
-def reading(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of `read` that a pair of texts needs; empty where texts are not pairs."""
-    return {"pair": True, "text_columns": recipe.data.text_columns} if recipe.data.pair else {}
 
 
 def as_text(text: Any, pair: bool) -> str:

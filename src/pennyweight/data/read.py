@@ -23,6 +23,7 @@ from .multi import LabelForm
 from .pairs import as_pair, join_pair
 from .pickled import read_pickle
 from .python import columns_of_python
+from .reading import Reading
 from .source import check_zipped, is_zipped, near_names
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
@@ -121,12 +122,9 @@ def from_python(
         DataError: another shape, or whatever is wrong with its rows.
     """
     if isinstance(data, Table):
-        if labelled and data.labels is None:
-            raise DataError("the table has no labels", remedy="read it with labelled=True", where=data.source)
-        return data
-    from_file = isinstance(data, (str, Path))
-    columns = read_columns(data, split, MAX_BYTES, options) if from_file else columns_of_python(data, split)
-    if from_file and labelled:
+        return labelled_table(data) if labelled else data
+    columns = columns_of(data, split, options)
+    if labelled and isinstance(data, (str, Path)):
         _check_labelled(columns)
     return assemble(
         columns,
@@ -140,21 +138,33 @@ def from_python(
     )
 
 
+def labelled_table(table: Table) -> Table:
+    """The table itself.
+
+    Raises:
+        DataError: it has no labels.
+    """
+    if table.labels is None:
+        raise DataError("the table has no labels", remedy="read it with labelled=True", where=table.source)
+    return table
+
+
+def columns_of(data: Any, split: str, options: FileOptions = AS_NAMED) -> Columns:
+    """A path or a Python object as columns, all of it; arguments and errors as for `from_python`."""
+    if isinstance(data, (str, Path)):
+        return read_columns(data, split, MAX_BYTES, options)
+    return columns_of_python(data, split)
+
+
 def stream(
-    lines: Iterable[str],
-    *,
-    text_columns: Sequence[str] | None = None,
-    separator: str = " ",
-    pair: bool = False,
-    source: str = "stdin",
+    lines: Iterable[str], *, reading: Reading | None = None, source: str = "standard input"
 ) -> Iterator[dict[str, Any]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
         lines: JSON objects, when the first line is one; else plain texts.
-        text_columns: the fields to join as the text; None infers them anew for every object.
-        separator: what stands between joined texts.
-        pair: two fields are one input of two segments.
+        reading: which fields are the text, and how they are joined; fields that it does not name are inferred
+            anew for every object.
         source: how messages call the stream.
 
     Yields:
@@ -163,14 +173,19 @@ def stream(
     Raises:
         DataError: a line that is not an object, has no text, or an over-long one (`source:line`).
     """
+    reading = reading or Reading()
     for number, record in stream_records(lines, source):
         where = f"{source}:{number}"
-        row = Columns({name: [value] for name, value in record.items()}, [number], where)
-        names = choose_texts(row, text_columns, None)
-        if pair:
+        if isinstance(record, str):
+            record, named = {"text": record}, False
+        else:
+            named = True
+        row = Columns({name: [value] for name, value in record.items()}, [number], where, named=named)
+        names = choose_texts(row, reading.columns_for(row)[0], None)
+        if reading.pair:
             row, names = as_pair(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
-        text = join_pair(parts, where) if pair else separator.join(part for part in parts if part)
+        text = join_pair(parts, where) if reading.pair else reading.separator.join(part for part in parts if part)
         yield {**record, "text": check_length(text, where)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .assemble import assemble
@@ -18,6 +18,7 @@ from .formats.two_files import as_two_files
 from .infer import choose_texts, is_null
 from .jsonl import in_lines, walk_jsonl
 from .read import read_columns
+from .reading import Reading
 from .source import check_zipped, is_zipped
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
@@ -38,7 +39,7 @@ class Walk:
         names: the columns; texts: those that are the text.
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
-        pair: whether the two texts of a row stay apart, as one input of two segments.
+        reading: how columns are joined.
     """
 
     source: str
@@ -48,7 +49,7 @@ class Walk:
     texts: tuple[str, ...]
     unreadable: dict[str, str]
     streamed: bool
-    pair: bool = False
+    reading: Reading = field(default_factory=Reading)
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -61,16 +62,14 @@ class Walk:
     def both(self) -> Iterator[tuple[Columns, Table]]:
         """Each block as it is, and as a table."""
         for block in self.blocks():
-            yield block, assemble(block, text_columns=self.texts, labelled=False, allow_null=True, pair=self.pair)
+            yield block, _texts_of(block, self.texts, self.reading)
 
 
 def walk(
     source: str | Path,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
+    reading: Reading | None = None,
     split: str = "train",
-    pair: bool = False,
     options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
 ) -> Walk:
@@ -80,18 +79,20 @@ def walk(
     is read whole.
 
     Args:
-        source, text_columns, label_column, split, pair, options, max_bytes: as for `read`.
+        source, split, options, max_bytes: as for `read`.
+        reading: which columns are the text, and how they are joined; None infers the columns.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
     """
+    reading = reading or Reading()
     path = Path(source)
     if os.path.isdir(path) and not is_saved(path):
         path = file_of_split(path, split) or path
         source = source if os.path.isdir(path) else str(path)
     blocks = None if as_two_files(source) else _walker(path, max_bytes, options)
     if blocks is None:
-        return _whole(read_columns(source, split, max_bytes, options), text_columns, label_column, pair)
+        return _whole(read_columns(source, split, max_bytes, options), reading)
     if is_zipped(path):
         check_zipped(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
@@ -106,15 +107,15 @@ def walk(
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
-        texts = texts or choose_texts(block, text_columns, label_column)
-        assemble(block, text_columns=texts, labelled=False, allow_null=True, pair=pair)
+        texts = texts or choose_texts(block, *reading.columns_for(block))
+        _texts_of(block, texts, reading)
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
-        return _whole(read_columns(source, split, max_bytes, options), text_columns, label_column, pair)
+        return _whole(read_columns(source, split, max_bytes, options), reading)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, pair=pair)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -154,9 +155,20 @@ def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
     return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})
 
 
-def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, pair: bool) -> Walk:
-    names = choose_texts(columns, texts, label)
-    assemble(columns, text_columns=names, labelled=False, allow_null=True, pair=pair)
+def _texts_of(block: Columns, names: Sequence[str], reading: Reading) -> Table:
+    return assemble(
+        block,
+        text_columns=names,
+        labelled=False,
+        separator=reading.separator,
+        allow_null=True,
+        pair=reading.pair,
+    )
+
+
+def _whole(columns: Columns, reading: Reading) -> Walk:
+    names = choose_texts(columns, *reading.columns_for(columns))
+    _texts_of(columns, names, reading)
 
     def blocks() -> Iterator[Columns]:
         for start in range(0, len(columns.lines), BLOCK):
@@ -168,5 +180,5 @@ def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, pai
             )
 
     return Walk(
-        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, pair
+        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, reading
     )

@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.multi import LabelForm
-from ..data.read import from_python
+from ..data.load import read_as
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
 from ..evaluate.ordinal import ordinal
 from ..evaluate.report import several_table, text_table
 from ..evaluate.shift import ROWS, Shift, check_names
-from ..model.backbone import encode
 from ..predict import Classifier
 from .judge import Judgement, Part, intervals, slices
 from .page import page
@@ -66,11 +64,8 @@ def measure(
     classifier: Classifier,
     data: Any,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
     split: str = "test",
     slices_by: Sequence[str] | None = None,
-    form: LabelForm | None = None,
     severities: Sequence[int] = (),
     ood: Any = None,
     rows: int | None = ROWS,
@@ -80,16 +75,14 @@ def measure(
     Args:
         data: a path, a `Table`, or anything `pennyweight.train` takes.
         slices_by: columns to slice by; None for every column with few values.
-        form: how labels stand in the data; None, as in training.
         severities, ood, rows: corruptions and another source, as for `reporting.shift.shift`; none if not given.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
     artifact = classifier.artifact
-    asked = classifier.reading | ({} if text_columns is None else {"text_columns": text_columns})
-    table = from_python(data, label_column=label_column, split=split, form=form or classifier.label_form, **asked)
-    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length, pair=artifact.recipe.data.pair)
+    table, _ = read_as(classifier.reading, data, split=split)
+    tokens = classifier.tokens(table.texts)
     if severities:
         check_names(None, severities)  # before anything is computed
     part = Part(table, tokens, artifact.labels.encode(table))

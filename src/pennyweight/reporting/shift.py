@@ -11,13 +11,12 @@ import numpy as np
 
 from ..data.batch import pack
 from ..data.corrupt import MIDDLE
-from ..data.read import from_python
+from ..data.load import read_as
 from ..data.table import Table
 from ..errors import InputError
 from ..evaluate import shift as figures
 from ..evaluate.calibration import softmax
 from ..evaluate.shift import ROWS, SEED, Row, Shift, suite
-from ..model.backbone import encode
 from ..predict import Classifier
 from .rows import sample
 
@@ -57,7 +56,7 @@ def shift(
         ood: labelled texts of another kind with the same classes, in any of these forms; measured whole.
         rows: a seeded sample of so many texts is corrupted; None for all.
         seed: of the sample and of the corruptions.
-        **columns: text_columns, label_column, split, as for `Classifier.evaluate`.
+        **columns: as for `Classifier.evaluate`.
 
     Raises:
         InputError: for a corruption or severity that is not in the suite, or several labels a text.
@@ -65,9 +64,10 @@ def shift(
     """
     if classifier.multi:
         refuse_several()
-    asked: dict[str, Any] = {"split": "test", "form": classifier.label_form, **classifier.reading, **columns}
-    table = from_python(data, **asked)
-    others = [] if ood is None else [other_table(classifier, from_python(ood, **asked))]
+    split = columns.pop("split", "test")
+    reading = classifier.reading.changed(**columns)
+    table, _ = read_as(reading, data, split=split)
+    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, split=split)[0])]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)
@@ -122,8 +122,7 @@ def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
 
     Corruptions leave many texts as they were, and an uncased tokenizer sees no case.
     """
-    artifact, pair = classifier.artifact, classifier.pair
-    encoded = encode(artifact.tokenizer, list(texts), artifact.recipe.data.max_length, pair=pair)
+    encoded = classifier.tokens(texts)
     places: dict[bytes, int] = {}
     firsts: list[int] = []
     order = np.empty(len(encoded), dtype=np.int64)
