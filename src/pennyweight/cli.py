@@ -25,6 +25,8 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
     JSON,
     MODEL,
     PRECISION,
@@ -149,6 +151,8 @@ def predict(
     ),
     text_columns: str = TEXT_COLUMNS,
     split: str = SPLIT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     adapter_scale: float = ADAPTER_SCALE,
     prior: str = PRIOR,
     backbone: str = BACKBONE,
@@ -160,6 +164,7 @@ def predict(
     from . import predict as prediction
     from .converse import converse
     from .data.read import stream
+    from .data.table import FileOptions
     from .data.walk import walk
     from .reporting.abstain import abstainer
 
@@ -171,11 +176,14 @@ def predict(
             "standard input is answered line by line on standard output, as jsonl or csv",
             remedy="write the texts to a file first" if submission or form == "parquet" else "redirect it: > FILE",
         )
+    if source == "-" and (header is not None or encoding is not None):
+        raise InputError("standard input is lines of UTF-8 without a header", remedy="write the texts to a file first")
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form, source)
+    options = FileOptions(encoding=encoding, header=header)
     # A file that cannot be read is told before the model's checksums are computed.
-    walked = None if source == "-" else walk(source, split=split, **asked)
+    walked = None if source == "-" else walk(source, split=split, options=options, **asked)
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )

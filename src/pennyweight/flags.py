@@ -31,6 +31,13 @@ PRIOR = typer.Option(
 )
 TEXT_COLUMNS = typer.Option(None, "--text-columns", help="Text columns, joined in this order; inferred if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+HEADER = typer.Option(
+    None,
+    "--header/--no-header",
+    help="Whether a CSV or TSV file begins with a row of column names; judged by content if not given.",
+    show_default=False,
+)
+ENCODING = typer.Option(None, "--encoding", help="Character encoding of a text file, such as cp1252; else UTF-8.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; inferred if not given.")
 
 

@@ -15,6 +15,8 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
     JSON,
     LABEL_COLUMN,
     MODEL,
@@ -38,6 +40,8 @@ def evaluate(
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
     allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
     split: str = SPLIT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
     adapter_scale: float = ADAPTER_SCALE,
@@ -56,6 +60,7 @@ def evaluate(
     """Measure a saved classifier on labelled texts."""
     from .data.multi import changed
     from .data.read import read
+    from .data.table import FileOptions
     from .predict import load
     from .reporting.again import measure
 
@@ -72,7 +77,8 @@ def evaluate(
         allow_unlabelled=allow_unlabelled,
     )
     asked = classifier.reading | ({"text_columns": _listed(text_columns)} if text_columns else {})
-    table = read(data, label_column=label_column, split=split, form=form, **asked)
+    options = FileOptions(encoding=encoding, header=header)
+    table = read(data, label_column=label_column, split=split, form=form, options=options, **asked)
     if prior is not None:
         classifier = classifier.with_prior(prior, table.texts)
     measured = measure(
@@ -83,6 +89,7 @@ def evaluate(
         severities=_severities(severity or "1,3,5") if shift else (),
         ood=ood,
         rows=rows,
+        options=options,
     )
     if report is not None:
         measured.write(report)
@@ -229,6 +236,8 @@ def audit(
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     as_json: bool = JSON,
 ) -> str:
     """Say what is wrong with a data file.
@@ -236,6 +245,7 @@ def audit(
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
     from .audit.verb import run
+    from .data.table import FileOptions
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
@@ -251,6 +261,7 @@ def audit(
         fix=fix,
         out=out,
         as_json=as_json,
+        options=FileOptions(encoding=encoding, header=header),
     )
 
 

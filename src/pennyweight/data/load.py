@@ -23,7 +23,11 @@ SPLITS = {"mix": "train", "ood": "test"}
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from, chooses on and is measured on."""
+    """What a run learns from, chooses on and is measured on.
+
+    Attributes:
+        notes: remarks on how the sources were read, each with its source, for people.
+    """
 
     labels: LabelSet
     train: Table
@@ -31,6 +35,7 @@ class Data:
     test: Table | None
     cleaning: dict[str, Any]
     ood: Table | None = None
+    notes: tuple[str, ...] = ()
 
     def tables(self) -> dict[str, Table]:
         """By name: train, validation, and test if there is one."""
@@ -74,6 +79,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
             "a share of nothing", where="data -> mix_share", remedy="name the second source with --mix FILE"
         )
     dropped: dict[str, Any] = {}
+    notes: dict[str, None] = {}
 
     def prepared(name: str, given: Any) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
@@ -84,6 +90,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
             markup=wanted.markup,
         )
         dropped[name] = asdict(report)
+        notes.update(dict.fromkeys(f"{table.source}: {note}" for note in table.notes))
         return table
 
     training = prepared("train", source)
@@ -108,4 +115,4 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     for table in (validation, test, ood):
         if table is not None:
             labels.encode(table)  # a label that training lacks is an error now, not after an hour
-    return Data(labels, training, validation, test, dropped, ood)
+    return Data(labels, training, validation, test, dropped, ood, tuple(notes))

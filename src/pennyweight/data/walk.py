@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from .assemble import assemble
 from .batches import walk_arrow
-from .delimited import walk_delimited
+from .delimited import form_of, walk_delimited
 from .infer import choose_texts, is_null
 from .jsonl import is_array, walk_jsonl
 from .read import read_columns
@@ -34,6 +35,7 @@ class Walk:
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
         pair: whether the two texts of a row stay apart, as one input of two segments.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Walk:
     unreadable: dict[str, str]
     streamed: bool
     pair: bool = False
+    notes: tuple[str, ...] = ()
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -90,10 +93,12 @@ def walk(
     unreadable: dict[str, str] = {}
     rows = 0
     texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     for block in blocks():
         if not block.lines:
             continue
         rows += len(block.lines)
+        notes = block.notes
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
@@ -105,7 +110,7 @@ def walk(
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, pair=pair)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, pair=pair, notes=notes)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -129,7 +134,9 @@ def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], It
     zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
     if form in (".csv", ".tsv"):
-        return lambda: walk_delimited(path, most, BLOCK, options, tabs=form == ".tsv")
+        tabs = form == ".tsv"
+        found = functools.cache(lambda: form_of(path, most, options, tabs=tabs))
+        return lambda: walk_delimited(path, most, BLOCK, options, tabs=tabs, form=found())
     if form in (".jsonl", ".ndjson") or (form == ".json" and not is_array(path, most)):
         return lambda: walk_jsonl(path, most, BLOCK, options)
     if form in (".parquet", ".arrow") and not zipped:
@@ -158,5 +165,13 @@ def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, pai
             )
 
     return Walk(
-        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, pair
+        columns.source,
+        len(columns.lines),
+        blocks,
+        tuple(columns.values),
+        names,
+        columns.unreadable,
+        streamed=False,
+        pair=pair,
+        notes=columns.notes,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.multi import LabelForm
 from ..data.read import from_python
+from ..data.table import AS_NAMED, FileOptions
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
@@ -74,6 +75,7 @@ def measure(
     severities: Sequence[int] = (),
     ood: Any = None,
     rows: int | None = ROWS,
+    options: FileOptions = AS_NAMED,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
 
@@ -82,13 +84,15 @@ def measure(
         slices_by: columns to slice by; None for every column with few values.
         form: how labels stand in the data; None, as in training.
         severities, ood, rows: corruptions and another source, as for `reporting.shift.shift`; none if not given.
+        options: encoding and header of the files, where their content does not say.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
     artifact = classifier.artifact
     asked = classifier.reading | ({} if text_columns is None else {"text_columns": text_columns})
-    table = from_python(data, label_column=label_column, split=split, form=form or classifier.label_form, **asked)
+    told: dict[str, Any] = {"label_column": label_column, "split": split, "options": options, **asked}
+    table = from_python(data, form=form or classifier.label_form, **told)
     tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length, pair=artifact.recipe.data.pair)
     if severities:
         check_names(None, severities)  # before anything is computed
@@ -114,5 +118,5 @@ def measure(
     )
     found = None
     if severities or ood is not None:
-        found = shift(classifier, table, severities=severities, ood=ood, rows=rows)
+        found = shift(classifier, table, severities=severities, ood=ood, rows=rows, options=options)
     return Measured(classifier, judgement, found)
