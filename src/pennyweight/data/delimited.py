@@ -268,7 +268,7 @@ def _quote_problem(message: str, start: int, end: int) -> str:
 def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks: Remarks) -> None:
     """A quoted field may hold line breaks; it may not hold rows."""
     end = start + len(record) - 1
-    found = None if form.dialect.quote is None else swallows(form.dialect, record, len(form.names))
+    found = swallows(form.dialect, record, len(form.names))
     if found:
         raise DataError(
             f"a quote opened in this row is closed on line {end}, and the lines between look like rows of their own",
@@ -280,7 +280,7 @@ def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks
 
 
 def _ragged(path: Path, line: int, row: list[str], form: Form) -> DataError:
-    remedy = "put fields that hold the delimiter between double quotes"
+    remedy = "put fields that hold the delimiter or a line break between double quotes"
     if len(form.names) == 1:
         remedy += "; where each line is one text, --format txt reads it so"
     return DataError(

@@ -424,14 +424,23 @@ def swallows(dialect: Dialect, record: list[str], width: int) -> bool | None:
         width: fields of a row.
 
     Returns:
-        True where each line has `width` fields, and in a line before the last one of them is a value that other rows
-        have in that column; None where the lines have `width` fields and no more is known; else False.
+        True where each line has `width` fields, and one of those that would be swallowed has a value that other rows
+        have in its column; None where the lines have `width` fields and no more is known; else False.
     """
     cells = [line.rstrip("\r\n").split(dialect.delimiter) for line in record]
-    if width < 2 or any(len(row) != width for row in cells):
+    if dialect.quote is None or width < 2 or any(len(row) != width for row in cells):
         return False
-    for column, last in enumerate(cells[-1]):
-        known = {last, *(dialect.known[column] if column < len(dialect.known) else ())}
-        if any(row[column] in known for row in cells[:-1] if row[column].strip()):
+    quote = dialect.quote
+    opened = next((number for number, cell in enumerate(cells[0]) if cell[:1] == quote and cell.count(quote) % 2), 0)
+    for column in range(width):
+        known = set(dialect.known[column]) if column < len(dialect.known) else set()
+        # What stands before the opening quote and behind the closing one is the row's own.
+        known.add(cells[0][column] if column < opened else cells[-1][column])
+        swallowed = [row[column] for row in cells[1:-1]]
+        if column > opened:
+            swallowed.append(cells[0][column])
+        if column < opened:
+            swallowed.append(cells[-1][column])
+        if any(cell in known for cell in swallowed if cell.strip()):
             return True
     return None

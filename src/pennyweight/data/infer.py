@@ -228,11 +228,12 @@ def _empty(values: Sequence[Any]) -> bool:
 def _unclear(columns: Columns, problem: str, candidates: Sequence[str], flag: str) -> DataError:
     others = [f"{name} ({kind})" for name, kind in columns.unreadable.items()]
     received = f"columns {listed([*columns.values, *others])}"
+    remedy = f"name it with {flag}"
     if not columns.named:
-        flag = flag.replace("a,b", "2,3").replace(" c", " 1") + ", counted from 1"
+        remedy = f"name it by its position, such as {flag.replace('a,b', '2,3').replace(' c', ' 1')}"
     return DataError(
         f"{problem}: {listed(candidates)}" if candidates else problem,
         received=received,
-        remedy=f"name it with {flag}",
+        remedy=remedy,
         where=columns.source,
     )
