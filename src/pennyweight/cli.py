@@ -25,6 +25,8 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
     JSON,
     MARKUP,
     MODEL,
@@ -35,6 +37,7 @@ from .flags import (
     SPLIT,
     TEXT_COLUMNS,
     Device,
+    Format,
     Grouped,
     Markup,
     Precision,
@@ -154,6 +157,11 @@ def predict(
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
     split: str = SPLIT,
+    input_format: Format = typer.Option(
+        None, "--input-format", help="Format of the texts' file; by its content and name if not given."
+    ),
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     adapter_scale: float = ADAPTER_SCALE,
     prior: str = PRIOR,
     backbone: str = BACKBONE,
@@ -166,6 +174,7 @@ def predict(
     from .artifact import read_reading
     from .converse import converse
     from .data.read import stream
+    from .data.table import FileOptions
     from .data.walk import walk
     from .reporting.abstain import abstainer
 
@@ -179,11 +188,16 @@ def predict(
             "standard input is answered line by line on standard output, as jsonl or csv",
             remedy="write the texts to a file first" if submission or form == "parquet" else "redirect it: > FILE",
         )
+    if source == "-" and (header is not None or encoding is not None or input_format is not None):
+        raise InputError(
+            "standard input is texts or JSON objects, one a line, in UTF-8", remedy="write the texts to a file first"
+        )
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     target = None if out is None else answers.check_target(out, form, source)
+    options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
-    walked = None if source == "-" else walk(source, split=split, reading=reading)
+    walked = None if source == "-" else walk(source, split=split, reading=reading, options=options)
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )

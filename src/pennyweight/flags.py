@@ -11,8 +11,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from .fields import FileFormat
-from .recipe import SECTIONS, Recipe, load, shipped
+from .recipe import SECTIONS, FileFormat, Recipe, load, shipped
 
 Command = Callable[..., Any]
 # Other spellings of a field's flag: `predict` has a --format of its own.
@@ -20,6 +19,7 @@ ALIASES = {"format": ("--input-format",)}
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Markup = Literal["keep", "strip", "drop"]
+Format = FileFormat
 
 MODEL = typer.Argument(..., help="A run folder or saved classifier.")
 RECIPE = typer.Option("default", "--recipe", help=f"{', '.join(shipped())}, or a YAML file such as RUN/recipe.yaml.")
@@ -42,6 +42,13 @@ SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a sav
 INPUT_FORMAT = typer.Option(
     None, "--format", "--input-format", help="Format of the data files; by their content and names if not given."
 )
+HEADER = typer.Option(
+    None,
+    "--header/--no-header",
+    help="Whether a CSV or TSV file begins with a row of column names; judged by content if not given.",
+    show_default=False,
+)
+ENCODING = typer.Option(None, "--encoding", help="Character encoding of a text file, such as cp1252; else UTF-8.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
 
 

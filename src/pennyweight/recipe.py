@@ -20,6 +20,7 @@ from .errors import RecipeError
 from .fields import (
     BY_STRATEGY,
     DataRecipe,
+    FileFormat,
     ModelRecipe,
     PlanRecipe,
     Section,
@@ -31,6 +32,7 @@ __all__ = [
     "BY_STRATEGY",
     "SECTIONS",
     "DataRecipe",
+    "FileFormat",
     "ModelRecipe",
     "PlanRecipe",
     "Recipe",

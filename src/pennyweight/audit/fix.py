@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.clean import strip_markup
-from ..data.table import Columns
+from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..files import atomic_file
 from .findings import Audit
@@ -102,7 +102,14 @@ def reasons(audit: Audit) -> dict[int, tuple[str, int | None, str | None]]:
     return found
 
 
-def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | None, label: str | None) -> Fixed:
+def fix(
+    audit: Audit,
+    source: str | Path,
+    out: Path,
+    text_columns: list[str] | None,
+    label: str | None,
+    options: FileOptions = AS_NAMED,
+) -> Fixed:
     """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
 
     Kept rows lose markup, control characters and encoding damage that can be undone; every other cell stays.
@@ -111,7 +118,7 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, _ = open_source(source, text_columns, label, "train")
+    walked, _ = open_source(source, text_columns, label, "train", options)
     part = audit.parts["data"]
     counts: dict[str, int] = {}
     for why, _, _ in gone.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import DataError
@@ -29,13 +29,28 @@ def columns_of_python(data: Any, split: str) -> Columns:
     if library == "pandas" and hasattr(data, "columns"):
         # Whatever pandas writes for "missing" becomes None.
         frame = data.astype(object).where(data.notna(), None)
-        return _columns({str(name): frame[name].tolist() for name in frame.columns})
+        return _columns(_columns_once((str(name), frame.iloc[:, place].tolist()) for place, name in enumerate(frame)))
     if isinstance(data, Mapping):
         return _columns({str(name): _list(values) for name, values in data.items()})
     if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
         return _columns({"text": _list(data[0]), "label": _list(data[1])}, named=False)
     rows = _list(data)
     return _columns(_from_rows(rows), named=isinstance(rows[0], Mapping))
+
+
+def _columns_once(columns: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Columns by name; two of one name are one if they hold the same."""
+    values: dict[str, list[Any]] = {}
+    places: dict[str, int] = {}
+    for place, (name, column) in enumerate(columns, start=1):
+        if values.setdefault(name, column) != column:
+            raise DataError(
+                f"two columns are named {shown(name)}, columns {places[name]} and {place}, and they differ",
+                remedy="rename one of them",
+                where=_SOURCE,
+            )
+        places.setdefault(name, place)
+    return values
 
 
 def _from_rows(rows: list[Any]) -> dict[str, list[Any]]:

@@ -85,7 +85,7 @@ def read(
     """
     columns = read_columns(source, split, max_bytes, options)
     if labelled:
-        _check_labelled(columns)
+        check_labelled(columns)
     return assemble(
         columns,
         text_columns=text_columns,
@@ -125,7 +125,7 @@ def from_python(
         return labelled_table(data) if labelled else data
     columns = columns_of(data, split, options)
     if labelled and isinstance(data, (str, Path)):
-        _check_labelled(columns)
+        check_labelled(columns)
     return assemble(
         columns,
         text_columns=text_columns,
@@ -206,7 +206,7 @@ def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOp
     return _READERS[detect(path, max_bytes, options)](path, max_bytes, options, split)
 
 
-def _check_labelled(columns: Columns) -> None:
+def check_labelled(columns: Columns) -> None:
     """Refuse texts alone where labels are needed.
 
     Raises:

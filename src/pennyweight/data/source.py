@@ -162,21 +162,18 @@ def text_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Itera
         DataError: another encoding (with the byte, its offset and line), a NUL byte, a line of more than `MAX_LINE`.
     """
     with open_bytes(path, max_bytes) as stream:
-        head = stream.peek(4)[:4]
-        mark = next((name for bom, name in _MARKS if head.startswith(bom)), None)
-        if mark and encoding is None:
-            raise DataError(
-                f"the file is {mark}", expected="UTF-8", remedy=f"convert it: iconv -f {mark} -t UTF-8", where=path
-            )
-        handle = io.TextIOWrapper(stream, encoding=encoding or "utf-8-sig", newline="")
+        codec = _codec(stream.peek(4)[:4], encoding, path)
+        handle = io.TextIOWrapper(stream, encoding=codec, newline="")
         number = 0
         try:
             while line := handle.readline(MAX_LINE):
                 number += 1
+                if number == 1 and line[0] == "\ufeff":  # where the encoding's name says the order of bytes too
+                    line = line[1:]
                 if "\0" in line:
                     raise DataError(
                         "the line holds a NUL byte",
-                        expected="UTF-8 text",
+                        expected="UTF-8 text" if encoding is None else f"{encoding} text",
                         remedy="the file is damaged, binary or UTF-16: export it again as UTF-8",
                         where=f"{path}:{number}",
                     )
@@ -189,28 +186,69 @@ def text_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Itera
                     )
                 yield line
         except UnicodeDecodeError:
-            raise _bad_encoding(path, max_bytes) from None
+            raise _bad_encoding(path, max_bytes, codec, encoding) from None
+        except UnicodeError as error:  # a codec's own complaint, such as UTF-16 without a byte order mark
+            raise DataError(f"the file is not {encoding} ({error})", where=path) from error
 
 
-def _bad_encoding(path: Path, max_bytes: int) -> DataError:
-    """Find the first byte of `path` that is not UTF-8. The stream decoder knows no offsets, so read once more."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _codec(head: bytes, encoding: str | None, path: Path) -> str:
+    """The decoder of a file that starts with `head`, for what the caller said of it.
+
+    Raises:
+        DataError: no such encoding, or a byte order mark that says something else.
+    """
+    mark = next((name for bom, name in _MARKS if head.startswith(bom)), None)
+    if encoding is None:
+        if mark:
+            raise DataError(
+                f"the file is {mark}",
+                expected="UTF-8",
+                remedy=f"say so with --encoding {mark.lower()}, or convert it: iconv -f {mark} -t UTF-8",
+                where=path,
+            )
+        return "utf-8-sig"
+    try:
+        name = codecs.lookup(encoding).name
+        b"".decode(encoding)  # some codecs are for bytes or for other things than texts
+    except (LookupError, UnicodeError, ValueError):
+        raise DataError(
+            "no such character encoding", expected="one such as utf-8, cp1252, latin-1 or utf-16", received=encoding
+        ) from None
+    mark = "UTF-8" if head.startswith(codecs.BOM_UTF8) else mark
+    if mark and not name.startswith(mark.lower()):
+        raise DataError(
+            f"the file is {mark}, as its first bytes say", expected=f"what --encoding says, {encoding}", where=path
+        )
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _bad_encoding(path: Path, max_bytes: int, codec: str, said: str | None) -> DataError:
+    """Find the first byte of `path` that `codec` cannot read. The stream decoder knows no offsets, so read once more.
+
+    Args:
+        said: the encoding that the caller named, if any.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8" if codec == "utf-8-sig" else codec)()
+    wanted = said or "UTF-8"
     offset, line = 0, 1
     with open_bytes(path, max_bytes) as stream:
         while True:
             block = stream.read(_CHUNK)
             waiting = len(decoder.getstate()[0])
             try:
-                decoder.decode(block, final=not block)
+                text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                line += error.object.count(b"\n", 0, error.start)
+                line += error.object[: error.start].decode(codec, "replace").count("\n")
+                place = offset - waiting + error.start
                 return DataError(
-                    f"byte 0x{error.object[error.start]:02X} at offset {offset - waiting + error.start:,} is not UTF-8",
-                    expected="UTF-8",
-                    remedy="convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8",
+                    f"byte 0x{error.object[error.start]:02X} at offset {place:,} is not {wanted}",
+                    expected=wanted,
+                    remedy="say another with --encoding, such as --encoding cp1252"
+                    if said
+                    else "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8",
                     where=f"{path}:{line}",
                 )
             if not block:
                 return DataError("the file changed while it was read", where=path)
             offset += len(block)
-            line += block.count(b"\n")
+            line += text.count("\n")

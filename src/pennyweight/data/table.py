@@ -57,7 +57,7 @@ class Table:
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
         named: whether the source itself names its columns; pairs, lists and files without a header do not.
-        notes: what the reader decided and whoever asked should know, each a sentence.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     texts: list[str]
@@ -109,7 +109,7 @@ class Columns:
         headerless: the contest's form, whose first column is a class number from 1 and whose other columns are text.
         named: whether the source itself names its columns; pairs, lists and files without a header do not. The
             contest's form counts as named: its columns have official names.
-        notes: what the reader decided and whoever asked should know, each a sentence.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     values: dict[str, list[Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from .assemble import assemble
 from .batches import walk_arrow
 from .columnar import is_saved
-from .delimited import walk_delimited
+from .delimited import form_of, walk_delimited
 from .formats.detect import detect
 from .formats.folder import file_of_split
 from .formats.plain import walk_plain
@@ -40,6 +41,7 @@ class Walk:
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
         reading: how columns are joined.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Walk:
     unreadable: dict[str, str]
     streamed: bool
     reading: Reading = field(default_factory=Reading)
+    notes: tuple[str, ...] = ()
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -100,10 +103,12 @@ def walk(
     unreadable: dict[str, str] = {}
     rows = 0
     texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     for block in blocks():
         if not block.lines:
             continue
         rows += len(block.lines)
+        notes = block.notes
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
@@ -115,7 +120,7 @@ def walk(
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading, notes=notes)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -138,7 +143,9 @@ def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], It
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
     form = detect(path, max_bytes if zipped else most, options)
     if form in ("csv", "tsv"):
-        return lambda: walk_delimited(path, most, BLOCK, options, tabs=form == "tsv")
+        tabs = form == "tsv"
+        found = functools.cache(lambda: form_of(path, most, options, tabs=tabs))
+        return lambda: walk_delimited(path, most, BLOCK, options, tabs=tabs, form=found())
     if form in ("json", "jsonl") and in_lines(path, most, options):
         return lambda: walk_jsonl(path, most, BLOCK, options)
     if form in ("txt", "fasttext", "trec"):
@@ -180,5 +187,13 @@ def _whole(columns: Columns, reading: Reading) -> Walk:
             )
 
     return Walk(
-        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, reading
+        columns.source,
+        len(columns.lines),
+        blocks,
+        tuple(columns.values),
+        names,
+        columns.unreadable,
+        streamed=False,
+        reading=reading,
+        notes=columns.notes,
     )
