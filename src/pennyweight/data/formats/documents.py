@@ -270,7 +270,8 @@ def _of_dicts(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
     if not all(isinstance(held, dict) and held for held in value.values()):
         return None
     inner: dict[str, None] = {key: None for held in value.values() for key in held}
-    scalars = all(not isinstance(cell, dict) for held in value.values() for cell in held.values())
+    cells = [cell for held in value.values() for cell in held.values()]
+    scalars = not any(isinstance(cell, dict) for cell in cells) and not all(isinstance(cell, list) for cell in cells)
     if not scalars or (len(value) == 1 and not _names_columns(value) and not _names_columns(inner)):
         return None
     if _names_columns(value) or (not _names_columns(inner) and all(key.isdigit() for key in inner)):

@@ -88,8 +88,8 @@ def _labels_of(line: str) -> tuple[list[str], str]:
         words = line.split()
         labels = [word.removeprefix(FASTTEXT) for word in words if word.startswith(FASTTEXT)]
         return labels, " ".join(word for word in words if not word.startswith(FASTTEXT))
-    label, _, text = line.replace("\t", " ", 1).partition(" ")
-    return [label.removeprefix(FASTTEXT)], text.strip()
+    label, *text = line.split(maxsplit=1)
+    return [label.removeprefix(FASTTEXT)], text[0].strip() if text else ""
 
 
 def _numbered(path: Path, max_bytes: int, options: FileOptions) -> Iterator[tuple[int, str]]:
