@@ -15,7 +15,6 @@ import pytest
 Command = Callable[..., Any]
 ROWS = "text,label\nA bank cut its rate.,b\nThe bank kept it.,b\nThe striker won.,s\nThe cup was won.,s\n"
 HALF = ("--validation-size", "2")  # what can be split off four rows of two classes
-KNOWN = "expected one of .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .pkl, .pickle, each also with .gz"
 
 
 @pytest.fixture
@@ -56,8 +55,8 @@ def test_a_directory(refused: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_a_file_of_no_known_form(refused: Callable[..., str]) -> None:
-    assert refused("hello", name="notes.docx") == (
-        f"TMP/notes.docx: the form of the file cannot be told from its name; {KNOWN}; received notes.docx; rename it"
+    assert refused("hello", name="notes.docx").startswith(
+        "TMP/notes.docx: the format of the file cannot be told from its name (notes.docx) or its content; expected "
     )
 
 

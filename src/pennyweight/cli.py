@@ -27,6 +27,8 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
     ID_COLUMN,
     JSON,
     MARKUP,
@@ -38,6 +40,7 @@ from .flags import (
     SPLIT,
     TEXT_COLUMNS,
     Device,
+    Format,
     Grouped,
     Markup,
     Precision,
@@ -188,6 +191,11 @@ def predict(
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
     split: str = SPLIT,
+    input_format: Format = typer.Option(
+        None, "--input-format", help="Format of the texts' file; by its content and name if not given."
+    ),
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     adapter_scale: float = ADAPTER_SCALE,
     prior: str = PRIOR,
     backbone: str = BACKBONE,
@@ -202,6 +210,7 @@ def predict(
     from . import predict as prediction
     from .artifact import read_reading
     from .data.columnar import stored_types
+    from .data.table import FileOptions
     from .data.walk import walk
     from .leaderboard import numbering
     from .leaderboard import submission as numbered
@@ -216,10 +225,15 @@ def predict(
     reading = read_reading(model).changed(
         text_columns=text_columns.split(",") if text_columns else None, separator=separator, markup=markup
     )
+    if source == "-" and (header is not None or encoding is not None or input_format is not None):
+        raise InputError(
+            "standard input is texts or JSON objects, one a line, in UTF-8", remedy="write the texts to a file first"
+        )
     target = None if out is None else answers.check_target(out, form, source)
+    options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else answers.open_pipe(source)
-    walked = walk(source, split=split, reading=reading) if pipe is None else None
+    walked = walk(source, split=split, reading=reading, options=options) if pipe is None else None
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
+FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx", "fasttext", "trec", "txt"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -124,8 +125,8 @@ class DataRecipe(Section):
         None, description="Label columns of 0 and 1, one a label, instead of one column."
     )
     allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
-    format: Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"] | None = Field(
-        None, description="Format of the data files; by their names if not given."
+    format: FileFormat | None = Field(
+        None, description="Format of the data files; by their content and names if not given."
     )
     encoding: str | None = Field(None, min_length=1, description="Character encoding of the data files; else UTF-8.")
     header: bool | None = Field(

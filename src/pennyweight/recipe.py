@@ -22,6 +22,7 @@ from .errors import RecipeError
 from .fields import (
     BY_STRATEGY,
     DataRecipe,
+    FileFormat,
     ModelRecipe,
     PlanRecipe,
     Section,
@@ -33,6 +34,7 @@ __all__ = [
     "BY_STRATEGY",
     "SECTIONS",
     "DataRecipe",
+    "FileFormat",
     "ModelRecipe",
     "PlanRecipe",
     "Recipe",

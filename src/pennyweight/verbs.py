@@ -15,7 +15,10 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
     ID_COLUMN,
+    INPUT_FORMAT,
     JSON,
     LABEL_COLUMN,
     MARKUP,
@@ -27,6 +30,7 @@ from .flags import (
     SPLIT,
     TEXT_COLUMNS,
     Device,
+    Format,
     Markup,
     Precision,
     recipe_flags,
@@ -44,6 +48,9 @@ def evaluate(
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
     split: str = SPLIT,
+    format: Format = INPUT_FORMAT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
     adapter_scale: float = ADAPTER_SCALE,
@@ -63,6 +70,7 @@ def evaluate(
 ) -> str:
     """Measure a saved classifier on labelled texts."""
     from .data.load import read_as
+    from .data.table import FileOptions
     from .predict import load
     from .reporting.again import measure
 
@@ -80,7 +88,8 @@ def evaluate(
         separator=separator,
         markup=markup,
     )
-    table, cleaning = read_as(reading, data, split=split)
+    options = FileOptions(format, encoding, header)
+    table, cleaning = read_as(reading, data, split=split, options=options)
     if cleaning is not None and any(cleaning.dropped.values()):
         say(f"{data}: {cleaning}")
     if prior is not None:
@@ -90,8 +99,9 @@ def evaluate(
         table,
         slices_by=_listed(slices),
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=None if ood is None else read_as(reading, ood, split=split)[0],
+        ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
         rows=rows,
+        options=options,
     )
     if report is not None:
         measured.write(report)
@@ -242,6 +252,9 @@ def audit(
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    format: Format = INPUT_FORMAT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     as_json: bool = JSON,
 ) -> str:
     """Say what is wrong with a data file.
@@ -249,6 +262,7 @@ def audit(
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
     from .audit.verb import run
+    from .data.table import FileOptions
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
@@ -265,6 +279,7 @@ def audit(
         merge_labels=merge_labels,
         out=out,
         as_json=as_json,
+        options=FileOptions(format, encoding, header),
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pennyweight.data.delimited import read_delimited
 from pennyweight.data.read import read
+from pennyweight.data.table import FileOptions
 from pennyweight.errors import DataError
 
 LIMIT = 1 << 30
@@ -73,7 +74,7 @@ def test_a_ragged_row_names_its_physical_line(file, refusal, row: str, fields: i
     path = file("f.csv", f'text,label\n"two\nlines",x\n\n{row}\nb,y\n')
     assert refusal(read_delimited, path, LIMIT) == (
         f"TMP/f.csv:5: the row is ragged; expected 2 fields (text, label); received {fields}; "
-        "put fields that hold the delimiter between double quotes"
+        "put fields that hold the delimiter or a line break between double quotes"
     )
 
 
@@ -102,7 +103,8 @@ def test_quotes_inside_unquoted_fields_are_letters(file) -> None:
 
 def test_a_column_named_twice(file, refusal) -> None:
     assert refusal(read_delimited, file("f.csv", "text,label, text\na,x,b\n"), LIMIT) == (
-        "TMP/f.csv:1: the header names a column twice: text; rename one of them"
+        "TMP/f.csv:1: the header names a column twice: text, columns 1 and 3, which differ on line 2; "
+        "rename one of them"
     )
 
 
@@ -177,7 +179,7 @@ def test_what_the_csv_module_writes_is_read_as_it_was(tmp_path_factory, rows, fo
     writer.writerows(rows)
     path = tmp_path_factory.getbasetemp() / f"round.{suffix}"
     path.write_bytes(buffer.getvalue().encode())
-    columns = read_delimited(path, LIMIT, tabs=suffix == "tsv")
+    columns = read_delimited(path, LIMIT, FileOptions(header=True), tabs=suffix == "tsv")
     assert list(zip(*columns.values.values(), strict=True)) == rows
 
 

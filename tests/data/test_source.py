@@ -44,7 +44,7 @@ def test_a_wrong_encoding_names_byte_offset_and_line(file, refusal) -> None:
     path = file("f.csv", "text,label\nna\u00efve,x\n".encode() + "caf\u00e9,y\n".encode("latin-1"))
     assert refusal(lines, path) == (
         "TMP/f.csv:3: byte 0xE9 at offset 23 is not UTF-8; expected UTF-8; "
-        "convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8"
+        "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
@@ -64,7 +64,10 @@ def test_a_letter_cut_off_by_the_end(file, refusal) -> None:
 @pytest.mark.parametrize(("codec", "name"), [("utf-16", "UTF-16"), ("utf-32", "UTF-32")])
 def test_other_unicode_is_named(file, refusal, codec: str, name: str) -> None:
     message = refusal(lines, file("f.csv", "text,label\n".encode(codec)))
-    assert message == f"TMP/f.csv: the file is {name}; expected UTF-8; convert it: iconv -f {name} -t UTF-8"
+    assert message == (
+        f"TMP/f.csv: the file is {name}; expected UTF-8; say so with --encoding {codec}, "
+        f"or convert it: iconv -f {name} -t UTF-8"
+    )
 
 
 def test_a_nul_byte_names_the_line(file, refusal) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.clean import strip_markup
-from ..data.table import Columns
+from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..files import atomic_file
 from .findings import Audit
@@ -113,6 +113,7 @@ def fix(
     out: Path,
     text_columns: list[str] | None,
     label: str | None,
+    options: FileOptions = AS_NAMED,
     *,
     merge_labels: bool = False,
 ) -> Fixed:
@@ -127,7 +128,7 @@ def fix(
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, label = open_source(source, text_columns, label, "train")
+    walked, label = open_source(source, text_columns, label, "train", options)
     part = audit.parts["data"]
     spelling = merged(audit) if merge_labels and label is not None else {}
     counts: dict[str, int] = {}

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ..data.infer import choose_label
 from ..data.multi import LabelForm, labels_of_cells
 from ..data.reading import Reading
-from ..data.table import Columns
+from ..data.table import AS_NAMED, Columns, FileOptions
 from ..data.walk import BLOCK, Walk, label_of, walk
 from ..errors import DataError
 from .findings import Audit, Finding, Part, balance, look_alikes, unknown_share
@@ -42,6 +43,7 @@ def audit(
     label_delimiter: str | None = None,
     count_tokens: CountTokens | None = None,
     max_length: int = 128,
+    options: FileOptions = AS_NAMED,
 ) -> Audit:
     """Audit a source of texts, labelled or not.
 
@@ -51,6 +53,7 @@ def audit(
         label_delimiter: what stands between several labels in one cell.
         count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
         max_length: the recipe's own; its share of truncated texts is told too.
+        options: encoding and header of the sources, where their content does not say.
 
     Raises:
         DataError: a source that cannot be read.
@@ -60,7 +63,13 @@ def audit(
     with Scan() as scan:
         for name, given in (("data", source), ("test", test)):
             if given is not None:
-                _scan(scan, name, given, text_columns, label_column, label_delimiter, left_out)
+                _scan(
+                    scan,
+                    name,
+                    partial(open_source, given, text_columns, label_column, options=options),
+                    label_delimiter,
+                    left_out,
+                )
         parts = scan.parts()
         found = scan.own_findings() + relations(scan, parts, scan.links())
         if count_tokens is None:
@@ -145,11 +154,15 @@ def class_findings(name: str, part: Part) -> list[Finding]:
 
 
 def open_source(
-    source: str | Path, text_columns: Sequence[str] | None, label_column: str | None, split: str
+    source: str | Path,
+    text_columns: Sequence[str] | None,
+    label_column: str | None,
+    split: str,
+    options: FileOptions = AS_NAMED,
 ) -> tuple[Walk, str | None]:
     """A source and its label column, None where it has none that can be told."""
     reading = Reading(None if text_columns is None else tuple(text_columns), label_column, named_by_user=True)
-    walked = walk(source, reading=reading, split=split)
+    walked = walk(source, reading=reading, split=split, options=options)
     return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
 
 
@@ -177,14 +190,11 @@ def _label(value: object, names: Sequence[str] | None, block: Columns, row: int)
 def _scan(
     scan: Scan,
     name: str,
-    source: str | Path,
-    text_columns: Sequence[str] | None,
-    label_column: str | None,
+    opened: Callable[..., tuple[Walk, str | None]],
     delimiter: str | None,
     left_out: list[str],
 ) -> None:
-    split = "train" if name == "data" else "test"
-    walked, label = open_source(source, text_columns, label_column, split)
+    walked, label = opened(split="train" if name == "data" else "test")
     first = next(walked.blocks())
     scan.part(name, walked.source, first.unit)
     if label is None:

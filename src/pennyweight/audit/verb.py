@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import recipe as recipes
 from ..data.batch import occurrences
-from ..data.table import shown
+from ..data.table import AS_NAMED, FileOptions, shown
+from ..data.walk import Walk
 from ..errors import BackboneError, InputError
 from ..files import to_json
 from . import fix as fixing
@@ -38,6 +39,7 @@ def run(
     merge_labels: bool = False,
     out: Path | None = None,
     as_json: bool = False,
+    options: FileOptions = AS_NAMED,
 ) -> str:
     """Audit files and say what was found.
 
@@ -48,6 +50,7 @@ def run(
         wanted: rank the labels too.
         fix: where to write a cleaned copy; merge_labels: in it, class names that look alike become one.
         out: a folder for audit.json, rows.csv, the pictures and suspects.csv.
+        options: encoding and header of the files, where their content does not say.
 
     Raises:
         PennyweightError: as `audit`, `suspects` and `fix` do.
@@ -69,14 +72,15 @@ def run(
     found = audit(
         data, test, text_columns=text_columns, label_column=label_column,
         label_delimiter=label_delimiter, count_tokens=count_tokens,
-        max_length=settled.data.max_length,
+        max_length=settled.data.max_length, options=options,
     )  # fmt: skip
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
                          for words in found.left_out]  # fmt: skip
     answer, lines = found.to_json(), [output.table(found)]
     ranked, texts = None, list[str]()
     if wanted:
-        ranked, rows, texts = _rank(found, data, text_columns, label_column, settled)
+        opened, _ = open_source(data, text_columns, label_column, "train", options)
+        ranked, rows, texts = _rank(found, data, opened, settled)
         answer["suspects"] = _suspects_json(ranked, rows, found)
         lines.append(_suspects_told(ranked, rows, texts, found))
     if out is not None:
@@ -85,7 +89,7 @@ def run(
             output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
         lines.append(f"written: {out}")
     if fix is not None:
-        fixed = fixing.fix(found, data, fix, text_columns, label_column, merge_labels=merge_labels)
+        fixed = fixing.fix(found, data, fix, text_columns, label_column, options, merge_labels=merge_labels)
         answer["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
         lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
     return to_json(answer).rstrip() if as_json else "\n".join(lines)
@@ -107,16 +111,13 @@ def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
     return count, ""
 
 
-def _rank(
-    found: Audit, data: str, text_columns: list[str] | None, label_column: str | None, recipe: recipes.Recipe
-) -> tuple[Suspects, np.ndarray, list[str]]:
+def _rank(found: Audit, data: str, walked: Walk, recipe: recipes.Recipe) -> tuple[Suspects, np.ndarray, list[str]]:
     """The suspects, the labelled rows they are indices of, and those rows' texts."""
     part = found.parts["data"]
     if part.codes is None:
         raise InputError("suspects need labels", where=data, remedy="name the label column with --label-column")
     if part.members is not None:
         raise InputError("suspects need one label a row", where=data, received="several")
-    walked, _ = open_source(data, text_columns, label_column, "train")
     every = [text for table in walked.tables() for text in table.texts]
     rows = np.flatnonzero(part.codes >= 0)
     texts = [every[row] for row in rows.tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
@@ -14,7 +15,7 @@ from .labels import LabelSet, check_ordered
 from .labels import fit as fit_labels
 from .mix import mixed
 from .multi import DELIMITER, split_several
-from .read import columns_of, labelled_table
+from .read import check_labelled, columns_of, labelled_table
 from .reading import Reading
 from .split import split
 from .table import AS_NAMED, FileOptions, Table
@@ -25,7 +26,11 @@ SPLITS = {"mix": "train", "ood": "test"}
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from, chooses on and is measured on."""
+    """What a run learns from, chooses on and is measured on.
+
+    Attributes:
+        notes: remarks on how the sources were read, each with its source, for people.
+    """
 
     labels: LabelSet
     reading: Reading
@@ -34,6 +39,7 @@ class Data:
     test: Table | None
     cleaning: dict[str, Any]
     ood: Table | None = None
+    notes: tuple[str, ...] = ()
 
     def tables(self) -> dict[str, Table]:
         """By name: train, validation, and test if there is one."""
@@ -65,6 +71,8 @@ def read_as(
     if isinstance(data, Table):
         return labelled_table(data), None
     columns = columns_of(data, split, options)
+    if isinstance(data, (str, Path)):
+        check_labelled(columns)
     texts, label = reading.columns_for(columns)
     table = assemble(
         columns,
@@ -97,6 +105,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
             "a share of nothing", where="data -> mix_share", remedy="name the second source with --mix FILE"
         )
     dropped: dict[str, Any] = {}
+    notes: dict[str, None] = {}
 
     asked, options = Reading.of_recipe(wanted), options_of(wanted)
 
@@ -105,6 +114,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         table, report = read_as(reading, given, split=SPLITS.get(name, name), options=options)
         if report is not None:
             dropped[name] = asdict(report)
+        notes.update(dict.fromkeys(f"{table.source}: {note}" for note in table.notes))
         return table
 
     training = prepared("train", source, asked)
@@ -132,4 +142,4 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     for table in (validation, test, ood):
         if table is not None:
             labels.encode(table)  # a label that training lacks is an error now, not after an hour
-    return Data(labels, reading, training, validation, test, dropped, ood)
+    return Data(labels, reading, training, validation, test, dropped, ood, tuple(notes))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -113,19 +112,23 @@ def _from_arrow(data: Any) -> Columns:
         raise damaged(_SOURCE, "an Arrow table", error) from error
 
 
-def _named(columns: Sequence[tuple[Any, list[Any]]]) -> dict[str, list[Any]]:
-    """Columns by name.
+def _named(columns: Iterable[tuple[Any, list[Any]]]) -> dict[str, list[Any]]:
+    """Columns by name; two of one name are one if they hold the same.
 
     Raises:
-        DataError: two have one name.
+        DataError: two have one name, and differ.
     """
-    names = [str(name) for name, _ in columns]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"there are several columns named {listed(twice)}", remedy="rename or drop all but one", where=_SOURCE
-        )
-    return {str(name): values for name, values in columns}
+    values: dict[str, list[Any]] = {}
+    places: dict[str, int] = {}
+    for place, (name, column) in enumerate(columns, start=1):
+        if values.setdefault(str(name), column) != column:
+            raise DataError(
+                f"two columns are named {shown(str(name))}, columns {places[str(name)]} and {place}, and they differ",
+                remedy="rename one of them",
+                where=_SOURCE,
+            )
+        places.setdefault(str(name), place)
+    return values
 
 
 def _from_rows(rows: list[Any]) -> dict[str, list[Any]]:

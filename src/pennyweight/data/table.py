@@ -61,6 +61,7 @@ class Table:
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
         named: whether the source itself names its columns; pairs, lists and files without a header do not.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     texts: list[str]
@@ -74,6 +75,7 @@ class Table:
     extras: dict[str, list[Any]] = field(default_factory=dict)
     unit: Unit = "line"
     named: bool = True
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -111,6 +113,7 @@ class Columns:
         headerless: the contest's form, whose first column is a class number from 1 and whose other columns are text.
         named: whether the source itself names its columns; pairs, lists and files without a header do not. The
             contest's form counts as named: its columns have official names.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     values: dict[str, list[Any]]
@@ -121,6 +124,7 @@ class Columns:
     unreadable: dict[str, str] = field(default_factory=dict)
     headerless: bool = False
     named: bool = True
+    notes: tuple[str, ...] = ()
 
     def where(self, index: int) -> str:
         """Row `index` as a user finds it."""

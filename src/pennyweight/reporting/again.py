@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.load import read_as
+from ..data.table import AS_NAMED, FileOptions
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
@@ -69,6 +70,7 @@ def measure(
     severities: Sequence[int] = (),
     ood: Any = None,
     rows: int | None = ROWS,
+    options: FileOptions = AS_NAMED,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
 
@@ -76,12 +78,13 @@ def measure(
         data: a path, a `Table`, or anything `pennyweight.train` takes.
         slices_by: columns to slice by; None for every column with few values.
         severities, ood, rows: corruptions and another source, as for `reporting.shift.shift`; none if not given.
+        options: encoding and header of the files, where their content does not say.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
     artifact = classifier.artifact
-    table, _ = read_as(classifier.reading, data, split=split)
+    table, _ = read_as(classifier.reading, data, split=split, options=options)
     tokens = classifier.tokens(table.texts)
     if severities:
         check_names(None, severities)  # before anything is computed
@@ -109,5 +112,5 @@ def measure(
     )
     found = None
     if severities or ood is not None:
-        found = shift(classifier, table, severities=severities, ood=ood, rows=rows)
+        found = shift(classifier, table, severities=severities, ood=ood, rows=rows, options=options)
     return Measured(classifier, judgement, found)
