@@ -103,7 +103,8 @@ def test_quotes_inside_unquoted_fields_are_letters(file) -> None:
 
 def test_a_column_named_twice(file, refusal) -> None:
     assert refusal(read_delimited, file("f.csv", "text,label, text\na,x,b\n"), LIMIT) == (
-        "TMP/f.csv:1: the header names a column twice: text, columns 1 and 3, which differ on line 2; rename one of them"
+        "TMP/f.csv:1: the header names a column twice: text, columns 1 and 3, which differ on line 2; "
+        "rename one of them"
     )
 
 
