@@ -120,14 +120,14 @@ def test_nan_and_null_texts(refused: Callable[..., str]) -> None:
 def test_a_wrong_encoding(refused: Callable[..., str]) -> None:
     assert refused((ROWS + "Le caf\u00e9 ferme.,b\n").encode("latin-1")) == (
         "TMP/data.csv:6: byte 0xE9 at offset 98 is not UTF-8; expected UTF-8; "
-        "convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8"
+        "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
 def test_a_ragged_csv(refused: Callable[..., str]) -> None:
     assert refused(ROWS + "One, two, three,b\n") == (
         "TMP/data.csv:6: the row is ragged; expected 2 fields (text, label); received 4; "
-        "put fields that hold the delimiter between double quotes"
+        "put fields that hold the delimiter or a line break between double quotes"
     )
 
 
