@@ -30,20 +30,7 @@ _LABEL_LISTS = ("tags", "topics", "categories", "classes", "genres", "emotions",
 _USUAL = {
     *("text", "label", "class_name", "labels", *_TEXTS, *_LABELS, *_LABEL_LISTS),
     *("id", "ids", "idx", "index", "uid", "guid", "row", "number", "url", "date", "time", "timestamp", "created_at"),
-    *(
-        "author",
-        "user",
-        "username",
-        "source",
-        "lang",
-        "language",
-        "split",
-        "fold",
-        "score",
-        "rating",
-        "stars",
-        "column",
-    ),
+    *("author", "user", "username", "source", "lang", "language", "split", "fold", "score", "rating", "stars"),
     *("premise", "hypothesis", "genre", "text_a", "text_b", "annotator", "gold_label", "v"),
 }
 
