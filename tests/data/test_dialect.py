@@ -76,8 +76,11 @@ def test_a_column_of_texts_with_commas(file: File, refusal: Refusal) -> None:
 def test_single_quotes_around_every_text(file: File) -> None:
     path = file("d.csv", "World;'It''s war; and more'\nSports;'A draw; at last'\nWorld;'Talks; no end'\n")
     assert rows(path, header=False) == [
-        ("column 1", "column 2"), ("World", "It's war; and more"), ("Sports", "A draw; at last"), ("World", "Talks; no end"),
-    ]  # fmt: skip
+        ("column 1", "column 2"),
+        ("World", "It's war; and more"),
+        ("Sports", "A draw; at last"),
+        ("World", "Talks; no end"),
+    ]
     # Texts that begin with an apostrophe, or are quotations, keep it.
     kept = "text,label\n'We won',x\n'No' he said,y\n'They' lost,z\n"
     assert rows(file("e.csv", kept))[1:] == [("'We won'", "x"), ("'No' he said", "y"), ("'They' lost", "z")]
