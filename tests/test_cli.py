@@ -220,6 +220,34 @@ def test_evaluate_measures_again_what_training_measured(tiny_run: Path, news: Pa
     assert "macro average" in shown.out
 
 
+def test_files_without_a_header_and_in_another_encoding(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command
+) -> None:
+    with (news / "test.csv").open(encoding="utf-8", newline="") as handle:
+        rows = [(row["label"], f"{row['text']} caf\u00e9") for row in csv.DictReader(handle)]
+    plain, named = tmp_path / "plain.csv", tmp_path / "named.csv"
+    for path, first in ((plain, []), (named, [("label", "text")])):
+        with path.open("w", encoding="cp1252" if path is plain else "utf-8", newline="") as handle:
+            csv.writer(handle, delimiter=";").writerows([*first, *rows])
+    flags = ("--no-header", "--encoding", "cp1252")
+    assert command("predict", tiny_run, plain, *flags).out == command("predict", tiny_run, named).out
+    assert command("predict", tiny_run, named, "--header").out == command("predict", tiny_run, named).out
+    told = command("evaluate", tiny_run, plain, *flags, "--text-columns", "2", "--label-column", "1", "--json")
+    assert (
+        json.loads(told.out)["confusion"] == json.loads(command("evaluate", tiny_run, named, "--json").out)["confusion"]
+    )
+    found = json.loads(command("audit", plain, *flags, "--label-column", "1", "--json").out)
+    assert found["parts"]["data"]["rows"] == len(rows)
+    for verb in (("predict", tiny_run, plain), ("evaluate", tiny_run, plain), ("audit", plain)):
+        refused = command(*verb)
+        assert refused.code == 2
+        assert refused.err.count("\n") == 1
+        assert "is not UTF-8; expected UTF-8; say what it is, such as --encoding cp1252" in refused.err
+    assert command("predict", tiny_run, "-", "--no-header").err == (
+        "error: standard input is lines of UTF-8 without a header; write the texts to a file first\n"
+    )
+
+
 def test_export_writes_what_stock_peft_loads(tiny_run: Path, tmp_path: Path, command: Command) -> None:
     done = command("export", tiny_run, tmp_path / "peft", "--format", "peft")
     assert done.code == 0, done.err

@@ -293,7 +293,7 @@ def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks
 def _ragged(path: Path, line: int, row: list[str], form: Form) -> DataError:
     remedy = "put fields that hold the delimiter or a line break between double quotes"
     if len(form.names) == 1:
-        remedy += "; where each line is one text, --format txt reads it so"
+        remedy += "; a file whose lines are whole texts is named .txt"
     return DataError(
         "the row is ragged",
         expected=f"{len(form.names)} fields ({listed(form.first, 6)})",

@@ -190,10 +190,11 @@ def _choose(plain: dict[str, _Reading], own: str, sample: list[str], path: Path)
         # A comma or semicolon that a blank always follows is a sentence's own, unless the file's name speaks for it.
         if reading.width > 1 and (mark == own or mark not in ",;" or reading.names or not reading.spaced)
     }
-    if own in fit and fit[own].prose:
+    if own in ",;" and own in fit and fit[own].prose:
         raise DataError(
             f"a {_NAMES.get(own, own)} stands in each row as in a sentence, and the first row names no columns",
             expected="a header, or texts between double quotes",
+            remedy="a file whose lines are whole texts is named .txt",
             where=path,
         )
     if plain[own].width == 1:

@@ -31,20 +31,7 @@ _IDS = ("id", "ids", "idx", "index", "uid", "uuid", "guid", "key")
 _USUAL = {
     *("text", "label", "class_name", "labels", *_TEXTS, *_LABELS, *_LABEL_LISTS),
     *("id", "ids", "idx", "index", "uid", "guid", "row", "number", "url", "date", "time", "timestamp", "created_at"),
-    *(
-        "author",
-        "user",
-        "username",
-        "source",
-        "lang",
-        "language",
-        "split",
-        "fold",
-        "score",
-        "rating",
-        "stars",
-        "column",
-    ),
+    *("author", "user", "username", "source", "lang", "language", "split", "fold", "score", "rating", "stars"),
     *("premise", "hypothesis", "genre", "text_a", "text_b", "annotator", "gold_label", "v"),
 }
 

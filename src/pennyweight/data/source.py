@@ -221,8 +221,8 @@ def _codec(head: bytes, encoding: str | None, path: Path) -> str:
         return "utf-8-sig"
     try:
         name = codecs.lookup(encoding).name
-        b"".decode(encoding)  # some codecs are for bytes or for other things than texts
-    except (LookupError, UnicodeError, ValueError):
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # some codecs are not for texts
+    except (LookupError, ValueError):
         raise DataError(
             "no such character encoding", expected="one such as utf-8, cp1252, latin-1 or utf-16", received=encoding
         ) from None
