@@ -213,8 +213,9 @@ def _is_table(lines: list[str]) -> bool | None:
 
 
 def _few(cells: tuple[str, ...]) -> bool:
-    """Whether cells look like labels: short, and few different ones."""
-    return len(set(cells)) <= len(cells) / 2 and all(0 < len(cell.strip()) <= 40 for cell in cells)
+    """Whether cells look like labels: short, and few different ones. In prose a comma has a blank behind it."""
+    short = all(0 < len(cell.strip()) <= 40 and not cell[0].isspace() for cell in cells)
+    return short and len(set(cells)) <= len(cells) / 2
 
 
 def _refused(path: Path, what: str, remedy: str) -> DataError:
