@@ -137,7 +137,14 @@ def metavar(annotation: Any) -> str:
     text = str(annotation)
     if words:
         return "|".join(words) + (",..." if "list" in text else "") + ("|NAME=X,..." if "dict" in text else "")
-    kinds = {"dict": "NAME=N,...", "LayerNumbers": "N,N,...", "list": "A,B,...", "float": "X", "int": "N"}
+    kinds = {
+        "dict[str, typing.Annotated[str": "LABEL=NAME,...",
+        "dict": "NAME=N,...",
+        "LayerNumbers": "N,N,...",
+        "list": "A,B,...",
+        "float": "X",
+        "int": "N",
+    }
     return next((shown for kind, shown in kinds.items() if kind in text), "TEXT")
 
 

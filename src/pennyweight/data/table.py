@@ -57,6 +57,7 @@ class Table:
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
         named: whether the source itself names its columns; pairs, lists and files without a header do not.
+        notes: what was decided about the labels in reading them, in words, for the user to know.
     """
 
     texts: list[str]
@@ -70,6 +71,7 @@ class Table:
     extras: dict[str, list[Any]] = field(default_factory=dict)
     unit: Unit = "line"
     named: bool = True
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)

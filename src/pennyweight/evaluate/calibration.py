@@ -25,16 +25,23 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability on a test set as trained and with the temperature fitted on validation; `ece_*` in [0, 1]."""
+    """Reliability on a test set as trained and with the temperature fitted on validation; `ece_*` in [0, 1].
+
+    `fitted` is False where there were no validation rows: then the temperature is 1 and changes nothing.
+    """
 
     temperature: float
     before: tuple[Bin, ...]
     after: tuple[Bin, ...]
     ece_before: float
     ece_after: float
+    fitted: bool = True
 
     def __str__(self) -> str:
         """What the temperature did, as one plain sentence, without a full stop."""
+        if not self.fitted:
+            error = f"the calibration error is {100 * self.ece_after:.1f} %"
+            return f"No texts were held out for validation, so that no temperature was fitted: {error}"
         change = f"from {100 * self.ece_before:.1f} % to {100 * self.ece_after:.1f} %"
         if self.ece_after < self.ece_before:
             verb = "lowers the calibration error"

@@ -75,14 +75,16 @@ class Run:
         per_epoch: int,
         parameters: dict[str, nn.Parameter],
     ) -> dict[str, Any]:
-        """Record an evaluation, keep the weights if they are the best so far, and say whether patience has ended."""
+        """Record an evaluation, keep the weights if they are the best so far, and say whether patience has ended.
+
+        Without `scores`, where nothing is held out, the latest weights are the best.
+        """
         record = {
             "step": self.step,
             "epoch": self.step / per_epoch,
             "train_loss": self.loss_sum / max(1, self.loss_texts),
             "learning_rate": rate,
-            "validation_loss": scores["loss"],
-        } | {key: value for key, value in scores.items() if key != "loss"}
+        } | {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
         self.loss_sum, self.loss_texts = 0.0, 0
 
         def value(one: dict[str, Any]) -> float:
@@ -90,7 +92,7 @@ class Run:
             key = "accuracy" if recipe.metric == "micro_f1" and "micro_f1" not in one else recipe.metric
             return float(-one["validation_loss"] if recipe.metric == "loss" else one[key])
 
-        if not self.fit.best or value(record) > value(self.fit.best):
+        if not scores or not self.fit.best or value(record) > value(self.fit.best):
             self.fit.best = record
             self.waited = 0
             self.best_weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
