@@ -61,7 +61,7 @@ def label_of_cell(value: Any, where: str) -> str | int | None:
         number = float(value)
         return int(number) if number.is_integer() else repr(number)
     raise DataError(
-        "the label cannot be used", expected="one word, number or truth value a row", received=shown(value), where=where
+        "the label cannot be used", expected="one string or number a row", received=shown(value), where=where
     )
 
 

@@ -85,7 +85,7 @@ class LabelSet:
         held = self._held(table)
         numbers = self._numbers(table, held)
         found = {str(label): number for label, number in numbers.items() if isinstance(label, int)}
-        if table.label_names is not None and (found or table.multi) and table.label_column is not None:
+        if table.label_names is not None and (found or (table.multi and table.label_column is not None)):
             # All that the source names, and not only what occurs.
             every = replace(table, labels=[place + table.label_base for place in range(len(table.label_names))])
             found = {str(label): number for label, number in self._numbers(every, self._held(every)).items()}

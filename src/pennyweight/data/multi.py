@@ -252,7 +252,7 @@ def _labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> 
 
 def _not_labels(part: object, where: str) -> DataError:
     return DataError(
-        "the labels cannot be used", expected="a list of words or numbers", received=shown(part), where=where
+        "the labels cannot be used", expected="a list of strings or numbers", received=shown(part), where=where
     )
 
 

@@ -66,7 +66,7 @@ def make(
     """
     wanted = recipe.train.prefix_cache
     bucket, max_length = recipe.data.pad_to_multiple_of, recipe.data.max_length
-    plain: dict[str, Feed] = {
+    plain = {
         name: TokenFeed(tokens[name], pad_id, bucket, max_length, runtime.device)
         for name in ("train", "validation")
         if name in tokens
@@ -94,7 +94,7 @@ def make(
         )
         if prefix is not None:
             kept[name] = prefix
-    found: dict[str, Feed] = plain | kept
+    found: dict[str, Feed] = {name: kept.get(name, feed) for name, feed in plain.items()}
     return Feeds(found["train"], found.get("validation"), tuple(kept.values()))
 
 
