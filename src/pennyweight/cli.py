@@ -240,6 +240,8 @@ def predict(
     numbers = numbering(classifier, label_order) if submission else None
     classifier = classifier if prior is None else classifier.with_prior(prior, walked.each_text() if walked else ())
     abstain = abstainer(classifier, abstain_below, target_accuracy)
+    for note in () if walked is None else walked.notes:
+        _note(f"{source}: {note}")
     keep = input_columns and numbers is None
     if walked is not None:
         pairs = prediction.answered(classifier, walked.both(), keep=keep, ids=id_column)

@@ -44,6 +44,12 @@ def _weights(value: object) -> object:
     return {_word(key): weight for key, weight in value.items()} if isinstance(value, dict) else value
 
 
+def _names(value: object) -> object:
+    """`0=World,1=Sports`; in YAML labels may be numbers and truth values, as in the data."""
+    value = _mapped(value)
+    return {str(key): _word(name) for key, name in value.items()} if isinstance(value, dict) else value
+
+
 def _layers(value: object) -> object:
     """`top:3`, `0,1,2` and `all` are how people write layers on a command line."""
     if value == "all":
@@ -66,6 +72,7 @@ def _size(value: object) -> object:
 Word = Annotated[str, BeforeValidator(_word)]
 Words = Annotated[list[Word], BeforeValidator(_listed)]
 Numbers = Annotated[dict[str, float], BeforeValidator(_mapped)]
+Names = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_names)]
 Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mapped)]
 Weights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_weights)]
 TopLayers = Annotated[str, Field(pattern=r"^top:[1-9][0-9]*$")]
@@ -107,13 +114,24 @@ class DataRecipe(Section):
     validation: str | None = Field(
         None, description="Labelled texts to choose the best epoch on; else split off train."
     )
-    validation_size: Annotated[int | float, BeforeValidator(_size), Field(gt=0)] = Field(
-        0.1, description="Share (0.1) or number (640) of training rows split off for validation."
+    validation_size: Annotated[int | float, BeforeValidator(_size), Field(ge=0)] = Field(
+        0.1, description="Share (0.1) or number (640) of training rows split off for validation; 0 holds none out."
     )
     split_seed: Seed = Field(42, description="Seed of the validation split.")
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
     label_column: Word | None = Field(None, description="Label column; inferred if not given.")
     label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
+    label_map: Names | None = Field(
+        None, description="What labels in the data are called: 0=World,1=Sports names numbers; two may get one name."
+    )
+    unknown_labels: Literal["error", "drop", "wrong"] = Field(
+        "error",
+        description="Rows to measure on with a label that training lacks: refuse, leave out, or count as wrong.",
+    )
+    rare_classes: Literal["error", "drop", "keep"] = Field(
+        "error",
+        description="Classes with one row, of which none can be validated: refuse, leave out, or train on them.",
+    )
     ordinal: bool = Field(False, description="The classes have an order, that of label_names: measure ranks too.")
     task: Literal["auto", "single", "multi"] = Field(
         "auto", description="One label a text or any number; auto: multi where the labels are lists or are so given."
@@ -126,7 +144,8 @@ class DataRecipe(Section):
     )
     allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
     format: FileFormat | None = Field(
-        None, description="Format of the data files; by their content and names if not given."
+        None,
+        description=f"Format of the data files ({', '.join(get_args(FileFormat))}); by their content and names if not given.",
     )
     encoding: str | None = Field(None, min_length=1, description="Character encoding of the data files; else UTF-8.")
     header: bool | None = Field(

@@ -117,6 +117,8 @@ def _run(
     data = load_data(recipe.data, train_data, test_data)
     sources = provenance(recipe.data, {"train": train_data, "test": test_data}, data)
     say(_data_line(data))
+    for note in data.notes:
+        say(note)
     if data.labels.multi and (recipe.train.shift or data.ood is not None):
         refuse_several()  # now, not after an hour of training
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
@@ -178,6 +180,7 @@ def _run(
     say(str(fed))
 
     def validate() -> dict[str, float]:
+        assert fed.validation is not None  # not asked for where there is none
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
         return quick.figures(truth["validation"], values, data.labels.names)
@@ -201,7 +204,7 @@ def _run(
         rows.lengths,
         recipe.train,
         accelerator=accelerator,
-        evaluate=validate,
+        evaluate=validate if data.validation is not None else None,
         planned=plan.count.trainable,
         bucket=recipe.data.pad_to_multiple_of,
         weights=weights,
@@ -225,7 +228,9 @@ def _run(
     scale(model.module, recipe.train.adapter_scale)
 
     # evaluate
-    report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say)
+    report = Report(
+        classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say, data.unknown
+    )
     bundle.metrics = report.to_json(outcome.seconds, tokenize_seconds) | {
         "trainable": plan.count.trainable,
         "total": plan.count.total,
@@ -321,12 +326,13 @@ def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 
 def _data_line(data: Data) -> str:
     test = "" if data.test is None else f", {len(data.test):,} test"
+    validation = "no" if data.validation is None else f"{len(data.validation):,}"
     dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
     gone = f" ({dropped:,} rows dropped)" if dropped else ""
     bare = sum(unlabelled(table) for table in data.tables().values())
     gone += f" ({bare:,} of all rows without any label)" if bare else ""
     return (
-        f"data: {len(data.train):,} training, {len(data.validation):,} validation{test} texts{gone}, "
+        f"data: {len(data.train):,} training, {validation} validation{test} texts{gone}, "
         f"{len(data.labels.names)} labels{', any number a text' if data.labels.multi else ''}: "
         f"{', '.join(data.labels.names)}"
     )

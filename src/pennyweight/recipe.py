@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from .bounded_yaml import check_bounds
-from .contradictions import contradictions
+from .contradictions import between, contradictions
 from .errors import RecipeError
 from .fields import (
     BY_STRATEGY,
@@ -154,6 +154,8 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
     for name, model in SECTIONS.items():
         if not any(place.split(" -> ")[0] == name for place in problems):
             problems |= {line: line for line in contradictions(model.model_validate(values.get(name, {})))}
+    if recipe is not None:
+        problems |= {line: line for line in between(recipe.data, recipe.train)}
     if recipe is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         count += "" if where else " in the recipe"

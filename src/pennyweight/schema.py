@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
@@ -66,11 +66,12 @@ class Figures(_Closed):
     ordinal: OrdinalFigures | None = None
     intervals: Intervals | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
+    unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the accuracy only.")
 
 
 class Calibration(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
-    fitted_on: Literal["validation"]
+    fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
     not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
     measured_on: Literal["test", "validation"]
     ece_before: Share
@@ -248,12 +249,13 @@ class SeveralFigures(_Closed):
     per_label: list[LabelFigures]
     intervals: SeveralIntervals | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
+    unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the exact match only.")
 
 
 class Thresholds(_Closed):
     values: list[float] = Field(description="In the order of the labels.")
     tuned_for: Literal["macro_f1", "micro_f1", "fixed"]
-    tuned_on: Literal["validation"]
+    tuned_on: Literal["validation"] | None = Field(description="null: no rows were held out; all are 0.5.")
 
 
 class SeveralBaseline(_Closed):
@@ -272,8 +274,8 @@ class MetricsFile(_Open):
     """metrics.json of a run."""
 
     test: Figures | None = None
-    validation: Figures
-    calibration: Calibration
+    validation: Figures | None = Field(None, description="Absent where no rows were held out.")
+    calibration: Calibration | None = Field(None, description="Absent where nothing was measured.")
     verdict: Verdict | None = None
     baselines: list[Baseline] | None = None
     slices: dict[str, list[Slice]] | None = None
@@ -288,13 +290,19 @@ class MetricsFile(_Open):
     machine: dict[str, Any]
     seconds: Spent
 
+    @model_validator(mode="after")
+    def _calibrated(self) -> MetricsFile:
+        if self.calibration is None and (self.test or self.validation):
+            raise ValueError("what was measured was measured with a temperature, and calibration is missing")
+        return self
+
 
 class SeveralMetricsFile(_Open):
     """metrics.json of a run whose texts may carry any number of labels."""
 
     task: Literal["multi"]
     test: SeveralFigures | None = None
-    validation: SeveralFigures
+    validation: SeveralFigures | None = Field(None, description="Absent where no rows were held out.")
     thresholds: Thresholds
     verdict: Verdict | None = None
     baselines: list[SeveralBaseline] | None = None

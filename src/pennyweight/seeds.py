@@ -81,7 +81,16 @@ def train_seeds(
     if count < 2:
         raise InputError("a spread takes at least two seeds", received=count)
     folder = Path(out)
-    first = resolved(recipe, {key: value for key, value in settings.items() if key != "test"}).train
+    settled = resolved(recipe, {key: value for key, value in settings.items() if key != "test"})
+    first = settled.train
+    if (
+        not settled.data.validation_size
+        and not settled.data.validation
+        and not (settled.data.test or settings.get("test") is not None)
+    ):
+        raise InputError(
+            "nothing to measure the spread on", expected="validation rows, or --test FILE", received="validation_size 0"
+        )
     seeds = tuple(range(first.seed, first.seed + count))
     own = first.prefix_cache != "auto" or first.cache_dir is not None
     shared = {} if own else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}

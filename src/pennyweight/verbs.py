@@ -47,6 +47,12 @@ def evaluate(
     allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
+    label_map: str = typer.Option(
+        None, "--label-map", metavar="LABEL=NAME,...", help="What labels in DATA are called, such as 0=World,1=Sports."
+    ),
+    unknown_labels: Literal["error", "drop", "wrong"] = typer.Option(
+        "error", "--unknown-labels", help="Rows with a label that training lacked: refuse, leave out, count as wrong."
+    ),
     split: str = SPLIT,
     format: Format = INPUT_FORMAT,
     header: bool = HEADER,
@@ -102,6 +108,8 @@ def evaluate(
         ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
         rows=rows,
         options=options,
+        unknown=unknown_labels,
+        label_map=_label_map(label_map),
     )
     if report is not None:
         measured.write(report)
@@ -290,6 +298,14 @@ GROUPED = (search,)
 
 def _listed(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def _label_map(words: str | None) -> dict[str, str] | None:
+    if words is None:
+        return None
+    from .recipe import parse
+
+    return parse({"data": {"label_map": words}}).data.label_map
 
 
 def _severities(words: str) -> tuple[int, ...]:

@@ -139,11 +139,11 @@ MISSING = "the text is missing (null or NaN); expected a string; remove the row 
         (np.zeros((1, 1, 1)), "data: an array of 3 dimensions; expected one dimension; received (1, 1, 1)"),
         (
             pd.DataFrame([["a", "b"]], columns=["text", "text"]),
-            "data: there are several columns named text; rename or drop all but one",
+            "data: two columns are named text, columns 1 and 2, and they differ; rename one of them",
         ),
         (pd.DataFrame([["a", "b"]], columns=[1, "1"]), "data: there are several columns named 1; "
          "rename or drop all but one"),
-        ({1: ["a"], "1": ["b"]}, "data: there are several columns named 1; rename or drop all but one"),
+        ({1: ["a"], "1": ["b"]}, "data: two columns are named 1, columns 1 and 2, and they differ; rename one of them"),
         (
             pd.DataFrame([["a"]], columns=pd.MultiIndex.from_tuples([("text", "x")])),
             "data: the frame's columns have names of several levels; expected one name a column; "

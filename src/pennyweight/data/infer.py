@@ -6,6 +6,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from ..errors import DataError
@@ -34,18 +35,23 @@ _USUAL = {
     *("author", "user", "username", "source", "lang", "language", "split", "fold", "score", "rating", "stars"),
     *("premise", "hypothesis", "genre", "text_a", "text_b", "annotator", "gold_label", "v"),
 }
+# Beside a column called label: its classes' names.
+_NAMES = ("label_text", "label_name", "label_str")
 
 # What a text looks like where no name tells: on average this long, and mostly not a repeat of another.
 _LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
 
 
-def choose_texts(columns: Columns, wanted: Sequence[str] | None, label: str | None) -> tuple[str, ...]:
+def choose_texts(
+    columns: Columns, wanted: Sequence[str] | None, label: str | None, *, pair: bool = False
+) -> tuple[str, ...]:
     """The text columns, in the order they are to be joined.
 
     Args:
         columns: the source.
         wanted: what `--text-columns` named, if anything.
         label: what `--label-column` named, if anything; never a text.
+        pair: two columns that could be the text are the pair that is looked for.
 
     Raises:
         DataError: a named column is absent, or none or several could be the text.
@@ -61,7 +67,7 @@ def choose_texts(columns: Columns, wanted: Sequence[str] | None, label: str | No
     if columns.headerless:
         return tuple(name for name in list(columns.values)[1:] if name != label)
     names = _text_names(columns, [name for name in columns.values if name != label])
-    if len(names) > 1 and not _is_pair(names):
+    if len(names) > 1 and not _is_pair(names) and not (pair and len(names) == 2):
         raise _unclear(columns, "several columns could be the text", names, "--text-columns a,b")
     if not names:
         raise _unclear(columns, "no column can be told to be the text", (), "--text-columns a,b")
@@ -163,6 +169,12 @@ def _found(columns: Columns, name: str) -> str | None:
     return None
 
 
+def names_beside(columns: Columns, label: str) -> str | None:
+    """The column that holds the names of the numbers in `label`, as SetFit writes `label` and `label_text`."""
+    keys = {_key(name): name for name in columns.values}
+    return next((keys[key] for key in _NAMES if key in keys), None) if _key(label) == "label" else None
+
+
 def names_labels(name: str) -> bool:
     """Whether a column's name says that it holds labels."""
     return _key(name) in ("label", *_LABELS, *_LABEL_LISTS)
@@ -180,8 +192,10 @@ def names_column(cell: str) -> bool:
 
 
 def is_null(value: object) -> bool:
-    """Whether a cell is missing: None or NaN. The strings "NA" and "null" are strings."""
-    return value is None or (isinstance(value, float) and value != value)
+    """Whether a cell is missing: None, NaN, pandas' NA or NaT. The strings "NA" and "null" are strings."""
+    if value is None or isinstance(value, str):
+        return value is None
+    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and bool(value != value))
 
 
 def label_base(name: str, numbers: list[int]) -> int:

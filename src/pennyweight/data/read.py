@@ -181,7 +181,7 @@ def stream(
         else:
             named = True
         row = Columns({name: [value] for name, value in record.items()}, [number], where, named=named)
-        names = choose_texts(row, reading.columns_for(row)[0], None)
+        names = choose_texts(row, reading.columns_for(row)[0], None, pair=reading.pair)
         if reading.pair:
             row, names = as_pair(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]

@@ -61,7 +61,7 @@ class Table:
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
         named: whether the source itself names its columns; pairs, lists and files without a header do not.
-        notes: remarks on how the source was read, one line each, for people.
+        notes: remarks on how the source and its labels were read, one line each, for people.
     """
 
     texts: list[str]

@@ -103,8 +103,15 @@ def search(
             separator=columns.separator, form=form_of(columns), pair=columns.pair,
         )  # fmt: skip
     blind = resolved(base, {"test": "none"})
+    if blind.data.validation is None and not blind.data.validation_size:
+        raise RecipeError(
+            "a search chooses by validation texts",
+            where="data -> validation_size",
+            expected="a share or a number of rows",
+            received=0,
+        )
     found = load_data(blind.data, source)
-    task = Task(source, blind, base, space, _cache(blind, folder), len(found.labels.names), len(found.validation))
+    task = Task(source, blind, base, space, _cache(blind, folder), len(found.labels.names), len(found.validation or ()))
     for one in wanted:
         _affordable(task, one)  # a budget that nothing fits is told before anything is written
     claim(folder, facts_of(blind, space, found.fingerprint()))

@@ -47,7 +47,7 @@ def fit(
     recipe: TrainRecipe,
     *,
     accelerator: Accelerator,
-    evaluate: Callable[[], dict[str, float]],
+    evaluate: Callable[[], dict[str, float]] | None,
     planned: int,
     bucket: int,
     weights: np.ndarray | None = None,
@@ -66,6 +66,7 @@ def fit(
         lengths: (N,) tokens of each row, for batches of similar length.
         accelerator: owns device, gradient scaling and experiment trackers.
         evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
+            None, nothing is held out: the last weights are the best, and a record of the history has no figures.
         planned: trainable parameters in the plan; training refuses to start on any other number.
         bucket: batches are padded to a multiple of this many tokens.
         weights: (L,) of the classes, as `balance.class_weights` gives them.
@@ -142,9 +143,10 @@ def fit(
         while True:
             if run.evaluation_due(recipe, per_epoch, total):
                 with average.applied(), evaluating(model):
-                    scores = stop.unless(evaluate)
+                    scores = stop.unless(evaluate or dict)
                     if scores is not None:
-                        _check_finite("validation", scores["loss"], run.step, recipe)
+                        if evaluate is not None:
+                            _check_finite("validation", scores["loss"], run.step, recipe)
                         rate = learning_rate(run.step - 1, total, recipe)
                         record = run.evaluated(scores, recipe, rate, per_epoch, parameters)
                 if scores is not None:

@@ -95,17 +95,19 @@ class Run:
         The best is what `rank` puts first, of full equals the earliest; patience counts the evaluations since then. So
         an evaluation that is as good by the metric with a lower loss is a gain: where the metric stands still, at 100 %
         of few texts, the loss still tells a trained classifier from one that has hardly begun.
+
+        Without `scores`, where nothing is held out, the latest weights are the best.
         """
         record = {
             "step": self.step,
             "epoch": self.step / per_epoch,
             "train_loss": self.loss_sum / max(1, self.loss_texts),
             "learning_rate": rate,
-            "validation_loss": scores["loss"],
-        } | {key: value for key, value in scores.items() if key != "loss"}
+        } | {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
         self.loss_sum, self.loss_texts = 0.0, 0
 
-        if not self.fit.best or rank(record, recipe.metric) > rank(self.fit.best, recipe.metric):
+        best = self.fit.best
+        if not scores or not best or rank(record, recipe.metric) > rank(best, recipe.metric):
             self.fit.best = record
             self.waited = 0
             self.best_weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
