@@ -174,14 +174,14 @@ def atomic_items(folder: str | Path, name: str, commit: str, retired: Iterable[s
 
 def formers(folder: Path, name: str) -> list[str]:
     """Where `atomic_items` under this name, alive or killed, keeps what it is replacing: paths relative to `folder`."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return [f"{left}/{_FORMER}" for left in sorted(os.listdir(folder)) if _is_scratch(left, name)]
     return []
 
 
 def being_written(folder: Path, name: str) -> bool:
     """Whether a living writer is at work on `name` in a folder."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for left in os.listdir(folder):
             if _is_scratch(left, name) and _is_locked(folder / left):
                 return True
@@ -414,13 +414,16 @@ def read_inside(root: int, name: str, largest: int) -> bytes:
     finally:
         for one in held[1:]:
             os.close(one)
-    with os.fdopen(descriptor, "rb") as handle:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
         if facts.st_size > largest:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
-        return handle.read(facts.st_size)  # what is written to it meanwhile is not in it
+        with open(descriptor, "rb", closefd=False) as handle:
+            return handle.read(facts.st_size)  # what is written to it meanwhile is not in it
+    finally:
+        os.close(descriptor)
 
 
 def sealed(value: dict[str, Any]) -> str:

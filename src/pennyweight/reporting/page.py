@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact import Artifact, versions
+from ..artifact import Artifact, handed_on, versions
 from ..budget.bill import bill
+from ..card import shown_backbone
 from ..data.provenance import SOURCES, source_name
 from ..data.table import PAIR
 from ..evaluate import mistakes
@@ -60,7 +61,7 @@ def write_report(
         audit=_audit(metrics.get("audit")),
         history=metrics["train"]["history"],
         command="\n".join(commands(artifact, folder)),
-        recipe=artifact.recipe.to_yaml(),
+        recipe=_recipe(artifact),
         seconds=metrics["seconds"],
         machine={key: "not measurable here" if value is None else value for key, value in metrics["machine"].items()},
         versions=versions(),
@@ -115,6 +116,12 @@ def commands(artifact: Artifact, folder: Path) -> list[str]:
     if artifact.recipe.data.train is None:
         return [*lines, f"# trained on data given in Python; with it in a file: {shlex.join([*again, 'FILE'])}"]
     return [*lines, f"# the same from the resolved recipe:\n{shlex.join(again)}" if lines else shlex.join(again)]
+
+
+def _recipe(artifact: Artifact) -> str:
+    recipe = handed_on(artifact.recipe)
+    model = recipe.model.model_copy(update={"backbone": shown_backbone(recipe.model.backbone)})
+    return recipe.model_copy(update={"model": model}).to_yaml()
 
 
 def _without_folder(word: str) -> str:
