@@ -150,7 +150,7 @@ def _tokenizer(kind: str) -> Any:
         return XLMRobertaTokenizer(vocab=_unigram(["<s>", "<pad>", "</s>", "<unk>"]), model_max_length=160)
     if kind == "deberta-v2":
         return DebertaV2Tokenizer(vocab=_unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"]), unk_id=3, model_max_length=160)
-    return BertTokenizer(vocab=_word_pieces(), model_max_length=160)
+    return BertTokenizer(vocab=_word_pieces(), do_lower_case=True, model_max_length=160)
 
 
 # The vocabularies are read off SENTENCES by plain rules. The trainers of `tokenizers` break ties by chance, and a
