@@ -70,16 +70,25 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
     [
         (["bogus"], "No such command 'bogus'; see --help"),
         (["trian"], "No such command 'trian'. Did you mean 'train'?; see --help"),
-        (["predict"], "Missing argument 'model'; see --help"),
+        (["predict"], ("Missing argument 'model'; see --help", "Missing argument 'MODEL'; see --help")),
         (["predict", "RUN"], "Missing argument 'FILE|-'; see --help"),
         (["train", "--epochs"], "Option '--epochs' requires an argument; see --help"),
-        (["train", "--zzz", "3"], "No such option: --zzz; see --help"),
+        (["train", "--zzz", "3"], ("No such option: --zzz; see --help", "No such option '--zzz'; see --help")),
         (["train", "--use-dora=3"], "Option '--use-dora' does not take a value; see --help"),
         (
             ["plan", "--labels", "x"],
-            "Invalid value for '--labels': a valid integer, unable to parse string as an integer; see --help",
+            (
+                "Invalid value for '--labels': a valid integer, unable to parse string as an integer; see --help",
+                "Invalid value for '--labels': 'x' is not a valid integer range; see --help",
+            ),
         ),
-        (["plan", "--labels", "1"], "Invalid value for '--labels': greater than or equal to 2; see --help"),
+        (
+            ["plan", "--labels", "1"],
+            (
+                "Invalid value for '--labels': greater than or equal to 2; see --help",
+                "Invalid value for '--labels': 1 is not in the range x>=2; see --help",
+            ),
+        ),
         (
             ["predict", "RUN", "x.csv", "--device", "gpu"],
             "Invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'; see --help",
@@ -94,7 +103,7 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
         ),
         (["train", "a.csv", "--train", "b.csv"], "training data named twice; received a.csv and --train b.csv"),
         (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
-        (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
+        (["plan", "--epochs", "3"], ("No such option: --epochs; see --help", "No such option '--epochs'; see --help")),
         (
             ["recipes", "nope"],
             "no such recipe: nope; expected one of default, fast, notebook, paper, robust, small, "
@@ -102,11 +111,14 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
         ),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], message: str, command: Command, tmp_path: Path) -> None:
+def test_wrong_usage_is_one_line(
+    arguments: list[str], message: str | tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    """Some words are Typer's own and differ between its releases."""
     os.chdir(tmp_path)
     done = command(*arguments)
     assert (done.code, done.out) == (2, "")
-    assert done.error == message
+    assert done.error in ((message,) if isinstance(message, str) else message)
     assert done.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -145,7 +145,7 @@ class DataRecipe(Section):
     allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
     format: FileFormat | None = Field(
         None,
-        description=f"Format of the data files ({', '.join(get_args(FileFormat))}); by their content and names if not given.",
+        description=f"Format of the data files ({', '.join(get_args(FileFormat))}); by content and name if not given.",
     )
     encoding: str | None = Field(None, min_length=1, description="Character encoding of the data files; else UTF-8.")
     header: bool | None = Field(

@@ -89,7 +89,7 @@ def _send(files: dict[str, bytes], repository: str, private: bool, token: str | 
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.create_commit(repository, operations, commit_message="A Pennyweight classifier")
-    except (errors.HFValidationError, errors.HfUriError) as error:
+    except (errors.HFValidationError, getattr(errors, "HfUriError", errors.HFValidationError)) as error:
         raise InputError("not a repository on the hub", received=repository) from error
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the HTTP library's
         raise StorageError(

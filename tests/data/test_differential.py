@@ -16,6 +16,7 @@ import pytest
 
 from pennyweight.data import walk as walking
 from pennyweight.data.read import read_columns
+from pennyweight.data.reading import Reading
 from pennyweight.data.table import MAX_BYTES, Columns, FileOptions
 from pennyweight.data.walk import walk
 from pennyweight.errors import DataError
@@ -220,7 +221,9 @@ def test_the_same_rows_or_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         path = tmp_path / given.name
         path.write_bytes(given.content)
         whole, refused = reading(partial(read_columns, path, "train", MAX_BYTES, given.options))
-        walked, walk_refused = reading(partial(walk, path, text_columns=["1"], options=given.options))
+        walked, walk_refused = reading(
+            partial(walk, path, reading=Reading(("1",), named_by_user=True), options=given.options)
+        )
         assert refused == walk_refused, (number, given)
         if whole is None or walked is None:
             assert "\n" not in refused

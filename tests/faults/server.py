@@ -105,6 +105,11 @@ def command(arguments: list[str]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    # As in a terminal, whatever this process inherited: in the background SIGINT comes as ignored, under nohup SIGHUP.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number, handler in zip(numbers, (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL), strict=True):
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing but answers on standard output
     print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)

@@ -372,6 +372,7 @@ def test_without_optuna_it_says_what_to_install(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_ends_with_how_to_go_on(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     """SIGINT while a trial trains, as a terminal sends it."""
     out = tmp_path / "s"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from pennyweight.errors import Interrupted
 from pennyweight.train.signals import SIGNALS, resumable, stop_requested
+
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -48,14 +52,33 @@ def test_an_evaluation_is_broken_off() -> None:
     assert done == []
 
 
-def test_what_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_requested() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.is_set()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_is_ignored_stays_ignored(number: int) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    with stop_requested() as stop, resumable(Path("runs/x")):
+        os.kill(os.getpid(), number)
+        assert not stop.is_set()
+    assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_background_job_goes_on_when_the_terminal_interrupts() -> None:
+    """A shell starts its background jobs with SIGINT ignored, nohup its command with SIGHUP ignored."""
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from pennyweight.train.signals import resumable, stop_requested\n"
+        "with resumable(Path('x')), stop_requested() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print(stop.is_set())\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print(stop.is_set())\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" INT HUP; exec "$0" -c "$1"', sys.executable, code],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, timeout=120,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
 
 
 def test_outside_the_loop_a_signal_ends_the_run_with_the_way_on() -> None:
