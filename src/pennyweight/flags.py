@@ -39,8 +39,13 @@ TEXT_COLUMNS = typer.Option(
 SEPARATOR = typer.Option(None, "--separator", help="What joins several text columns; as in training if not given.")
 MARKUP = typer.Option(None, "--markup", help="What to do with left-over markup; as in training if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+ID_COLUMN = typer.Option(None, "--id-column", help="The column with the ids; the one called id if not given.")
 INPUT_FORMAT = typer.Option(
-    None, "--format", "--input-format", help="Format of the data files; by their content and names if not given."
+    None,
+    "--format",
+    "--input-format",
+    metavar="FORMAT",
+    help=f"Format of the data files ({', '.join(get_args(Format))}); by their content and names if not given.",
 )
 HEADER = typer.Option(
     None,
@@ -125,7 +130,8 @@ def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
         else f"{field.description} [default: {_plain(default)}]",
         show_default=False,
         rich_help_panel=f"Recipe: {section}",
-        metavar=None if switch else metavar(field.annotation),
+        # Two spellings and all choices would not fit a line.
+        metavar=None if switch else key.upper() if key in ALIASES else metavar(field.annotation),
     )
     annotation = bool | None if switch else str | None
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
@@ -150,7 +156,14 @@ def metavar(annotation: Any) -> str:
     text = str(annotation)
     if words:
         return "|".join(words) + (",..." if "list" in text else "") + ("|NAME=X,..." if "dict" in text else "")
-    kinds = {"dict": "NAME=N,...", "LayerNumbers": "N,N,...", "list": "A,B,...", "float": "X", "int": "N"}
+    kinds = {
+        "dict[str, typing.Annotated[str": "LABEL=NAME,...",
+        "dict": "NAME=N,...",
+        "LayerNumbers": "N,N,...",
+        "list": "A,B,...",
+        "float": "X",
+        "int": "N",
+    }
     return next((shown for kind, shown in kinds.items() if kind in text), "TEXT")
 
 

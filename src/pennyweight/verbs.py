@@ -17,6 +17,7 @@ from .flags import (
     DEVICE,
     ENCODING,
     HEADER,
+    ID_COLUMN,
     INPUT_FORMAT,
     JSON,
     LABEL_COLUMN,
@@ -46,6 +47,12 @@ def evaluate(
     allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
+    label_map: str = typer.Option(
+        None, "--label-map", metavar="LABEL=NAME,...", help="What labels in DATA are called, such as 0=World,1=Sports."
+    ),
+    unknown_labels: Literal["error", "drop", "wrong"] = typer.Option(
+        "error", "--unknown-labels", help="Rows with a label that training lacked: refuse, leave out, count as wrong."
+    ),
     split: str = SPLIT,
     format: Format = INPUT_FORMAT,
     header: bool = HEADER,
@@ -101,6 +108,8 @@ def evaluate(
         ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
         rows=rows,
         options=options,
+        unknown=unknown_labels,
+        label_map=_label_map(label_map),
     )
     if report is not None:
         measured.write(report)
@@ -152,6 +161,7 @@ def leaderboard(
     test: str = typer.Argument(..., help="The test file whose ids it must hold."),
     labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
     text_columns: str = TEXT_COLUMNS,
+    id_column: str = ID_COLUMN,
 ) -> str:
     """Check a submission before it leaves.
 
@@ -161,7 +171,7 @@ def leaderboard(
     from .leaderboard import check, ids_of
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table), labels))
+    return str(check(submission, ids_of(table, id_column), labels))
 
 
 def export(
@@ -243,6 +253,9 @@ def audit(
     fix: Path = typer.Option(
         None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
     ),
+    merge_labels: bool = typer.Option(
+        False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."
+    ),
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
@@ -271,6 +284,7 @@ def audit(
         settings={key: value for key, value in settings.items() if value is not None},
         wanted=suspects,
         fix=fix,
+        merge_labels=merge_labels,
         out=out,
         as_json=as_json,
         options=FileOptions(format, encoding, header),
@@ -284,6 +298,14 @@ GROUPED = (search,)
 
 def _listed(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def _label_map(words: str | None) -> dict[str, str] | None:
+    if words is None:
+        return None
+    from .recipe import parse
+
+    return parse({"data": {"label_map": words}}).data.label_map
 
 
 def _severities(words: str) -> tuple[int, ...]:

@@ -82,6 +82,15 @@ def test_datasets_of_every_make(pickled, maker: str) -> None:
     assert table.extras.keys() == {"columns joined": {"id"}, "other columns": {"n", "flag"}}.get(maker, set())
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_datasets_up_to_four_hold_an_index_of_batches(pickled, protocol: int, monkeypatch) -> None:
+    monkeypatch.setattr(datasets.table.InMemoryTable, "__getstate__", lambda table: vars(table), raising=False)
+    path = pickled(texts_only(), protocol)
+    assert b"_reconstruct_record_batch" in path.read_bytes()
+    assert b"numpy" in path.read_bytes()
+    assert read_pickled_dataset(path).texts == TEXTS
+
+
 def test_a_mapped_dataset_held_in_memory(pickled) -> None:
     made = texts_only().map(lambda row: {"text": row["text"].upper()}, keep_in_memory=True)
     assert read_pickled_dataset(pickled(made)).texts == [text.upper() for text in TEXTS]

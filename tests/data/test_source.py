@@ -154,3 +154,30 @@ def test_near_names(file, tmp_path: Path) -> None:
     assert near_names(tmp_path / "trian.csv") == f"did you mean {tmp_path}/train.csv?"
     assert near_names(tmp_path / "quite-another.parquet") is None
     assert near_names(tmp_path / "none" / "f.csv") == f"the folder {tmp_path}/none does not exist either"
+
+
+def test_a_named_encoding(file, refusal) -> None:
+    path = file("f.csv", "text,label\ncaf\u00e9,y\n".encode("cp1252"))
+    assert list(text_lines(path, LIMIT, "cp1252")) == ["text,label\n", "caf\u00e9,y\n"]
+    for codec in ("utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"):
+        marked = file("f.txt", "\ufeffcaf\u00e9\n".encode(codec.removesuffix("-sig")))
+        assert list(text_lines(marked, LIMIT, codec)) == ["caf\u00e9\n"]
+    assert list(text_lines(file("f.txt", "caf\u00e9".encode("utf-16")), LIMIT, "utf-16")) == ["caf\u00e9"]
+    assert refusal(list, text_lines(file("g.csv", b"a\nb\x81\n"), LIMIT, "cp1252")) == (
+        "TMP/g.csv:2: byte 0x81 at offset 3 is not cp1252; expected cp1252; "
+        "say another with --encoding, such as --encoding cp1252"
+    )
+
+
+@pytest.mark.parametrize("name", ["nonsense", "base64", "rot13", "no\0name"])
+def test_no_such_encoding(file, refusal, name: str) -> None:
+    assert refusal(list, text_lines(file("f.csv", "a"), LIMIT, name)) == (
+        f"no such character encoding; expected one such as utf-8, cp1252, latin-1 or utf-16; received {name}"
+    )
+
+
+@pytest.mark.parametrize(("codec", "mark"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
+def test_a_byte_order_mark_contradicts_the_named_encoding(file, refusal, codec: str, mark: str) -> None:
+    assert refusal(list, text_lines(file("f.csv", "text".encode(codec)), LIMIT, "latin-1")) == (
+        f"TMP/f.csv: the file is {mark}, as its first bytes say; expected what --encoding says, latin-1"
+    )

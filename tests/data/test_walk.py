@@ -226,4 +226,20 @@ def test_predictions_in_blocks_are_those_of_the_whole(
     assert command("predict", tiny_run, tmp_path / "d.parquet", "--out", tmp_path / "out.parquet").code == 0  # type: ignore[attr-defined]
     found = pd.read_parquet(tmp_path / "out.parquet")
     assert found["id"].tolist() == list(range(25))
-    assert found["label"].tolist() == pw.load(tiny_run).predict([str(row["text"]) for row in ROWS])
+    assert found["predicted_label"].tolist() == pw.load(tiny_run).predict([str(row["text"]) for row in ROWS])
+
+
+def test_remarks_of_a_whole_file(tmp_path: Path) -> None:
+    rows = "".join(f"{number},A text of some length {number}\n\n" for number in range(9))
+    (tmp_path / "d.csv").write_text(f"id,text\n{rows}", "utf-8")
+    walked = walk(tmp_path / "d.csv")
+    assert walked.rows == 9
+    assert walked.notes == ("8 blank lines were skipped: 3, 5, 7, 9, 11, 13 and 2 more",)
+    assert read(tmp_path / "d.csv", labelled=False).notes == walked.notes
+
+
+def test_two_columns_of_one_name_that_differ_late(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("text,label,label\n" + "a text,x,x\n" * 9 + "b,y,z\n", "utf-8")
+    with pytest.raises(DataError, match="label, columns 2 and 3, which differ on line 11"):
+        walk(path)

@@ -31,7 +31,7 @@ import torch
 
 from pennyweight import cli, pipeline, predict
 from pennyweight.data import read
-from pennyweight.errors import PennyweightError
+from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate import quick
 from pennyweight.reporting import stage
 
@@ -105,6 +105,11 @@ def command(arguments: list[str]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    # As in a terminal, whatever this process inherited: in the background SIGINT comes as ignored, under nohup SIGHUP.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number, handler in zip(numbers, (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL), strict=True):
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing but answers on standard output
     print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)
@@ -142,7 +147,7 @@ def _child(task: dict[str, Any], scratch: Path) -> None:
         try:
             found["result"] = globals()[task["do"]](**task["with"])
             code = 0
-        except PennyweightError as error:
+        except (PennyweightError, Interrupted) as error:
             found |= {"error": str(error), "kind": type(error).__name__}
             code = error.exit_code
         except SystemExit as error:

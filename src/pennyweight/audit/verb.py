@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import recipe as recipes
+from ..data.batch import occurrences
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..data.walk import Walk
 from ..errors import BackboneError, InputError
@@ -16,7 +17,7 @@ from ..files import to_json
 from . import fix as fixing
 from . import output
 from .findings import Audit
-from .run import Lengths, audit, open_source
+from .run import CountTokens, audit, open_source
 from .suspects import Suspects, frozen_features, suspects
 
 SHOWN = 8
@@ -35,6 +36,7 @@ def run(
     settings: dict[str, Any] | None = None,
     wanted: bool = False,
     fix: Path | None = None,
+    merge_labels: bool = False,
     out: Path | None = None,
     as_json: bool = False,
     options: FileOptions = AS_NAMED,
@@ -46,7 +48,7 @@ def run(
         recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
         model: a run, whose recipe is taken instead, and whose columns where none are named.
         wanted: rank the labels too.
-        fix: where to write a cleaned copy.
+        fix: where to write a cleaned copy; merge_labels: in it, class names that look alike become one.
         out: a folder for audit.json, rows.csv, the pictures and suspects.csv.
         options: encoding and header of the files, where their content does not say.
 
@@ -55,6 +57,8 @@ def run(
     """
     if fix is not None:
         fixing.check_target(fix, data, test)
+    elif merge_labels:
+        raise InputError("--merge-labels changes the cleaned copy", remedy="name the copy with --fix OUT")
     if model is not None:
         from ..artifact import read_reading, read_recipe
 
@@ -64,10 +68,10 @@ def run(
         label_delimiter = label_delimiter or reading.form.delimiter
     else:
         settled = recipes.load(recipe, **(settings or {}))
-    lengths, without = token_lengths(settled)
+    count_tokens, without = token_counter(settled)
     found = audit(
         data, test, text_columns=text_columns, label_column=label_column,
-        label_delimiter=label_delimiter, lengths=lengths,
+        label_delimiter=label_delimiter, count_tokens=count_tokens,
         max_length=settled.data.max_length, options=options,
     )  # fmt: skip
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
@@ -85,14 +89,14 @@ def run(
             output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
         lines.append(f"written: {out}")
     if fix is not None:
-        fixed = fixing.fix(found, data, fix, text_columns, label_column, options)
+        fixed = fixing.fix(found, data, fix, text_columns, label_column, options, merge_labels=merge_labels)
         answer["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
         lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
     return to_json(answer).rstrip() if as_json else "\n".join(lines)
 
 
-def token_lengths(recipe: recipes.Recipe) -> tuple[Lengths | None, str]:
-    """The tokenizer's count of a recipe's backbone; without it None, and why."""
+def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
+    """What counts tokens with the tokenizer of a recipe's backbone; without it None, and why."""
     from ..model.backbone import encode, load_tokenizer, resolve
 
     try:
@@ -100,11 +104,11 @@ def token_lengths(recipe: recipes.Recipe) -> tuple[Lengths | None, str]:
     except BackboneError as error:
         return None, str(error)
 
-    def lengths(texts: Sequence[str]) -> np.ndarray:
-        counted: np.ndarray = encode(tokenizer, list(texts), 1 << 20).lengths
-        return counted
+    def count(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoded = encode(tokenizer, list(texts), 1 << 20)
+        return encoded.lengths, occurrences(encoded, tokenizer.unk_token_id)
 
-    return lengths, ""
+    return count, ""
 
 
 def _rank(found: Audit, data: str, walked: Walk, recipe: recipes.Recipe) -> tuple[Suspects, np.ndarray, list[str]]:

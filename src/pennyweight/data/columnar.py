@@ -249,6 +249,30 @@ def readable(schema: Any) -> list[str]:
     return [field.name for field in once if plain(field.type) or labels(field)]
 
 
+def stored_types(path: Path) -> dict[str, Any]:
+    """The Arrow types of the number, boolean and string columns of a plain Parquet or Arrow file; else empty."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not path.is_file() or is_zipped(path):
+        return {}
+    try:
+        if path.suffix.lower() == ".parquet":
+            schema = parquet.read_schema(path)
+        elif path.suffix.lower() == ".arrow":
+            with pa.memory_map(str(path)) as mapped:
+                ipc = pa.ipc.open_file if mapped.read(6) == b"ARROW1" else pa.ipc.open_stream
+                mapped.seek(0)
+                schema = ipc(mapped).schema
+        else:
+            return {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, "Parquet or Arrow", error) from error
+    kinds = {name: schema.field(name).type for name in readable(schema)}
+    kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
+    return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
+
+
 def damaged(where: str | Path, kind: str, error: Exception) -> DataError:
     """What a library's failure to read a file comes to."""
     return DataError(

@@ -42,15 +42,12 @@ class Remarks:
         blank = [line for line in self.blank if line <= until]
         found = []
         if blank:
-            found.append(f"{_counted(len(blank), 'blank line')} skipped: {listed(blank, 6)}")
+            number = "1 blank line was" if len(blank) == 1 else f"{len(blank):,} blank lines were"
+            found.append(f"{number} skipped: {listed(blank, 6)}")
         if self.joined:
             places = listed([f"{first}-{last}" for first, last in self.joined], 6)
-            found.append(f"{_counted(len(self.joined), 'row')} of several lines read as one for their quotes: {places}")
+            found.append(f"lines that quotes join were read as one row: {places}")
         return tuple(found)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun} was" if number == 1 else f"{number:,} {noun}s were"
 
 
 @dataclass(frozen=True)
@@ -234,35 +231,49 @@ def _records(path: Path, lines: Iterator[str], dialect: Dialect) -> Iterator[tup
     """Each row (an empty one for a blank line) with its first line's number; all its lines, if it has several."""
     recorded = Recorded(itertools.islice(lines, dialect.skip, None))
     reader = dialect.rows(recorded)
-    last = dialect.skip
+    last, first_end = dialect.skip, ""
     while True:
         chunk: list[tuple[list[str], int, list[str]]] = []
-        problem: csv.Error | None = None
+        problem: DataError | None = None
         # The limit is lifted for a few rows at a time: between them somebody else may read.
         with long_fields():
             try:
                 for row in itertools.islice(reader, _CHUNK):
                     start, last = last + 1, dialect.skip + reader.line_num
                     record = recorded.take()
+                    end = record[-1][-1]
+                    first_end = first_end or end
+                    if end != first_end and end in "\r\n":
+                        problem = _mixed_ends(path, last)
+                        break
                     chunk.append((row, start, record if last > start else []))
             except csv.Error as error:
-                problem = error
+                problem = _bad_quotes(path, str(error), last + 1, dialect.skip + reader.line_num)
         yield from chunk
         if problem is not None:
-            raise DataError(
-                _quote_problem(str(problem), last + 1, dialect.skip + reader.line_num),
-                remedy=_QUOTES,
-                where=f"{path}:{last + 1}",
-            ) from problem
+            raise problem
         if len(chunk) < _CHUNK:
             return
 
 
-def _quote_problem(message: str, start: int, end: int) -> str:
-    if "expected after" in message:
-        inside = "" if start == end else f" (found on line {end})"
-        return f"a quote inside a quoted field is not doubled{inside}"
-    return "a quote opened in this row is never closed"
+def _mixed_ends(path: Path, line: int) -> DataError:
+    return DataError(
+        "the line ends in another way than the first: one of the two is a carriage return alone",
+        expected="one kind of line ends",
+        remedy="put fields that hold line breaks between double quotes",
+        where=f"{path}:{line}",
+    )
+
+
+def _bad_quotes(path: Path, message: str, start: int, end: int) -> DataError:
+    inside = "" if start == end else f" (found on line {end})"
+    return DataError(
+        f"a quote inside a quoted field is not doubled{inside}"
+        if "expected after" in message
+        else "a quote opened in this row is never closed",
+        remedy=_QUOTES,
+        where=f"{path}:{start}",
+    )
 
 
 def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks: Remarks) -> None:
@@ -282,7 +293,7 @@ def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks
 def _ragged(path: Path, line: int, row: list[str], form: Form) -> DataError:
     remedy = "put fields that hold the delimiter or a line break between double quotes"
     if len(form.names) == 1:
-        remedy += "; where each line is one text, --format txt reads it so"
+        remedy += "; a file whose lines are whole texts is named .txt"
     return DataError(
         "the row is ragged",
         expected=f"{len(form.names)} fields ({listed(form.first, 6)})",

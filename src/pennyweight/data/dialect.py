@@ -89,6 +89,7 @@ class _Reading:
     dialect: Dialect
     rows: list[list[str]] = field(default_factory=list)
     broken: bool = False
+    quoted: bool = False
 
     @property
     def width(self) -> int:
@@ -100,7 +101,7 @@ class _Reading:
     def spaced(self) -> bool:
         """Whether a blank follows every delimiter, as it follows a comma in prose."""
         cells = [cell for row in self.rows for cell in row[1:]]
-        return bool(cells) and all(cell[:1].isspace() for cell in cells)
+        return bool(cells) and not self.quoted and all(cell[:1].isspace() for cell in cells)
 
     @property
     def prose(self) -> bool:
@@ -135,7 +136,7 @@ def dialect_of(lines: Lines, path: Path, *, tabs: bool) -> Dialect:
         skip, own = 1, told[1]
         del sample[0]
     order = tuple(dict.fromkeys((own, *_NAMES)))
-    escaped = _escaped(sample, whole, order)
+    escaped = _escaped(sample, whole, order, path)
     if escaped is not None and _all_escapes(lines, escaped.dialect.delimiter):
         found = escaped
     else:
@@ -143,7 +144,7 @@ def dialect_of(lines: Lines, path: Path, *, tabs: bool) -> Dialect:
         found = _single_quoted(plain, sample, whole) or (plain[own] if skip else _choose(plain, own, sample, path))
     dialect = replace(found.dialect, skip=skip, known=_known(found.rows))
     if dialect.quote == '"' and dialect.delimiter == "\t" and dialect.escape is None:
-        dialect = _tab_quotes(dialect, lines)
+        dialect = _tab_quotes(dialect, lines, path)
     return dialect
 
 
@@ -162,7 +163,7 @@ def _sample(lines: Iterator[str]) -> tuple[list[str], bool]:
 
 
 def _read(dialect: Dialect, sample: list[str], whole: bool) -> _Reading:
-    found = _Reading(dialect)
+    found = _Reading(dialect, quoted=any(f'{dialect.delimiter}"' in line for line in sample))
     reader = dialect.rows(sample)
     with long_fields():
         try:
@@ -170,6 +171,9 @@ def _read(dialect: Dialect, sample: list[str], whole: bool) -> _Reading:
         except csv.Error:
             # A record that the sample's end cuts is no fault.
             found.broken = whole or reader.line_num < len(sample)
+    if found.broken and dialect.delimiter == "\t" and dialect.quote is not None:
+        # A file with tabs may do without quotes: what they mean is told later.
+        return replace(_read(replace(dialect, quote=None), sample, whole), dialect=dialect)
     return found
 
 
@@ -186,28 +190,32 @@ def _choose(plain: dict[str, _Reading], own: str, sample: list[str], path: Path)
         # A comma or semicolon that a blank always follows is a sentence's own, unless the file's name speaks for it.
         if reading.width > 1 and (mark == own or mark not in ",;" or reading.names or not reading.spaced)
     }
-    if own in fit and fit[own].prose:
+    if own in ",;" and own in fit and fit[own].prose:
         raise DataError(
             f"a {_NAMES.get(own, own)} stands in each row as in a sentence, and the first row names no columns",
             expected="a header, or texts between double quotes",
+            remedy="a file whose lines are whole texts is named .txt",
             where=path,
         )
     if plain[own].width == 1:
         fit[own] = plain[own]
     if not fit:
         return _one_column(plain, own, sample) or _by_most_rows(plain, own)
-    best = max(reading.names for reading in fit.values())
-    chosen = [mark for mark, reading in fit.items() if reading.names == best]
-    rows = len(plain[own].rows)
-    if len(chosen) > 1 and rows < _FEW:
+    return _best(fit, own, path)
+
+
+def _best(fit: dict[str, _Reading], own: str, path: Path) -> _Reading:
+    """Of readings that fit, the one whose first row names columns, else the one that the file's name speaks for."""
+    most = max(reading.names for reading in fit.values())
+    chosen = [mark for mark, reading in fit.items() if reading.names == most]
+    chosen.sort(key=lambda mark: (fit[mark].width == 1, mark != own))
+    if len(chosen) > 1 and len(fit[chosen[0]].rows) < _FEW:
         raise DataError(
             "the delimiter cannot be told: each row has the same number of fields by either",
             received=" and ".join(_NAMES.get(mark, mark) for mark in chosen),
             remedy="put fields that hold a delimiter between double quotes, or a line such as sep=; before the others",
             where=path,
         )
-    # Of those that fit a file of many rows, the one that its name says, if it is there at all.
-    chosen.sort(key=lambda mark: (fit[mark].width == 1, mark != own))
     return fit[chosen[0]]
 
 
@@ -267,17 +275,31 @@ def _escape(mark: str) -> re.Pattern[str]:
     return re.compile(rf'\\(?:[{re.escape(mark)}"\\\r\n]|(.|$))')
 
 
-def _escaped(sample: list[str], whole: bool, order: Iterable[str]) -> _Reading | None:
-    """The reading in which a backslash takes a quote or delimiter literally, where every backslash does that."""
+def _escaped(sample: list[str], whole: bool, order: tuple[str, ...], path: Path) -> _Reading | None:
+    """The reading in which a backslash takes a quote or delimiter literally, where every backslash does that.
+
+    Raises:
+        DataError: a line break is escaped too, in a way that the csv module does not read; or two delimiters fit.
+    """
+    text = "".join(sample)
+    one: _Reading | None = None
+    fit: dict[str, _Reading] = {}
     for mark in order:
-        text = "".join(sample)
         pairs = [match[0] for match in _escape(mark).finditer(text) if match[1] is None]
         if not any(pair[1] in (mark, '"') for pair in pairs) or not _all_escapes(lambda: iter(sample), mark):
             continue
         found = _read(Dialect(mark, '"', "\\"), sample, whole)
-        if found.width > 1 or (found.width == 1 and len(found.rows) > 1):
-            return found
-    return None
+        if "\\\r\n" in text:
+            raise DataError(
+                "a line break of two characters is escaped by a backslash",
+                expected="texts that hold line breaks between double quotes",
+                where=path,
+            )
+        if found.width > 1:
+            fit[mark] = found
+        if found.width == 1 and one is None and (mark == order[0] or f"\\{mark}" in pairs):
+            one = found
+    return _best(fit, order[0], path) if fit else one
 
 
 def _all_escapes(lines: Lines, mark: str) -> bool:
@@ -295,11 +317,14 @@ def _known(rows: list[list[str]]) -> tuple[frozenset[str], ...]:
     return tuple(map(frozenset, columns))
 
 
-def _tab_quotes(dialect: Dialect, lines: Lines) -> Dialect:
+def _tab_quotes(dialect: Dialect, lines: Lines, path: Path) -> Dialect:
     """Whether quotes in a file with tabs mean anything. Half of the world's TSV files know no quoting.
 
     Where every line has the right number of tabs, quotes are letters, unless they are as a program would write them:
     around every text of a column, the header's name too, or with inner quotes doubled within one line.
+
+    Raises:
+        DataError: the lines of a single column may each be a text, or some of them one.
     """
     widths: Counter[int] = Counter()
     quotes = False
@@ -308,12 +333,20 @@ def _tab_quotes(dialect: Dialect, lines: Lines) -> Dialect:
             widths[line.count("\t") + 1] += 1
             quotes = quotes or '"' in line
     letters = replace(dialect, quote=None)
-    if not quotes or max(widths) == 1:
+    if not quotes:
         return dialect
     found = _quoted_fields(dialect, lines)
     if found.broken:
         return letters
     if len(widths) > 1 or found.whole:
+        return dialect
+    if max(widths) == 1 and found.spanning and not found.doubled:
+        raise DataError(
+            f"a quote opened on this line is closed on line {found.spanning[1]}: are these one text or several?",
+            remedy="put every text between double quotes if they are one; else remove the quote",
+            where=f"{path}:{found.spanning[0]}",
+        )
+    if max(widths) == 1:
         return dialect
     if found.needless and not found.doubled and not found.spanning:
         return letters
@@ -367,7 +400,9 @@ def _quoted_fields(dialect: Dialect, lines: Lines) -> _Quoted:
         except csv.Error:
             found.broken = True
             return found
-    found.whole = records > 1 and all(len(kinds) == 1 for kinds in seen.values() if True in kinds)
+    found.whole = all(len(kinds) == 1 for kinds in seen.values() if True in kinds) and (
+        records > 1 or found.spanning is None
+    )
     return found
 
 
@@ -428,7 +463,7 @@ def swallows(dialect: Dialect, record: list[str], width: int) -> bool | None:
         have in its column; None where the lines have `width` fields and no more is known; else False.
     """
     cells = [line.rstrip("\r\n").split(dialect.delimiter) for line in record]
-    if dialect.quote is None or width < 2 or any(len(row) != width for row in cells):
+    if dialect.quote is None or any(len(row) != width for row in cells):
         return False
     quote = dialect.quote
     opened = next((number for number, cell in enumerate(cells[0]) if cell[:1] == quote and cell.count(quote) % 2), 0)

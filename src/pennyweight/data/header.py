@@ -49,7 +49,7 @@ def judge(rows: Sequence[Sequence[str]]) -> Verdict:
         if counted:
             signs.names += 2
         elif cell:
-            _weigh(cell, [value for value in below if value], signs)
+            _weigh(cell, [value for value in below if value], signs, alone=len(first) == 1)
     lead = signs.data - signs.names
     if lead >= 2:
         return "data"
@@ -58,7 +58,7 @@ def judge(rows: Sequence[Sequence[str]]) -> Verdict:
     return "names" if signs.names > 1 else "weak"
 
 
-def _weigh(cell: str, below: list[str], signs: _Signs) -> None:
+def _weigh(cell: str, below: list[str], signs: _Signs, *, alone: bool) -> None:
     if names_column(cell):
         signs.names += 2
         signs.data += cell in below
@@ -68,8 +68,17 @@ def _weigh(cell: str, below: list[str], signs: _Signs) -> None:
         signs.names += 2 if len(below) > 2 else 1
     elif cell in below or is_sentence(cell):
         signs.data += 2
-    elif below and (_IDENTIFIER.fullmatch(cell) or 3 * len(cell) < sorted(map(len, below))[len(below) // 2]):
+    elif below and (_IDENTIFIER.fullmatch(cell) or (_is_short(cell, alone) and _much_longer(below, cell))):
         signs.names += 1
+
+
+def _is_short(cell: str, alone: bool) -> bool:
+    """Whether a cell is a few words without marks; one word where nothing stands beside it."""
+    return len(cell.split()) <= (1 if alone else _ENDED) and not re.search(r"[.,;:!?|\"']", cell)
+
+
+def _much_longer(below: list[str], cell: str) -> bool:
+    return sorted(map(len, below))[len(below) // 2] > 3 * len(cell)
 
 
 def is_sentence(cell: str) -> bool:
@@ -86,8 +95,8 @@ def _numbers(values: Sequence[str]) -> bool:
 
 
 def starts_with_class(row: Sequence[str]) -> bool:
-    """Whether a row is of the contest's form: a class number, then texts."""
-    return len(row) > 1 and bool(_INTEGER.fullmatch(row[0])) and any(map(_LETTER.search, row))
+    """Whether a row is of the contest's form: a class number from 1, then texts."""
+    return len(row) > 1 and bool(_INTEGER.fullmatch(row[0])) and int(row[0]) > 0 and any(map(_LETTER.search, row))
 
 
 def are_ids(cells: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from ..errors import DataError
@@ -26,38 +27,31 @@ _LABELS = (
 # Columns that are read where they hold lists; they are not taken for the label unless named.
 _LABEL_LISTS = ("tags", "topics", "categories", "classes", "genres", "emotions", "intents", "targets", "keywords")
 
+_IDS = ("id", "ids", "idx", "index", "uid", "uuid", "guid", "key")
 # Names that the first row of a file may hold, besides those above.
 _USUAL = {
     *("text", "label", "class_name", "labels", *_TEXTS, *_LABELS, *_LABEL_LISTS),
     *("id", "ids", "idx", "index", "uid", "guid", "row", "number", "url", "date", "time", "timestamp", "created_at"),
-    *(
-        "author",
-        "user",
-        "username",
-        "source",
-        "lang",
-        "language",
-        "split",
-        "fold",
-        "score",
-        "rating",
-        "stars",
-        "column",
-    ),
+    *("author", "user", "username", "source", "lang", "language", "split", "fold", "score", "rating", "stars"),
     *("premise", "hypothesis", "genre", "text_a", "text_b", "annotator", "gold_label", "v"),
 }
+# Beside a column called label: its classes' names.
+_NAMES = ("label_text", "label_name", "label_str")
 
 # What a text looks like where no name tells: on average this long, and mostly not a repeat of another.
 _LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
 
 
-def choose_texts(columns: Columns, wanted: Sequence[str] | None, label: str | None) -> tuple[str, ...]:
+def choose_texts(
+    columns: Columns, wanted: Sequence[str] | None, label: str | None, *, pair: bool = False
+) -> tuple[str, ...]:
     """The text columns, in the order they are to be joined.
 
     Args:
         columns: the source.
         wanted: what `--text-columns` named, if anything.
         label: what `--label-column` named, if anything; never a text.
+        pair: two columns that could be the text are the pair that is looked for.
 
     Raises:
         DataError: a named column is absent, or none or several could be the text.
@@ -73,7 +67,7 @@ def choose_texts(columns: Columns, wanted: Sequence[str] | None, label: str | No
     if columns.headerless:
         return tuple(name for name in list(columns.values)[1:] if name != label)
     names = _text_names(columns, [name for name in columns.values if name != label])
-    if len(names) > 1 and not _is_pair(names):
+    if len(names) > 1 and not _is_pair(names) and not (pair and len(names) == 2):
         raise _unclear(columns, "several columns could be the text", names, "--text-columns a,b")
     if not names:
         raise _unclear(columns, "no column can be told to be the text", (), "--text-columns a,b")
@@ -146,6 +140,22 @@ def require(columns: Columns, name: str, flag: str) -> str:
     )
 
 
+def id_column(columns: Columns, wanted: str | None = None) -> str | None:
+    """The column that tells the rows apart: the one that was `wanted`, else one called `id`, in any case.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if wanted is not None:
+        return require(columns, wanted, "--id-column c")
+    return "id" if "id" in columns.values else next((name for name in columns.values if _key(name) == "id"), None)
+
+
+def names_ids(name: str) -> bool:
+    """Whether a column's name says that it holds ids: `id`, `user_id`, `PassengerId`, `uuid`..."""
+    return _key(name) in _IDS or _key(name).endswith("_id") or bool(re.search(r"[a-z]I[dD]$", name.strip()))
+
+
 def _found(columns: Columns, name: str) -> str | None:
     """The column of that name, else the one at that position; None where there is neither."""
     if name in columns.values:
@@ -157,6 +167,12 @@ def _found(columns: Columns, name: str) -> str | None:
     if re.fullmatch(r"[1-9][0-9]{0,8}", name.strip()) and not columns.unreadable:
         return next(itertools.islice(columns.values, int(name) - 1, None), None)
     return None
+
+
+def names_beside(columns: Columns, label: str) -> str | None:
+    """The column that holds the names of the numbers in `label`, as SetFit writes `label` and `label_text`."""
+    keys = {_key(name): name for name in columns.values}
+    return next((keys[key] for key in _NAMES if key in keys), None) if _key(label) == "label" else None
 
 
 def names_labels(name: str) -> bool:
@@ -176,8 +192,10 @@ def names_column(cell: str) -> bool:
 
 
 def is_null(value: object) -> bool:
-    """Whether a cell is missing: None or NaN. The strings "NA" and "null" are strings."""
-    return value is None or (isinstance(value, float) and value != value)
+    """Whether a cell is missing: None, NaN, pandas' NA or NaT. The strings "NA" and "null" are strings."""
+    if value is None or isinstance(value, str):
+        return value is None
+    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and bool(value != value))
 
 
 def label_base(name: str, numbers: list[int]) -> int:

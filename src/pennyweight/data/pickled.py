@@ -1,7 +1,8 @@
 """A pickled `datasets.Dataset`, read without running it: the Arrow buffers are lifted out of the description.
 
 Pickles of datasets 2 to 5 hold the dataset's attributes, and the table as `pyarrow` reduces it: a schema and, for each
-chunk of a column, its type, length, offset and buffers.
+chunk of a column, its type, length, offset and buffers. Up to datasets 4 the same rows stand there a second time, as
+record batches with a numpy array of where each begins; these are passed over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ ALLOWED = frozenset(
         *(f"pyarrow.lib.{name}" for name in ("schema", "field", "type_for_alias", "list_", "struct", "dictionary")),
         *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray", "object")),
         *("_codecs.encode", "copyreg._reconstructor", "copy_reg._reconstructor"),
+        *("pyarrow.lib._reconstruct_record_batch", "numpy.ndarray", "numpy.dtype"),
+        *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+        *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
     ]
 )
 

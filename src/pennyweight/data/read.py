@@ -24,7 +24,7 @@ from .pairs import as_pair, join_pair
 from .pickled import read_pickle
 from .python import columns_of_python
 from .reading import Reading
-from .source import check_zipped, is_zipped, near_names
+from .source import check_zipped, is_pipe, is_zipped, near_names
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 __all__ = ["Table", "from_python", "read", "stream"]
@@ -158,7 +158,7 @@ def columns_of(data: Any, split: str, options: FileOptions = AS_NAMED) -> Column
 
 def stream(
     lines: Iterable[str], *, reading: Reading | None = None, source: str = "standard input"
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], str]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
@@ -168,7 +168,7 @@ def stream(
         source: how messages call the stream.
 
     Yields:
-        The object's own fields, with its text under "text" (empty where it is null).
+        The object's own fields (of a plain text: `text`), and its text (empty where it is null).
 
     Raises:
         DataError: a line that is not an object, has no text, or an over-long one (`source:line`).
@@ -181,12 +181,12 @@ def stream(
         else:
             named = True
         row = Columns({name: [value] for name, value in record.items()}, [number], where, named=named)
-        names = choose_texts(row, reading.columns_for(row)[0], None)
+        names = choose_texts(row, reading.columns_for(row)[0], None, pair=reading.pair)
         if reading.pair:
             row, names = as_pair(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
         text = join_pair(parts, where) if reading.pair else reading.separator.join(part for part in parts if part)
-        yield {**record, "text": check_length(text, where)}
+        yield record, check_length(text, where)
 
 
 def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
@@ -201,6 +201,10 @@ def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOp
         if not is_file_name(str(source)) and _HUB_NAME.fullmatch(str(source)):
             return read_hub(str(source), split, max_bytes)
         raise DataError("no such file", remedy=near_names(path), where=path)
+    if is_pipe(path):
+        raise DataError(
+            "a pipe can be read only once", expected="a file", remedy="write it to a file first", where=path
+        )
     if is_zipped(path):
         check_zipped(path, max_bytes)
     return _READERS[detect(path, max_bytes, options)](path, max_bytes, options, split)

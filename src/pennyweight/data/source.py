@@ -6,6 +6,7 @@ import codecs
 import difflib
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,17 @@ def names_in(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a path is read once and in order, as a named pipe, `<(...)` and `/dev/stdin` are."""
+    if os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/self/fd/")):
+        return os.path.exists(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False  # its reader will say so
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 class _Bounded(io.RawIOBase):
@@ -209,8 +221,8 @@ def _codec(head: bytes, encoding: str | None, path: Path) -> str:
         return "utf-8-sig"
     try:
         name = codecs.lookup(encoding).name
-        b"".decode(encoding)  # some codecs are for bytes or for other things than texts
-    except (LookupError, UnicodeError, ValueError):
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # some codecs are not for texts
+    except (LookupError, ValueError):
         raise DataError(
             "no such character encoding", expected="one such as utf-8, cp1252, latin-1 or utf-16", received=encoding
         ) from None

@@ -112,7 +112,7 @@ def walk(
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
-        texts = texts or choose_texts(block, *reading.columns_for(block))
+        texts = texts or choose_texts(block, *reading.columns_for(block), pair=reading.pair)
         _texts_of(block, texts, reading)
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
         return _whole(read_columns(source, split, max_bytes, options), reading)
@@ -137,7 +137,7 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
 
 
 def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return None
     zipped = is_zipped(path)
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
@@ -174,7 +174,7 @@ def _texts_of(block: Columns, names: Sequence[str], reading: Reading) -> Table:
 
 
 def _whole(columns: Columns, reading: Reading) -> Walk:
-    names = choose_texts(columns, *reading.columns_for(columns))
+    names = choose_texts(columns, *reading.columns_for(columns), pair=reading.pair)
     _texts_of(columns, names, reading)
 
     def blocks() -> Iterator[Columns]:

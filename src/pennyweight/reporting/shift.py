@@ -45,6 +45,7 @@ def shift(
     ood: Any = None,
     rows: int | None = ROWS,
     seed: int = SEED,
+    ood_unknown: int = 0,
     **columns: Any,
 ) -> Shift:
     """How a classifier holds up on corrupted texts, and on a second labelled source.
@@ -56,6 +57,7 @@ def shift(
         ood: labelled texts of another kind with the same classes, in any of these forms; measured whole.
         rows: a seeded sample of so many texts is corrupted; None for all.
         seed: of the sample and of the corruptions.
+        ood_unknown: further rows of `ood` with unknown labels, which count as wrong.
         **columns: as for `Classifier.evaluate`.
 
     Raises:
@@ -67,7 +69,7 @@ def shift(
     asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
     reading = classifier.reading.changed(**columns)
     table, _ = read_as(reading, data, **asked)
-    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, **asked)[0])]
+    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, **asked)[0], ood_unknown)]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)
@@ -111,10 +113,10 @@ def measure(classifier: Classifier, prepared: Suite, ood: Sequence[Row] = ()) ->
     )
 
 
-def other_table(classifier: Classifier, table: Table) -> Row:
-    """The same of texts that are read already."""
-    labels = classifier.artifact.labels.encode(table)
-    return figures.row(Path(table.source).name or table.source, 0, labels, probabilities(classifier, table.texts))
+def other_table(classifier: Classifier, table: Table, unknown: int = 0) -> Row:
+    """Figures of texts that are read already, and of `unknown` further ones that count as wrong."""
+    labels, name = classifier.artifact.labels.encode(table), Path(table.source).name or table.source
+    return figures.row(name, 0, labels, probabilities(classifier, table.texts), unknown)
 
 
 def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
