@@ -209,7 +209,7 @@ def export(
 
 @recipe_flags("data", "model", "plan", "train")
 def search(
-    data: str = typer.Argument(None, help="Labelled texts: a file, a saved datasets folder or a hub name."),
+    data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
     recipe: str = RECIPE,
     trials: int = typer.Option(20, "--trials", min=1, help="Trials for each budget, those in --out included."),
     out: Path = typer.Option(
