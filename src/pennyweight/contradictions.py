@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .fields import BY_STRATEGY, DataRecipe, PlanRecipe, Section
+from .fields import BY_STRATEGY, DataRecipe, PlanRecipe, Section, TrainRecipe
 
 
 def contradictions(section: Section) -> Iterator[str]:
@@ -25,6 +25,15 @@ def contradictions(section: Section) -> Iterator[str]:
                 "plan -> strategy: expected manual or head-only when the budget is none "
                 f"(name a rank with --r, or give a budget), received {section.strategy}"
             )
+
+
+def between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
+    """What is wrong between two sections, as above."""
+    if data.validation is None and not data.validation_size and train.early_stopping_patience is not None:
+        yield (
+            "train -> early_stopping_patience: expected none with validation_size 0, since nothing is held out to stop "
+            f"on, received {train.early_stopping_patience}"
+        )
 
 
 def _label_contradictions(section: DataRecipe) -> Iterator[str]:

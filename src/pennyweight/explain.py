@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data.pairs import as_text
+from .data.texts import as_text
 from .errors import InputError
 from .predict import Classifier
 
@@ -69,7 +69,7 @@ def explain(classifier: Classifier, text: str | tuple[str, str], label: str | No
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation Erasure", 2016,
     https://arxiv.org/abs/1612.08220
     """
-    text = as_text(text, classifier.pair)
+    text = classifier.reading.cleaned(as_text(text, classifier.pair))
     spans = [match.span() for match in _WORD.finditer(text)][:MOST_WORDS]
     if not spans:
         raise InputError("the text has no words to weigh", received=text[:40])
@@ -77,7 +77,7 @@ def explain(classifier: Classifier, text: str | tuple[str, str], label: str | No
         raise InputError("unknown label", expected=", ".join(classifier.labels), received=label)
     variants = [text, *(text[:start] + text[end:] for start, end in spans)]
     temperature = 1.0 if classifier.multi else classifier.temperature
-    logits = classifier.logits(variants).astype(np.float64) / temperature  # (1 + words, L)
+    logits = classifier.logits_of(classifier.tokens(variants)).astype(np.float64) / temperature  # (1 + words, L)
     predicted = int(logits[0].argmax())
     place = predicted if label is None else classifier.labels.index(label)
     # Where labels do not exclude each other, a label's logit is its log odds.

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import typer
 
-from .errors import InputError, PennyweightError, ResourceError
+from .errors import InputError, OneLine, ResourceError
 
 # What Typer raises over a command line. It has been click's class, a copy of that, and Typer's own, by release.
 _USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__base__ is Exception)
@@ -24,9 +24,9 @@ class Failure:
     code: int
 
 
-def failure(error: Exception) -> Failure | None:
+def failure(error: BaseException) -> Failure | None:
     """How to end on an exception; None for a fault of ours, which shows its traceback."""
-    if isinstance(error, PennyweightError):
+    if isinstance(error, OneLine):
         return Failure(str(error), error.exit_code)
     if isinstance(error, _USAGE):  # an unknown flag, a missing argument
         words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from . import artifact as artifacts
-from . import untrusted
 from .artifact import Artifact
 from .data.batch import Encoded
-from .data.multi import DELIMITER, LabelForm, changed, form_of
-from .data.pairs import as_text, reading
-from .data.read import from_python
-from .data.table import Table
+from .data.infer import id_column
+from .data.load import read_as
+from .data.multi import DELIMITER
+from .data.reading import Reading
+from .data.table import Columns, Table
+from .data.texts import is_one, texts_of
 from .errors import ArtifactError, InputError
 from .evaluate import prior
 from .evaluate.calibration import COLDEST, HOTTEST, softmax
@@ -87,29 +88,38 @@ class Classifier:
         return self.artifact.recipe.data.label_delimiter or DELIMITER
 
     @property
-    def label_form(self) -> LabelForm:
-        """How labels stood in the data that it was trained on, and are looked for in others."""
-        form = form_of(self.artifact.recipe.data)
-        return replace(form, task="multi" if self.multi else "single")
-
-    @property
     def pair(self) -> bool:
         """Whether it reads two texts as one input."""
-        return self.artifact.recipe.data.pair
+        return self.reading.pair
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """What `read` has to be told, so that texts come as they came in training: nothing, unless they are pairs."""
-        return reading(self.artifact.recipe)
+    def reading(self) -> Reading:
+        """How texts and labels are read from data: as in training."""
+        form = self.artifact.reading.form
+        return replace(self.artifact.reading, form=replace(form, task="multi" if self.multi else "single"))
 
-    def logits(self, texts: Sequence[Any]) -> np.ndarray:
-        """(N, L) fp32 logits of N texts, in their order; of N pairs of texts where it was trained on pairs."""
-        if isinstance(texts, str):
-            raise InputError("one text where a list of texts belongs", remedy='call predict(["..."])')
-        data = self.artifact.recipe.data
-        plain = [as_text(text, data.pair) for text in texts]
-        encoded = encode(self.artifact.tokenizer, plain, data.max_length, pair=data.pair)
-        return self.logits_of(encoded)
+    def logits(self, texts: Any) -> np.ndarray:
+        """(N, L) fp32 logits of N texts, in their order; (L,) of a single string.
+
+        Args:
+            texts: a string; a list, tuple, array of shape (N,) or (N, 1), Series or generator of strings; a DataFrame,
+                a `datasets.Dataset`, a dict of columns or a list of dicts. Where it was trained on pairs: a tuple of
+                two strings, a list of such, or data with two text columns.
+
+        Raises:
+            InputError: something that is no text (missing, a number, bytes), with its position from 1; data whose
+                text columns cannot be told; single texts where pairs belong, or the other way round.
+            ArtifactError: the classifier answers something that is not a finite number.
+        """
+        found = self.logits_of(self._encoded(texts))
+        return found[0] if is_one(texts, self.pair) else found
+
+    def _encoded(self, texts: Any) -> Encoded:
+        return self.tokens(map(self.reading.cleaned, texts_of(texts, self.reading)))
+
+    def tokens(self, texts: Iterable[str]) -> Encoded:
+        """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
+        return encode(self.artifact.tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""
@@ -123,15 +133,28 @@ class Classifier:
         found = logits(
             self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
         )
+        if not np.isfinite(found).all():
+            raise ArtifactError(
+                f"the classifier's answers to {int((~np.isfinite(found)).any(axis=1).sum()):,} of {len(found):,} texts "
+                "are not finite numbers",
+                remedy="compute with --precision fp32, or train it again: its weights are unusable"
+                if self.runtime.precision == "fp16"
+                else "train it again: its weights are unusable",
+            )
         if self.weights is None:
             return found
         # Whoever divides by the temperature has the probabilities multiplied.
         weighed: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
         return weighed
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, L) probabilities, columns in the order of `labels`; each on its own where a text may carry several."""
-        return self.probabilities(self.logits(texts))
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
+
+        Each stands on its own where a text may carry several labels; else they sum to 1. `texts` and errors as for
+        `logits`.
+        """
+        found = self.probabilities_of(self._encoded(texts))
+        return found[0] if is_one(texts, self.pair) else found
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) probabilities of texts that are already token ids."""
@@ -141,31 +164,35 @@ class Classifier:
         """(N, L) probabilities of logits (N, L)."""
         return sigmoid(logits) if self.multi else softmax(logits, self.temperature)
 
-    def predict(self, texts: Sequence[str]) -> list[Any]:
-        """N class names; N lists of names where a text may carry any number of labels."""
+    def predict(self, texts: Any) -> Any:
+        """N class names; of a single string its class name.
+
+        Where a text may carry any number of labels, a list of names takes the place of a name. `texts` and errors as
+        for `logits`.
+        """
+        encoded = self._encoded(texts)
+        names: list[Any]
         if self.multi:
-            return [given(self.labels, row, self.thresholds) for row in self.predict_proba(texts)]
-        return [self.labels[index] for index in self.logits(texts).argmax(axis=1)]
+            names = [given(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
+        else:
+            names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
+        return names[0] if is_one(texts, self.pair) else names
 
     def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
         """Metrics on labelled texts.
 
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
-            **columns: text_columns, label_column where they cannot be inferred; split of a source with several,
-                else `test`; label_columns, label_delimiter and allow_unlabelled where they differ from the training's.
+            **columns: split of a source with several, else `test`; and where the data differ from the training's,
+                text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        told = {
-            key: columns.pop(key) for key in ("label_columns", "label_delimiter", "allow_unlabelled") & columns.keys()
-        }
-        form = changed(self.label_form, label_column=columns.get("label_column"), **told)
-        asked: dict[str, Any] = {"split": "test", "form": form, **self.reading}
-        table = from_python(data, **asked | columns)
+        split = columns.pop("split", "test")
+        table, _ = read_as(self.reading.changed(**columns), data, split=split)
         truth = self.artifact.labels.encode(table)
-        probabilities = self.predict_proba(table.texts)
+        probabilities = self.probabilities_of(self.tokens(table.texts))
         if self.multi:
             return score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
         return score(truth, probabilities, self.labels)
@@ -182,12 +209,12 @@ class Classifier:
         scale(bundle.model.module, factor)
         return Classifier(bundle, self.runtime, self.weights)
 
-    def with_prior(self, shares: str, texts: Iterable[str] = ()) -> Classifier:
+    def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
         """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
 
         Args:
             shares: `balanced`, a share for each class (`A=0.3,B=0.7`), or `em`, estimated from `texts`.
-            texts: unlabelled texts of the new kind, for `em`; the first 100,000 of them are looked at.
+            texts: unlabelled texts of the new kind, for `em`, as for `predict`; the first 100,000 are looked at.
 
         Raises:
             InputError: shares that cannot be used, or `em` without texts.
@@ -197,8 +224,9 @@ class Classifier:
             raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
         trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
+        some = texts if isinstance(texts, Iterator) else texts_of(texts, self.reading)
         return Classifier(
-            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, texts)
+            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, some)
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -225,40 +253,63 @@ def load(
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
-    recipe = artifacts.read_recipe(folder)
+    saved = artifacts.read(folder)
+    recipe = artifacts.recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = artifacts.load(folder, runtime, backbone)
+    found = artifacts.load(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
 
 
-def reading_of(folder: str | Path, text_columns: Sequence[str] | None) -> dict[str, Any]:
-    """How texts are to be read for a saved classifier, known before it is checked and loaded.
+def answered(
+    classifier: Classifier, blocks: Iterable[tuple[Columns, Table]], *, keep: bool = True, ids: str | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Answer texts in order.
 
     Args:
-        text_columns: the columns asked for; None for those of the training where they were pairs, else inferred.
-    """
-    path = Path(folder) / artifacts.RECIPE
-    known = reading(untrusted.recipe(path)) if path.is_file() else {}
-    return known | ({"text_columns": text_columns} if text_columns is not None or not known else {})
+        blocks: a source's columns and its texts, as `Walk.both` gives them; no more than one block is held.
+        keep, ids: as for `kept`.
 
+    Yields:
+        The fields of the input that are kept, and its answer: `label`, `probability` and one `p_NAME` a class; where a
+        text may carry several labels `labels`, a list, instead of the first two.
 
-def rows(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
-    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class.
-
-    Where a text may carry several labels: `labels`, a list, instead of `label` and `probability`.
-
-    Args:
-        tables: one table, or the blocks of a walk, of which no more than one is kept.
+    Raises:
+        DataError: no column named `ids`.
     """
     thresholds = classifier.thresholds if classifier.multi else None
-    for table in [tables] if isinstance(tables, Table) else tables:
-        ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
+    for columns, table in blocks:
+        names = kept(columns, keep, ids)
         for start in range(0, len(table), CHUNK):
             texts = table.texts[start : start + CHUNK]
-            for offset, probabilities in enumerate(classifier.predict_proba(texts)):
-                identity = {} if ids is None else {"id": ids[start + offset]}
-                yield identity | answer(classifier.labels, probabilities, thresholds)
+            for row, probabilities in enumerate(classifier.predict_proba(texts), start):
+                fields = {name: columns.values[name][row] for name in names}
+                yield fields, answer(classifier.labels, probabilities, thresholds)
+
+
+def kept(columns: Columns, keep: bool, ids: str | None) -> list[str]:
+    """The columns that go with the answers: all, or (not `keep`) the one with the ids, where there is one.
+
+    Args:
+        ids: its name; None looks for one called `id`.
+    """
+    own = id_column(columns, ids)
+    return [*columns.values] if keep else [] if own is None else [own]
+
+
+def joined(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """An input's fields and its answer in one row; `predicted_` in front of a name that is taken."""
+    row = dict(fields)
+    for name, value in found.items():
+        while name in row:
+            name = f"predicted_{name}"
+        row[name] = value
+    return row
+
+
+def answer_names(classifier: Classifier) -> list[str]:
+    """The columns of an answer, in order."""
+    return list(answer(classifier.labels, np.zeros(len(classifier.labels)), np.zeros(1) if classifier.multi else None))
 
 
 def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
@@ -273,15 +324,3 @@ def answer(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarr
     if thresholds is not None:
         return {"labels": given(names, probabilities, thresholds)} | each
     return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
-
-
-def submission(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
-    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0.
-
-    Raises:
-        InputError: for a classifier that gives several labels.
-    """
-    if classifier.multi:
-        raise InputError("a submission has one label a text, and this classifier gives any number of them")
-    for number, row in enumerate(rows(classifier, tables)):
-        yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}

@@ -46,12 +46,14 @@ class Progress:
 
     def evaluation(self, record: dict[str, Any]) -> None:
         self._say(
-            f"epoch {record['epoch']:.2f}: training loss {record['train_loss']:.4f}, "
-            f"validation loss {record['validation_loss']:.4f}, "
+            f"epoch {record['epoch']:.2f}: training loss {record['train_loss']:.4f}"
+            + (f", validation loss {record['validation_loss']:.4f}" if "validation_loss" in record else "")
             + (
-                f"validation micro F1 {record['micro_f1']:.2%}"
+                f", validation micro F1 {record['micro_f1']:.2%}"
                 if "micro_f1" in record
-                else f"validation accuracy {record['accuracy']:.2%}"
+                else f", validation accuracy {record['accuracy']:.2%}"
+                if "accuracy" in record
+                else ""
             )
         )
 
@@ -68,6 +70,10 @@ def summary(metrics: dict[str, Any]) -> str:
     lines = [
         f"{metrics['trainable']:,} trainable parameters ({budget}), {metrics['total']:,} in all",
         f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s",
+    ]
+    if name not in metrics:
+        return "\n".join([*lines, "not measured: nothing was held out, and there are no test texts"])
+    lines += [
         f"measured on {name}:",
         "",
         several_table(MultilabelMetrics.from_json(metrics[name]))

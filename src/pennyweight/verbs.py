@@ -15,15 +15,23 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
+    ID_COLUMN,
+    INPUT_FORMAT,
     JSON,
     LABEL_COLUMN,
+    MARKUP,
     MODEL,
     PRECISION,
     PRIOR,
     RECIPE,
+    SEPARATOR,
     SPLIT,
     TEXT_COLUMNS,
     Device,
+    Format,
+    Markup,
     Precision,
     recipe_flags,
 )  # fmt: skip
@@ -37,7 +45,18 @@ def evaluate(
     label_columns: str = typer.Option(None, "--label-columns", metavar="A,B,...", help="One 0/1 column a label."),
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
     allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
+    separator: str = SEPARATOR,
+    markup: Markup = MARKUP,
+    label_map: str = typer.Option(
+        None, "--label-map", metavar="LABEL=NAME,...", help="What labels in DATA are called, such as 0=World,1=Sports."
+    ),
+    unknown_labels: Literal["error", "drop", "wrong"] = typer.Option(
+        "error", "--unknown-labels", help="Rows with a label that training lacked: refuse, leave out, count as wrong."
+    ),
     split: str = SPLIT,
+    format: Format = INPUT_FORMAT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
     adapter_scale: float = ADAPTER_SCALE,
@@ -52,10 +71,12 @@ def evaluate(
     device: Device = DEVICE,
     precision: Precision = PRECISION,
     as_json: bool = JSON,
+    *,
+    say: Callable[[str], None],
 ) -> str:
     """Measure a saved classifier on labelled texts."""
-    from .data.multi import changed
-    from .data.read import read
+    from .data.load import read_as
+    from .data.table import FileOptions
     from .predict import load
     from .reporting.again import measure
 
@@ -64,25 +85,31 @@ def evaluate(
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise InputError("a report is a page", where=report, expected="a name ending in .html", received=report.name)
     classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
-    form = changed(
-        classifier.label_form,
+    reading = classifier.reading.changed(
+        text_columns=_listed(text_columns),
         label_column=label_column,
         label_columns=_listed(label_columns),
         label_delimiter=label_delimiter,
         allow_unlabelled=allow_unlabelled,
+        separator=separator,
+        markup=markup,
     )
-    asked = classifier.reading | ({"text_columns": _listed(text_columns)} if text_columns else {})
-    table = read(data, label_column=label_column, split=split, form=form, **asked)
+    options = FileOptions(format, encoding, header)
+    table, cleaning = read_as(reading, data, split=split, options=options)
+    if cleaning is not None and any(cleaning.dropped.values()):
+        say(f"{data}: {cleaning}")
     if prior is not None:
         classifier = classifier.with_prior(prior, table.texts)
     measured = measure(
         classifier,
         table,
         slices_by=_listed(slices),
-        form=form,
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=ood,
+        ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
         rows=rows,
+        options=options,
+        unknown=unknown_labels,
+        label_map=_label_map(label_map),
     )
     if report is not None:
         measured.write(report)
@@ -134,6 +161,7 @@ def leaderboard(
     test: str = typer.Argument(..., help="The test file whose ids it must hold."),
     labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
     text_columns: str = TEXT_COLUMNS,
+    id_column: str = ID_COLUMN,
 ) -> str:
     """Check a submission before it leaves.
 
@@ -143,7 +171,7 @@ def leaderboard(
     from .leaderboard import check, ids_of
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table), labels))
+    return str(check(submission, ids_of(table, id_column), labels))
 
 
 def export(
@@ -225,10 +253,16 @@ def audit(
     fix: Path = typer.Option(
         None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
     ),
+    merge_labels: bool = typer.Option(
+        False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."
+    ),
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    format: Format = INPUT_FORMAT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     as_json: bool = JSON,
 ) -> str:
     """Say what is wrong with a data file.
@@ -236,6 +270,7 @@ def audit(
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
     from .audit.verb import run
+    from .data.table import FileOptions
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
@@ -249,8 +284,10 @@ def audit(
         settings={key: value for key, value in settings.items() if value is not None},
         wanted=suspects,
         fix=fix,
+        merge_labels=merge_labels,
         out=out,
         as_json=as_json,
+        options=FileOptions(format, encoding, header),
     )
 
 
@@ -261,6 +298,14 @@ GROUPED = (search,)
 
 def _listed(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def _label_map(words: str | None) -> dict[str, str] | None:
+    if words is None:
+        return None
+    from .recipe import parse
+
+    return parse({"data": {"label_map": words}}).data.label_map
 
 
 def _severities(words: str) -> tuple[int, ...]:

@@ -92,19 +92,65 @@ def test_an_empty_label_names_its_line(refusal, empty: Any) -> None:
     assert refusal(build, values, labelled=None) == expected
 
 
+@pytest.mark.parametrize("missing", ["nan", "NaN", "<NA>", "NaT"])
+def test_a_missing_value_turned_into_a_word_is_no_class(refusal, missing: str) -> None:
+    values = {"text": ["a", "b", "c"], "label": ["x", missing, "y"]}
+    assert refusal(build, values) == (
+        f"f.csv:3: the label in column label is missing ({missing}); received 1 of 3 rows without a label; "
+        "fill it in or remove the row"
+    )
+
+
+def test_missing_values_of_pandas_and_numpy_are_missing(refusal) -> None:
+    import pandas as pd
+
+    for missing in (pd.NA, pd.NaT, np.float32("nan")):
+        values = {"text": ["a", "b", "c"], "label": ["x", missing, "y"]}
+        assert refusal(build, values).startswith("f.csv:3: the label in column label is empty")
+
+
+def test_numbers_with_their_names_beside_them_keep_the_names() -> None:
+    values = {"text": ["a", "b", "c"], "label": [1, 0, 1], "label_text": ["yes", "no ", "yes"], "id": [7, 8, 9]}
+    table = build(values)
+    assert (table.labels, table.label_names, table.extras) == ([1, 0, 1], ("no", "yes"), {"id": [7, 8, 9]})
+    gap = build(values | {"label": [5, 1, 5]})
+    assert (gap.labels, gap.label_names) == (["yes", "no", "yes"], ("no", "yes"))
+    assert gap.notes == ("labels: 1 = no, 5 = yes (column label_text)",)
+    for other in (["yes", "no", "no"], ["yes", None, "yes"], ["yes", "yes", "yes"]):
+        plain = build(values | {"label_text": other})
+        assert (plain.labels, plain.label_names) == ([1, 0, 1], None)
+        assert plain.extras["label_text"] == other
+
+
+def test_two_columns_that_could_be_the_text_are_the_pair_that_is_asked_for(refusal) -> None:
+    first, second = ["a long first sentence", "another first one"], ["a long second sentence", "another second one"]
+    values = {"sentence1": first, "sentence2": second, "quality": [1, 0]}
+    table = build(values | {"quality": [1, 1]}, pair=True)
+    assert (table.text_columns, table.label_column) == (("sentence1", "sentence2"), "quality")
+    assert "several columns could be the text" in refusal(build, values)
+    third = values | {"sentence3": [text[::-1] for text in first]}
+    assert "several columns could be the text" in refusal(build, third, pair=True)
+
+
 def test_a_label_column_that_is_empty_throughout_counts_as_none_where_labels_are_optional(refusal) -> None:
     values = {"text": ["a", "b"], "label": ["", None]}
     table = build(values, labelled=None)
     assert (table.labels, table.label_column) == (None, None)
-    assert "is empty" in refusal(build, values)
-    assert "is empty" in refusal(build, values, labelled=None, label_column="label")
+    assert "every label is empty" in refusal(build, values)
+    assert "every label is empty" in refusal(build, values, labelled=None, label_column="label")
 
 
 def test_minus_one_means_no_label_where_the_source_numbers_its_classes(refusal) -> None:
     names = {"label": ("no", "yes")}
     values = {"text": ["a", "b"], "label": [-1, -1]}
     assert build(values, labelled=None, label_names=names).labels is None
-    assert "is empty" in refusal(build, values, label_names=names)
+    assert refusal(build, values, label_names=names) == (
+        "f.csv: the rows seem to be unlabelled: in column label every label is missing (-1); expected a label a row; "
+        "received 2 rows without a label; name a labelled file or split, or another column with --label-column c"
+    )
+    assert refusal(build, values | {"label": [0, -1]}, label_names=names).startswith(
+        "f.csv:3: the label in column label is missing (-1); received 1 of 2 rows without a label"
+    )
     assert build(values).labels == [-1, -1]
 
 
@@ -115,6 +161,21 @@ def test_minus_one_means_no_label_where_the_source_numbers_its_classes(refusal) 
         (["007", "7"], ["007", "7"]),
         ([1.0, 0.0], [1, 0]),
         ([True, False], ["true", "false"]),
+        ([np.True_, np.False_], ["true", "false"]),
+        (["True", "FALSE", "true"], ["true", "false", "true"]),
+        (["True", "Fake"], ["True", "Fake"]),
+        (["3.0", "10.0", "1"], [3, 10, 1]),
+        ([3.0, "1.0"], [3, 1]),
+        ([0.5, 1.0, "1.5"], ["0.5", "1", "1.5"]),
+        ([np.float32(2.0), 1], [2, 1]),
+        (["-0.0", "-0", "1"], [0, 0, 1]),
+        (["1e0", "1"], ["1e0", "1"]),
+        (["007", "8.0"], ["007", "8"]),
+        (["1.10", "1.1"], ["1.10", "1.1"]),
+        ([1e22, 1], [10**22, 1]),
+        (["12345678901234567890.0", "1"], ["12345678901234567890", "1"]),
+        (["cafe\u0301", "caf\u00e9 "], ["caf\u00e9", "caf\u00e9"]),
+        (["None", "NA"], ["None", "NA"]),
         ([" x ", "y"], ["x", "y"]),
         ([3, "x"], ["3", "x"]),
         (["3", 4], [3, 4]),
@@ -129,11 +190,12 @@ def test_labels_become_all_integers_or_all_strings(given: list[Any], expected: l
 
 
 @pytest.mark.parametrize(
-    ("label", "received"), [(0.5, "0.5"), (["x"], "['x']"), ({"a": 1}, "{'a': 1}"), (b"x", "b'x'")]
+    ("label", "received"),
+    [(float("inf"), "inf"), (["x"], "['x']"), ({"a": 1}, "{'a': 1}"), (b"x", "b'x'")],
 )
 def test_a_label_that_cannot_be_one(refusal, label: Any, received: str) -> None:
     assert refusal(build, {"text": ["a", "b"], "label": ["x", label]}) == (
-        f"f.csv:3: the label cannot be used; expected one string or integer a row; received {received}"
+        f"f.csv:3: the label cannot be used; expected one string or number a row; received {received}"
     )
 
 

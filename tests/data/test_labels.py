@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pennyweight.data.labels import LabelSet, fit
+from pennyweight.data.labels import LabelSet, check_ordered, fit, named, rare, refuse_rare, renamed, without
 from pennyweight.data.table import Table
 
 NEWS = LabelSet(("World", "Sports", "Business", "Sci/Tech"))
@@ -45,16 +45,23 @@ def test_one_class_only(refusal) -> None:
 
 
 def test_a_class_with_one_row(refusal) -> None:
-    assert refusal(fit, table("x", "x", "y", "y", "z")) == (
+    one = table("x", "x", "y", "y", "z")
+    assert refusal(refuse_rare, one) == (
         "f.csv:6: class z has one row; expected at least 2 rows a class, one to train on and one to validate on; "
-        "add rows, or remove or merge the class"
+        "add rows, merge the class with --label-map, or say --rare-classes drop (leave it out) or keep (train on it, "
+        "not validated)"
     )
+    assert rare(one) == {"z": 1}
+    assert without(one, rare(one)).labels == ["x", "x", "y", "y"]
+    assert fit(one).names == ("x", "y", "z")
+    refuse_rare(table("x", "x", "y", "y"))
 
 
 def test_a_label_column_that_is_none(refusal) -> None:
-    assert refusal(fit, table(*(f"id {number}" for number in range(9)))) == (
+    assert refusal(refuse_rare, table(*(f"id {number}" for number in range(9)))) == (
         "f.csv:2: 9 classes have one row each; expected at least 2 rows a class, one to train on and one to validate "
-        "on; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? name another with --label-column c"
+        "on; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? name another with --label-column c; "
+        "or say --rare-classes drop or keep"
     )
 
 
@@ -81,10 +88,22 @@ def test_labels_that_are_not_among_the_given_names(refusal) -> None:
     ("labels", "given", "expected"),
     [
         (NEWS, table("Sci/Tech", "World"), [3, 0]),
-        (NEWS, table(0, 3), [0, 3]),
+        # Numbers are positions where the source names its classes, and these names are what is looked up.
+        (NEWS, table(0, 3, names=NEWS.names), [0, 3]),
+        (NEWS, table(0, 3, names=NEWS.names[::-1]), [3, 0]),
+        (NEWS, table(0, 1, names=("Sports", "World")), [1, 0]),
+        (NEWS, table(1, 2, base=1, names=("Sports", "World")), [1, 0]),
         (NEWS, table(1, 4, base=1), [0, 3]),
-        (NEWS, table("0", "3"), [0, 3]),
-        (NEWS, table("1", "4", base=1), [0, 3]),
+        # One label in every form, whatever spelling an older version kept as the class's name.
+        (LabelSet(("1", "2")), table("2.0", "1"), [1, 0]),
+        (LabelSet(("1.0", "2.0", "10.0")), table(10, 2), [2, 1]),
+        (LabelSet(("1.0", "2.0")), table("1.0", "2"), [0, 1]),
+        (LabelSet(("False", "True")), table("true", "false"), [1, 0]),
+        (LabelSet(("false", "true")), table("TRUE", "False"), [1, 0]),
+        (LabelSet(("cafe\u0301", "bar")), table("caf\u00e9", "bar "), [0, 1]),
+        (LabelSet(("007", "7")), table("7", "007"), [1, 0]),
+        # Trained on numbers, measured on a source that names them otherwise.
+        (LabelSet(("0", "1", "2", "3")), table(0, 3, names=NEWS.names), [0, 3]),
         # Names that are numbers: the number is looked up, not counted.
         (LabelSet(("1", "2", "3", "4")), table(1, 4), [0, 3]),
         (LabelSet(("1", "2", "3", "4")), table(1, 4, base=1), [0, 3]),
@@ -104,8 +123,12 @@ def test_labels_become_class_numbers(labels: LabelSet, given: Table, expected: l
 @pytest.mark.parametrize(
     ("labels", "given"),
     [
-        (NEWS, table(-1)),
-        (NEWS, table(4)),
+        (NEWS, table(0, 3)),
+        (NEWS, table("0", "3")),
+        (NEWS, table(1, 2, 3)),
+        (NEWS, table(-1, 0)),
+        (NEWS, table(4, names=NEWS.names)),
+        (NEWS, table(0, names=("Health", "World"))),
         (NEWS, table(0, base=1)),
         (NEWS, table(5, base=1)),
         (NEWS, table("world")),
@@ -122,16 +145,130 @@ def test_unknown_labels_name_the_first_line_and_count_them(refusal) -> None:
     assert refusal(NEWS.encode, table("World", "Health", "Weather", "Health")) == (
         "f.csv:3: label Health is not one of the classes; expected one of World, Sports, Business, Sci/Tech; "
         "received 3 of 4 rows with unknown labels (Health 2, Weather 1); "
-        "correct or remove these rows, or train with their class"
+        "correct or remove these rows, train with their class, or say --unknown-labels drop or wrong"
     )
 
 
-def test_class_numbers_from_one_are_recognised(refusal) -> None:
-    assert refusal(NEWS.encode, table(1, 4, 2)) == (
-        "f.csv:3: label 4 is not one of the classes; expected one of World, Sports, Business, Sci/Tech; "
-        "received 1 of 3 rows with unknown labels (4 1); "
-        "the labels look like class numbers from 1: write names, or numbers from 0"
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ((1, 4, 2), "1=World,2=Sports,3=Business,4=Sci/Tech"),
+        ((1, 2, 3), "1=World,2=Sports,3=Business,4=Sci/Tech"),
+        ((0, 3), "0=World,1=Sports,2=Business,3=Sci/Tech"),
+    ],
+)
+def test_what_numbers_could_mean_is_said_and_how_to_say_it(refusal, labels: tuple[int, ...], said: str) -> None:
+    message = refusal(NEWS.encode, table(*labels))
+    assert message.startswith(f"f.csv:2: label {labels[0]} is not one of the classes; expected one of World, Sports")
+    assert message.endswith(
+        f"numbers are not taken for positions: if they are class numbers, say so: --label-map {said}"
     )
+    assert NEWS.encode(renamed(table(*labels), dict(pair.split("=") for pair in said.split(",")))[0]).tolist() == [
+        label - int(said[0]) for label in labels
+    ]
+
+
+def test_numbers_that_fit_no_classes_get_no_such_advice(refusal) -> None:
+    for labels in ((0, 4), (5, 9), (-1, 2)):
+        assert refusal(NEWS.encode, table(*labels)).endswith("or say --unknown-labels drop or wrong")
+
+
+def test_a_test_set_of_minus_ones_is_unlabelled(refusal) -> None:
+    assert refusal(NEWS.encode, table(-1, -1)) == (
+        "f.csv: the rows seem to be unlabelled: every label is -1; expected one of World, Sports, Business, Sci/Tech; "
+        "received 2 rows; hub test sets often keep their labels back: name a labelled file or split, such as validation"
+    )
+    assert LabelSet(("-1", "0", "1")).encode(table(-1, -1)).tolist() == [0, 0]
+
+
+def test_the_sources_name_of_an_unknown_number_is_told(refusal) -> None:
+    message = refusal(NEWS.encode, table(1, 0, names=("Health", "World")))
+    assert message.startswith("f.csv:3: label 0 (Health) is not one of the classes")
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "said"),
+    [
+        (NEWS.names, table(3, 0, names=NEWS.names), "0 = World, 1 = Sports, 2 = Business, 3 = Sci/Tech"),
+        (NEWS.names, table(2, 1, base=1), "1 = World, 2 = Sports"),
+        (NEWS.names, table("World", "Sports"), None),
+        (("1", "2"), table(2, 1), None),
+        (("1.0", "2.0"), table(2, 1), None),
+        (("0", "1"), table(1, 0, names=("0", "1")), None),
+    ],
+)
+def test_the_mapping_that_was_used_can_be_told(names: tuple[str, ...], given: Table, said: str | None) -> None:
+    assert LabelSet(names).mapping(given) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "numbers"),
+    [
+        (table(0, 2, 1, 0), ["a", "b", "c"], [0, 2, 1, 0]),
+        (table(0, 2, 0, 2), ["a", "b", "c"], [0, 2, 0, 2]),
+        (table(1, 3, 2, 1), ["a", "b", "c"], [0, 2, 1, 0]),
+        (table(-1, 1, 0, 1), ["a", "b", "c"], [0, 2, 1, 2]),
+        (table(1, 2, 1, 2, base=1), ["a", "b", "c"], [0, 1, 0, 1]),
+        (table(1, 0, 1, 0, names=("no", "yes")), ["yes", "no"], [0, 1, 0, 1]),
+        (table(1, 0, 1, 0, names=("no", "yes")), ["nein", "ja"], [1, 0, 1, 0]),
+    ],
+)
+def test_given_names_name_numbers_and_the_classes_remember_it(given, names, numbers) -> None:
+    labels = fit(given, names=names)
+    assert labels.names == tuple(names)
+    assert labels.encode(given).tolist() == numbers
+    again = LabelSet.from_json(json.loads(json.dumps(labels.to_json())))
+    assert again == labels
+    if given.label_names is None:
+        assert again.encode(given).tolist() == numbers
+
+
+def test_numbers_from_one_with_one_missing_are_not_guessed(refusal) -> None:
+    message = refusal(fit, table(1, 2, 1, 2), names=["a", "b", "c"])
+    assert message.endswith("if they are class numbers, say so: --label-map 1=a,2=b,3=c")
+
+
+def test_names_of_one_canonical_form_are_refused(refusal) -> None:
+    assert refusal(fit, table(1, 2, 1, 2), names=["1", "1.0", "2"]) == (
+        "two class names are one label; expected names that differ in more than 1 and 1.0, True and true, or blanks "
+        "around them; received 1, 1.0"
+    )
+
+
+def test_labels_are_renamed_and_merged_by_a_map() -> None:
+    found, used = renamed(table(1, 2, 3, 1), {"1.0": "bad", "2": "good", "3": "good", "9": "none"})
+    assert (found.labels, used) == (["bad", "good", "good", "bad"], {"1", "2", "3"})
+    assert found.notes == ("labels of f.csv: 1 = bad, 2 = good, 3 = good",)
+    sourced, used = renamed(table(1, 0, 1, 0, names=("no", "yes")), {"yes": "ja"})
+    assert (sourced.labels, sourced.label_names, used) == (["ja", "no", "ja", "no"], ("no", "ja"), {"yes"})
+    words, used = renamed(table("a", "b"), {"c": "d"})
+    assert (words.labels, words.notes, used) == (["a", "b"], (), set())
+    lists = Table(["t"] * 2, [("a", "b"), ("b",)], "f.csv", [1, 2])
+    assert renamed(lists, {"a": "b"})[0].labels == [("b",), ("b",)]
+    fitted = fit(table("bad", "good", "bad", "good"), aliases={"1": "bad", "2": "good"})
+    assert fitted.encode(table(2, 1)).tolist() == [1, 0]
+
+
+def test_numbers_get_the_names_of_their_source_before_a_class_goes() -> None:
+    source = named(table(0, 1, 2, 2, names=("a", "b", "c", "d")))
+    assert source.labels == ["a", "b", "c", "c"]
+    assert source.notes == ("labels of f.csv: 0 = a, 1 = b, 2 = c, 3 = d",)
+    left = without(source, ["a"])
+    assert (left.labels, left.label_names) == (["b", "c", "c"], ("b", "c", "d"))
+    lists = Table(["t"] * 3, [("a", "b"), ("b",), ("a",)], "f.csv", [1, 2, 3])
+    assert without(lists, ["a"]).labels == [("b",), ("b",)]
+
+
+def test_decimals_have_an_order_of_their_own(refusal) -> None:
+    assert fit(table("2.5", "10", "2.5", "10", "0.5", "0.5")).names == ("0.5", "2.5", "10")
+    check_ordered(table("0.5", "1.5"), None)
+    assert "the order of the classes is not known" in refusal(check_ordered, table("low", "1.5"), None)
+
+
+@pytest.mark.parametrize("aliases", [[], "ab", {"1": 2}])
+def test_json_with_damaged_aliases(refusal, aliases: object) -> None:
+    message = refusal(LabelSet.from_json, {"names": ["a", "b"], "aliases": aliases})
+    assert message.startswith("not a mapping of labels to class names; received")
 
 
 def test_json_there_and_back() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.labels import LabelSet, fit
-from pennyweight.data.multi import LabelForm, split_several
+from pennyweight.data.labels import LabelSet, fit, refuse_rare
+from pennyweight.data.multi import LabelForm, check_joined, split_several
 from pennyweight.data.read import from_python, read
 from pennyweight.errors import DataError
 
@@ -58,10 +58,13 @@ def test_columns_of_zero_and_one_in_every_spelling() -> None:
 
 
 def test_what_is_no_list_of_labels() -> None:
-    assert said([("x", ["a"]), ("y", [1.5])]).startswith(
-        "data row 2: the labels cannot be used; expected a list of strings or integers; received 1.5"
+    assert said([("x", ["a"]), ("y", [["b"]])]).startswith(
+        "data row 2: the labels cannot be used; expected a list of strings or numbers; received ['b']"
     )
-    assert said({"text": ["x", "y"], "label": ['["a"]', '["a]']}).startswith("data row 2: the cell is not a JSON list")
+    assert said([("x", ["a"]), ("y", ["b", None])]).startswith("data row 2: a label in the list is missing")
+    assert said({"text": ["x", "y"], "label": ['["a"]', '["a)]']}).startswith(
+        "data row 2: the cell is not a list, as JSON or Python write it; expected"
+    )
     assert "data row 2: the row has no label in column label" in said([("x", ["a"]), ("y", []), ("z", None)])
     assert "received 2 of 3 rows without any label" in said([("x", ["a"]), ("y", []), ("z", None)])
     columns = {"text": ["x", "y"], "a": [1, 0], "b": [1, 0]}
@@ -80,7 +83,7 @@ def test_numbers_of_labels_are_a_matrix() -> None:
     with pytest.raises(DataError, match="the rows carry lists of labels, and the classifier gives one label a text"):
         LabelSet(("a", "b")).encode(table)
     with pytest.raises(DataError, match="class c has one row"):
-        fit(from_python([("x", ["a", "b"]), ("y", ["a", "b", "c"])]))
+        refuse_rare(from_python([("x", ["a", "b"]), ("y", ["a", "b", "c"])]))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -103,3 +106,40 @@ def test_a_split_of_few_rows_with_many_kinds_is_plain() -> None:
     labels = np.eye(12, dtype=np.int64).repeat(2, axis=0)
     kept, held = split_several(labels, size=3, seed=0, names=[str(number) for number in range(12)])
     assert (len(kept), len(held)) == (21, 3)
+
+
+def test_the_single_row_of_a_label_stays_in_training() -> None:
+    labels = np.array([[1, 0, 0], [0, 1, 0]] * 10 + [[1, 0, 1]])
+    for seed in range(5):
+        kept, held = split_several(labels, size=0.2, seed=seed, names="abc")
+        assert 20 in kept
+        assert sorted([*kept, *held]) == list(range(21))
+
+
+def test_spellings_of_one_label_in_lists_are_one() -> None:
+    table = from_python([("x", "1.0|2"), ("y", "2.0"), ("z", "10|10.0")], form=LabelForm(delimiter="|"))
+    assert table.labels == [(1, 2), (2,), (10,)]
+    assert from_python([("x", ["a", "b "]), ("y", ["cafe\u0301"])]).labels == [("a", "b"), ("caf\u00e9",)]
+
+
+def joined(labels: list[str]) -> str:
+    with pytest.raises(DataError) as caught:
+        check_joined(from_python([("x", label) for label in labels]))
+    return str(caught.value)
+
+
+def test_labels_that_look_joined_are_refused_and_the_flag_named() -> None:
+    cells = [f"{first}|{second}" for first in "abcd" for second in "vwxyz"]
+    assert joined(cells) == (
+        "data: the labels look like several in one cell, joined by |; received 20 of 20 labels with |: 20 different "
+        "ones, 9 once they are split, such as a|v; add --label-delimiter '|', or --task single if each cell is one "
+        "label"
+    )
+    assert "joined by ;" in joined([cell.replace("|", "; ") for cell in cells])
+    for fine in (
+        ["Sci/Tech", "World", "Business", "Sports"],
+        ["Portland, OR", "Salem, OR", "Boston, MA", "Eugene, OR", "Lowell, MA"],
+        ["Arts, Crafts & Sewing", "Books", "Toys", "Music"],
+        ["a|b", "c", "d", "e"],
+    ):
+        check_joined(from_python([("x", label) for label in fine * 3]))

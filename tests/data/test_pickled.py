@@ -142,7 +142,7 @@ def test_other_pickles(pickled, refusal, value: Any, problem: str) -> None:
     assert message.startswith(f"TMP/test_unlabelled.pkl: the pickle is refused: {problem}")
 
 
-@pytest.mark.parametrize("content", [b"", b"text,label\n", b"PK\x03\x04", b"\0" * 10])
+@pytest.mark.parametrize("content", [b"", b"text,label\n", b"\0" * 10])
 def test_files_that_are_no_pickles(file, refusal, content: bytes) -> None:
     assert refusal(read_pickled_dataset, file("f.pkl", content)) == (
         "TMP/f.pkl: the pickle is refused: it is not a pickle; expected a pickled datasets.Dataset held in memory; "

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pennyweight.data.read import read, stream
+from pennyweight.data.reading import Reading
 
 CSV = "text,label\na,x\nb,y\n"
 JSONL = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
@@ -50,9 +51,10 @@ def test_what_does_not_look_like_a_hub_name_is_not_looked_for_there(monkeypatch,
 
 
 def test_a_form_that_cannot_be_told(file, refusal) -> None:
-    assert refusal(read, file("notes.xlsx", "PK")) == (
-        "TMP/notes.xlsx: the form of the file cannot be told from its name; expected one of .csv, .tsv, .jsonl, "
-        ".ndjson, .json, .parquet, .arrow, .pkl, .pickle, each also with .gz; received notes.xlsx; rename it"
+    assert refusal(read, file("notes.docx", "hello")) == (
+        "TMP/notes.docx: the format of the file cannot be told from its name (notes.docx) or its content; expected "
+        "CSV, TSV, JSON, JSON lines, Parquet, Arrow, .xlsx, fastText, TREC or plain lines, or one of these compressed "
+        "(.gz, .bz2, .xz, .zip); say it with --format, or rename the file"
     )
 
 
@@ -79,13 +81,13 @@ def test_a_terminal_cannot_be_driven_from_a_column_name(file, refusal) -> None:
 
 
 def texts(*lines: str, **options: Any) -> list[str]:
-    return [record["text"] for record in stream(lines, **options)]
+    return [text for _, text in stream(lines, **options)]
 
 
 def test_a_stream_of_objects_keeps_their_fields() -> None:
     assert list(stream(['{"id": 4, "text": "a"}', '{"id": 5, "text": null}'])) == [
-        {"id": 4, "text": "a"},
-        {"id": 5, "text": ""},
+        ({"id": 4, "text": "a"}, "a"),
+        ({"id": 5, "text": None}, ""),
     ]
 
 
@@ -95,13 +97,15 @@ def test_a_stream_of_plain_texts() -> None:
 
 def test_a_stream_joins_columns() -> None:
     assert texts('{"title": "a", "description": "b"}', '{"title": "c", "description": ""}') == ["a b", "c"]
-    assert texts('{"x": "a", "y": "b"}', text_columns=["y", "x"], separator="-") == ["b-a"]
+    assert texts('{"x": "a", "y": "b"}', reading=Reading(("y", "x"), separator="-")) == ["b-a"]
 
 
 def test_a_stream_says_where_it_fails(refusal) -> None:
     assert refusal(texts, '{"text": "a"}', '{"text": 5}') == (
-        "stdin:2: the text is not a string; expected a string; received 5"
+        "standard input:2: the text is not a string; expected a string; received 5"
     )
-    assert refusal(texts, '{"a": 1}').startswith("stdin:1: no column can be told to be the text; received columns a;")
+    assert refusal(texts, '{"a": 1}').startswith(
+        "standard input:1: no column can be told to be the text; received columns a;"
+    )
     assert refusal(texts, "b" * 1_000_001, source="pipe").startswith("pipe:1: one text has 1,000,001 characters")
-    assert refusal(texts, '{"text": "\\ud800"}').startswith("stdin:1: the text holds half of a surrogate pair")
+    assert refusal(texts, '{"text": "\\ud800"}').startswith("standard input:1: the text holds half of a surrogate pair")

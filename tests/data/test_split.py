@@ -56,6 +56,30 @@ def test_a_count_that_leaves_no_room_for_the_classes(refusal, size: int) -> None
     )
 
 
+def test_few_rows_keep_one_of_each_class_for_validation() -> None:
+    labels = np.repeat(np.arange(20), 5)
+    train, held = split(labels, size=0.1, seed=3)
+    assert sorted(labels[held]) == list(range(20))
+    assert np.bincount(labels[train]).tolist() == [4] * 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_class_beside_a_large_one_has_a_validation_row(seed: int) -> None:
+    labels = np.repeat([0, 1], [396, 4])
+    train, held = split(labels, size=0.1, seed=seed)
+    assert sorted([*train, *held]) == list(range(400))
+    assert len(held) == 40
+    assert (labels[held] == 1).sum() == 1
+
+
+def test_a_class_with_a_single_row_stays_in_training() -> None:
+    labels = np.append(np.repeat([0, 1], 20), 2)
+    train, held = split(labels, size=0.25, seed=0)
+    assert sorted([*train, *held]) == list(range(41))
+    assert 40 in train
+    assert set(labels[held]) == {0, 1}
+
+
 def test_a_class_that_would_only_be_validated(refusal) -> None:
     labels = np.repeat([0, 1], [98, 2])
     assert refusal(split, labels, size=0.95, seed=0) == (

@@ -31,7 +31,7 @@ import torch
 
 from pennyweight import cli, pipeline, predict
 from pennyweight.data import read
-from pennyweight.errors import PennyweightError
+from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate import quick
 from pennyweight.reporting import stage
 
@@ -147,7 +147,7 @@ def _child(task: dict[str, Any], scratch: Path) -> None:
         try:
             found["result"] = globals()[task["do"]](**task["with"])
             code = 0
-        except PennyweightError as error:
+        except (PennyweightError, Interrupted) as error:
             found |= {"error": str(error), "kind": type(error).__name__}
             code = error.exit_code
         except SystemExit as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.clean import strip_markup
-from ..data.table import Columns
+from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..files import atomic_file
 from .findings import Audit
@@ -54,7 +54,12 @@ def check_target(out: Path, *sources: str | Path | None) -> None:
         )  # fmt: skip
     for target in (out, dropped_name(out)):
         for source in sources:
-            if source is not None and target.exists() and os.path.exists(source) and os.path.samefile(target, source):
+            if (
+                source is not None
+                and os.path.exists(target)
+                and os.path.exists(source)
+                and os.path.samefile(target, source)
+            ):
                 raise InputError(
                     "the cleaned copy would overwrite the original", where=target, remedy="give --fix another name"
                 )
@@ -102,17 +107,30 @@ def reasons(audit: Audit) -> dict[int, tuple[str, int | None, str | None]]:
     return found
 
 
-def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | None, label: str | None) -> Fixed:
+def fix(
+    audit: Audit,
+    source: str | Path,
+    out: Path,
+    text_columns: list[str] | None,
+    label: str | None,
+    options: FileOptions = AS_NAMED,
+    *,
+    merge_labels: bool = False,
+) -> Fixed:
     """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
 
     Kept rows lose markup, control characters and encoding damage that can be undone; every other cell stays.
+
+    Args:
+        merge_labels: write class names that look alike in the spelling that most rows have.
 
     Raises:
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, _ = open_source(source, text_columns, label, "train")
+    walked, label = open_source(source, text_columns, label, "train", options)
     part = audit.parts["data"]
+    spelling = merged(audit) if merge_labels and label is not None else {}
     counts: dict[str, int] = {}
     for why, _, _ in gone.values():
         counts[why] = counts.get(why, 0) + 1
@@ -132,6 +150,12 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
                     if better != cell and better:
                         cleaned[name][place] = better
                         touched.add(rows[stay[place]])
+            if spelling and label is not None:
+                for place, cell in enumerate(cleaned[label]):
+                    better = _respelled(cell, spelling)
+                    if better != cell:
+                        cleaned[label][place] = better
+                        touched.add(rows[stay[place]])
             changed += sorted(touched)
             kept += len(stay)
             write(_slimmed(block, cleaned, stay))
@@ -142,7 +166,13 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
     def listed() -> Iterator[tuple[Any, ...]]:
         for number in sorted({*gone, *changed}):
             if number not in gone:
-                yield int(lines[number]), "changed", "markup or encoding", "", ""
+                yield (
+                    int(lines[number]),
+                    "changed",
+                    "markup, encoding or label" if spelling else "markup or encoding",
+                    "",
+                    "",
+                )
                 continue
             why, partner, where = gone[number]
             other = "" if partner is None else int(audit.parts[str(where)].lines[partner])
@@ -150,6 +180,26 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
 
     write_rows(dropped_name(out), DROPPED, listed())
     return Fixed(kept, counts, len(changed), tuple(walked.unreadable))
+
+
+def merged(audit: Audit) -> dict[str, str]:
+    """For each class name that looks like a more frequent one, that one."""
+    counts = audit.parts["data"].counts()
+    found: dict[str, str] = {}
+    for one in audit.findings:
+        if one.name == "similar-classes" and one.part == "data":
+            group = one.extra["classes"]
+            most = max(group, key=lambda name: counts[name])
+            found |= {name: most for name in group if name != most}
+    return found
+
+
+def _respelled(cell: Any, spelling: dict[str, str]) -> Any:
+    if isinstance(cell, (list, tuple)):
+        return list(dict.fromkeys(_respelled(one, spelling) for one in cell))
+    if not isinstance(cell, str):
+        return cell
+    return spelling.get(cell, spelling.get(cell.strip(), cell))
 
 
 def _slimmed(block: Columns, values: dict[str, list[Any]], stay: list[int]) -> Columns:

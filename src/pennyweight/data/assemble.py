@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 from ..errors import DataError
-from .infer import choose_label, choose_texts, is_null, label_base, require
+from .canonical import canonical, label_of_cell, of_one_kind
+from .infer import choose_label, choose_texts, is_null, label_base, names_beside, require
+from .lists import with_lists
 from .multi import LabelForm, holds_several, labels_of_cells, labels_of_columns
 from .pairs import as_pair, join_pair
-from .table import MAX_TEXT, PAIR, Columns, Label, Table, shown
-
-_CANONICAL_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
+from .table import MAX_TEXT, PAIR, Columns, Label, Table, listed, shown
 
 
 def assemble(
@@ -48,21 +46,24 @@ def assemble(
         return _with_label_columns(columns, form, text_columns, separator, allow_null=allow_null, pair=pair)
     if label_column is not None and labelled is not False:
         label_column = require(columns, label_column, "--label-column c")
-    names = choose_texts(columns, text_columns, label_column)
+    names = choose_texts(columns, text_columns, label_column, pair=pair)
     label = choose_label(columns, label_column, names, needed=labelled is True) if labelled is not False else None
     if pair:
-        columns, names = as_pair(columns, names)
-        texts = _texts(columns, names, PAIR, allow_null=allow_null, pair=True)
+        apart, parts = as_pair(columns, names)
+        texts = _texts(apart, parts, PAIR, allow_null=allow_null, pair=True)
     else:
         texts = _texts(columns, names, separator, allow_null=allow_null)
     labels: list[Label] | None = None
+    notes: tuple[str, ...] = ()
+    if label is not None:
+        columns, notes = with_lists(columns, label, form)
     if label is not None and holds_several(columns, label, form):
         labels = labels_of_cells(columns, label, form)
     elif label is not None:
         labels = _labels(columns, label, optional=labelled is None and label_column is None)
     classes = columns.label_names.get(label) if label is not None and labels is not None else None
     numbers = [value for value in labels or () if isinstance(value, int)]
-    return Table(
+    table = Table(
         texts=texts,
         labels=labels,
         source=columns.source,
@@ -73,7 +74,10 @@ def assemble(
         label_base=label_base(label or "", numbers) if classes is None or columns.headerless else 0,
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
+        named=columns.named,
+        notes=(*columns.notes, *notes),
     )
+    return _with_names_beside(columns, table)
 
 
 def _with_label_columns(
@@ -87,6 +91,8 @@ def _with_label_columns(
 ) -> Table:
     """A table whose labels are the columns that hold 1."""
     names = tuple(require(columns, name, "--label-columns a,b") for name in form.columns or ())
+    if text_columns is not None:  # positions count the label columns too
+        text_columns = [require(columns, name, "--text-columns a,b") for name in text_columns]
     others = replace(columns, values={name: held for name, held in columns.values.items() if name not in names})
     table = assemble(
         others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null, pair=pair
@@ -167,55 +173,73 @@ def _texts(
 def _labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | None:
     """N labels, all integers or all strings; None when every one is missing and they are `optional`."""
     numbered = name in columns.label_names
+    cells = columns.values[name]
     seen: dict[tuple[type, Any], str | int | None] = {}
     labels: list[str | int | None] = []
-    for row, value in enumerate(columns.values[name]):
+    for row, value in enumerate(cells):
         key = (type(value), value)
         try:
             labels.append(seen[key])
+            continue
+        except TypeError:  # a list or an object
+            label = label_of_cell(value, columns.where(row))
         except KeyError:
-            labels.append(seen.setdefault(key, _label(value, columns.where(row), numbered=numbered)))
-        except TypeError as error:  # a list or an object
-            raise _not_a_label(value, columns.where(row)) from error
+            label = label_of_cell(value, columns.where(row))
+            # Hub test sets write -1 where the answer is kept back.
+            label = seen.setdefault(key, None if numbered and label == -1 else label)
+        labels.append(label)
     missing = [row for row, label in enumerate(labels) if label is None]
     if missing and optional and len(missing) == len(labels):
         return None
     if missing:
-        raise DataError(
-            f"the label in column {name} is empty",
-            received=f"{len(missing)} of {len(labels)} rows without a label",
-            remedy="fill it in or remove the row",
-            where=columns.where(missing[0]),
+        raise _missing(columns, name, missing)
+    kinds = of_one_kind(label for label in seen.values() if label is not None)
+    return [kinds[label] for label in labels if label is not None]
+
+
+def _missing(columns: Columns, name: str, rows: list[int]) -> DataError:
+    cells = columns.values[name]
+    cell = cells[rows[0]]
+    empty = is_null(cell) or (isinstance(cell, str) and not cell.strip())
+    said = "is empty" if empty else f"is missing ({shown(cell)})"
+    if len(rows) == len(cells):
+        return DataError(
+            f"the rows seem to be unlabelled: in column {name} every label {said}",
+            expected="a label a row",
+            received=f"{len(rows)} rows without a label",
+            remedy="name a labelled file or split, or another column with --label-column c",
+            where=columns.source,
         )
-    return [*_of_one_kind([label for label in labels if label is not None])]
-
-
-def _label(value: Any, where: str, *, numbered: bool) -> str | int | None:
-    """A label as a string or integer; None where it is missing (-1 too, where classes are `numbered` by the source)."""
-    if is_null(value):
-        return None
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, Integral):  # numpy's integers too
-        raise _not_a_label(value, where)
-    return None if numbered and value == -1 else int(value)
-
-
-def _not_a_label(value: object, where: str) -> DataError:
     return DataError(
-        "the label cannot be used", expected="one string or integer a row", received=shown(value), where=where
+        f"the label in column {name} {said}",
+        received=f"{len(rows)} of {len(cells)} rows without a label",
+        remedy="fill it in or remove the row",
+        where=columns.where(rows[0]),
     )
 
 
-def _of_one_kind(labels: list[str | int]) -> list[str | int]:
-    """All integers if all read as integers ("007" does not: it would come back as 7), else all strings."""
-    distinct = set(labels)
-    if all(isinstance(label, int) or _CANONICAL_INTEGER.fullmatch(label) for label in distinct):
-        return [int(label) for label in labels]
-    if any(isinstance(label, int) for label in distinct):
-        return [str(label) for label in labels]
-    return labels
+def _with_names_beside(columns: Columns, table: Table) -> Table:
+    """Numbers in `label` named by the words in `label_text`, where each number has one name and each name one number.
+
+    Numbers that count from 0 without a gap stay, and the source knows their names. Others become the names.
+    """
+    beside = None if table.label_column is None else names_beside(columns, table.label_column)
+    if beside is None or beside in table.text_columns or table.label_names is not None or table.labels is None:
+        return table
+    words = [word if isinstance(word, str) and word.strip() else None for word in columns.values[beside]]
+    numbers = [label for label in table.labels if isinstance(label, int)]
+    if len(numbers) < len(table.labels) or None in words:
+        return table
+    pairs = {(number, canonical(word)) for number, word in zip(numbers, words, strict=True)}
+    names = dict(sorted(pairs))
+    if not len(pairs) == len(names) == len(set(names.values())) or all(str(n) == word for n, word in names.items()):
+        return table
+    table = replace(
+        table,
+        label_names=tuple(names.values()),
+        extras={name: values for name, values in table.extras.items() if name != beside},
+    )
+    if list(names) == list(range(len(names))):
+        return table
+    note = f"labels: {listed(f'{number} = {name}' for number, name in names.items())} (column {beside})"
+    return replace(table, labels=[names[number] for number in numbers], notes=(*table.notes, note))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,28 +14,39 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from . import multi
+from .canonical import canonical, in_order, is_number
 from .table import Label, Table, listed, shown
-
-#: A stratified split puts a row of each class on both sides, so a class needs two.
-MIN_ROWS = 2
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """L class names in the order of their numbers, 0..L-1; `multi` where a text may carry any number of them.
+    """L class names in the order of their numbers, 0..L-1.
+
+    Attributes:
+        names: as the training data or the user spelled them.
+        multi: whether a text may carry any number of them.
+        aliases: what else a source may write for a class, as pairs of a canonical label and a class name: what the user
+            said in label_map, and the numbers that label_names gave names to.
 
     Raises:
-        DataError: fewer than two names, an empty one, or one twice.
+        DataError: fewer than two names, an empty one, one twice, or one that cannot be encoded.
     """
 
     names: tuple[str, ...]
     multi: bool = False
+    aliases: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if len(self.names) < 2 or twice or not all(self.names):
             raise DataError(
                 "the class names cannot be used", expected="two or more, all different", received=listed(self.names)
+            )
+        halves = [name for name in self.names if any("\ud800" <= letter <= "\udfff" for letter in name)]
+        if halves:
+            raise DataError(
+                f"the class name {shown(halves[0])} holds half of a surrogate pair",
+                remedy="export the data again as UTF-8",
             )
 
     def __len__(self) -> int:
@@ -42,8 +55,9 @@ class LabelSet:
     def encode(self, table: Table) -> npt.NDArray[np.int64]:
         """The class numbers of `table`'s labels.
 
-        A string is looked up by name. So is an integer where it is a name; else it counts the classes from the table's
-        `label_base`. A string of digits that is no name is taken as that integer.
+        Labels are compared in their canonical form, so that 1, 1.0 and "1" are one class. A number that is no class's
+        name is a position only where the table's source names its classes, whose names are then looked up, or where it
+        has the contest's form, which counts the classes from 1.
 
         Returns:
             (N,) int64, each in 0..L-1; (N, L) int64 of 0 and 1 where a text may carry any number of labels.
@@ -51,14 +65,8 @@ class LabelSet:
         Raises:
             DataError: no labels, or labels that are not among the classes (the first one's line, and how many).
         """
-        if table.labels is None:
-            raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
-        if table.multi and not self.multi:
-            raise DataError(
-                "the rows carry lists of labels, and the classifier gives one label a text", where=table.source
-            )
-        held = [label if isinstance(label, tuple) else (label,) for label in table.labels]
-        known = {label: self._number(label, table.label_base) for each in held for label in each}
+        held = self._held(table)
+        known = self._numbers(table, held)
         if None in known.values():
             raise self._unknown(table, held, {label for label, number in known.items() if number is None})
         if not self.multi:
@@ -69,37 +77,113 @@ class LabelSet:
                 matrix[row, known[label]] = 1
         return matrix
 
-    def _number(self, label: str | int, base: int) -> int | None:
-        name = str(label)
-        counted = tuple(map(str, range(len(self.names))))
-        if isinstance(label, int) and base and self.names == counted:
-            return label - base if 0 <= label - base < len(self.names) else None
-        if name in self.names:
-            return self.names.index(name)
-        if not name.lstrip("-").isdecimal() or any(known.isdecimal() for known in self.names):
+    def known(self, table: Table) -> npt.NDArray[np.bool_]:
+        """(N,) whether all labels of a row are among the classes.
+
+        Raises:
+            DataError: there are no labels.
+        """
+        held = self._held(table)
+        numbers = self._numbers(table, held)
+        return np.array([all(numbers[label] is not None for label in each) for each in held], dtype=bool)
+
+    def mapping(self, table: Table) -> str | None:
+        """Which numbers in a table stand for which classes, as `0 = World, 1 = Sports`; None where they are names."""
+        held = self._held(table)
+        numbers = self._numbers(table, held)
+        found = {str(label): number for label, number in numbers.items() if isinstance(label, int)}
+        if table.label_names is not None and (found or (table.multi and table.label_column is not None)):
+            # All that the source names, and not only what occurs.
+            every = replace(table, labels=[place + table.label_base for place in range(len(table.label_names))])
+            found = {str(label): number for label, number in self._numbers(every, self._held(every)).items()}
+        pairs = {label: self.names[number] for label, number in found.items() if number is not None}
+        if all(canonical(name) == label for label, name in pairs.items()):
             return None
-        position = int(name) - base
-        return position if 0 <= position < len(self.names) else None
+        return listed(f"{label} = {pairs[label]}" for label in sorted(pairs, key=int))
+
+    def _held(self, table: Table) -> list[tuple[str | int, ...]]:
+        if table.labels is None:
+            raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
+        if table.multi and not self.multi:
+            raise DataError(
+                "the rows carry lists of labels, and the classifier gives one label a text", where=table.source
+            )
+        return [label if isinstance(label, tuple) else (label,) for label in table.labels]
+
+    def _numbers(self, table: Table, held: Sequence[tuple[str | int, ...]]) -> dict[str | int, int | None]:
+        """The class number of each label that occurs; None where it is no class."""
+        exact = {name: number for number, name in enumerate(self.names)}
+        alike = {canonical(name): number for name, number in reversed(exact.items())}
+        others = {label: exact[name] for label, name in self.aliases if name in exact}
+
+        def named(label: str) -> int | None:
+            key = canonical(label)
+            return exact.get(label, alike.get(key, others.get(key)))
+
+        source = table.label_names or ()
+        by_position = any(named(name) is not None for name in source)
+        counted = self.names == tuple(map(str, range(len(self.names))))
+        words = not any(is_number(canonical(name)) for name in self.names)
+
+        def number(label: str | int) -> int | None:
+            if isinstance(label, str):
+                return named(label)
+            place = label - table.label_base
+            if by_position:
+                return named(source[place]) if 0 <= place < len(source) else None
+            if table.label_base and (counted or (words and str(label) not in others)):
+                return place if 0 <= place < len(self.names) else None
+            return named(str(label))
+
+        return {label: number(label) for each in held for label in each}
 
     def _unknown(self, table: Table, held: Sequence[tuple[str | int, ...]], unknown: set[str | int]) -> DataError:
         first = next(row for row, each in enumerate(held) if not unknown.isdisjoint(each))
         counts = Counter(label for each in held for label in each if label in unknown)
         rows = sum(not unknown.isdisjoint(each) for each in held)
-        from_one = unknown == {len(self.names)} and not any(0 in each for each in held)
+        if set(counts) == {-1} and rows == len(held):
+            return DataError(
+                "the rows seem to be unlabelled: every label is -1",
+                expected=f"one of {listed(self.names)}",
+                received=f"{rows} rows",
+                remedy="hub test sets often keep their labels back: name a labelled file or split, such as validation",
+                where=table.source,
+            )
+        label = next(label for label in held[first] if label in unknown)
+        source = table.label_names or ()
+        place = label - table.label_base if isinstance(label, int) else -1
+        called = f" ({shown(source[place])})" if 0 <= place < len(source) else ""
         return DataError(
-            f"label {shown(str(next(label for label in held[first] if label in unknown)))} is not one of the classes",
+            f"label {shown(str(label))}{called} is not one of the classes",
             expected=f"one of {listed(self.names)}",
             received=f"{rows} of {len(held)} rows with unknown labels "
             f"({listed(f'{label} {count}' for label, count in counts.most_common(6))})",
-            remedy="the labels look like class numbers from 1: write names, or numbers from 0"
-            if from_one
-            else "correct or remove these rows, or train with their class",
+            remedy=self._possible(table, unknown)
+            or "correct or remove these rows, train with their class, or say --unknown-labels drop or wrong",
             where=table.where(first),
+        )
+
+    def _possible(self, table: Table, unknown: set[str | int]) -> str | None:
+        """What numbers could mean where classes have names, and how to say it."""
+        numbers = sorted(label for label in unknown if isinstance(label, int))
+        if table.label_names or len(numbers) < len(unknown) or any(is_number(canonical(name)) for name in self.names):
+            return None
+        if not 0 <= numbers[0] <= numbers[-1] <= len(self.names):
+            return None
+        first = int(numbers[0] > 0)
+        if first == 0 and numbers[-1] == len(self.names):
+            return None
+        pairs = [f"{number}={name}" for number, name in enumerate(self.names, start=first)]
+        said = ",".join(pairs) if len(pairs) <= 12 else ",".join(pairs[:3]) + ",..."
+        return (
+            f"numbers are not taken for positions: if they are class numbers, say so: --label-map {shlex.quote(said)}"
         )
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`."""
-        return {"names": list(self.names)} | ({"multi": True} if self.multi else {})
+        found: dict[str, Any] = {"names": list(self.names)}
+        found |= {"multi": True} if self.multi else {}
+        return found | ({"aliases": dict(self.aliases)} if self.aliases else {})
 
     @classmethod
     def from_json(cls, value: Any) -> LabelSet:
@@ -111,23 +195,35 @@ class LabelSet:
         names = value.get("names") if isinstance(value, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError("not a list of class names", expected='{"names": [...]}', received=shown(value))
-        return cls(tuple(names), value.get("multi") is True)
+        aliases = value.get("aliases", {})
+        if not isinstance(aliases, dict) or not all(isinstance(name, str) for name in aliases.values()):
+            raise DataError("not a mapping of labels to class names", received=shown(aliases))
+        return cls(tuple(names), value.get("multi") is True, tuple(aliases.items()))
 
 
-def fit(table: Table, *, names: Sequence[str] | None = None, delimiter: str = multi.DELIMITER) -> LabelSet:
+def fit(
+    table: Table,
+    *,
+    names: Sequence[str] | None = None,
+    delimiter: str = multi.DELIMITER,
+    aliases: Mapping[str, str] | None = None,
+) -> LabelSet:
     """Fix the classes of a training table and their order.
+
+    The order is that of `names`, else of the names the source knows, else numbers ascending or words sorted. Where
+    `names` are given and the labels are other numbers, these are named: class numbers from 0 (or from 1 in the
+    contest's form) by their position, and others in ascending order if there are as many as names.
 
     Args:
         delimiter: what labels are joined with where a text may carry several; no name may hold it.
-
-    The order is that of `names`, else of the names the source knows, else integers ascending or strings sorted.
+        aliases: what else stands for a class, as label to class name.
 
     Raises:
-        DataError: no labels, one class only, a class with fewer than two rows, or a label that is not in `names`.
+        DataError: no labels, one class only, two names of one canonical form, or a label that is not in `names`.
     """
     if table.labels is None:
         raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
-    counts: Counter[str | int] = multi.count(table) if table.multi else Counter(_single(table.labels))
+    counts = _each(table)
     if len(counts) < 2 and table.multi:
         raise DataError(
             f"{len(table)} rows carry {len(counts)} different labels", expected="at least two", where=table.source
@@ -139,25 +235,142 @@ def fit(table: Table, *, names: Sequence[str] | None = None, delimiter: str = mu
             remedy="check the label column, or name another with --label-column c",
             where=table.source,
         )
-    rare = [label for label, count in counts.items() if count < MIN_ROWS]
-    if rare:
-        first = next(row for row, label in enumerate(table.labels) if label == rare[0] or _among(rare[0], label))
-        raise DataError(
-            f"class {shown(str(rare[0]))} has one row" if len(rare) == 1 else f"{len(rare)} classes have one row each",
-            expected=f"at least {MIN_ROWS} rows a class, one to train on and one to validate on",
-            received=None if len(rare) == 1 else listed(rare, 4),
-            remedy="add rows, or remove or merge the class"
-            if len(rare) < len(counts) / 2
-            else "is this the label column? name another with --label-column c",
-            where=table.where(first),
-        )
+    said = tuple((canonical(label), name) for label, name in (aliases or {}).items())
     if names is None:
-        names = table.label_names or [str(label) for label in sorted(counts, key=_order)]
-    classes = LabelSet(tuple(names), table.multi)
+        names = table.label_names or [str(label) for label in in_order(counts)]
+    else:
+        alike = [name for name, count in Counter(map(canonical, names)).items() if count > 1]
+        if alike and len(set(names)) == len(names):
+            raise DataError(
+                "two class names are one label",
+                expected="names that differ in more than 1 and 1.0, True and true, or blanks around them",
+                received=listed(name for name in names if canonical(name) == alike[0]),
+            )
+        said = (*said, *_numbered(table, counts, names))
+    classes = LabelSet(tuple(names), table.multi, said)
     if table.multi:
         multi.check_names(table, classes.names, delimiter)
     classes.encode(table)
     return classes
+
+
+def order_of(classes: Sequence[str], names: Sequence[str] | None, table: Table) -> str:
+    """Where the order of the classes comes from: `given` names, the `source`'s own, `numbers`, or it was `sorted`."""
+    if names is not None or table.label_names is not None:
+        return "given" if names is not None else "source"
+    return "numbers" if _are_numbers(classes) else "sorted"
+
+
+def is_ordered(noted: object, classes: Sequence[str], names: Sequence[str] | None) -> bool:
+    """Whether the order of the classes means something: anything but the alphabet.
+
+    Args:
+        noted: what `order_of` said when the classifier was trained; None for one that was saved before it was noted.
+        names: the recipe's.
+    """
+    return noted in ("given", "source", "numbers") or names is not None or _are_numbers(classes)
+
+
+def _are_numbers(classes: Sequence[str]) -> bool:
+    """Integers, or false and true, which every language counts as 0 and 1."""
+    return all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in classes) or list(classes) == ["false", "true"]
+
+
+def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of a number and a name, where the labels are numbers and `names` says what they are."""
+    keys = {canonical(name) for name in names}
+    if not all(isinstance(label, int) and str(label) not in keys for label in counts):
+        return []
+    numbers = sorted(label for label in counts if isinstance(label, int))
+    base, most = table.label_base, len(names)
+    fits = base <= numbers[0] and numbers[-1] < base + most
+    # 1, 2, 3 of four names: counted from 1 without the last, or from 0 without the first? Nobody can tell.
+    if fits and (numbers[0] == base or base or table.label_names is not None):
+        return [(str(number), name) for number, name in zip(range(base, base + most), names, strict=True)]
+    if len(numbers) == most:
+        return [(str(number), name) for number, name in zip(numbers, names, strict=True)]
+    return []
+
+
+def named(table: Table) -> Table:
+    """A table whose labels are names where its source names its class numbers."""
+    names, base = table.label_names, table.label_base
+    if names is None or table.labels is None or table.multi:
+        return table
+    labels: list[Label] = [
+        names[label - base] if isinstance(label, int) and 0 <= label - base < len(names) else str(label)
+        for label in table.labels
+    ]
+    note = f"labels of {table.source}: {listed(f'{number} = {name}' for number, name in enumerate(names, start=base))}"
+    return replace(table, labels=labels, label_base=0, notes=(*table.notes, note))
+
+
+def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, set[str]]:
+    """A table whose labels are called as `label_map` says (label to class name), others staying as they are.
+
+    Labels are looked up by the names that the source gives them, if it does.
+
+    Returns:
+        The table, and the canonical labels of `label_map` that occurred.
+    """
+    if not label_map or table.labels is None:
+        return table, set()
+    table = named(table)
+    wanted = {canonical(label): name.strip() for label, name in label_map.items()}
+    made: dict[str | int, str | int] = {label: wanted.get(canonical(label), label) for label in _each(table)}
+    if any(isinstance(name, str) for name in made.values()):
+        made = {label: str(name) for label, name in made.items()}
+    labels: list[Label] = [
+        tuple(dict.fromkeys(made[part] for part in label)) if isinstance(label, tuple) else made[label]
+        for label in table.labels or ()
+    ]
+    pairs = [f"{label} = {name}" for label, name in made.items() if canonical(label) in wanted]
+    note = (f"labels of {table.source}: {listed(pairs)}",) if pairs else ()
+    known = tuple(dict.fromkeys(wanted.get(canonical(name), name) for name in table.label_names or ()))
+    table = replace(table, labels=labels, label_names=known or None, notes=(*table.notes, *note))
+    return table, {canonical(label) for label in made} & set(wanted)
+
+
+def without(table: Table, gone: Iterable[str | int]) -> Table:
+    """A table, its labels `named`, without some labels; rows that have no other go too."""
+    away = set(gone)
+    labels: list[Label] = [
+        tuple(part for part in label if part not in away) if isinstance(label, tuple) else label
+        for label in table.labels or ()
+    ]
+    held = zip(labels, table.labels or (), strict=True)
+    kept = [row for row, (label, before) in enumerate(held) if label not in away and (label != () or before == ())]
+    names = tuple(name for name in table.label_names or () if name not in away)
+    return replace(table, labels=labels, label_names=names or None).select(kept)
+
+
+def rare(table: Table, least: int = 2) -> dict[str | int, int]:
+    """The classes of a table with fewer than `least` rows, with their rows' number, in the order of their rows."""
+    return {label: count for label, count in _each(table).items() if count < least}
+
+
+def refuse_rare(table: Table) -> None:
+    """A stratified split puts a row of each class on both sides, so that a class needs two.
+
+    Raises:
+        DataError: naming the classes with one row, and the flags that say what to do with them.
+    """
+    few = list(rare(table))
+    if not few:
+        return
+    labels = table.labels or []
+    first = next(row for row, label in enumerate(labels) if label == few[0] or _among(few[0], label))
+    total = len(_each(table))
+    raise DataError(
+        f"class {shown(str(few[0]))} has one row" if len(few) == 1 else f"{len(few)} classes have one row each",
+        expected="at least 2 rows a class, one to train on and one to validate on",
+        received=None if len(few) == 1 else listed(few, 4),
+        remedy="add rows, merge the class with --label-map, or say --rare-classes drop (leave it out) or keep "
+        "(train on it, not validated)"
+        if len(few) < total / 2
+        else "is this the label column? name another with --label-column c; or say --rare-classes drop or keep",
+        where=table.where(first),
+    )
 
 
 def check_ordered(table: Table, names: Sequence[str] | None) -> None:
@@ -170,7 +383,7 @@ def check_ordered(table: Table, names: Sequence[str] | None) -> None:
         raise DataError(
             "labels that do not exclude each other have no ranks", remedy="leave out --ordinal", where=table.source
         )
-    words = any(isinstance(label, str) for label in table.labels or ())
+    words = not all(is_number(label) for label in _single(table.labels or ()))
     if words and names is None and table.label_names is None:
         raise DataError(
             "the order of the classes is not known",
@@ -180,13 +393,14 @@ def check_ordered(table: Table, names: Sequence[str] | None) -> None:
         )
 
 
+def _each(table: Table) -> Counter[str | int]:
+    """Rows by label."""
+    return multi.count(table) if table.multi else Counter(_single(table.labels or ()))
+
+
 def _single(labels: Sequence[Label]) -> list[str | int]:
     return [label for label in labels if not isinstance(label, tuple)]
 
 
 def _among(one: str | int, label: Label) -> bool:
     return isinstance(label, tuple) and one in label
-
-
-def _order(label: str | int) -> tuple[int, int, str]:
-    return (0, label, "") if isinstance(label, int) else (1, 0, label)

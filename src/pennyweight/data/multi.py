@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..recipe import DataRecipe
+from .canonical import label_of_cell, of_one_kind
 from .infer import is_null
 from .split import Indices, split
 from .table import Columns, Label, Table, listed, shown
@@ -75,7 +75,7 @@ def holds_several(columns: Columns, name: str, form: LabelForm) -> bool:
     if form.task != "auto":
         return form.task == "multi"
     cells = [value for value in columns.values[name] if not is_null(value)]
-    return form.delimiter is not None or (bool(cells) and all(_is_list(value) for value in cells))
+    return form.delimiter is not None or (bool(cells) and all(is_list(value) for value in cells))
 
 
 def labels_of_cells(columns: Columns, name: str, form: LabelForm) -> list[Label]:
@@ -86,27 +86,24 @@ def labels_of_cells(columns: Columns, name: str, form: LabelForm) -> list[Label]
     """
     names = columns.label_names.get(name)
     cells = columns.values[name]
-    # Lists have no place in a CSV file but as JSON. A delimiter says that they are something else.
-    strings = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
-    as_json = form.delimiter is None and bool(strings) and all(cell[0] == "[" and cell[-1] == "]" for cell in strings)
-    found: list[Label] = []
+    found: list[Several] = []
     for row, cell in enumerate(cells):
         where = columns.where(row)
-        if as_json and isinstance(cell, str) and cell.strip():
-            cell = _json(cell, where)
         parts: Iterable[Any]
         if is_null(cell):
             parts = ()
         elif isinstance(cell, str):
             parts = [cell] if form.delimiter is None else cell.split(form.delimiter)
-        elif _is_list(cell):
+        elif is_list(cell):
             parts = cell.tolist() if hasattr(cell, "tolist") else cell  # an array's own numbers are not Python's
             parts = sorted(parts, key=str) if isinstance(parts, (set, frozenset)) else parts
         else:
             parts = [cell]
         found.append(_labels(parts, where, names))
+    kinds = of_one_kind(label for held in found for label in held)
+    found = [tuple(dict.fromkeys(kinds[label] for label in held)) for held in found]
     _check_unlabelled(columns, found, f"column {name}", form)
-    return found
+    return [*found]
 
 
 def labels_of_columns(columns: Columns, names: Sequence[str], form: LabelForm) -> list[Label]:
@@ -137,6 +134,30 @@ def labels_of_columns(columns: Columns, names: Sequence[str], form: LabelForm) -
     return found
 
 
+# Where most labels hold one of these, and the parts are so many times fewer than the whole.
+_JOINTS = (("|", 1.0), (";", 2.0), (",", 2.0))
+
+
+def check_joined(table: Table) -> None:
+    """Refuse labels that look like several joined in one cell.
+
+    Raises:
+        DataError: naming what joins them, and the flags that say what was meant.
+    """
+    counts = Counter(str(label) for label in table.labels or () if not isinstance(label, tuple))
+    for joint, times in _JOINTS:
+        holding = sum(rows for label, rows in counts.items() if joint in label.strip(joint))
+        parts = {part.strip() for label in counts for part in label.split(joint)} - {""}
+        if 2 * holding > len(table) and len(counts) > max(3, times * len(parts)):
+            raise DataError(
+                f"the labels look like several in one cell, joined by {joint}",
+                received=f"{holding:,} of {len(table):,} labels with {joint}: {len(counts)} different ones, "
+                f"{len(parts)} once they are split, such as {shown(next(label for label in counts if joint in label))}",
+                remedy=f"add --label-delimiter '{joint}', or --task single if each cell is one label",
+                where=table.source,
+            )
+
+
 def check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
     """Refuse a label that holds the delimiter: joined with others it could not be told apart again.
 
@@ -160,10 +181,17 @@ def split_several(
 ) -> tuple[Indices, Indices]:
     """As `split.split`, for (N, L) labels of 0 and 1: rows are spread by the rarest label that each carries.
 
+    The single row of a label stays in training.
+
     Raises:
         DataError: a size that leaves a side empty, or a label that would have no training rows.
     """
     counts = labels.sum(axis=0)
+    alone = labels[:, counts == 1].any(axis=1)
+    if alone.any() and not alone.all():
+        rest = np.flatnonzero(~alone)
+        kept, held = split_several(labels[rest], size=size, seed=seed, names=names)
+        return np.sort(np.concatenate([rest[kept], np.flatnonzero(alone)])), rest[held]
     rarest = np.where(labels == 1, counts, len(labels) + 1).argmin(axis=1)
     rarest[labels.sum(axis=1) == 0] = labels.shape[1]
     _, groups, rows = np.unique(rarest, return_inverse=True, return_counts=True)
@@ -188,33 +216,28 @@ def unlabelled(table: Table) -> int:
     return sum(1 for held in table.labels or () if held == ())
 
 
-def _is_list(value: object) -> bool:
+def is_list(value: object) -> bool:
+    """Whether a cell is a list, a tuple, a set or a one-dimensional array."""
     return isinstance(value, (list, tuple, set, frozenset)) or getattr(value, "ndim", 0) == 1
-
-
-def _json(cell: str, where: str) -> list[Any]:
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            "the cell is not a JSON list",
-            expected='["sports", "politics"], or --label-delimiter',
-            received=shown(cell),
-            where=where,
-        ) from error
-    return value if isinstance(value, list) else [value]
 
 
 def _labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> Several:
     """The distinct labels of a row, in order."""
     found: dict[str | int, None] = {}
     for part in parts:
-        if isinstance(part, str):
-            label: str | int = part.strip()
-            if not label:
-                continue
-        elif isinstance(part, Integral) and not isinstance(part, bool):
-            label = int(part)
+        if isinstance(part, str) and not part.strip():
+            continue
+        if is_list(part):
+            raise _not_labels(part, where)
+        label = label_of_cell(part, where)
+        if label is None:
+            raise DataError(
+                "a label in the list is missing",
+                received=shown(part),
+                remedy="fill it in or remove it",
+                where=where,
+            )
+        if isinstance(label, int):
             if names is not None and 0 <= label < len(names):
                 label = names[label]
             if label in found:
@@ -223,12 +246,14 @@ def _labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> 
                     remedy="if these are zeros and ones, one a label, give them as columns: --label-columns a,b",
                     where=where,
                 )
-        else:
-            raise DataError(
-                "the labels cannot be used", expected="a list of strings or integers", received=shown(part), where=where
-            )
         found[label] = None
     return tuple(found)
+
+
+def _not_labels(part: object, where: str) -> DataError:
+    return DataError(
+        "the labels cannot be used", expected="a list of strings or numbers", received=shown(part), where=where
+    )
 
 
 def _truth(value: object) -> bool | None:

@@ -86,7 +86,12 @@ def read_pickle(path: Path, split: str, max_bytes: int) -> Columns:
         raise DataError(
             f"the pickle is refused: {shown(str(error), 300)}",
             expected="a pickled datasets.Dataset held in memory",
-            remedy="nothing in it was run; ask for the data as CSV, JSONL or Parquet",
+            remedy="nothing in it was run; "
+            + (
+                'where it was made, write frame.to_parquet("data.parquet") and use that'
+                if "pandas." in str(error)
+                else "ask for the data as CSV, JSONL or Parquet"
+            ),
             where=path,
         ) from error
 

@@ -13,6 +13,9 @@ Indices = npt.NDArray[np.int64]
 def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tuple[Indices, Indices]:
     """Take a validation set out of N rows, each class in proportion.
 
+    A class with a single row stays in training. Every other class has at least one validation row: a share that comes
+    to fewer rows than classes is taken as one row a class.
+
     Args:
         labels: (N,) class numbers.
         size: the validation set's share, a float in (0, 1), or its rows, an integer from 1.
@@ -29,8 +32,14 @@ def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tup
 
     if isinstance(size, float) and not 0 < size < 1:
         raise DataError("the validation size is out of range", expected="a share in (0, 1) or rows", received=size)
-    rows, classes = len(labels), np.unique(labels)
-    count = int(np.ceil(size * rows)) if isinstance(size, float) else size
+    classes, counts = np.unique(labels, return_counts=True)
+    alone = np.isin(labels, classes[counts < 2])
+    if alone.any() and not alone.all():
+        rest = np.flatnonzero(~alone)
+        kept, held = split(labels[rest], size=size, seed=seed)
+        return np.sort(np.concatenate([rest[kept], np.flatnonzero(alone)])), rest[held]
+    rows = len(labels)
+    count = max(int(np.ceil(size * rows)), len(classes)) if isinstance(size, float) else size
     if not len(classes) <= count <= rows - len(classes):
         raise DataError(
             f"a validation set of {count} rows cannot be split off {rows}",
@@ -46,4 +55,19 @@ def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tup
             received=f"{int((labels == lost[0]).sum())} rows of it, and a validation set of {count} of {rows}",
             remedy="make the validation set smaller or add rows of that class",
         )
+    train, held = _one_of_each(labels, train, held, classes, seed)
     return np.sort(train), np.sort(held)
+
+
+def _one_of_each(
+    labels: npt.NDArray[np.int64], train: Indices, held: Indices, classes: Indices, seed: int
+) -> tuple[Indices, Indices]:
+    """Exchange rows with the largest classes until every class has a validation row."""
+    random = np.random.default_rng([seed, len(labels)])
+    for missing in np.setdiff1d(classes, labels[held]):
+        found, counts = np.unique(labels[held], return_counts=True)
+        largest = found[counts.argmax()]
+        inward = random.choice(np.flatnonzero(labels[train] == missing))
+        outward = random.choice(np.flatnonzero(labels[held] == largest))
+        train[inward], held[outward] = held[outward], train[inward]
+    return train, held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,10 +16,32 @@ MAX_BYTES = 4 << 30
 #: Stands between the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
 PAIR = "\ufdd0"
 
+# Control characters but the line break, line and paragraph separators, bidirectional controls, lone surrogates.
+_ACTING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 Unit = Literal["line", "row"]
 
 #: A label as a source has it; a tuple where a text may carry any number of labels.
 Label = str | int | tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How a file is to be read where its name and its content do not say.
+
+    Attributes:
+        format: the file's format instead of the one its name says, such as `csv`; None, by name.
+        encoding: the character encoding of a text file, as Python names it; None for UTF-8.
+        header: whether the first row of a delimited file holds column names; None, judged by its content.
+    """
+
+    format: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+
+
+#: What a file's own name and content say.
+AS_NAMED = FileOptions()
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,8 @@ class Table:
         label_base: the number of the first class, where labels are class numbers: 0, or 1 in the contest's form.
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
+        named: whether the source itself names its columns; pairs, lists and files without a header do not.
+        notes: remarks on how the source and its labels were read, one line each, for people.
     """
 
     texts: list[str]
@@ -49,6 +74,8 @@ class Table:
     label_base: int = 0
     extras: dict[str, list[Any]] = field(default_factory=dict)
     unit: Unit = "line"
+    named: bool = True
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -84,6 +111,9 @@ class Columns:
         label_names: class names of the columns whose source knows them.
         unreadable: column name -> its type, for columns that are neither text nor number.
         headerless: the contest's form, whose first column is a class number from 1 and whose other columns are text.
+        named: whether the source itself names its columns; pairs, lists and files without a header do not. The
+            contest's form counts as named: its columns have official names.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     values: dict[str, list[Any]]
@@ -93,6 +123,8 @@ class Columns:
     label_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     headerless: bool = False
+    named: bool = True
+    notes: tuple[str, ...] = ()
 
     def where(self, index: int) -> str:
         """Row `index` as a user finds it."""
@@ -116,6 +148,14 @@ def shown(value: object, limit: int = 60) -> str:
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def visible(text: str) -> str:
+    r"""`text` for a terminal: what would act on it is written as an escape, `\u001b`, which JSON reads back.
+
+    Escape sequences, controls of the direction of writing and halves of surrogate pairs do; line breaks stay.
+    """
+    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def listed(values: Iterable[object], limit: int = 12) -> str:

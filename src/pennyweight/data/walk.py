@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .assemble import assemble
 from .batches import walk_arrow
-from .delimited import walk_delimited
+from .columnar import is_saved
+from .delimited import form_of, walk_delimited
+from .formats.detect import detect
+from .formats.folder import file_of_split
+from .formats.plain import walk_plain
+from .formats.two_files import as_two_files
 from .infer import choose_texts, is_null
-from .jsonl import is_array, walk_jsonl
+from .jsonl import in_lines, walk_jsonl
 from .read import read_columns
+from .reading import Reading
 from .source import check_zipped, is_zipped
-from .table import MAX_BYTES, Columns, Table
+from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 #: Rows of a block. Inference looks at the first thousand, so that a walk decides as a whole reading does.
 BLOCK = 8192
@@ -33,7 +40,8 @@ class Walk:
         names: the columns; texts: those that are the text.
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
-        pair: whether the two texts of a row stay apart, as one input of two segments.
+        reading: how columns are joined.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     source: str
@@ -43,7 +51,8 @@ class Walk:
     texts: tuple[str, ...]
     unreadable: dict[str, str]
     streamed: bool
-    pair: bool = False
+    reading: Reading = field(default_factory=Reading)
+    notes: tuple[str, ...] = ()
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -56,32 +65,37 @@ class Walk:
     def both(self) -> Iterator[tuple[Columns, Table]]:
         """Each block as it is, and as a table."""
         for block in self.blocks():
-            yield block, assemble(block, text_columns=self.texts, labelled=False, allow_null=True, pair=self.pair)
+            yield block, _texts_of(block, self.texts, self.reading)
 
 
 def walk(
     source: str | Path,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
+    reading: Reading | None = None,
     split: str = "train",
-    pair: bool = False,
+    options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
 ) -> Walk:
     """Read a source once, keeping nothing, to be read again block by block.
 
-    CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
+    CSV, TSV, JSON lines, Parquet, Arrow, fastText, TREC and plain lines are walked; anything else (`read` says what)
+    is read whole.
 
     Args:
-        source, text_columns, label_column, split, pair, max_bytes: as for `read`.
+        source, split, options, max_bytes: as for `read`.
+        reading: which columns are the text, and how they are joined; None infers the columns.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
     """
+    reading = reading or Reading()
     path = Path(source)
-    blocks = _walker(path, max_bytes)
+    if os.path.isdir(path) and not is_saved(path):
+        path = file_of_split(path, split) or path
+        source = source if os.path.isdir(path) else str(path)
+    blocks = None if as_two_files(source) else _walker(path, max_bytes, options)
     if blocks is None:
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, pair)
+        return _whole(read_columns(source, split, max_bytes, options), reading)
     if is_zipped(path):
         check_zipped(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
@@ -89,22 +103,24 @@ def walk(
     unreadable: dict[str, str] = {}
     rows = 0
     texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     for block in blocks():
         if not block.lines:
             continue
         rows += len(block.lines)
+        notes = block.notes
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
-        texts = texts or choose_texts(block, text_columns, label_column)
-        assemble(block, text_columns=texts, labelled=False, allow_null=True, pair=pair)
+        texts = texts or choose_texts(block, *reading.columns_for(block), pair=reading.pair)
+        _texts_of(block, texts, reading)
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
-        return _whole(read_columns(source, split, max_bytes), text_columns, label_column, pair)
+        return _whole(read_columns(source, split, max_bytes, options), reading)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, pair=pair)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading, notes=notes)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -120,19 +136,22 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
     return str(value).strip()
 
 
-def _walker(path: Path, max_bytes: int) -> Callable[[], Iterator[Columns]] | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
-    if not path.is_file() or not os.access(path, os.R_OK):
+def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return None
-    zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
+    zipped = is_zipped(path)
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
-    if form in (".csv", ".tsv"):
-        return lambda: walk_delimited(path, most, BLOCK, tabs=form == ".tsv")
-    if form in (".jsonl", ".ndjson") or (form == ".json" and not is_array(path, most)):
-        return lambda: walk_jsonl(path, most, BLOCK)
-    if form in (".parquet", ".arrow") and not zipped:
-        return lambda: walk_arrow(path, max_bytes, BLOCK)
+    form = detect(path, max_bytes if zipped else most, options)
+    if form in ("csv", "tsv"):
+        tabs = form == "tsv"
+        found = functools.cache(lambda: form_of(path, most, options, tabs=tabs))
+        return lambda: walk_delimited(path, most, BLOCK, options, tabs=tabs, form=found())
+    if form in ("json", "jsonl") and in_lines(path, most, options):
+        return lambda: walk_jsonl(path, most, BLOCK, options)
+    if form in ("txt", "fasttext", "trec"):
+        return lambda: walk_plain(path, most, BLOCK, form, options)
+    if form in ("parquet", "arrow") and not zipped:
+        return lambda: walk_arrow(path, max_bytes, BLOCK, form)
     return None
 
 
@@ -143,9 +162,20 @@ def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
     return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})
 
 
-def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, pair: bool) -> Walk:
-    names = choose_texts(columns, texts, label)
-    assemble(columns, text_columns=names, labelled=False, allow_null=True, pair=pair)
+def _texts_of(block: Columns, names: Sequence[str], reading: Reading) -> Table:
+    return assemble(
+        block,
+        text_columns=names,
+        labelled=False,
+        separator=reading.separator,
+        allow_null=True,
+        pair=reading.pair,
+    )
+
+
+def _whole(columns: Columns, reading: Reading) -> Walk:
+    names = choose_texts(columns, *reading.columns_for(columns), pair=reading.pair)
+    _texts_of(columns, names, reading)
 
     def blocks() -> Iterator[Columns]:
         for start in range(0, len(columns.lines), BLOCK):
@@ -157,5 +187,13 @@ def _whole(columns: Columns, texts: Sequence[str] | None, label: str | None, pai
             )
 
     return Walk(
-        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, pair
+        columns.source,
+        len(columns.lines),
+        blocks,
+        tuple(columns.values),
+        names,
+        columns.unreadable,
+        streamed=False,
+        reading=reading,
+        notes=columns.notes,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ class Metrics:
     `confusion[i][j]` counts rows of true class i predicted as class j, in the order of `per_class`.
     `macro` averages over the classes that occur among the true or the predicted labels, as scikit-learn does,
     so that a class the test set lacks neither helps nor hurts. `ece` is the expected calibration error in 15 bins.
+
+    `unknown` further rows have labels that are no classes. They count as wrong in the accuracy and its interval only: a
+    row without a true class has no recall, no log loss and no place in the confusion matrix, so that all other figures
+    are those of the `n` rows.
     """
 
     n: int
@@ -51,6 +55,7 @@ class Metrics:
     confusion: tuple[tuple[int, ...], ...]
     log_loss: float
     ece: float
+    unknown: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,7 +76,15 @@ class Metrics:
             "ece": self.ece,
             "per_class": [asdict(row) for row in self.per_class],
             "confusion": [list(row) for row in self.confusion],
-        }
+        } | ({"unknown": self.unknown} if self.unknown else {})
+
+    def with_unknown(self, rows: int) -> Metrics:
+        """The same with so many further rows, of unknown labels, that count as wrong."""
+        if not rows:
+            return self
+        right = sum(self.confusion[place][place] for place in range(len(self.confusion)))
+        total = self.n + rows
+        return replace(self, accuracy=right / total, accuracy_interval=wilson(right, total), unknown=rows)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metrics:
@@ -92,6 +105,7 @@ class Metrics:
                 confusion=tuple(tuple(int(count) for count in row) for row in value["confusion"]),
                 log_loss=float(value["log_loss"]),
                 ece=float(value["ece"]),
+                unknown=int(value.get("unknown", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError("the saved metrics are damaged", received=f"{type(error).__name__}: {error}") from error

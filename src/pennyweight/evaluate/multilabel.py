@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ class MultilabelMetrics:
         per_label: one row a label.
         log_loss: binary cross-entropy in nats a decision.
         thresholds: from which probability on each label is given.
+        unknown: further rows with a label that is none of the names. They count as wrong in the exact match and its
+            interval only; all other figures are those of the `n` rows.
     """
 
     n: int
@@ -37,6 +39,7 @@ class MultilabelMetrics:
     per_label: tuple[ClassRow, ...]
     log_loss: float
     thresholds: tuple[float, ...] = ()
+    unknown: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -73,7 +76,14 @@ class MultilabelMetrics:
                 asdict(row) | {"threshold": threshold}
                 for row, threshold in zip(self.per_label, self.thresholds, strict=True)
             ],
-        }
+        } | ({"unknown": self.unknown} if self.unknown else {})
+
+    def with_unknown(self, rows: int) -> MultilabelMetrics:
+        """The same with so many further rows, of unknown labels, that count as wrong."""
+        if not rows:
+            return self
+        right, total = round(self.exact * self.n), self.n + rows
+        return replace(self, exact=right / total, exact_interval=wilson(right, total), unknown=rows)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MultilabelMetrics:
@@ -94,6 +104,7 @@ class MultilabelMetrics:
                 thresholds=tuple(float(row.pop("threshold")) for row in rows),
                 per_label=tuple(ClassRow(**row) for row in rows),
                 log_loss=float(value["log_loss"]),
+                unknown=int(value.get("unknown", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError("the saved metrics are damaged", received=f"{type(error).__name__}: {error}") from error

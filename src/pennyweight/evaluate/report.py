@@ -22,7 +22,8 @@ def text_table(metrics: Metrics) -> str:
     width = max(len(name) for name, *_ in rows)
     lines = [
         f"accuracy {_percent(metrics.accuracy)} % (95 % interval {_percent(low)} to {_percent(high)}), "
-        f"{metrics.n:,} texts",
+        f"{metrics.n + metrics.unknown:,} texts",
+        *unknown_line(metrics),
         f"log loss {metrics.log_loss:.4f} nats, calibration error {_percent(metrics.ece)} %",
         "",
         f"{'class':<{width}}  precision %  recall %    F1 %  texts",
@@ -49,6 +50,7 @@ def several_table(metrics: MultilabelMetrics) -> str:
         f"micro F1 {_percent(metrics.micro.f1)} %, macro F1 {_percent(metrics.macro.f1)} %, {metrics.n:,} texts",
         f"exact match {_percent(metrics.exact)} % (95 % interval {_percent(low)} to {_percent(high)}), "
         f"Hamming loss {_percent(metrics.hamming)} %, log loss {metrics.log_loss:.4f} nats",
+        *unknown_line(metrics),
         "",
         f"{'label':<{width}}  precision %  recall %    F1 %  threshold  texts",
     ]
@@ -56,6 +58,17 @@ def several_table(metrics: MultilabelMetrics) -> str:
         numbers = f"{_percent(value.precision):>11}  {_percent(value.recall):>8}  {_percent(value.f1):>6}"
         lines.append(f"{name:<{width}}  {numbers}  {rest}".rstrip())
     return "\n".join(lines)
+
+
+def unknown_line(metrics: Metrics | MultilabelMetrics) -> list[str]:
+    """What is to be known where rows with unknown labels count as wrong; empty where there are none."""
+    if not metrics.unknown:
+        return []
+    counted = "exact match" if isinstance(metrics, MultilabelMetrics) else "accuracy"
+    return [
+        f"{metrics.unknown:,} texts with unknown labels count as wrong in the {counted}; all else is of the other "
+        f"{metrics.n:,}"
+    ]
 
 
 def _percent(share: float) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import baselines
 from .baselines import Baseline
-from .intervals import Interval, percentile_interval
+from .intervals import Interval, percentile_interval, wilson
 from .multilabel import MultilabelMetrics, score_multilabel
 from .spread import REPLICATIONS
 from .thresholds import Objective, tune_thresholds
@@ -40,6 +40,13 @@ class SeveralRow:
     difference_interval: Interval
     seconds: float
     rows: int
+
+    def with_unknown(self, known: int, rows: int) -> SeveralRow:
+        """The same with `rows` further texts beside the `known`, of unknown labels, that count as no exact match."""
+        if not rows:
+            return self
+        right, total = round(self.exact_match * known), known + rows
+        return replace(self, exact_match=right / total, exact_match_interval=wilson(right, total))
 
     @property
     def beaten(self) -> bool:
@@ -145,7 +152,8 @@ def against(
 
     Args:
         labels, predicted: (N, L) of 0 and 1.
-        rivals: each baseline with its probabilities (V, L) on the validation rows, where its thresholds are tuned.
+        rivals: each baseline with its probabilities (V, L) on the validation rows, where its thresholds are tuned;
+            without such rows (V = 0) they are 0.5.
         validation: (V, L) labels of those rows.
         objective: what the thresholds are tuned for; the commonest labels are always chosen for micro F1.
     """
@@ -153,7 +161,7 @@ def against(
     ours = _resampled(labels, predicted, 0)[0]
     rows = []
     for one, tuned_on in rivals:
-        aim: Objective = "micro_f1" if one.name == COMMONEST else objective
+        aim: Objective = "fixed" if not len(validation) else "micro_f1" if one.name == COMMONEST else objective
         thresholds = tune_thresholds(validation, tuned_on, aim)
         theirs = score_multilabel(labels, one.probabilities, names, threshold=thresholds.tolist())
         guessed = (one.probabilities >= thresholds).astype(np.int64)

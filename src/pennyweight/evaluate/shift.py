@@ -176,8 +176,10 @@ def suite(
             yield name, severity, [corrupt(text, name, severity, seed) for text in texts]
 
 
-def row(name: str, severity: int, labels: np.ndarray, probabilities: np.ndarray) -> Row:
-    """Figures of N labels (N,) and probabilities (N, L).
+def row(name: str, severity: int, labels: np.ndarray, probabilities: np.ndarray, unknown: int = 0) -> Row:
+    """Figures of N labels (N,) and probabilities (N, L), and of `unknown` further rows that count as wrong.
+
+    The calibration error is that of the N rows.
 
     Raises:
         DataError: without rows.
@@ -185,7 +187,7 @@ def row(name: str, severity: int, labels: np.ndarray, probabilities: np.ndarray)
     if not len(labels):
         raise DataError("there are no rows to measure on", where=name)
     correct = int(confidences(labels, probabilities)[1].sum())
-    n = len(labels)
+    n = len(labels) + unknown
     ece = expected_calibration_error(labels, probabilities)
     return Row(name, severity, n, correct / n, wilson(correct, n), ece)
 

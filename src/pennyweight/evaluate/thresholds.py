@@ -31,13 +31,13 @@ def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Ob
         (L,) thresholds strictly between 0 and 1.
 
     Raises:
-        DataError: without rows, or on shapes that do not fit.
+        DataError: without rows to tune on, or on shapes that do not fit.
 
     Source: Lipton, Elkan and Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014,
     https://arxiv.org/abs/1402.1892
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if labels.ndim != 2 or labels.shape != probabilities.shape or not len(labels):
+    if labels.ndim != 2 or labels.shape != probabilities.shape or not (len(labels) or objective == "fixed"):
         raise DataError("labels and probabilities do not fit", received=f"{labels.shape} and {probabilities.shape}")
     count = labels.shape[1]
     chosen = np.full(count, FIXED)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from .baselines import FROZEN, MAJORITY, Baseline
 from .compare import Comparison, compare
-from .intervals import Interval
+from .intervals import Interval, wilson
 from .metrics import Metrics, score
 
 
@@ -28,6 +28,25 @@ class BaselineRow:
     seconds: float
     comparison: Comparison
     rows: int = 0
+
+    def with_unknown(self, rows: int) -> BaselineRow:
+        """The same with so many further texts, of unknown labels, that both answer wrong."""
+        if not rows:
+            return self
+        known = self.comparison.n
+        share = known / (known + rows)
+        low, high = self.comparison.interval
+        return replace(
+            self,
+            accuracy=self.accuracy * share,
+            accuracy_interval=wilson(round(self.accuracy * known), known + rows),
+            comparison=replace(
+                self.comparison,
+                n=known + rows,
+                difference=self.comparison.difference * share,
+                interval=(low * share, high * share),
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.multi import LabelForm
-from ..data.read import from_python
+from ..data.load import Renaming, notes_of, read_as, with_known
+from ..data.table import AS_NAMED, FileOptions, Table
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
 from ..evaluate.ordinal import ordinal
 from ..evaluate.report import several_table, text_table
 from ..evaluate.shift import ROWS, Shift, check_names
-from ..model.backbone import encode
 from ..predict import Classifier
 from .judge import Judgement, Part, intervals, slices
 from .page import page
@@ -26,18 +25,25 @@ from .shift import refuse_several, shift
 
 @dataclass(frozen=True)
 class Measured:
-    """What a classifier reached on given texts."""
+    """What a classifier reached on given texts; `notes` says what was decided about their labels."""
 
     classifier: Classifier
     judgement: Judgement | SeveralJudgement
     shift: Shift | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The figures, with intervals, calibration and slices, in the form of metrics.json's `test`."""
         found = self.judgement.to_json()
         figures: dict[str, Any] = found["test"]
         shifted = {} if self.shift is None else {"shift": self.shift.to_json()}
-        return figures | {key: found[key] for key in ("calibration", "thresholds", "slices") if key in found} | shifted
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return (
+            notes
+            | figures
+            | {key: found[key] for key in ("calibration", "thresholds", "slices") if key in found}
+            | shifted
+        )
 
     def write(self, path: str | Path) -> None:
         """Write a report of these texts; baselines are left out, since their training rows are not at hand."""
@@ -49,6 +55,7 @@ class Measured:
         else:
             lines = [text_table(self.judgement.metrics)]
             lines += ["", str(self.judgement.ordinal)] if self.judgement.ordinal else []
+        lines = [*self.notes, *([""] if self.notes else []), *lines]
         for name, rows in self.judgement.slices.items():
             width = max(len(row.name) for row in rows)
             lines += ["", f"by {name}"]
@@ -66,53 +73,80 @@ def measure(
     classifier: Classifier,
     data: Any,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
     split: str = "test",
     slices_by: Sequence[str] | None = None,
-    form: LabelForm | None = None,
     severities: Sequence[int] = (),
     ood: Any = None,
     rows: int | None = ROWS,
+    unknown: str = "error",
+    label_map: Mapping[str, str] | None = None,
+    options: FileOptions = AS_NAMED,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
 
     Args:
         data: a path, a `Table`, or anything `pennyweight.train` takes.
         slices_by: columns to slice by; None for every column with few values.
-        form: how labels stand in the data; None, as in training.
         severities, ood, rows: corruptions and another source, as for `reporting.shift.shift`; none if not given.
+        unknown: rows with a label that is no class: `error`, `drop` leaves them out, `wrong` counts them as wrong
+            answers in the accuracy (the exact match) and leaves them out of all other figures.
+        label_map: what labels in the data are called, label to class name.
+        options: encoding and header of the files, where their content does not say.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
     """
-    artifact = classifier.artifact
-    asked = classifier.reading | ({} if text_columns is None else {"text_columns": text_columns})
-    table = from_python(data, label_column=label_column, split=split, form=form or classifier.label_form, **asked)
-    tokens = encode(artifact.tokenizer, table.texts, artifact.recipe.data.max_length, pair=artifact.recipe.data.pair)
     if severities:
         check_names(None, severities)  # before anything is computed
-    part = Part(table, tokens, artifact.labels.encode(table))
     if classifier.multi and (severities or ood is not None):
         refuse_several()
+    renaming = Renaming(label_map)
+    table, gone, notes = _labelled(classifier, data, renaming, unknown, split=split, options=options)
+    other, other_gone, said = (
+        (None, 0, ()) if ood is None else _labelled(classifier, ood, renaming, unknown, split=split, options=options)
+    )
+    renaming.check()
+    notes += said
+    counted = unknown == "wrong"
+    tokens = classifier.tokens(table.texts)
+    part = Part(table, tokens, classifier.artifact.labels.encode(table), gone if counted else 0)
     if classifier.multi:
-        return Measured(classifier, measure_part(classifier, part, slices_by))
-    logits = classifier.logits_of(tokens)
+        return Measured(classifier, measure_part(classifier, part, slices_by), notes=notes)
+    judgement = _judgement(classifier, part, slices_by)
+    found = None
+    if severities or other is not None:
+        found = shift(
+            classifier, table, severities=severities, ood=other, rows=rows, ood_unknown=other_gone if counted else 0
+        )
+    return Measured(classifier, judgement, found, notes)
+
+
+def _labelled(
+    classifier: Classifier, data: Any, renaming: Renaming, unknown: str, **source: Any
+) -> tuple[Table, int, tuple[str, ...]]:
+    """The rows to measure on, the number of those left out for an unknown label, and what is to be said of labels."""
+    table = renaming(read_as(classifier.reading, data, **source)[0])
+    labels = classifier.artifact.labels
+    known, gone, notes = with_known(labels, table, unknown)
+    return known, gone, (*notes_of(labels, known), *notes)
+
+
+def _judgement(classifier: Classifier, part: Part, slices_by: Sequence[str] | None) -> Judgement:
+    """Every figure of one label a text, with the temperature the classifier was saved with."""
+    logits = classifier.logits_of(part.tokens)
     probabilities = softmax(logits, classifier.temperature)
-    metrics = score(part.labels, probabilities, classifier.labels)
-    judgement = Judgement(
+    metrics = score(part.labels, probabilities, classifier.labels).with_unknown(part.unknown)
+    return Judgement(
         name="test",
         part=part,
         probabilities=probabilities,
         metrics=metrics,
         intervals=intervals(part.labels, probabilities, metrics),
-        calibration=calibrate(part.labels, logits, classifier.temperature),
+        calibration=calibrate(
+            part.labels, logits, classifier.temperature, classifier.metrics.get("calibration", {}).get("not_fitted")
+        ),
         validation=metrics,
-        answers={"test": answers(table.texts, part.labels, probabilities)},
+        answers={"test": answers(part.table.texts, part.labels, probabilities)},
         slices=slices(part, probabilities, slices_by),
-        ordinal=ordinal(metrics) if artifact.recipe.data.ordinal else None,
+        ordinal=ordinal(metrics) if classifier.artifact.recipe.data.ordinal else None,
     )
-    found = None
-    if severities or ood is not None:
-        found = shift(classifier, table, severities=severities, ood=ood, rows=rows)
-    return Measured(classifier, judgement, found)

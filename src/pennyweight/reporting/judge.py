@@ -14,7 +14,7 @@ from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
 from ..evaluate.abstention import Threshold, answered, threshold_for
-from ..evaluate.calibration import Calibration, calibrate, fit_temperature, softmax
+from ..evaluate.calibration import Calibration, calibrate, choose_temperature, softmax
 from ..evaluate.metrics import Metrics, score
 from ..evaluate.mistakes import Slice, by_column, by_number
 from ..evaluate.ordinal import Ordinal, ordinal
@@ -34,11 +34,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Part:
-    """Labelled rows as a run holds them: N texts, their ids and their class numbers (N,)."""
+    """Labelled rows as a run holds them: N texts, their ids and their class numbers (N,).
+
+    `unknown` further rows, with labels that are no classes, count as wrong answers.
+    """
 
     table: Table
     tokens: Encoded
     labels: np.ndarray
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Judgement:
     metrics: Metrics
     intervals: dict[str, tuple[float, float]]
     calibration: Calibration
-    validation: Metrics
+    validation: Metrics | None
     answers: dict[str, Answers]
     baselines: tuple[BaselineRow, ...] = ()
     slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
@@ -61,7 +65,7 @@ class Judgement:
 
     def to_json(self) -> dict[str, Any]:
         """The parts of metrics.json that say how good the classifier is."""
-        found: dict[str, Any] = {"validation": self.validation.to_json()}
+        found: dict[str, Any] = {} if self.validation is None else {"validation": self.validation.to_json()}
         found[self.name] = self.metrics.to_json() | {
             "intervals": {key: list(ends) for key, ends in self.intervals.items()},
             "rows_sha256": fingerprint(self.answers[self.name].rows),
@@ -70,7 +74,8 @@ class Judgement:
             found[self.name]["ordinal"] = self.ordinal.to_json()
         found["calibration"] = {
             "temperature": self.calibration.temperature,
-            "fitted_on": "validation",
+            "fitted_on": "validation" if "validation" in self.answers else None,
+            "not_fitted": self.calibration.reason,
             "measured_on": self.name,
             "ece_before": self.calibration.ece_before,
             "ece_after": self.calibration.ece_after,
@@ -105,20 +110,26 @@ def _baseline(row: BaselineRow) -> dict[str, Any]:
 def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence[baselines.Baseline] = ()) -> Judgement:
     """Measure a classifier on its test rows, or on the validation rows where there are none.
 
-    The temperature is fitted on the validation rows, whatever the classifier's own is.
+    The temperature is chosen on the validation rows, whatever the classifier's own is; without such rows it is 1, and
+    there is no threshold to abstain at.
 
     Args:
-        parts: `validation` and, where there is one, `test`.
+        parts: `validation`, `test` or both.
         rivals: baselines' probabilities on the rows that are measured.
     """
     began = time.perf_counter()
     names = classifier.labels
     logits = {name: classifier.logits_of(parts[name].tokens) for name in ("validation", "test") if name in parts}
-    temperature = fit_temperature(logits["validation"], parts["validation"].labels)
-    probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
+    held = parts.get("validation")
+    nothing = np.empty((0, len(names)), np.float32), np.empty(0, np.int64)
+    temperature = choose_temperature(*(nothing if held is None else (logits["validation"], held.labels)))
+    probabilities = {name: softmax(values, temperature.value) for name, values in logits.items()}
     name = "test" if "test" in logits else "validation"
     part, answered_rows = parts[name], probabilities[name]
-    measured = {one: score(parts[one].labels, probabilities[one], names) for one in probabilities}
+    measured = {
+        one: score(parts[one].labels, found, names).with_unknown(parts[one].unknown)
+        for one, found in probabilities.items()
+    }
     kept = {one: answers(parts[one].table.texts, parts[one].labels, probabilities[one]) for one in probabilities}
     return Judgement(
         name=name,
@@ -126,12 +137,14 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
         probabilities=answered_rows,
         metrics=measured[name],
         intervals=intervals(part.labels, answered_rows, measured[name]),
-        calibration=calibrate(part.labels, logits[name], temperature),
-        validation=measured["validation"],
+        calibration=calibrate(part.labels, logits[name], temperature.value, temperature.reason),
+        validation=measured.get("validation"),
         answers=kept,
-        baselines=against(part.labels, answered_rows, rivals),
+        baselines=tuple(row.with_unknown(part.unknown) for row in against(part.labels, answered_rows, rivals)),
         slices=slices(part, answered_rows),
-        thresholds=_thresholds(parts["validation"].labels, probabilities["validation"], part.labels, answered_rows),
+        thresholds={}
+        if held is None
+        else _thresholds(held.labels, probabilities["validation"], part.labels, answered_rows),
         seconds={"measuring": time.perf_counter() - began, "baselines": sum(one.seconds for one in rivals)},
         ordinal=ordinal(measured[name]) if classifier.artifact.recipe.data.ordinal else None,
     )
@@ -194,7 +207,7 @@ def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Sa
         parts: `train`, and the rows to answer: `test`, else `validation`.
         kind: `full`, or `short` for those that need no forward pass.
     """
-    train, rows = parts["train"], parts.get("test", parts["validation"])
+    train, rows = parts["train"], parts["test" if "test" in parts else "validation"]
     count = len(classifier.labels)
     seed = classifier.artifact.recipe.train.seed
     say("baselines: majority class, TF-IDF + logistic regression" + (", frozen backbone" if kind == "full" else ""))

@@ -35,7 +35,7 @@ class SeveralJudgement:
     objective: Objective
     metrics: MultilabelMetrics
     intervals: dict[str, Interval]
-    validation: MultilabelMetrics
+    validation: MultilabelMetrics | None
     answers: dict[str, Answers]
     baselines: tuple[SeveralRow, ...] = ()
     slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
@@ -43,7 +43,8 @@ class SeveralJudgement:
 
     def to_json(self) -> dict[str, Any]:
         """The parts of metrics.json that say how good the classifier is."""
-        found: dict[str, Any] = {"task": "multi", "validation": self.validation.to_json()}
+        found: dict[str, Any] = {"task": "multi"}
+        found |= {} if self.validation is None else {"validation": self.validation.to_json()}
         found[self.name] = self.metrics.to_json() | {
             "intervals": {key: list(ends) for key, ends in self.intervals.items()},
             "rows_sha256": fingerprint(self.answers[self.name].rows),
@@ -51,7 +52,7 @@ class SeveralJudgement:
         found["thresholds"] = {
             "values": self.thresholds.tolist(),
             "tuned_for": self.objective,
-            "tuned_on": "validation",
+            "tuned_on": "validation" if self.validation is not None else None,
         }
         if self.baselines:
             found["verdict"] = asdict(several.verdict(self.metrics, self.intervals["micro_f1"], self.baselines))
@@ -71,17 +72,21 @@ def judge_several(
 ) -> SeveralJudgement:
     """Tune the thresholds on the validation rows and measure on the test rows, or on validation where there are none.
 
+    Without validation rows every threshold is 0.5.
+
     Args:
-        parts: `validation` and, where there is one, `test`.
+        parts: `validation`, `test` or both.
         rivals: baselines on the rows that are measured, each with its probabilities on the validation rows.
     """
     began = time.perf_counter()
-    objective = classifier.artifact.recipe.train.thresholds
+    held = parts.get("validation")
+    objective = classifier.artifact.recipe.train.thresholds if held is not None else "fixed"
     probabilities = {
         name: classifier.probabilities_of(parts[name].tokens) for name in ("validation", "test") if name in parts
     }
-    thresholds = tune_thresholds(parts["validation"].labels, probabilities["validation"], objective)
     name = "test" if "test" in probabilities else "validation"
+    tuned_on = "validation" if held is not None else name
+    thresholds = tune_thresholds(parts[tuned_on].labels, probabilities[tuned_on], objective)
     found = {one: _figures(classifier, parts[one], probabilities[one], thresholds) for one in probabilities}
     part = parts[name]
     predicted = (probabilities[name] >= thresholds).astype(np.int64)
@@ -94,9 +99,14 @@ def judge_several(
         objective=objective,
         metrics=found[name],
         intervals=several.f1_intervals(part.labels, predicted) | {"exact_match": found[name].exact_interval},
-        validation=found["validation"],
+        validation=found.get("validation"),
         answers=answers,
-        baselines=several.against(part.labels, predicted, rivals, parts["validation"].labels, objective),
+        baselines=tuple(
+            row.with_unknown(len(part.labels), part.unknown)
+            for row in several.against(
+                part.labels, predicted, rivals, part.labels[:0] if held is None else held.labels, objective
+            )
+        ),
         slices=slices_of(part, answers[name].labels, answers[name].predicted),
         seconds={
             "measuring": time.perf_counter() - began,
@@ -106,7 +116,8 @@ def judge_several(
 
 
 def _figures(classifier: Classifier, part: Part, found: np.ndarray, thresholds: np.ndarray) -> MultilabelMetrics:
-    return score_multilabel(part.labels, found, classifier.labels, threshold=thresholds.tolist())
+    metrics = score_multilabel(part.labels, found, classifier.labels, threshold=thresholds.tolist())
+    return metrics.with_unknown(part.unknown)
 
 
 def measure_part(classifier: Classifier, part: Part, columns: Sequence[str] | None = None) -> SeveralJudgement:
@@ -157,34 +168,37 @@ def rivals_several(
     """The baselines, trained on the run's own training rows.
 
     Args:
-        parts: `train`, `validation`, and perhaps `test`.
+        parts: `train`, and `validation`, `test` or both.
         kind: `full`, or `short` for those that need no forward pass.
     """
-    train, validation = parts["train"], parts["validation"]
-    rows = parts.get("test", validation)
+    train, validation = parts["train"], parts.get("validation")
+    rows = parts["test" if "test" in parts else "validation"]
     seed = classifier.artifact.recipe.train.seed
     say(
         "baselines: commonest labels, TF-IDF + one-vs-rest logistic regression"
         + (", frozen backbone" if kind == "full" else "")
     )
-    cut = len(validation.labels)  # every baseline answers the validation rows first: its thresholds come from there
+    cut = (
+        0 if validation is None else len(validation.labels)
+    )  # every baseline answers the validation rows first: its thresholds come from there
     some = sample(len(train.labels), TFIDF_ROWS, seed)
     texts = [train.table.texts[index] for index in some.tolist()]
-    asked = [*validation.table.texts, *rows.table.texts]
+    asked = [*([] if validation is None else validation.table.texts), *rows.table.texts]
     found = [
         several.commonest(train.labels, len(asked)),
         several.tfidf(texts, train.labels[some], asked, seed=seed),
     ]
     if kind == "full":
-        found.append(_frozen(classifier, train, validation, rows, seed))
+        answered = [rows] if validation is None else [validation, rows]
+        found.append(_frozen(classifier, train, answered, seed))
     return tuple(
         (Baseline(one.name, one.probabilities[cut:], one.seconds, one.rows), one.probabilities[:cut]) for one in found
     )
 
 
-def _frozen(classifier: Classifier, train: Part, validation: Part, rows: Part, seed: int) -> Baseline:
+def _frozen(classifier: Classifier, train: Part, answered: Sequence[Part], seed: int) -> Baseline:
     from .frozen import features_of
 
-    found = features_of(classifier, train.tokens, [validation.tokens, rows.tokens], seed)
+    found = features_of(classifier, train.tokens, [one.tokens for one in answered], seed)
     made = several.linear(found.train, train.labels[found.rows], found.others, seed=seed)
     return Baseline(made.name, made.probabilities, made.seconds + found.seconds, made.rows)

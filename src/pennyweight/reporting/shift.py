@@ -11,13 +11,12 @@ import numpy as np
 
 from ..data.batch import pack
 from ..data.corrupt import MIDDLE
-from ..data.read import from_python
-from ..data.table import Table
+from ..data.load import read_as
+from ..data.table import AS_NAMED, Table
 from ..errors import InputError
 from ..evaluate import shift as figures
 from ..evaluate.calibration import softmax
 from ..evaluate.shift import ROWS, SEED, Row, Shift, suite
-from ..model.backbone import encode
 from ..predict import Classifier
 from .rows import sample
 
@@ -46,6 +45,7 @@ def shift(
     ood: Any = None,
     rows: int | None = ROWS,
     seed: int = SEED,
+    ood_unknown: int = 0,
     **columns: Any,
 ) -> Shift:
     """How a classifier holds up on corrupted texts, and on a second labelled source.
@@ -57,7 +57,8 @@ def shift(
         ood: labelled texts of another kind with the same classes, in any of these forms; measured whole.
         rows: a seeded sample of so many texts is corrupted; None for all.
         seed: of the sample and of the corruptions.
-        **columns: text_columns, label_column, split, as for `Classifier.evaluate`.
+        ood_unknown: further rows of `ood` with unknown labels, which count as wrong.
+        **columns: as for `Classifier.evaluate`.
 
     Raises:
         InputError: for a corruption or severity that is not in the suite, or several labels a text.
@@ -65,9 +66,10 @@ def shift(
     """
     if classifier.multi:
         refuse_several()
-    asked: dict[str, Any] = {"split": "test", "form": classifier.label_form, **classifier.reading, **columns}
-    table = from_python(data, **asked)
-    others = [] if ood is None else [other_table(classifier, from_python(ood, **asked))]
+    asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
+    reading = classifier.reading.changed(**columns)
+    table, _ = read_as(reading, data, **asked)
+    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, **asked)[0], ood_unknown)]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)
@@ -111,10 +113,10 @@ def measure(classifier: Classifier, prepared: Suite, ood: Sequence[Row] = ()) ->
     )
 
 
-def other_table(classifier: Classifier, table: Table) -> Row:
-    """The same of texts that are read already."""
-    labels = classifier.artifact.labels.encode(table)
-    return figures.row(Path(table.source).name or table.source, 0, labels, probabilities(classifier, table.texts))
+def other_table(classifier: Classifier, table: Table, unknown: int = 0) -> Row:
+    """Figures of texts that are read already, and of `unknown` further ones that count as wrong."""
+    labels, name = classifier.artifact.labels.encode(table), Path(table.source).name or table.source
+    return figures.row(name, 0, labels, probabilities(classifier, table.texts), unknown)
 
 
 def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
@@ -122,8 +124,7 @@ def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
 
     Corruptions leave many texts as they were, and an uncased tokenizer sees no case.
     """
-    artifact, pair = classifier.artifact, classifier.pair
-    encoded = encode(artifact.tokenizer, list(texts), artifact.recipe.data.max_length, pair=pair)
+    encoded = classifier.tokens(texts)
     places: dict[bytes, int] = {}
     firsts: list[int] = []
     order = np.empty(len(encoded), dtype=np.int64)

@@ -23,12 +23,12 @@ class Feeds:
 
     Attributes:
         train: batches to train on.
-        validation: batches to validate on.
+        validation: batches to validate on; None where nothing is held out.
         kept: the prefixes behind them; empty when token ids are fed.
     """
 
     train: Feed
-    validation: Feed
+    validation: Feed | None
     kept: tuple[Prefix, ...]
 
     def names(self) -> list[str]:
@@ -61,19 +61,20 @@ def make(
     """Token feeds, or prefixes where lower layers are frozen and would be computed more than once.
 
     Args:
-        tokens: token ids by name, `train` and `validation` among them.
+        tokens: token ids by name, `train` and perhaps `validation` among them.
         backbone: fingerprint of the frozen weights.
     """
     wanted = recipe.train.prefix_cache
     bucket, max_length = recipe.data.pad_to_multiple_of, recipe.data.max_length
     plain = {
-        name: TokenFeed(tokens[name], pad_id, bucket, max_length, runtime.device) for name in ("train", "validation")
+        name: TokenFeed(tokens[name], pad_id, bucket, max_length, runtime.device)
+        for name in ("train", "validation")
+        if name in tokens
     }
     first = first_trained_layer(model.module, model.encoder.num_layers)
-    # Dropout inside the backbone makes each pass different, and a stack that mixes layers cannot be entered halfway.
-    random = recipe.model.hidden_dropout or recipe.model.attention_dropout
-    if wanted == "off" or first == 0 or random or not getattr(model.encoder, "splittable", True):
-        return Feeds(plain["train"], plain["validation"], ())
+    random = recipe.model.hidden_dropout or recipe.model.attention_dropout  # then each pass is different
+    if wanted == "off" or first == 0 or random:
+        return Feeds(plain["train"], plain.get("validation"), ())
     on_disk = wanted == "disk" or (wanted == "auto" and recipe.train.cache_dir is not None)
     folder = (Path(recipe.train.cache_dir) if recipe.train.cache_dir else default_folder()) if on_disk else None
     kept: dict[str, Prefix] = {}
@@ -86,13 +87,16 @@ def make(
             feed,
             first=first,
             pooling=model.pooling,
-            dtype=torch.bfloat16 if runtime.precision == "bf16" else torch.float32,
+            # One pooled vector a text is little, and mean pooling gives it in fp32: it is kept so.
+            dtype=model.encoder.dtype if first < model.encoder.num_layers else torch.float32,
             backbone=f"{backbone}/{model.engine}/{runtime.precision}",
             folder=folder,
+            limit=None if folder is None else int(recipe.train.cache_gb * 1e9),
         )
         if prefix is not None:
             kept[name] = prefix
-    return Feeds(kept.get("train", plain["train"]), kept.get("validation", plain["validation"]), tuple(kept.values()))
+    found: dict[str, Feed] = {name: kept.get(name, feed) for name, feed in plain.items()}
+    return Feeds(found["train"], found.get("validation"), tuple(kept.values()))
 
 
 def default_folder() -> Path:

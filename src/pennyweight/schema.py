@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -66,11 +66,13 @@ class Figures(_Closed):
     ordinal: OrdinalFigures | None = None
     intervals: Intervals | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
+    unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the accuracy only.")
 
 
 class Calibration(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
-    fitted_on: Literal["validation"]
+    fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
+    not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
     measured_on: Literal["test", "validation"]
     ece_before: Share
     ece_after: Share
@@ -139,6 +141,9 @@ class ShortAudit(_Closed):
     conflicting_labels: Count | None = Field(None, description="Training rows whose text has another label too.")
     leakage: dict[str, Leaks] | None = None
     truncated: Share | None = Field(None, description="Of the training texts, at the recipe's max_length.")
+    unknown_tokens: Share | None = Field(None, description="Of the training texts' tokens.")
+    similar_classes: list[list[str]] | None = Field(None, description="Class names that look alike.")
+    without_validation: list[str] | None = Field(None, description="Classes without a validation row.")
     balance: Balance | None = None
     warnings: list[str] | None = None
     seconds: Seconds | None = None
@@ -187,6 +192,24 @@ class Training(_Open):
     history: list[dict[str, Any]]
 
 
+class Source(_Closed):
+    """Where texts came from."""
+
+    name: str = Field(description="Of a file or folder its last part, or a hub name; `data` for Python objects.")
+    rows: Count = Field(description="Before cleaning.")
+    sha256: str | None
+    sha256_of: Literal["file", "rows"] = Field(description="The file, or the rows as they were used.")
+
+
+class DataFacts(_Open):
+    """What a run learnt from."""
+
+    labels: list[str]
+    counts: list[Count] | None = Field(None, description="Training rows of each class.")
+    cleaning: dict[str, dict[str, Any]]
+    sources: dict[str, Source] | None = None
+
+
 class Spent(_Closed):
     """Wall-clock seconds."""
 
@@ -226,12 +249,13 @@ class SeveralFigures(_Closed):
     per_label: list[LabelFigures]
     intervals: SeveralIntervals | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
+    unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the exact match only.")
 
 
 class Thresholds(_Closed):
     values: list[float] = Field(description="In the order of the labels.")
     tuned_for: Literal["macro_f1", "micro_f1", "fixed"]
-    tuned_on: Literal["validation"]
+    tuned_on: Literal["validation"] | None = Field(description="null: no rows were held out; all are 0.5.")
 
 
 class SeveralBaseline(_Closed):
@@ -250,8 +274,8 @@ class MetricsFile(_Open):
     """metrics.json of a run."""
 
     test: Figures | None = None
-    validation: Figures
-    calibration: Calibration
+    validation: Figures | None = Field(None, description="Absent where no rows were held out.")
+    calibration: Calibration | None = Field(None, description="Absent where nothing was measured.")
     verdict: Verdict | None = None
     baselines: list[Baseline] | None = None
     slices: dict[str, list[Slice]] | None = None
@@ -261,10 +285,16 @@ class MetricsFile(_Open):
     total: Count
     budget: Count | None
     train: Training
-    data: dict[str, Any]
+    data: DataFacts
     audit: ShortAudit | None = None
     machine: dict[str, Any]
     seconds: Spent
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> MetricsFile:
+        if self.calibration is None and (self.test or self.validation):
+            raise ValueError("what was measured was measured with a temperature, and calibration is missing")
+        return self
 
 
 class SeveralMetricsFile(_Open):
@@ -272,7 +302,7 @@ class SeveralMetricsFile(_Open):
 
     task: Literal["multi"]
     test: SeveralFigures | None = None
-    validation: SeveralFigures
+    validation: SeveralFigures | None = Field(None, description="Absent where no rows were held out.")
     thresholds: Thresholds
     verdict: Verdict | None = None
     baselines: list[SeveralBaseline] | None = None
@@ -281,7 +311,7 @@ class SeveralMetricsFile(_Open):
     total: Count
     budget: Count | None
     train: Training
-    data: dict[str, Any]
+    data: DataFacts
     machine: dict[str, Any]
     seconds: Spent
 
