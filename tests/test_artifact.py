@@ -84,7 +84,7 @@ def test_no_classifier(tmp_path: Path, copy: Path) -> None:
     assert refusal(tmp_path / "x") == "F: no such classifier; expected a folder that `pennyweight train` wrote"
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty") == "F: not a saved classifier: no pennyweight.json"
-    artifact.retire(copy)
+    (copy / "pennyweight.json").unlink()
     assert refusal(copy) == (
         "F: not a saved classifier: no pennyweight.json; the run did not finish; go on with --resume"
     )
