@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .errors import InputError
+from .data.infer import is_null
+from .errors import DataError, InputError
 from .pipeline import train
 from .predict import Classifier
 from .recipe import Recipe
@@ -46,11 +47,23 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.settings = settings
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> PennyweightClassifier:
-        """Train on N texts and their N labels (strings or integers)."""
+        """Train on N texts and their N labels (strings, numbers or truth values).
+
+        Raises:
+            DataError: a label is missing: None, NaN or pandas' NA.
+        """
         if any(isinstance(label, (list, tuple, set, np.ndarray)) for label in y):
             raise InputError(
                 "the estimator takes one label a text",
                 remedy="for several: pennyweight.train((texts, labels))",
+            )
+        missing = [row for row, label in enumerate(y, start=1) if is_null(label)]
+        if missing:
+            raise DataError(
+                "the label is missing",
+                received=f"{len(missing)} of {len(y)} rows without a label",
+                remedy="fill it in or remove the row",
+                where=f"data row {missing[0]}",
             )
         labels = np.asarray(y)
         self.classes_ = np.unique(labels)
