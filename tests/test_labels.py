@@ -196,6 +196,9 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     MetricsFile.model_validate(json.loads((out / "metrics.json").read_text("utf-8")), strict=True)
     for one in wrong.metrics["baselines"]:
         assert figures["accuracy"] - one["accuracy"] == pytest.approx(one["difference"])
+    note = "5 further texts with unknown labels count as wrong in the accuracy only"
+    assert note in (out / "report.html").read_text("utf-8")
+    assert note in (out / "README.md").read_text("utf-8")
     ood = wrong.metrics["shift"]["ood"][0]
     assert (ood["n"], ood["accuracy"]) == (20, figures["accuracy"])
 
@@ -205,6 +208,16 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     assert "20 texts\n5 texts with unknown labels count as wrong in the accuracy; all else is of the other 15\n" in said
     as_json = json.loads(command("evaluate", out, test, "--unknown-labels", "drop", "--json").out)
     assert (as_json["n"], as_json["accuracy"]) == (15, known["accuracy"])
+    other, plain = tmp_path / "other", tmp_path / "plain"
+    pw.train(pairs, test=test, unknown_labels="wrong", out=other, **settings | {"seed": 1})
+    compared = json.loads(command("compare", out, other, "--json").out)
+    each = {one["name"]: one["accuracy"] for one in compared["runs"]}
+    assert compared["pairs"][0]["n"] == 20
+    assert compared["pairs"][0]["difference"] == pytest.approx(each["other"] - each["run"])
+    pw.train(pairs, test=test, unknown_labels="drop", out=plain, **settings)
+    unlike = command("compare", out, plain)
+    assert unlike.code == 2
+    assert "expected 5 rows with unknown labels that count as wrong; received 0" in unlike.err
     with pytest.raises(InputError, match="no row has a label that is one of the classes"):
         measure(wrong, [("a text", "Health")], unknown="drop")
 
@@ -378,6 +391,9 @@ def test_without_validation_every_threshold_is_a_half(
     values = json.loads((run / "metrics.json").read_text("utf-8"))
     SeveralMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
+    page = (run / "report.html").read_text("utf-8")
+    assert "Each label is given from a probability of 0.5 on." in page
+    assert "tuned on" not in page
     again = pw.load(run)
     assert again.thresholds.tolist() == [0.5] * 3
     assert again.evaluate(rows[:20]).exact == found.metrics["test"]["exact_match"]
