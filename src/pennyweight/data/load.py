@@ -28,6 +28,7 @@ from .table import AS_NAMED, FileOptions, Table, listed
 SPLITS = {"mix": "train", "ood": "test"}
 # Where a row with an unknown label can count as a wrong answer. On validation rows something is chosen.
 COUNTED = ("test", "ood")
+NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     elif wanted.validation_size:
         training, validation, said = _split_off(wanted, training, labels)
         notes += said
+    else:
+        notes += (NOT_VALIDATED + (" and every label has the threshold 0.5" if labels.multi else ""),)
     test_source = test_data if test_data is not None else wanted.test
     test = None if test_source is None else prepared("test", test_source, reading)
     if wanted.mix is not None:
@@ -198,7 +201,7 @@ def _classes(wanted: DataRecipe, training: Table) -> tuple[Table, LabelSet, tupl
         if few and len(few) < len(training):
             left = without(training, few)
             gone = len(training) - len(left)
-            notes = (f"labels: {_number(gone, 'row')} of {_number(len(few), 'rare class')} dropped ({listed(few, 6)})",)
+            notes = (f"labels: dropped {counted(gone, 'training row')} of rare classes: {listed(few, 6)}",)
             training = left
     aliases, delimiter = wanted.label_map, wanted.label_delimiter or DELIMITER
     labels = fit_labels(training, names=wanted.label_names, delimiter=delimiter, aliases=aliases)
@@ -219,9 +222,7 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
         kept, held = split(truth, size=size, seed=seed)
     notes = []
     if few := rare(training):
-        notes.append(
-            f"labels: trained on and not validated: {_number(len(few), 'class')} with one row ({listed(few, 6)})"
-        )
+        notes.append(f"labels: trained on and not validated, with one row each: {listed(few, 6)}")
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
             f"validation: {len(held):,} rows, one a class, since {100 * size:g} % would be {share:,}; "
@@ -258,17 +259,17 @@ def with_known(
             where=table.source,
         )
     counts = Counter(str(label) for label in others.labels or ())
-    what = "count as wrong" if how == "wrong" and may_count else "are left out"
+    what = "counted as wrong" if how == "wrong" and may_count else "left out"
     note = (
-        f"labels: {len(others):,} of {len(table):,} rows of {table.source} have labels that are no classes and {what} "
+        f"labels: {len(others):,} of {len(table):,} rows of {table.source} {what}, their labels being no classes "
         f"({listed((f'{label} {count}' for label, count in counts.most_common()), 6)})"
     )
     return table.select(np.flatnonzero(known)), len(others), (note,)
 
 
-def _number(count: int, what: str) -> str:
-    """`1 row`, `2 rows`, `3 classes`."""
-    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:
