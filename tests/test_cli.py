@@ -306,6 +306,19 @@ def test_a_reader_that_has_enough_ends_it_quietly(tiny_run: Path, news: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault(closed: str, tiny_run: Path, news: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    words = f'predict "{tiny_run}" "{news / "test.csv"}" --out "{answers}"'
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m pennyweight {words} {closed}', sys.executable],
+        capture_output=True, text=True, env=environment(), timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ("15 texts labelled" in done.stderr) == ("2>&-" not in closed), done.stderr
+    assert len(answers.read_text("utf-8").splitlines()) == 16
+
+
 def test_a_fault_of_ours_keeps_its_traceback(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from pennyweight import planning
 

@@ -17,7 +17,13 @@ def steps(progress: Progress) -> None:
     progress.evaluation(record)
 
 
-def test_off_a_terminal_there_is_a_line_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("set_by_ci", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_off_a_terminal_there_is_a_line_an_evaluation(
+    set_by_ci: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in set_by_ci.items():
+        monkeypatch.setenv(name, value)
     said: list[str] = []
     with Progress(said.append) as progress:
         steps(progress)
@@ -26,6 +32,7 @@ def test_off_a_terminal_there_is_a_line_an_evaluation(capsys: pytest.CaptureFixt
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     terminal = io.StringIO()
     progress = Progress(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
@@ -36,3 +43,13 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3/3" in shown
     for figure in ("loss 0.167", "lr 1.0e-04", "128 texts/s"):
         assert figure in shown
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = io.StringIO()
+    progress = Progress(lambda line: None)
+    monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80))
+    with progress:
+        steps(progress)
+    assert terminal.getvalue() == ""

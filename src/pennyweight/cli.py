@@ -22,7 +22,7 @@ from . import __version__, verbs
 from .data.table import listed, visible
 from .errors import InputError, Interrupted
 from .estimate import estimate
-from .failures import drop_output, failure
+from .failures import drop_output, failure, fill_streams
 from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
@@ -397,6 +397,7 @@ def _one_line_warning(message: Warning | str, *place: Any, **more: Any) -> str:
 
 def main() -> None:
     """The `pennyweight` command."""
+    fill_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # answers are UTF-8 whatever the locale; a file name may be anything
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -47,3 +48,17 @@ def drop_output(stream: IO[str]) -> None:
     """What is still buffered cannot be written; Python would complain once more while closing the stream."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def fill_streams() -> None:
+    """Stand-ins for an output that came closed, as under some schedulers: what is said there is said to nobody.
+
+    The file descriptor is taken as well; else the first file that is opened gets it, and with it what libraries print.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
