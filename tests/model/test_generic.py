@@ -59,6 +59,18 @@ def test_segments_are_read_where_the_architecture_knows_them(kind: str, tiny_bac
     assert torch.equal(found, encoder.run(encoder.embed(ids, mask), mask, 0, encoder.num_layers)) != knows
 
 
+@torch.inference_mode()
+def test_a_decoders_tokens_see_only_those_before_them(tiny_backbone: Callable[..., Path]) -> None:
+    module = load_module(resolve(str(tiny_backbone("bert", is_decoder=True))))
+    encoder = GenericEncoder(module)
+    ids, mask = torch.randint(5, 30, (2, 12)), torch.ones(2, 12, dtype=torch.long)
+    whole = module(input_ids=ids, attention_mask=mask).last_hidden_state
+    found = encoder.run(encoder.embed(ids, mask), mask, 0, encoder.num_layers)
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+    alone = encoder.run(encoder.embed(ids, mask)[:, :1], mask[:, :1], 0, encoder.num_layers)
+    torch.testing.assert_close(found[:, :1], alone, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 @torch.inference_mode()
 def test_debertas_convolution_belongs_to_the_lowest_layer(layers: int, tiny_backbone: Callable[..., Path]) -> None:
