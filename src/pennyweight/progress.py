@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,8 @@ class Progress:
 
         self._say = say
         # Whether it is a terminal is for the stream to say: FORCE_COLOR, which many CI systems set, is about colour.
-        self._console = Console(stderr=True, force_terminal=sys.stderr is not None and sys.stderr.isatty())
+        stream = Console(stderr=True).file
+        self._console = Console(stderr=True, force_terminal=stream.isatty() if hasattr(stream, "isatty") else False)
         self._bar: Any = None
         self._task: Any = None
         self._texts_per_second = 0.0
