@@ -271,3 +271,16 @@ def test_the_checks_of_scikit_learn(tiny_backbone: Callable[..., Path]) -> None:
     failed = [f"{each['check_name']}: {each['exception']}" for each in found if each["status"] == "failed"]
     assert failed == []
     assert sum(each["status"] == "passed" for each in found) >= 40
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype", "expected"),
+    [([1, 2], "Int64", [1, 2]), ([True, False], "boolean", [False, True]), ([2**60, 2**60 + 1], "Int64", [2**60, 2**60 + 1])],
+)  # fmt: skip
+def test_labels_of_pandas_own_types_come_back_as_they_were(
+    labels: list[Any], dtype: str, expected: list[Any], estimator: pw.PennyweightClassifier,
+    texts: tuple[list[str], list[str]],
+) -> None:  # fmt: skip
+    estimator.fit(texts[0], pd.Series(labels * 30, dtype=dtype))
+    assert estimator.classes_.tolist() == expected
+    assert {type(label) for label in estimator.classes_.tolist()} == {type(expected[0])}

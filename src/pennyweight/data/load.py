@@ -15,6 +15,7 @@ from ..errors import DataError, RecipeError
 from ..recipe import DataRecipe
 from .assemble import assemble
 from .clean import CleanReport, clean
+from .infer import require
 from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, without
 from .labels import fit as fit_labels
 from .mix import mixed
@@ -85,6 +86,8 @@ def read_as(
     if isinstance(data, (str, Path)):
         check_labelled(columns)
     texts, label = reading.columns_for(columns)
+    if label is not None and not reading.named_by_user:
+        require(columns, label, "--label-column c", positions=False)
     table = assemble(
         columns,
         text_columns=texts,
@@ -93,6 +96,9 @@ def read_as(
         form=reading.form,
         pair=reading.pair,
     )
+    if reading.label_base is not None and table.label_names is None:
+        table = replace(table, label_base=reading.label_base)  # counted as in training, whatever numbers occur here
+    table, _ = renamed(table, reading.label_map)
     return clean(table, min_chars=reading.min_chars, max_chars=reading.max_chars, markup=reading.markup)
 
 
@@ -119,17 +125,20 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     renaming = Renaming(wanted.label_map)
     asked, options = Reading.of_recipe(wanted), options_of(wanted)
 
-    def prepared(name: str, given: Any, reading: Reading) -> Table:
+    def opened(name: str, given: Any, reading: Reading) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
         table, report = read_as(reading, given, split=SPLITS.get(name, name), options=options)
         if report is not None:
             dropped[name] = asdict(report)
-        return renaming(table)
+        return table
 
-    training = prepared("train", source, asked)
+    def prepared(name: str, given: Any, reading: Reading) -> Table:
+        return renaming(opened(name, given, reading))
+
+    training = opened("train", source, asked)
     # Every further file is read by the columns of this one, now and in all later commands.
     reading = asked.resolved(training)
-    training, labels, notes = _classes(wanted, training)
+    training, labels, notes = _classes(wanted, renaming(training))
     validation = None
     if wanted.validation is not None:
         validation = prepared("validation", wanted.validation, reading)
@@ -157,6 +166,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     validation, test, ood = measured.values()
     every = [table for table in (training, validation, test, ood) if table is not None]
     notes = (*dict.fromkeys([note for table in every for note in notes_of(labels, table)]), *notes)
+    reading = replace(reading, label_map=dict(wanted.label_map or {}))
     return Data(labels, reading, training, validation, test, dropped, ood, unknown, notes)
 
 
@@ -170,7 +180,7 @@ class Renaming:
 
     def __call__(self, table: Table) -> Table:
         """The table with its labels renamed."""
-        self._seen.update(str(label) for label in (table.labels or ())[:1000])
+        self._seen.update(str(label) for label in (named(table).labels or ())[:1000])
         table, used = renamed(table, self._map)
         self._used |= used
         return table
