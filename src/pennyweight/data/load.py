@@ -141,6 +141,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         # A second style may come from a file of its own columns, and is never measured.
         further = prepared("mix", wanted.mix, replace(asked, form=reading.form))
         training = mixed(training, further, labels, wanted.mix_share, wanted.split_seed)
+        notes = (*notes_of(labels, further), *notes)
     ood = None if wanted.ood is None else prepared("ood", wanted.ood, reading)
     renaming.check()
     measured = {"validation": validation, "test": test, "ood": ood}
