@@ -7,16 +7,21 @@ TORCH_FLAGS ?=
 ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.complete
+UV_VERSION := 0.13.8
+EXTRAS := --extra embedded --extra track --extra search --extra dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help setup demo test lint bench acceptance faults audit docs lock clean
+.PHONY: help setup demo test lint bench acceptance isa random lowest faults audit docs lock clean
 
 help:
 	@echo "make setup       the environment in .venv (Python 3.11+)"
 	@echo "make demo        train on the built-in sample, classify three sentences, show the report's path"
 	@echo "make test        lint and tests"
 	@echo "make lint        ruff and mypy"
-	@echo "make acceptance  what a release must show, on real data"
+	@echo "make acceptance  what a release must show: on real data, then isa, random and lowest"
+	@echo "make isa         tests that depend on arithmetic, for four kinds of processor"
+	@echo "make random      all tests in random order               ARGS=--random-order-seed=N to repeat one"
+	@echo "make lowest      all tests on the lowest versions that pyproject.toml allows, in .venv-lowest (7 GB)"
 	@echo "make faults      kill, fill, corrupt: minutes long"
 	@echo "make audit       known weaknesses of the locked dependencies (needs the network)"
 	@echo "make bench       ours against peers, side by side        ARGS='--quick --json'"
@@ -50,6 +55,39 @@ test: lint
 
 acceptance: setup
 	$(BIN)/python -m pytest -m acceptance $(ARGS)
+	$(MAKE) isa random lowest ARGS=
+
+# oneDNN chooses its kernels by the processor; here it takes those of older ones, down to AVX2, then this one's own.
+ISA := AVX2 AVX512_CORE AVX512_CORE_BF16 DEFAULT
+NUMERIC := tests/model tests/train tests/test_predict.py tests/test_pairs.py tests/test_several.py
+isa: export OMP_NUM_THREADS ?= 2
+isa: setup
+	@for isa in $(ISA); do \
+		echo "ONEDNN_MAX_CPU_ISA=$$isa"; \
+		ONEDNN_MAX_CPU_ISA=$$isa $(BIN)/python -m pytest --quiet $(NUMERIC) $(ARGS) || exit 1; \
+	done
+
+random: export OMP_NUM_THREADS ?= 2
+random: setup
+	$(BIN)/python -m pytest --random-order $(ARGS)
+
+# pandas is no dependency of ours but of datasets; its constraint is what Colab carries.
+LOWEST := .venv-lowest
+lowest: export OMP_NUM_THREADS ?= 2
+lowest: export HF_HUB_OFFLINE = 1
+lowest: $(LOWEST)/.complete
+	$(LOWEST)/bin/python -m pytest $(ARGS)
+
+$(LOWEST)/.complete: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet uv==$(UV_VERSION)
+	echo "pandas==2.2.2" > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/uv pip compile pyproject.toml $(EXTRAS) --resolution lowest-direct \
+		--python $(LOWEST)/bin/python --constraint $(LOWEST)/constraints.txt \
+		--output-file $(LOWEST)/requirements.txt --quiet
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --quiet -r $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --quiet --no-deps --no-build-isolation -e .
+	@touch $@
 
 faults: export OMP_NUM_THREADS ?= 1
 faults: setup
@@ -74,12 +112,12 @@ UV := .venv-lock/bin/uv
 CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 lock:
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.8
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==$(UV_VERSION)
 	printf '%s\n' $(CUDA) > .venv-lock/excludes.txt
-	$(UV) pip compile pyproject.toml --extra embedded --extra track --extra search --extra dev \
+	$(UV) pip compile pyproject.toml $(EXTRAS) \
 		--constraint requirements-torch.txt --excludes .venv-lock/excludes.txt --no-emit-package torch \
 		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--custom-compile-command "make lock" --output-file requirements.lock --quiet $(UPGRADE)
 
 clean:
-	rm -rf .venv .venv-audit .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-audit .venv-lock .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -152,4 +152,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # what is done is in the file; the same command goes on
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

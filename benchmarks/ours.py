@@ -16,7 +16,7 @@ from pennyweight.budget.cost import work
 from pennyweight.estimate import estimate
 from pennyweight.model.backbone import encode, load_tokenizer, resolve
 from pennyweight.model.build import build
-from pennyweight.model.infer import TokenFeed, logits
+from pennyweight.model.infer import TokenFeed, evaluating, logits
 from pennyweight.model.runtime import choose
 from pennyweight.pipeline import plan_for
 from pennyweight.recipe import load
@@ -108,8 +108,9 @@ class Ours:
             first = first_trained_layer(encoder.module, encoder.num_layers)
             pooling = self.recipe.model.pooling
             began = time.perf_counter()
-            dtype = getattr(encoder, "dtype", next(self.model.parameters()).dtype)
-            prefix = prepare(encoder, self.feed, first=first, pooling=pooling, dtype=dtype, backbone="benchmark")
+            prefix = prepare(
+                encoder, self.feed, first=first, pooling=pooling, dtype=encoder.dtype, backbone="benchmark"
+            )
             assert prefix is not None, "the prefix does not fit into memory"
             self.feed, self.prefix_seconds = prefix, time.perf_counter() - began
         # Counted text by text, since attention grows with the square of the length.
@@ -138,7 +139,7 @@ class Ours:
         """Train over all texts; seconds of each step. `watch` as for the peers."""
         observer = _Watch(watch)
         recipe = self.recipe.train.model_copy(update={"epochs": epochs})
-        accelerator = make_accelerator(recipe, self.runtime, self.model.engine, None)
+        accelerator = make_accelerator(recipe, self.runtime, None)
         with contextlib.suppress(_Stop):
             fit(
                 self.model, self.feed, self.labels, self.tokens.lengths, recipe, accelerator=accelerator,
@@ -150,6 +151,6 @@ class Ours:
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """Most probable classes, (N,)."""
         tokens = encode(self.tokenizer, list(texts), self.max_length)
-        out = logits(self.model, self._tokens(tokens), tokens.lengths, batch_size=64, bucket=BUCKET)
-        self.model.train()
+        with evaluating(self.model):  # a run that was stopped leaves it in training mode
+            out = logits(self.model, self._tokens(tokens), tokens.lengths, batch_size=64, bucket=BUCKET)
         return out.argmax(1)

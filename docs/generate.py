@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from pennyweight import recipe
 from pennyweight.cli import app
 from pennyweight.data.corrupt import CORRUPTIONS
-from pennyweight.reporting.schema import schema
+from pennyweight.schema import schema
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -8,9 +8,10 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def _tokenizer(kind: str) -> Any:
         return XLMRobertaTokenizer(vocab=_unigram(["<s>", "<pad>", "</s>", "<unk>"]), model_max_length=160)
     if kind == "deberta-v2":
         return DebertaV2Tokenizer(vocab=_unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"]), unk_id=3, model_max_length=160)
-    return BertTokenizer(vocab=_word_pieces(), model_max_length=160)
+    return BertTokenizer(vocab=_word_pieces(), do_lower_case=True, model_max_length=160)
 
 
 # The vocabularies are read off SENTENCES by plain rules. The trainers of `tokenizers` break ties by chance, and a
@@ -241,6 +242,23 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", "utf-8")
     return folder
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP as in a fresh terminal, for this process and for those that the test starts.
+
+    A shell's background job inherits SIGINT as ignored, and one under nohup SIGHUP; whoever started pytest may block
+    them, too. Programs that a test starts would inherit the same.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL)
+    before = [signal.signal(number, handler) for number, handler in zip(numbers, handlers, strict=True)]
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

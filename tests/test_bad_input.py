@@ -15,7 +15,6 @@ import pytest
 Command = Callable[..., Any]
 ROWS = "text,label\nA bank cut its rate.,b\nThe bank kept it.,b\nThe striker won.,s\nThe cup was won.,s\n"
 HALF = ("--validation-size", "2")  # what can be split off four rows of two classes
-KNOWN = "expected one of .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .arrow, .pkl, .pickle, each also with .gz"
 
 
 @pytest.fixture
@@ -56,8 +55,8 @@ def test_a_directory(refused: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_a_file_of_no_known_form(refused: Callable[..., str]) -> None:
-    assert refused("hello", name="notes.docx") == (
-        f"TMP/notes.docx: the form of the file cannot be told from its name; {KNOWN}; received notes.docx; rename it"
+    assert refused("hello", name="notes.docx").startswith(
+        "TMP/notes.docx: the format of the file cannot be told from its name (notes.docx) or its content; expected "
     )
 
 
@@ -123,14 +122,14 @@ def test_nan_and_null_texts(refused: Callable[..., str]) -> None:
 def test_a_wrong_encoding(refused: Callable[..., str]) -> None:
     assert refused((ROWS + "Le caf\u00e9 ferme.,b\n").encode("latin-1")) == (
         "TMP/data.csv:6: byte 0xE9 at offset 98 is not UTF-8; expected UTF-8; "
-        "convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8"
+        "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
 def test_a_ragged_csv(refused: Callable[..., str]) -> None:
     assert refused(ROWS + "One, two, three,b\n") == (
         "TMP/data.csv:6: the row is ragged; expected 2 fields (text, label); received 4; "
-        "put fields that hold the delimiter between double quotes"
+        "put fields that hold the delimiter or a line break between double quotes"
     )
 
 
@@ -270,15 +269,6 @@ def test_output_that_cannot_be_written(tiny_run: Path, news: Path, tmp_path: Pat
     assert command(*asked, "/dev/stdout", "--format", "csv").code == 2
     done = command("predict", tiny_run, news / "test.csv", "--format", "parquet")
     assert (done.code, done.error) == (2, "Parquet cannot go to standard output; give --out FILE")
-    done = command("predict", tiny_run, "-", "--out", tmp_path / "answers.csv")
-    assert (done.code, done.error) == (
-        2, "standard input is answered line by line on standard output, as jsonl or csv; redirect it: > FILE",
-    )  # fmt: skip
-    done = command("predict", tiny_run, "-", "--submission")
-    assert (done.code, done.error) == (
-        2, "standard input is answered line by line on standard output, as jsonl or csv; "
-        "write the texts to a file first",
-    )  # fmt: skip
 
 
 def test_bad_lines_on_standard_input(tiny_run: Path, command: Command) -> None:
@@ -287,4 +277,7 @@ def test_bad_lines_on_standard_input(tiny_run: Path, command: Command) -> None:
     assert done.out.count("\n") == 1  # what came before is answered
     done = command("predict", tiny_run, "-", stdin='{"text": "one"}\n[1]\n')
     assert done.code == 2
-    assert done.error == 'stdin:2: the line is not a JSON object; expected {"text": ..., "label": ...}; received [1]'
+    assert (
+        done.error
+        == 'standard input:2: the line is not a JSON object; expected {"text": ..., "label": ...}; received [1]'
+    )

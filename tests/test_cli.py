@@ -70,16 +70,25 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
     [
         (["bogus"], "No such command 'bogus'; see --help"),
         (["trian"], "No such command 'trian'. Did you mean 'train'?; see --help"),
-        (["predict"], "Missing argument 'model'; see --help"),
+        (["predict"], ("Missing argument 'model'; see --help", "Missing argument 'MODEL'; see --help")),
         (["predict", "RUN"], "Missing argument 'FILE|-'; see --help"),
         (["train", "--epochs"], "Option '--epochs' requires an argument; see --help"),
-        (["train", "--zzz", "3"], "No such option: --zzz; see --help"),
+        (["train", "--zzz", "3"], ("No such option: --zzz; see --help", "No such option '--zzz'; see --help")),
         (["train", "--use-dora=3"], "Option '--use-dora' does not take a value; see --help"),
         (
             ["plan", "--labels", "x"],
-            "Invalid value for '--labels': a valid integer, unable to parse string as an integer; see --help",
+            (
+                "Invalid value for '--labels': a valid integer, unable to parse string as an integer; see --help",
+                "Invalid value for '--labels': 'x' is not a valid integer range; see --help",
+            ),
         ),
-        (["plan", "--labels", "1"], "Invalid value for '--labels': greater than or equal to 2; see --help"),
+        (
+            ["plan", "--labels", "1"],
+            (
+                "Invalid value for '--labels': greater than or equal to 2; see --help",
+                "Invalid value for '--labels': 1 is not in the range x>=2; see --help",
+            ),
+        ),
         (
             ["predict", "RUN", "x.csv", "--device", "gpu"],
             "Invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda', 'mps'; see --help",
@@ -94,7 +103,7 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
         ),
         (["train", "a.csv", "--train", "b.csv"], "training data named twice; received a.csv and --train b.csv"),
         (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
-        (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
+        (["plan", "--epochs", "3"], ("No such option: --epochs; see --help", "No such option '--epochs'; see --help")),
         (
             ["recipes", "nope"],
             "no such recipe: nope; expected one of default, fast, notebook, paper, robust, small, "
@@ -102,11 +111,14 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
         ),
     ],
 )
-def test_wrong_usage_is_one_line(arguments: list[str], message: str, command: Command, tmp_path: Path) -> None:
+def test_wrong_usage_is_one_line(
+    arguments: list[str], message: str | tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    """Some words are Typer's own and differ between its releases."""
     os.chdir(tmp_path)
     done = command(*arguments)
     assert (done.code, done.out) == (2, "")
-    assert done.error == message
+    assert done.error in ((message,) if isinstance(message, str) else message)
     assert done.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -131,7 +143,7 @@ def test_train_leaves_a_run_and_says_what_it_reached(
     # What goes on is told on the side, so that standard output can be kept.
     assert done.err.startswith("data: 54 training, 6 validation, 15 test texts, 3 labels: Business, Sports, World\n")
     saved = recipe.load(tmp_path / "run" / "recipe.yaml")
-    assert (saved.data.train, saved.train.epochs, saved.plan.budget) == (str(news / "train.csv"), 1, "5k")
+    assert (saved.data.train, saved.train.epochs, saved.plan.budget) == ("train.csv", 1, "5k")
 
     again = command("train", news / "train.csv", "--backbone", backbone, "--out", tmp_path / "run")
     assert again.code == 2
@@ -139,9 +151,11 @@ def test_train_leaves_a_run_and_says_what_it_reached(
     assert again.error.endswith("go on with --resume, replace it with --overwrite, or choose another --out")
 
 
-def test_the_saved_recipe_repeats_the_run_bit_for_bit(tiny_run: Path, tmp_path: Path, command: Command) -> None:
-    os.chdir(tmp_path)  # from elsewhere: every path in the recipe is absolute
-    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--out", "again", "--json")
+def test_the_saved_recipe_repeats_the_run_bit_for_bit(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(news)  # the recipe names the files, which are looked for here
+    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--out", tmp_path / "again", "--json")
     assert done.code == 0, done.err
     for name in ("head.safetensors", "adapter/adapter_model.safetensors", "recipe.yaml", "plan.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_run / name).read_bytes(), name
@@ -153,8 +167,27 @@ def test_the_saved_recipe_repeats_the_run_bit_for_bit(tiny_run: Path, tmp_path: 
     ]
 
 
-def test_a_flag_wins_over_the_saved_recipe(tiny_run: Path, tmp_path: Path, command: Command) -> None:
-    done = command("train", "--recipe", tiny_run / "recipe.yaml", "--epochs", "1", "--out", tmp_path / "one")
+def test_a_saved_recipe_without_its_data_says_which_files_to_give(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = tiny_run / "recipe.yaml"
+    assert command("train", "--recipe", saved, "--out", "x").error == (
+        f"{saved}: the recipe names train.csv and test.csv, which are not here; "
+        f"say where: `pennyweight train FOLDER/train.csv --test FOLDER/test.csv --recipe {saved}`"
+    )
+    assert command("train", news / "train.csv", "--recipe", saved, "--out", "x").error == (
+        f"{saved}: the recipe names test.csv, which is not here; "
+        f"say where: `pennyweight train --test FOLDER/test.csv --recipe {saved}`"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_flag_wins_over_the_saved_recipe(tiny_run: Path, news: Path, tmp_path: Path, command: Command) -> None:
+    done = command(
+        "train", news / "train.csv", "--test", news / "test.csv", "--recipe", tiny_run / "recipe.yaml",
+        "--epochs", "1", "--out", tmp_path / "one",
+    )  # fmt: skip
     assert done.code == 0, done.err
     assert recipe.load(tmp_path / "one" / "recipe.yaml").train.epochs == 1
 
@@ -197,6 +230,34 @@ def test_evaluate_measures_again_what_training_measured(tiny_run: Path, news: Pa
     shown = command("evaluate", tiny_run, news / "test.csv")
     assert shown.out.startswith(f"accuracy {100 * known['accuracy']:.1f} % (95 % interval ")
     assert "macro average" in shown.out
+
+
+def test_files_without_a_header_and_in_another_encoding(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command
+) -> None:
+    with (news / "test.csv").open(encoding="utf-8", newline="") as handle:
+        rows = [(row["label"], f"{row['text']} caf\u00e9") for row in csv.DictReader(handle)]
+    plain, named = tmp_path / "plain.csv", tmp_path / "named.csv"
+    for path, first in ((plain, []), (named, [("label", "text")])):
+        with path.open("w", encoding="cp1252" if path is plain else "utf-8", newline="") as handle:
+            csv.writer(handle, delimiter=";").writerows([*first, *rows])
+    flags = ("--no-header", "--encoding", "cp1252")
+    assert command("predict", tiny_run, plain, *flags).out == command("predict", tiny_run, named).out
+    assert command("predict", tiny_run, named, "--header").out == command("predict", tiny_run, named).out
+    told = command("evaluate", tiny_run, plain, *flags, "--text-columns", "2", "--label-column", "1", "--json")
+    assert (
+        json.loads(told.out)["confusion"] == json.loads(command("evaluate", tiny_run, named, "--json").out)["confusion"]
+    )
+    found = json.loads(command("audit", plain, *flags, "--label-column", "1", "--json").out)
+    assert found["parts"]["data"]["rows"] == len(rows)
+    for verb in (("predict", tiny_run, plain), ("evaluate", tiny_run, plain), ("audit", plain)):
+        refused = command(*verb)
+        assert refused.code == 2
+        assert refused.err.count("\n") == 1
+        assert "is not UTF-8; expected UTF-8; say what it is, such as --encoding cp1252" in refused.err
+    assert command("predict", tiny_run, "-", "--no-header").err == (
+        "error: standard input is lines of UTF-8 without a header; write the texts to a file first\n"
+    )
 
 
 def test_export_writes_what_stock_peft_loads(tiny_run: Path, tmp_path: Path, command: Command) -> None:
@@ -292,3 +353,74 @@ def test_answers_in_csv_are_one_row_a_text(tiny_run: Path, news: Path, command: 
     done = command("predict", tiny_run, news / "test.csv", "--format", "csv")
     rows = list(csv.DictReader(done.out.splitlines()))
     assert [row["id"] for row in rows] == [str(number) for number in range(60, 75)]
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2Jspam"
+
+
+def test_what_data_hold_does_not_act_on_the_terminal(backbone: Path, tmp_path: Path, command: Command) -> None:
+    """Labels, texts and file names with escape sequences; CSV and JSON lines stay what they are."""
+    source = tmp_path / "f.jsonl"
+    rows = [{"text": f"The bank and the cup {number}.", "label": (ESCAPES, "ham")[number % 2]} for number in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    run = tmp_path / "run\x9b"
+    done = command("train", source, "--test", source, "--backbone", backbone, *QUICK, "--out", run)
+    assert done.code == 0, done.err
+    assert "\\u001b]0;owned\\u0007" in done.err
+    shown = [done, command("explain", run, "The bank \x1b[31m and \u202eits\u2069 rate.", "--label", ESCAPES)]
+    assert "its" in shown[1].out
+    shown += [command("evaluate", run, source), command("evaluate", run, source, "--json")]
+    shown += [command("explain", run, "The \x7f bank.", "--json"), command("predict", run, tmp_path / "\x1b.csv")]
+    for one in shown:
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", one.out + one.err)
+    assert json.loads(shown[3].out)["per_class"][0]["name"] == ESCAPES
+    assert json.loads(shown[4].out)["text"] == "The \x7f bank."
+    answers = command("predict", run, source)
+    assert json.loads(answers.out.splitlines()[0])["label"] == ESCAPES
+
+
+def test_half_of_a_surrogate_pair_in_a_label_is_one_line(backbone: Path, tmp_path: Path, command: Command) -> None:
+    source = tmp_path / "f.jsonl"
+    rows = [{"text": f"The bank {number}.", "label": ("\ud800", "ham")[number % 2]} for number in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    done = command("train", source, "--backbone", backbone, *QUICK, "--out", tmp_path / "run")
+    assert (done.code, done.error) == (
+        2, "the class name \\ud800 holds half of a surrogate pair; export the data again as UTF-8"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "order"),
+    [
+        (["b", "a"], (), "sorted"), (["1", "0"], (), "numbers"), (["b", "a"], ("--label-names", "b,a"), "given"),
+        ([True, False], (), "numbers"),
+    ],
+)  # fmt: skip
+def test_where_the_order_of_the_classes_comes_from_is_kept(
+    labels: list[Any], settings: tuple[str, ...], order: str, backbone: Path, tmp_path: Path, command: Command
+) -> None:
+    source = tmp_path / "f.jsonl"
+    rows = [{"text": f"The bank {number}.", "label": labels[number % 2]} for number in range(40)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    asked = ("--backbone", backbone, *QUICK, "--max-steps", "1", *settings, "--out", tmp_path / "run", "--json")
+    done = command("train", source, *asked)
+    assert json.loads(done.out)["data"]["label_order"] == order
+
+
+def test_a_cache_without_room_is_one_line_and_the_training_goes_on(news: Path, backbone: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pennyweight", "train", news / "train.csv", "--out", "run", "--backbone", backbone,
+            *QUICK, "--strategy", "top", "--cache-dir", "cache", "--cache-gb", "1e-6",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "--cache-gb" in line]
+    assert said
+    for line in said:
+        assert line.startswith("warning: cache: the frozen prefix takes 0.000 GB; expected at most 0.000 GB; ")
+        assert line.endswith("; the frozen prefix is kept in memory instead")
+    assert "feeds.py" not in done.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["prefix"]["reused"] is False

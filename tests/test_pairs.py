@@ -134,7 +134,7 @@ def test_stock_peft_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
 def test_the_command_line_predicts_pairs(run: Path, files: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     shown = command("predict", run, files / "test.csv")
     assert shown.code == 0, shown.err
-    said = [json.loads(line)["label"] for line in shown.out.splitlines()]
+    said = [json.loads(line)["predicted_label"] for line in shown.out.splitlines()]
     assert said == pw.load(run).predict([pair for pair, _ in some_pairs(60, 2)])
     line = json.dumps({"premise": "The bank.", "hypothesis": "A cup."})
     streamed = command("predict", run, "-", stdin=f"{line}\n")

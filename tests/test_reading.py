@@ -113,11 +113,11 @@ def test_every_command_reads_the_columns_of_the_training(
     assert json.loads(told.out)["accuracy"] == expected
     told = command("evaluate", run, test, "--shift", "--severity", "1", "--rows", "9", "--ood", test, "--json")
     assert json.loads(told.out)["shift"]["ood"][0]["accuracy"] == expected
-    found = [json.loads(line)["label"] for line in command("predict", run, test).out.splitlines()]
+    found = [json.loads(line)["predicted_label"] for line in command("predict", run, test).out.splitlines()]
     assert found == answers
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     found = [json.loads(line) for line in command("predict", run, "-", stdin=lines).out.splitlines()]
-    assert [row["label"] for row in found] == answers
+    assert [row["predicted_label"] for row in found] == answers
     audited = json.loads(command("audit", test, "--model", run, "--json").out)
     assert audited["parts"]["data"]["classes"] == {"Business": 8, "Sports": 8, "World": 8}
 

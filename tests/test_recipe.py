@@ -244,3 +244,52 @@ def test_unknown_settings_are_named_with_their_neighbours() -> None:
 
 def test_an_empty_file_is_the_defaults(file: Callable[[str], Path]) -> None:
     assert recipe.load(file("# nothing\n")) == Recipe()
+
+
+def test_there_is_one_set_of_defaults(file: Callable[[str], Path]) -> None:
+    assert Recipe() == recipe.load() == recipe.load("default") == recipe.parse({})
+    mine, named = file("train: {epochs: 5}\n"), {"epochs": 5}
+    assert recipe.load(mine) == recipe.load("default", **named)
+    assert SECTIONS["train"]() == recipe.load("default").train
+
+
+# What each shipped recipe resolves to, as far as it differs from the fields' defaults, and those that were chosen by
+# measurement: a change here changes what people's runs come to.
+CHOSEN = {"learning_rate": 1e-3, "lora_dropout": 0.1, "head_dropout": 0.1, "lp_ft": True, "budget": "1M", "epochs": 3}
+RESOLVED: dict[str, dict[str, object]] = {
+    "default": {},
+    "fast": {"strategy": "top", "epochs": 2},
+    "robust": {"budget": "200k", "augment": 0.5, "lp_ft": False},
+    "small": {"budget": "50k", "epochs": 4},
+    "paper": {
+        "backbone": "roberta-base", "strategy": "manual", "head_dropout": 0.0, "r": 16, "lora_alpha": 32.0,
+        "lora_dropout": 0.0, "target_modules": ["query", "key", "value"], "epochs": 6, "learning_rate": 2e-4,
+        "lp_ft": False,
+    },
+    "notebook": {
+        "validation_size": 640, "backbone": "roberta-base", "hidden_dropout": 0.07, "attention_dropout": 0.1,
+        "budget": "none", "strategy": "manual", "head": "full", "head_dropout": 0.07, "r": 16, "lora_alpha": 32.0,
+        "lora_dropout": 0.03, "target_modules": ["query", "key", "value", "output.dense", "intermediate.dense"],
+        "bias": "lora_only", "epochs": 6, "learning_rate": 2e-4, "scheduler": "linear", "seed": 42, "lp_ft": False,
+    },
+}  # fmt: skip
+
+
+def flat(one: Recipe) -> dict[str, object]:
+    return {key: value for section in SECTIONS for key, value in getattr(one, section).model_dump().items()}
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_what_a_shipped_recipe_resolves_to(name: str) -> None:
+    standing = flat(Recipe())
+    assert {key: standing[key] for key in CHOSEN} == CHOSEN
+    found = flat(recipe.load(name))
+    assert {key: value for key, value in found.items() if value != standing[key]} == RESOLVED[name]
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 10_000 + "]" * 10_000, "- " * 10_000, "{a: " * 5_000, "? " * 5_000])
+def test_nesting_without_end_is_refused_where_it_gets_deep(text: str, file: Callable[[str], Path]) -> None:
+    path = file(text)
+    assert refusal(lambda: recipe.load(path)) == (
+        f"{path}:1: not valid YAML (lists and mappings nested more than 20 levels deep)"
+    )

@@ -3,7 +3,7 @@
 | file                                | holds                                                             |
 |-------------------------------------|-------------------------------------------------------------------|
 | pennyweight.json                    | the manifest: format, labels, backbone, versions, checksums, seal |
-| recipe.yaml                         | the resolved recipe; trains the same again                        |
+| recipe.yaml                         | the resolved recipe; trains the same again from the same data     |
 | plan.json                           | what is trained, part by part                                     |
 | metrics.json                        | what was measured                                                 |
 | adapter/adapter_config.json         | the adapter as PEFT describes it (absent for head-only)           |
@@ -19,8 +19,8 @@ The frozen backbone is not copied: it is named, and its weights' checksum is kep
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,22 +28,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors import numpy as arrays
 from safetensors.torch import save_file
 
 from . import __version__, manifest, untrusted
 from .budget.plan import Plan
 from .data.labels import LabelSet
+from .data.provenance import SOURCES, source_name
 from .data.reading import Reading
 from .errors import ArtifactError, PennyweightError, ResourceError
-from .files import flush_tree, fsync_folder, make_folder, scratch_folder, storage_errors, to_json
-from .manifest import damaged, read_json, tensors
+from .files import atomic_items, recover, to_json
+from .manifest import Saved, damaged
 from .model import adapt
 from .model.backbone import Backbone
 from .model.build import Classifier, build
 from .model.runtime import Runtime
-from .recipe import Recipe
+from .recipe import Recipe, parse
 
 MANIFEST = manifest.NAME
 RECIPE = "recipe.yaml"
@@ -54,7 +54,10 @@ ADAPTER_CONFIG = "adapter/adapter_config.json"
 ADAPTER = "adapter/adapter_model.safetensors"
 HEAD = "head.safetensors"
 ANSWERS = "answers.safetensors"
+TOKENIZER = "tokenizer"
 REQUIRED = (RECIPE, PLAN, METRICS, HEAD, "tokenizer/tokenizer.json")
+# All that a save may write, as it lies in the folder.
+ITEMS = (MANIFEST, RECIPE, PLAN, METRICS, CARD, HEAD, ANSWERS, *manifest.CLOSED)
 
 
 @dataclass
@@ -90,7 +93,7 @@ def versions() -> dict[str, str]:
 def save(artifact: Artifact, folder: str | Path, *, replace: bool = True) -> Path:
     """Write the artifact into `folder` (made if missing): everything aside first, then renamed, the manifest last.
 
-    Until the manifest is there the folder counts as no classifier; a former one's manifest goes first.
+    Whoever loads meanwhile, or after a save that failed or was killed, gets the former classifier or this one.
 
     Args:
         replace: whether what is in the folder under the same names may go.
@@ -100,46 +103,44 @@ def save(artifact: Artifact, folder: str | Path, *, replace: bool = True) -> Pat
         ArtifactError: when something is there already and may not be replaced.
     """
     folder = Path(folder)
-    taken = [name for name in (MANIFEST, RECIPE, HEAD, *manifest.CLOSED) if (folder / name).exists()]
+    taken = [name for name in ITEMS if os.path.lexists(folder / name)]
     if taken and not replace:
         raise ArtifactError(f"{taken[0]} is already there", where=folder, remedy="choose another folder")
-    with storage_errors(folder), scratch_folder(folder / "artifact") as aside:
+    with atomic_items(folder, manifest.WRITER, MANIFEST, retired=ITEMS) as aside:
         _write(artifact, aside)
         files = sorted(file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file())
-        written = sorted(aside.iterdir())
         (aside / MANIFEST).write_text(manifest.text(_facts(artifact), aside, files), encoding="utf-8")
-        flush_tree(aside)
-        retire(folder)
-        for closed in manifest.CLOSED:
-            shutil.rmtree(folder / closed, ignore_errors=True)
-        for item in written:
-            item.replace(folder / item.name)
-        fsync_folder(folder)
-        (aside / MANIFEST).replace(folder / MANIFEST)
-        fsync_folder(folder)
     return folder
 
 
-def retire(folder: str | Path) -> None:
-    """A run that starts in `folder` takes the former classifier's manifest away: it is no longer what the run made."""
-    folder = Path(folder)
-    with storage_errors(folder):
-        make_folder(folder)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        fsync_folder(folder)
-
-
 def made_by(folder: str | Path) -> dict[str, Any]:
-    """The fingerprint of the run that made the classifier in a folder; empty where there is no whole one."""
+    """The fingerprint of the run that made the classifier in a folder; empty where there is no whole one.
+
+    What a save that was killed left is cleaned up first.
+    """
+    recover(Path(folder), manifest.WRITER)
     try:
-        run = read_manifest(folder).get("run")
+        run = read(folder).facts.get("run")
     except ArtifactError:
         return {}  # not there yet, or damaged: then the run's checkpoints can make it again
     return run if isinstance(run, dict) else {}
 
 
+def handed_on(recipe: Recipe) -> Recipe:
+    """A recipe as it is saved: folders of this machine are of no use to others, and say more than they should.
+
+    Of data files the names are left. The backbone's folder stays, since loading needs it; see `push`.
+    """
+    values = recipe.model_dump()
+    for key in SOURCES:
+        if values["data"][key] is not None:
+            values["data"][key] = source_name(values["data"][key])
+    values["train"]["cache_dir"] = None
+    return parse(values)
+
+
 def _write(artifact: Artifact, folder: Path) -> None:
-    artifact.recipe.save(folder / RECIPE)
+    handed_on(artifact.recipe).save(folder / RECIPE)
     _dump(folder / PLAN, artifact.plan.to_json())
     _dump(folder / METRICS, artifact.metrics)
     (folder / CARD).write_text(artifact.card, encoding="utf-8")
@@ -181,19 +182,59 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a saved classifier, after every file was checked against it.
+def read(folder: str | Path) -> Saved:
+    """All files of a saved classifier, checked against its manifest; each is read once, here.
 
     Raises:
         ArtifactError: no artifact, a newer format, a missing, foreign or damaged file.
     """
-    return manifest.read(Path(folder), REQUIRED)
+    folder = Path(folder)
+    with _one_line(folder):
+        return manifest.read(folder, REQUIRED)
 
 
-def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> Artifact:
+def read_recipe(folder: str | Path) -> Recipe:
+    """The recipe a saved classifier was trained with; its other files are not looked at.
+
+    Raises:
+        ArtifactError: as for `read`.
+    """
+    return recipe_of(manifest.read(Path(folder), REQUIRED, only=(RECIPE,)))
+
+
+def read_reading(folder: str | Path) -> Reading:
+    """How a saved classifier reads its data; its other files are not looked at.
+
+    Nothing is said of a classifier that cannot be read: loading it will.
+    """
+    try:
+        saved = manifest.read(Path(folder), REQUIRED, only=(RECIPE,))
+        return untrusted.reading(saved.path(MANIFEST), saved.facts, recipe_of(saved))
+    except ArtifactError:
+        return Reading()
+
+
+def recipe_of(saved: Saved) -> Recipe:
+    """The recipe among files that were read."""
+    return untrusted.recipe(saved, RECIPE)
+
+
+def metrics_of(saved: Saved) -> dict[str, Any]:
+    """The figures among files that were read, checked for their form."""
+    labels = untrusted.labels(saved.path(MANIFEST), saved.facts)
+    return untrusted.metrics(saved, METRICS, multi=labels.multi)
+
+
+def answers_of(saved: Saved) -> dict[str, np.ndarray]:
+    """What a saved classifier answered when it was trained; empty where nothing was kept."""
+    return untrusted.answers(saved, ANSWERS, untrusted.labels(saved.path(MANIFEST), saved.facts))
+
+
+def load(saved: Saved | str | Path, runtime: Runtime, backbone: str | None = None) -> Artifact:
     """Read and check a saved classifier.
 
     Args:
+        saved: its folder, or its files as `read` gave them.
         runtime: device and number format to compute with.
         backbone: where the backbone is now, if not where it was when the classifier was trained.
 
@@ -201,30 +242,30 @@ def load(folder: str | Path, runtime: Runtime, backbone: str | None = None) -> A
         ArtifactError: damaged, foreign or newer files, or another backbone than the one it was trained on.
         ResourceError: when memory runs out.
     """
-    folder = Path(folder)
-    with _one_line(folder):
-        facts = read_manifest(folder)
-        recipe = untrusted.recipe(folder / RECIPE)
-        plan = untrusted.plan(folder / PLAN)
-        labels = untrusted.labels(folder / MANIFEST, facts)
-        reading = untrusted.reading(folder / MANIFEST, facts, recipe)
-        untrusted.check_agreement(folder / MANIFEST, facts, recipe, plan)
-        found = untrusted.backbone(folder / MANIFEST, facts, backbone)
-        head = tensors(folder / HEAD)
-        adapter = untrusted.adapter(folder / ADAPTER_CONFIG, folder / ADAPTER, plan, found)
+    saved = saved if isinstance(saved, Saved) else read(saved)
+    with _one_line(saved.folder):
+        facts, path = saved.facts, saved.path(MANIFEST)
+        recipe = recipe_of(saved)
+        plan = untrusted.plan(saved, PLAN)
+        labels = untrusted.labels(path, facts)
+        reading = untrusted.reading(path, facts, recipe)
+        untrusted.check_agreement(path, facts, recipe, plan)
+        metrics, answers = metrics_of(saved), answers_of(saved)
+        found = untrusted.backbone(path, facts, backbone)
+        head = saved.tensors(HEAD)
+        adapter = untrusted.adapter(saved, ADAPTER_CONFIG, ADAPTER, plan, found)
         # Before anything of the plan's size is built: the numbers are there, and as many as the plan says.
-        untrusted.check_numbers(folder / PLAN, plan, found, len(labels), (*head.values(), *adapter.values()))
-        tokenizer = untrusted.tokenizer(folder / "tokenizer", found)
+        untrusted.check_numbers(saved.path(PLAN), plan, found, len(labels), (*head.values(), *adapter.values()))
+        tokenizer = untrusted.tokenizer(saved, TOKENIZER, found)
         model = build(found, recipe.model, plan, len(labels), runtime)
         try:
             adapt.load_adapter_state(model.module, adapter)
         except ArtifactError as error:
-            raise damaged(folder / ADAPTER, str(error)) from error
+            raise damaged(saved.path(ADAPTER), str(error)) from error
         if {key: held.shape for key, held in head.items()} != {k: v.shape for k, v in model.head.state_dict().items()}:
-            raise damaged(folder / HEAD, "the head's tensors do not fit the plan")
+            raise damaged(saved.path(HEAD), "the head's tensors do not fit the plan")
         model.head.load_state_dict(head)
-        card = manifest.read_text(folder / CARD) if (folder / CARD).is_file() else ""
-        metrics, answers = read_json(folder / METRICS), read_answers(folder)
+        card = saved.text(CARD) if CARD in saved else ""
     run = facts.get("run")
     return Artifact(
         model.eval(),
@@ -254,33 +295,3 @@ def _one_line(folder: Path) -> Iterator[None]:
                 "not enough memory to load this classifier", where=folder, remedy="free some"
             ) from error
         raise damaged(folder, f"unexpected content: {type(error).__name__}: {str(error)[:200]}") from error
-
-
-def read_answers(folder: str | Path) -> dict[str, np.ndarray]:
-    """What a saved classifier answered when it was trained; empty where nothing was kept.
-
-    Raises:
-        ArtifactError: when the file is damaged.
-    """
-    path = Path(folder) / ANSWERS
-    if not path.is_file():
-        return {}
-    try:
-        found: dict[str, np.ndarray] = arrays.load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise damaged(path, f"not a readable safetensors file ({error})") from error
-    return found
-
-
-def read_reading(folder: str | Path) -> Reading:
-    """How a saved classifier reads its data, known before its other files are checked."""
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        return Reading()  # loading the classifier will say what is missing
-    return untrusted.reading(path, manifest.unchecked(path), untrusted.recipe(Path(folder) / RECIPE))
-
-
-def read_recipe(folder: str | Path) -> Recipe:
-    """The recipe a saved classifier was trained with, after the files were checked."""
-    read_manifest(folder)
-    return untrusted.recipe(Path(folder) / RECIPE)

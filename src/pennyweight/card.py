@@ -2,9 +2,44 @@
 
 from __future__ import annotations
 
+import html
+import json
+import os
+import re
 from typing import Any
 
 from .artifact import Artifact
+from .errors import ArtifactError
+from .evaluate.thresholds import saved_thresholds
+
+# What means something within a line of Markdown, and what does at its beginning.
+_SIGNS = re.compile(r"([\\`*_\[\]|~$])")
+_STARTS = re.compile(r"^(?:([#+=:-])|(\d+)([.)]))")
+
+
+def prose(text: object) -> str:
+    """Any text within a line of Markdown, as it reads: neither HTML nor a link, a table's column or a heading."""
+    line = _SIGNS.sub(r"\\\1", html.escape(_line(text), quote=False))
+    return _STARTS.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", line)
+
+
+def code(text: object) -> str:
+    """Any text as a code span of Markdown, in which nothing else has a meaning."""
+    line = _line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    room = " " if line.startswith("`") or line.endswith("`") or not line else ""
+    return f"{fence}{room}{line}{room}{fence}"
+
+
+def block(text: str) -> str:
+    """A program as a block of Python in Markdown, whatever names it holds."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}python\n{text}\n{fence}"
+
+
+def _line(text: object) -> str:
+    """Line breaks and other control characters become blanks."""
+    return " ".join("".join(one if one.isprintable() else " " for one in str(text)).split())
 
 
 def model_card(artifact: Artifact) -> str:
@@ -12,25 +47,34 @@ def model_card(artifact: Artifact) -> str:
 
     Source of the front matter: https://huggingface.co/docs/hub/model-cards
     """
+    try:
+        return _card(artifact)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError("the saved figures lack what a model card shows", received=repr(error)) from error
+
+
+def _card(artifact: Artifact) -> str:
     metrics = artifact.metrics
-    name, measured = next(((key, metrics[key]) for key in ("test", "validation") if key in metrics), ("none", None))
+    found = ((key, metrics.get(key)) for key in ("test", "validation"))
+    name, measured = next(((key, value) for key, value in found if value is not None), ("none", None))
     budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
-    thresholds = metrics.get("thresholds", {}).get("values", [None] * len(artifact.labels.names))
+    multi, names = artifact.labels.multi, artifact.labels.names
+    limits = [f" (from a probability of {value:.3f} on)" for value in saved_thresholds(metrics, len(names)).tolist()]
     labels = "\n".join(
-        f"{index}. {label}" + ("" if threshold is None else f" (from a probability of {threshold:.3f} on)")
-        for index, (label, threshold) in enumerate(zip(artifact.labels.names, thresholds, strict=True))
+        f"{index}. {prose(label)}{limit if multi else ''}"
+        for index, (label, limit) in enumerate(zip(names, limits, strict=True))
     )
-    labels = ("A text may carry any number of them.\n\n" if artifact.labels.multi else "") + labels
+    labels = ("A text may carry any number of them.\n\n" if multi else "") + labels
     return f"""---
 library_name: pennyweight
 pipeline_tag: text-classification
-base_model: {_base(artifact)}
-tags: [text-classification, lora, peft]
+{base_model(artifact)}tags: [text-classification, lora, peft]
 {_index(name, measured)}---
 
-# Text classifier, {metrics.get("trainable", 0):,} trained parameters
+# Text classifier, {metrics.get("trainable") or 0:,} trained parameters
 
-{artifact.backbone.name} frozen, with an adapter and a {artifact.plan.head.kind} head trained under {budget}.
+{prose(shown_backbone(artifact.backbone.name))} frozen, with an adapter and a {artifact.plan.head.kind} head trained \
+under {budget}.
 
 {_figures(name, measured)}
 {_judged(metrics)}
@@ -47,7 +91,7 @@ classifier = pw.load("this-folder")
 classifier.predict(["..."])
 ```
 
-Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml` trains it again.
+Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml`, with the same data, trains it again.
 """
 
 
@@ -78,17 +122,17 @@ def _unknown(measured: dict[str, Any], figure: str) -> str:
 
 def _judged(metrics: dict[str, Any]) -> str:
     """The verdict and the baselines as a table; nothing where nothing was compared."""
-    if "verdict" not in metrics:
+    if metrics.get("verdict") is None:
         return ""
     if metrics.get("task") == "multi":
         return _judged_by_f1(metrics)
     rows = "\n".join(
-        f"| {one['name']} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
+        f"| {prose(one['name'])} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
         f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
-        for one in metrics["baselines"]
+        for one in metrics.get("baselines") or []
     )
     return f"""
-{metrics["verdict"]["headline"]}
+{prose(metrics["verdict"]["headline"])}
 
 | baseline on the same split | accuracy | 95 % interval | this classifier |
 |---|---|---|---|
@@ -98,12 +142,12 @@ def _judged(metrics: dict[str, Any]) -> str:
 
 def _judged_by_f1(metrics: dict[str, Any]) -> str:
     rows = "\n".join(
-        f"| {one['name']} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
+        f"| {prose(one['name'])} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
         f"{100 * one['difference']:+.1f} points |"
-        for one in metrics["baselines"]
+        for one in metrics.get("baselines") or []
     )
     return f"""
-{metrics["verdict"]["headline"]}
+{prose(metrics["verdict"]["headline"])}
 
 | baseline on the same split | micro F1 | macro F1 | exact match | this classifier, micro F1 |
 |---|---|---|---|---|
@@ -130,5 +174,19 @@ def _index(name: str, measured: dict[str, Any] | None) -> str:
 {rows}"""
 
 
-def _base(artifact: Artifact) -> str:
-    return "sentence-transformers/all-MiniLM-L6-v2" if artifact.backbone.name == "embedded" else artifact.backbone.name
+def shown_backbone(name: str) -> str:
+    """A backbone's name as it is handed on: of a folder of this machine its last part."""
+    return os.path.basename(os.path.normpath(name)) if is_local(name) else name
+
+
+def is_local(name: str) -> bool:
+    """Whether a backbone's name is that of a folder of this machine, not of a hub's repository."""
+    return name.startswith((".", "/", "~")) or os.path.isdir(name)
+
+
+def base_model(artifact: Artifact) -> str:
+    """The front matter's line that names the base model on the hub; empty where the backbone is not from there."""
+    name = artifact.backbone.name
+    if is_local(name):
+        return ""
+    return f"base_model: {json.dumps('sentence-transformers/all-MiniLM-L6-v2' if name == 'embedded' else name)}\n"

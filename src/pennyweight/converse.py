@@ -12,12 +12,17 @@ from .predict import Classifier, answer
 
 def converse(
     classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Answer texts as they arrive: a slow writer gets an answer a line, a fast one gets batches.
 
     Args:
         texts: (fields to pass on, text) pairs; read in a thread of its own, so that no answer waits for a full batch.
+            The thread may still wait for input when the program ends: it must hold no lock then, so the source is to
+            be an unbuffered file.
         most: the largest batch.
+
+    Yields:
+        (fields, answer) pairs, in order.
     """
     thresholds = classifier.thresholds if classifier.multi else None
     waiting: queue.Queue[Any] = queue.Queue(maxsize=4 * most)
@@ -50,6 +55,6 @@ def converse(
             for (fields, _), probabilities in zip(
                 batch, classifier.predict_proba([text for _, text in batch]), strict=True
             ):
-                yield fields | answer(classifier.labels, probabilities, thresholds)
+                yield fields, answer(classifier.labels, probabilities, thresholds)
     if isinstance(ended, Exception):
         raise ended

@@ -8,8 +8,11 @@ PennyweightError                 exit code 1
 │   ├── BackboneError            an unknown, missing or unusable backbone
 │   └── ArtifactError            a saved classifier that is damaged, foreign or too new
 ├── StorageError                 exit code 1: disk full, folder read-only or locked
-├── ResourceError                exit code 1: out of memory, a device that is not there
-└── Interrupted                  exit code 130: stopped by a signal, after saving
+└── ResourceError                exit code 1: out of memory, a device that is not there
+Interrupted                      exit code 130: stopped by a signal, after saving
+
+`Interrupted` is a `KeyboardInterrupt` and not an `Exception`: a request to stop must not be caught by code that goes on
+after a failure (`except Exception`), be it a loop over settings or a retry.
 
 The library raises; only the command line prints and exits. A message is one line: where, what is wrong, what was
 expected, what was received, what to do.
@@ -20,8 +23,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-class PennyweightError(Exception):
-    """Root of the tree. `str(error)` is the whole one-line message.
+class OneLine(BaseException):
+    """What all of them carry: `str(error)` is the whole one-line message.
 
     Args:
         problem: what is wrong, in one clause.
@@ -61,6 +64,10 @@ class PennyweightError(Exception):
         return " ".join(message.split())
 
 
+class PennyweightError(OneLine, Exception):
+    """Root of the tree of failures."""
+
+
 class InputError(PennyweightError):
     """What the user gave cannot be used."""
 
@@ -95,7 +102,7 @@ class ResourceError(PennyweightError):
     """The machine lacks what the run needs: memory or a device."""
 
 
-class Interrupted(PennyweightError):
-    """A signal stopped the run, which saved its state first."""
+class Interrupted(OneLine, KeyboardInterrupt):
+    """A signal stopped the run, which saved its state first. Not an `Exception`."""
 
     exit_code = 130

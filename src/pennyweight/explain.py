@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data.pairs import as_text
+from .data.texts import as_text
 from .errors import InputError
 from .predict import Classifier
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .artifact import Artifact
+from .card import base_model, block, code
 from .errors import ArtifactError
 from .evaluate.thresholds import saved_thresholds
 from .files import atomic_folder, must_be_new, write_text
@@ -213,31 +214,29 @@ def _usage(artifact: Artifact) -> str:
         imports = f"AutoConfig, {imports}"
         base = 'config=AutoConfig.from_pretrained("this-folder")'
         saved = saved_thresholds(artifact.metrics, len(names)).tolist()
-        each = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, saved, strict=True))
+        each = ", ".join(f"{code(name)} {value:.6g}" for name, value in zip(names, saved, strict=True))
         given = f" A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each})."
-    temperature = artifact.metrics.get("calibration", {}).get("temperature", 1.0)
+    temperature = (artifact.metrics.get("calibration") or {}).get("temperature", 1.0)
     warm = ""
     if not artifact.labels.multi and temperature != 1.0:
         warm = f"\nPennyweight's probabilities are softmax(logits / {temperature:.6g}): its fitted temperature."
     if artifact.recipe.data.pair:
         given += " Texts come in pairs: tokenizer(first, second)."
-    return f"""---
-library_name: peft
-base_model: {_base_name(artifact)}
-pipeline_tag: text-classification
----
-
-# A Pennyweight classifier as a PEFT adapter
-
-```python
-from peft import PeftModel
+    loading = f"""from peft import PeftModel
 from transformers import {imports}
 
 base = AutoModelForSequenceClassification.from_pretrained({_base_name(artifact)!r}, {base})
 model = PeftModel.from_pretrained(base, "this-folder").eval()
-tokenizer = AutoTokenizer.from_pretrained("this-folder")
-```
+tokenizer = AutoTokenizer.from_pretrained("this-folder")"""
+    return f"""---
+library_name: peft
+{base_model(artifact)}pipeline_tag: text-classification
+---
 
-Labels, in the order of the logits: {", ".join(names)}.{given}
+# A Pennyweight classifier as a PEFT adapter
+
+{block(loading)}
+
+Labels, in the order of the logits: {", ".join(map(code, names))}.{given}
 Texts are cut at {artifact.recipe.data.max_length} tokens.{warm}
 """

@@ -6,11 +6,14 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
-from typer.exceptions import TyperException
+import typer
 
-from .errors import InputError, PennyweightError, ResourceError
+from .errors import InputError, OneLine, ResourceError
+
+# What Typer raises over a command line. It has been click's class, a copy of that, and Typer's own, by release.
+_USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__base__ is Exception)
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,13 @@ class Failure:
     code: int
 
 
-def failure(error: Exception) -> Failure | None:
+def failure(error: BaseException) -> Failure | None:
     """How to end on an exception; None for a fault of ours, which shows its traceback."""
-    if isinstance(error, PennyweightError):
+    if isinstance(error, OneLine):
         return Failure(str(error), error.exit_code)
-    if isinstance(error, TyperException):  # an unknown flag, a missing argument
+    if isinstance(error, _USAGE):  # an unknown flag, a missing argument
         words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))
+        words = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", words)  # said by Typer up to 0.25 and by click 8.5
         return Failure(f"{words.rstrip('.')}; see --help", InputError.exit_code)
     if isinstance(error, BrokenPipeError):  # whoever read our output has enough
         return Failure("", 0)

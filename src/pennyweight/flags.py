@@ -11,12 +11,15 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from .recipe import SECTIONS, Recipe, load, shipped
+from .recipe import SECTIONS, FileFormat, Recipe, load, shipped
 
 Command = Callable[..., Any]
+# Other spellings of a field's flag: `predict` has a --format of its own.
+ALIASES = {"format": ("--input-format",)}
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Markup = Literal["keep", "strip", "drop"]
+Format = FileFormat
 
 MODEL = typer.Argument(..., help="A run folder or saved classifier.")
 RECIPE = typer.Option("default", "--recipe", help=f"{', '.join(shipped())}, or a YAML file such as RUN/recipe.yaml.")
@@ -36,6 +39,21 @@ TEXT_COLUMNS = typer.Option(
 SEPARATOR = typer.Option(None, "--separator", help="What joins several text columns; as in training if not given.")
 MARKUP = typer.Option(None, "--markup", help="What to do with left-over markup; as in training if not given.")
 SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+ID_COLUMN = typer.Option(None, "--id-column", help="The column with the ids; the one called id if not given.")
+INPUT_FORMAT = typer.Option(
+    None,
+    "--format",
+    "--input-format",
+    metavar="FORMAT",
+    help=f"Format of the data files ({', '.join(get_args(Format))}); by their content and names if not given.",
+)
+HEADER = typer.Option(
+    None,
+    "--header/--no-header",
+    help="Whether a CSV or TSV file begins with a row of column names; judged by content if not given.",
+    show_default=False,
+)
+ENCODING = typer.Option(None, "--encoding", help="Character encoding of a text file, such as cp1252; else UTF-8.")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
 
 
@@ -106,13 +124,14 @@ def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
     default = getattr(getattr(_default(), section), key)  # what holds when nothing is given
     option = typer.Option(
         None,
-        f"{flag}/--no-{flag[2:]}" if switch else flag,
+        *([f"{flag}/--no-{flag[2:]}"] if switch else [flag, *ALIASES.get(key, ())]),
         help=field.description
         if default is None or default in ([], {})
         else f"{field.description} [default: {_plain(default)}]",
         show_default=False,
         rich_help_panel=f"Recipe: {section}",
-        metavar=None if switch else metavar(field.annotation),
+        # Two spellings and all choices would not fit a line.
+        metavar=None if switch else key.upper() if key in ALIASES else metavar(field.annotation),
     )
     annotation = bool | None if switch else str | None
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)

@@ -1,15 +1,20 @@
-"""A submission in the contest's form, checked before it leaves: every id once, every label in range."""
+"""A submission in the contest's form: its class numbers, and the check before it leaves."""
 
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .data.table import Table, listed, shown
-from .errors import DataError
+from .data.infer import id_column
+from .data.labels import is_ordered
+from .data.table import Columns, Table, listed, shown
+from .errors import DataError, InputError
+from .predict import Classifier
 
 HEADER = ["ID", "Label"]
 
@@ -27,10 +32,54 @@ class Checked:
         return f"{self.path}: {self.rows:,} rows, every id once, labels in range ({each})"
 
 
-def ids_of(table: Table) -> list[str]:
+def numbering(classifier: Classifier, order: str | None = None) -> dict[str, int]:
+    """The class number, from 0, of each label of a submission.
+
+    Args:
+        order: the labels in the contest's order, with commas between them (a label that holds one goes between double
+            quotes); None for the training data's own, where they have one.
+
+    Raises:
+        InputError: for a classifier that gives several labels; an `order` that does not name each label once; no
+            `order` where that of the training was only alphabetical.
+    """
+    if classifier.multi:
+        raise InputError("a submission has one label a text, and this classifier gives any number of them")
+    labels = classifier.labels
+    if order is not None:
+        names = [name.strip() for name in next(csv.reader([order], skipinitialspace=True), [])]
+        if sorted(names) != sorted(labels):
+            raise InputError(
+                "--label-order names each label once", expected=f"{listed(labels)}, in any order", received=shown(order)
+            )
+        return {name: number for number, name in enumerate(names)}
+    noted = classifier.metrics.get("data", {}).get("label_order")
+    if not is_ordered(noted, labels, classifier.artifact.recipe.data.label_names):
+        raise InputError(
+            "a submission needs class numbers, and nothing in the training data says the order of the classes",
+            expected="--label-order with all labels in the contest's order, number 0 first",
+            received=f"{listed(labels)}, which is only alphabetical",
+        )
+    return {name: number for number, name in enumerate(labels)}
+
+
+def submission(
+    answered: Iterable[tuple[dict[str, Any], dict[str, Any]]], numbers: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """The contest's form: `ID` and `Label`, a class number.
+
+    Args:
+        answered: pairs of a text's id, as a field or none, and its answer; without ids the texts count from 0.
+        numbers: as `numbering` gives them.
+    """
+    for place, (fields, found) in enumerate(answered):
+        yield {"ID": next(iter(fields.values()), place), "Label": numbers[found["label"]]}
+
+
+def ids_of(table: Table, wanted: str | None = None) -> list[str]:
     """A test file's own ids, else its row numbers from 0, as a submission writes them."""
-    own = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
-    return [str(value) for value in own] if own is not None else [str(number) for number in range(len(table))]
+    own = id_column(Columns(table.extras, table.lines, table.source), wanted)
+    return [str(number) for number in range(len(table))] if own is None else [str(one) for one in table.extras[own]]
 
 
 def check(path: str | Path, ids: Sequence[str], labels: int) -> Checked:
@@ -44,7 +93,7 @@ def check(path: str | Path, ids: Sequence[str], labels: int) -> Checked:
         DataError: everything that is wrong, with line numbers, in one message.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError("no such submission", where=path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:

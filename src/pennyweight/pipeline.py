@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from . import recipe as recipes
 from .budget.cost import work
 from .budget.plan import Plan
+from .data.labels import order_of
 from .data.load import Data
 from .data.load import load as load_data
 from .data.multi import unlabelled
-from .errors import InputError
+from .data.provenance import ENDINGS, SOURCES, provenance
+from .errors import DataError, InputError
 from .estimate import remember
 from .files import lock_folder, must_be_new
 from .planning import describe_backbone, plan_for, resolved
@@ -46,7 +49,7 @@ def train(
         test: labelled texts to measure on, in any of these forms.
         recipe: a shipped name, a YAML file or a `Recipe`.
         out: folder for the run: checkpoints, then the saved classifier and its report. None keeps all in memory.
-        resume: go on from the newest checkpoint in `out`.
+        resume: go on from the newest checkpoint in `out`, which has to be named.
         resume_anyway: even when recipe, data or versions changed since.
         overwrite: replace a finished run in `out`.
         observer: is told of each step and evaluation.
@@ -57,16 +60,22 @@ def train(
         The classifier with the best validation score, its figures in `.metrics`.
 
     Raises:
-        PennyweightError: the whole tree; see `pennyweight.errors`.
+        PennyweightError: the whole tree; see `pennyweight.errors`. Where a former classifier was to be replaced it is
+            still there.
+        Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
     settled = _with_sources(resolved(recipe, settings), data, test)
+    _check_sources(settled, recipe, {"train": data, "test": test} | settings)
     if out is None:
+        if resume or resume_anyway:
+            raise InputError("there is nothing to go on with: no run folder is named", remedy="name it with --out")
         return _run(settled, data, test, None, False, False, observer, say)
     folder = Path(out)
     _check_folder(folder, resume, overwrite)
+    from .train.resume import begun
     from .train.signals import resumable
 
-    with lock_folder(folder), resumable(folder):
+    with lock_folder(folder), resumable(folder, lambda: begun(folder), overwrite):
         return _run(settled, data, test, folder, resume, resume_anyway, observer, say)
 
 
@@ -102,10 +111,11 @@ def _run(
     from .train.checkpoint import check_fits
     from .train.loop import fit
     from .train.probe import probe
-    from .train.resume import Resumption, fingerprint
+    from .train.resume import Resumption, begin, end, fingerprint
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
+    sources = provenance(recipe.data, {"train": train_data, "test": test_data}, data)
     say(_data_line(data))
     for note in data.notes:
         say(note)
@@ -149,7 +159,7 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length)
+    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
     if checked.mode != "off":
         say(str(checked))
 
@@ -180,12 +190,12 @@ def _run(
     if going_on.state is not None and model.adaptive is None:  # ranks that move have more to keep
         check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
     if folder is not None:
-        artifacts.retire(folder)
+        begin(folder, going_on.state)  # a former classifier stays until the new one is saved
     if recipe.train.lp_ft and going_on.state is None:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
         say(f"head: fitted on frozen features, training loss {loss:.3f}")
-    accelerator = make_accelerator(recipe.train, runtime, model.engine, folder, going_on.state)
+    accelerator = make_accelerator(recipe.train, runtime, folder, going_on.state)
     meter = EnergyMeter()
     outcome = fit(
         model,
@@ -207,7 +217,8 @@ def _run(
     )
     joules = meter.joules()
     accelerator.end_training()
-    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept))
+    how = {"device": runtime.device.type, "precision": runtime.precision, "engine": model.engine}
+    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept), how)
 
     if model.adaptive is not None:
         # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
@@ -232,8 +243,10 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
+            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
+            "sources": sources,
         },
         "audit": checked.to_json(),
         "machine": machine(runtime) | {"encoder": model.engine, "training_energy_joules": joules},
@@ -244,44 +257,71 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        report.write(folder, outcome.history)
         artifacts.save(bundle, folder)
+        report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
+        end(folder)
         say(f"saved: {folder}")
     return classifier
 
 
 def _remember_speed(
-    recipe: Recipe, config: dict[str, Any], plan: Plan, lengths: np.ndarray, outcome: Fit, cached: bool
+    recipe: Recipe,
+    config: dict[str, Any],
+    plan: Plan,
+    lengths: np.ndarray,
+    outcome: Fit,
+    cached: bool,
+    how: dict[str, str],
 ) -> None:
     """Keep this machine's speed for the estimates of `pennyweight plan`; a head alone is too little work to tell."""
     if plan.adapter is None:
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
-    remember(each * outcome.texts, outcome.seconds)
+    remember(each * outcome.texts, outcome.seconds, **how)
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
-    """Paths given in Python are part of the recipe, absolute, so that it repeats from anywhere."""
+    """Paths given in Python are part of the recipe, absolute while the run lasts; what is saved of them are names."""
     values = recipe.model_dump()
     for key, given in (("train", train_data), ("test", test_data)):
         if isinstance(given, (str, Path)):
             values["data"][key] = str(given)
-    for key in ("train", "test", "validation", "mix", "ood"):
+    for key in SOURCES:
         name = values["data"][key]
-        if name is not None and Path(name).exists():
+        if name is not None and os.path.exists(name):
             values["data"][key] = str(Path(name).resolve())
-    if Path(recipe.model.backbone).expanduser().is_dir():
+    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
         values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
     return recipes.parse(values)
+
+
+def _check_sources(recipe: Recipe, source: str | Path | Recipe, given: dict[str, Any]) -> None:
+    """A recipe out of a saved classifier names its data without their folders: say which files are to be given."""
+    if isinstance(source, Recipe) or not os.path.isfile(source):
+        return
+    named = {key: getattr(recipe.data, key) for key in SOURCES if given.get(key) is None}
+    lost = {
+        key: name
+        for key, name in named.items()
+        if name is not None and name == os.path.basename(name) and name.lower().endswith(ENDINGS)
+        and not os.path.exists(name)
+    }  # fmt: skip
+    if lost:
+        words = " ".join(f"FOLDER/{name}" if key == "train" else f"--{key} FOLDER/{name}" for key, name in lost.items())
+        raise DataError(
+            f"the recipe names {' and '.join(lost.values())}, which {'is' if len(lost) == 1 else 'are'} not here",
+            where=source,
+            remedy=f"say where: `pennyweight train {words} --recipe {source}`",
+        )
 
 
 def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Never write into a folder that holds something else, nor over a finished run, unless told to."""
     if resume and overwrite:
         raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
-    if folder.is_file() or not (resume or overwrite):
+    if os.path.isfile(folder) or not (resume or overwrite):
         remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
-        must_be_new(folder, "the run folder", "choose another --out" if folder.is_file() else remedy)
+        must_be_new(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
 
 
 def _data_line(data: Data) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy as np
 from . import artifact as artifacts
 from .artifact import Artifact
 from .data.batch import Encoded
+from .data.infer import id_column
 from .data.load import read_as
 from .data.multi import DELIMITER
-from .data.pairs import as_text
 from .data.reading import Reading
-from .data.table import Table
+from .data.table import Columns, Table
+from .data.texts import is_one, texts_of
 from .errors import ArtifactError, InputError
 from .evaluate import prior
 from .evaluate.calibration import COLDEST, HOTTEST, softmax
@@ -97,13 +98,26 @@ class Classifier:
         form = self.artifact.reading.form
         return replace(self.artifact.reading, form=replace(form, task="multi" if self.multi else "single"))
 
-    def logits(self, texts: Sequence[Any]) -> np.ndarray:
-        """(N, L) fp32 logits of N texts, in their order; of N pairs of texts where it was trained on pairs."""
-        if isinstance(texts, str):
-            raise InputError("one text where a list of texts belongs", remedy='call predict(["..."])')
-        return self.logits_of(self.tokens([self.reading.cleaned(as_text(text, self.pair)) for text in texts]))
+    def logits(self, texts: Any) -> np.ndarray:
+        """(N, L) fp32 logits of N texts, in their order; (L,) of a single string.
 
-    def tokens(self, texts: Sequence[str]) -> Encoded:
+        Args:
+            texts: a string; a list, tuple, array of shape (N,) or (N, 1), Series or generator of strings; a DataFrame,
+                a `datasets.Dataset`, a dict of columns or a list of dicts. Where it was trained on pairs: a tuple of
+                two strings, a list of such, or data with two text columns.
+
+        Raises:
+            InputError: something that is no text (missing, a number, bytes), with its position from 1; data whose
+                text columns cannot be told; single texts where pairs belong, or the other way round.
+            ArtifactError: the classifier answers something that is not a finite number.
+        """
+        found = self.logits_of(self._encoded(texts))
+        return found[0] if is_one(texts, self.pair) else found
+
+    def _encoded(self, texts: Any) -> Encoded:
+        return self.tokens(map(self.reading.cleaned, texts_of(texts, self.reading)))
+
+    def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
         return encode(self.artifact.tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
 
@@ -119,15 +133,28 @@ class Classifier:
         found = logits(
             self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
         )
+        if not np.isfinite(found).all():
+            raise ArtifactError(
+                f"the classifier's answers to {int((~np.isfinite(found)).any(axis=1).sum()):,} of {len(found):,} texts "
+                "are not finite numbers",
+                remedy="compute with --precision fp32, or train it again: its weights are unusable"
+                if self.runtime.precision == "fp16"
+                else "train it again: its weights are unusable",
+            )
         if self.weights is None:
             return found
         # Whoever divides by the temperature has the probabilities multiplied.
         weighed: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
         return weighed
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, L) probabilities, columns in the order of `labels`; each on its own where a text may carry several."""
-        return self.probabilities(self.logits(texts))
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
+
+        Each stands on its own where a text may carry several labels; else they sum to 1. `texts` and errors as for
+        `logits`.
+        """
+        found = self.probabilities_of(self._encoded(texts))
+        return found[0] if is_one(texts, self.pair) else found
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) probabilities of texts that are already token ids."""
@@ -137,11 +164,19 @@ class Classifier:
         """(N, L) probabilities of logits (N, L)."""
         return sigmoid(logits) if self.multi else softmax(logits, self.temperature)
 
-    def predict(self, texts: Sequence[str]) -> list[Any]:
-        """N class names; N lists of names where a text may carry any number of labels."""
+    def predict(self, texts: Any) -> Any:
+        """N class names; of a single string its class name.
+
+        Where a text may carry any number of labels, a list of names takes the place of a name. `texts` and errors as
+        for `logits`.
+        """
+        encoded = self._encoded(texts)
+        names: list[Any]
         if self.multi:
-            return [given(self.labels, row, self.thresholds) for row in self.predict_proba(texts)]
-        return [self.labels[index] for index in self.logits(texts).argmax(axis=1)]
+            names = [given(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
+        else:
+            names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
+        return names[0] if is_one(texts, self.pair) else names
 
     def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
         """Metrics on labelled texts.
@@ -174,12 +209,12 @@ class Classifier:
         scale(bundle.model.module, factor)
         return Classifier(bundle, self.runtime, self.weights)
 
-    def with_prior(self, shares: str, texts: Iterable[str] = ()) -> Classifier:
+    def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
         """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
 
         Args:
             shares: `balanced`, a share for each class (`A=0.3,B=0.7`), or `em`, estimated from `texts`.
-            texts: unlabelled texts of the new kind, for `em`; the first 100,000 of them are looked at.
+            texts: unlabelled texts of the new kind, for `em`, as for `predict`; the first 100,000 are looked at.
 
         Raises:
             InputError: shares that cannot be used, or `em` without texts.
@@ -189,8 +224,9 @@ class Classifier:
             raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
         trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
+        some = texts if isinstance(texts, Iterator) else texts_of(texts, self.reading)
         return Classifier(
-            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, texts)
+            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, some)
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -217,29 +253,63 @@ def load(
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
-    recipe = artifacts.read_recipe(folder)
+    saved = artifacts.read(folder)
+    recipe = artifacts.recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = artifacts.load(folder, runtime, backbone)
+    found = artifacts.load(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
 
 
-def rows(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
-    """One answer a text, in order: `id` where the source has one, `label`, `probability`, then one `p_NAME` a class.
-
-    Where a text may carry several labels: `labels`, a list, instead of `label` and `probability`.
+def answered(
+    classifier: Classifier, blocks: Iterable[tuple[Columns, Table]], *, keep: bool = True, ids: str | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Answer texts in order.
 
     Args:
-        tables: one table, or the blocks of a walk, of which no more than one is kept.
+        blocks: a source's columns and its texts, as `Walk.both` gives them; no more than one block is held.
+        keep, ids: as for `kept`.
+
+    Yields:
+        The fields of the input that are kept, and its answer: `label`, `probability` and one `p_NAME` a class; where a
+        text may carry several labels `labels`, a list, instead of the first two.
+
+    Raises:
+        DataError: no column named `ids`.
     """
     thresholds = classifier.thresholds if classifier.multi else None
-    for table in [tables] if isinstance(tables, Table) else tables:
-        ids = next((table.extras[name] for name in ("id", "ID", "Id") if name in table.extras), None)
+    for columns, table in blocks:
+        names = kept(columns, keep, ids)
         for start in range(0, len(table), CHUNK):
             texts = table.texts[start : start + CHUNK]
-            for offset, probabilities in enumerate(classifier.predict_proba(texts)):
-                identity = {} if ids is None else {"id": ids[start + offset]}
-                yield identity | answer(classifier.labels, probabilities, thresholds)
+            for row, probabilities in enumerate(classifier.predict_proba(texts), start):
+                fields = {name: columns.values[name][row] for name in names}
+                yield fields, answer(classifier.labels, probabilities, thresholds)
+
+
+def kept(columns: Columns, keep: bool, ids: str | None) -> list[str]:
+    """The columns that go with the answers: all, or (not `keep`) the one with the ids, where there is one.
+
+    Args:
+        ids: its name; None looks for one called `id`.
+    """
+    own = id_column(columns, ids)
+    return [*columns.values] if keep else [] if own is None else [own]
+
+
+def joined(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """An input's fields and its answer in one row; `predicted_` in front of a name that is taken."""
+    row = dict(fields)
+    for name, value in found.items():
+        while name in row:
+            name = f"predicted_{name}"
+        row[name] = value
+    return row
+
+
+def answer_names(classifier: Classifier) -> list[str]:
+    """The columns of an answer, in order."""
+    return list(answer(classifier.labels, np.zeros(len(classifier.labels)), np.zeros(1) if classifier.multi else None))
 
 
 def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
@@ -254,15 +324,3 @@ def answer(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarr
     if thresholds is not None:
         return {"labels": given(names, probabilities, thresholds)} | each
     return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
-
-
-def submission(classifier: Classifier, tables: Table | Iterable[Table]) -> Iterator[dict[str, Any]]:
-    """The contest's form: `ID` (the source's own, else 0, 1, 2...) and `Label` as a class number from 0.
-
-    Raises:
-        InputError: for a classifier that gives several labels.
-    """
-    if classifier.multi:
-        raise InputError("a submission has one label a text, and this classifier gives any number of them")
-    for number, row in enumerate(rows(classifier, tables)):
-        yield {"ID": row.get("id", number), "Label": classifier.labels.index(row["label"])}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .artifact import MANIFEST, read_manifest
+from .artifact import MANIFEST, read
 from .errors import ArtifactError, InputError, StorageError
+from .files import opened_folder, read_inside
+from .manifest import LARGEST_TEXT
+from .untrusted import named_backbone
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -48,35 +54,42 @@ def push(
         StorageError: when the hub cannot be reached or refuses.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    saved = read(folder)
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise InputError("not a repository on the hub", expected="owner/name", received=repository)
-    backbone = str(manifest["backbone"]["name"])
-    if Path(backbone).is_dir() or backbone.startswith((".", "/", "~")):
+    backbone = named_backbone(saved)
+    if os.path.isdir(backbone) or backbone.startswith((".", "/", "~")):
         raise ArtifactError(
             "the backbone is a folder on this machine, which nobody else has",
             received=backbone,
             remedy="train with a hub id as --backbone, or export --format merged and publish that",
         )
-    names = [*manifest["sha256"], MANIFEST, *(["report.html"] if report else [])]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise ArtifactError("a file to send is missing", where=folder / missing[0])
-    parcel = Parcel(repository, tuple((name, (folder / name).stat().st_size) for name in names))
+    # What is sent are the bytes that were checked, whatever becomes of the folder meanwhile.
+    files = saved.content | {MANIFEST: saved.manifest} | ({REPORT: _report(folder)} if report else {})
+    parcel = Parcel(repository, tuple((name, len(content)) for name, content in files.items()))
     if not send:
         return parcel
-    return Parcel(repository, parcel.files, _send(folder, names, repository, private, token))
+    return Parcel(repository, parcel.files, _send(files, repository, private, token))
 
 
-def _send(folder: Path, names: list[str], repository: str, private: bool, token: str | None) -> str:
+def _report(folder: Path) -> bytes:
+    try:
+        with opened_folder(folder) as root:
+            return read_inside(root, REPORT, LARGEST_TEXT)
+    except OSError as error:
+        problem = "a file to send is missing" if isinstance(error, FileNotFoundError) else "a file cannot be sent"
+        raise ArtifactError(problem, where=folder / REPORT) from error
+
+
+def _send(files: dict[str, bytes], repository: str, private: bool, token: str | None) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi, errors
 
     api = HfApi(token=token)
-    operations = [CommitOperationAdd(name, str(folder / name)) for name in names]
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.create_commit(repository, operations, commit_message="A Pennyweight classifier")
-    except (errors.HFValidationError, errors.HfUriError) as error:
+    except (errors.HFValidationError, getattr(errors, "HfUriError", errors.HFValidationError)) as error:
         raise InputError("not a repository on the hub", received=repository) from error
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the HTTP library's
         raise StorageError(

@@ -7,6 +7,7 @@ file, which wins over the recipe it names as its `base`, which wins over the def
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .bounded_yaml import check_bounds
 from .contradictions import between, contradictions
 from .errors import RecipeError
 from .fields import (
     BY_STRATEGY,
     DataRecipe,
+    FileFormat,
     ModelRecipe,
     PlanRecipe,
     Section,
@@ -31,6 +34,7 @@ __all__ = [
     "BY_STRATEGY",
     "SECTIONS",
     "DataRecipe",
+    "FileFormat",
     "ModelRecipe",
     "PlanRecipe",
     "Recipe",
@@ -243,7 +247,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
             (resources.files(__package__) / "recipes" / f"{source}.yaml").read_text("utf-8"),
             f"recipe {source}",
         )
-    elif path.is_file():
+    elif os.path.isfile(path):
         try:
             text, where = path.read_text("utf-8"), str(path)
         except UnicodeDecodeError as error:
@@ -253,6 +257,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
             f"no such recipe: {source}", expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists"
         )
     try:
+        check_bounds(text)
         values = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
         mark = getattr(error, "problem_mark", None)

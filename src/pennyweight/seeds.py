@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, Interrupted
 from .evaluate.spread import Spread, over_seeds
 from .files import write_json
 from .pipeline import train
@@ -73,6 +73,7 @@ def train_seeds(
 
     Raises:
         InputError: for fewer than two seeds.
+        Interrupted: by a signal; the seeds trained so far lie in their folders.
         PennyweightError: whatever training raises.
     """
     from .planning import resolved
@@ -91,14 +92,19 @@ def train_seeds(
             "nothing to measure the spread on", expected="validation rows, or --test FILE", received="validation_size 0"
         )
     seeds = tuple(range(first.seed, first.seed + count))
-    shared = {} if first.prefix_cache != "auto" else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}
+    own = first.prefix_cache != "auto" or first.cache_dir is not None
+    shared = {} if own else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}
     metrics, folders = [], []
     try:
         for seed in seeds:
             say(f"seed {seed}")
             target = folder / f"seed-{seed}"
             run = {**settings, **shared, "seed": seed}
-            metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, say=say, **run).metrics)
+            try:
+                metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, say=say, **run).metrics)
+            except Interrupted as stop:
+                remedy = "several seeds do not go on where they were: run the same command again with --overwrite"
+                raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
             folders.append(str(target))
     finally:
         shutil.rmtree(folder / ".prefix", ignore_errors=True)

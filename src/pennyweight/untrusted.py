@@ -7,11 +7,14 @@ against the others, and refused with one line when it says something that saving
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
 from .budget.count import count
@@ -19,10 +22,12 @@ from .budget.plan import Plan
 from .data.labels import LabelSet
 from .data.reading import Reading
 from .errors import ArtifactError, InputError
-from .manifest import damaged, read_json, read_yaml, tensors
+from .files import storage_errors
+from .manifest import NAME, Saved, as_json, damaged
 from .model import adapt
 from .model.backbone import Backbone, load_tokenizer, resolve
 from .recipe import Recipe, parse
+from .schema import MetricsFile, SeveralMetricsFile
 
 # What a backbone's config says about who wrote it, not about what it computes.
 CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
@@ -30,24 +35,60 @@ CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "revision")
 
 
-def recipe(path: Path) -> Recipe:
+# What pydantic says of a figure that is not there, or that a later version added: neither is damage.
+ADDED_OR_LEFT_OUT = ("missing", "extra_forbidden")
+
+
+def recipe(saved: Saved, name: str) -> Recipe:
     """The recipe in a file.
 
     Raises:
         ArtifactError: as all functions here.
     """
     try:
-        return parse(read_yaml(path))
+        return parse(saved.yaml(name))
     except (InputError, ValueError, TypeError) as error:
-        raise _as_damaged(path, error) from error
+        raise _as_damaged(saved.path(name), error) from error
 
 
-def plan(path: Path) -> Plan:
+def plan(saved: Saved, name: str) -> Plan:
     """The plan in a file."""
     try:
-        return Plan.from_json(read_json(path))
+        return Plan.from_json(saved.json(name))
     except (InputError, ValueError, TypeError) as error:
-        raise _as_damaged(path, error) from error
+        raise _as_damaged(saved.path(name), error) from error
+
+
+def metrics(saved: Saved, name: str, *, multi: bool) -> dict[str, Any]:
+    """What was measured: every figure that is there has the form that `schema` gives it.
+
+    Args:
+        multi: whether the classifier gives a text any number of labels.
+    """
+    found = saved.json(name)
+    if found and (found.get("task") == "multi") != multi:
+        raise damaged(saved.path(name), "the figures are not those of a classifier of this task")
+    try:
+        (SeveralMetricsFile if multi else MetricsFile).model_validate(found)
+    except ValidationError as error:
+        wrong = [one for one in error.errors(include_url=False) if one["type"] not in ADDED_OR_LEFT_OUT]
+        if wrong:
+            place = " -> ".join(str(part) for part in wrong[0]["loc"])
+            raise damaged(saved.path(name), f"{place}: {wrong[0]['msg']}") from error
+    return found
+
+
+def answers(saved: Saved, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
+    """What the classifier answered when it was trained; empty where nothing was kept."""
+    found = saved.arrays(name) if name in saved else {}
+    for key, values in found.items():
+        sound = values.ndim == 1 and bool(np.isfinite(values).all())
+        if key.endswith((".labels", ".predicted")):  # of several labels a hash is kept
+            sound &= np.issubdtype(values.dtype, np.integer)
+            sound &= labels.multi or bool(((values >= 0) & (values < len(labels))).all())
+        if not sound:
+            raise damaged(saved.path(name), f"{key} holds what are no answers")
+    return found
 
 
 def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
@@ -80,6 +121,15 @@ def check_agreement(path: Path, manifest: Mapping[str, Any], recipe: Recipe, pla
             raise damaged(path, f"{key} is not what the recipe and the plan say")
 
 
+def named_backbone(saved: Saved) -> str:
+    """The backbone's name in a manifest: `embedded`, a folder or a hub id."""
+    stored = saved.facts.get("backbone")
+    name = stored.get("name") if isinstance(stored, dict) else None
+    if not isinstance(name, str):
+        raise damaged(saved.path(NAME), "the manifest names no backbone")
+    return name
+
+
 def backbone(path: Path, manifest: Mapping[str, Any], instead: str | None) -> Backbone:
     """The backbone that a manifest names, with the weights and the config that it had.
 
@@ -109,16 +159,19 @@ def _computes(config: Any) -> Any:
     return {key: value for key, value in config.items() if key not in CONFIG_NOTES}
 
 
-def adapter(config: Path, weights: Path, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
+def adapter(saved: Saved, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
     """The adapter's tensors, once what PEFT would read beside them says the same as the plan."""
     if plan.adapter is None:
         return {}
-    received = read_json(config)
+    for name in (config, weights):
+        if name not in saved:
+            raise damaged(saved.path(name), "a file is missing")
+    received = saved.json(config)
     expected = json.loads(json.dumps(adapt.lora_config(plan.adapter, backbone.config).to_dict(), default=list))
     for key, value in expected.items():
         if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
-            raise damaged(config, f"{key} is not what the plan says")
-    return tensors(weights)
+            raise damaged(saved.path(config), f"{key} is not what the plan says")
+    return saved.tensors(weights)
 
 
 def _unordered(value: Any) -> Any:
@@ -136,13 +189,31 @@ def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved
         raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
 
 
-def tokenizer(folder: Path, backbone: Backbone) -> Any:
-    """The tokenizer, if it is data alone and every id that it may give has its place in the backbone."""
-    for file in sorted(folder.glob("*.json")):
-        if "auto_map" in read_json(file):
-            raise damaged(file, "the tokenizer wants to run code of its own (auto_map)")
+def tokenizer(saved: Saved, name: str, backbone: Backbone) -> Any:
+    """The tokenizer, if it is data alone and every id that it may give has its place in the backbone.
+
+    transformers reads folders, so that the bytes that were checked are written to one which nobody else can change.
+
+    Args:
+        name: its folder in the classifier's.
+    """
+    folder = saved.path(name)
+    files = {file.removeprefix(f"{name}/"): held for file, held in saved.content.items() if file.startswith(f"{name}/")}
+    for file, content in sorted(files.items()):
+        if file.endswith(".json") and "/" not in file and "auto_map" in as_json(content, folder / file):
+            raise damaged(folder / file, "the tokenizer wants to run code of its own (auto_map)")
+    with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="pennyweight-") as private:
+        for file, content in files.items():
+            (Path(private) / file).parent.mkdir(parents=True, exist_ok=True)
+            (Path(private) / file).write_bytes(content)
+        loaded = _tokenizer(Path(private), folder, backbone)
+    loaded.name_or_path = str(folder)
+    return loaded
+
+
+def _tokenizer(private: Path, folder: Path, backbone: Backbone) -> Any:
     try:
-        loaded = load_tokenizer(folder)
+        loaded = load_tokenizer(private)
         largest = max(loaded.backend_tokenizer.get_vocab().values())
         loaded.backend_tokenizer.encode("A word, and a sign of no alphabet: \ue000")
     except BaseException as error:
@@ -150,7 +221,9 @@ def tokenizer(folder: Path, backbone: Backbone) -> Any:
         panic = type(error).__name__ == "PanicException"
         if isinstance(error, MemoryError) or not (panic or isinstance(error, Exception)):
             raise
-        raise damaged(folder, f"the tokenizer cannot be read ({str(error)[:200]})") from error
+        raise damaged(
+            folder, f"the tokenizer cannot be read ({str(error).replace(str(private), str(folder))[:200]})"
+        ) from error
     if largest >= backbone.config.get("vocab_size", largest + 1):
         raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
     return loaded

@@ -15,6 +15,10 @@ from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
     DEVICE,
+    ENCODING,
+    HEADER,
+    ID_COLUMN,
+    INPUT_FORMAT,
     JSON,
     LABEL_COLUMN,
     MARKUP,
@@ -26,6 +30,7 @@ from .flags import (
     SPLIT,
     TEXT_COLUMNS,
     Device,
+    Format,
     Markup,
     Precision,
     recipe_flags,
@@ -49,6 +54,9 @@ def evaluate(
         "error", "--unknown-labels", help="Rows with a label that training lacked: refuse, leave out, count as wrong."
     ),
     split: str = SPLIT,
+    format: Format = INPUT_FORMAT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
     report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
     adapter_scale: float = ADAPTER_SCALE,
@@ -68,6 +76,7 @@ def evaluate(
 ) -> str:
     """Measure a saved classifier on labelled texts."""
     from .data.load import read_as
+    from .data.table import FileOptions
     from .predict import load
     from .reporting.again import measure
 
@@ -85,7 +94,8 @@ def evaluate(
         separator=separator,
         markup=markup,
     )
-    table, cleaning = read_as(reading, data, split=split)
+    options = FileOptions(format, encoding, header)
+    table, cleaning = read_as(reading, data, split=split, options=options)
     if cleaning is not None and any(cleaning.dropped.values()):
         say(f"{data}: {cleaning}")
     if prior is not None:
@@ -95,8 +105,9 @@ def evaluate(
         table,
         slices_by=_listed(slices),
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=None if ood is None else read_as(reading, ood, split=split)[0],
+        ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
         rows=rows,
+        options=options,
         unknown=unknown_labels,
         label_map=_label_map(label_map),
     )
@@ -150,6 +161,7 @@ def leaderboard(
     test: str = typer.Argument(..., help="The test file whose ids it must hold."),
     labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
     text_columns: str = TEXT_COLUMNS,
+    id_column: str = ID_COLUMN,
 ) -> str:
     """Check a submission before it leaves.
 
@@ -159,7 +171,7 @@ def leaderboard(
     from .leaderboard import check, ids_of
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table), labels))
+    return str(check(submission, ids_of(table, id_column), labels))
 
 
 def export(
@@ -197,7 +209,7 @@ def export(
 
 @recipe_flags("data", "model", "plan", "train")
 def search(
-    data: str = typer.Argument(None, help="Labelled texts: a file, a saved datasets folder or a hub name."),
+    data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
     recipe: str = RECIPE,
     trials: int = typer.Option(20, "--trials", min=1, help="Trials for each budget, those in --out included."),
     out: Path = typer.Option(
@@ -241,10 +253,21 @@ def audit(
     fix: Path = typer.Option(
         None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
     ),
+    merge_labels: bool = typer.Option(
+        False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."
+    ),
+    csv_guard: bool = typer.Option(
+        True,
+        "--csv-guard/--no-csv-guard",
+        help="With --fix to CSV: put an apostrophe before texts that a spreadsheet would run as a formula.",
+    ),
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
     label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    format: Format = INPUT_FORMAT,
+    header: bool = HEADER,
+    encoding: str = ENCODING,
     as_json: bool = JSON,
 ) -> str:
     """Say what is wrong with a data file.
@@ -252,21 +275,26 @@ def audit(
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
     from .audit.verb import run
+    from .data.reading import Reading
+    from .data.table import FileOptions
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
         data,
         test,
-        text_columns=_listed(text_columns),
-        label_column=label_column,
-        label_delimiter=label_delimiter,
+        reading=Reading(named_by_user=True).changed(
+            text_columns=_listed(text_columns), label_column=label_column, label_delimiter=label_delimiter
+        ),
         recipe=recipe,
         model=model,
         settings={key: value for key, value in settings.items() if value is not None},
         wanted=suspects,
         fix=fix,
+        merge_labels=merge_labels,
+        csv_guard=csv_guard,
         out=out,
         as_json=as_json,
+        options=FileOptions(format, encoding, header),
     )
 
 

@@ -69,7 +69,10 @@ def test_the_model_answers_line_by_line(run: Path) -> None:
 
 
 def test_the_submission_is_ids_and_class_numbers(run: Path, tmp_path: Path) -> None:
-    done = pennyweight("predict", run, AGNEWS / "test.csv", "--submission", "--out", tmp_path / "submission.csv")
+    order = ("--label-order", "World,Sports,Business,Sci/Tech")
+    done = pennyweight(
+        "predict", run, AGNEWS / "test.csv", "--submission", *order, "--out", tmp_path / "submission.csv"
+    )
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "submission.csv").read_text("utf-8").splitlines()
     assert lines[0] == "ID,Label"

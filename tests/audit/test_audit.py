@@ -256,3 +256,56 @@ def test_labels_to_check(audit: Callable[..., Any], news: Path, tmp_path: Path) 
         listed = list(csv.DictReader(handle))
     assert {int(row["row"]) for row in listed} == {row + 2 for row in wrong}
     assert all(row["label"] != row["likelier"] for row in listed)
+
+
+def test_class_names_that_look_alike_are_told_and_merged(audit: Callable[..., Any], tmp_path: Path) -> None:
+    names = ["Sci/Tech", "Sci/Tech", "SCI/TECH", "Sci/ Tech", "Sci/\u200bTech", "Sports"]
+    source = write(tmp_path / "data.csv", [(f"{text} {number}", name) for number, (text, name) in
+                                           enumerate(zip([BANK, CUP, POLLS, RAIN, BANK[::-1], CUP[::-1]], names,
+                                                         strict=True))])  # fmt: skip
+    answer = json.loads(audit(source, "--json").out)
+    found = next(one for one in answer["findings"] if one["name"] == "similar-classes")
+    assert (found["lines"], found["classes"]) == (
+        [2, 3, 4, 5, 6],
+        ["SCI/TECH", "Sci/ Tech", "Sci/Tech", "Sci/\u200bTech"],
+    )
+    assert "'Sci/Tech' (2 rows)" in found["title"]
+    copy = tmp_path / "clean.csv"
+    assert audit(source, "--fix", copy).code == 0
+    assert [row["label"] for row in csv.DictReader(copy.read_text("utf-8").splitlines())] == names
+    copy.unlink()
+    audit(source, "--fix", copy, "--merge-labels")
+    merged = [row["label"] for row in csv.DictReader(copy.read_text("utf-8").splitlines())]
+    assert merged == [*["Sci/Tech"] * 5, "Sports"]
+    refused = audit(source, "--merge-labels")
+    assert (refused.code, refused.error) == (
+        2, "--merge-labels changes the cleaned copy; name the copy with --fix OUT"
+    )  # fmt: skip
+
+
+def test_texts_that_the_tokenizer_cannot_read_are_a_problem(audit: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [
+        ("\u0e40\u0e07\u0e34\u0e19 \u0e15\u0e25\u0e32\u0e14", "b"),
+        ("\U0001f62d \U0001f44d", "s"),
+        (BANK, "b"),
+        (CUP, "s"),
+    ]
+    answer = json.loads(audit(write(tmp_path / "data.csv", rows), "--json").out)
+    found = next(one for one in answer["findings"] if one["name"] == "unknown-tokens")
+    assert (found["level"], found["lines"]) == ("problem", [2, 3])
+    assert answer["parts"]["data"]["tokens"]["unknown"] > 0.05
+
+
+def test_texts_in_the_cleaned_csv_start_no_formula(audit: Callable[..., Any], tmp_path: Path) -> None:
+    formula = "=HYPERLINK(CONCATENATE(A1), 0) said the bank in the town"
+    source = write(tmp_path / "data.csv", [(formula, "-1"), (BANK, "+1"), (CUP, "-1")])
+    copy = tmp_path / "clean.csv"
+
+    def cells() -> list[tuple[str, str]]:
+        return [(row["text"], row["label"]) for row in csv.DictReader(copy.read_text("utf-8").splitlines())]
+
+    assert audit(source, "--fix", copy).code == 0
+    assert cells() == [(f"'{formula}", "-1"), (BANK, "+1"), (CUP, "-1")]
+    copy.unlink()
+    assert audit(source, "--fix", copy, "--no-csv-guard").code == 0
+    assert cells()[0] == (formula, "-1")

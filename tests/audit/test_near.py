@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
 from pennyweight.audit import near
 from pennyweight.audit.scan import Links, Scan
@@ -79,3 +80,21 @@ def test_the_same_rows_give_the_same_keys() -> None:
     sets = [shingles(text.split()) for text in sentences(5, 4)]
     assert (near.keys(sets) == near.keys([set(sorted(one, reverse=True)) for one in sets])).all()
     assert near.keys(sets).shape == (5, near.BANDS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "copies"),
+    [
+        ("please book me a table for two in Rome tonight", "please book me a table for two in Oslo tonight", False),
+        ("turn on the light in the kitchen please, now", "turn off the light in the kitchen please, now", False),
+        ("wake me up at 6 tomorrow morning with some music", "wake me up at 7 tomorrow morning with some music", False),
+        ("I would recommend this to a friend of mine", "I would not recommend this to a friend of mine", False),
+        ("the film was rather good from start to end", "the film was rather bad from start to end", False),
+        ("the weather will be lovely this weekend in town", "the wether will be lovely this weekend in town", True),
+        ("the weather will be lovely this weekend in town", "The WEATHER will be lovley this weekend in town!", True),
+        ("ธนาคารกลางขึ้นดอกเบี้ยเงินฝากในเดือนนี้", "ธนาคารกลางลดดอกเบี้ยเงินฝากในเดือนนี้", False),
+    ],
+)  # fmt: skip
+def test_short_texts_that_differ_in_a_word_are_no_copies(one: str, other: str, copies: bool) -> None:
+    _, found = scanned([one, other])
+    assert (found.own[1] == 0) == copies

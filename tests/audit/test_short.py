@@ -38,6 +38,7 @@ def test_leaks_conflicts_imbalance_and_truncation_are_warned_of() -> None:
         "of 3 test texts 1 stand in training too and 1 nearly do",
         "2 training rows have the text of another with a different label",
         "7 % of the training texts are longer than 64 tokens",
+        "1 of 2 classes have no validation rows (b): the best epoch is chosen without them",
         "the largest class has 13 training rows, the smallest (s) 2",
     )
     assert str(found) == "audit: " + "; ".join(found.warnings)
@@ -79,3 +80,19 @@ def test_a_run_keeps_it_and_its_report_shows_it(tiny_backbone: Callable[..., Pat
     off = pw.train(rows, say=said.append, audit="off", **settings)
     assert off.metrics["audit"] == {"mode": "off", "rows": 60}
     assert [one for one in said if one.startswith("audit")] == []
+
+
+def test_what_the_tokenizer_does_not_know_and_classes_that_look_alike() -> None:
+    rows = [("a b", "Sci/Tech"), ("c d", "SCI/TECH"), ("e f", "Sports"), ("g h", "cafe\u0301"), ("i j", "caf\u00e9")]
+    tokens = {name: pack([[1, 9, 5, 2]] * 5) for name in ("train", "validation")}
+    tables = {"train": table(rows), "validation": table([(f"{text}!", label) for text, label in rows])}
+    found = shorts.short("short", tables, tokens, 64, unknown_id=9)
+    assert found.unknown_tokens == 0.5
+    assert found.similar_classes == [["SCI/TECH", "Sci/Tech"], ["cafe\u0301", "caf\u00e9"]]
+    assert found.warnings[-3:] == (
+        "the tokenizer does not know 50% of the tokens of the training texts: choose a backbone made for their "
+        "language and signs",
+        "the class names 'SCI/TECH' and 'Sci/Tech' look alike: are they one class?",
+        "the class names 'cafe\u0301' and 'caf\u00e9' look alike: are they one class?",
+    )
+    assert shorts.short("short", tables, tokens, 64).unknown_tokens == 0

@@ -148,11 +148,11 @@ def test_a_saved_dictionary_of_datasets(tmp_path: Path, refusal) -> None:
 def test_a_folder_that_is_no_saved_dataset(tmp_path: Path, refusal) -> None:
     (tmp_path / "d" / "sub").mkdir(parents=True)
     assert refusal(read, tmp_path / "d") == (
-        "TMP/d: a folder, but not a saved dataset; expected a data file, or a folder written by datasets.save_to_disk; "
-        "received a folder without files; name one of its files"
+        "TMP/d: a folder, but not one of data; expected a folder of datasets.save_to_disk, one folder of .txt files a "
+        "class, or data files named by split; received a folder with sub/"
     )
-    (tmp_path / "d" / "train.csv").write_text("text,label\n")
-    assert "received a folder with train.csv; name one of its files" in refusal(read, tmp_path / "d")
+    (tmp_path / "d" / "news.csv").write_text("text,label\n")
+    assert "received a folder with news.csv, sub/; name one of its files" in refusal(read, tmp_path / "d")
 
 
 def test_a_folder_with_a_loading_script_is_not_opened(tmp_path: Path, refusal, monkeypatch) -> None:
@@ -161,10 +161,10 @@ def test_a_folder_with_a_loading_script_is_not_opened(tmp_path: Path, refusal, m
     script = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
     (folder / "corpus.py").write_text(script)
     (folder / "dataset_infos.json").write_text("{}")
-    (folder / "train.csv").write_text("text,label\na,x\n")
+    (folder / "news.csv").write_text("text,label\na,x\n")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("load_dataset was called"))
     monkeypatch.setattr(datasets, "load_from_disk", lambda *_, **__: pytest.fail("load_from_disk was called"))
-    assert refusal(read, folder).startswith("TMP/corpus: a folder, but not a saved dataset")
+    assert refusal(read, folder).startswith("TMP/corpus: a folder, but not one of data")
     assert not (tmp_path / "ran").exists()
 
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pennyweight.data.delimited import read_delimited
+from pennyweight.data.multi import LabelForm
 from pennyweight.data.read import read
+from pennyweight.data.table import FileOptions
 from pennyweight.errors import DataError
 
 LIMIT = 1 << 30
@@ -73,7 +75,7 @@ def test_a_ragged_row_names_its_physical_line(file, refusal, row: str, fields: i
     path = file("f.csv", f'text,label\n"two\nlines",x\n\n{row}\nb,y\n')
     assert refusal(read_delimited, path, LIMIT) == (
         f"TMP/f.csv:5: the row is ragged; expected 2 fields (text, label); received {fields}; "
-        "put fields that hold the delimiter between double quotes"
+        "put fields that hold the delimiter or a line break between double quotes"
     )
 
 
@@ -102,7 +104,8 @@ def test_quotes_inside_unquoted_fields_are_letters(file) -> None:
 
 def test_a_column_named_twice(file, refusal) -> None:
     assert refusal(read_delimited, file("f.csv", "text,label, text\na,x,b\n"), LIMIT) == (
-        "TMP/f.csv:1: the header names a column twice: text; rename one of them"
+        "TMP/f.csv:1: the header names a column twice: text, columns 1 and 3, which differ on line 2; "
+        "rename one of them"
     )
 
 
@@ -177,7 +180,7 @@ def test_what_the_csv_module_writes_is_read_as_it_was(tmp_path_factory, rows, fo
     writer.writerows(rows)
     path = tmp_path_factory.getbasetemp() / f"round.{suffix}"
     path.write_bytes(buffer.getvalue().encode())
-    columns = read_delimited(path, LIMIT, tabs=suffix == "tsv")
+    columns = read_delimited(path, LIMIT, FileOptions(header=True), tabs=suffix == "tsv")
     assert list(zip(*columns.values.values(), strict=True)) == rows
 
 
@@ -188,3 +191,114 @@ def test_any_bytes_give_a_table_or_one_line(tmp_path_factory, content: bytes) ->
     with contextlib.suppress(DataError):
         table = read(path, labelled=None)
         assert len(table.texts) == len(table.lines) > 0
+
+
+LONG = [f"A sentence that is long enough to be a text, number {number}." for number in range(12)]
+
+
+def test_blank_lines_between_rows_are_skipped_and_told(file) -> None:
+    columns = read_delimited(file("f.csv", "\ntext,label\na,x\n\n  \nb,y\n\n\n"), LIMIT)
+    assert columns.values["text"] == ["a", "b"]
+    assert columns.notes == ("3 blank lines were skipped: 1, 4, 5",)
+    assert read_delimited(file("f.csv", "text,label\na,x\n\nb,y\n"), LIMIT).notes == ("1 blank line was skipped: 3",)
+
+
+def test_blank_lines_of_a_single_column_are_empty_texts(file) -> None:
+    columns = read_delimited(file("f.csv", '\ntext\na\n\nb\n""\n\n'), LIMIT)
+    assert columns.values == {"text": ["a", "", "b", "", ""]}
+    assert columns.lines == [3, 4, 5, 6, 7]
+    assert columns.notes == ()
+    plain = read_delimited(file("f.csv", "\na\n\nb\n"), LIMIT, FileOptions(header=False))
+    assert plain.values == {"column 1": ["", "a", "", "b"]}
+
+
+def test_a_file_without_a_header(file) -> None:
+    path = file("f.csv", "".join(f'"{text}",{"xy"[number % 2]}\n' for number, text in enumerate(LONG)))
+    columns = read_delimited(path, LIMIT)
+    assert columns.values == {"column 1": LONG, "column 2": list("xy" * 6)}
+    assert columns.lines == list(range(1, 13))
+    assert columns.notes == ("read without a header: the first row looks like data",)
+    assert not columns.named
+    table = read(path)
+    assert (table.text_columns, table.label_column, table.notes) == (("column 1",), "column 2", columns.notes)
+
+
+def test_two_lines_are_two_texts(file) -> None:
+    assert read(file("f.tsv", f"{LONG[0]}\n{LONG[1]}\n"), labelled=False).texts == LONG[:2]
+    assert read(file("f.tsv", LONG[0]), labelled=False).texts == LONG[:1]
+
+
+def test_ids_are_no_classes(file, refusal) -> None:
+    rows = [f"{number}\t{text}\t{'xy'[number % 2]}" for number, text in enumerate(LONG, start=1)]
+    table = read(file("f.tsv", "\n".join(rows)))
+    assert (table.text_columns, table.label_column) == (("column 2",), "column 3")
+    assert table.extras == {"column 1": [str(number) for number in range(1, 13)]}
+    rows = [f"{row}\t{LONG[-place]}" for place, row in enumerate(rows)]
+    assert refusal(read, file("f.tsv", "\n".join(rows))) == (
+        "TMP/f.tsv: several columns could be the text: column 2, column 4; "
+        "received columns column 1, column 2, column 3, column 4; name it by its position, such as --text-columns 2,3"
+    )
+    named = read(file("f.tsv", "\n".join(rows)), text_columns=["2", "4"], label_column="3")
+    assert named.texts[1] == f"{LONG[1]} {LONG[11]}"
+    assert named.labels == ["y", "x"] * 6
+
+
+def test_a_first_row_that_may_be_either(file, refusal) -> None:
+    path = file("f.csv", "good film\nbad film\n")
+    assert refusal(read_delimited, path, LIMIT) == (
+        "TMP/f.csv:1: the first row may hold the columns' names or data; received good film; "
+        "say which with --header or --no-header"
+    )
+    assert read_delimited(path, LIMIT, FileOptions(header=True)).values == {"good film": ["bad film"]}
+    assert read_delimited(path, LIMIT, FileOptions(header=False)).values == {"column 1": ["good film", "bad film"]}
+
+
+def test_a_first_row_taken_for_names_for_want_of_a_better_sign_is_told(file) -> None:
+    path = file("f.csv", "".join(f'"{text}"\n' for text in ["Komentar", *LONG]))
+    columns = read_delimited(path, LIMIT)
+    assert columns.values == {"Komentar": LONG}
+    assert columns.notes == ("the first row is read as the columns' names: Komentar",)
+
+
+def test_what_is_said_about_the_header_wins(file) -> None:
+    official = file("f.csv", OFFICIAL)
+    assert list(read_delimited(official, LIMIT, FileOptions(header=False)).values) == [
+        "column 1",
+        "column 2",
+        "column 3",
+    ]
+    assert len(read_delimited(official, LIMIT, FileOptions(header=True)).lines) == 2
+    named = file("f.csv", "text,label\na,x\n")
+    assert read_delimited(named, LIMIT, FileOptions(header=False)).values["column 1"] == ["text", "a"]
+
+
+def test_two_columns_of_one_name_that_hold_the_same_are_one(file) -> None:
+    columns = read_delimited(file("f.csv", "text,label,label,id\na,x,x,1\nb,y,y,2\n"), LIMIT)
+    assert columns.values == {"text": ["a", "b"], "label": ["x", "y"], "id": ["1", "2"]}
+
+
+def test_a_header_of_very_many_columns(file) -> None:
+    names = ["text", *(f"c{number}" for number in range(50_000))]
+    path = file("f.csv", f"{','.join(names)}\n{','.join('1' * len(names))}\n")
+    assert list(read_delimited(path, LIMIT).values) == names
+
+
+def test_names_and_values_without_a_name_behind_them(file) -> None:
+    rows = "".join(f'{"ab"[number % 2]},"{text}",,,\n' for number, text in enumerate(LONG))
+    table = read(file("f.csv", f"v1,v2,,,\n{rows}"))
+    assert (table.text_columns, table.label_column) == (("v2",), "v1")
+
+
+def test_an_encoding_that_is_named(file) -> None:
+    path = file("f.csv", "text,label\ncaf\u00e9,x\n".encode("cp1252"))
+    assert read(path, options=FileOptions(encoding="cp1252")).texts == ["caf\u00e9"]
+    path = file("f.csv", "text,label\ncaf\u00e9,x\n".encode("utf-16"))
+    assert read(path, options=FileOptions(encoding="utf-16")).texts == ["caf\u00e9"]
+
+
+def test_positions_count_label_columns_too(file) -> None:
+    path = file("f.csv", "1,0,a calm day at sea\n0,1,rates fell again\n")
+    form = LabelForm("multi", columns=("1", "2"))
+    table = read(path, text_columns=["3"], form=form, options=FileOptions(header=False))
+    assert table.texts == ["a calm day at sea", "rates fell again"]
+    assert table.labels == [("column 1",), ("column 2",)]

@@ -129,7 +129,7 @@ def test_it_would_run_and_is_not_run(tmp_path: Path, refusal, make: str) -> None
     for reader in (read_pickled_dataset, functools.partial(read, labelled=False)):
         message = refusal(reader, path)
         assert message.startswith("TMP/hostile.pkl: the pickle is refused: it ")
-        assert message.endswith("nothing in it was run; ask for the data as CSV, JSONL or Parquet")
+        assert "; nothing in it was run; " in message
         assert not mark.exists()
     # The control: Python's own unpickler does run it, so the refusal above means something.
     pickle.loads(path.read_bytes())

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.data.infer import choose_label, choose_texts, is_null, label_base, require
+from pennyweight.data.infer import choose_label, choose_texts, is_null, label_base, names_column, require
 from pennyweight.data.table import Columns
 
 LONG = [f"a long and varied sentence, number {number}" for number in range(10)]
@@ -139,3 +139,44 @@ def test_class_numbers_from_one_only_where_the_column_says_so() -> None:
     assert label_base("Class Index", [1, 2]) == 1
     assert label_base("Class Index", [0, 1]) == 0
     assert label_base("label", [1, 2]) == 0
+
+
+def test_a_position_names_a_column_where_no_name_does(refusal) -> None:
+    source = columns("colour", "7", words=LONG)
+    assert choose_texts(source, ["3"], None) == ("words",)
+    assert choose_label(source, "1", ["words"], needed=True) == "colour"
+    assert require(source, "7", "") == "7"  # a name wins
+    assert refusal(require, source, "4", "--label-column c") == (
+        "f.csv: no column named 4; expected one of colour, 7, words; name it with --label-column c"
+    )
+    # What could not be read stood somewhere, too.
+    partly = Columns({"a": LONG, "b": SHORT}, list(range(10)), "f.parquet", unreadable={"vector": "list<double>"})
+    assert refusal(require, partly, "2", "--label-column c").startswith("f.parquet: no column named 2; ")
+
+
+def test_the_label_is_never_a_text_whatever_it_is_called() -> None:
+    source = columns(first=LONG, second=[f"{text}!" for text in LONG])
+    for label in ("2", "Second", "second"):
+        assert choose_texts(source, None, label) == ("first",)
+
+
+def test_columns_without_a_value_are_not_the_label() -> None:
+    source = columns("v1", v2=LONG, third=[""] * 10, fourth=[None] * 10)
+    assert choose_label(source, None, ["v2"], needed=True) == "v1"
+
+
+def test_columns_without_names_are_told_by_what_they_hold(refusal) -> None:
+    values = {"column 1": [str(n) for n in range(10)], "column 2": LONG, "column 3": SHORT}
+    source = Columns(values, list(range(1, 11)), "f.csv", named=False)
+    assert choose_texts(source, None, None) == ("column 2",)
+    assert choose_label(source, None, ["column 2"], needed=True) == "column 3"
+    unclear = Columns({"column 1": LONG, "column 2": [*LONG[1:], "x"]}, list(range(1, 11)), "f.csv", named=False)
+    assert refusal(choose_texts, unclear, None, None) == (
+        "f.csv: several columns could be the text: column 1, column 2; received columns column 1, column 2; "
+        "name it by its position, such as --text-columns 2,3"
+    )
+
+
+def test_usual_names_of_columns() -> None:
+    assert all(map(names_column, ["Text", "gold_label", "sentence1", "v2", "Class Index", "text_2", "id"]))
+    assert not any(map(names_column, ["", "Sports", "good film", "2", "a text"]))

@@ -3,14 +3,14 @@ import json
 import pytest
 
 from pennyweight.data import jsonl
-from pennyweight.data.jsonl import columns_of, read_json, read_jsonl, stream_records
+from pennyweight.data.jsonl import columns_of, read_json, stream_records
 
 LIMIT = 1 << 30
 
 
 def test_objects_become_columns_and_lines_are_physical(file) -> None:
     path = file("f.jsonl", '\ufeff{"text": "a", "label": 1}\n\n{"text": "b", "id": 7}\n')
-    columns = read_jsonl(path, LIMIT)
+    columns = read_json(path, LIMIT)
     assert columns.values == {"text": ["a", "b"], "label": [1, None], "id": [None, 7]}
     assert columns.lines == [1, 3]
     assert columns.unit == "line"
@@ -18,18 +18,18 @@ def test_objects_become_columns_and_lines_are_physical(file) -> None:
 
 def test_bad_json_names_line_and_column(file, refusal) -> None:
     path = file("f.jsonl", '{"text": "a"}\n{"text": b}\n')
-    assert refusal(read_jsonl, path, LIMIT) == "TMP/f.jsonl:2: not valid JSON at column 10 (Expecting value)"
+    assert refusal(read_json, path, LIMIT) == "TMP/f.jsonl:2: not valid JSON at column 10 (Expecting value)"
 
 
 def test_a_line_that_is_no_object(file, refusal) -> None:
-    assert refusal(read_jsonl, file("f.jsonl", '{"text": "a"}\n["b"]\n'), LIMIT) == (
+    assert refusal(read_json, file("f.jsonl", '{"text": "a"}\n["b"]\n'), LIMIT) == (
         'TMP/f.jsonl:2: the line is not a JSON object; expected {"text": ..., "label": ...}; received ["b"]'
     )
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_an_empty_file(file, refusal, content: str) -> None:
-    assert refusal(read_jsonl, file("f.jsonl", content), LIMIT) == (
+    assert refusal(read_json, file("f.jsonl", content), LIMIT) == (
         "TMP/f.jsonl: the file is empty; expected one JSON object a line"
     )
     assert refusal(read_json, file("f.json", content), LIMIT) == (
@@ -39,17 +39,17 @@ def test_an_empty_file(file, refusal, content: str) -> None:
 
 def test_nesting_without_end(file, refusal) -> None:
     path = file("f.jsonl", '{"text": ' + "[" * 200_000)
-    assert refusal(read_jsonl, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (")
+    assert refusal(read_json, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (")
 
 
 def test_a_number_of_thousands_of_digits(file, refusal) -> None:
     path = file("f.jsonl", '{"text": "a", "label": ' + "9" * 10_000 + "}")
-    assert refusal(read_jsonl, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (Exceeds the limit")
+    assert refusal(read_json, path, LIMIT).startswith("TMP/f.jsonl:1: JSON that cannot be read (Exceeds the limit")
 
 
 def test_fields_without_end(file, refusal) -> None:
     path = file("f.jsonl", "".join(json.dumps({f"k{i}": 1}) + "\n" for i in range(1001)))
-    assert refusal(read_jsonl, path, LIMIT) == (
+    assert refusal(read_json, path, LIMIT) == (
         "TMP/f.jsonl: the objects have 1,001 different fields in 1,001 rows; "
         "expected at most 1,000 fields and 200,000,000 cells; received k0, k1, k2, k3 and 997 more; "
         "write one field for the text and one for the label"
@@ -58,9 +58,9 @@ def test_fields_without_end(file, refusal) -> None:
 
 def test_cells_without_end(file, refusal, monkeypatch) -> None:
     monkeypatch.setattr(jsonl, "MAX_CELLS", 100)
-    assert read_jsonl(file("f.jsonl", '{"a": 1, "b": 2}\n' * 50), LIMIT).lines[-1] == 50
+    assert read_json(file("f.jsonl", '{"a": 1, "b": 2}\n' * 50), LIMIT).lines[-1] == 50
     for content in ('{"a": 1, "b": 2}\n' * 51, "{}\n" * 25 + '{"a": 1, "b": 2, "c": 3, "d": 4}\n'):
-        assert "fields in" in refusal(read_jsonl, file("f.jsonl", content), LIMIT)
+        assert "fields in" in refusal(read_json, file("f.jsonl", content), LIMIT)
 
 
 def test_json_is_an_array_or_lines(file) -> None:
@@ -117,3 +117,68 @@ def test_a_stream_answers_before_it_is_all_there() -> None:
 def test_a_bad_line_in_a_stream(refusal) -> None:
     message = refusal(lambda: list(stream_records(['{"text": "a"}', "plain"], "stdin")))
     assert message == "stdin:2: not valid JSON at column 1 (Expecting value)"
+
+
+def test_several_objects_over_several_lines(file) -> None:
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    for content in ("\n".join(json.dumps(row, indent=2) for row in rows), "".join(map(json.dumps, rows))):
+        for name in ("f.json", "f.jsonl"):
+            assert read_json(file(name, content), LIMIT).values == {"text": ["a", "b"], "label": ["x", "y"]}
+
+
+def test_lines_of_pairs_and_of_texts(file, refusal) -> None:
+    pairs = read_json(file("f.jsonl", '["a", 1]\n\n["b", 0]\n'), LIMIT)
+    assert (pairs.values, pairs.lines, pairs.named) == ({"text": ["a", "b"], "label": [1, 0]}, [1, 3], False)
+    swapped = read_json(file("f.jsonl", '["x", "a text"]\n["x", "another"]\n'), LIMIT)
+    assert swapped.values == {"label": ["x", "x"], "text": ["a text", "another"]}
+    assert read_json(file("f.jsonl", '"a"\n"b"\n'), LIMIT).values == {"text": ["a", "b"]}
+    assert refusal(read_json, file("f.jsonl", '["a", 1]\n{"text": "b"}\n'), LIMIT) == (
+        "TMP/f.jsonl:2: the lines are of different kinds; expected an array, as in the first line; "
+        'received {"text": "b"}'
+    )
+
+
+def test_an_array_in_a_file_of_lines(file) -> None:
+    content = json.dumps([{"text": "a", "label": "x"}], indent=1)
+    assert read_json(file("f.jsonl", content), LIMIT).values == {"text": ["a"], "label": ["x"]}
+
+
+def test_a_document_on_one_line_may_be_long(file, monkeypatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE", 1000)
+    rows = [{"text": f"text {number}", "label": "x"} for number in range(100)]
+    assert len(read_json(file("f.json", json.dumps(rows)), LIMIT).lines) == 100
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('[{"text": "a",}]', "column 14 (a comma before the closing bracket); remove the comma"),
+        ('[{"text": "a"},\n]', "column 15 (a comma before the closing bracket); remove the comma"),
+        (
+            '[{"text": "a"},\n {"te',
+            "line 2, column 3 (Unterminated string starting at)",
+        ),
+        (
+            '[{"text": "a"},\n {"text":',
+            "line 2, column 10 (it ends in the middle of a value); the file was cut off: fetch or write it again",
+        ),
+        (
+            "[{'text': 'a'}]",
+            "column 3 (a single quote); JSON wants double quotes: write it with a JSON library, such as json.dumps",
+        ),
+        (
+            '[{"text": None}]',
+            "column 11 (a value of Python); JSON says null, true, false: write it with json.dumps",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_plainly(file, refusal, content: str, problem: str) -> None:
+    message = refusal(read_json, file("f.json", content), LIMIT)
+    assert message.removeprefix("TMP/f.json:1: ").removeprefix("TMP/f.json: ") == f"not valid JSON at {problem}"
+
+
+def test_a_field_that_is_named_twice(file, refusal) -> None:
+    for content, where in (('{"text": "a", "text": "b"}\n' * 2, ":1"), ('{"x": ["a"],\n "x": ["b"]}', "")):
+        assert refusal(read_json, file("f.json", content), LIMIT) == (
+            f"TMP/f.json{where}: an object names the field {'text' if where else 'x'} twice"
+        )

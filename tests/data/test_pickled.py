@@ -82,6 +82,15 @@ def test_datasets_of_every_make(pickled, maker: str) -> None:
     assert table.extras.keys() == {"columns joined": {"id"}, "other columns": {"n", "flag"}}.get(maker, set())
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_datasets_up_to_four_hold_an_index_of_batches(pickled, protocol: int, monkeypatch) -> None:
+    monkeypatch.setattr(datasets.table.InMemoryTable, "__getstate__", lambda table: vars(table), raising=False)
+    path = pickled(texts_only(), protocol)
+    assert b"_reconstruct_record_batch" in path.read_bytes()
+    assert b"numpy" in path.read_bytes()
+    assert read_pickled_dataset(path).texts == TEXTS
+
+
 def test_a_mapped_dataset_held_in_memory(pickled) -> None:
     made = texts_only().map(lambda row: {"text": row["text"].upper()}, keep_in_memory=True)
     assert read_pickled_dataset(pickled(made)).texts == [text.upper() for text in TEXTS]
@@ -133,7 +142,7 @@ def test_other_pickles(pickled, refusal, value: Any, problem: str) -> None:
     assert message.startswith(f"TMP/test_unlabelled.pkl: the pickle is refused: {problem}")
 
 
-@pytest.mark.parametrize("content", [b"", b"text,label\n", b"PK\x03\x04", b"\0" * 10])
+@pytest.mark.parametrize("content", [b"", b"text,label\n", b"\0" * 10])
 def test_files_that_are_no_pickles(file, refusal, content: bytes) -> None:
     assert refusal(read_pickled_dataset, file("f.pkl", content)) == (
         "TMP/f.pkl: the pickle is refused: it is not a pickle; expected a pickled datasets.Dataset held in memory; "

@@ -100,3 +100,14 @@ def test_a_split_that_is_not_there(refusal) -> None:
     assert refusal(from_python, SHAPES["datasets"], split="test") == (
         "data: no split named test; expected one of train; name the split"
     )
+
+
+def test_two_columns_of_one_name(refusal) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame([["a", "x", "x"], ["b", "y", "y"]], columns=["text", "label", "label"])
+    assert from_python(frame).labels == ["x", "y"]
+    frame.iloc[1, 2] = "z"
+    assert refusal(from_python, frame) == (
+        "data: two columns are named label, columns 2 and 3, and they differ; rename one of them"
+    )

@@ -51,9 +51,10 @@ def test_what_does_not_look_like_a_hub_name_is_not_looked_for_there(monkeypatch,
 
 
 def test_a_form_that_cannot_be_told(file, refusal) -> None:
-    assert refusal(read, file("notes.xlsx", "PK")) == (
-        "TMP/notes.xlsx: the form of the file cannot be told from its name; expected one of .csv, .tsv, .jsonl, "
-        ".ndjson, .json, .parquet, .arrow, .pkl, .pickle, each also with .gz; received notes.xlsx; rename it"
+    assert refusal(read, file("notes.docx", "hello")) == (
+        "TMP/notes.docx: the format of the file cannot be told from its name (notes.docx) or its content; expected "
+        "CSV, TSV, JSON, JSON lines, Parquet, Arrow, .xlsx, fastText, TREC or plain lines, or one of these compressed "
+        "(.gz, .bz2, .xz, .zip); say it with --format, or rename the file"
     )
 
 
@@ -80,13 +81,13 @@ def test_a_terminal_cannot_be_driven_from_a_column_name(file, refusal) -> None:
 
 
 def texts(*lines: str, **options: Any) -> list[str]:
-    return [record["text"] for record in stream(lines, **options)]
+    return [text for _, text in stream(lines, **options)]
 
 
 def test_a_stream_of_objects_keeps_their_fields() -> None:
     assert list(stream(['{"id": 4, "text": "a"}', '{"id": 5, "text": null}'])) == [
-        {"id": 4, "text": "a"},
-        {"id": 5, "text": ""},
+        ({"id": 4, "text": "a"}, "a"),
+        ({"id": 5, "text": None}, ""),
     ]
 
 

@@ -44,7 +44,7 @@ def test_a_wrong_encoding_names_byte_offset_and_line(file, refusal) -> None:
     path = file("f.csv", "text,label\nna\u00efve,x\n".encode() + "caf\u00e9,y\n".encode("latin-1"))
     assert refusal(lines, path) == (
         "TMP/f.csv:3: byte 0xE9 at offset 23 is not UTF-8; expected UTF-8; "
-        "convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8"
+        "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
@@ -64,7 +64,10 @@ def test_a_letter_cut_off_by_the_end(file, refusal) -> None:
 @pytest.mark.parametrize(("codec", "name"), [("utf-16", "UTF-16"), ("utf-32", "UTF-32")])
 def test_other_unicode_is_named(file, refusal, codec: str, name: str) -> None:
     message = refusal(lines, file("f.csv", "text,label\n".encode(codec)))
-    assert message == f"TMP/f.csv: the file is {name}; expected UTF-8; convert it: iconv -f {name} -t UTF-8"
+    assert message == (
+        f"TMP/f.csv: the file is {name}; expected UTF-8; say so with --encoding {codec}, "
+        f"or convert it: iconv -f {name} -t UTF-8"
+    )
 
 
 def test_a_nul_byte_names_the_line(file, refusal) -> None:
@@ -151,3 +154,30 @@ def test_near_names(file, tmp_path: Path) -> None:
     assert near_names(tmp_path / "trian.csv") == f"did you mean {tmp_path}/train.csv?"
     assert near_names(tmp_path / "quite-another.parquet") is None
     assert near_names(tmp_path / "none" / "f.csv") == f"the folder {tmp_path}/none does not exist either"
+
+
+def test_a_named_encoding(file, refusal) -> None:
+    path = file("f.csv", "text,label\ncaf\u00e9,y\n".encode("cp1252"))
+    assert list(text_lines(path, LIMIT, "cp1252")) == ["text,label\n", "caf\u00e9,y\n"]
+    for codec in ("utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"):
+        marked = file("f.txt", "\ufeffcaf\u00e9\n".encode(codec.removesuffix("-sig")))
+        assert list(text_lines(marked, LIMIT, codec)) == ["caf\u00e9\n"]
+    assert list(text_lines(file("f.txt", "caf\u00e9".encode("utf-16")), LIMIT, "utf-16")) == ["caf\u00e9"]
+    assert refusal(list, text_lines(file("g.csv", b"a\nb\x81\n"), LIMIT, "cp1252")) == (
+        "TMP/g.csv:2: byte 0x81 at offset 3 is not cp1252; expected cp1252; "
+        "say another with --encoding, such as --encoding cp1252"
+    )
+
+
+@pytest.mark.parametrize("name", ["nonsense", "base64", "rot13", "no\0name"])
+def test_no_such_encoding(file, refusal, name: str) -> None:
+    assert refusal(list, text_lines(file("f.csv", "a"), LIMIT, name)) == (
+        f"no such character encoding; expected one such as utf-8, cp1252, latin-1 or utf-16; received {name}"
+    )
+
+
+@pytest.mark.parametrize(("codec", "mark"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
+def test_a_byte_order_mark_contradicts_the_named_encoding(file, refusal, codec: str, mark: str) -> None:
+    assert refusal(list, text_lines(file("f.csv", "text".encode(codec)), LIMIT, "latin-1")) == (
+        f"TMP/f.csv: the file is {mark}, as its first bytes say; expected what --encoding says, latin-1"
+    )

@@ -4,6 +4,7 @@ import pytest
 from pennyweight.errors import DataError
 from pennyweight.evaluate.calibration import (
     calibrate,
+    choose_temperature,
     expected_calibration_error,
     fit_temperature,
     reliability,
@@ -72,6 +73,54 @@ def test_temperature_of_a_faultless_validation_set_is_one() -> None:
 def test_temperature_without_rows_is_refused() -> None:
     with pytest.raises(DataError, match=r"^a temperature needs validation rows$"):
         fit_temperature(np.empty((0, 2)), np.empty(0, int))
+
+
+def test_a_temperature_that_helps_out_of_sample_is_kept() -> None:
+    labels, logits = overconfident(400, seed=0)
+    found = choose_temperature(logits, labels)
+    assert (found.value, found.rows, found.reason) == (fit_temperature(logits, labels), 400, None)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4, 49])
+def test_a_temperature_of_a_few_rows_is_not_fitted(rows: int) -> None:
+    labels, logits = overconfident(rows, seed=0) if rows else (np.empty(0, int), np.empty((0, 4)))
+    found = choose_temperature(logits, labels)
+    assert (found.value, found.rows) == (1.0, rows)
+    assert found.reason == f"{rows} validation rows are too few to fit one, it takes 50"
+
+
+def test_a_temperature_that_does_not_help_out_of_sample_is_not_kept() -> None:
+    kept = 0
+    for seed in range(20):
+        labels, logits = overconfident(60, seed=seed, factor=1.0)  # right as they are: nothing is to be gained
+        assert fit_temperature(logits, labels) != 1.0
+        found = choose_temperature(logits, labels)
+        kept += found.reason is None
+        if found.reason is not None:
+            assert found.value == 1.0
+            assert found.reason == "a fitted one does not help on validation rows that it was not fitted on"
+    assert kept <= 8
+
+
+def test_rows_in_the_order_of_their_classes_make_no_difference() -> None:
+    labels, logits = overconfident(400, seed=4)
+    order = np.argsort(labels, kind="stable")
+    by_class, mixed = choose_temperature(logits[order], labels[order]), choose_temperature(logits, labels)
+    assert by_class.value == pytest.approx(mixed.value)
+
+
+def test_no_temperature_where_every_row_is_right() -> None:
+    labels = np.arange(60) % 3
+    found = choose_temperature(np.eye(3)[labels], labels)
+    assert (found.value, found.reason) == (1.0, "every validation row is right, so that none can be fitted")
+
+
+def test_a_calibration_without_a_temperature_says_why() -> None:
+    labels, logits = overconfident(100, seed=5)
+    found = calibrate(labels, logits, 1.0, "4 validation rows are too few to fit one, it takes 50")
+    assert str(found) == (
+        "The probabilities are as trained, without a temperature: 4 validation rows are too few to fit one, it takes 50"
+    )
 
 
 def test_softmax_of_large_logits_does_not_overflow() -> None:

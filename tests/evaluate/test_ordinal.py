@@ -16,7 +16,7 @@ import pennyweight as pw
 from pennyweight.errors import InputError
 from pennyweight.evaluate.metrics import score
 from pennyweight.evaluate.ordinal import ordinal
-from pennyweight.reporting.schema import MetricsFile
+from pennyweight.schema import MetricsFile
 
 ORDER = ["low", "medium", "high"]
 TEXTS = {"low": "The rate and the cut.", "medium": "The cup and the match.", "high": "The polls and the river."}
@@ -69,8 +69,8 @@ def test_a_stated_order_holds_everywhere(settings: dict[str, Any], tmp_path: Pat
         csv.writer(handle).writerows([("text", "label"), *rows[:6]])
     shown = command("predict", tmp_path / "run", tmp_path / "test.csv", "--format", "csv")
     answers = list(csv.DictReader(shown.out.splitlines()))
-    assert list(answers[0]) == ["label", "probability", "p_low", "p_medium", "p_high"]
-    assert [row["label"] for row in answers] == ORDER * 2
+    assert list(answers[0])[2:] == ["predicted_label", "probability", "p_low", "p_medium", "p_high"]
+    assert [row["predicted_label"] for row in answers] == ORDER * 2
     evaluated = command("evaluate", tmp_path / "run", tmp_path / "test.csv")
     assert "mean absolute error 0.000 ranks (95 % interval 0.000 to 0.000), quadratic kappa 1.000" in evaluated.out
 

@@ -5,6 +5,7 @@ It reads one JSON task a line from standard input and answers with one JSON line
     do          name of a function below, called with `with` as keyword arguments in a child process
     kill_after  SIGKILL the child after so many seconds
     kill_at     the child kills itself at its Nth file system event below `watch`
+    events      those that count; all of EVENTS if not given
     memory      MiB that the child may map beyond what it has
     file_size   bytes that a file may grow to
     user        run as this user id
@@ -29,9 +30,9 @@ from typing import Any
 
 import torch
 
-from pennyweight import cli, pipeline, predict
+from pennyweight import artifact, cli, pipeline, predict
 from pennyweight.data import read
-from pennyweight.errors import PennyweightError
+from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate import quick
 from pennyweight.reporting import stage
 
@@ -82,6 +83,11 @@ def load(folder: str, texts: list[str]) -> list[list[float]]:
     return predict.load(folder, device="cpu").predict_proba(texts).tolist()
 
 
+def save(source: str, folder: str) -> None:
+    """A saved classifier saved once more, elsewhere."""
+    artifact.save(predict.load(source, device="cpu").artifact, folder)
+
+
 def read_data(path: str) -> int:
     """Rows of a file."""
     return len(read.read(path, labelled=None))
@@ -105,6 +111,11 @@ def command(arguments: list[str]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    # As in a terminal, whatever this process inherited: in the background SIGINT comes as ignored, under nohup SIGHUP.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number, handler in zip(numbers, (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL), strict=True):
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing but answers on standard output
     print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)
@@ -142,7 +153,7 @@ def _child(task: dict[str, Any], scratch: Path) -> None:
         try:
             found["result"] = globals()[task["do"]](**task["with"])
             code = 0
-        except PennyweightError as error:
+        except (PennyweightError, Interrupted) as error:
             found |= {"error": str(error), "kind": type(error).__name__}
             code = error.exit_code
         except SystemExit as error:
@@ -173,7 +184,12 @@ def _limit(task: dict[str, Any]) -> None:
         left = iter(range(task["kill_at"], -1, -1))
 
         def count(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in EVENTS and arguments and str(arguments[0]).startswith(task["watch"]) and next(left) == 0:
+            if (
+                event in task.get("events", EVENTS)
+                and arguments
+                and str(arguments[0]).startswith(task["watch"])
+                and next(left) == 0
+            ):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)

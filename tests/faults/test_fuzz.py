@@ -89,10 +89,9 @@ def test_data_files(tmp_path: Path, ending: str, content: bytes) -> None:
 @given(st.binary(max_size=300) | VALUES.map(lambda value: json.dumps(value).encode()))
 def test_artifact_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
-    path.write_bytes(content)
-    for reader in (manifest.read_json, manifest.read_yaml, manifest.tensors):
+    for reader in (manifest.as_json, manifest.as_yaml, manifest.as_tensors, manifest.as_arrays):
         try:
-            reader(path)
+            reader(content, path)
         except ArtifactError as error:
             one_line(error)
     for folder in (tmp_path / "checkpoints" / "step-1", tmp_path / "classifier"):

@@ -190,7 +190,7 @@ def link_out_of_the_folder(folder: Path, marker: Path, toy: Any, clean: Path) ->
     (folder / "outside").write_bytes((copied / "plan.json").read_bytes())
     (copied / "plan.json").unlink()
     (copied / "plan.json").symlink_to(folder / "outside")
-    return "load", {"folder": copied, "texts": ["x"]}, "a file that is not in the folder"
+    return "load", {"folder": copied, "texts": ["x"]}, "not a regular file of the folder (links are not followed)"
 
 
 def path_out_of_the_folder(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -58,27 +59,27 @@ def both_ways(read: list[nn.Module], mask: Tensor = MASK) -> list[tuple[Tensor, 
 
 @pytest.mark.parametrize("ranks", [(0, 0), (3, 2), (0, 4), (1, 0)], ids=str)
 @pytest.mark.parametrize("mask", [MASK, torch.ones(2, 5, dtype=torch.long)], ids=["padded", "full"])
-def test_it_is_what_keys_and_values_give(ranks: tuple[int, int], mask: Tensor) -> None:
+def test_it_is_what_keys_and_values_give(ranks: tuple[int, int], mask: Tensor, near: Callable[..., None]) -> None:
     (expected, wanted), (out, found) = both_ways(modules(ranks), mask)
-    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    near(out, expected)
     assert wanted.keys() == found.keys()
     for name, grad in wanted.items():
-        torch.testing.assert_close(found[name], grad, atol=1e-5, rtol=1e-4, msg=name)
+        near(found[name], grad, name=name)
 
 
-def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch, near: Callable[..., None]) -> None:
     def always(x: Tensor, rate: float) -> Tensor:
         assert rate == 0.25
         return (torch.arange(x.numel()) % 3 > 0).view_as(x).to(x.dtype)
 
     monkeypatch.setattr("pennyweight.model.lora._kept", always)
     (expected, wanted), (out, found) = both_ways(modules((3, 2), lora_dropout=0.25))
-    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    near(out, expected)
     for name, grad in wanted.items():
-        torch.testing.assert_close(found[name], grad, atol=1e-5, rtol=1e-4, msg=name)
+        near(found[name], grad, name=name)
 
 
-def test_rows_below_which_nothing_learns_get_no_gradient() -> None:
+def test_rows_below_which_nothing_learns_get_no_gradient(near: Callable[..., None]) -> None:
     read, packing = modules((3, 2)), Packing(MASK)
     x, q = torch.randn(packing.size, HIDDEN), torch.randn(len(MASK), HIDDEN)
     trained = [parameter for each in read for parameter in each.parameters() if parameter.requires_grad]
@@ -89,7 +90,7 @@ def test_rows_below_which_nothing_learns_get_no_gradient() -> None:
         return torch.autograd.grad(attend_absorbed(q, x, apart, packing, HEADS).square().sum(), trained)
 
     for alone, beside in zip(grads(x), grads(x.clone().requires_grad_()), strict=True):
-        torch.testing.assert_close(alone, beside)
+        near(alone, beside)
 
 
 def test_variants_and_backbones_that_learn_are_left_to_keys_and_values() -> None:

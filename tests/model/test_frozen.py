@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,16 +28,18 @@ def plain(x: Tensor, modules: list[Linear]) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("outputs", [(16,), (16, 8, 12)], ids=str)
-def test_values_and_gradients_are_those_of_linear_layers(outputs: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_values_and_gradients_are_those_of_linear_layers(
+    outputs: tuple[int, ...], dtype: torch.dtype, near: Callable[..., None]
+) -> None:
     modules = linears(*outputs, dtype=dtype)
     x = torch.randn(10, 24).to(dtype).requires_grad_()
     expected = plain(x, modules)
     weights = torch.linspace(-1, 1, expected.numel()).view_as(expected).to(dtype)
     for _ in range(2):  # as it is laid out, and as it was
         found = product(x, modules)
-        torch.testing.assert_close(found, expected)
+        near(found, expected, 8)
         mine, theirs = (torch.autograd.grad((out * weights).sum(), x, retain_graph=True) for out in (found, expected))
-        torch.testing.assert_close(mine, theirs, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=1e-2)
+        near(mine[0], theirs[0], 8)
 
 
 def test_it_is_laid_out_once_and_anew_after_a_change() -> None:
@@ -55,7 +58,7 @@ def test_it_is_laid_out_once_and_anew_after_a_change() -> None:
     torch.testing.assert_close(product(x, modules), plain(x, modules))
 
 
-def test_what_peft_merges_is_seen() -> None:
+def test_what_peft_merges_is_seen(near: Callable[..., None]) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     tree = inject_adapter_in_model(
@@ -69,7 +72,7 @@ def test_what_peft_merges_is_seen() -> None:
     torch.testing.assert_close(product(x, [module]), module.base_layer(x))
     assert not torch.equal(product(x, [module]), before)
     module.unmerge()
-    torch.testing.assert_close(product(x, [module]), before, atol=0.1, rtol=0.05)
+    near(product(x, [module]), before, 8)  # merged and unmerged, the weight has been rounded twice
 
 
 def test_weights_made_in_inference_mode_are_not_kept() -> None:
@@ -91,17 +94,19 @@ def test_what_is_laid_out_goes_with_its_module() -> None:
     assert len(frozen._MADE) < known
 
 
-def test_without_onednns_own_product_it_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onednns_own_product_it_is_a_plain_one(
+    monkeypatch: pytest.MonkeyPatch, near: Callable[..., None]
+) -> None:
     x = torch.randn(10, 24).bfloat16().requires_grad_()
     modules = linears(16, 8, dtype=torch.bfloat16)
     fast = product(x, modules)
     monkeypatch.setattr(frozen, "_has_products", lambda: False)
     again = linears(16, 8, dtype=torch.bfloat16)
     slow = product(x, again)
-    torch.testing.assert_close(slow, fast)
+    near(slow, fast, 8)
     (one,) = torch.autograd.grad(fast.float().sum(), x)
     (other,) = torch.autograd.grad(slow.float().sum(), x)
-    torch.testing.assert_close(one, other)
+    near(one, other, 8)
 
 
 def test_weights_are_laid_below_each_other_once_and_share_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,7 +62,9 @@ def test_without_adapters_it_is_a_linear_layer() -> None:
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("ranks", [[0], [3]], ids=["frozen", "adapted"])
-def test_residual_sums_inside_a_product_are_those_outside(ranks: list[int], kind: torch.dtype) -> None:
+def test_residual_sums_inside_a_product_are_those_outside(
+    ranks: list[int], kind: torch.dtype, near: Callable[..., None]
+) -> None:
     bases = linears(24)
     bases[0].weight.data = bases[0].weight.data.to(kind)
     modules = adapted(bases, ranks)
@@ -70,10 +73,11 @@ def test_residual_sums_inside_a_product_are_those_outside(ranks: list[int], kind
     inputs = [x, plus, *(parameter for parameter in modules[0].parameters() if parameter.requires_grad)]
     out, same = fork(x, modules, plus)
     found, expected = out * 2 + same, (product(x, modules) + plus) * 2 + x
-    close = {"atol": 0.1, "rtol": 0.02} if kind == torch.bfloat16 else {"atol": 1e-5, "rtol": 1e-5}
-    torch.testing.assert_close(found, expected, **close)
+    # In bf16 one way rounds between product and sum and the other does not: a few steps of that format.
+    eps = torch.finfo(kind).eps / torch.finfo(torch.float32).eps
+    near(found, expected, 8 if kind == torch.bfloat16 else 64)
     for mine, theirs in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
-        torch.testing.assert_close(mine, theirs, **close)
+        near(mine, theirs, 8 * (eps if mine.dtype != kind else 1) if kind == torch.bfloat16 else 64)
     same = fork(x, modules)[1]
     (alone,) = torch.autograd.grad((same * 3).sum(), x)  # nobody read the product
     assert bool((alone == 3).all())

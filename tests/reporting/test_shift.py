@@ -14,7 +14,7 @@ import pennyweight as pw
 from pennyweight.data.corrupt import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.read import read
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.reporting.schema import MetricsFile
+from pennyweight.schema import MetricsFile
 
 Command = Callable[..., Any]
 
@@ -102,7 +102,16 @@ def test_a_run_carries_it_and_compare_shows_it(shifted_run: Path, tiny_run: Path
 def test_shift_is_no_reason_to_train_again(shifted_run: Path, news: Path) -> None:
     said: list[str] = []
     recipe = shifted_run / "recipe.yaml"
-    pw.train(recipe=recipe, out=shifted_run, resume=True, shift=False, say=said.append)
+    pw.train(
+        news / "train.csv",
+        test=news / "test.csv",
+        ood=str(news / "train.csv"),
+        recipe=recipe,
+        out=shifted_run,
+        resume=True,
+        shift=False,
+        say=said.append,
+    )
     assert any("this run is finished" in line for line in said)
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import pennyweight as pw
 from pennyweight.data import sample
 from pennyweight.evaluate.calibration import softmax
-from pennyweight.reporting.schema import MetricsFile, schema
+from pennyweight.schema import MetricsFile, schema
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,17 +53,28 @@ def test_the_report_opens_with_the_verdict_and_says_how_to_repeat_it(run: Path) 
     assert {"Slices", "Most confident mistakes", "To repeat it", "Where and how long"} <= set(headings)
     assert "source" in metrics(run)["slices"]  # a column of the sample with few values
     assert "id" not in metrics(run)["slices"]
-    assert str(run / "recipe.yaml") in page or "trained on data given in Python" in page
+    assert f"{run.name}/recipe.yaml" in page or "trained on data given in Python" in page
 
 
-def test_the_temperature_is_kept_used_and_changes_no_label(run: Path) -> None:
+def test_the_temperature_is_kept_used_and_changes_no_label(train_run: Callable[..., Path]) -> None:
+    run = train_run("warm", validation_size=60, report="short", learning_rate=0.05)
     classifier = pw.load(run)
+    assert metrics(run)["calibration"]["not_fitted"] is None
     texts = sample.load("test").texts[:20]
     assert classifier.temperature == metrics(run)["calibration"]["temperature"]
     assert classifier.temperature != 1.0
     logits = classifier.logits(texts)
     assert classifier.predict_proba(texts) == pytest.approx(softmax(logits, classifier.temperature), abs=1e-12)
     assert classifier.predict(texts) == [classifier.labels[index] for index in logits.argmax(axis=1)]
+
+
+def test_of_a_few_validation_rows_no_temperature_is_fitted_and_why_is_said(run: Path) -> None:
+    found, why = metrics(run), "12 validation rows are too few to fit one, it takes 50"
+    assert (found["calibration"]["temperature"], found["calibration"]["not_fitted"]) == (1.0, why)
+    assert found["calibration"]["ece_before"] == found["calibration"]["ece_after"]
+    page = (run / "report.html").read_text("utf-8")
+    assert f"The probabilities are as trained, without a temperature: {why}.</p>" in page
+    assert "The temperature changes no predicted label" not in page
 
 
 @pytest.mark.parametrize("damaged", ["hot", 0, -1.0, 1e9])

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import pytest
 
 import pennyweight as pw
 from pennyweight import recipe
+from pennyweight.data.table import PAIR
 from pennyweight.errors import BudgetError, Interrupted, RecipeError, StorageError
 from pennyweight.searching import search as searching
-from pennyweight.searching.found import Found
+from pennyweight.searching.found import Found, Tried, by_rank
 from pennyweight.searching.study import JOURNAL, WORKERS, counts, opened
 
 Command = Callable[..., Any]
@@ -64,7 +66,8 @@ def test_a_search_leaves_tables_a_picture_and_a_recipe_that_trains(
     with (out / "table.csv").open(encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert [row["trainable"] for row in rows] == ["" if t.trainable is None else str(t.trainable) for t in found.trials]
-    best = max(done, key=lambda one: (one.accuracy or 0.0, -(one.trainable or 0)))
+    finished = [one for one in done if one.state == "complete"]
+    best = max(finished, key=lambda one: (one.accuracy or 0.0, -(one.loss or 0.0), -(one.trainable or 0)))
     again = recipe.load(out / "best.yaml")
     assert again.data.test == str((news / "test.csv").resolve())
     assert again.train.learning_rate == best.settings["learning_rate"]
@@ -87,6 +90,73 @@ def test_the_first_trial_is_the_recipe_as_it_stands(news: Path, settings: dict[s
             "lora_dropout": 0.1, "label_smoothing": 0.0,
         }  # fmt: skip
         assert other.settings != first.settings
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "loss"])
+def test_trials_are_compared_by_the_metric_of_the_recipe(
+    metric: str, news: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    found = pw.search(
+        news / "train.csv", budget="5k", trials=3, out=tmp_path / "s", metric=metric, say=said.append, **settings
+    )
+    done = [one for one in found.trials if one.state == "complete"]
+    for one in done:
+        trained = pw.train(news / "train.csv", **settings | one.settings | {"budget": "5k", "metric": metric})
+        best = trained.metrics["train"]["best"]
+        assert one.score == (best["validation_loss"] if metric == "loss" else best["macro_f1"])
+        assert (one.loss, one.accuracy) == (best["validation_loss"], best["accuracy"])
+    ranked = sorted(done, key=lambda one: ((one.score if metric == "loss" else -(one.score or 0.0)), one.loss))
+    assert found.best == {"5k": ranked[0].number}
+    assert (found.recipe or recipe.load()).train.learning_rate == ranked[0].settings["learning_rate"]
+    words = "loss" if metric == "loss" else "macro F1"
+    assert all(f": validation {words} " in line for line in said if "stopped early" not in line)
+    assert str(found).splitlines()[0].split()[: len(words.split())] == words.split()
+    assert json.loads((tmp_path / "s" / "trials.json").read_text("utf-8"))["metric"] == metric
+
+
+def test_of_equal_trials_the_one_of_lowest_loss_is_the_best() -> None:
+    one = Tried(0, "5k", "complete", {}, 1.0, (0.9, 1.0), 1000, 1.0, score=1.0, loss=0.5)
+    other = replace(one, number=1, trainable=5000, loss=0.05)
+    assert [trial.number for trial in by_rank([one, other])] == [1, 0]
+    cheap = replace(other, number=2, trainable=2000)
+    assert [trial.number for trial in by_rank([one, other, cheap])] == [2, 1, 0]
+    early = replace(one, number=3, loss=None)  # of a search that did not note the loss yet
+    assert [trial.number for trial in by_rank([early, one])] == [0, 3]
+    by_loss = [replace(one, score=0.5), replace(one, number=1, score=0.4, loss=0.4)]
+    assert [trial.number for trial in by_rank(by_loss, "loss")] == [1, 0]
+
+
+def test_pairs_in_memory_stay_pairs(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["bank", "cup", "rate", "polls"]
+    rows = [((f"The {words[n % 4]}.", f"A {words[n // 2 % 4]}."), "ab"[n % 2]) for n in range(40)]
+    seen: list[Any] = []
+    train = searching.train
+
+    def watched(data: Any, **more: Any) -> Any:
+        seen.append(data.texts[0])
+        return train(data, **more)
+
+    monkeypatch.setattr(searching, "train", watched)
+    texts, labels = zip(*rows, strict=True)
+    columns = {"one": [a for a, _ in texts], "two": [b for _, b in texts], "label": list(labels)}
+    for data, more in ((rows, {}), (columns, {"text_columns": "one,two"})):
+        pw.search(data, budget="5k", trials=1, out=tmp_path / str(len(seen)), pair=True, **settings, **more)
+    assert seen == [f"The bank.{PAIR}A bank."] * 2
+
+
+def test_labels_in_memory_are_read_as_the_recipe_says(settings: dict[str, Any], tmp_path: Path) -> None:
+    words = ["bank", "cup", "rate", "polls"]
+    columns = {
+        "text": [f"The {words[n % 4]} of the {words[n // 3 % 4]}." for n in range(40)],
+        "money": [n % 2 for n in range(40)],
+        "sport": [(n + 1) // 2 % 2 for n in range(40)],
+    }
+    found = pw.search(
+        columns, budget="5k", trials=1, out=tmp_path / "s", label_columns="money,sport", metric="micro_f1",
+        allow_unlabelled=True, **settings,
+    )  # fmt: skip
+    assert [one.state for one in found.trials] == ["complete"]
 
 
 def test_the_test_file_is_never_read(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
@@ -191,9 +261,9 @@ def test_trials_below_the_median_are_stopped(
         evaluated.append(0)
         for step in (1, 2):
             evaluated[number] += 1
-            observer.evaluation({"accuracy": 0.9 - 0.1 * number, "step": step})
-        accuracy = 0.9 - 0.1 * number
-        metrics = {"train": {"prefix": None, "seconds": 1.0, "best": {"accuracy": accuracy}}}
+            record = {"accuracy": 0.9 - 0.1 * number, "validation_loss": 1.0, "step": step}
+            observer.evaluation(record)
+        metrics = {"train": {"prefix": None, "seconds": 1.0, "best": record}}
         return type("Trained", (), {"metrics": metrics})
 
     monkeypatch.setattr(searching, "train", fake)
@@ -302,6 +372,7 @@ def test_without_optuna_it_says_what_to_install(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_ends_with_how_to_go_on(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     """SIGINT while a trial trains, as a terminal sends it."""
     out = tmp_path / "s"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -254,9 +257,131 @@ def test_files_unused_longest_make_room(encoder: FastEncoder, feed: TokenFeed, t
     os.utime(one.file, (1, 1))
     os.utime(two.file, (2, 2))
     make(encoder, feed, folder=tmp_path, backbone="one")  # used again, so `two` is now the older
+    kept = one.file.name
+    del one, two  # nobody uses them any more
     three = make(encoder, feed, folder=tmp_path, backbone="three", limit=2 * size)
     assert three.file is not None
-    assert {path.name for path in tmp_path.iterdir()} == {one.file.name, three.file.name}
+    assert {path.name for path in tmp_path.iterdir()} == {kept, three.file.name}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_in_use_is_never_removed(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:
+    one, two = (make(encoder, feed, folder=tmp_path, backbone=name) for name in ("one", "two"))
+    assert one.file is not None
+    assert two.file is not None
+    size, oldest, newer = one.file.stat().st_size, one.file.name, two.file.name
+    os.utime(one.file, (1, 1))
+    os.utime(two.file, (2, 2))
+    with pytest.warns(PrefixWarning, match=r"of it in use; free some space or raise the limit with --cache-gb"):
+        assert make(encoder, feed, folder=tmp_path, backbone="three", limit=2 * size).file is None
+    assert files(tmp_path) == {oldest, newer}
+    del two  # of the two the one used last, but nobody uses it now
+    three = make(encoder, feed, folder=tmp_path, backbone="three", limit=2 * size)
+    assert three.file is not None
+    assert files(tmp_path) == {oldest, three.file.name}
+
+
+def test_a_file_that_another_process_uses_is_never_removed(
+    encoder: FastEncoder, feed: TokenFeed, tmp_path: Path
+) -> None:
+    one = make(encoder, feed, folder=tmp_path, backbone="one")
+    assert one.file is not None
+    size, name = one.file.stat().st_size, one.file.name
+    del one
+    code = f"""
+import sys, torch
+from pathlib import Path
+from pennyweight.train import prefix
+file = Path({str(tmp_path / name)!r})
+held = prefix._open(file, file.stem, ({TOKENS}, 32), torch.float32)
+assert held is not None
+print("held", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(prefix.__file__).parents[2])},
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.warns(PrefixWarning, match="kept in memory instead"):
+            assert make(encoder, feed, folder=tmp_path, backbone="two", limit=size).file is None
+        assert files(tmp_path) == {name}
+        other.stdin.close()
+    assert other.returncode == 0
+    two = make(encoder, feed, folder=tmp_path, backbone="two", limit=size)
+    assert two.file is not None
+    assert files(tmp_path) == {two.file.name}
+
+
+def test_what_cannot_fit_costs_no_other_its_place(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make(encoder, feed, folder=tmp_path, backbone=name)
+    before = files(tmp_path)
+    with pytest.warns(PrefixWarning, match="the frozen prefix takes"):
+        assert make(encoder, feed, folder=tmp_path, backbone="three", limit=100).file is None
+    assert files(tmp_path) == before
+
+
+def test_the_cache_leaves_half_of_the_free_disk_free(
+    encoder: FastEncoder, feed: TokenFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = TOKENS * 32 * 4 + prefix.HEADER_BYTES
+
+    def free(path: Path) -> Any:
+        """A disk on which four such files have room."""
+        used = sum(one.stat().st_size for one in path.rglob(f"*{prefix.SUFFIX}"))
+        return SimpleNamespace(free=4 * size - used)
+
+    monkeypatch.setattr(prefix.shutil, "disk_usage", free)
+    for number in range(6):
+        file = make(encoder, feed, folder=tmp_path, backbone=str(number), limit=100 * size).file
+        assert file is not None
+        os.utime(file, (number, number))
+        assert file.name in files(tmp_path)
+        assert len(files(tmp_path)) == min(2, number + 1)
+
+
+def test_what_killed_writers_left_goes(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:
+    left = tmp_path / ".abc.prefix.xyz.part"
+    left.mkdir()
+    (left / "abc.prefix").write_bytes(bytes(1000))
+    found = make(encoder, feed, folder=tmp_path)
+    assert found.file is not None
+    assert files(tmp_path) == {found.file.name}
+
+
+def test_files_that_others_own_are_let_be(
+    encoder: FastEncoder, feed: TokenFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make(encoder, feed, folder=tmp_path, backbone="one")
+    assert one.file is not None
+    size = one.file.stat().st_size
+    del one
+
+    def forbidden(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", forbidden)
+        make(encoder, feed, folder=tmp_path, backbone="two", limit=int(1.5 * size))
+    assert len(files(tmp_path)) == 2  # as far as it goes
+
+
+def test_neither_disk_nor_memory_is_one_warning(
+    encoder: FastEncoder, feed: TokenFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix.psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
+    with pytest.warns(PrefixWarning, match=r"expected at most .* lower layers are computed in every epoch") as caught:
+        found = prepare(
+            encoder, feed, first=2, pooling="cls", dtype=torch.float32, backbone="b", folder=tmp_path, limit=100
+        )
+    assert found is None
+    assert len(caught) == 1
 
 
 def test_writing_into_a_batch_does_not_reach_the_file(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:

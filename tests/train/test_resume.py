@@ -13,7 +13,7 @@ from pennyweight.errors import RecipeError
 from pennyweight.model.runtime import Runtime
 from pennyweight.train.accelerate import going_on
 from pennyweight.train.checkpoint import State
-from pennyweight.train.resume import Resumption, fingerprint
+from pennyweight.train.resume import Resumption, begin, begun, end, fingerprint
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 
@@ -31,6 +31,7 @@ def at(step: int, was: dict[str, Any]) -> Resumption:
     "settings",
     [
         {"train": "elsewhere.csv"}, {"test": "t.csv"}, {"backbone": "/moved"}, {"save_steps": 5}, {"cache_dir": "/tmp"},
+        {"cache_gb": 1.5},
         {"save_total_limit": 9}, {"track": ["tensorboard"]}, {"precision": "fp32"}, {"device": "cpu"}, {"threads": 1},
     ],
 )  # fmt: skip
@@ -98,3 +99,28 @@ def test_trackers_go_on_with_their_own_runs() -> None:
         "mlflow": {"run_id": "m"},
         "trackio": {"name": "t", "resume": "allow"},
     }
+
+
+def test_a_field_whose_default_changed_stood_where_it_stood_then() -> None:
+    """A checkpoint of before the field: what its run did is the default of that day, not today's."""
+    key = "train -> lp_ft"
+    old = {name: value for name, value in facts(lp_ft=False).items() if name != key}
+    at(3, old).check(facts(lp_ft=False))
+    with pytest.raises(RecipeError, match="train -> lp_ft: was False, is True; use"):
+        at(3, old).check(facts())
+
+
+def test_a_run_that_began_and_has_not_ended_is_not_finished(tmp_path: Path) -> None:
+    made = facts()
+    assert begun(tmp_path) == ""
+    assert Resumption.find(tmp_path, made, str).is_finished(facts())
+    begin(tmp_path, None)
+    first = begun(tmp_path)
+    assert first
+    assert not Resumption.find(tmp_path, made, str).is_finished(facts())
+    assert Resumption.find(tmp_path, facts(seed=3), str).check(facts()) is None  # a former run's says nothing of this
+    begin(tmp_path, None)
+    assert begun(tmp_path) not in ("", first)
+    end(tmp_path)
+    end(tmp_path)
+    assert Resumption.find(tmp_path, made, str).is_finished(facts())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ class Part:
             Where a row may have several labels, each set of them that occurs is a class.
         characters: (N,) int64, the texts' lengths.
         tokens: (M,) int64, lengths in tokens, special tokens included; M < N where they were sampled, 0 if left out.
+        unknown: (M,) int64, how many of them the tokenizer does not know.
         scripts: script -> rows.
         members: label -> rows that have it, where a row may have several; else None.
     """
@@ -36,6 +39,7 @@ class Part:
     tokens: np.ndarray
     scripts: dict[str, int]
     members: dict[str, int] | None = None
+    unknown: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -132,6 +136,7 @@ class Audit:
         if len(part.tokens):
             found["tokens"] = spread(part.tokens) | {
                 "measured_on": len(part.tokens),
+                "unknown": round(unknown_share(part.tokens, part.unknown), 6),
                 "truncated": {str(length): round(part.truncated(length), 6) for length in self.max_lengths},
             }
         return found
@@ -151,6 +156,24 @@ class Audit:
             found["partner_part"] = one.partner_part or one.part
             found["partner_lines"] = [int(other.lines[row]) if row >= 0 else None for row in one.partners[:NAMED]]
         return found | one.extra
+
+
+def unknown_share(tokens: np.ndarray, unknown: np.ndarray) -> float:
+    """The share of all tokens (special tokens aside, two a text) that the tokenizer does not know."""
+    words = int(tokens.sum()) - 2 * len(tokens)
+    return float(unknown.sum() / words) if words > 0 else 0.0
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Groups of class names that a reader would take for one.
+
+    They differ by case, blanks, characters without width, or by how Unicode composes a letter.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        bare = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+        groups.setdefault("".join(bare.casefold().split()), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def balance(counts: dict[str, int]) -> dict[str, Any] | None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..answers import neutral
 from ..data.clean import strip_markup
-from ..data.table import Columns
+from ..data.reading import Reading
+from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..files import atomic_file
 from .findings import Audit
@@ -54,7 +56,12 @@ def check_target(out: Path, *sources: str | Path | None) -> None:
         )  # fmt: skip
     for target in (out, dropped_name(out)):
         for source in sources:
-            if source is not None and target.exists() and os.path.exists(source) and os.path.samefile(target, source):
+            if (
+                source is not None
+                and os.path.exists(target)
+                and os.path.exists(source)
+                and os.path.samefile(target, source)
+            ):
                 raise InputError(
                     "the cleaned copy would overwrite the original", where=target, remedy="give --fix another name"
                 )
@@ -102,23 +109,40 @@ def reasons(audit: Audit) -> dict[int, tuple[str, int | None, str | None]]:
     return found
 
 
-def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | None, label: str | None) -> Fixed:
+def fix(
+    audit: Audit,
+    source: str | Path,
+    out: Path,
+    reading: Reading,
+    options: FileOptions = AS_NAMED,
+    *,
+    merge_labels: bool = False,
+    csv_guard: bool = True,
+) -> Fixed:
     """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
 
     Kept rows lose markup, control characters and encoding damage that can be undone; every other cell stays.
+
+    Args:
+        merge_labels: write class names that look alike in the spelling that most rows have.
+        csv_guard: in CSV, put an apostrophe before texts that a spreadsheet would run as a formula.
 
     Raises:
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, _ = open_source(source, text_columns, label, "train")
+    walked, label = open_source(source, reading, "train", options)
     part = audit.parts["data"]
+    spelling = merged(audit) if merge_labels and label is not None else {}
     counts: dict[str, int] = {}
     for why, _, _ in gone.values():
         counts[why] = counts.get(why, 0) + 1
     changed: list[int] = []
     kept = 0
-    with atomic_file(out) as aside, _writer(aside, out.suffix.lower(), walked.names, source) as write:
+    with (
+        atomic_file(out) as aside,
+        _writer(aside, out.suffix.lower(), walked.names, source, frozenset(walked.texts if csv_guard else ())) as write,
+    ):
         row = 0
         for block in walked.blocks():
             rows = range(row, row + len(block.lines))
@@ -132,6 +156,12 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
                     if better != cell and better:
                         cleaned[name][place] = better
                         touched.add(rows[stay[place]])
+            if spelling and label is not None:
+                for place, cell in enumerate(cleaned[label]):
+                    better = _respelled(cell, spelling)
+                    if better != cell:
+                        cleaned[label][place] = better
+                        touched.add(rows[stay[place]])
             changed += sorted(touched)
             kept += len(stay)
             write(_slimmed(block, cleaned, stay))
@@ -142,7 +172,13 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
     def listed() -> Iterator[tuple[Any, ...]]:
         for number in sorted({*gone, *changed}):
             if number not in gone:
-                yield int(lines[number]), "changed", "markup or encoding", "", ""
+                yield (
+                    int(lines[number]),
+                    "changed",
+                    "markup, encoding or label" if spelling else "markup or encoding",
+                    "",
+                    "",
+                )
                 continue
             why, partner, where = gone[number]
             other = "" if partner is None else int(audit.parts[str(where)].lines[partner])
@@ -152,13 +188,39 @@ def fix(audit: Audit, source: str | Path, out: Path, text_columns: list[str] | N
     return Fixed(kept, counts, len(changed), tuple(walked.unreadable))
 
 
+def merged(audit: Audit) -> dict[str, str]:
+    """For each class name that looks like a more frequent one, that one."""
+    counts = audit.parts["data"].counts()
+    found: dict[str, str] = {}
+    for one in audit.findings:
+        if one.name == "similar-classes" and one.part == "data":
+            group = one.extra["classes"]
+            most = max(group, key=lambda name: counts[name])
+            found |= {name: most for name in group if name != most}
+    return found
+
+
+def _respelled(cell: Any, spelling: dict[str, str]) -> Any:
+    if isinstance(cell, (list, tuple)):
+        return list(dict.fromkeys(_respelled(one, spelling) for one in cell))
+    if not isinstance(cell, str):
+        return cell
+    return spelling.get(cell, spelling.get(cell.strip(), cell))
+
+
 def _slimmed(block: Columns, values: dict[str, list[Any]], stay: list[int]) -> Columns:
     return Columns(values, [block.lines[place] for place in stay], block.source, block.unit, block.label_names)
 
 
 @contextmanager
-def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -> Iterator[Any]:
-    """A function that appends a block of columns to a file of the form; Parquet keeps the types of Parquet."""
+def _writer(
+    path: Path, form: str, names: tuple[str, ...], source: str | Path, guarded: frozenset[str]
+) -> Iterator[Any]:
+    """A function that appends a block of columns to a file of the form; Parquet keeps the types of Parquet.
+
+    Args:
+        guarded: columns whose cells must not start a formula where the form is CSV.
+    """
     if form == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -194,7 +256,8 @@ def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -
         def lines(block: Columns) -> None:
             rows = zip(*(block.values[name] for name in names), strict=True)
             if form == ".csv":
-                table.writerows([[_cell(cell) for cell in row] for row in rows])
+                guards = [neutral if name in guarded else _cell for name in names]
+                table.writerows([[guard(cell) for guard, cell in zip(guards, row, strict=True)] for row in rows])
             else:
                 for row in rows:
                     handle.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")

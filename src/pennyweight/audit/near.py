@@ -1,5 +1,7 @@
 """Near-duplicates: MinHash finds candidates, the true Jaccard similarity of their shingles decides.
 
+Short texts are near-duplicates only where nothing but spelling differs.
+
 Source: Broder, "On the resemblance and containment of documents", 1997; banding: Leskovec, Rajaraman and Ullman,
 "Mining of Massive Datasets", 3.4.
 """
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .store import Bands, Texts
-from .text import FEWEST_SHINGLES, jaccard, plain, shingles
+from .text import FEWEST_SHINGLES, SHORT, jaccard, plain, same_but_for_spelling, shingles
 
 #: Texts that share this much of all their shingles are near-duplicates.
 THRESHOLD = 0.5
@@ -67,8 +69,15 @@ def find(bands: Bands, texts: Texts, eligible: np.ndarray, boundary: int) -> Nea
     rows = np.flatnonzero(eligible)
 
     @functools.lru_cache(maxsize=8192)
-    def shingled(row: int) -> frozenset[str]:
-        return frozenset(shingles(plain(texts[row]).words))
+    def shingled(row: int) -> tuple[list[str], frozenset[str]]:
+        words = plain(texts[row]).words
+        return words, frozenset(shingles(words))
+
+    def similarity_of(one: int, other: int) -> float:
+        (words, pairs), (other_words, other_pairs) = shingled(one), shingled(other)
+        if min(len(words), len(other_words)) < SHORT and not same_but_for_spelling(words, other_words):
+            return 0.0
+        return jaccard(pairs, other_pairs)
 
     failed: set[int] = set()
     for number in range(len(bands)):
@@ -84,7 +93,7 @@ def find(bands: Bands, texts: Texts, eligible: np.ndarray, boundary: int) -> Nea
                     pair = one * size + other
                     if partner[one] >= 0 or pair in failed:
                         continue
-                    alike = jaccard(shingled(one), shingled(other))
+                    alike = similarity_of(one, other)
                     if alike >= THRESHOLD:
                         partner[one], similarity[one] = other, alike
                     else:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ import numpy as np
 from ..data.infer import choose_label
 from ..data.multi import LabelForm, labels_of_cells
 from ..data.reading import Reading
-from ..data.table import Columns
+from ..data.table import AS_NAMED, Columns, FileOptions
 from ..data.walk import BLOCK, Walk, label_of, walk
 from ..errors import DataError
-from .findings import Audit, Finding, Part, balance
+from .findings import Audit, Finding, Part, balance, look_alikes, unknown_share
 from .relations import relations
 from .scan import Name, Scan
 from .tags import tell_tales
@@ -26,28 +27,34 @@ LENGTHS_ON, TAGS_ON = 200_000, 50_000
 MAX_LENGTHS = (64, 128, 256, 512)
 IMBALANCED, RARE = 3.0, 10
 
-#: Gives the length in tokens of each of N texts.
-Lengths = Callable[[Sequence[str]], np.ndarray]
+#: Above this share of tokens unknown to the tokenizer the backbone cannot read the texts.
+MUCH_UNKNOWN = 0.05
+
+#: No column is named: all are inferred.
+INFERRED = Reading(named_by_user=True)
+
+#: Gives two arrays (N,) of N texts: their lengths in tokens, and how many of these the tokenizer does not know.
+CountTokens = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
 
 def audit(
     source: str | Path,
     test: str | Path | None = None,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
-    label_delimiter: str | None = None,
-    lengths: Lengths | None = None,
+    reading: Reading = INFERRED,
+    count_tokens: CountTokens | None = None,
     max_length: int = 128,
+    options: FileOptions = AS_NAMED,
 ) -> Audit:
     """Audit a source of texts, labelled or not.
 
     Args:
         source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
-        text_columns, label_column: where they cannot be inferred.
-        label_delimiter: what stands between several labels in one cell.
-        lengths: the tokenizer's; None leaves lengths in tokens out.
+        reading: which columns are the text and the label, and what stands between several labels in one cell; what it
+            does not say is inferred.
+        count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
         max_length: the recipe's own; its share of truncated texts is told too.
+        options: encoding and header of the sources, where their content does not say.
 
     Raises:
         DataError: a source that cannot be read.
@@ -57,17 +64,26 @@ def audit(
     with Scan() as scan:
         for name, given in (("data", source), ("test", test)):
             if given is not None:
-                _scan(scan, name, given, text_columns, label_column, label_delimiter, left_out)
+                _scan(
+                    scan,
+                    name,
+                    partial(open_source, given, reading, options=options),
+                    reading.form.delimiter,
+                    left_out,
+                )
         parts = scan.parts()
         found = scan.own_findings() + relations(scan, parts, scan.links())
-        if lengths is None:
+        if count_tokens is None:
             left_out.append("lengths in tokens: no tokenizer")
         for name, part in parts.items():
             start = scan.slice(name).start
-            if lengths is not None:
-                blocks = _blocks(_left_out("lengths in tokens", name, len(part), LENGTHS_ON, left_out), BLOCK)
-                counted = [lengths([scan.texts[start + row] for row in block]) for block in blocks]
-                parts[name] = part = replace(part, tokens=np.concatenate([np.empty(0, np.int64), *counted]))
+            if count_tokens is not None:
+                rows = _left_out("lengths in tokens", name, len(part), LENGTHS_ON, left_out)
+                blocks = [[scan.texts[start + row] for row in block] for block in _blocks(rows, BLOCK)]
+                counted = [(np.empty(0, np.int64),) * 2, *map(count_tokens, blocks)]
+                tokens, unknown = (np.concatenate(each) for each in zip(*counted, strict=True))
+                parts[name] = part = replace(part, tokens=tokens, unknown=unknown)
+                found += unknown_tokens(name, part, rows)
             if part.codes is not None:
                 found += class_findings(name, part)
             if part.members is not None:
@@ -91,6 +107,21 @@ def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -
     return sample(rows, most)
 
 
+def unknown_tokens(name: str, part: Part, rows: np.ndarray) -> list[Finding]:
+    """Texts that the tokenizer mostly cannot read, such as emoji or a script that its vocabulary lacks.
+
+    Args:
+        rows: (M,) the rows whose tokens were counted.
+    """
+    share = unknown_share(part.tokens, part.unknown)
+    mostly = 2 * part.unknown >= np.maximum(part.tokens - 2, 1)
+    if not mostly.any() and share < MUCH_UNKNOWN:
+        return []
+    title = f"texts of which the tokenizer does not know half of the tokens ({100 * share:.1f}% of all tokens)"
+    level = "problem" if share >= MUCH_UNKNOWN else "note"
+    return [Finding("unknown-tokens", name, title, rows[mostly], level=level)]  # type: ignore[arg-type]
+
+
 def class_findings(name: str, part: Part) -> list[Finding]:
     """What the labels show: rows without one, imbalance, classes with very few rows."""
     codes = part.codes
@@ -109,6 +140,12 @@ def class_findings(name: str, part: Part) -> list[Finding]:
         )
         level = "problem" if facts["ratio"] >= 10 else "note"
         found.append(Finding("imbalance", name, title, np.empty(0, np.int64), level=level))  # type: ignore[arg-type]
+    for group in look_alikes(name for name, rows in counts.items() if rows):
+        each = " and ".join(f"{one!r} ({counts[one]:,} rows)" for one in group)
+        title = f"class names that look alike: {each}; --merge-labels makes them one in the cleaned copy"
+        numbers = [place for place, known in enumerate(part.classes) if known in group]
+        rows = np.flatnonzero(np.isin(codes, numbers)) if part.members is None else np.empty(0, np.int64)
+        found.append(Finding("similar-classes", name, title, rows, extra={"classes": group}))
     rare = {label: rows for label, rows in counts.items() if 0 < rows < RARE}
     if rare and part.members is None:
         rows = np.flatnonzero(np.isin(codes, [part.classes.index(label) for label in rare]))
@@ -118,12 +155,15 @@ def class_findings(name: str, part: Part) -> list[Finding]:
 
 
 def open_source(
-    source: str | Path, text_columns: Sequence[str] | None, label_column: str | None, split: str
+    source: str | Path, reading: Reading, split: str, options: FileOptions = AS_NAMED
 ) -> tuple[Walk, str | None]:
     """A source and its label column, None where it has none that can be told."""
-    reading = Reading(None if text_columns is None else tuple(text_columns), label_column, named_by_user=True)
-    walked = walk(source, reading=reading, split=split)
-    return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
+    walked = walk(source, reading=reading, split=split, options=options)
+    first = next(walked.blocks())
+    label = reading.columns_for(first)[1]
+    if label is not None and not reading.named_by_user and label not in first.values:
+        return walked, None  # texts without labels can be audited for a classifier, too
+    return walked, choose_label(first, label, walked.texts, needed=False)
 
 
 def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[Name] | None:
@@ -150,14 +190,11 @@ def _label(value: object, names: Sequence[str] | None, block: Columns, row: int)
 def _scan(
     scan: Scan,
     name: str,
-    source: str | Path,
-    text_columns: Sequence[str] | None,
-    label_column: str | None,
+    opened: Callable[..., tuple[Walk, str | None]],
     delimiter: str | None,
     left_out: list[str],
 ) -> None:
-    split = "train" if name == "data" else "test"
-    walked, label = open_source(source, text_columns, label_column, split)
+    walked, label = opened(split="train" if name == "data" else "test")
     first = next(walked.blocks())
     scan.part(name, walked.source, first.unit)
     if label is None:

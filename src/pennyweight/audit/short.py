@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batch import Encoded
-from ..data.table import Table
-from .findings import balance
+from ..data.batch import Encoded, occurrences
+from ..data.table import Table, listed
+from .findings import balance, look_alikes, unknown_share
 from .relations import conflicts
-from .run import IMBALANCED
+from .run import IMBALANCED, MUCH_UNKNOWN
 from .scan import Name, Scan
 
 #: With more rows in all, training is not kept waiting; `pennyweight audit` takes any number.
@@ -33,6 +33,9 @@ class Short:
         conflicting_labels: training rows whose text stands there with another label too.
         leakage: split -> its texts that stand in training too, `exact` and `near`.
         truncated: the share of training texts cut at the recipe's `max_length`.
+        unknown_tokens: the share of the training texts' tokens that the tokenizer does not know.
+        similar_classes: groups of class names that look alike.
+        without_validation: classes without a row in the validation split.
         balance: as `findings.balance` of the training rows.
         warnings: what of it is worth a word.
         seconds: the time it took.
@@ -45,6 +48,9 @@ class Short:
     conflicting_labels: int = 0
     leakage: dict[str, dict[str, int]] = field(default_factory=dict)
     truncated: float = 0.0
+    unknown_tokens: float = 0.0
+    similar_classes: list[list[str]] = field(default_factory=list)
+    without_validation: list[str] = field(default_factory=list)
     balance: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -65,19 +71,29 @@ class Short:
             "conflicting_labels": self.conflicting_labels,
             "leakage": self.leakage,
             "truncated": round(self.truncated, 6),
+            "unknown_tokens": round(self.unknown_tokens, 6),
+            "similar_classes": self.similar_classes,
+            "without_validation": self.without_validation,
             "balance": self.balance,
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
 
 
-def short(mode: str, tables: Mapping[str, Table], tokens: Mapping[str, Encoded], max_length: int) -> Short:
+def short(
+    mode: str,
+    tables: Mapping[str, Table],
+    tokens: Mapping[str, Encoded],
+    max_length: int,
+    unknown_id: int | None = None,
+) -> Short:
     """Audit the splits of a run.
 
     Args:
         mode: `short` or `off`.
         tables: `train` first, then those that must not repeat it; tokens: the same texts, truncated.
         max_length: where they were truncated.
+        unknown_id: the tokenizer's token for what it does not know.
     """
     rows = sum(map(len, tables.values()))
     if mode == "off" or rows > MOST_ROWS:
@@ -98,15 +114,26 @@ def short(mode: str, tables: Mapping[str, Table], tokens: Mapping[str, Encoded],
             exact = links.leak[here] >= 0
             close = (links.near.train[links.first[here]] >= 0) & ~exact
             leakage[name] = {"exact": int(exact.sum()), "near": int(close.sum())}
-    part = scan.parts()["train"]
+    parts = scan.parts()
+    part = parts["train"]
     against = [] if part.codes is None else conflicts("train", part, first, near)
     clashing = next((len(one.rows) for one in against if one.name == "conflicting-labels"), 0)
-    truncated = tokens["train"].truncated / max(len(tokens["train"]), 1)
-    counts = part.counts()
+    encoded = tokens["train"]
+    counts = {name: rows for name, rows in part.counts().items() if rows}
+    held = parts["validation"].counts() if "validation" in parts else counts
     found = Short(
-        mode, rows, int((first != np.arange(len(first))).sum()), int((near >= 0).sum()), clashing, leakage, truncated,
-        balance(counts),
-    )  # fmt: skip
+        mode=mode,
+        rows=rows,
+        exact_duplicates=int((first != np.arange(len(first))).sum()),
+        near_duplicates=int((near >= 0).sum()),
+        conflicting_labels=clashing,
+        leakage=leakage,
+        truncated=encoded.truncated / max(len(encoded), 1),
+        unknown_tokens=unknown_share(encoded.lengths, occurrences(encoded, unknown_id)),
+        similar_classes=look_alikes(counts),
+        without_validation=sorted(name for name in counts if not held.get(name)),
+        balance=balance(counts),
+    )
     warnings = _warnings(found, {name: len(table) for name, table in tables.items()}, counts, max_length)
     return Short(**{**vars(found), "warnings": tuple(warnings), "seconds": time.perf_counter() - began})
 
@@ -129,6 +156,19 @@ def _warnings(found: Short, sizes: Mapping[str, int], counts: Mapping[str, int],
         said.append(f"{found.conflicting_labels:,} training rows have the text of another with a different label")
     if found.truncated >= MUCH_TRUNCATED:
         said.append(f"{100 * found.truncated:.0f} % of the training texts are longer than {max_length} tokens")
+    if found.unknown_tokens >= MUCH_UNKNOWN:
+        said.append(
+            f"the tokenizer does not know {100 * found.unknown_tokens:.0f}% of the tokens of the training texts: "
+            "choose a backbone made for their language and signs"
+        )
+    for group in found.similar_classes:
+        said.append(f"the class names {' and '.join(map(repr, group))} look alike: are they one class?")
+    if found.without_validation:
+        few = found.without_validation
+        said.append(
+            f"{len(few)} of {len(counts)} classes have no validation rows ({listed(few, 3)}): the best epoch is chosen "
+            "without them"
+        )
     if found.balance is not None and found.balance["ratio"] >= IMBALANCED:
         smallest = found.balance["smallest"]
         said.append(

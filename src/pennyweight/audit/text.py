@@ -16,6 +16,9 @@ NEAR_EMPTY = 10
 #: Texts with fewer shingles are compared exactly only: a word more or less would decide.
 FEWEST_SHINGLES = 5
 
+#: Texts of fewer words are copies only where nothing but spelling differs: one word may be what they are about.
+SHORT = 16
+
 _WORD = re.compile(r"\w+")
 _LATIN, _FOREIGN = re.compile("[A-Za-z]"), re.compile(r"[^\x00-\x7f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\ufeff]")
@@ -67,6 +70,32 @@ def jaccard(one: set[str] | frozenset[str], other: set[str] | frozenset[str]) ->
     """Shared over all shingles; 0 where there are none."""
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared) if shared else 0.0
+
+
+def same_but_for_spelling(one: list[str], other: list[str]) -> bool:
+    """Whether two short texts have the same words, typing errors aside.
+
+    "book a table in Rome" is no copy of "book a table in Oslo", nor "turn it on" of "turn it off": in a short text the
+    word that differs may be all that tells the classes apart.
+    """
+    if len(one) != len(other):
+        return False
+    return all(
+        first == second or (first.isalpha() and second.isalpha() and _typo(first, second))
+        for first, second in zip(one, other, strict=True)
+    )
+
+
+def _typo(one: str, other: str) -> bool:
+    """One letter more, less or other, or two neighbours swapped, in a word of at least five letters."""
+    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1:
+        return False
+    start = next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+    rest, others = one[start:], other[start:]
+    swapped = len(rest) > 1 and len(others) > 1 and rest[0] == others[1] and rest[1] == others[0]
+    return rest[1:] == others[1:] or rest[1:] == others or rest == others[1:] or (swapped and rest[2:] == others[2:])
 
 
 def damage(text: str) -> str | None:

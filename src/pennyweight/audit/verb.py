@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from .. import recipe as recipes
-from ..data.table import shown
+from ..data.batch import occurrences
+from ..data.reading import Reading
+from ..data.table import AS_NAMED, FileOptions, shown
+from ..data.walk import Walk
 from ..errors import BackboneError, InputError
 from ..files import to_json
 from . import fix as fixing
 from . import output
 from .findings import Audit
-from .run import Lengths, audit, open_source
+from .run import INFERRED, CountTokens, audit, open_source
 from .suspects import Suspects, frozen_features, suspects
 
 SHOWN = 8
@@ -26,53 +29,58 @@ def run(
     data: str,
     test: str | None = None,
     *,
-    text_columns: list[str] | None = None,
-    label_column: str | None = None,
-    label_delimiter: str | None = None,
+    reading: Reading = INFERRED,
     recipe: str = "default",
     model: Path | None = None,
     settings: dict[str, Any] | None = None,
     wanted: bool = False,
     fix: Path | None = None,
+    merge_labels: bool = False,
+    csv_guard: bool = True,
     out: Path | None = None,
     as_json: bool = False,
+    options: FileOptions = AS_NAMED,
 ) -> str:
     """Audit files and say what was found.
 
     Args:
-        data, test, text_columns, label_column, label_delimiter: as for `audit`.
+        data, test, reading: as for `audit`; with `model` the columns that it names instead of the model's.
         recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
         model: a run, whose recipe is taken instead, and whose columns where none are named.
         wanted: rank the labels too.
-        fix: where to write a cleaned copy.
+        fix: where to write a cleaned copy; merge_labels: in it, class names that look alike become one;
+            csv_guard: in it, texts do not start a spreadsheet's formulas.
         out: a folder for audit.json, rows.csv, the pictures and suspects.csv.
+        options: encoding and header of the files, where their content does not say.
 
     Raises:
         PennyweightError: as `audit`, `suspects` and `fix` do.
     """
     if fix is not None:
         fixing.check_target(fix, data, test)
+    elif merge_labels:
+        raise InputError("--merge-labels changes the cleaned copy", remedy="name the copy with --fix OUT")
     if model is not None:
         from ..artifact import read_reading, read_recipe
 
-        settled, reading = read_recipe(model), read_reading(model)
-        text_columns = text_columns or (None if reading.text_columns is None else list(reading.text_columns))
-        label_column = label_column or reading.label_column
-        label_delimiter = label_delimiter or reading.form.delimiter
+        settled = read_recipe(model)
+        reading = read_reading(model).changed(
+            text_columns=reading.text_columns, label_column=reading.label_column, label_delimiter=reading.form.delimiter
+        )
     else:
         settled = recipes.load(recipe, **(settings or {}))
-    lengths, without = token_lengths(settled)
+    count_tokens, without = token_counter(settled)
     found = audit(
-        data, test, text_columns=text_columns, label_column=label_column,
-        label_delimiter=label_delimiter, lengths=lengths,
-        max_length=settled.data.max_length,
+        data, test, reading=reading, count_tokens=count_tokens,
+        max_length=settled.data.max_length, options=options,
     )  # fmt: skip
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
                          for words in found.left_out]  # fmt: skip
     answer, lines = found.to_json(), [output.table(found)]
     ranked, texts = None, list[str]()
     if wanted:
-        ranked, rows, texts = _rank(found, data, text_columns, label_column, settled)
+        opened, _ = open_source(data, reading, "train", options)
+        ranked, rows, texts = _rank(found, data, opened, settled)
         answer["suspects"] = _suspects_json(ranked, rows, found)
         lines.append(_suspects_told(ranked, rows, texts, found))
     if out is not None:
@@ -81,14 +89,14 @@ def run(
             output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
         lines.append(f"written: {out}")
     if fix is not None:
-        fixed = fixing.fix(found, data, fix, text_columns, label_column)
+        fixed = fixing.fix(found, data, fix, reading, options, merge_labels=merge_labels, csv_guard=csv_guard)
         answer["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
         lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
     return to_json(answer).rstrip() if as_json else "\n".join(lines)
 
 
-def token_lengths(recipe: recipes.Recipe) -> tuple[Lengths | None, str]:
-    """The tokenizer's count of a recipe's backbone; without it None, and why."""
+def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
+    """What counts tokens with the tokenizer of a recipe's backbone; without it None, and why."""
     from ..model.backbone import encode, load_tokenizer, resolve
 
     try:
@@ -96,23 +104,20 @@ def token_lengths(recipe: recipes.Recipe) -> tuple[Lengths | None, str]:
     except BackboneError as error:
         return None, str(error)
 
-    def lengths(texts: Sequence[str]) -> np.ndarray:
-        counted: np.ndarray = encode(tokenizer, list(texts), 1 << 20).lengths
-        return counted
+    def count(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoded = encode(tokenizer, list(texts), 1 << 20)
+        return encoded.lengths, occurrences(encoded, tokenizer.unk_token_id)
 
-    return lengths, ""
+    return count, ""
 
 
-def _rank(
-    found: Audit, data: str, text_columns: list[str] | None, label_column: str | None, recipe: recipes.Recipe
-) -> tuple[Suspects, np.ndarray, list[str]]:
+def _rank(found: Audit, data: str, walked: Walk, recipe: recipes.Recipe) -> tuple[Suspects, np.ndarray, list[str]]:
     """The suspects, the labelled rows they are indices of, and those rows' texts."""
     part = found.parts["data"]
     if part.codes is None:
         raise InputError("suspects need labels", where=data, remedy="name the label column with --label-column")
     if part.members is not None:
         raise InputError("suspects need one label a row", where=data, received="several")
-    walked, _ = open_source(data, text_columns, label_column, "train")
     every = [text for table in walked.tables() for text in table.texts]
     rows = np.flatnonzero(part.codes >= 0)
     texts = [every[row] for row in rows.tolist()]

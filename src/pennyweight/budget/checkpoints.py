@@ -7,6 +7,7 @@ model's shape and behaviour, under the full hub id.
 from __future__ import annotations
 
 import json
+import os
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -30,12 +31,12 @@ def load_config(name: str | Path) -> dict[str, Any]:
             config that lacks a field counting needs.
     """
     folder = Path(name)
-    if (folder / "config.json").is_file():
+    if os.path.isfile(folder / "config.json"):
         return _read(folder / "config.json")
     known = _ids().get(str(name).lower())
     if known is not None:
         return deepcopy(_facts()[known])
-    if folder.is_dir():
+    if os.path.isdir(folder):
         raise BackboneError(
             "the folder has no config.json", where=folder, remedy="give the folder a backbone was saved to"
         )

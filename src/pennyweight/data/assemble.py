@@ -75,7 +75,7 @@ def assemble(
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
         named=columns.named,
-        notes=notes,
+        notes=(*columns.notes, *notes),
     )
     return _with_names_beside(columns, table)
 
@@ -91,6 +91,8 @@ def _with_label_columns(
 ) -> Table:
     """A table whose labels are the columns that hold 1."""
     names = tuple(require(columns, name, "--label-columns a,b") for name in form.columns or ())
+    if text_columns is not None:  # positions count the label columns too
+        text_columns = [require(columns, name, "--text-columns a,b") for name in text_columns]
     others = replace(columns, values={name: held for name, held in columns.values.items() if name not in names})
     table = assemble(
         others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null, pair=pair

@@ -54,6 +54,15 @@ def select(encoded: Encoded, indices: npt.NDArray[np.integer]) -> Encoded:
     return pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
 
 
+def occurrences(encoded: Encoded, token_id: int | None) -> Integers:
+    """(N,) how often a token stands in each sequence; all 0 where there is no such token."""
+    if token_id is None:
+        return np.zeros(len(encoded), dtype=np.int64)
+    seen = np.concatenate([[0], np.cumsum(encoded.ids == token_id, dtype=np.int64)])
+    counts: Integers = seen[encoded.offsets[1:]] - seen[encoded.offsets[:-1]]
+    return counts
+
+
 def pack(
     rows: Sequence[Sequence[int]], *, type_ids: Sequence[Sequence[int]] | None = None, truncated: int = 0
 ) -> Encoded:

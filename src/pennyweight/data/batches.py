@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .columnar import bomb, damaged, gather, readable
+from .formats.detect import Format
 from .source import BOMB_FLOOR, BOMB_RATIO
 from .table import Columns
 
@@ -14,12 +15,12 @@ from .table import Columns
 _BLOCK_BYTES = 1 << 30
 
 
-def walk_arrow(path: Path, max_bytes: int, size: int) -> Iterator[Columns]:
+def walk_arrow(path: Path, max_bytes: int, size: int, format: Format) -> Iterator[Columns]:
     """What `read_parquet` and `read_arrow` read (a plain file of either), by blocks of at most `size` rows."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    form = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+    form = "Parquet" if format == "parquet" else "Arrow"
     try:
         with path.open("rb") as handle:
             head = handle.read(6)

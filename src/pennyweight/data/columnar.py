@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .formats import compressed
 from .infer import names_labels
-from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, names_in, read_bytes
+from .source import BOMB_FLOOR, BOMB_RATIO, is_zipped, read_bytes
 from .table import AS_NAMED, Columns, FileOptions, listed, shown
 
 _BATCH = 16_384
@@ -31,7 +32,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
 
     try:
         # Parquet is read from its end: a gzipped one has to be unfolded first.
-        zipped = is_zipped(path) or path.suffix == ".gz"
+        zipped = is_zipped(path) or path.suffix in compressed.ENDINGS
         file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
         schema = file.schema_arrow
         wanted = [schema.names.index(name) for name in readable(schema)]
@@ -62,21 +63,17 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
         raise damaged(path, "Arrow", error) from error
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` saved this folder."""
+    return (folder / _SAVED).is_file() or (folder / _SAVED_DICT).is_file()
+
+
 def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
-    """Read a folder that `Dataset.save_to_disk` (or `DatasetDict.save_to_disk`) wrote; anything else is not opened.
+    """Read a folder that `Dataset.save_to_disk` (or `DatasetDict.save_to_disk`) wrote (see `is_saved`).
 
     Raises:
-        DataError: another kind of folder, a damaged one, or no such split.
+        DataError: a damaged one, or no such split.
     """
-    if not (folder / _SAVED).is_file() and not (folder / _SAVED_DICT).is_file():
-        files = [name for name in names_in(folder) if (folder / name).is_file()]
-        raise DataError(
-            "a folder, but not a saved dataset",
-            expected="a data file, or a folder written by datasets.save_to_disk",
-            received=f"a folder with {listed(files, 6)}" if files else "a folder without files",
-            remedy="name one of its files",
-            where=folder,
-        )
     import datasets
 
     try:
@@ -250,6 +247,30 @@ def readable(schema: Any) -> list[str]:
 
     once = [field for field in schema if schema.names.count(field.name) == 1]  # one that comes twice cannot be named
     return [field.name for field in once if plain(field.type) or labels(field)]
+
+
+def stored_types(path: Path) -> dict[str, Any]:
+    """The Arrow types of the number, boolean and string columns of a plain Parquet or Arrow file; else empty."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not path.is_file() or is_zipped(path):
+        return {}
+    try:
+        if path.suffix.lower() == ".parquet":
+            schema = parquet.read_schema(path)
+        elif path.suffix.lower() == ".arrow":
+            with pa.memory_map(str(path)) as mapped:
+                ipc = pa.ipc.open_file if mapped.read(6) == b"ARROW1" else pa.ipc.open_stream
+                mapped.seek(0)
+                schema = ipc(mapped).schema
+        else:
+            return {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, "Parquet or Arrow", error) from error
+    kinds = {name: schema.field(name).type for name in readable(schema)}
+    kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
+    return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
 
 
 def damaged(where: str | Path, kind: str, error: Exception) -> DataError:

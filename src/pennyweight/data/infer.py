@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 from numbers import Real
@@ -26,6 +27,14 @@ _LABELS = (
 # Columns that are read where they hold lists; they are not taken for the label unless named.
 _LABEL_LISTS = ("tags", "topics", "categories", "classes", "genres", "emotions", "intents", "targets", "keywords")
 
+_IDS = ("id", "ids", "idx", "index", "uid", "uuid", "guid", "key")
+# Names that the first row of a file may hold, besides those above.
+_USUAL = {
+    *("text", "label", "class_name", "labels", *_TEXTS, *_LABELS, *_LABEL_LISTS),
+    *("id", "ids", "idx", "index", "uid", "guid", "row", "number", "url", "date", "time", "timestamp", "created_at"),
+    *("author", "user", "username", "source", "lang", "language", "split", "fold", "score", "rating", "stars"),
+    *("premise", "hypothesis", "genre", "text_a", "text_b", "annotator", "gold_label", "v"),
+}
 # Beside a column called label: its classes' names.
 _NAMES = ("label_text", "label_name", "label_str")
 
@@ -54,6 +63,7 @@ def choose_texts(
                 "no text column, or one twice, in --text-columns", received=listed(wanted), where=columns.source
             )
         return names
+    label = None if label is None else _found(columns, label) or label
     if columns.headerless:
         return tuple(name for name in list(columns.values)[1:] if name != label)
     names = _text_names(columns, [name for name in columns.values if name != label])
@@ -88,24 +98,30 @@ def choose_label(columns: Columns, wanted: str | None, texts: Sequence[str], *, 
     if len(known) > 1:
         raise _unclear(columns, "several columns could be the label", known, "--label-column c")
     if not known and needed:
-        rest = list(keys.values())
-        known = rest if len(rest) == 1 and _few_values(columns.values[rest[0]]) else []
+        # A column without any value, such as spreadsheets put behind the others, is none.
+        rest = [name for name in keys.values() if not _empty(columns.values[name])]
+        few = [name for name in rest if _few_values(columns.values[name])]
+        # Where columns have names, a second one without a known name is reason enough to ask.
+        known = few if len(few) == 1 and (len(rest) == 1 or not columns.named) else []
         if not known:
             raise _unclear(columns, "no column can be told to be the label", (), "--label-column c")
     return known[0] if known else None
 
 
 def require(columns: Columns, name: str, flag: str) -> str:
-    """`name` as the source spells it (case and outer blanks aside).
+    """`name` as the source spells it (case and outer blanks aside); where no column has it, a number is a position.
+
+    Args:
+        columns: the source; the first of its columns is number 1.
+        name: the name or position asked for.
+        flag: what asked for it, for messages.
 
     Raises:
         DataError: there is no such column, or it holds neither text nor numbers.
     """
-    if name in columns.values:
-        return name
-    for column in columns.values:
-        if _key(column) == _key(name):
-            return column
+    found = _found(columns, name)
+    if found is not None:
+        return found
     if name in columns.unreadable:
         raise DataError(
             f"column {name} holds neither text nor numbers",
@@ -124,6 +140,35 @@ def require(columns: Columns, name: str, flag: str) -> str:
     )
 
 
+def id_column(columns: Columns, wanted: str | None = None) -> str | None:
+    """The column that tells the rows apart: the one that was `wanted`, else one called `id`, in any case.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if wanted is not None:
+        return require(columns, wanted, "--id-column c")
+    return "id" if "id" in columns.values else next((name for name in columns.values if _key(name) == "id"), None)
+
+
+def names_ids(name: str) -> bool:
+    """Whether a column's name says that it holds ids: `id`, `user_id`, `PassengerId`, `uuid`..."""
+    return _key(name) in _IDS or _key(name).endswith("_id") or bool(re.search(r"[a-z]I[dD]$", name.strip()))
+
+
+def _found(columns: Columns, name: str) -> str | None:
+    """The column of that name, else the one at that position; None where there is neither."""
+    if name in columns.values:
+        return name
+    for column in columns.values:
+        if _key(column) == _key(name):
+            return column
+    # Where columns could not be read, it is not known where these stood.
+    if re.fullmatch(r"[1-9][0-9]{0,8}", name.strip()) and not columns.unreadable:
+        return next(itertools.islice(columns.values, int(name) - 1, None), None)
+    return None
+
+
 def names_beside(columns: Columns, label: str) -> str | None:
     """The column that holds the names of the numbers in `label`, as SetFit writes `label` and `label_text`."""
     keys = {_key(name): name for name in columns.values}
@@ -133,6 +178,17 @@ def names_beside(columns: Columns, label: str) -> str | None:
 def names_labels(name: str) -> bool:
     """Whether a column's name says that it holds labels."""
     return _key(name) in ("label", *_LABELS, *_LABEL_LISTS)
+
+
+def names_texts(name: str) -> bool:
+    """Whether a column's name says that it holds texts."""
+    return _key(name) in ("text", *_TITLES, *_BODIES, *_TEXTS)
+
+
+def names_column(cell: str) -> bool:
+    """Whether a cell is a usual name of a column of a data set."""
+    key = _key(cell)
+    return key in _USUAL or re.sub(r"_?\d+$", "", key) in _USUAL
 
 
 def is_null(value: object) -> bool:
@@ -188,12 +244,19 @@ def _few_values(values: Sequence[Any]) -> bool:
     return all(isinstance(value, (str, int)) for value in sample) and len(set(sample)) <= _VARIED * len(sample)
 
 
+def _empty(values: Sequence[Any]) -> bool:
+    return all(is_null(value) or (isinstance(value, str) and not value.strip()) for value in values[:_SAMPLE])
+
+
 def _unclear(columns: Columns, problem: str, candidates: Sequence[str], flag: str) -> DataError:
     others = [f"{name} ({kind})" for name, kind in columns.unreadable.items()]
     received = f"columns {listed([*columns.values, *others])}"
+    remedy = f"name it with {flag}"
+    if not columns.named:
+        remedy = f"name it by its position, such as {flag.replace('a,b', '2,3').replace(' c', ' 1')}"
     return DataError(
         f"{problem}: {listed(candidates)}" if candidates else problem,
         received=received,
-        remedy=f"name it with {flag}",
+        remedy=remedy,
         where=columns.source,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ class LabelSet:
             said in label_map, and the numbers that label_names gave names to.
 
     Raises:
-        DataError: fewer than two names, an empty one, or one twice.
+        DataError: fewer than two names, an empty one, one twice, or one that cannot be encoded.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,12 @@ class LabelSet:
         if len(self.names) < 2 or twice or not all(self.names):
             raise DataError(
                 "the class names cannot be used", expected="two or more, all different", received=listed(self.names)
+            )
+        halves = [name for name in self.names if any("\ud800" <= letter <= "\udfff" for letter in name)]
+        if halves:
+            raise DataError(
+                f"the class name {shown(halves[0])} holds half of a surrogate pair",
+                remedy="export the data again as UTF-8",
             )
 
     def __len__(self) -> int:
@@ -245,6 +252,28 @@ def fit(
         multi.check_names(table, classes.names, delimiter)
     classes.encode(table)
     return classes
+
+
+def order_of(classes: Sequence[str], names: Sequence[str] | None, table: Table) -> str:
+    """Where the order of the classes comes from: `given` names, the `source`'s own, `numbers`, or it was `sorted`."""
+    if names is not None or table.label_names is not None:
+        return "given" if names is not None else "source"
+    return "numbers" if _are_numbers(classes) else "sorted"
+
+
+def is_ordered(noted: object, classes: Sequence[str], names: Sequence[str] | None) -> bool:
+    """Whether the order of the classes means something: anything but the alphabet.
+
+    Args:
+        noted: what `order_of` said when the classifier was trained; None for one that was saved before it was noted.
+        names: the recipe's.
+    """
+    return noted in ("given", "source", "numbers") or names is not None or _are_numbers(classes)
+
+
+def _are_numbers(classes: Sequence[str]) -> bool:
+    """Integers, or false and true, which every language counts as 0 and 1."""
+    return all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in classes) or list(classes) == ["false", "true"]
 
 
 def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, 
 from .labels import fit as fit_labels
 from .mix import mixed
 from .multi import DELIMITER, check_joined, split_several
-from .read import columns_of, labelled_table
+from .read import check_labelled, columns_of, labelled_table
 from .reading import Reading
 from .split import split
 from .table import AS_NAMED, FileOptions, Table, listed
@@ -38,7 +39,7 @@ class Data:
         validation: None where nothing is held out.
         cleaning: by table, what the filters dropped and changed.
         unknown: by table (test, ood), rows left out of it whose labels are no classes and that count as wrong answers.
-        notes: what was decided about the labels, in words, for the user to know.
+        notes: remarks on how the sources and their labels were read, for people.
     """
 
     labels: LabelSet
@@ -81,6 +82,8 @@ def read_as(
     if isinstance(data, Table):
         return labelled_table(data), None
     columns = columns_of(data, split, options)
+    if isinstance(data, (str, Path)):
+        check_labelled(columns)
     texts, label = reading.columns_for(columns)
     table = assemble(
         columns,
@@ -199,7 +202,7 @@ def _classes(wanted: DataRecipe, training: Table) -> tuple[Table, LabelSet, tupl
         if few and len(few) < len(training):
             left = without(training, few)
             gone = len(training) - len(left)
-            notes = (f"labels: dropped {counted(gone, 'training row')} of rare classes: {listed(few, 6)}",)
+            notes = (f"labels: {_number(gone, 'row')} of {_number(len(few), 'rare class')} dropped ({listed(few, 6)})",)
             training = left
     aliases, delimiter = wanted.label_map, wanted.label_delimiter or DELIMITER
     labels = fit_labels(training, names=wanted.label_names, delimiter=delimiter, aliases=aliases)
@@ -220,7 +223,9 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
         kept, held = split(truth, size=size, seed=seed)
     notes = []
     if few := rare(training):
-        notes.append(f"labels: trained on and not validated, with one row each: {listed(few, 6)}")
+        notes.append(
+            f"labels: trained on and not validated: {_number(len(few), 'class')} with one row ({listed(few, 6)})"
+        )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
             f"validation: {len(held):,} rows, one a class, since {100 * size:g} % would be {share:,}; "
@@ -265,9 +270,9 @@ def with_known(
     return table.select(np.flatnonzero(known)), len(others), (note,)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _number(count: int, what: str) -> str:
+    """`1 row`, `2 rows`, `3 classes`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def _mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:
@@ -278,4 +283,5 @@ def _mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:
 
 def notes_of(labels: LabelSet, table: Table) -> tuple[str, ...]:
     """What was decided about the labels of a table that a classifier is measured on, in words."""
-    return (*table.notes, *_mapping(labels, table))
+    each = (note if table.source in note else f"{table.source}: {note}" for note in table.notes)
+    return (*each, *_mapping(labels, table))

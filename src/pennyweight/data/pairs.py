@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from ..errors import DataError, InputError
-from .table import PAIR, Columns, listed, shown
+from ..errors import DataError
+from .table import PAIR, Columns, listed
 
 
 def as_pair(columns: Columns, names: Sequence[str]) -> tuple[Columns, tuple[str, ...]]:
@@ -40,20 +39,3 @@ def join_pair(parts: Sequence[str], where: str) -> str:
     if any(PAIR in part for part in parts):
         raise DataError("a text of the pair holds the code point U+FDD0", remedy="remove it", where=where)
     return PAIR.join(parts) if any(parts) else ""
-
-
-def as_text(text: Any, pair: bool) -> str:
-    """A text, or the two texts of a pair, as one string.
-
-    Raises:
-        InputError: one where two belong, or two where one belongs.
-    """
-    if isinstance(text, (tuple, list)) and pair and len(text) == 2:
-        return join_pair([str(part) for part in text], "text")
-    if isinstance(text, (tuple, list)) or (pair and PAIR not in str(text) and str(text)):
-        raise InputError(
-            "this classifier reads pairs of texts" if pair else "this classifier reads single texts, not pairs",
-            expected='predict([("...", "..."), ...])' if pair else 'predict(["...", ...])',
-            received=shown(text),
-        )
-    return str(text)

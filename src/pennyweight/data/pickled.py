@@ -1,7 +1,8 @@
 """A pickled `datasets.Dataset`, read without running it: the Arrow buffers are lifted out of the description.
 
 Pickles of datasets 2 to 5 hold the dataset's attributes, and the table as `pyarrow` reduces it: a schema and, for each
-chunk of a column, its type, length, offset and buffers.
+chunk of a column, its type, length, offset and buffers. Up to datasets 4 the same rows stand there a second time, as
+record batches with a numpy array of where each begins; these are passed over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ ALLOWED = frozenset(
         *(f"pyarrow.lib.{name}" for name in ("schema", "field", "type_for_alias", "list_", "struct", "dictionary")),
         *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray", "object")),
         *("_codecs.encode", "copyreg._reconstructor", "copy_reg._reconstructor"),
+        *("pyarrow.lib._reconstruct_record_batch", "numpy.ndarray", "numpy.dtype"),
+        *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+        *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
     ]
 )
 
@@ -82,7 +86,12 @@ def read_pickle(path: Path, split: str, max_bytes: int) -> Columns:
         raise DataError(
             f"the pickle is refused: {shown(str(error), 300)}",
             expected="a pickled datasets.Dataset held in memory",
-            remedy="nothing in it was run; ask for the data as CSV, JSONL or Parquet",
+            remedy="nothing in it was run; "
+            + (
+                'where it was made, write frame.to_parquet("data.parquet") and use that'
+                if "pandas." in str(error)
+                else "ask for the data as CSV, JSONL or Parquet"
+            ),
             where=path,
         ) from error
 

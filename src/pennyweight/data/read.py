@@ -10,16 +10,21 @@ from typing import Any
 
 from ..errors import DataError
 from .assemble import assemble, check_length, check_text
-from .columnar import read_arrow, read_hub, read_parquet, read_saved
+from .columnar import read_arrow, read_hub, read_parquet
 from .delimited import read_delimited
+from .formats.detect import Format, detect, is_file_name
+from .formats.excel import read_excel
+from .formats.folder import read_folder
+from .formats.plain import read_plain
+from .formats.two_files import as_two_files, read_two_files
 from .infer import choose_texts
-from .jsonl import read_json, read_jsonl, stream_records
+from .jsonl import read_json, stream_records
 from .multi import LabelForm
 from .pairs import as_pair, join_pair
 from .pickled import read_pickle
 from .python import columns_of_python
 from .reading import Reading
-from .source import check_zipped, is_zipped, near_names
+from .source import check_zipped, is_pipe, is_zipped, near_names
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 __all__ = ["Table", "from_python", "read", "stream"]
@@ -27,21 +32,20 @@ __all__ = ["Table", "from_python", "read", "stream"]
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
-def _tabs(path: Path, max_bytes: int, options: FileOptions) -> Columns:
-    return read_delimited(path, max_bytes, options, tabs=True)
-
-
-#: One reader a form. Each may be gzipped too, with .gz behind.
-_FORMS: dict[str, Callable[[Path, int, FileOptions], Columns]] = {
-    ".csv": read_delimited,
-    ".tsv": _tabs,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_json,
-    ".parquet": read_parquet,
-    ".arrow": read_arrow,
+#: One reader a format; any of them also compressed.
+_READERS: dict[Format, Callable[[Path, int, FileOptions, str], Columns]] = {
+    "csv": lambda path, most, options, split: read_delimited(path, most, options),
+    "tsv": lambda path, most, options, split: read_delimited(path, most, options, tabs=True),
+    "json": lambda path, most, options, split: read_json(path, most, options, split=split),
+    "jsonl": lambda path, most, options, split: read_json(path, most, options, split=split),
+    "parquet": lambda path, most, options, split: read_parquet(path, most, options),
+    "arrow": lambda path, most, options, split: read_arrow(path, most, options),
+    "xlsx": lambda path, most, options, split: read_excel(path, most, options),
+    "fasttext": lambda path, most, options, split: read_plain(path, most, "fasttext", options),
+    "trec": lambda path, most, options, split: read_plain(path, most, "trec", options),
+    "txt": lambda path, most, options, split: read_plain(path, most, "txt", options),
+    "pickle": lambda path, most, options, split: read_pickle(path, split, most),
 }
-_PICKLES = (".pkl", ".pickle")
 
 
 def read(
@@ -61,8 +65,10 @@ def read(
     """Read a table of texts.
 
     Args:
-        source: a .csv, .tsv, .jsonl, .json, .parquet or .arrow file, each also with .gz behind; a .pkl of a pickled
-            `datasets.Dataset` (never executed); a folder from `save_to_disk`; or a hub name, `owner/name`.
+        source: a file of CSV, TSV, JSON, JSON lines, Parquet, Arrow, Excel (.xlsx), fastText, TREC or plain lines, told
+            by its bytes, its name or its lines, and compressed or not (.gz, .bz2, .xz, .zip); `texts.txt,labels.txt`;
+            a .pkl of a pickled `datasets.Dataset` (never executed); a folder from `save_to_disk`, with a folder of
+            texts for each class, or with data files by split; or a hub name, `owner/name`.
         text_columns: columns to join as the text; None infers them.
         label_column: the label's column; None infers it.
         labelled: True, labels are needed; False, they are left alone; None, they are taken if there.
@@ -77,8 +83,11 @@ def read(
     Raises:
         DataError: whatever is wrong with the source, with file and line.
     """
+    columns = read_columns(source, split, max_bytes, options)
+    if labelled:
+        check_labelled(columns)
     return assemble(
-        read_columns(source, split, max_bytes, options),
+        columns,
         text_columns=text_columns,
         label_column=label_column,
         labelled=labelled,
@@ -114,8 +123,11 @@ def from_python(
     """
     if isinstance(data, Table):
         return labelled_table(data) if labelled else data
+    columns = columns_of(data, split, options)
+    if labelled and isinstance(data, (str, Path)):
+        check_labelled(columns)
     return assemble(
-        columns_of(data, split, options),
+        columns,
         text_columns=text_columns,
         label_column=label_column,
         labelled=labelled,
@@ -146,7 +158,7 @@ def columns_of(data: Any, split: str, options: FileOptions = AS_NAMED) -> Column
 
 def stream(
     lines: Iterable[str], *, reading: Reading | None = None, source: str = "standard input"
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], str]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
@@ -156,7 +168,7 @@ def stream(
         source: how messages call the stream.
 
     Yields:
-        The object's own fields, with its text under "text" (empty where it is null).
+        The object's own fields (of a plain text: `text`), and its text (empty where it is null).
 
     Raises:
         DataError: a line that is not an object, has no text, or an over-long one (`source:line`).
@@ -174,30 +186,42 @@ def stream(
             row, names = as_pair(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
         text = join_pair(parts, where) if reading.pair else reading.separator.join(part for part in parts if part)
-        yield {**record, "text": check_length(text, where)}
+        yield record, check_length(text, where)
 
 
 def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """A source as it is, all of it; arguments and errors as for `read`."""
+    two = as_two_files(source)
+    if two is not None:
+        return read_two_files(*two, max_bytes, options)
     path = Path(source)
     if os.path.isdir(path):
-        return read_saved(path, split, max_bytes)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
+        return read_folder(path, split, max_bytes, options, lambda file: read_columns(file, split, max_bytes, options))
     if not os.path.exists(path):
-        if form not in (*_FORMS, *_PICKLES) and _HUB_NAME.fullmatch(str(source)):
+        if not is_file_name(str(source)) and _HUB_NAME.fullmatch(str(source)):
             return read_hub(str(source), split, max_bytes)
         raise DataError("no such file", remedy=near_names(path), where=path)
+    if is_pipe(path):
+        raise DataError(
+            "a pipe can be read only once", expected="a file", remedy="write it to a file first", where=path
+        )
     if is_zipped(path):
         check_zipped(path, max_bytes)
-    if form in _PICKLES:
-        return read_pickle(path, split, max_bytes)
-    if form not in _FORMS:
+    return _READERS[detect(path, max_bytes, options)](path, max_bytes, options, split)
+
+
+def check_labelled(columns: Columns) -> None:
+    """Refuse texts alone where labels are needed.
+
+    Raises:
+        DataError: naming where labels may stand.
+    """
+    if not columns.named and list(columns.values) == ["text"]:
         raise DataError(
-            "the form of the file cannot be told from its name",
-            expected=f"one of {', '.join((*_FORMS, *_PICKLES))}, each also with .gz",
-            received=path.name,
-            remedy="rename it",
-            where=path,
+            "the file holds texts without labels",
+            expected="a label for each text",
+            received=f"{len(columns.lines):,} texts",
+            remedy="give the file of the labels, one a line, after a comma (texts.txt,labels.txt), "
+            "or say with --format how labels stand in this one (fasttext, trec, csv, tsv)",
+            where=columns.source,
         )
-    return _FORMS[form](path, max_bytes, options)

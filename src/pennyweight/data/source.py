@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import gzip
 import io
 import os
-import zlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
+from .formats import compressed
 
 #: The longest line read, in characters: far above the longest text, far below what a bomb unfolds to.
 MAX_LINE = 16 << 20
@@ -23,7 +23,6 @@ BOMB_RATIO = 200
 BOMB_FLOOR = 64 << 20
 
 _CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -48,12 +47,24 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether a path is read once and in order, as a named pipe, `<(...)` and `/dev/stdin` are."""
+    if os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/self/fd/")):
+        return os.path.exists(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False  # its reader will say so
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 class _Bounded(io.RawIOBase):
     """A reader that ends in `DataError` instead of running past `limit` bytes, or into damage."""
 
-    def __init__(self, stream: BinaryIO, path: Path, limit: int, compressed: int | None) -> None:
+    def __init__(self, stream: BinaryIO, path: Path, limit: int, kind: str | None, stored: int) -> None:
         super().__init__()
-        self._stream, self._path, self._limit, self._compressed = stream, path, limit, compressed
+        self._stream, self._path, self._limit = stream, path, limit
+        self._kind, self._stored = kind, stored
         self._seen = 0
 
     def readable(self) -> bool:
@@ -63,30 +74,37 @@ class _Bounded(io.RawIOBase):
         view = memoryview(buffer)  # type: ignore[arg-type]
         try:
             block = self._stream.read(len(view))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(
-                "the gzip file is damaged or was cut off",
-                received=str(error).rstrip("."),
-                remedy="fetch or compress it again",
-                where=self._path,
-            ) from error
+        except compressed.DAMAGED as error:
+            raise self._damaged(error) from error
+        except OSError as error:
+            if self._kind != "bzip2" or str(error) != compressed.BZIP2_DAMAGED:
+                raise
+            raise self._damaged(error) from error
         view[: len(block)] = block
         self._seen += len(block)
         self._check()
         return len(block)
 
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"the {self._kind} file is damaged or was cut off",
+            received=str(error).rstrip("."),
+            remedy="fetch or compress it again",
+            where=self._path,
+        )
+
     def _check(self) -> None:
         if self._seen > self._limit:
             raise DataError(
-                "the file is too large" if self._compressed is None else "the file is too large once decompressed",
+                "the file is too large" if self._kind is None else "the file is too large once decompressed",
                 expected=f"at most {self._limit:,} bytes",
                 remedy="split it, or read it with a higher max_bytes",
                 where=self._path,
             )
-        if self._compressed and self._seen > max(BOMB_FLOOR, BOMB_RATIO * self._compressed):
+        if self._kind and self._seen > max(BOMB_FLOOR, BOMB_RATIO * self._stored):
             raise DataError(
-                "the gzip file unfolds like a bomb",
-                expected=f"at most {BOMB_RATIO} times its {self._compressed:,} bytes",
+                f"the {self._kind} file unfolds like a bomb",
+                expected=f"at most {BOMB_RATIO} times its {self._stored:,} bytes",
                 remedy="if the data are honest, decompress the file yourself and read that",
                 where=self._path,
             )
@@ -94,39 +112,43 @@ class _Bounded(io.RawIOBase):
 
 @contextmanager
 def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
-    """Open a file, gzipped or not (told by its first bytes), for reading at most `max_bytes` of content.
+    """Open a file, compressed or not (told by its first bytes), for reading at most `max_bytes` of content.
 
     Raises:
-        DataError: no permission, not gzip though it is called .gz, damaged, or too large.
+        DataError: no permission, not compressed as it is called, damaged, too large, or an archive of several files.
     """
     try:
-        with path.open("rb") as file:
-            zipped = file.peek(2)[:2] == _GZIP
-            size = os.fstat(file.fileno()).st_size
-            if path.suffix == ".gz" and not zipped and size:
-                raise DataError(
-                    "the name says gzip, the content is not", remedy="rename it without .gz or compress it", where=path
-                )
-            if zipped:
-                with gzip.GzipFile(fileobj=file) as inflated:
-                    yield io.BufferedReader(_Bounded(inflated, path, max_bytes, size), _CHUNK)  # type: ignore[arg-type]
-            else:
-                yield io.BufferedReader(_Bounded(file, path, max_bytes, None), _CHUNK)
+        with (
+            path.open("rb") as file,
+            compressed.unfolded(file, path, os.fstat(file.fileno()).st_size) as (
+                stream,
+                kind,
+                stored,
+            ),
+        ):
+            yield io.BufferedReader(_Bounded(stream, path, max_bytes, kind, stored), _CHUNK)
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=path) from error
 
 
 def is_zipped(path: Path) -> bool:
-    """Whether a file starts as gzip does. False, too, for one that cannot be read: its reader will say so."""
+    """Whether a file is compressed, by its first bytes.
+
+    False, too, for one that cannot be read (its reader will say so) and for what is no regular file: it can be read
+    only once.
+    """
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
-            return file.read(2) == _GZIP
+            kind = compressed.kind(file.read(compressed.MAGIC))
     except OSError:
         return False
+    return kind is not None and not (kind == "zip" and compressed.is_package(path))
 
 
 def check_zipped(path: Path, max_bytes: int) -> None:
-    """Unfold a gzipped file once without keeping anything, so that a bomb or damage is known before a row is kept.
+    """Unfold a compressed file once without keeping anything, so that a bomb or damage is known before a row is kept.
 
     Raises:
         DataError: damaged, or larger than it may be.
@@ -152,21 +174,18 @@ def text_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Itera
         DataError: another encoding (with the byte, its offset and line), a NUL byte, a line of more than `MAX_LINE`.
     """
     with open_bytes(path, max_bytes) as stream:
-        head = stream.peek(4)[:4]
-        mark = next((name for bom, name in _MARKS if head.startswith(bom)), None)
-        if mark and encoding is None:
-            raise DataError(
-                f"the file is {mark}", expected="UTF-8", remedy=f"convert it: iconv -f {mark} -t UTF-8", where=path
-            )
-        handle = io.TextIOWrapper(stream, encoding=encoding or "utf-8-sig", newline="")
+        codec = _codec(stream.peek(4)[:4], encoding, path)
+        handle = io.TextIOWrapper(stream, encoding=codec, newline="")
         number = 0
         try:
             while line := handle.readline(MAX_LINE):
                 number += 1
+                if number == 1 and line[0] == "\ufeff":  # where the encoding's name says the order of bytes too
+                    line = line[1:]
                 if "\0" in line:
                     raise DataError(
                         "the line holds a NUL byte",
-                        expected="UTF-8 text",
+                        expected="UTF-8 text" if encoding is None else f"{encoding} text",
                         remedy="the file is damaged, binary or UTF-16: export it again as UTF-8",
                         where=f"{path}:{number}",
                     )
@@ -179,28 +198,69 @@ def text_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Itera
                     )
                 yield line
         except UnicodeDecodeError:
-            raise _bad_encoding(path, max_bytes) from None
+            raise _bad_encoding(path, max_bytes, codec, encoding) from None
+        except UnicodeError as error:  # a codec's own complaint, such as UTF-16 without a byte order mark
+            raise DataError(f"the file is not {encoding} ({error})", where=path) from error
 
 
-def _bad_encoding(path: Path, max_bytes: int) -> DataError:
-    """Find the first byte of `path` that is not UTF-8. The stream decoder knows no offsets, so read once more."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _codec(head: bytes, encoding: str | None, path: Path) -> str:
+    """The decoder of a file that starts with `head`, for what the caller said of it.
+
+    Raises:
+        DataError: no such encoding, or a byte order mark that says something else.
+    """
+    mark = next((name for bom, name in _MARKS if head.startswith(bom)), None)
+    if encoding is None:
+        if mark:
+            raise DataError(
+                f"the file is {mark}",
+                expected="UTF-8",
+                remedy=f"say so with --encoding {mark.lower()}, or convert it: iconv -f {mark} -t UTF-8",
+                where=path,
+            )
+        return "utf-8-sig"
+    try:
+        name = codecs.lookup(encoding).name
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)  # some codecs are not for texts
+    except (LookupError, ValueError):
+        raise DataError(
+            "no such character encoding", expected="one such as utf-8, cp1252, latin-1 or utf-16", received=encoding
+        ) from None
+    mark = "UTF-8" if head.startswith(codecs.BOM_UTF8) else mark
+    if mark and not name.startswith(mark.lower()):
+        raise DataError(
+            f"the file is {mark}, as its first bytes say", expected=f"what --encoding says, {encoding}", where=path
+        )
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _bad_encoding(path: Path, max_bytes: int, codec: str, said: str | None) -> DataError:
+    """Find the first byte of `path` that `codec` cannot read. The stream decoder knows no offsets, so read once more.
+
+    Args:
+        said: the encoding that the caller named, if any.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8" if codec == "utf-8-sig" else codec)()
+    wanted = said or "UTF-8"
     offset, line = 0, 1
     with open_bytes(path, max_bytes) as stream:
         while True:
             block = stream.read(_CHUNK)
             waiting = len(decoder.getstate()[0])
             try:
-                decoder.decode(block, final=not block)
+                text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                line += error.object.count(b"\n", 0, error.start)
+                line += error.object[: error.start].decode(codec, "replace").count("\n")
+                place = offset - waiting + error.start
                 return DataError(
-                    f"byte 0x{error.object[error.start]:02X} at offset {offset - waiting + error.start:,} is not UTF-8",
-                    expected="UTF-8",
-                    remedy="convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8",
+                    f"byte 0x{error.object[error.start]:02X} at offset {place:,} is not {wanted}",
+                    expected=wanted,
+                    remedy="say another with --encoding, such as --encoding cp1252"
+                    if said
+                    else "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8",
                     where=f"{path}:{line}",
                 )
             if not block:
                 return DataError("the file changed while it was read", where=path)
             offset += len(block)
-            line += block.count(b"\n")
+            line += text.count("\n")

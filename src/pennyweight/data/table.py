@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,6 +15,9 @@ MAX_BYTES = 4 << 30
 
 #: Stands between the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
 PAIR = "\ufdd0"
+
+# Control characters but the line break, line and paragraph separators, bidirectional controls, lone surrogates.
+_ACTING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Unit = Literal["line", "row"]
 
@@ -57,7 +61,7 @@ class Table:
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
         named: whether the source itself names its columns; pairs, lists and files without a header do not.
-        notes: what was decided about the labels in reading them, in words, for the user to know.
+        notes: remarks on how the source and its labels were read, one line each, for people.
     """
 
     texts: list[str]
@@ -109,6 +113,7 @@ class Columns:
         headerless: the contest's form, whose first column is a class number from 1 and whose other columns are text.
         named: whether the source itself names its columns; pairs, lists and files without a header do not. The
             contest's form counts as named: its columns have official names.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     values: dict[str, list[Any]]
@@ -119,6 +124,7 @@ class Columns:
     unreadable: dict[str, str] = field(default_factory=dict)
     headerless: bool = False
     named: bool = True
+    notes: tuple[str, ...] = ()
 
     def where(self, index: int) -> str:
         """Row `index` as a user finds it."""
@@ -142,6 +148,14 @@ def shown(value: object, limit: int = 60) -> str:
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def visible(text: str) -> str:
+    r"""`text` for a terminal: what would act on it is written as an escape, `\u001b`, which JSON reads back.
+
+    Escape sequences, controls of the direction of writing and halves of surrogate pairs do; line breaks stay.
+    """
+    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def listed(values: Iterable[object], limit: int = 12) -> str:

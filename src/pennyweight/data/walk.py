@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +10,14 @@ from pathlib import Path
 
 from .assemble import assemble
 from .batches import walk_arrow
-from .delimited import walk_delimited
+from .columnar import is_saved
+from .delimited import form_of, walk_delimited
+from .formats.detect import detect
+from .formats.folder import file_of_split
+from .formats.plain import walk_plain
+from .formats.two_files import as_two_files
 from .infer import choose_texts, is_null
-from .jsonl import is_array, walk_jsonl
+from .jsonl import in_lines, walk_jsonl
 from .read import read_columns
 from .reading import Reading
 from .source import check_zipped, is_zipped
@@ -35,6 +41,7 @@ class Walk:
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
         reading: how columns are joined.
+        notes: remarks on how the source was read, one line each, for people.
     """
 
     source: str
@@ -45,6 +52,7 @@ class Walk:
     unreadable: dict[str, str]
     streamed: bool
     reading: Reading = field(default_factory=Reading)
+    notes: tuple[str, ...] = ()
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -70,7 +78,8 @@ def walk(
 ) -> Walk:
     """Read a source once, keeping nothing, to be read again block by block.
 
-    CSV, TSV, JSON lines, Parquet and Arrow files are walked; anything else (`read` says what) is read whole.
+    CSV, TSV, JSON lines, Parquet, Arrow, fastText, TREC and plain lines are walked; anything else (`read` says what)
+    is read whole.
 
     Args:
         source, split, options, max_bytes: as for `read`.
@@ -81,7 +90,10 @@ def walk(
     """
     reading = reading or Reading()
     path = Path(source)
-    blocks = _walker(path, max_bytes, options)
+    if os.path.isdir(path) and not is_saved(path):
+        path = file_of_split(path, split) or path
+        source = source if os.path.isdir(path) else str(path)
+    blocks = None if as_two_files(source) else _walker(path, max_bytes, options)
     if blocks is None:
         return _whole(read_columns(source, split, max_bytes, options), reading)
     if is_zipped(path):
@@ -91,10 +103,12 @@ def walk(
     unreadable: dict[str, str] = {}
     rows = 0
     texts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     for block in blocks():
         if not block.lines:
             continue
         rows += len(block.lines)
+        notes = block.notes
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
@@ -106,7 +120,7 @@ def walk(
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading)
+    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading, notes=notes)
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -123,18 +137,21 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
 
 
 def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    form = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return None
-    zipped = is_zipped(path) or suffixes[-1:] == [".gz"]
+    zipped = is_zipped(path)
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
-    if form in (".csv", ".tsv"):
-        return lambda: walk_delimited(path, most, BLOCK, options, tabs=form == ".tsv")
-    if form in (".jsonl", ".ndjson") or (form == ".json" and not is_array(path, most)):
+    form = detect(path, max_bytes if zipped else most, options)
+    if form in ("csv", "tsv"):
+        tabs = form == "tsv"
+        found = functools.cache(lambda: form_of(path, most, options, tabs=tabs))
+        return lambda: walk_delimited(path, most, BLOCK, options, tabs=tabs, form=found())
+    if form in ("json", "jsonl") and in_lines(path, most, options):
         return lambda: walk_jsonl(path, most, BLOCK, options)
-    if form in (".parquet", ".arrow") and not zipped:
-        return lambda: walk_arrow(path, max_bytes, BLOCK)
+    if form in ("txt", "fasttext", "trec"):
+        return lambda: walk_plain(path, most, BLOCK, form, options)
+    if form in ("parquet", "arrow") and not zipped:
+        return lambda: walk_arrow(path, max_bytes, BLOCK, form)
     return None
 
 
@@ -170,5 +187,13 @@ def _whole(columns: Columns, reading: Reading) -> Walk:
             )
 
     return Walk(
-        columns.source, len(columns.lines), blocks, tuple(columns.values), names, columns.unreadable, False, reading
+        columns.source,
+        len(columns.lines),
+        blocks,
+        tuple(columns.values),
+        names,
+        columns.unreadable,
+        streamed=False,
+        reading=reading,
+        notes=columns.notes,
     )

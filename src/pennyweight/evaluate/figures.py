@@ -6,6 +6,7 @@ Colours come from a Palette, so that the same drawing serves PNG files and the l
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -241,7 +242,8 @@ def check_picture(path: str | Path) -> Path:
         raise InputError(
             "unknown form of picture", where=path, expected="a name ending in .png or .svg", received=path.name
         )
-    if path.is_dir() or path.absolute().parts[1] in ("dev", "proc", "sys") or (path.exists() and not path.is_file()):
+    special = os.path.exists(path) and not os.path.isfile(path)
+    if special or path.absolute().parts[1] in ("dev", "proc", "sys"):
         raise InputError("not a regular file", where=path, remedy="choose another name")
     return path
 

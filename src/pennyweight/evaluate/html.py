@@ -138,7 +138,8 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
         words = "Training and validation loss over the training steps"
         pictures["curves"] = drawn(figures.curves(report.history, PAGE), "curves", words)
     if report.calibration:
-        diagram = figures.reliability_diagram(report.calibration.before, report.calibration.after, PAGE)
+        after = None if report.calibration.reason else report.calibration.after
+        diagram = figures.reliability_diagram(report.calibration.before, after, PAGE)
         pictures["reliability"] = drawn(diagram, "reliability", "Accuracy against confidence in 15 bins")
     if report.abstention:
         curve = report.abstention.curve

@@ -137,6 +137,7 @@ class Adaptive:
             left = {name: len(down) for name, (down, _) in matrices.items()}
             adapter = spelled(self.config, left) if left else None
             inject_lora(self.module, None if adapter is None else lora_config(adapter, self.config))
+            self.module.train(self.module.training)  # new layers come in training mode
             for name, (down, up) in matrices.items():
                 plain: Any = self.module.get_submodule(name)
                 plain.to(down.device)

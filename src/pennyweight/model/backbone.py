@@ -30,6 +30,7 @@ HUB_FILES = [
     "*.model",
     "special_tokens_map.json",
 ]
+TRUNCATION = {"stride": 0, "strategy": "longest_first", "direction": "right"}
 # Any of these holds a vocabulary.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
 
@@ -71,10 +72,10 @@ def resolve(name: str, revision: str | None = None) -> Backbone:
     path = Path(name).expanduser()
     if name == "embedded":
         folder = _embedded()
-    elif path.is_dir():
+    elif os.path.isdir(path):
         folder = path.resolve()
         name = str(folder)  # so that what is saved with this name loads from anywhere
-    elif path.exists() or name.startswith((".", "/", "~")):
+    elif os.path.exists(path) or name.startswith((".", "/", "~")):
         raise BackboneError(f"no backbone folder at {name}", expected="a folder with config.json and model.safetensors")
     else:
         folder = _download(name, revision)
@@ -277,8 +278,11 @@ def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = Fa
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     backend = tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.enable_truncation(max_length)
+    # Switched only where it has to be: a switch waits until no other thread is using the tokenizer.
+    if backend.padding is not None:
+        backend.no_padding()
+    if (backend.truncation or {}) != {"max_length": max_length, **TRUNCATION}:
+        backend.enable_truncation(max_length, **TRUNCATION)
     # Blocks keep the Rust side's Encoding objects (offsets, masks) from piling up over a large file.
     rows: list[list[int]] = []
     types: list[list[int]] = []

@@ -56,8 +56,13 @@ class Classifier(nn.Module):
         return self.encoder.pooled(hidden, attention_mask, first, self.pooling)
 
     def forward(self, *batch: Any, **named: Any) -> Tensor:
-        """(B, L) logits in fp32 of what `pooled` takes."""
-        logits: Tensor = self.head(self.pooled(*batch, **named).float())
+        """(B, L) logits in fp32 of what `pooled` takes.
+
+        The encoder computes in its own number format and the head in fp32, whatever autocast the caller is in.
+        """
+        pooled = self.pooled(*batch, **named)
+        with torch.autocast(pooled.device.type, enabled=False):
+            logits: Tensor = self.head(pooled.float())
         return logits
 
 
@@ -67,6 +72,7 @@ class Pooled(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
+        self.training = classifier.training
 
     def forward(self, **batch: Any) -> Tensor:
         return self.classifier.pooled(**batch)
@@ -84,8 +90,12 @@ def build(
     """Load the frozen encoder, inject the adapter, put the head on top.
 
     Args:
-        runtime: device and number format. In bf16 the fast encoder keeps frozen weights so; the rest stays fp32.
+        runtime: device and number format. In bf16 and fp16 the fast encoder keeps its frozen matrices so; what is
+            trained, biases and norms stay fp32.
         seed: of the adapter's and the head's first values.
+
+    Returns:
+        The classifier in evaluation mode.
 
     Raises:
         RecipeError: when the fast encoder is asked for where it does not apply.
@@ -94,9 +104,9 @@ def build(
     engine = choose_engine(backbone.config, recipe, plan.adapter)
     reference = load_module(backbone, **_dropouts(backbone.config, recipe))
     torch.manual_seed(seed)
-    chosen: Encoder = GenericEncoder(reference)
+    chosen: Encoder = GenericEncoder(reference, runtime.dtype)
     if engine == "fast":
-        fast = FastEncoder(backbone.config, dtype=torch.bfloat16 if runtime.precision == "bf16" else torch.float32)
+        fast = FastEncoder(backbone.config, runtime.dtype)
         fast.load_weights(reference.state_dict())
         chosen = fast
     moving = None
@@ -108,7 +118,7 @@ def build(
     head.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
     model = Classifier(chosen, head, recipe.pooling, engine).to(runtime.device)
     model.adaptive = moving
-    return model
+    return model.eval()
 
 
 def choose_engine(config: Mapping[str, Any], recipe: ModelRecipe, adapter: AdapterSpec | None) -> str:

@@ -52,7 +52,7 @@ class FastEncoder:
 
     Args:
         config: the backbone's config.json.
-        dtype: of the frozen matrices and of the computation; biases and norms are kept in fp32.
+        dtype: of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
 
     Raises:
         BackboneError: when `supports(config)` is false.
@@ -141,11 +141,12 @@ class FastEncoder:
         """
         with torch.autocast(hidden.device.type, enabled=False):
             packing = Packing(attention_mask)
+            if first >= self.num_layers:
+                x = packing.pack(hidden)
+                return packing.mean(x) if pooling == "mean" else packing.firsts(x)
             x = packing.pack(hidden.to(self.dtype))  # (N, H)
             if pooling == "mean":
                 return packing.mean(self._run(x, packing, first, self.num_layers))
-            if first >= self.num_layers:
-                return packing.firsts(x)
             x = self._run(x, packing, first, self.num_layers - 1)
             return self._last(x, packing)
 
@@ -189,7 +190,7 @@ class FastEncoder:
 
 def _norm(module: Any, x: Tensor) -> Tensor:
     weight, bias = module.weight, module.bias
-    if x.is_cuda:  # CPU kernels take a bf16 input with fp32 weights, CUDA's do not
+    if x.device.type != "cpu":  # CPU kernels take a half-precision input with fp32 weights, CUDA's do not
         weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
 

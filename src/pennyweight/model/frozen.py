@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,8 @@ from torch.nn.functional import linear
 
 # By the first of the modules: what was made of them, with the state they were in and the tensors it was made of.
 _MADE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
+# Held while anything is made or moved: the first forward passes of a model may run in several threads at once.
+_MAKING = RLock()
 
 
 class Linear(nn.Linear):
@@ -50,7 +53,8 @@ class Matrix:
             out = linear(x, self.weight, bias)
             return out if plus is None else out.add_(plus)
         if self._forward is None:
-            self._forward = _packed(self.weight)
+            with _MAKING:
+                self._forward = _packed(self.weight) if self._forward is None else self._forward
         return _product(x, self._forward, bias, plus)
 
     def back(self, grad: Tensor, plus: Tensor | None = None) -> Tensor:
@@ -59,7 +63,8 @@ class Matrix:
             out = grad @ self.weight
             return out if plus is None else out.add_(plus)
         if self._backward is None:
-            self._backward = _packed(self.weight.t().contiguous())
+            with _MAKING:
+                self._backward = _packed(self.weight.t().contiguous()) if self._backward is None else self._backward
         return _product(grad, self._backward, None, plus)
 
 
@@ -79,13 +84,14 @@ def matrix(linears: Sequence[nn.Linear], settled: bool = True) -> Matrix:
 
 def _once(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
     """What `make` makes of the modules' frozen tensors, kept until these change."""
-    known = _MADE.setdefault(linears[0], {})
-    key = (what, len(linears))
-    made = known.get(key)
-    if made is None or made[0] != _state(tensors):
-        value = make()  # before the state is read: it may move them
-        # The tensors are held, not the parameters, so that nothing else can come to their addresses.
-        made = known[key] = (_state(tensors), [tensor.detach() for tensor in tensors], value)
+    with _MAKING:
+        known = _MADE.setdefault(linears[0], {})
+        key = (what, len(linears))
+        made = known.get(key)
+        if made is None or made[0] != _state(tensors):
+            value = make()  # before the state is read: it may move them
+            # The tensors are held, not the parameters, so that nothing else can come to their addresses.
+            made = known[key] = (_state(tensors), [tensor.detach() for tensor in tensors], value)
     return made[2]
 
 
@@ -98,6 +104,11 @@ def stacked(linears: Sequence[nn.Linear]) -> Tensor:
 
     The parameters become views of one tensor the first time, and again after a move to another device.
     """
+    with _MAKING:
+        return _stacked(linears)
+
+
+def _stacked(linears: Sequence[nn.Linear]) -> Tensor:
     weights = [each.weight for each in linears]
     if len(weights) == 1:
         return weights[0]

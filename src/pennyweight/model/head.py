@@ -39,7 +39,6 @@ FORMS = {
     "xlm-roberta": Form("tanh", "classifier.dense", "classifier.out_proj", ("classifier",), "roberta"),
     "electra": Form("gelu", "classifier.dense", "classifier.out_proj", ("classifier",), "electra"),
     "distilbert": Form("relu", "pre_classifier", "classifier", ("pre_classifier", "classifier"), "distilbert"),
-    "deberta": Form("gelu", "pooler.dense", "classifier", ("pooler", "classifier"), "deberta"),
     "deberta-v2": Form("gelu", "pooler.dense", "classifier", ("pooler", "classifier"), "deberta"),
     "modernbert": Form("gelu", "head.dense", "classifier", ("head", "classifier"), "model", norm="head.norm"),
 }
@@ -57,7 +56,7 @@ def form_of(config: dict[str, Any]) -> Form:
             f"the {kind} architecture's own head is not known", expected=", ".join(FORMS), remedy="use --head linear"
         )
     form = FORMS[kind]
-    named = {"modernbert": "classifier_activation", "deberta": "pooler_hidden_act", "deberta-v2": "pooler_hidden_act"}
+    named = {"modernbert": "classifier_activation", "deberta-v2": "pooler_hidden_act"}
     activation = config.get(named.get(kind, ""), form.activation)
     return Form(activation, form.dense, form.out, form.saved, form.backbone, form.norm)
 

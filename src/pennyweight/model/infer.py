@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batch import Encoded, collate, collate_types, plan_batches
+from ..errors import InputError
 
 # From the indices of a batch to the keyword arguments of `Classifier.forward`.
 Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
@@ -43,25 +45,42 @@ class TokenFeed:
         return batch
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and afterwards each submodule as it was.
+
+    For who trains the module: a prediction must not switch what another thread may be using.
+    """
+    trained = [each for each in module.modules() if each.training]
+    for each in trained:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in trained:
+            each.training = True
+
+
 @torch.inference_mode()
 def logits(model: nn.Module, feed: Feed, lengths: np.ndarray, *, batch_size: int, bucket: int) -> np.ndarray:
     """Logits of N texts in their own order, computed in batches of similar length.
 
     Args:
+        model: in evaluation mode. Nothing of it is changed, so that other threads may use it at the same time.
         lengths: (N,) tokens of each text.
 
     Returns:
         (N, L) fp32.
+
+    Raises:
+        InputError: when the model is in training mode, in which dropout would make its answers random.
     """
-    was_training = model.training
-    model.eval()
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in training mode", remedy="call .eval() on it before predicting")
     rows: np.ndarray | None = None
-    try:
-        for indices in plan_batches(lengths, batch_size=batch_size, bucket=bucket, seed=None, epoch=0, group=True):
-            out = model(**feed(indices)).float().cpu().numpy()  # (B, L)
-            if rows is None:
-                rows = np.empty((len(lengths), out.shape[1]), dtype=np.float32)
-            rows[indices] = out
-    finally:
-        model.train(was_training)
+    for indices in plan_batches(lengths, batch_size=batch_size, bucket=bucket, seed=None, epoch=0, group=True):
+        out = model(**feed(indices)).float().cpu().numpy()  # (B, L)
+        if rows is None:
+            rows = np.empty((len(lengths), out.shape[1]), dtype=np.float32)
+        rows[indices] = out
     return rows if rows is not None else np.empty((0, 0), dtype=np.float32)

@@ -18,7 +18,8 @@ import torch
 from ..errors import InputError, ResourceError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", *DTYPES)
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,18 @@ class Runtime:
     device: torch.device
     precision: str
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the products, as torch names it."""
+        return DTYPES[self.precision]
+
 
 def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
     """Settle `auto`: the best device there is, bf16 where it is faster, one thread a physical core.
 
     Raises:
         InputError: for a device or precision of another name.
-        ResourceError: when a device is asked for that is not there.
+        ResourceError: when a device is asked for that is not there, or a precision that it does not compute in.
     """
     for value, known in ((device, DEVICES), (precision, PRECISIONS)):
         if value not in known:
@@ -52,11 +58,19 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
     if not there[name]:
         raise ResourceError(f"no {name} device on this machine", remedy="use --device cpu or auto")
     if precision == "auto":
-        pays = torch.cuda.is_bf16_supported() if name == "cuda" else name == "cpu" and bf16_pays()
+        pays = bf16_pays() if name == "cpu" else name == "cuda" and _has_bf16_units()
         precision = "bf16" if pays else "fp32"
-    if precision == "fp16" and name == "cpu":
-        raise ResourceError("fp16 is not for a CPU", remedy="use --precision bf16 or fp32")
+    if name == "cpu":
+        _check_cpu(precision)
     return Runtime(torch.device(name), precision)
+
+
+def _check_cpu(precision: str) -> None:
+    """Refuse what a CPU does not compute in: fp16 takes most of them a hundred times as long as fp32."""
+    if precision == "fp16":
+        raise ResourceError("fp16 is not for a CPU", remedy="use --precision bf16 or fp32")
+    if precision == "bf16" and not computes_bf16():
+        raise ResourceError("this CPU's kernels do not compute in bf16", remedy="use --precision fp32")
 
 
 def set_threads(threads: int | None) -> None:
@@ -69,12 +83,37 @@ def set_threads(threads: int | None) -> None:
 
 
 @cache
+def computes_bf16() -> bool:
+    """Whether this CPU multiplies bf16 at all, however slowly: tried once, in a shape that goes to oneDNN."""
+    left, right = torch.ones(64, 64, dtype=torch.bfloat16), torch.ones(64, 64, dtype=torch.bfloat16)
+    try:
+        return bool((torch.mm(left, right) == 64).all())
+    except RuntimeError:
+        return False
+
+
+def _has_bf16_units() -> bool:
+    """Whether this GPU computes bf16 itself. A T4 or V100 emulates it, and is slower with it than in fp32."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _has_bf16_kernels() -> bool:
+    """Whether oneDNN is there (not in every build, nor for every processor) and has kernels for bf16."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # no public function: another build may not have it
+        return False
+
+
+@cache
 def bf16_pays() -> bool:
-    """Whether this CPU multiplies bf16 faster than fp32: asked of the processor, then timed once (a few milliseconds).
+    """Whether this CPU multiplies bf16 faster than fp32: asked of oneDNN, then timed once (a few milliseconds).
 
     A CPU without AVX512-BF16 or AMX emulates bf16 and is slower with it.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not _has_bf16_kernels() or not computes_bf16():
         return False
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):

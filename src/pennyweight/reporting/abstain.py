@@ -31,11 +31,14 @@ class Abstainer:
 
     def __call__(self, answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The answers one by one, in order."""
-        for row in answers:
-            sure = self.threshold is None or row["probability"] >= self.threshold
-            self.asked += 1
-            self.answered += sure
-            yield row if sure else row | {"label": None}
+        return map(self.decide, answers)
+
+    def decide(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """One answer, without its label where it is not sure enough."""
+        sure = self.threshold is None or answer["probability"] >= self.threshold
+        self.asked += 1
+        self.answered += sure
+        return answer if sure else answer | {"label": None}
 
     def __str__(self) -> str:
         """What share was answered."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.load import Renaming, notes_of, read_as, with_known
-from ..data.table import Table
+from ..data.table import AS_NAMED, FileOptions, Table
 from ..evaluate.calibration import calibrate, softmax
 from ..evaluate.html import write_html
 from ..evaluate.metrics import score
@@ -80,6 +80,7 @@ def measure(
     rows: int | None = ROWS,
     unknown: str = "error",
     label_map: Mapping[str, str] | None = None,
+    options: FileOptions = AS_NAMED,
 ) -> Measured:
     """Measure a classifier on labelled texts, with the temperature it was saved with.
 
@@ -90,6 +91,7 @@ def measure(
         unknown: rows with a label that is no class: `error`, `drop` leaves them out, `wrong` counts them as wrong
             answers in the accuracy (the exact match) and leaves them out of all other figures.
         label_map: what labels in the data are called, label to class name.
+        options: encoding and header of the files, where their content does not say.
 
     Raises:
         DataError: when the data cannot be read, a label is unknown, or there is no such column.
@@ -99,8 +101,10 @@ def measure(
     if classifier.multi and (severities or ood is not None):
         refuse_several()
     renaming = Renaming(label_map)
-    table, gone, notes = _labelled(classifier, data, split, renaming, unknown)
-    other, other_gone, said = (None, 0, ()) if ood is None else _labelled(classifier, ood, split, renaming, unknown)
+    table, gone, notes = _labelled(classifier, data, renaming, unknown, split=split, options=options)
+    other, other_gone, said = (
+        (None, 0, ()) if ood is None else _labelled(classifier, ood, renaming, unknown, split=split, options=options)
+    )
     renaming.check()
     notes += said
     counted = unknown == "wrong"
@@ -118,10 +122,10 @@ def measure(
 
 
 def _labelled(
-    classifier: Classifier, data: Any, split: str, renaming: Renaming, unknown: str
+    classifier: Classifier, data: Any, renaming: Renaming, unknown: str, **source: Any
 ) -> tuple[Table, int, tuple[str, ...]]:
     """The rows to measure on, the number of those left out for an unknown label, and what is to be said of labels."""
-    table = renaming(read_as(classifier.reading, data, split=split)[0])
+    table = renaming(read_as(classifier.reading, data, **source)[0])
     labels = classifier.artifact.labels
     known, gone, notes = with_known(labels, table, unknown)
     return known, gone, (*notes_of(labels, known), *notes)
@@ -132,14 +136,15 @@ def _judgement(classifier: Classifier, part: Part, slices_by: Sequence[str] | No
     logits = classifier.logits_of(part.tokens)
     probabilities = softmax(logits, classifier.temperature)
     metrics = score(part.labels, probabilities, classifier.labels).with_unknown(part.unknown)
-    fitted = classifier.metrics.get("calibration", {"fitted_on": None}).get("fitted_on", "validation") is not None
     return Judgement(
         name="test",
         part=part,
         probabilities=probabilities,
         metrics=metrics,
         intervals=intervals(part.labels, probabilities, metrics),
-        calibration=replace(calibrate(part.labels, logits, classifier.temperature), fitted=fitted),
+        calibration=calibrate(
+            part.labels, logits, classifier.temperature, classifier.metrics.get("calibration", {}).get("not_fitted")
+        ),
         validation=metrics,
         answers={"test": answers(part.table.texts, part.labels, probabilities)},
         slices=slices(part, probabilities, slices_by),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
 from ..evaluate.abstention import Threshold, answered, threshold_for
-from ..evaluate.calibration import Calibration, calibrate, fit_temperature, softmax
+from ..evaluate.calibration import Calibration, calibrate, choose_temperature, softmax
 from ..evaluate.metrics import Metrics, score
 from ..evaluate.mistakes import Slice, by_column, by_number
 from ..evaluate.ordinal import Ordinal, ordinal
@@ -74,7 +74,8 @@ class Judgement:
             found[self.name]["ordinal"] = self.ordinal.to_json()
         found["calibration"] = {
             "temperature": self.calibration.temperature,
-            "fitted_on": "validation" if self.calibration.fitted else None,
+            "fitted_on": "validation" if "validation" in self.answers else None,
+            "not_fitted": self.calibration.reason,
             "measured_on": self.name,
             "ece_before": self.calibration.ece_before,
             "ece_after": self.calibration.ece_after,
@@ -109,7 +110,7 @@ def _baseline(row: BaselineRow) -> dict[str, Any]:
 def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence[baselines.Baseline] = ()) -> Judgement:
     """Measure a classifier on its test rows, or on the validation rows where there are none.
 
-    The temperature is fitted on the validation rows, whatever the classifier's own is; without such rows it is 1, and
+    The temperature is chosen on the validation rows, whatever the classifier's own is; without such rows it is 1, and
     there is no threshold to abstain at.
 
     Args:
@@ -120,8 +121,9 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
     names = classifier.labels
     logits = {name: classifier.logits_of(parts[name].tokens) for name in ("validation", "test") if name in parts}
     held = parts.get("validation")
-    temperature = 1.0 if held is None else fit_temperature(logits["validation"], held.labels)
-    probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
+    nothing = np.empty((0, len(names)), np.float32), np.empty(0, np.int64)
+    temperature = choose_temperature(*(nothing if held is None else (logits["validation"], held.labels)))
+    probabilities = {name: softmax(values, temperature.value) for name, values in logits.items()}
     name = "test" if "test" in logits else "validation"
     part, answered_rows = parts[name], probabilities[name]
     measured = {
@@ -135,7 +137,7 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
         probabilities=answered_rows,
         metrics=measured[name],
         intervals=intervals(part.labels, answered_rows, measured[name]),
-        calibration=replace(calibrate(part.labels, logits[name], temperature), fitted=held is not None),
+        calibration=calibrate(part.labels, logits[name], temperature.value, temperature.reason),
         validation=measured.get("validation"),
         answers=kept,
         baselines=tuple(row.with_unknown(part.unknown) for row in against(part.labels, answered_rows, rivals)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact import Artifact, versions
+from ..artifact import Artifact, handed_on, versions
 from ..budget.bill import bill
+from ..card import shown_backbone
+from ..data.provenance import SOURCES, source_name
 from ..data.table import PAIR
 from ..evaluate import mistakes
 from ..evaluate.abstention import Abstention, risk_coverage
@@ -58,7 +61,7 @@ def write_report(
         audit=_audit(metrics.get("audit")),
         history=metrics["train"]["history"],
         command="\n".join(commands(artifact, folder)),
-        recipe=artifact.recipe.to_yaml(),
+        recipe=_recipe(artifact),
         seconds=metrics["seconds"],
         machine={key: "not measurable here" if value is None else value for key, value in metrics["machine"].items()},
         versions=versions(),
@@ -98,14 +101,32 @@ def page(judgement: Judgement | SeveralJudgement, artifact: Artifact) -> ReportI
 
 
 def commands(artifact: Artifact, folder: Path) -> list[str]:
-    """What was typed, if it was typed, and what trains the same again from the resolved recipe."""
-    again = ["pennyweight", "train", "--recipe", str(folder / "recipe.yaml"), "--out", "AGAIN"]
+    """What was typed, if it was typed, and what trains the same again from the resolved recipe.
+
+    Reports are handed on: of absolute paths the last part is shown.
+    """
+    named = {key: getattr(artifact.recipe.data, key) for key in SOURCES}
+    files = {key: source_name(name) for key, name in named.items() if name is not None}
+    first = [files.pop("train")] if "train" in files else []
+    others = [word for key, name in files.items() for word in (f"--{key}", name)]
+    again = ["pennyweight", "train", *first, *others, "--recipe", f"{folder.name}/recipe.yaml", "--out", "AGAIN"]
     program = Path(sys.argv[0])
     typed = program.name == "pennyweight" or (program.name == "__main__.py" and program.parent.name == "pennyweight")
-    lines = [shlex.join(["pennyweight", *sys.argv[1:]])] if typed else []
+    lines = [shlex.join(["pennyweight", *map(_without_folder, sys.argv[1:])])] if typed else []
     if artifact.recipe.data.train is None:
         return [*lines, f"# trained on data given in Python; with it in a file: {shlex.join([*again, 'FILE'])}"]
     return [*lines, f"# the same from the resolved recipe:\n{shlex.join(again)}" if lines else shlex.join(again)]
+
+
+def _recipe(artifact: Artifact) -> str:
+    recipe = handed_on(artifact.recipe)
+    model = recipe.model.model_copy(update={"backbone": shown_backbone(recipe.model.backbone)})
+    return recipe.model_copy(update={"model": model}).to_yaml()
+
+
+def _without_folder(word: str) -> str:
+    flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    return f"{flag}{equals}{os.path.basename(os.path.normpath(value))}" if os.path.isabs(value) else word
 
 
 def _splits(parts: Mapping[str, Part], metrics: Mapping[str, Any]) -> dict[str, dict[str, object]]:

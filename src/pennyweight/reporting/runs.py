@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact import MANIFEST, read_answers, read_manifest
+from ..artifact import answers_of, metrics_of, read
 from ..errors import ArtifactError, DataError, InputError
 from ..evaluate.compare import Comparison, compare, p_in_words
 from ..evaluate.metrics import Metrics
@@ -118,16 +117,14 @@ def read_run(folder: str | Path) -> Run:
         ArtifactError: not a finished run, a damaged one, or one without kept answers to test rows.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    values = json.loads((folder / "metrics.json").read_text("utf-8"))
-    kept = read_answers(folder)
+    saved = read(folder)
+    values, kept = metrics_of(saved), answers_of(saved)
     try:
         answers = Answers.from_arrays(kept, "test")
         if answers is None:
             raise ArtifactError(
                 "this run was not measured on test rows", where=folder, remedy="train it again with --test FILE"
             )
-        names = ["metrics.json", *manifest["sha256"]]
         several = values.get("task") == "multi"
         return Run(
             name=folder.name,
@@ -137,11 +134,11 @@ def read_run(folder: str | Path) -> Run:
             trainable=int(values["trainable"]),
             total=int(values["total"]),
             seconds=float(values["train"]["seconds"]),
-            size=sum((folder / name).stat().st_size for name in {*names, MANIFEST}),
+            size=sum(map(len, (saved.manifest, *saved.content.values()))),
             temperature=1.0 if several else float(values["calibration"]["temperature"]),
             extra=values,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError("the run's metrics.json lacks a figure", where=folder, received=str(error)) from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.batch import pack
 from ..data.corrupt import MIDDLE
 from ..data.load import read_as
-from ..data.table import Table
+from ..data.table import AS_NAMED, Table
 from ..errors import InputError
 from ..evaluate import shift as figures
 from ..evaluate.calibration import softmax
@@ -66,10 +66,10 @@ def shift(
     """
     if classifier.multi:
         refuse_several()
-    split = columns.pop("split", "test")
+    asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
     reading = classifier.reading.changed(**columns)
-    table, _ = read_as(reading, data, split=split)
-    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, split=split)[0], ood_unknown)]
+    table, _ = read_as(reading, data, **asked)
+    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, **asked)[0], ood_unknown)]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from .space import Space
 FACTS = "study.json"
 FORMAT = 1
 # What may differ between processes and days without making trials incomparable.
-FREE = ("test", "train", "validation", "track", "cache_dir", "device", "threads", "report", "save_steps")
+FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device", "threads", "report", "save_steps")
 
 
 def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
@@ -30,6 +31,9 @@ def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
         for key, value in getattr(recipe, section).model_dump(mode="json").items():
             if key not in chosen:
                 facts[f"{section} -> {key}"] = value
+    if recipe.train.metric != "accuracy":
+        # Trials of before were told by their accuracy, whatever the metric: they do not belong beside these.
+        facts["trials are compared by"] = recipe.train.metric
     return facts
 
 
@@ -41,9 +45,9 @@ def claim(folder: Path, facts: Mapping[str, Any]) -> None:
         StorageError: the folder cannot be written.
     """
     file = folder / FACTS
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise StorageError("the folder is a file", where=folder, remedy="choose another --out")
-    if not file.is_file():
+    if not os.path.isfile(file):
         if found := held(folder):
             raise RecipeError(
                 "the folder holds something other than a search",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ..data.load import load as load_data
+from ..data.multi import form_of
 from ..data.read import from_python
 from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
 from ..pipeline import train
 from ..planning import describe_backbone, plan_for, resolved
-from ..recipe import Recipe
+from ..recipe import Recipe, TrainRecipe
+from ..train.run import rank, score_of
 from .facts import claim, facts_of
-from .found import Found, Tried, by_rank, draw, read, write
+from .found import METRICS, Found, Tried, by_rank, draw, read, shown_score, write
 from .space import Space, budgets, narrowed
 from .study import Journal, Turn, check_installed, opened
 
@@ -61,9 +64,10 @@ def search(
 
     The first trial of a budget is the recipe as it stands, as far as the choices allow, so that the table says what
     searching has gained. The others are proposed by Optuna's TPE (Bergstra et al. 2011, "Algorithms for hyper-parameter
-    optimization"). One is stopped early when an evaluation is below the median of former trials with as many epochs at
-    that step. All use one validation split; a test file is never read. The folder holds the trials: the same call goes
-    on with them, and several processes may work on one folder at a time.
+    optimization"). Trials are compared by the recipe's `train.metric`; of equals the one of lowest validation loss is
+    the best, then the one of fewest parameters. One is stopped early when an evaluation is below the median of former
+    trials with as many epochs at that step. All use one validation split; a test file is never read. The folder holds
+    the trials: the same call goes on with them, and several processes may work on one folder at a time.
 
     Args:
         data: labelled texts, as in `pennyweight.train`.
@@ -96,7 +100,7 @@ def search(
         columns = base.data
         source = from_python(
             source, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
-            separator=columns.separator,
+            separator=columns.separator, form=form_of(columns), pair=columns.pair,
         )  # fmt: skip
     blind = resolved(base, {"test": "none"})
     if blind.data.validation is None and not blind.data.validation_size:
@@ -165,7 +169,7 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
     trial.set_user_attr("trainable", plan.count.trainable)
     name = f"{budget} trial {trial.number}"
     try:
-        metrics = train(task.data, recipe=wanted, observer=_Watch(trial, wanted.train.epochs)).metrics
+        metrics = train(task.data, recipe=wanted, observer=_Watch(trial, wanted.train)).metrics
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         say(f"{name}: stopped early, below the median ({_in_words(turn.settings)})")
@@ -180,10 +184,13 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
     prefix = metrics["train"]["prefix"]
     seconds = metrics["train"]["seconds"] + (prefix["seconds"] if prefix else 0.0)
     trial.set_user_attr("seconds", round(seconds, 3))
-    accuracy = float(metrics["train"]["best"]["accuracy"])
-    study.tell(trial, accuracy)
+    best, metric = metrics["train"]["best"], wanted.train.metric
+    trial.set_user_attr("accuracy", float(best["accuracy"]))
+    trial.set_user_attr("loss", float(best["validation_loss"]))
+    study.tell(trial, rank(best, metric)[0])
     say(
-        f"{name}: validation accuracy {accuracy:.2%}, {plan.count.trainable:,} parameters, {seconds:.1f} s "
+        f"{name}: validation {METRICS[metric]} {shown_score(score_of(best, metric), metric)}, "
+        f"{plan.count.trainable:,} parameters, {seconds:.1f} s "
         f"({_in_words(turn.settings)})"
     )
     return True
@@ -195,31 +202,32 @@ class _Watch:
     of a longer one is still high where a shorter one's has fallen."""
 
     trial: Any
-    epochs: int
+    recipe: TrainRecipe
 
     def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None: ...
 
     def evaluation(self, record: dict[str, Any]) -> None:
         import optuna
 
-        self.trial.report(record["accuracy"], step=self.epochs * 10**9 + record["step"])
+        self.trial.report(rank(record, self.recipe.metric)[0], step=self.recipe.epochs * 10**9 + record["step"])
         if self.trial.should_prune():
             raise optuna.TrialPruned
 
 
 def _collect(task: Task, journal: Journal, wanted: tuple[str, ...]) -> Found:
     """Read all trials, and write the tables and the best recipes."""
+    metric = task.recipe.train.metric
     with journal.alone():
         names = [study.study_name.removeprefix("budget ") for study in journal.storage.get_all_studies()]
         tried: list[Tried] = []
         for budget in dict.fromkeys([*wanted, *names]):
-            tried += read(journal.study(budget), budget, task.validation)
-        done = by_rank(trial for trial in tried if trial.state == "complete")
+            tried += read(journal.study(budget), budget, task.validation, metric)
+        done = by_rank((trial for trial in tried if trial.state == "complete"), metric)
         best = {trial.budget: trial for trial in reversed(done)}
         recipes = {budget: resolved(task.full, one.settings | {"budget": budget}) for budget, one in best.items()}
         overall = recipes[done[0].budget] if done else None
         numbers = {budget: trial.number for budget, trial in best.items()}
-        found = Found(tuple(tried), numbers, overall, task.validation, journal.folder)
+        found = Found(tuple(tried), numbers, overall, task.validation, journal.folder, metric)
         write(found, recipes)
     return found
 
@@ -259,10 +267,10 @@ def _cache(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 def _with_paths(recipe: Recipe, data: Any) -> Recipe:
     """Sources by absolute path, so that the best recipe trains from anywhere."""
-    sources = {key: getattr(recipe.data, key) for key in ("train", "test", "validation")}
+    sources = {key: getattr(recipe.data, key) for key in ("train", "test", "validation", "mix", "ood")}
     if isinstance(data, (str, Path)):
         sources["train"] = str(data)
-    places = {key: str(Path(name).resolve()) for key, name in sources.items() if name and Path(name).exists()}
+    places = {key: str(Path(name).resolve()) for key, name in sources.items() if name and os.path.exists(name)}
     return resolved(recipe, {key: name for key, name in sources.items() if name} | places)
 
 

@@ -1,4 +1,4 @@
-"""Accelerate for one run: device, mixed precision and experiment trackers."""
+"""Accelerate for one run: device, gradient scaling and experiment trackers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from .checkpoint import State
 
 
 def make_accelerator(
-    recipe: TrainRecipe, runtime: Runtime, engine: str, folder: Path | None, resumed: State | None = None
+    recipe: TrainRecipe, runtime: Runtime, folder: Path | None, resumed: State | None = None
 ) -> Accelerator:
-    """Accelerate for one run: autocast where transformers' own forward pass computes, trackers if asked for.
+    """Accelerate for one run: gradient scaling in fp16, trackers if asked for.
 
-    The fast encoder keeps its frozen weights in the right format itself, and needs no autocast.
+    The encoder computes in its own number format, in training as in prediction, and needs no autocast around it.
 
     Args:
         resumed: the state a run goes on from; its trackers go on with their own runs.
     """
     # Accelerate's state is one per process; a second run in the same process may want another precision.
     AcceleratorState._reset_state(reset_partial_state=True)
-    mixed = runtime.precision if engine == "reference" or runtime.precision == "fp16" else "fp32"
     accelerator = Accelerator(
-        mixed_precision="no" if mixed == "fp32" else mixed,
+        mixed_precision="fp16" if runtime.precision == "fp16" else "no",
         cpu=runtime.device.type == "cpu",
         log_with=recipe.track or None,
         project_dir=str(folder) if folder is not None else ("." if recipe.track else None),

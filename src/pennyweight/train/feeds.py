@@ -72,9 +72,8 @@ def make(
         if name in tokens
     }
     first = first_trained_layer(model.module, model.encoder.num_layers)
-    # Dropout inside the backbone makes each pass different, and a stack that mixes layers cannot be entered halfway.
-    random = recipe.model.hidden_dropout or recipe.model.attention_dropout
-    if wanted == "off" or first == 0 or random or not getattr(model.encoder, "splittable", True):
+    random = recipe.model.hidden_dropout or recipe.model.attention_dropout  # then each pass is different
+    if wanted == "off" or first == 0 or random:
         return Feeds(plain["train"], plain.get("validation"), ())
     on_disk = wanted == "disk" or (wanted == "auto" and recipe.train.cache_dir is not None)
     folder = (Path(recipe.train.cache_dir) if recipe.train.cache_dir else default_folder()) if on_disk else None
@@ -88,9 +87,11 @@ def make(
             feed,
             first=first,
             pooling=model.pooling,
-            dtype=torch.bfloat16 if runtime.precision == "bf16" else torch.float32,
+            # One pooled vector a text is little, and mean pooling gives it in fp32: it is kept so.
+            dtype=model.encoder.dtype if first < model.encoder.num_layers else torch.float32,
             backbone=f"{backbone}/{model.engine}/{runtime.precision}",
             folder=folder,
+            limit=None if folder is None else int(recipe.train.cache_gb * 1e9),
         )
         if prefix is not None:
             kept[name] = prefix

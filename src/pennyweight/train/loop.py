@@ -17,7 +17,7 @@ from ..data.batch import plan_batches
 from ..errors import Interrupted, PennyweightError, RecipeError
 from ..model.adapt import check_count, trainable
 from ..model.adaptive import Adaptive, take
-from ..model.infer import Feed
+from ..model.infer import Feed, evaluating
 from ..recipe import TrainRecipe
 from . import checkpoint
 from . import loss as losses
@@ -26,7 +26,7 @@ from .average import Average
 from .balance import oversampled
 from .optim import adamw, learning_rate
 from .run import Fit, Run, restore
-from .signals import stop_requested
+from .signals import stop_requested, way_on
 
 __all__ = ["Fit", "Observer", "fit"]
 
@@ -64,7 +64,7 @@ def fit(
         feed: from row indices to the model's keyword arguments.
         labels: (N,) class indices, or (N, L) of 0 and 1, of the rows that `feed` knows.
         lengths: (N,) tokens of each row, for batches of similar length.
-        accelerator: owns device, mixed precision, gradient scaling and experiment trackers.
+        accelerator: owns device, gradient scaling and experiment trackers.
         evaluate: loss (plain cross-entropy), accuracy and macro_f1 on the validation set; what else it gives is kept.
             None, nothing is held out: the last weights are the best, and a record of the history has no figures.
         planned: trainable parameters in the plan; training refuses to start on any other number.
@@ -134,8 +134,7 @@ def fit(
         return checkpoint.save(store, state, recipe.save_total_limit)
 
     def loss_of(indices: np.ndarray) -> Tensor:
-        with accelerator.autocast():
-            return loss_in_batch(model(**feed(indices)).float(), indices)
+        return loss_in_batch(model(**feed(indices)), indices)
 
     model.train()
     plan: list[list[np.ndarray]] = []
@@ -143,7 +142,7 @@ def fit(
     with stop_requested() as stop:
         while True:
             if run.evaluation_due(recipe, per_epoch, total):
-                with average.applied():
+                with average.applied(), evaluating(model):
                     scores = stop.unless(evaluate or dict)
                     if scores is not None:
                         if evaluate is not None:
@@ -158,7 +157,7 @@ def fit(
             elif recipe.save_steps and run.step and run.step % recipe.save_steps == 0 and not stop.is_set():
                 save()
             if stop.is_set():
-                raise _interrupted(save(), run.step, total)
+                raise _interrupted(save(), store, run.step, total)
             if run.step >= total or run.fit.stopped_early:
                 break
             epoch, position = divmod(run.step, per_epoch)
@@ -210,10 +209,10 @@ def _check_finite(kind: str, loss: float, step: int, recipe: TrainRecipe) -> Non
         )
 
 
-def _interrupted(saved: Path | None, step: int, total: int) -> Interrupted:
-    how = "the state is saved; go on with the same command and --resume"
+def _interrupted(saved: Path | None, store: Path | None, step: int, total: int) -> Interrupted:
+    nothing = "nothing was saved because no run folder was given"
     return Interrupted(
         f"stopped by a signal after step {step} of {total}",
         where=saved,
-        remedy=how if saved else "nothing was saved because no run folder was given",
+        remedy=nothing if store is None else f"the state is saved; {way_on(store.parent)}",
     )

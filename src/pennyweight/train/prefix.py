@@ -7,14 +7,17 @@ When nothing in the backbone is trained, what is kept is one pooled vector a tex
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import math
+import os
 import re
 import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +29,8 @@ from torch import Tensor, nn
 
 from ..data.batch import Encoded, plan_batches
 from ..errors import StorageError
-from ..files import atomic_file
-from ..model.infer import TokenFeed
+from ..files import atomic_file, recover, storage_errors
+from ..model.infer import TokenFeed, evaluating
 from ..model.protocol import Encoder
 
 MAGIC = b"pennyweight-prefix-1\n"
@@ -141,7 +144,8 @@ def prepare(
         dtype: what values are kept in. That of the encoder's hidden states loses nothing.
         backbone: fingerprint of weights and engine; part of the key.
         folder: where to keep files. None: in memory.
-        limit: most bytes to keep, all files of the folder together. None: half of the memory or disk that is free.
+        limit: most bytes to keep, all files of the folder together; of a disk never more than half of what is free
+            without them. None: that half, of the memory or the disk.
 
     Returns:
         None when there is nothing to keep (`first` is 0), or, with one warning, when it would take more than the limit.
@@ -165,6 +169,7 @@ def prepare(
         return _compute(encoder, feed, batches, first, pooling, dtype)
 
     shape = (int(kept.sum()), encoder.hidden_size)
+    refused = ""
     if folder is not None:
         key = prefix_key(backbone, feed.encoded, first, pooling, dtype)
         file = Path(folder) / f"{key}{SUFFIX}"
@@ -176,19 +181,22 @@ def prepare(
             _write(file, key, shape, dtype, chunks())
             written = _open(file, key, shape, dtype)
             if written is not None:
+                _make_room(Path(folder), 0, limit)  # others may have written at the same time
                 return result(written, file, False)
             raise StorageError("what was written cannot be read back", where=file)
         except StorageError as error:
-            warnings.warn(f"{error}; the frozen prefix is kept in memory instead", PrefixWarning, stacklevel=2)
+            refused = f"{error}; "
     most = psutil.virtual_memory().available // 2 if limit is None or folder is not None else limit
     if needed > most:
         warnings.warn(
-            f"the frozen prefix takes {needed / 1e9:.1f} GB and {most / 1e9:.1f} GB are allowed: "
+            f"{refused}the frozen prefix takes {needed / 1e9:.1f} GB and {most / 1e9:.1f} GB of memory are allowed: "
             "lower layers are computed in every epoch; train on fewer or shorter texts, or raise the limit",
             PrefixWarning,
             stacklevel=2,
         )
         return None
+    if refused:
+        warnings.warn(f"{refused}the frozen prefix is kept in memory instead", PrefixWarning, stacklevel=2)
     hidden = torch.empty(shape, dtype=dtype)
     at = 0
     for chunk in chunks():
@@ -201,7 +209,7 @@ def _compute(
     encoder: Encoder, feed: TokenFeed, batches: list[np.ndarray], first: int, pooling: str, dtype: torch.dtype
 ) -> Iterator[Tensor]:
     """Batch after batch, rows (tokens, H) without padding."""
-    with _evaluating(encoder.module):
+    with evaluating(encoder.module):
         for indices in batches:
             with torch.no_grad():
                 batch: dict[str, Any] = feed(indices)
@@ -214,16 +222,6 @@ def _compute(
                     kept[:, 0] = True  # a text without tokens keeps one row, so that each text has a place
                     rows = encoder.run(hidden, mask, 0, first)[kept]  # (tokens, H)
             yield rows.to("cpu", dtype)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    before = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(before)
 
 
 def _write(file: Path, key: str, shape: tuple[int, int], dtype: torch.dtype, chunks: Iterator[Tensor]) -> None:
@@ -245,51 +243,93 @@ def _header(key: str, shape: tuple[int, int], dtype: torch.dtype, digest: str) -
 
 
 def _open(file: Path, key: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
-    """The values mapped from a file, or None when it is absent, stale or damaged; then it will be written anew."""
+    """The values mapped from a file, or None when it is absent, stale or damaged; then it will be written anew.
+
+    As long as they are mapped the file is locked, shared: nobody makes room by removing it.
+    """
     size = shape[0] * shape[1] * dtype.itemsize
     try:
-        if file.stat().st_size != HEADER_BYTES + size:
-            return None
-        digest = hashlib.sha256()
         with file.open("rb") as handle:
+            with suppress(OSError):  # no locks here, or being removed this moment: what is open can still be read
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.fstat(handle.fileno()).st_size != HEADER_BYTES + size:
+                return None
+            digest = hashlib.sha256()
             header = handle.read(HEADER_BYTES)
             while block := handle.read(1 << 20):
                 digest.update(block)
-        if header != _header(key, shape, dtype, digest.hexdigest()):
-            return None
-        with suppress(PermissionError):  # a cache that others wrote may be read without being ours to touch
-            file.touch()  # used now: the last to make room for others
-        # Copy on write: torch wants memory that may be written; the file stays as it is.
-        values = np.memmap(file, dtype=np.uint8, mode="c", offset=HEADER_BYTES, shape=(size,))
+            if header != _header(key, shape, dtype, digest.hexdigest()):
+                return None
+            with suppress(PermissionError, FileNotFoundError):  # others may own a cache, or be removing from it
+                os.utime(file)  # used now: the last to make room for others
+            # Copy on write: torch wants memory that may be written; the file stays as it is. The mapping holds a
+            # duplicate of the handle, and with it the lock.
+            values = np.memmap(handle, dtype=np.uint8, mode="c", offset=HEADER_BYTES, shape=(size,))
     except (OSError, ValueError):
         return None
     return torch.from_numpy(values).view(dtype).view(shape)
 
 
 def _make_room(folder: Path, needed: int, limit: int | None) -> None:
-    """Remove the files unused longest until `needed` bytes fit under the limit.
+    """Remove the files unused longest, but none in use, until `needed` bytes fit under the limit.
 
     Raises:
-        StorageError: when they cannot fit.
+        StorageError: when they cannot fit; then nothing is removed.
     """
     place = folder
-    while not place.exists():
+    while not os.path.exists(place):
         place = place.parent
-    free = shutil.disk_usage(place).free
-    most = free // 2 if limit is None else limit
-    if needed > most or needed > free:
+    with storage_errors(folder):
+        recover(folder)  # what killed writers left
+        free = shutil.disk_usage(place).free
+        files = sorted(_sizes(folder), key=lambda one: (one[2], one[0].name))
+    total = sum(size for _, size, _ in files)
+    # Never more than half of what would be free without the cache, whatever it may take.
+    most = min((free + total) // 2, (free + total) if limit is None else limit)
+    idle = [(path, size) for path, size, _ in files if path.parent == folder and not _in_use(path)]
+    held = total - sum(size for _, size in idle)
+    if needed and held + needed > most:
+        used = f", {held / 1e9:.3f} GB of it in use" if held else ""
         raise StorageError(
             f"the frozen prefix takes {needed / 1e9:.3f} GB",
             where=folder,
-            expected=f"at most {min(most, free) / 1e9:.3f} GB",
-            remedy="free some space or raise the limit",
+            expected=f"at most {most / 1e9:.3f} GB{used}",
+            remedy="free some space or raise the limit with --cache-gb",
         )
-    if limit is None or not folder.is_dir():
-        return
-    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
-    total = sum(path.stat().st_size for path in files)
-    for path in files:
-        if total + needed <= limit:
+    for path, size in idle:
+        if total + needed <= most:
             break
-        total -= path.stat().st_size
-        path.unlink(missing_ok=True)
+        if _remove(path):
+            total -= size
+
+
+def _sizes(folder: Path) -> Iterator[tuple[Path, int, float]]:
+    """Kept files, and those being written: path, bytes, when used last. What vanishes meanwhile is left out."""
+    for path in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f".*{SUFFIX}.*/*")):
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            writing = path.parent != folder
+            yield path, found.st_size, math.inf if writing else found.st_mtime
+
+
+def _in_use(path: Path) -> bool:
+    """Whether somebody has a file mapped, or it is not ours to look at."""
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file unless somebody has taken it in use; whether it is gone."""
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except FileNotFoundError:
+        return True
+    except OSError:  # in use now, or somebody else's
+        return False
+    return True

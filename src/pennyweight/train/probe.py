@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.batch import Encoded
 from ..model.build import Classifier, Pooled
-from ..model.infer import Feed, logits
+from ..model.infer import Feed, evaluating, logits
 from . import loss as losses
 
 ROUNDS = 200
@@ -51,25 +51,22 @@ def probe(
     def chosen(indices: np.ndarray) -> dict[str, Tensor | int]:
         return feed(rows[indices])
 
-    found = logits(Pooled(model), chosen, tokens.lengths[rows], batch_size=batch_size, bucket=bucket)
     head, device = model.head, next(model.head.parameters()).device
-    features = torch.from_numpy(found).to(device)
     loss_of = losses.make(labels, device, weights=weights)
     optimizer = torch.optim.LBFGS(
         list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )
-    was_training = head.training
-    head.eval()  # without dropout the sum is a function, which a line search needs
+    with evaluating(model):  # without dropout the sum is a function, which a line search needs
+        found = logits(Pooled(model), chosen, tokens.lengths[rows], batch_size=batch_size, bucket=bucket)
+        features = torch.from_numpy(found).to(device)
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        penalised = (loss_of(head(features), rows) + head.out.weight.square().sum() / 2) / len(rows)
-        penalised.backward()
-        return penalised
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            penalised = (loss_of(head(features), rows) + head.out.weight.square().sum() / 2) / len(rows)
+            penalised.backward()
+            return penalised
 
-    optimizer.step(loss)
-    optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        reached = float(loss_of(head(features), rows)) / len(rows)
-    head.train(was_training)
-    return reached
+        optimizer.step(loss)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            return float(loss_of(head(features), rows)) / len(rows)

@@ -1,7 +1,11 @@
-"""Going on with a run, and only with the same run."""
+"""Going on with a run, and only with the same run.
+
+From `begin` to `end` a run's folder holds a note beside the checkpoints, `unfinished`: a classifier that lies there
+meanwhile is a former run's. It stays in place, whole, until the new one takes its place."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,14 +15,23 @@ from typing import Any
 import torch
 
 from ..errors import RecipeError
-from ..files import to_json
+from ..files import storage_errors, to_json, write_text
 from ..model.runtime import Runtime
 from ..recipe import SECTIONS, Recipe
-from .checkpoint import State, latest
+from .checkpoint import State, keep_up_to, latest
+
+UNFINISHED = Path("checkpoints") / "unfinished"
+# Fields whose default was once another: what a run did whose version did not know the field yet.
+STOOD: dict[str, Any] = {
+    "train -> learning_rate": 7e-4,
+    "train -> lp_ft": False,
+    "plan -> lora_dropout": 0.0,
+    "plan -> head_dropout": 0.0,
+}
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
 FREE = {
-    *("train", "test", "validation", "mix", "ood", "backbone", "revision", "cache_dir"),
+    *("train", "test", "validation", "mix", "ood", "backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     *("device", "precision", "threads"),  # what they came to on this machine is compared
 }
@@ -65,7 +78,13 @@ class Resumption:
 
     @classmethod
     def find(cls, folder: Path, made: Mapping[str, Any], say: Callable[[str], None]) -> Resumption:
-        """The newest complete checkpoint in a run's folder."""
+        """The newest complete checkpoint in a run's folder.
+
+        Args:
+            made: fingerprint of the run that made the classifier there, if one lies there.
+        """
+        if begun(folder):
+            made = {}  # what lies there is what the unfinished run is about to replace
         state = latest(folder / "checkpoints")
         if state is not None:
             say(f"checkpoint: step {state.step}")
@@ -114,9 +133,36 @@ class Resumption:
         return held and _defaults() | dict(held)
 
 
+def begin(folder: Path, state: State | None) -> None:
+    """Make the checkpoints in a run's folder those of the run that goes on from `state`, and note that it began.
+
+    Raises:
+        StorageError: when the folder cannot be written.
+    """
+    keep_up_to(folder / UNFINISHED.parent, state)  # first: with the note in place no former run's may be there
+    write_text(folder / UNFINISHED, f"{uuid.uuid4().hex}\n")
+
+
+def begun(folder: Path) -> str:
+    """A name for the run that began in a folder and has not ended, the same until another begins; empty for none."""
+    try:
+        return (folder / UNFINISHED).read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        return "unknown"
+
+
+def end(folder: Path) -> None:
+    """Take the note away: the classifier in the folder is this run's."""
+    with storage_errors(folder):
+        (folder / UNFINISHED).unlink(missing_ok=True)
+
+
 def _defaults() -> dict[str, Any]:
     values = Recipe().model_dump(mode="json")
-    return {f"{section} -> {key}": value for section in SECTIONS for key, value in values[section].items()}
+    now = {f"{section} -> {key}": value for section in SECTIONS for key, value in values[section].items()}
+    return now | STOOD
 
 
 def _short(value: object) -> str:

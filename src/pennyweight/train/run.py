@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,20 @@ class Fit:
         }
 
 
+def score_of(record: Mapping[str, Any], metric: str) -> float:
+    """What an evaluation's record says by a metric of the recipe; for `loss` the lower the better."""
+    if metric == "loss":
+        return float(record["validation_loss"])
+    # With one label a text micro F1 is the accuracy.
+    return float(record["accuracy" if metric == "micro_f1" and "micro_f1" not in record else metric])
+
+
+def rank(record: Mapping[str, Any], metric: str) -> tuple[float, float]:
+    """Orders evaluations, the best highest: by the metric, of equals by the validation loss."""
+    score = score_of(record, metric)
+    return -score if metric == "loss" else score, -float(record["validation_loss"])
+
+
 @dataclass
 class Run:
     """The moving parts of a run, which a checkpoint must hold.
@@ -77,6 +92,10 @@ class Run:
     ) -> dict[str, Any]:
         """Record an evaluation, keep the weights if they are the best so far, and say whether patience has ended.
 
+        The best is what `rank` puts first, of full equals the earliest; patience counts the evaluations since then. So
+        an evaluation that is as good by the metric with a lower loss is a gain: where the metric stands still, at 100 %
+        of few texts, the loss still tells a trained classifier from one that has hardly begun.
+
         Without `scores`, where nothing is held out, the latest weights are the best.
         """
         record = {
@@ -87,12 +106,8 @@ class Run:
         } | {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
         self.loss_sum, self.loss_texts = 0.0, 0
 
-        def value(one: dict[str, Any]) -> float:
-            # With one label a text micro F1 is the accuracy.
-            key = "accuracy" if recipe.metric == "micro_f1" and "micro_f1" not in one else recipe.metric
-            return float(-one["validation_loss"] if recipe.metric == "loss" else one[key])
-
-        if not scores or not self.fit.best or value(record) > value(self.fit.best):
+        best = self.fit.best
+        if not scores or not best or rank(record, recipe.metric) > rank(best, recipe.metric):
             self.fit.best = record
             self.waited = 0
             self.best_weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}

@@ -61,13 +61,25 @@ def stop_requested() -> Iterator[Stop]:
         yield stop
 
 
+def way_on(folder: Path, overwrite: bool = False) -> str:
+    """What to type to go on with a run in `folder` whose training has begun."""
+    return f"go on with the same command and --out {folder} --resume" + (
+        " in place of --overwrite" if overwrite else ""
+    )
+
+
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
+def resumable(folder: Path, begun: Callable[[], object], overwrite: bool = False) -> Iterator[None]:
     """Outside the training loop a signal ends the run at once, with the line that says how to go on.
+
+    Args:
+        begun: names the run whose training has begun in the folder; what was begun before this block is not this run.
+        overwrite: whether the command says so, which does not go with --resume.
 
     Raises:
         Interrupted: what was complete before is intact.
     """
+    before = begun()
 
     def note(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -75,10 +87,15 @@ def resumable(folder: Path) -> Iterator[None]:
     with _handled(note):
         try:
             yield
+        except Interrupted as stop:  # from the training loop, which knows more but the command
+            if not overwrite:
+                raise
+            remedy = f"the state is saved; {way_on(folder, overwrite)}"
+            raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
         except KeyboardInterrupt:
-            raise Interrupted(
-                "stopped by a signal", where=folder, remedy="go on with the same command and --resume"
-            ) from None
+            # Before that nothing is kept, not even a folder that was made for the run.
+            remedy = "run the same command again" if begun() == before else way_on(folder, overwrite)
+            raise Interrupted("stopped by a signal", where=folder, remedy=remedy) from None
 
 
 @contextmanager

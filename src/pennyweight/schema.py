@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -72,6 +72,7 @@ class Figures(_Closed):
 class Calibration(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
     fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
+    not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
     measured_on: Literal["test", "validation"]
     ece_before: Share
     ece_after: Share
@@ -140,6 +141,9 @@ class ShortAudit(_Closed):
     conflicting_labels: Count | None = Field(None, description="Training rows whose text has another label too.")
     leakage: dict[str, Leaks] | None = None
     truncated: Share | None = Field(None, description="Of the training texts, at the recipe's max_length.")
+    unknown_tokens: Share | None = Field(None, description="Of the training texts' tokens.")
+    similar_classes: list[list[str]] | None = Field(None, description="Class names that look alike.")
+    without_validation: list[str] | None = Field(None, description="Classes without a validation row.")
     balance: Balance | None = None
     warnings: list[str] | None = None
     seconds: Seconds | None = None
@@ -186,6 +190,24 @@ class Training(_Open):
     rows: Count
     best: dict[str, Any]
     history: list[dict[str, Any]]
+
+
+class Source(_Closed):
+    """Where texts came from."""
+
+    name: str = Field(description="Of a file or folder its last part, or a hub name; `data` for Python objects.")
+    rows: Count = Field(description="Before cleaning.")
+    sha256: str | None
+    sha256_of: Literal["file", "rows"] = Field(description="The file, or the rows as they were used.")
+
+
+class DataFacts(_Open):
+    """What a run learnt from."""
+
+    labels: list[str]
+    counts: list[Count] | None = Field(None, description="Training rows of each class.")
+    cleaning: dict[str, dict[str, Any]]
+    sources: dict[str, Source] | None = None
 
 
 class Spent(_Closed):
@@ -263,7 +285,7 @@ class MetricsFile(_Open):
     total: Count
     budget: Count | None
     train: Training
-    data: dict[str, Any]
+    data: DataFacts
     audit: ShortAudit | None = None
     machine: dict[str, Any]
     seconds: Spent
@@ -289,7 +311,7 @@ class SeveralMetricsFile(_Open):
     total: Count
     budget: Count | None
     train: Training
-    data: dict[str, Any]
+    data: DataFacts
     machine: dict[str, Any]
     seconds: Spent
 

@@ -1,0 +1,160 @@
+"""Compressed files (gzip, bzip2, xz, and a zip archive of one file): told by their bytes, opened as one stream."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from ...errors import DataError
+from ..table import listed
+
+#: How many bytes `kind` has to see.
+MAGIC = 10
+
+#: What a name's ending says about its compression; what the content says counts.
+ENDINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip"}
+
+#: What damaged content raises when it is unfolded: bzip2 has no error of its own.
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
+BZIP2_DAMAGED = "Invalid data stream"
+
+# Office documents are zip archives too, but one document each.
+_PACKAGES = ("[Content_Types].xml", "mimetype")
+
+
+def kind(head: bytes) -> str | None:
+    """How a file is compressed, by its first `MAGIC` bytes: gzip, bzip2, xz or zip; None where it is not."""
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head[:3] == b"BZh" and head[4:10] == b"1AY&SY":
+        return "bzip2"
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return "xz"
+    return "zip" if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) else None
+
+
+@contextmanager
+def unfolded(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[BinaryIO, str | None, int]]:
+    """Open a file's content.
+
+    Args:
+        file: the open file, at its start; `size`: its bytes.
+
+    Yields:
+        A stream of the content, how it was compressed (None: it was not), and the compressed bytes.
+
+    Raises:
+        DataError: the name says another compression than the content; an archive of none or several data files, or an
+            encrypted one.
+    """
+    head = file.peek(MAGIC)[:MAGIC]  # type: ignore[attr-defined]
+    found = kind(head)
+    named = ENDINGS.get(path.suffix.lower())
+    if named and not found and size:
+        raise DataError(
+            f"the name says {named}, the content is not",
+            remedy=f"rename it without {path.suffix} or compress it",
+            where=path,
+        )
+    if found == "gzip":
+        with gzip.GzipFile(fileobj=file) as stream:
+            yield cast(BinaryIO, stream), found, size
+    elif found == "bzip2":
+        with bz2.BZ2File(file) as stream:
+            yield cast(BinaryIO, stream), found, size
+    elif found == "xz":
+        with lzma.LZMAFile(file) as stream:
+            yield cast(BinaryIO, stream), found, size
+    elif found == "zip" and not is_package(path):
+        with _archive(path) as archive:
+            member = _member(archive, path)
+            with _opened(archive, member, path) as stream:
+                yield cast(BinaryIO, stream), found, min(member.compress_size, size)
+    else:
+        yield file, None, size
+
+
+def is_package(path: Path) -> bool:
+    """Whether a zip archive is one document, such as a workbook: it is read as it is."""
+    return any(name in _PACKAGES for name in names(path))
+
+
+def names(path: Path) -> list[str]:
+    """The names in a zip archive; none where it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return []
+
+
+def inner_name(path: Path) -> str:
+    """The name that says the format of a file's content: that of the one file in a zip archive, else its own.
+
+    Raises:
+        DataError: as `unfolded` does.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(MAGIC)
+    except OSError:
+        return path.name
+    if kind(head) != "zip" or is_package(path):
+        return path.name
+    with _archive(path) as archive:
+        return PurePosixPath(_member(archive, path).filename).name
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise DataError(
+            "the zip archive is damaged or was cut off",
+            received=str(error).rstrip("."),
+            remedy="fetch or compress it again",
+            where=path,
+        ) from error
+    with archive:
+        yield archive
+
+
+def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """The one data file of an archive; what macOS adds, hidden files and folders aside."""
+    files = [
+        info
+        for info in archive.infolist()
+        if not info.is_dir() and not info.filename.startswith("__MACOSX/") and not _base(info).startswith(".")
+    ]
+    if len(files) != 1:
+        raise DataError(
+            "the zip archive holds several files" if files else "the zip archive holds no file",
+            expected="one data file",
+            received=listed((info.filename for info in files), 6) if files else None,
+            remedy="unpack it and name the file" if files else None,
+            where=path,
+        )
+    if files[0].flag_bits & 1:
+        raise DataError("the zip archive is encrypted", remedy="unpack it with its password", where=path)
+    return files[0]
+
+
+def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> zipfile.ZipExtFile:
+    try:
+        return cast(zipfile.ZipExtFile, archive.open(member))
+    except (zipfile.BadZipFile, RuntimeError) as error:  # the second: a method that zipfile does not know
+        raise DataError(
+            "the file in the zip archive cannot be read", received=str(error), remedy="unpack it", where=path
+        ) from error
+
+
+def _base(info: zipfile.ZipInfo) -> str:
+    return PurePosixPath(info.filename).name

@@ -1,0 +1,82 @@
+"""Where a run's texts came from, as far as it may be told to others: names without folders, rows, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files import sha256
+from ..recipe import DataRecipe
+from .load import Data
+from .table import Table
+
+SOURCES = ("train", "test", "validation", "mix", "ood")
+# What tells a file's name from a hub name, which has one stroke as well.
+ENDINGS = (
+    ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".pkl", ".pickle", ".gz", ".zip",
+    ".bz2", ".xz", ".zst",
+)  # fmt: skip
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
+
+
+def source_name(name: str) -> str:
+    """A source's name as it is handed on: of a file or folder its last part, a hub name as it is."""
+    hub = _HUB_NAME.fullmatch(name) and not name.lower().endswith(ENDINGS) and not os.path.exists(name)
+    return name if hub else os.path.basename(os.path.normpath(name))
+
+
+def provenance(wanted: DataRecipe, given: Mapping[str, Any], data: Data) -> dict[str, dict[str, Any]]:
+    """Of each source its name, the rows it held and a SHA-256.
+
+    Args:
+        wanted: names the sources.
+        given: what the caller gave instead, by the recipe's key; None where he did not.
+
+    Returns:
+        By the recipe's key: `name` ("data" for Python objects), `rows` before cleaning, `sha256` and `sha256_of`: the
+        `file`, or the `rows` as they were used, where there is no file (None where they are mixed into others).
+    """
+    found = {}
+    for key in SOURCES:
+        source = given.get(key) if given.get(key) is not None else getattr(wanted, key)
+        if source is None:
+            continue
+        named = isinstance(source, (str, Path))
+        report = data.cleaning.get(key, {})
+        file = named and (os.path.isfile(source) or os.path.isdir(source))
+        found[key] = {
+            "name": source_name(str(source)) if named else "data",
+            "rows": report.get("kept", 0) + sum(report.get("dropped", {}).values()),
+            "sha256": _of_path(Path(source)) if file else _of_rows(key, data),
+            "sha256_of": "file" if file else "rows",
+        }
+    return found
+
+
+def _of_path(path: Path) -> str:
+    """A file's digest; a folder's is over the names and digests of its files."""
+    if path.is_file():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listed = "".join(f"{file.relative_to(path).as_posix()}:{sha256(file)};" for file in files)
+    return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _of_rows(key: str, data: Data) -> str | None:
+    split_off = "validation" not in data.cleaning
+    tables: dict[str, tuple[Table | None, ...]] = {
+        "train": (data.train, data.validation) if split_off else (data.train,),
+        "validation": (data.validation,),
+        "test": (data.test,),
+        "ood": (data.ood,),
+    }
+    digest = hashlib.sha256()
+    held = [table for table in tables.get(key, ()) if table is not None]
+    for table in held:
+        for text, label in zip(table.texts, table.labels or (), strict=True):
+            digest.update(f"{text}\x00{label}\x01".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest() if held else None

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from pennyweight.data.load import load
+from pennyweight.recipe import load as recipe
+
+
+def test_remarks_on_sources_come_with_the_data(tmp_path: Path) -> None:
+    rows = [f"A text that is long enough, number {number},{'xy'[number % 2]}" for number in range(20)]
+    rows = [f'"{row[:-2]}",{row[-1]}' for row in rows]
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("\n".join(rows), "utf-8")
+    test.write_text("text,label\n\n" + "\n".join(rows), "utf-8")
+    data = load(recipe("default", train=str(train), test=str(test)).data)
+    assert data.notes == (
+        f"{train}: read without a header: the first row looks like data",
+        f"{test}: 1 blank line was skipped: 2",
+    )
+    assert len(data.train) + len(data.validation) == 20

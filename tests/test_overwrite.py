@@ -1,0 +1,211 @@
+"""A former classifier stays, whole, until a new one takes its place; and who stopped half-way is told the way on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pennyweight as pw
+from pennyweight import artifact, pipeline
+from pennyweight.errors import InputError, Interrupted, PennyweightError, StorageError
+from pennyweight.train import loop
+
+TEXTS = ["the bank", "the cup", "a match"]
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
+    """Of `tiny_run`, but for the rate."""
+    return {
+        "backbone": str(tiny_backbone("bert")), "budget": "5k", "epochs": 2, "batch_size": 8, "precision": "fp32",
+        "report": "short", "learning_rate": 1e-3,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def old(tiny_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+class StopAt:
+    """Asks to stop at a step, as a signal does."""
+
+    def __init__(self, step: int) -> None:
+        self._at = step
+
+    def step(self, step: int, *rest: Any) -> None:
+        if step == self._at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def evaluation(self, record: dict[str, Any]) -> None: ...
+
+
+def fail_with(error: BaseException) -> Callable[..., Any]:
+    def fail(*given: Any, **more: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PennyweightError("the training loss is nan at step 3"),
+        RuntimeError("CUDA out of memory"),
+        MemoryError(),
+        KeyboardInterrupt(),
+    ],
+    ids=["diverged", "memory of the device", "memory", "Ctrl-C"],
+)
+def test_a_training_that_fails_leaves_the_former_classifier(
+    error: BaseException, old: Path, news: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pw.load(old).logits(TEXTS).tolist()
+    monkeypatch.setattr(loop, "fit", fail_with(error))
+    with pytest.raises(Interrupted if isinstance(error, KeyboardInterrupt) else type(error)):
+        pw.train(news / "train.csv", test=news / "test.csv", out=old, overwrite=True, **settings)
+    assert pw.load(old).logits(TEXTS).tolist() == expected
+
+
+def test_bad_data_leaves_the_former_run_untouched(old: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    before = {path: path.read_bytes() for path in sorted(old.rglob("*")) if path.is_file() and path.name != ".lock"}
+    (tmp_path / "bad.csv").write_text("text,label\na,b\n")
+    with pytest.raises(InputError):
+        pw.train(tmp_path / "bad.csv", out=old, overwrite=True, **settings)
+    after = {path: path.read_bytes() for path in sorted(old.rglob("*")) if path.is_file() and path.name != ".lock"}
+    assert after == before
+
+
+def test_a_save_that_fails_leaves_the_run_to_go_on_with(
+    old: Path, news: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pw.load(old).logits(TEXTS).tolist()
+    with monkeypatch.context() as patched:
+        patched.setattr(artifact, "save", fail_with(StorageError("the disk is full")))
+        with pytest.raises(StorageError):
+            pw.train(news / "train.csv", out=old, overwrite=True, **settings)
+    assert pw.load(old).logits(TEXTS).tolist() == expected
+    said: list[str] = []
+    again = pw.train(news / "train.csv", out=old, resume=True, say=said.append, **settings)
+    assert "checkpoint: step 14" in said
+    assert pw.load(old).logits(TEXTS).tolist() == again.logits(TEXTS).tolist() != expected
+
+
+@pytest.mark.parametrize("rate", [5e-3, 1e-3], ids=["the same recipe", "another recipe"])
+def test_an_overwrite_that_was_stopped_goes_on_to_its_own_end(
+    rate: float, old: Path, news: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings |= {"learning_rate": rate}
+    sources = {"data": news / "train.csv", "test": news / "test.csv"}
+    whole = pw.train(**sources, out=tmp_path / "whole", **settings)
+    former = pw.load(old).logits(TEXTS).tolist()
+    with pytest.raises(Interrupted) as caught:
+        pw.train(**sources, out=old, overwrite=True, observer=StopAt(9), **settings)
+    assert str(caught.value) == (
+        f"{old}/checkpoints/step-00000009: stopped by a signal after step 9 of 14; the state is saved; "
+        f"go on with the same command and --out {old} --resume in place of --overwrite"
+    )
+    # The former run's checkpoints are gone: with its last one this run would have nothing left to do.
+    assert {path.name for path in (old / "checkpoints").iterdir()} == {"step-00000007", "step-00000009", "unfinished"}
+    assert pw.load(old).logits(TEXTS).tolist() == former
+    said: list[str] = []
+    ended = pw.train(**sources, out=old, resume=True, say=said.append, **settings)
+    assert "checkpoint: step 9" in said
+    assert not any("finished" in line for line in said)
+    assert ended.logits(TEXTS).tolist() == pw.load(old).logits(TEXTS).tolist() == whole.logits(TEXTS).tolist()
+    pw.train(**sources, out=old, resume=True, say=said.append, **settings)
+    assert said[-1] == f"this run is finished, nothing is left to do: {old}"
+
+
+def test_an_overwrite_that_was_stopped_before_its_first_checkpoint_starts_over(
+    old: Path, news: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings |= {"learning_rate": 5e-3}  # the very run that lies there
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "fit", fail_with(KeyboardInterrupt()))
+        with pytest.raises(Interrupted) as caught:
+            pw.train(news / "train.csv", test=news / "test.csv", out=old, overwrite=True, **settings)
+    assert str(caught.value).endswith(f"--out {old} --resume in place of --overwrite")
+    said: list[str] = []
+    pw.train(news / "train.csv", test=news / "test.csv", out=old, resume=True, say=said.append, **settings)
+    assert "no complete checkpoint yet: from the beginning" in said
+    assert said[-1] == f"saved: {old}"
+
+
+def test_a_run_that_is_stopped_before_training_is_not_said_to_be_resumable(
+    news: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "load_data", fail_with(KeyboardInterrupt()))
+    with pytest.raises(Interrupted) as caught:
+        pw.train(news / "train.csv", out=tmp_path / "runs" / "new", **settings)
+    assert str(caught.value) == f"{tmp_path}/runs/new: stopped by a signal; run the same command again"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resuming_takes_a_folder(news: Path, settings: dict[str, Any], command: Command, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        pw.train(news / "train.csv", resume=True, **settings)
+    assert str(caught.value) == "there is nothing to go on with: no run folder is named; name it with --out"
+    for flag in ("--resume", "--resume-anyway"):
+        done = command("train", news / "train.csv", flag)
+        assert (done.code, done.out) == (2, "")
+        assert done.error == f"{flag} without --out: which run is to go on is not said; name its folder: --out RUN"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_line_ends_with_one_line_and_130(
+    number: int, news: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A signal comes while the data is read; nothing is left behind, and nothing that is not there is advised."""
+    code = f"""
+import os, sys
+from pennyweight import cli, pipeline
+read = pipeline.load_data
+pipeline.load_data = lambda *given: (os.kill(os.getpid(), {int(number)}), read(*given))
+sys.argv = ["pennyweight", "train", {str(news / "train.csv")!r}, "--out", "new", "--backbone", {settings["backbone"]!r}]
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(pw.__file__).parents[1])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: new: stopped by a signal; run the same command again\n"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_stopped_command_says_what_to_type(
+    news: Path, settings: dict[str, Any], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a run that named none is in the line: without it --resume is refused."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["--backbone", settings["backbone"], "--budget", "5k", "--precision", "fp32", "--report", "short"]
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "fit", fail_with(KeyboardInterrupt()))
+        stopped = command("train", news / "train.csv", "--max-steps", "3", *flags)
+    assert stopped.code == 130
+    (run,) = (tmp_path / "runs").iterdir()
+    assert stopped.error == (
+        f"runs/{run.name}: stopped by a signal; go on with the same command and --out runs/{run.name} --resume"
+    )
+    done = command("train", news / "train.csv", "--max-steps", "3", *flags, "--out", f"runs/{run.name}", "--resume")
+    assert done.code == 0, done.err
+    assert json.loads((run / "metrics.json").read_text())["train"]["steps"] == 3
+
+
+def test_the_demo_that_is_stopped_is_run_again(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "load_data", fail_with(KeyboardInterrupt()))
+    done = command("demo", "--out", tmp_path / "demo")
+    assert (done.code, done.error) == (130, "stopped by a signal; run the demo again; it takes minutes")
