@@ -125,8 +125,8 @@ def _vectors(columns: Columns, name: str, form: LabelForm, cells: list[Any]) -> 
         )
     values: list[Any] = ones
     if several or form.task == "multi":
-        note = f"labels: vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
+        note = f"label vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
     else:
         values = [None if each is None else each[0] for each in ones]
-        note = f"labels: one-hot vectors of length {length} read as classes 0 to {length - 1}"
+        note = f"one-hot label vectors of length {length} read as classes 0 to {length - 1}"
     return replace(columns, values=columns.values | {name: values}), (note,)
