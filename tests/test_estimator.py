@@ -275,8 +275,12 @@ def test_the_checks_of_scikit_learn(tiny_backbone: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "dtype", "expected"),
-    [([1, 2], "Int64", [1, 2]), ([True, False], "boolean", [False, True]), ([2**60, 2**60 + 1], "Int64", [2**60, 2**60 + 1])],
-)  # fmt: skip
+    [
+        ([1, 2], "Int64", [1, 2]),
+        ([True, False], "boolean", [False, True]),
+        ([2**60, 2**60 + 1], "Int64", [2**60, 2**60 + 1]),
+    ],
+)
 def test_labels_of_pandas_own_types_come_back_as_they_were(
     labels: list[Any], dtype: str, expected: list[Any], estimator: pw.PennyweightClassifier,
     texts: tuple[list[str], list[str]],

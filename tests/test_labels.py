@@ -164,7 +164,7 @@ def test_one_hot_vectors_train_and_are_measured_as_classes(pairs: Pairs, setting
     rows = [(text, [int(NUMBERS[label] == place) for place in range(3)]) for text, label in pairs]
     heard: list[str] = []
     found = pw.train(rows, test=rows[:15], say=heard.append, label_names="Business,Sports,World", **settings)
-    assert "data: labels: one-hot vectors of length 3 read as classes 0 to 2" in heard
+    assert "data: one-hot label vectors of length 3 read as classes 0 to 2" in heard
     assert "labels of data: 0 = Business, 1 = Sports, 2 = World" in heard
     assert found.evaluate(rows[:15]).accuracy == found.evaluate(pairs[:15]).accuracy
     vectors = [(text, [*held, int(number % 2 == 0)]) for number, (text, held) in enumerate(rows)]
@@ -267,11 +267,11 @@ def test_a_class_with_one_row_is_refused_left_out_or_kept(pairs: Pairs, settings
     heard: list[str] = []
     dropped = pw.train(rows, rare_classes="drop", say=heard.append, **settings)
     assert dropped.labels == ("Business", "Sports", "World")
-    assert "labels: dropped 1 training row of rare classes: Gardening" in heard
+    assert "labels: 1 row of 1 rare class dropped (Gardening)" in heard
     kept = pw.train(rows, rare_classes="keep", say=heard.append, **settings)
     assert kept.labels == ("Business", "Gardening", "Sports", "World")
     assert kept.metrics["data"]["counts"][1] == 1
-    assert "labels: trained on and not validated, with one row each: Gardening" in heard
+    assert "labels: trained on and not validated: 1 class with one row (Gardening)" in heard
     # Where nothing is split off there is nothing to refuse.
     given = pw.train(rows, validation=None, validation_size=0, **settings)
     assert given.metrics["train"]["rows"] == 61
@@ -340,7 +340,7 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     assert [set(one) for one in values["train"]["history"]] == [{"step", "epoch", "train_loss", "learning_rate"}] * 3
     assert values["train"]["best"] == values["train"]["history"][-1]
     page = (run / "report.html").read_text("utf-8")
-    assert "as trained, without a temperature: no rows were held out for validation" in page
+    assert "The probabilities are as trained, without a temperature: " in page
     assert "fitted on validation" not in page
     again = pw.load(run)
     assert again.temperature == 1.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,8 +84,8 @@ def test_ids_of_a_submission_are_neither_made_up_nor_repeated(
         return str(done.error)
 
     assert refused("PassengerId,text\n892,The bank\n893,The cup\n") == (
-        "column PassengerId looks like the ids of the submission; say so with --id-column PassengerId, or rename it if it "
-        "is something else"
+        "column PassengerId looks like the ids of the submission; say so with --id-column PassengerId, or rename it if "
+        "it is something else"
     )
     assert refused("id,text\n1,The bank\n2,The cup\n1,The polls\n") == (
         "texts 1 and 3 have the same id; expected different ids in a submission; received 1"

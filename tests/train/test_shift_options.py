@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +193,8 @@ def test_classes_may_be_written_as_numbers_in_the_second_source(tmp_path: Path) 
     from pennyweight.data.read import from_python
 
     training = from_python([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
-    labels = fit(training)
-    numbered = replace(from_python([("e", 1), ("f", 0)]), label_names=("x", "y"))
-    found = mixed(training, numbered, labels, None, 0)
+    labels = fit(training, aliases={"0": "x", "1": "y"})
+    found = mixed(training, from_python([("e", 1), ("f", 0)]), labels, None, 0)
     assert found.labels == ["x", "y", "x", "y", "y", "x"]
     assert found.texts[-2:] == ["e", "f"]
     assert labels.encode(found).tolist() == [0, 1, 0, 1, 1, 0]

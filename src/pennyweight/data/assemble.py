@@ -243,5 +243,5 @@ def _with_names_beside(columns: Columns, table: Table) -> Table:
     )
     if list(names) == list(range(len(names))):
         return table
-    note = f"labels: {listed(f'{number} = {name}' for number, name in names.items())} (column {beside})"
+    note = f"labels {listed(f'{number} = {name}' for number, name in names.items())} (column {beside})"
     return replace(table, labels=[names[number] for number in numbers], notes=(*table.notes, note))

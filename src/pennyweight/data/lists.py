@@ -28,7 +28,7 @@ def with_lists(columns: Columns, name: str, form: LabelForm) -> tuple[Columns, t
     vectors of 0 and 1; what was decided, in words; and the vectors' length, 0 where there are none.
 
     Vectors of one length with a single 1 each are one-hot: each becomes the position of its 1, from 0. With several
-    ones in some they become lists of positions. What the lists of a classifier's training were, those of other data are.
+    ones in some they become lists of positions. Lists of other data are what those of the training were.
 
     Raises:
         DataError: a cell that is no list among others that are, or vectors with several ones where one label a text
@@ -133,8 +133,8 @@ def _vectors(columns: Columns, name: str, form: LabelForm, cells: list[Any]) -> 
         )
     values: list[Any] = ones
     if several or form.task == "multi":
-        note = f"labels: vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
+        note = f"label vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
     else:
         values = [None if each is None else each[0] for each in ones]
-        note = f"labels: one-hot vectors of length {length} read as classes 0 to {length - 1}"
+        note = f"one-hot label vectors of length {length} read as classes 0 to {length - 1}"
     return replace(columns, values=columns.values | {name: values}), (note,)

@@ -153,6 +153,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         # A second style may come from a file of its own columns, and is never measured.
         further = prepared("mix", wanted.mix, replace(asked, form=reading.form))
         training = mixed(training, further, labels, wanted.mix_share, wanted.split_seed)
+        notes = (*notes_of(labels, further), *notes)
     ood = None if wanted.ood is None else prepared("ood", wanted.ood, reading)
     renaming.check()
     measured = {"validation": validation, "test": test, "ood": ood}
@@ -211,7 +212,7 @@ def _classes(wanted: DataRecipe, training: Table) -> tuple[Table, LabelSet, tupl
         if few and len(few) < len(training):
             left = without(training, few)
             gone = len(training) - len(left)
-            notes = (f"labels: dropped {counted(gone, 'training row')} of rare classes: {listed(few, 6)}",)
+            notes = (f"labels: {_number(gone, 'row')} of {_number(len(few), 'rare class')} dropped ({listed(few, 6)})",)
             training = left
     aliases, delimiter = wanted.label_map, wanted.label_delimiter or DELIMITER
     labels = fit_labels(training, names=wanted.label_names, delimiter=delimiter, aliases=aliases)
@@ -232,7 +233,9 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
         kept, held = split(truth, size=size, seed=seed)
     notes = []
     if few := rare(training):
-        notes.append(f"labels: trained on and not validated, with one row each: {listed(few, 6)}")
+        notes.append(
+            f"labels: trained on and not validated: {_number(len(few), 'class')} with one row ({listed(few, 6)})"
+        )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
             f"validation: {len(held):,} rows, one a class, since {100 * size:g} % would be {share:,}; "
@@ -277,9 +280,9 @@ def with_known(
     return table.select(np.flatnonzero(known)), len(others), (note,)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _number(count: int, what: str) -> str:
+    """`1 row`, `2 rows`, `3 classes`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def _mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Reading:
         )
 
     def resolved(self, training: Table) -> Reading:
-        """With what the training data turned out to have: the columns, where it names any, and the form of its labels."""
+        """With what the training data turned out to have: columns, where it names any, and the form of its labels."""
         form = replace(self.form, task="multi" if training.multi else "single", vectors=training.vectors)
         found = replace(self, form=form, label_base=training.label_base)
         if not training.named:
