@@ -185,7 +185,8 @@ class Classifier:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
             **columns: split of a source with several, else `test`; and where the data differ from the training's,
                 text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup and
-                label_map (label to class name); unknown_labels: `error`, or `drop` or `wrong` for rows with other labels.
+                label_map (label to class name); unknown_labels: `error`, `drop` or
+                `wrong` for rows with other labels.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
