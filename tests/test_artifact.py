@@ -84,7 +84,7 @@ def test_no_classifier(tmp_path: Path, copy: Path) -> None:
     assert refusal(tmp_path / "x") == "F: no such classifier; expected a folder that `pennyweight train` wrote"
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty") == "F: not a saved classifier: no pennyweight.json"
-    artifact.retire(copy)
+    (copy / "pennyweight.json").unlink()
     assert refusal(copy) == (
         "F: not a saved classifier: no pennyweight.json; the run did not finish; go on with --resume"
     )
@@ -246,6 +246,13 @@ def test_two_who_save_into_one_folder_wait_for_each_other(run: Path, other: Path
         thread.join()
     assert predict.load(tmp_path / "x", device="cpu").labels in (("a", "b"), ("c", "d"))
     assert [path.name for path in (tmp_path / "x").iterdir() if path.name.endswith(".part")] == []
+
+
+def test_what_a_killed_save_left_goes_when_the_run_is_asked_about(copy: Path) -> None:
+    (copy / ".artifact.0123abcd.part" / "artifact").mkdir(parents=True)
+    assert predict.load(copy, device="cpu").labels == ("a", "b")
+    assert artifact.made_by(copy) != {}
+    assert [path.name for path in copy.iterdir() if path.name.endswith(".part")] == []
 
 
 def test_each_file_is_read_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,14 +481,14 @@ def test_permissions_are_those_of_the_umask(mask: int, tiny_backbone: Callable[.
     former = os.umask(mask)
     try:
         classifier = pipeline.train(
-            ROWS, out=tmp_path / "run", backbone=str(tiny_backbone("bert", num_hidden_layers=1)), strategy="manual",
-            r=2, budget="none", max_steps=1, device="cpu", precision="fp32", prefix_cache="disk", layers="0",
+            ROWS, out=tmp_path / "run", backbone=str(tiny_backbone("bert", num_hidden_layers=2)), strategy="manual",
+            r=2, budget="none", max_steps=1, device="cpu", precision="fp32", prefix_cache="disk", layers="1",
             cache_dir=str(tmp_path / "cache"), average="ema",
         )  # fmt: skip
         classifier.save(tmp_path / "saved")
     finally:
         os.umask(former)
-    made = [tmp_path / name for name in ("run", "saved")]
+    made = [tmp_path / name for name in ("run", "saved", "cache")]
     made += [path for folder in made for path in folder.rglob("*")]
     wrong = {
         str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777)
@@ -490,3 +497,4 @@ def test_permissions_are_those_of_the_umask(mask: int, tiny_backbone: Callable[.
     }
     assert wrong == {}
     assert len(made) > 30
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()][:1] == [".prefix"]

@@ -202,3 +202,117 @@ def test_a_seal_notices_every_single_byte() -> None:
 def test_what_was_never_sealed_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         files.unsealed(text)
+
+
+# --- several items at once ----------------------------------------------------------------------------------------
+
+
+def write_items(folder: Path, text: str, names: tuple[str, ...], retired: tuple[str, ...] = ()) -> None:
+    with files.atomic_items(folder, "set", "commit", retired=retired) as aside:
+        for name in names:
+            (aside / name).mkdir()
+            (aside / name / "file").write_text(text)
+        (aside / "commit").write_text(text)
+
+
+def held(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def dying_at(number: int, work: Callable[[], None]) -> bool:
+    """Do `work` in a child process that kills itself at its `number`th rename; whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        try:
+            replace, left = Path.replace, iter(range(number, -1, -1))
+            Path.replace = lambda self, target: die() if next(left) == 0 else replace(self, target)  # type: ignore
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_items_replace_each_other_all_or_none_whoever_is_killed(tmp_path: Path) -> None:
+    """One item is replaced, one goes, one is new; the writer is killed at each rename, and so is who cleans up."""
+    folder = tmp_path / "x"
+    for number in range(10):
+        for second in range(10):
+            write_items(folder, "one", ("both", "old"), retired=("new",))
+            (folder / "mine").write_text("mine")
+            before = held(folder)
+            if not dying_at(number, lambda: write_items(folder, "two", ("both", "new"), retired=("old",))):
+                after = {"both/file": "two", "commit": "two", "mine": "mine", "new/file": "two"}
+                assert held(folder) == after
+                assert number == 5
+                return
+            again = dying_at(second, lambda: files.recover(folder))
+            files.recover(folder)
+            assert held(folder) == before, (number, second)
+            assert names(folder) == ["both", "commit", "mine", "old"]
+            if not again:
+                break
+
+
+def test_what_a_writer_replaces_is_found_while_he_writes(tmp_path: Path) -> None:
+    write_items(tmp_path, "one", ("a",))
+    assert files.formers(tmp_path, "set") == []
+    assert not files.being_written(tmp_path, "set")
+    with files.atomic_items(tmp_path, "set", "commit") as aside:
+        assert files.being_written(tmp_path, "set")
+        assert [str(tmp_path / place) for place in files.formers(tmp_path, "set")] == [str(aside.parent / ".former")]
+        (aside / "commit").write_text("two")
+    assert held(tmp_path) == {"a/file": "one", "commit": "two"}
+
+
+# --- permissions, names, and files that are none ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_what_libraries_write_has_the_permissions_of_the_umask(tmp_path: Path, mask: int) -> None:
+    """safetensors writes files that nobody else may read."""
+    former = os.umask(mask)
+    try:
+        with files.atomic_file(tmp_path / "file") as aside:
+            aside.unlink()
+            os.close(os.open(aside, os.O_CREAT | os.O_WRONLY, 0o600))
+        with files.atomic_folder(tmp_path / "folder") as aside:
+            (aside / "deep").mkdir(mode=0o700)
+            os.close(os.open(aside / "deep" / "file", os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(former)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"file": 0o666 & ~mask, "folder": 0o777 & ~mask, "deep": 0o777 & ~mask}
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    name = "ä" * 127 + "x"
+    files.write_text(tmp_path / name, "a")
+    files.write_text(tmp_path / name, "b")
+    assert (tmp_path / name).read_text() == "b"
+    assert names(tmp_path) == [name]
+    files.must_be_new("n" * 5000)  # nothing is there, and nothing can be
+    with pytest.raises(StorageError, match=r"cannot write here \(File name too long\); choose another path"):
+        files.write_text(tmp_path / ("n" * 5000), "x")
+    with pytest.raises(StorageError, match="File name too long"), files.lock_folder(tmp_path / ("n" * 5000)):
+        pass
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("link", errno.ELOOP), ("loop", errno.ELOOP), ("pipe", errno.EINVAL), ("folder", errno.EINVAL),
+     ("linked/file", errno.ENOTDIR), ("large", errno.EFBIG), ("gone", errno.ENOENT), ("n" * 5000, errno.ENAMETOOLONG)],
+)  # fmt: skip
+def test_only_regular_files_are_read_and_no_link_is_followed(tmp_path: Path, name: str, number: int) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("here")
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "file")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "linked").symlink_to("folder")
+    (tmp_path / "large").write_bytes(bytes(11))
+    os.mkfifo(tmp_path / "pipe")
+    with files.opened_folder(tmp_path) as root:
+        assert files.read_inside(root, "folder/file", 10) == b"here"
+        with pytest.raises(OSError) as caught:  # noqa: PT011 (the number is compared)
+            files.read_inside(root, name, 10)
+    assert caught.value.errno == number

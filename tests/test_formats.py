@@ -41,13 +41,16 @@ def test_a_classifier_is_measured_and_asked_in_other_formats(
     split = tmp_path / "splits.json"
     split.write_text(json.dumps({"train": [["unlike", "Other"]], "test": [[r["text"], r["label"]] for r in rows]}))
     found = {
-        json.dumps(json.loads(command("evaluate", tiny_run, source, "--json").out)["metrics"])
+        json.loads(command("evaluate", tiny_run, source, "--json").out)["accuracy"]
         for source in (fasttext, f"{plain},{labels}", split)
     }
     assert len(found) == 1
-    answers = [json.loads(line) for line in command("predict", tiny_run, plain).out.splitlines()]
-    assert len(answers) == len(rows)
-    assert answers == [json.loads(line) for line in command("predict", tiny_run, fasttext).out.splitlines()]
+    answers = [
+        [json.loads(line)["p_World"] for line in command("predict", tiny_run, source).out.splitlines()]
+        for source in (plain, fasttext)
+    ]
+    assert len(answers[0]) == len(rows)
+    assert answers[0] == answers[1]
 
 
 def test_the_flag_is_obeyed_by_every_command(tiny_run: Path, fasttext: Path, tmp_path: Path, command: Command) -> None:
@@ -57,7 +60,7 @@ def test_the_flag_is_obeyed_by_every_command(tiny_run: Path, fasttext: Path, tmp
         done = command("evaluate", tiny_run, odd, flag, "txt")
         assert done.code == 2
         assert "the file holds texts without labels" in done.error
-        assert f"{odd}: the format" not in command("audit", odd, flag, "txt").error
+        assert command("audit", odd, flag, "txt").code == 0
         done = command("train", odd, flag, "txt", "--out", tmp_path / "run")
         assert "the file holds texts without labels" in done.error
     answers = command("predict", tiny_run, odd, "--input-format", "txt", "--format", "csv")

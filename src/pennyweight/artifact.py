@@ -37,7 +37,7 @@ from .data.labels import LabelSet
 from .data.provenance import SOURCES, source_name
 from .data.reading import Reading
 from .errors import ArtifactError, PennyweightError, ResourceError
-from .files import atomic_items, fsync_folder, make_folder, recover, storage_errors, to_json
+from .files import atomic_items, recover, to_json
 from .manifest import Saved, damaged
 from .model import adapt
 from .model.backbone import Backbone
@@ -111,15 +111,6 @@ def save(artifact: Artifact, folder: str | Path, *, replace: bool = True) -> Pat
         files = sorted(file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file())
         (aside / MANIFEST).write_text(manifest.text(_facts(artifact), aside, files), encoding="utf-8")
     return folder
-
-
-def retire(folder: str | Path) -> None:
-    """A run that starts in `folder` takes the former classifier's manifest away: it is no longer what the run made."""
-    folder = Path(folder)
-    with storage_errors(folder):
-        make_folder(folder)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        fsync_folder(folder)
 
 
 def made_by(folder: str | Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ app = typer.Typer(
 @app.command(cls=Grouped)
 @recipe_flags("data", "model", "plan", "train")
 def train(
-    data: str = typer.Argument(None, help="Labelled texts: a file, a saved datasets folder or a hub name."),
+    data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
     recipe: str = RECIPE,
     out: Path = typer.Option(None, "--out", help="Run folder; runs/NAME-TIME if not given."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the newest checkpoint in --out."),

@@ -109,7 +109,7 @@ def _is_none(value: object) -> bool:
 class DataRecipe(Section):
     """Which texts and labels, and how they become tokens."""
 
-    train: str | None = Field(None, description="Labelled texts: a file, a saved datasets folder or a hub name.")
+    train: str | None = Field(None, description="Labelled texts: a file, a folder or a hub name.")
     test: str | None = Field(None, description="Labelled texts the final figures are measured on.")
     validation: str | None = Field(
         None, description="Labelled texts to choose the best epoch on; else split off train."

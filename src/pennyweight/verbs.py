@@ -209,7 +209,7 @@ def export(
 
 @recipe_flags("data", "model", "plan", "train")
 def search(
-    data: str = typer.Argument(None, help="Labelled texts: a file, a saved datasets folder or a hub name."),
+    data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
     recipe: str = RECIPE,
     trials: int = typer.Option(20, "--trials", min=1, help="Trials for each budget, those in --out included."),
     out: Path = typer.Option(
@@ -256,6 +256,11 @@ def audit(
     merge_labels: bool = typer.Option(
         False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."
     ),
+    csv_guard: bool = typer.Option(
+        True,
+        "--csv-guard/--no-csv-guard",
+        help="With --fix to CSV: put an apostrophe before texts that a spreadsheet would run as a formula.",
+    ),
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
@@ -270,21 +275,23 @@ def audit(
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
     from .audit.verb import run
+    from .data.reading import Reading
     from .data.table import FileOptions
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
         data,
         test,
-        text_columns=_listed(text_columns),
-        label_column=label_column,
-        label_delimiter=label_delimiter,
+        reading=Reading(named_by_user=True).changed(
+            text_columns=_listed(text_columns), label_column=label_column, label_delimiter=label_delimiter
+        ),
         recipe=recipe,
         model=model,
         settings={key: value for key, value in settings.items() if value is not None},
         wanted=suspects,
         fix=fix,
         merge_labels=merge_labels,
+        csv_guard=csv_guard,
         out=out,
         as_json=as_json,
         options=FileOptions(format, encoding, header),

@@ -294,3 +294,18 @@ def test_texts_that_the_tokenizer_cannot_read_are_a_problem(audit: Callable[...,
     found = next(one for one in answer["findings"] if one["name"] == "unknown-tokens")
     assert (found["level"], found["lines"]) == ("problem", [2, 3])
     assert answer["parts"]["data"]["tokens"]["unknown"] > 0.05
+
+
+def test_texts_in_the_cleaned_csv_start_no_formula(audit: Callable[..., Any], tmp_path: Path) -> None:
+    formula = "=HYPERLINK(CONCATENATE(A1), 0) said the bank in the town"
+    source = write(tmp_path / "data.csv", [(formula, "-1"), (BANK, "+1"), (CUP, "-1")])
+    copy = tmp_path / "clean.csv"
+
+    def cells() -> list[tuple[str, str]]:
+        return [(row["text"], row["label"]) for row in csv.DictReader(copy.read_text("utf-8").splitlines())]
+
+    assert audit(source, "--fix", copy).code == 0
+    assert cells() == [(f"'{formula}", "-1"), (BANK, "+1"), (CUP, "-1")]
+    copy.unlink()
+    assert audit(source, "--fix", copy, "--no-csv-guard").code == 0
+    assert cells()[0] == (formula, "-1")

@@ -27,7 +27,7 @@ def configs(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     changes: dict[str, Any] = {
         "heads": heads,
         "hidden": heads * draw(st.sampled_from([8, 10, 12])),
-        # One layer is one kind of attention, which ModernBERT's configuration refuses in older transformers 5.
+        # One layer is one kind of attention, which older releases of transformers 5 refuse for ModernBERT.
         "layers": draw(st.integers(2 if family == "modernbert" else 1, 2)),
         "inner": draw(st.integers(1, 40)),
         "vocab_size": draw(st.integers(3, 50)),

@@ -57,7 +57,7 @@ def fast_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ask() -> Iterator[Ask]:
     """Give the fork server a task: `ask("train", kill_after=0.5, out=...)`; what it does not know goes to the task."""
-    own = {"kill_after", "kill_at", "watch", "memory", "file_size", "user"}
+    own = {"kill_after", "kill_at", "watch", "events", "memory", "file_size", "user"}
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", str(Path(__file__).parent / "server.py")],
         stdin=subprocess.PIPE,

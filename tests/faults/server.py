@@ -5,6 +5,7 @@ It reads one JSON task a line from standard input and answers with one JSON line
     do          name of a function below, called with `with` as keyword arguments in a child process
     kill_after  SIGKILL the child after so many seconds
     kill_at     the child kills itself at its Nth file system event below `watch`
+    events      those that count; all of EVENTS if not given
     memory      MiB that the child may map beyond what it has
     file_size   bytes that a file may grow to
     user        run as this user id
@@ -29,7 +30,7 @@ from typing import Any
 
 import torch
 
-from pennyweight import cli, pipeline, predict
+from pennyweight import artifact, cli, pipeline, predict
 from pennyweight.data import read
 from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate import quick
@@ -80,6 +81,11 @@ def train(stop: tuple[int, int] | None = None, clock: float = 0.0, **settings: A
 def load(folder: str, texts: list[str]) -> list[list[float]]:
     """Probabilities of a saved classifier."""
     return predict.load(folder, device="cpu").predict_proba(texts).tolist()
+
+
+def save(source: str, folder: str) -> None:
+    """A saved classifier saved once more, elsewhere."""
+    artifact.save(predict.load(source, device="cpu").artifact, folder)
 
 
 def read_data(path: str) -> int:
@@ -178,7 +184,12 @@ def _limit(task: dict[str, Any]) -> None:
         left = iter(range(task["kill_at"], -1, -1))
 
         def count(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in EVENTS and arguments and str(arguments[0]).startswith(task["watch"]) and next(left) == 0:
+            if (
+                event in task.get("events", EVENTS)
+                and arguments
+                and str(arguments[0]).startswith(task["watch"])
+                and next(left) == 0
+            ):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from pennyweight.files import recover
+
 Ask = Callable[..., dict[str, Any]]
 Outcome = Callable[[Path], dict[str, Any]]
 
@@ -202,3 +204,57 @@ def test_the_clock_may_jump(ask: Ask, toy: Any, whole: Any, outcome: Outcome, tm
     answer = ask("train", resume=True, clock=86400.0 * 365, **settings)
     assert answer["code"] == 0
     assert outcome(tmp_path / "run") == whole("fast")[0]
+
+
+TEXTS = ["the bank cut rates", "a striker in the final", "a probe of the moon"]
+
+
+def kill_a_save(
+    events: list[str] | None, ask: Ask, toy: Any, clean: Path, folder: Path, figure: Callable[[str], None]
+) -> None:
+    """Kill a save over a classifier before each of its file operations: at once, the former or the new one loads."""
+    counted = {} if events is None else {"events": events}
+    other = folder / "other"
+    settings = toy | FAST | {"strategy": "head-only", "max_steps": 1, "label_names": ["c", "b", "a"]}
+    settings.pop("r")
+    assert ask("train", out=other, **settings)["code"] == 0
+    answers = {
+        name: ask("load", folder=where, texts=TEXTS)["result"] for name, where in (("old", clean), ("new", other))
+    }
+    run, found, number = folder / "run", [], 0
+    while True:
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(clean, run)
+        (run / "checkpoints").mkdir()
+        code = ask("save", source=other, folder=run, kill_at=number, watch=str(run), **counted)["code"]
+        loaded = [ask("load", folder=run, texts=TEXTS)]
+        recover(run)
+        loaded.append(ask("load", folder=run, texts=TEXTS))
+        assert [one["code"] for one in loaded] == [0, 0], (number, loaded)
+        assert loaded[0]["result"] == loaded[1]["result"]
+        assert [path.name for path in run.iterdir() if path.name.endswith(".part")] == []
+        found.append(next(name for name, answer in answers.items() if answer == loaded[0]["result"]))
+        listed = json.loads((run / "pennyweight.json").read_text())["sha256"]
+        there = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+        assert there == {*listed, "pennyweight.json"}
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        number += 1
+    figure(f"SIGKILL at {number} moments of a save over a classifier: the former one loads {found.count('old')} times, "
+           f"the new one {found.count('new') - 1} times")  # fmt: skip
+    assert found == sorted(found, reverse=True)  # the old one until a moment, the new one from then on
+    assert {"old", "new"} == set(found)
+
+
+def test_a_save_killed_before_each_of_its_renames(
+    ask: Ask, toy: Any, clean: Path, fast_folder: Path, figure: Callable[[str], None]
+) -> None:
+    kill_a_save(["os.rename"], ask, toy, clean, fast_folder / "renames", figure)
+
+
+@pytest.mark.faults
+def test_a_save_killed_before_each_of_its_file_operations(
+    ask: Ask, toy: Any, clean: Path, fast_folder: Path, figure: Callable[[str], None]
+) -> None:
+    kill_a_save(None, ask, toy, clean, fast_folder / "operations", figure)

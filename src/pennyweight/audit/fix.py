@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..answers import neutral
 from ..data.clean import strip_markup
+from ..data.reading import Reading
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..files import atomic_file
@@ -111,11 +113,11 @@ def fix(
     audit: Audit,
     source: str | Path,
     out: Path,
-    text_columns: list[str] | None,
-    label: str | None,
+    reading: Reading,
     options: FileOptions = AS_NAMED,
     *,
     merge_labels: bool = False,
+    csv_guard: bool = True,
 ) -> Fixed:
     """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
 
@@ -123,12 +125,13 @@ def fix(
 
     Args:
         merge_labels: write class names that look alike in the spelling that most rows have.
+        csv_guard: in CSV, put an apostrophe before texts that a spreadsheet would run as a formula.
 
     Raises:
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, label = open_source(source, text_columns, label, "train", options)
+    walked, label = open_source(source, reading, "train", options)
     part = audit.parts["data"]
     spelling = merged(audit) if merge_labels and label is not None else {}
     counts: dict[str, int] = {}
@@ -136,7 +139,10 @@ def fix(
         counts[why] = counts.get(why, 0) + 1
     changed: list[int] = []
     kept = 0
-    with atomic_file(out) as aside, _writer(aside, out.suffix.lower(), walked.names, source) as write:
+    with (
+        atomic_file(out) as aside,
+        _writer(aside, out.suffix.lower(), walked.names, source, frozenset(walked.texts if csv_guard else ())) as write,
+    ):
         row = 0
         for block in walked.blocks():
             rows = range(row, row + len(block.lines))
@@ -207,8 +213,14 @@ def _slimmed(block: Columns, values: dict[str, list[Any]], stay: list[int]) -> C
 
 
 @contextmanager
-def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -> Iterator[Any]:
-    """A function that appends a block of columns to a file of the form; Parquet keeps the types of Parquet."""
+def _writer(
+    path: Path, form: str, names: tuple[str, ...], source: str | Path, guarded: frozenset[str]
+) -> Iterator[Any]:
+    """A function that appends a block of columns to a file of the form; Parquet keeps the types of Parquet.
+
+    Args:
+        guarded: columns whose cells must not start a formula where the form is CSV.
+    """
     if form == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -244,7 +256,8 @@ def _writer(path: Path, form: str, names: tuple[str, ...], source: str | Path) -
         def lines(block: Columns) -> None:
             rows = zip(*(block.values[name] for name in names), strict=True)
             if form == ".csv":
-                table.writerows([[_cell(cell) for cell in row] for row in rows])
+                guards = [neutral if name in guarded else _cell for name in names]
+                table.writerows([[guard(cell) for guard, cell in zip(guards, row, strict=True)] for row in rows])
             else:
                 for row in rows:
                     handle.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")

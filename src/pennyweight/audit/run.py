@@ -30,6 +30,9 @@ IMBALANCED, RARE = 3.0, 10
 #: Above this share of tokens unknown to the tokenizer the backbone cannot read the texts.
 MUCH_UNKNOWN = 0.05
 
+#: No column is named: all are inferred.
+INFERRED = Reading(named_by_user=True)
+
 #: Gives two arrays (N,) of N texts: their lengths in tokens, and how many of these the tokenizer does not know.
 CountTokens = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -38,9 +41,7 @@ def audit(
     source: str | Path,
     test: str | Path | None = None,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
-    label_delimiter: str | None = None,
+    reading: Reading = INFERRED,
     count_tokens: CountTokens | None = None,
     max_length: int = 128,
     options: FileOptions = AS_NAMED,
@@ -49,8 +50,8 @@ def audit(
 
     Args:
         source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
-        text_columns, label_column: where they cannot be inferred.
-        label_delimiter: what stands between several labels in one cell.
+        reading: which columns are the text and the label, and what stands between several labels in one cell; what it
+            does not say is inferred.
         count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
         max_length: the recipe's own; its share of truncated texts is told too.
         options: encoding and header of the sources, where their content does not say.
@@ -66,8 +67,8 @@ def audit(
                 _scan(
                     scan,
                     name,
-                    partial(open_source, given, text_columns, label_column, options=options),
-                    label_delimiter,
+                    partial(open_source, given, reading, options=options),
+                    reading.form.delimiter,
                     left_out,
                 )
         parts = scan.parts()
@@ -154,16 +155,15 @@ def class_findings(name: str, part: Part) -> list[Finding]:
 
 
 def open_source(
-    source: str | Path,
-    text_columns: Sequence[str] | None,
-    label_column: str | None,
-    split: str,
-    options: FileOptions = AS_NAMED,
+    source: str | Path, reading: Reading, split: str, options: FileOptions = AS_NAMED
 ) -> tuple[Walk, str | None]:
     """A source and its label column, None where it has none that can be told."""
-    reading = Reading(None if text_columns is None else tuple(text_columns), label_column, named_by_user=True)
     walked = walk(source, reading=reading, split=split, options=options)
-    return walked, choose_label(next(walked.blocks()), label_column, walked.texts, needed=False)
+    first = next(walked.blocks())
+    label = reading.columns_for(first)[1]
+    if label is not None and not reading.named_by_user and label not in first.values:
+        return walked, None  # texts without labels can be audited for a classifier, too
+    return walked, choose_label(first, label, walked.texts, needed=False)
 
 
 def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[Name] | None:

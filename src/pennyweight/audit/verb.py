@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import recipe as recipes
 from ..data.batch import occurrences
+from ..data.reading import Reading
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..data.walk import Walk
 from ..errors import BackboneError, InputError
@@ -17,7 +18,7 @@ from ..files import to_json
 from . import fix as fixing
 from . import output
 from .findings import Audit
-from .run import CountTokens, audit, open_source
+from .run import INFERRED, CountTokens, audit, open_source
 from .suspects import Suspects, frozen_features, suspects
 
 SHOWN = 8
@@ -28,15 +29,14 @@ def run(
     data: str,
     test: str | None = None,
     *,
-    text_columns: list[str] | None = None,
-    label_column: str | None = None,
-    label_delimiter: str | None = None,
+    reading: Reading = INFERRED,
     recipe: str = "default",
     model: Path | None = None,
     settings: dict[str, Any] | None = None,
     wanted: bool = False,
     fix: Path | None = None,
     merge_labels: bool = False,
+    csv_guard: bool = True,
     out: Path | None = None,
     as_json: bool = False,
     options: FileOptions = AS_NAMED,
@@ -44,11 +44,12 @@ def run(
     """Audit files and say what was found.
 
     Args:
-        data, test, text_columns, label_column, label_delimiter: as for `audit`.
+        data, test, reading: as for `audit`; with `model` the columns that it names instead of the model's.
         recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
         model: a run, whose recipe is taken instead, and whose columns where none are named.
         wanted: rank the labels too.
-        fix: where to write a cleaned copy; merge_labels: in it, class names that look alike become one.
+        fix: where to write a cleaned copy; merge_labels: in it, class names that look alike become one;
+            csv_guard: in it, texts do not start a spreadsheet's formulas.
         out: a folder for audit.json, rows.csv, the pictures and suspects.csv.
         options: encoding and header of the files, where their content does not say.
 
@@ -62,16 +63,15 @@ def run(
     if model is not None:
         from ..artifact import read_reading, read_recipe
 
-        settled, reading = read_recipe(model), read_reading(model)
-        text_columns = text_columns or (None if reading.text_columns is None else list(reading.text_columns))
-        label_column = label_column or reading.label_column
-        label_delimiter = label_delimiter or reading.form.delimiter
+        settled = read_recipe(model)
+        reading = read_reading(model).changed(
+            text_columns=reading.text_columns, label_column=reading.label_column, label_delimiter=reading.form.delimiter
+        )
     else:
         settled = recipes.load(recipe, **(settings or {}))
     count_tokens, without = token_counter(settled)
     found = audit(
-        data, test, text_columns=text_columns, label_column=label_column,
-        label_delimiter=label_delimiter, count_tokens=count_tokens,
+        data, test, reading=reading, count_tokens=count_tokens,
         max_length=settled.data.max_length, options=options,
     )  # fmt: skip
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
@@ -79,7 +79,7 @@ def run(
     answer, lines = found.to_json(), [output.table(found)]
     ranked, texts = None, list[str]()
     if wanted:
-        opened, _ = open_source(data, text_columns, label_column, "train", options)
+        opened, _ = open_source(data, reading, "train", options)
         ranked, rows, texts = _rank(found, data, opened, settled)
         answer["suspects"] = _suspects_json(ranked, rows, found)
         lines.append(_suspects_told(ranked, rows, texts, found))
@@ -89,7 +89,7 @@ def run(
             output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
         lines.append(f"written: {out}")
     if fix is not None:
-        fixed = fixing.fix(found, data, fix, text_columns, label_column, options, merge_labels=merge_labels)
+        fixed = fixing.fix(found, data, fix, reading, options, merge_labels=merge_labels, csv_guard=csv_guard)
         answer["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
         lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
     return to_json(answer).rstrip() if as_json else "\n".join(lines)

@@ -198,7 +198,7 @@ def _classes(wanted: DataRecipe, training: Table) -> tuple[Table, LabelSet, tupl
         if few and len(few) < len(training):
             left = without(training, few)
             gone = len(training) - len(left)
-            notes = (f"labels: {gone:,} training rows of {len(few):,} rare classes dropped ({listed(few, 6)})",)
+            notes = (f"labels: {_number(gone, 'row')} of {_number(len(few), 'rare class')} dropped ({listed(few, 6)})",)
             training = left
     aliases, delimiter = wanted.label_map, wanted.label_delimiter or DELIMITER
     labels = fit_labels(training, names=wanted.label_names, delimiter=delimiter, aliases=aliases)
@@ -219,7 +219,9 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
         kept, held = split(truth, size=size, seed=seed)
     notes = []
     if few := rare(training):
-        notes.append(f"labels: {len(few):,} classes with one row are trained on and not validated ({listed(few, 6)})")
+        notes.append(
+            f"labels: trained on and not validated: {_number(len(few), 'class')} with one row ({listed(few, 6)})"
+        )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
             f"validation: {len(held):,} rows, one a class, since {100 * size:g} % would be {share:,}; "
@@ -262,6 +264,11 @@ def with_known(
         f"({listed((f'{label} {count}' for label, count in counts.most_common()), 6)})"
     )
     return table.select(np.flatnonzero(known)), len(others), (note,)
+
+
+def _number(count: int, what: str) -> str:
+    """`1 row`, `2 rows`, `3 classes`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def _mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:

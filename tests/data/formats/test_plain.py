@@ -40,11 +40,11 @@ def test_a_fasttext_line_without_a_label(file, refusal) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trec_is_told_by_its_lines(file, name: str) -> None:
-    path = file(name, "DESC:manner How did it end ?\nENTY:cremat What films: which ?\n")
+    path = file(name, "DESC:manner How did it end ?\nSCI/TECH:cremat What films: which ?\n")
     table = read(path)
     assert table.texts == ["How did it end ?", "What films: which ?"]
-    assert table.labels == ["DESC:manner", "ENTY:cremat"]
-    assert read(path, label_column="coarse").labels == ["DESC", "ENTY"]
+    assert table.labels == ["DESC:manner", "SCI/TECH:cremat"]
+    assert read(path, label_column="coarse").labels == ["DESC", "SCI/TECH"]
 
 
 def test_a_label_up_to_the_first_blank_where_that_is_said(file, refusal) -> None:

@@ -73,7 +73,7 @@ _PACKAGES = (
 #: How much of a file is looked at.
 _HEAD = 1 << 20
 _LINES = 200
-TREC = re.compile(r"[A-Z][A-Z_]*:\w+ \S")
+TREC = re.compile(r"[A-Z][A-Z0-9_/&-]*:[\w/-]+ \S")
 FASTTEXT = "__label__"
 
 
