@@ -55,7 +55,7 @@ def test_an_evaluation_is_broken_off() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_is_ignored_stays_ignored(number: int) -> None:
     signal.signal(number, signal.SIG_IGN)
-    with stop_requested() as stop, resumable(Path("runs/x")):
+    with stop_requested() as stop, resumable(Path("runs/x"), str):
         os.kill(os.getpid(), number)
         assert not stop.is_set()
     assert signal.getsignal(number) is signal.SIG_IGN
@@ -67,7 +67,7 @@ def test_a_background_job_goes_on_when_the_terminal_interrupts() -> None:
         "import os, signal\n"
         "from pathlib import Path\n"
         "from pennyweight.train.signals import resumable, stop_requested\n"
-        "with resumable(Path('x')), stop_requested() as stop:\n"
+        "with resumable(Path('x'), str), stop_requested() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    print(stop.is_set())\n"
