@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def test_generated_parts_are_up_to_date() -> None:
+    (locked,) = re.findall(r"^typer==(\S+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE)
+    if version("typer") != locked:
+        pytest.skip(f"the commands' help is generated as Typer {locked} prints it")
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "generate.py", "--check"],
         capture_output=True,

@@ -10,6 +10,11 @@ from rich.console import Console
 from pennyweight.progress import Progress
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def steps(progress: Progress) -> None:
     for step in range(1, 4):
         progress.step(step, 3, 0.5 / step, 1e-4, 32, 0.25)
@@ -33,7 +38,7 @@ def test_off_a_terminal_there_is_a_line_an_evaluation(
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    terminal = io.StringIO()
+    terminal = Terminal()
     progress = Progress(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
     with progress:
@@ -47,7 +52,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    terminal = io.StringIO()
+    terminal = Terminal()
     progress = Progress(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80))
     with progress:

@@ -189,3 +189,23 @@ def test_encode_cuts_and_counts(tiny_backbone: Callable[..., Path]) -> None:
     assert found.truncated == 1
     assert found.row(0).tolist() == tokenizer("The bank.")["input_ids"]
     assert encode(tokenizer, ["The bank."], 16).truncated == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("Cannot allocate memory (os error 12)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_no_fault_of_the_backbone(
+    error: Exception, tiny_backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    def fail(*given: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", fail)
+    with pytest.raises(MemoryError, match="allocate memory"):
+        load_module(resolve(str(tiny_backbone("bert"))))

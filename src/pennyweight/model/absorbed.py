@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .attention import Packing
+from .attention import Packing, softmax_backward
 from .lora import Terms
 
 
@@ -80,7 +80,7 @@ class _Absorbed(torch.autograd.Function):
         of_out = _apart(grad, heads)  # (heads, B, d)
         of_sums = torch.bmm(of_out, _blocks(value, heads)).transpose(0, 1)  # (B, heads, W)
         of_weights = torch.bmm(of_sums, rows.transpose(1, 2))  # (B, heads, T)
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_scores = softmax_backward(of_weights, weights)
         of_asked = torch.bmm(of_scores, rows).transpose(0, 1)  # (heads, B, W)
         of_q = _together(torch.bmm(of_asked, _blocks(key, heads).transpose(1, 2))) * scale  # (B, H)
         of_x = of_down = of_key_up = of_value_up = None

@@ -161,12 +161,24 @@ class _Attention(torch.autograd.Function):
         scale = d**-0.5
         torch.bmm(weights.transpose(1, 2), grad_out, out=grad_v)  # (G, T, d)
         grad_weights = torch.bmm(grad_out, v.transpose(1, 2))  # (G, Q, T)
-        scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+        scores = softmax_backward(grad_weights, weights)
         torch.baddbmm(grad_q, scores, k, beta=0, alpha=scale, out=grad_q)
         torch.baddbmm(grad_k, scores.transpose(1, 2), q, beta=0, alpha=scale, out=grad_k)
         mixed = grads.view(-1, d).index_select(0, packing.from_heads(parts, heads)).view(packing.size, -1)
         mixed[packing.tokens :] = 0  # spare rows are nobody's: no gradient
         return mixed, grad_q.view(packing.texts, -1) if parts == 2 else None, None, None
+
+
+# What torch's own softmax goes back through, in one pass over memory; but no public name.
+_SOFTMAX_BACKWARD = getattr(torch, "_softmax_backward_data", None)
+
+
+def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    """The gradient of the scores: of softmax over the last dimension, from what it gave and that gradient."""
+    if _SOFTMAX_BACKWARD is None:
+        return (grad - (grad * weights).sum(-1, keepdim=True)) * weights
+    out: Tensor = _SOFTMAX_BACKWARD(grad, weights, -1, weights.dtype)
+    return out
 
 
 def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:

@@ -172,6 +172,7 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
 
     Raises:
         BackboneError: when transformers cannot build or fill it.
+        MemoryError: when there is too little of it.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, logging
@@ -190,6 +191,8 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
             dtype="float32", output_loading_info=True, **pooler,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if "memory" in str(error).lower():  # of which kind the error is depends on who asked for the memory
+            raise MemoryError(str(error)) from error
         raise BackboneError(
             "transformers cannot load this backbone", where=backbone.folder, received=str(error)
         ) from error
