@@ -73,7 +73,7 @@ def test_labels_and_ids_that_are_named_stay(
 ) -> None:
     source = tmp_path / "f.csv"
     rows = [
-        f"The {word} of {number},{label},@u{number}"
+        f"The {word} of {number},{label},@u{number}{word[0]}"
         for number in range(10)
         for word, label in (("bank", -1), ("cup", 1))
     ]
@@ -91,11 +91,11 @@ def test_labels_and_ids_that_are_named_stay(
     assert list(found[0]) == ["text", "label", "who", "predicted_label", "probability", "p_-1", "p_1"]
     assert {row["label"] for row in found} == {"-1", "1"}
     assert {row["predicted_label"] for row in found} <= {"-1", "1"}
-    assert found[0]["who"] == "@u0"
+    assert found[0]["who"] == "@u0b"
     # Its own numbers say the order.
     submitted = command("predict", tmp_path / "run", source, "--submission", "--id-column", "who")
     assert submitted.err == "class numbers: 0 = -1, 1 = 1\n"
-    assert submitted.out.splitlines()[1].startswith("@u0,")
+    assert submitted.out.splitlines()[1].startswith("@u0b,")
     refused = command("predict", tmp_path / "run", source, "--id-column", "name")
     assert refused.error == (
         f"{source}: no column named name; expected one of text, label, who; name it with --id-column c"
