@@ -75,7 +75,8 @@ def test_one_class_only(refused: Callable[..., str]) -> None:
 def test_a_class_with_one_row(refused: Callable[..., str]) -> None:
     assert refused(ROWS + "Ministers met.,w\n") == (
         "TMP/data.csv:6: class w has one row; expected at least 2 rows a class, "
-        "one to train on and one to validate on; add rows, or remove or merge the class"
+        "one to train on and one to validate on; add rows, merge the class with --label-map, "
+        "or say --rare-classes drop (leave it out) or keep (train on it, not validated)"
     )
 
 
@@ -103,7 +104,8 @@ def test_an_ambiguous_column(refused: Callable[..., str]) -> None:
 def test_labels_absent_from_training(refused: Callable[..., str]) -> None:
     assert refused(ROWS, *HALF, test="text,label\nThe bank rose.,b\nVoters go.,w\nVoters went.,w\n") == (
         "TMP/test.csv:3: label w is not one of the classes; expected one of b, s; "
-        "received 2 of 3 rows with unknown labels (w 2); correct or remove these rows, or train with their class"
+        "received 2 of 3 rows with unknown labels (w 2); correct or remove these rows, train with their class, "
+        "or say --unknown-labels drop or wrong"
     )
 
 

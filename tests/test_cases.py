@@ -176,9 +176,7 @@ REFUSED: dict[str, str] = {
         ":9: the label in column label is empty; received 2 of 122 rows without a label; fill it in or remove the row"
     ),
     "forms/label_space_text.label": (
-        "the file holds texts without labels; expected a label for each text; received 122 texts; give "
-        "the file of the labels, one a line, after a comma (texts.txt,labels.txt), or say with --format "
-        "how labels stand in this one (fasttext, trec, csv, tsv)"
+        ":9: the label in column label is empty; received 2 of 122 rows without a label; fill it in or remove the row"
     ),
     "forms/multi_delimited.csv": (
         "the labels look like several in one cell, joined by |; received 120 of 120 labels with |: 71 "

@@ -39,6 +39,17 @@ def texts(news: Path) -> tuple[list[str], list[str]]:
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
 
+def test_the_word_nan_is_no_class(estimator: pw.PennyweightClassifier, texts: tuple[list[str], list[str]]) -> None:
+    with pytest.raises(DataError, match="data row 2: the label in column label is missing"):
+        estimator.fit(texts[0], ["a", "nan", "b"] * 20)
+
+
+def test_truth_values_are_labels(estimator: pw.PennyweightClassifier, texts: tuple[list[str], list[str]]) -> None:
+    estimator.fit(texts[0], [label == "Sports" for label in texts[1]])
+    assert estimator.classes_.tolist() == [False, True]
+    assert estimator.predict(texts[0][:4]).dtype == bool
+
+
 def test_parameters_and_clones(estimator: pw.PennyweightClassifier) -> None:
     assert set(estimator.get_params()) == {"recipe", "budget", "epochs", "seed", "settings"}
     twin = clone(estimator)
@@ -260,3 +271,20 @@ def test_the_checks_of_scikit_learn(tiny_backbone: Callable[..., Path]) -> None:
     failed = [f"{each['check_name']}: {each['exception']}" for each in found if each["status"] == "failed"]
     assert failed == []
     assert sum(each["status"] == "passed" for each in found) >= 40
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype", "expected"),
+    [
+        ([1, 2], "Int64", [1, 2]),
+        ([True, False], "boolean", [False, True]),
+        ([2**60, 2**60 + 1], "Int64", [2**60, 2**60 + 1]),
+    ],
+)
+def test_labels_of_pandas_own_types_come_back_as_they_were(
+    labels: list[Any], dtype: str, expected: list[Any], estimator: pw.PennyweightClassifier,
+    texts: tuple[list[str], list[str]],
+) -> None:  # fmt: skip
+    estimator.fit(texts[0], pd.Series(labels * 30, dtype=dtype))
+    assert estimator.classes_.tolist() == expected
+    assert {type(label) for label in estimator.classes_.tolist()} == {type(expected[0])}

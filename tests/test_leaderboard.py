@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +67,37 @@ def test_ids_are_the_files_own_or_row_numbers() -> None:
         "9",
     ]
     assert ids_of(from_python([("a", "x"), ("b", "y")])) == ["0", "1"]
+
+
+def test_ids_of_a_submission_are_neither_made_up_nor_repeated(
+    tiny_run: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    source, out = tmp_path / "test.csv", tmp_path / "out.csv"
+
+    def refused(text: str) -> str:
+        source.write_text(text, "utf-8")
+        done = command(
+            "predict", tiny_run, source, "--submission", "--label-order", "Sports,World,Business", "--out", out
+        )
+        assert done.code == 2
+        assert not out.exists()
+        return str(done.error)
+
+    assert refused("PassengerId,text\n892,The bank\n893,The cup\n") == (
+        "column PassengerId looks like the ids of the submission; say so with --id-column PassengerId, or rename it if "
+        "it is something else"
+    )
+    assert refused("id,text\n1,The bank\n2,The cup\n1,The polls\n") == (
+        "texts 1 and 3 have the same id; expected different ids in a submission; received 1"
+    )
+    assert refused("id,text\n1,The bank\n,The cup\n") == (
+        "text 2 has no id; expected an id for each text of a submission"
+    )
+
+
+def test_empty_texts_are_counted(tiny_run: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+    source = tmp_path / "test.jsonl"
+    source.write_text('{"text": "The bank"}\n{"txt": "a typo"}\n{"text": null}\n', "utf-8")
+    done = command("predict", tiny_run, source, "--text-columns", "text")
+    assert (done.code, len(done.out.splitlines())) == (0, 3)
+    assert f"{source}: 2 empty texts, answered all the same: 2, 3" in done.err.splitlines()

@@ -191,6 +191,7 @@ def test_a_description_is_what_was_written() -> None:
     "change",
     [
         {"text_columns": "text"}, {"text_columns": []}, {"text_columns": [1]}, {"label_column": 3}, {"separator": None},
+        {"label_map": []}, {"label_map": {"a": 1}}, {"label_base": "1"},
         {"pair": 1}, {"markup": "burn"}, {"min_chars": True}, {"max_chars": "9"}, {"form": None}, {"form": {}},
     ],
 )  # fmt: skip
@@ -199,3 +200,90 @@ def test_another_description_is_refused(change: dict[str, Any]) -> None:
         Reading.from_json(Reading().to_json() | change)
     with pytest.raises(DataError, match="not a description of how data is read"):
         Reading.from_json(None)
+
+
+def trained(rows: list[dict[str, Any]], test: list[dict[str, Any]], tmp_path: Path, **fields: Any) -> pw.Classifier:
+    """A classifier of JSON lines, saved and loaded; `evaluate` has repeated what was measured on `test`."""
+    for name, held in (("train", rows), ("test", test)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held), "utf-8")
+    made = pw.train(
+        tmp_path / "train.jsonl", test=tmp_path / "test.jsonl", out=tmp_path / "run", **QUICK, max_steps=2, **fields
+    )
+    again = pw.load(tmp_path / "run")
+    measured = again.evaluate(tmp_path / "test.jsonl").to_json()
+    assert {key: made.metrics["test"][key] for key in measured} == measured
+    return again
+
+
+def support(found: Any) -> dict[str, int]:
+    values = found.to_json()
+    return {one["name"]: one["support"] for one in values.get("per_class", values.get("per_label"))}
+
+
+@pytest.mark.parametrize(
+    "label_map",
+    [
+        {"Business": "Sports", "Sports": "World", "World": "Business"},
+        {"Business": "Sports", "Sports": "other"},
+        {"Business": "1", "Sports": "Business"},
+    ],
+)
+def test_labels_are_renamed_once(label_map: dict[str, str], tmp_path: Path, tiny_backbone: Callable[..., Path]) -> None:
+    rows = [{"text": text, "label": topic} for text, topic in topics(45, 0)]
+    uneven = [row for row in rows[:20] if row["label"] != "World" or row is rows[2]]
+    found = trained(rows, uneven, tmp_path, backbone=str(tiny_backbone("bert")), label_map=label_map)
+    expected: dict[str, int] = {}
+    for row in uneven:
+        name = label_map.get(row["label"], row["label"])
+        expected[name] = expected.get(name, 0) + 1
+    assert support(found.evaluate(tmp_path / "test.jsonl")) == {name: expected.get(name, 0) for name in found.labels}
+
+
+def test_classes_are_counted_from_where_the_training_counts_them(
+    tmp_path: Path, tiny_backbone: Callable[..., Path]
+) -> None:
+    numbers = {name: number for number, name in enumerate(TOPICS)}
+    rows = [{"Class Index": numbers[topic], "text": text} for text, topic in topics(45, 0)]
+    found = trained(rows, [row for row in rows if row["Class Index"]], tmp_path, backbone=str(tiny_backbone("bert")))
+    assert support(found.evaluate(tmp_path / "test.jsonl")) == {"0": 0, "1": 15, "2": 15}
+    frame = pd.DataFrame([row for row in rows if row["Class Index"] == 1])
+    assert support(found.evaluate(frame)) == {"0": 0, "1": 15, "2": 0}
+
+
+def test_numbers_are_no_positions_of_words(tmp_path: Path, tiny_backbone: Callable[..., Path]) -> None:
+    rows = [{"Class Index": topic, "text": text} for text, topic in topics(45, 0)]
+    found = trained(rows, rows[:9], tmp_path, backbone=str(tiny_backbone("bert")))
+    numbers = [{"Class Index": 1 + row % 3, "text": "The bank"} for row in range(6)]
+    with pytest.raises(DataError, match="numbers are not taken for positions"):
+        found.evaluate(numbers)
+    mapped = found.evaluate(numbers, label_map={"1": "Business", "2": "Sports", "3": "World"})
+    assert support(mapped) == {"Business": 2, "Sports": 2, "World": 2}
+
+
+def test_lists_are_what_they_were_in_training(tmp_path: Path, tiny_backbone: Callable[..., Path]) -> None:
+    backbone = str(tiny_backbone("bert"))
+    rows = [{"text": text, "labels": [[2], [1, 2], [3, 0]][row % 3]} for row, (text, _) in enumerate(topics(45, 0))]
+    ids = trained(rows, [{"text": "The bank", "labels": [0, 1]}] * 4, tmp_path, backbone=backbone)
+    assert support(ids.evaluate(tmp_path / "test.jsonl")) == {"0": 4, "1": 4, "2": 0, "3": 0}
+    vectors = [{"text": text, "labels": [int(row % 4 == at) for at in range(4)]} for row, (text, _) in
+               enumerate(topics(48, 0))]  # fmt: skip
+    (tmp_path / "b").mkdir()
+    one_hot = trained(vectors, vectors[:8], tmp_path / "b", backbone=backbone)
+    with pytest.raises(DataError, match="another length than those of the training; expected 4 zeros and"):
+        one_hot.evaluate([{"text": "The bank", "labels": [0, 1, 0]}] * 3)
+
+
+def test_names_of_the_training_are_no_positions(tmp_path: Path, tiny_backbone: Callable[..., Path]) -> None:
+    rows = [{"1": text, "2": topic} for text, topic in topics(45, 0)]
+    found = trained(rows, rows[:9], tmp_path, backbone=str(tiny_backbone("bert")))
+    with pytest.raises(DataError, match="no column named 1; expected one of id, text"):
+        found.predict(pd.DataFrame({"id": ["a"], "text": ["The bank"]}))
+
+
+def test_label_columns_keep_their_names(tmp_path: Path, tiny_backbone: Callable[..., Path]) -> None:
+    rows = [{"text": text} | {name: int(name == topic) for name in TOPICS} for text, topic in topics(45, 0)]
+    found = trained(
+        rows, rows[:9], tmp_path, backbone=str(tiny_backbone("bert")), text_columns="1", label_columns="2,3,4"
+    )
+    wider = [{"text": row["text"], "flag": 0} | row for row in rows[:9]]
+    assert support(found.evaluate(wider)) == {"Business": 3, "Sports": 3, "World": 3}

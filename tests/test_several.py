@@ -298,14 +298,15 @@ def test_bad_labels_are_told_in_one_line(
     assert "no column named c" in said(columns, label_columns=["a", "c"])
     assert said(rows, test=[("The bank.", ["sport"]), ("The sea.", ["sport", "sea"])]) == (
         "data row 2: label sea is not one of the classes; expected one of money, sport, world; received 1 of 2 rows "
-        "with unknown labels (sea 1); correct or remove these rows, or train with their class"
+        "with unknown labels (sea 1); correct or remove these rows, train with their class, or say --unknown-labels "
+        "drop or wrong"
     )
-    matrix = [(text, [0, 1, 0]) for text, _ in rows]
+    matrix = [(text, [0, 1, 0, 0][: 3 + number % 2]) for number, (text, _) in enumerate(rows)]
     assert "data row 1: the row names label 0 twice; if these are zeros and ones" in said(matrix)
     assert "expected multi (or auto) with label_delimiter, received single" in said(
         rows, task="single", label_delimiter="|"
     )
-    assert "the label cannot be used; expected one string or integer a row" in said(rows, task="single")
+    assert "the label cannot be used; expected one string or number a row" in said(rows, task="single")
 
 
 def test_other_data_may_hold_labels_in_another_form(
@@ -352,5 +353,5 @@ def test_one_label_stays_one_label(news: Path, tiny_run: Path) -> None:
 
     assert not read(news / "train.csv").multi
     classifier = pw.load(tiny_run)
-    with pytest.raises(InputError, match="the label cannot be used; expected one string or integer a row"):
+    with pytest.raises(InputError, match="the label cannot be used; expected one string or number a row"):
         classifier.evaluate([("The bank.", ["Business", "World"])])

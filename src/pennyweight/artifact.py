@@ -77,7 +77,7 @@ class Artifact:
     recipe: Recipe
     plan: Plan
     metrics: dict[str, Any]
-    reading: Reading
+    reading: Reading = field(default_factory=Reading)
     card: str = ""
     answers: dict[str, np.ndarray] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)

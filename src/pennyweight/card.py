@@ -104,13 +104,20 @@ def _figures(name: str, measured: dict[str, Any] | None) -> str:
             f"Micro F1 {measured['micro_f1']:.3f}, macro F1 {measured['macro_f1']:.3f}, "
             f"all labels right {measured['exact_match']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
             f"Hamming loss {measured['hamming_loss']:.1%}, on {measured['n']:,} {name} texts."
+            + _unknown(measured, "exact match")
         )
     low, high = measured["accuracy_interval"]
     return (
         f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
         f"macro F1 {measured['macro_f1']:.3f}, expected calibration error {measured['ece']:.1%}, "
-        f"on {measured['n']:,} {name} texts."
+        f"on {measured['n']:,} {name} texts." + _unknown(measured, "accuracy")
     )
+
+
+def _unknown(measured: dict[str, Any], figure: str) -> str:
+    """What is to be known where rows with unknown labels count as wrong."""
+    rows = measured.get("unknown", 0)
+    return f" {rows:,} further texts with unknown labels count as wrong in the {figure} only." if rows else ""
 
 
 def _judged(metrics: dict[str, Any]) -> str:

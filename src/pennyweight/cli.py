@@ -212,7 +212,7 @@ def predict(
     from .data.columnar import stored_types
     from .data.table import FileOptions
     from .data.walk import walk
-    from .leaderboard import numbering
+    from .leaderboard import check_ids, numbering
     from .leaderboard import submission as numbered
     from .reporting.abstain import abstainer
 
@@ -240,8 +240,12 @@ def predict(
     numbers = numbering(classifier, label_order) if submission else None
     classifier = classifier if prior is None else classifier.with_prior(prior, walked.each_text() if walked else ())
     abstain = abstainer(classifier, abstain_below, target_accuracy)
+    if numbers is not None and walked is not None:
+        check_ids(walked.names, id_column)
     for note in () if walked is None else walked.notes:
         _note(f"{source}: {note}")
+    if walked is not None and walked.empty.count:
+        _note(f"{source}: {walked.empty}")
     keep = input_columns and numbers is None
     if walked is not None:
         pairs = prediction.answered(classifier, walked.both(), keep=keep, ids=id_column)

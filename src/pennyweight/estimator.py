@@ -130,7 +130,9 @@ def _labels(y: Any) -> np.ndarray:
     if isinstance(y, (str, bytes)):
         raise EstimatorError("the labels are one string", expected="a label for each text", received=shown(y))
     try:
-        held = column_or_1d(y, warn=True) if hasattr(y, "shape") else y
+        # pandas' own types keep integers and truth values beside a missing one; NumPy would make floats of them.
+        extended = hasattr(y, "array") and not isinstance(getattr(y, "dtype", None), np.dtype)
+        held = column_or_1d(y, warn=True) if hasattr(y, "shape") and not extended else y
         values = as_list(held)
         for row, value in enumerate(values, start=1):
             _check_label(value, values[0], f"label {row}")

@@ -62,4 +62,4 @@ def fill_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             stream = open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
+            setattr(sys, name, stream)  # as long as the program

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .data.infer import id_column
+from .data.infer import id_column, is_null, names_ids
 from .data.labels import is_ordered
 from .data.table import Columns, Table, listed, shown
 from .errors import DataError, InputError
@@ -71,9 +72,37 @@ def submission(
     Args:
         answered: pairs of a text's id, as a field or none, and its answer; without ids the texts count from 0.
         numbers: as `numbering` gives them.
+
+    Raises:
+        DataError: an id that is missing, or that an earlier text has.
     """
+    seen: dict[Any, int] = {}
     for place, (fields, found) in enumerate(answered):
-        yield {"ID": next(iter(fields.values()), place), "Label": numbers[found["label"]]}
+        own = next(iter(fields.values()), place)
+        if is_null(own) or own == "":
+            raise DataError(f"text {place + 1:,} has no id", expected="an id for each text of a submission")
+        if seen.setdefault(own, place) != place:
+            raise DataError(
+                f"texts {seen[own] + 1:,} and {place + 1:,} have the same id",
+                expected="different ids in a submission",
+                received=shown(own),
+            )
+        yield {"ID": own, "Label": numbers[found["label"]]}
+
+
+def check_ids(names: Iterable[str], wanted: str | None) -> None:
+    """Refuse to number the texts where a column looks like their ids and is not called `id`.
+
+    Raises:
+        InputError: naming the column and the flag.
+    """
+    names = list(names)
+    likely = [name for name in names if names_ids(name)]
+    if wanted is None and likely and not any(name.strip().lower() == "id" for name in names):
+        raise InputError(
+            f"column {shown(likely[0])} looks like the ids of the submission",
+            remedy=f"say so with --id-column {shlex.quote(likely[0])}, or rename it if it is something else",
+        )
 
 
 def ids_of(table: Table, wanted: str | None = None) -> list[str]:

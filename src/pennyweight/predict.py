@@ -14,7 +14,7 @@ from . import artifact as artifacts
 from .artifact import Artifact
 from .data.batch import Encoded
 from .data.infer import id_column
-from .data.load import read_as
+from .data.load import read_as, with_known
 from .data.multi import DELIMITER
 from .data.reading import Reading
 from .data.table import Columns, Table
@@ -184,18 +184,22 @@ class Classifier:
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
             **columns: split of a source with several, else `test`; and where the data differ from the training's,
-                text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup.
+                text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup and
+                label_map (label to class name); unknown_labels: `error`, or `drop` or `wrong` for rows with other labels.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
-        split = columns.pop("split", "test")
+        split, unknown = columns.pop("split", "test"), columns.pop("unknown_labels", "error")
         table, _ = read_as(self.reading.changed(**columns), data, split=split)
+        table, gone, _ = with_known(self.artifact.labels, table, unknown)
+        wrong = gone if unknown == "wrong" else 0
         truth = self.artifact.labels.encode(table)
         probabilities = self.probabilities_of(self.tokens(table.texts))
         if self.multi:
-            return score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
-        return score(truth, probabilities, self.labels)
+            found = score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
+            return found.with_unknown(wrong)
+        return score(truth, probabilities, self.labels).with_unknown(wrong)
 
     def scaled(self, factor: float) -> Classifier:
         """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).

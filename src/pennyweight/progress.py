@@ -14,7 +14,9 @@ class Progress:
         from rich.console import Console
 
         self._say = say
-        self._console = Console(stderr=True)
+        # Whether it is a terminal is for the stream to say: FORCE_COLOR, which many CI systems set, is about colour.
+        stream = Console(stderr=True).file
+        self._console = Console(stderr=True, force_terminal=stream.isatty() if hasattr(stream, "isatty") else False)
         self._bar: Any = None
         self._task: Any = None
         self._texts_per_second = 0.0
@@ -27,9 +29,7 @@ class Progress:
             self._bar.stop()
 
     def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None:
-        # The stream is asked as well: rich takes FORCE_COLOR, which many CI systems set, for a terminal.
-        console = self._console
-        if not console.is_terminal or console.is_dumb_terminal or not console.file.isatty():
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
             return
         if self._bar is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

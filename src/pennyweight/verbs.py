@@ -93,6 +93,7 @@ def evaluate(
         allow_unlabelled=allow_unlabelled,
         separator=separator,
         markup=markup,
+        label_map=None if label_map is None else {},
     )
     options = FileOptions(format, encoding, header)
     table, cleaning = read_as(reading, data, split=split, options=options)

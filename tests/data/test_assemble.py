@@ -115,7 +115,7 @@ def test_numbers_with_their_names_beside_them_keep_the_names() -> None:
     assert (table.labels, table.label_names, table.extras) == ([1, 0, 1], ("no", "yes"), {"id": [7, 8, 9]})
     gap = build(values | {"label": [5, 1, 5]})
     assert (gap.labels, gap.label_names) == (["yes", "no", "yes"], ("no", "yes"))
-    assert gap.notes == ("labels: 1 = no, 5 = yes (column label_text)",)
+    assert gap.notes == ("labels 1 = no, 5 = yes (column label_text)",)
     for other in (["yes", "no", "no"], ["yes", None, "yes"], ["yes", "yes", "yes"]):
         plain = build(values | {"label_text": other})
         assert (plain.labels, plain.label_names) == ([1, 0, 1], None)

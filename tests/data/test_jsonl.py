@@ -182,3 +182,20 @@ def test_a_field_that_is_named_twice(file, refusal) -> None:
         assert refusal(read_json, file("f.json", content), LIMIT) == (
             f"TMP/f.json{where}: an object names the field {'text' if where else 'x'} twice"
         )
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("id,text", "is the header of a table"), ('"text";"label"', "is the header of a table"),
+        ("[", "begins a JSON array"), ('[{"text": "a"}, {"text": "b"}]', "begins a JSON array"),
+        ('["a", "b"]', "begins a JSON array"),
+    ],
+)  # fmt: skip
+def test_a_document_in_a_stream_of_lines_is_refused(refusal, line: str, what: str) -> None:
+    assert refusal(lambda: list(stream_records([f"{line}\n", "more"], "stdin"))) == (
+        f"stdin:1: the first line {what}; expected a text or a JSON object a line; received {line}; "
+        "write it to a file and name the file"
+    )
+    for text in ("A text, with a comma", "[sic] as it was said", "text"):
+        assert list(stream_records([text], "stdin")) == [(1, text)]

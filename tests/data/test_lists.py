@@ -71,16 +71,16 @@ def test_words_in_brackets_are_words(refusal: Callable[..., str]) -> None:
 @pytest.mark.parametrize("kind", [list, tuple, np.array, str, lambda cell: [float(value) for value in cell]])
 def test_one_hot_vectors_are_classes(kind: Callable[[Any], Any]) -> None:
     two = table(*(kind(cell) for cell in ([0, 1], [1, 0], [0, 1])))
-    assert (two.labels, two.notes) == ([1, 0, 1], ("labels: one-hot vectors of length 2 read as classes 0 to 1",))
+    assert (two.labels, two.notes) == ([1, 0, 1], ("one-hot label vectors of length 2 read as classes 0 to 1",))
     four = table(*(kind(cell) for cell in ([0, 0, 0, 1], [0, 1, 0, 0])), task="single")
-    assert (four.labels, four.notes) == ([3, 1], ("labels: one-hot vectors of length 4 read as classes 0 to 3",))
+    assert (four.labels, four.notes) == ([3, 1], ("one-hot label vectors of length 4 read as classes 0 to 3",))
     assert table(kind([0, 1, 0]), kind([1, 0, 0]), task="multi").labels == [(1,), (0,)]
 
 
 def test_vectors_with_several_ones_are_labels(refusal: Callable[..., str]) -> None:
     found = table([0, 1, 1], [1, 0, 0])
     assert found.labels == [(1, 2), (0,)]
-    assert found.notes == ("labels: vectors of 3 zeros and ones read as labels 0 to 2, any number a text",)
+    assert found.notes == ("label vectors of 3 zeros and ones read as labels 0 to 2, any number a text",)
     assert table([1, 1], [0, 1]).labels == [(0, 1), (1,)]
     assert "has no label in column label" in refusal(table, [0, 0], [0, 1])
     assert table([0, 0], [0, 1], allow_unlabelled=True).labels == [(), (1,)]

@@ -141,8 +141,10 @@ MISSING = "the text is missing (null or NaN); expected a string; remove the row 
             pd.DataFrame([["a", "b"]], columns=["text", "text"]),
             "data: two columns are named text, columns 1 and 2, and they differ; rename one of them",
         ),
-        (pd.DataFrame([["a", "b"]], columns=[1, "1"]), "data: there are several columns named 1; "
-         "rename or drop all but one"),
+        (
+            pd.DataFrame([["a", "b"]], columns=[1, "1"]),
+            "data: two columns are named 1, columns 1 and 2, and they differ; rename one of them",
+        ),
         ({1: ["a"], "1": ["b"]}, "data: two columns are named 1, columns 1 and 2, and they differ; rename one of them"),
         (
             pd.DataFrame([["a"]], columns=pd.MultiIndex.from_tuples([("text", "x")])),

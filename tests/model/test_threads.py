@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_threads_may_start_and_stop_layers_anywhere(tiny_backbone: Callable[...,
 
 
 def test_weights_are_laid_out_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(frozen.Matrix):
+        def __init__(self, weight: Tensor, settled: bool) -> None:
+            time.sleep(0.05)  # long enough for the others to ask meanwhile
+            super().__init__(weight, settled)
+
+    monkeypatch.setattr(frozen, "Matrix", Slow)
     modules = [frozen.Linear(64, 64).requires_grad_(False) for _ in range(3)]
     expected = torch.cat([module.weight.clone() for module in modules])
     together = Barrier(THREADS)

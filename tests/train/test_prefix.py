@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,15 @@ import pytest
 import torch
 from torch import nn
 
+from pennyweight import recipe
 from pennyweight.data.batch import Encoded, pack
+from pennyweight.model.backbone import resolve
+from pennyweight.model.build import build
 from pennyweight.model.encoder import FastEncoder
 from pennyweight.model.infer import TokenFeed
-from pennyweight.train import prefix
+from pennyweight.model.runtime import Runtime
+from pennyweight.planning import describe_backbone, plan_for
+from pennyweight.train import feeds, prefix
 from pennyweight.train.prefix import Prefix, PrefixWarning, estimate, first_trained_layer, prefix_key, prepare
 
 CONFIG: dict[str, Any] = {
@@ -138,6 +144,36 @@ def test_the_lowest_trained_layer_is_read_from_the_parameters(encoder: FastEncod
     modern = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])})
     modern.get_submodule("layers.0").requires_grad_(False)
     assert first_trained_layer(modern, 2) == 1
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("strategy", ["top", "head-only"])
+def test_in_bf16_what_is_kept_is_what_would_be_computed(
+    kind: str, pooling: str, strategy: str, tiny_backbone: Callable[..., Path], feed: TokenFeed
+) -> None:
+    """Not rounded once more: states between layers as the encoder has them, pooled vectors in fp32."""
+    wanted = recipe.load(
+        backbone=str(tiny_backbone(kind)), budget="9k", strategy=strategy, pooling=pooling, epochs=2,
+        pad_to_multiple_of=8, prefix_cache="memory",
+    )  # fmt: skip
+    plan, runtime = plan_for(wanted, describe_backbone(wanted), 3), Runtime(torch.device("cpu"), "bf16")
+    model = build(resolve(wanted.model.backbone), wanted.model, plan, 3, runtime)
+    tokens = {"train": feed.encoded, "validation": feed.encoded}
+    fed = feeds.make(model, tokens, feed.pad_id, wanted, runtime, "b")
+    (kept, _) = fed.kept
+    assert kept.first == (2 if strategy == "top" else 4)
+    assert kept.hidden.dtype == (model.encoder.dtype if strategy == "top" else torch.float32)
+    rows = np.array([3, 4])  # of one length, so that these are the batches they were kept in
+    with torch.inference_mode():
+        given: Any = feed(rows)
+        found, expected = model(**fed.train(rows)), model(**given)
+    assert float((found - expected).abs().max()) <= 4 * torch.finfo(torch.bfloat16).eps * float(expected.abs().max())
+    if strategy == "head-only":
+        vectors = kept.hidden[torch.from_numpy(kept.starts[rows])]
+        with torch.inference_mode():
+            pooled = model.pooled(**given).float()
+        assert float((vectors - pooled).abs().max()) <= 2 * torch.finfo(torch.bfloat16).eps * float(pooled.abs().max())
 
 
 def test_a_second_run_finds_the_file(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:

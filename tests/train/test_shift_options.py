@@ -193,7 +193,7 @@ def test_classes_may_be_written_as_numbers_in_the_second_source(tmp_path: Path) 
     from pennyweight.data.read import from_python
 
     training = from_python([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
-    labels = fit(training)
+    labels = fit(training, aliases={"0": "x", "1": "y"})
     found = mixed(training, from_python([("e", 1), ("f", 0)]), labels, None, 0)
     assert found.labels == ["x", "y", "x", "y", "y", "x"]
     assert found.texts[-2:] == ["e", "f"]

@@ -75,12 +75,15 @@ def dropped_name(out: Path) -> Path:
 def reasons(audit: Audit) -> dict[int, tuple[str, int | None, str | None]]:
     """Which rows of `data` go: row -> (why, partner row from 0, partner's part).
 
-    Texts without letters; all rows of a text that stands there with different labels, since nothing says which is
-    right; later copies, exact ones and near ones with the same label, of a row that stays; and rows that stand in the
-    test set too. Near copies with another label stay: either may be right, a person has to look.
+    Texts without letters; rows without a label among labelled ones; all rows of a text that stands there with
+    different labels, since nothing says which is right; later copies, exact ones and near ones with the same label, of
+    a row that stays; and rows that stand in the test set too. Near copies with another label stay: either may be right, a person has to look.
     """
     found: dict[int, tuple[str, int | None, str | None]] = {}
     part = audit.parts["data"]
+    unlabelled = audit.of("missing-label")
+    if unlabelled is not None and len(unlabelled.rows) < len(part):
+        found |= {row: ("no label", None, None) for row in unlabelled.rows.tolist()}
     for name, why in (("empty-text", "empty"), ("conflicting-labels", "conflicting labels")):
         if one := audit.of(name):
             partners = one.partners if one.partners is not None else np.full(len(one.rows), -1)

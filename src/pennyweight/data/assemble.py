@@ -55,8 +55,9 @@ def assemble(
         texts = _texts(columns, names, separator, allow_null=allow_null)
     labels: list[Label] | None = None
     notes: tuple[str, ...] = ()
+    vectors = 0
     if label is not None:
-        columns, notes = with_lists(columns, label, form)
+        columns, notes, vectors = with_lists(columns, label, form)
     if label is not None and holds_several(columns, label, form):
         labels = labels_of_cells(columns, label, form)
     elif label is not None:
@@ -75,6 +76,7 @@ def assemble(
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
         named=columns.named,
+        vectors=vectors,
         notes=(*columns.notes, *notes),
     )
     return _with_names_beside(columns, table)
@@ -241,5 +243,5 @@ def _with_names_beside(columns: Columns, table: Table) -> Table:
     )
     if list(names) == list(range(len(names))):
         return table
-    note = f"labels: {listed(f'{number} = {name}' for number, name in names.items())} (column {beside})"
+    note = f"labels {listed(f'{number} = {name}' for number, name in names.items())} (column {beside})"
     return replace(table, labels=[names[number] for number in numbers], notes=(*table.notes, note))

@@ -108,18 +108,19 @@ def choose_label(columns: Columns, wanted: str | None, texts: Sequence[str], *, 
     return known[0] if known else None
 
 
-def require(columns: Columns, name: str, flag: str) -> str:
+def require(columns: Columns, name: str, flag: str, *, positions: bool = True) -> str:
     """`name` as the source spells it (case and outer blanks aside); where no column has it, a number is a position.
 
     Args:
         columns: the source; the first of its columns is number 1.
         name: the name or position asked for.
         flag: what asked for it, for messages.
+        positions: whether a number may be a position.
 
     Raises:
         DataError: there is no such column, or it holds neither text nor numbers.
     """
-    found = _found(columns, name)
+    found = _found(columns, name, positions=positions)
     if found is not None:
         return found
     if name in columns.unreadable:
@@ -156,7 +157,7 @@ def names_ids(name: str) -> bool:
     return _key(name) in _IDS or _key(name).endswith("_id") or bool(re.search(r"[a-z]I[dD]$", name.strip()))
 
 
-def _found(columns: Columns, name: str) -> str | None:
+def _found(columns: Columns, name: str, *, positions: bool = True) -> str | None:
     """The column of that name, else the one at that position; None where there is neither."""
     if name in columns.values:
         return name
@@ -164,7 +165,7 @@ def _found(columns: Columns, name: str) -> str | None:
         if _key(column) == _key(name):
             return column
     # Where columns could not be read, it is not known where these stood.
-    if re.fullmatch(r"[1-9][0-9]{0,8}", name.strip()) and not columns.unreadable:
+    if positions and re.fullmatch(r"[1-9][0-9]{0,8}", name.strip()) and not columns.unreadable:
         return next(itertools.islice(columns.values, int(name) - 1, None), None)
     return None
 

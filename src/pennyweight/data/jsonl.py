@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from .formats.documents import columns_of_document, flat, leads_with_label, of_arrays, refuse_exports
+from .infer import names_column
 from .source import MAX_LINE, open_bytes, read_bytes, text_lines
 from .table import AS_NAMED, Columns, FileOptions, listed, shown
 
@@ -259,10 +260,31 @@ def as_object(record: Any, where: str) -> dict[str, Any]:
     return record
 
 
+def _refuse_document(line: str, where: str) -> None:
+    found = ""
+    cells = [cell.strip().strip("\"'") for cell in re.split(r"[,;\t|]", line)]
+    if line.lstrip()[:1] == "[" and (line.strip() == "[" or line.strip()[1:].lstrip()[:1] in ('"', "{", "[")):
+        found = "begins a JSON array"
+    elif len(cells) > 1 and all(cells) and all(names_column(cell) for cell in cells):
+        found = "is the header of a table"
+    if found:
+        raise DataError(
+            f"the first line {found}",
+            expected="a text or a JSON object a line",
+            received=shown(line),
+            remedy="write it to a file and name the file",
+            where=where,
+        )
+
+
 def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Number and parse lines as they come: JSON objects if the first line is one, else each line is a plain text.
 
     A blank line is a text of its own where lines are texts, so that answers keep the order of the questions.
+
+    Raises:
+        DataError: a line that is no object among others that are; a first line that begins a JSON array, or that is the
+            header of a table: their lines are no texts.
     """
     as_json: bool | None = None
     blank = 0  # leading blank lines, which are nothing or texts: the first other line tells
@@ -276,6 +298,7 @@ def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dic
                 continue
             as_json = line.lstrip().startswith("{")
             if not as_json:
+                _refuse_document(line, f"{source}:{number}")
                 yield from ((earlier, "") for earlier in range(1, blank + 1))
         if not as_json:
             yield number, line

@@ -324,7 +324,7 @@ def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, s
         tuple(dict.fromkeys(made[part] for part in label)) if isinstance(label, tuple) else made[label]
         for label in table.labels or ()
     ]
-    pairs = [f"{label} = {name}" for label, name in made.items() if canonical(label) in wanted]
+    pairs = [f"{label} = {made[label]}" for label in in_order(made) if canonical(label) in wanted]
     note = (f"labels of {table.source}: {listed(pairs)}",) if pairs else ()
     known = tuple(dict.fromkeys(wanted.get(canonical(name), name) for name in table.label_names or ()))
     table = replace(table, labels=labels, label_names=known or None, notes=(*table.notes, *note))

@@ -23,23 +23,31 @@ _ITEM = re.compile(rf"{_QUOTED}|-?\d+\.?\d*|True|False")
 _ARRAY = re.compile(rf"\[\s*(?:(?:{_ITEM.pattern})(?:\s+|(?=\])))+\]")
 
 
-def with_lists(columns: Columns, name: str, form: LabelForm) -> tuple[Columns, tuple[str, ...]]:
+def with_lists(columns: Columns, name: str, form: LabelForm) -> tuple[Columns, tuple[str, ...], int]:
     """The columns with the label cells as lists where they are lists written as text, and as classes where they are
-    vectors of 0 and 1; and what was decided, in words.
+    vectors of 0 and 1; what was decided, in words; and the vectors' length, 0 where there are none.
 
     Vectors of one length with a single 1 each are one-hot: each becomes the position of its 1, from 0. With several
-    ones in some they become lists of positions.
+    ones in some they become lists of positions. Lists of other data are what those of the training were.
 
     Raises:
         DataError: a cell that is no list among others that are, or vectors with several ones where one label a text
             is asked for.
     """
     cells = _as_lists(columns, name, form)
-    if name not in columns.label_names and _are_vectors(cells):
-        return _vectors(columns, name, form, cells)
+    if form.vectors != 0 and name not in columns.label_names and _are_vectors(cells):
+        length = next(len(cell) for cell in cells if is_list(cell))
+        if form.vectors not in (None, length):
+            raise DataError(
+                "the label vectors have another length than those of the training",
+                expected=f"{form.vectors} zeros and ones",
+                received=f"{length}",
+                where=columns.source,
+            )
+        return *_vectors(columns, name, form, cells), length
     if cells is columns.values[name] or form.task == "single":
-        return columns, ()
-    return replace(columns, values=columns.values | {name: cells}), ()
+        return columns, (), 0
+    return replace(columns, values=columns.values | {name: cells}), (), 0
 
 
 def parsed(cell: str) -> list[Any] | None:
@@ -125,8 +133,8 @@ def _vectors(columns: Columns, name: str, form: LabelForm, cells: list[Any]) -> 
         )
     values: list[Any] = ones
     if several or form.task == "multi":
-        note = f"labels: vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
+        note = f"label vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
     else:
         values = [None if each is None else each[0] for each in ones]
-        note = f"labels: one-hot vectors of length {length} read as classes 0 to {length - 1}"
+        note = f"one-hot label vectors of length {length} read as classes 0 to {length - 1}"
     return replace(columns, values=columns.values | {name: values}), (note,)

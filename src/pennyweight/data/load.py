@@ -15,6 +15,7 @@ from ..errors import DataError, RecipeError
 from ..recipe import DataRecipe
 from .assemble import assemble
 from .clean import CleanReport, clean
+from .infer import require
 from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, without
 from .labels import fit as fit_labels
 from .mix import mixed
@@ -28,6 +29,7 @@ from .table import AS_NAMED, FileOptions, Table, listed
 SPLITS = {"mix": "train", "ood": "test"}
 # Where a row with an unknown label can count as a wrong answer. On validation rows something is chosen.
 COUNTED = ("test", "ood")
+NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def read_as(
     if isinstance(data, (str, Path)):
         check_labelled(columns)
     texts, label = reading.columns_for(columns)
+    if label is not None and not reading.named_by_user:
+        require(columns, label, "--label-column c", positions=False)
     table = assemble(
         columns,
         text_columns=texts,
@@ -92,6 +96,9 @@ def read_as(
         form=reading.form,
         pair=reading.pair,
     )
+    if reading.label_base is not None and table.label_names is None:
+        table = replace(table, label_base=reading.label_base)  # counted as in training, whatever numbers occur here
+    table, _ = renamed(table, reading.label_map)
     return clean(table, min_chars=reading.min_chars, max_chars=reading.max_chars, markup=reading.markup)
 
 
@@ -118,29 +125,35 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     renaming = Renaming(wanted.label_map)
     asked, options = Reading.of_recipe(wanted), options_of(wanted)
 
-    def prepared(name: str, given: Any, reading: Reading) -> Table:
+    def opened(name: str, given: Any, reading: Reading) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
         table, report = read_as(reading, given, split=SPLITS.get(name, name), options=options)
         if report is not None:
             dropped[name] = asdict(report)
-        return renaming(table)
+        return table
 
-    training = prepared("train", source, asked)
+    def prepared(name: str, given: Any, reading: Reading) -> Table:
+        return renaming(opened(name, given, reading))
+
+    training = opened("train", source, asked)
     # Every further file is read by the columns of this one, now and in all later commands.
     reading = asked.resolved(training)
-    training, labels, notes = _classes(wanted, training)
+    training, labels, notes = _classes(wanted, renaming(training))
     validation = None
     if wanted.validation is not None:
         validation = prepared("validation", wanted.validation, reading)
     elif wanted.validation_size:
         training, validation, said = _split_off(wanted, training, labels)
         notes += said
+    else:
+        notes += (NOT_VALIDATED + (" and every label has the threshold 0.5" if labels.multi else ""),)
     test_source = test_data if test_data is not None else wanted.test
     test = None if test_source is None else prepared("test", test_source, reading)
     if wanted.mix is not None:
         # A second style may come from a file of its own columns, and is never measured.
         further = prepared("mix", wanted.mix, replace(asked, form=reading.form))
         training = mixed(training, further, labels, wanted.mix_share, wanted.split_seed)
+        notes = (*notes_of(labels, further), *notes)
     ood = None if wanted.ood is None else prepared("ood", wanted.ood, reading)
     renaming.check()
     measured = {"validation": validation, "test": test, "ood": ood}
@@ -154,6 +167,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     validation, test, ood = measured.values()
     every = [table for table in (training, validation, test, ood) if table is not None]
     notes = (*dict.fromkeys([note for table in every for note in notes_of(labels, table)]), *notes)
+    reading = replace(reading, label_map=dict(wanted.label_map or {}))
     return Data(labels, reading, training, validation, test, dropped, ood, unknown, notes)
 
 
@@ -167,7 +181,7 @@ class Renaming:
 
     def __call__(self, table: Table) -> Table:
         """The table with its labels renamed."""
-        self._seen.update(str(label) for label in (table.labels or ())[:1000])
+        self._seen.update(str(label) for label in (named(table).labels or ())[:1000])
         table, used = renamed(table, self._map)
         self._used |= used
         return table
@@ -258,9 +272,9 @@ def with_known(
             where=table.source,
         )
     counts = Counter(str(label) for label in others.labels or ())
-    what = "count as wrong" if how == "wrong" and may_count else "are left out"
+    what = "counted as wrong" if how == "wrong" and may_count else "left out"
     note = (
-        f"labels: {len(others):,} of {len(table):,} rows of {table.source} have labels that are no classes and {what} "
+        f"labels: {len(others):,} of {len(table):,} rows of {table.source} {what}, their labels being no classes "
         f"({listed((f'{label} {count}' for label, count in counts.most_common()), 6)})"
     )
     return table.select(np.flatnonzero(known)), len(others), (note,)

@@ -35,12 +35,14 @@ class LabelForm:
         delimiter: what stands between the labels of one cell.
         columns: one column of 0 and 1 a label, instead of a label column.
         allow_unlabelled: whether a row may be without any label.
+        vectors: the length of the label vectors of 0 and 1; 0, lists are lists of labels; None, judged by the cells.
     """
 
     task: Literal["auto", "single", "multi"] = "auto"
     delimiter: str | None = None
     columns: tuple[str, ...] | None = None
     allow_unlabelled: bool = False
+    vectors: int | None = None
 
 
 def form_of(wanted: DataRecipe) -> LabelForm:
@@ -62,8 +64,10 @@ def changed(
     A label column or a delimiter says that the labels are no longer one column each.
     """
     columns = None if label_column or label_delimiter else form.columns
+    other = label_column or label_columns or label_delimiter
     return replace(
         form,
+        vectors=None if other else form.vectors,
         columns=tuple(label_columns) if label_columns else columns,
         delimiter=label_delimiter or form.delimiter,
         allow_unlabelled=allow_unlabelled or form.allow_unlabelled,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ def _same(rows: list[Any], kind: type | tuple[type, ...], name: str) -> None:
 
 def _list(values: Any) -> list[Any]:
     """A list of `values`: of an array or a Series, its Python values."""
-    listable = isinstance(values, Sequence) or any(hasattr(values, name) for name in _TO_LIST)
+    listable = isinstance(values, (Sequence, Iterator)) or any(hasattr(values, name) for name in _TO_LIST)
     if isinstance(values, (str, bytes)) or not listable or getattr(values, "ndim", 1) == 0:
         raise DataError("data of this kind cannot be read", expected=_SHAPES, received=shown(values), where=_SOURCE)
     return as_list(values)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from ..errors import DataError
 from ..recipe import DataRecipe
 from .clean import Markup, strip_markup
+from .infer import require
 from .multi import LabelForm, changed, form_of
 from .table import Columns, Table, shown
 
@@ -26,6 +27,8 @@ class Reading:
             asked for is answered.
         min_chars, max_chars: texts shorter or longer than this are left out of measurements.
         form: how labels stand in the source.
+        label_map: what labels in the source are called, label to class name.
+        label_base: the number of the first class in the training data; None, judged by each source.
         named_by_user: whether the columns were named by the user for this source, and not by the training data.
     """
 
@@ -37,6 +40,8 @@ class Reading:
     min_chars: int = 1
     max_chars: int | None = None
     form: LabelForm = field(default_factory=LabelForm)
+    label_map: dict[str, str] = field(default_factory=dict)
+    label_base: int | None = None
     named_by_user: bool = False
 
     @classmethod
@@ -55,12 +60,15 @@ class Reading:
         )
 
     def resolved(self, training: Table) -> Reading:
-        """With the columns that the training data turned out to have, where it names any."""
-        form = replace(self.form, task="multi" if training.multi else "single")
+        """With what the training data turned out to have: columns, where it names any, and the form of its labels."""
+        form = replace(self.form, task="multi" if training.multi else "single", vectors=training.vectors)
+        found = replace(self, form=form, label_base=training.label_base)
         if not training.named:
-            return replace(self, form=form)
+            return found
+        if form.columns is not None:
+            form = replace(form, columns=training.label_names)
         label = None if form.columns is not None else training.label_column
-        return replace(self, text_columns=training.text_columns, label_column=label, form=form, named_by_user=False)
+        return replace(found, text_columns=training.text_columns, label_column=label, form=form, named_by_user=False)
 
     def changed(
         self,
@@ -72,6 +80,7 @@ class Reading:
         allow_unlabelled: bool = False,
         separator: str | None = None,
         markup: Markup | None = None,
+        label_map: Mapping[str, str] | None = None,
     ) -> Reading:
         """The same for a source that differs from the training data; what is not said stays as it was there."""
         form = changed(
@@ -89,17 +98,26 @@ class Reading:
             form=form,
             separator=self.separator if separator is None else separator,
             markup=self.markup if markup is None else markup,
+            label_map=self.label_map if label_map is None else dict(label_map),
             named_by_user=self.named_by_user or named,
         )
 
     def columns_for(self, source: Columns) -> tuple[tuple[str, ...] | None, str | None]:
         """The text columns and the label column to look for in a source; None, to infer them.
 
-        Names that come from the training data mean nothing in a source without column names.
+        Names that come from the training data mean nothing in a source without column names, and are no positions in
+        one that has them.
+
+        Raises:
+            DataError: a text column of the training is missing.
         """
-        if source.named or self.named_by_user:
+        if self.named_by_user:
             return self.text_columns, self.label_column
-        return None, None
+        if not source.named:
+            return None, None
+        for name in self.text_columns or ():
+            require(source, name, "--text-columns a,b", positions=False)
+        return self.text_columns, self.label_column
 
     def cleaned(self, text: str) -> str:
         """A text as the classifier reads it."""
@@ -137,6 +155,7 @@ def _checked(value: Any) -> dict[str, Any]:
         "markup": (str,),
         "min_chars": (int,),
         "max_chars": (int, type(None)),
+        "label_base": (int, type(None)),
     }
     found = {key: _one_of(value[key], kind) for key, kind in kinds.items()}
     if found["markup"] not in get_args(Markup):
@@ -144,13 +163,18 @@ def _checked(value: Any) -> dict[str, Any]:
     form = value["form"]
     if form["task"] not in ("auto", "single", "multi"):
         raise ValueError("task")
+    label_map = _one_of(value["label_map"], (dict,))
+    for name in label_map.values():
+        _one_of(name, (str,))
     return found | {
+        "label_map": label_map,
         "text_columns": _names(value["text_columns"]),
         "form": LabelForm(
             form["task"],
             _one_of(form["delimiter"], (str, type(None))),
             _names(form["columns"]),
             _one_of(form["allow_unlabelled"], (bool,)),
+            _one_of(form["vectors"], (int, type(None))),
         ),
     }
 

@@ -61,6 +61,7 @@ class Table:
         extras: the other columns, N values each.
         unit: what `lines` counts: physical lines of a text file, or rows.
         named: whether the source itself names its columns; pairs, lists and files without a header do not.
+        vectors: the length of the vectors of 0 and 1 that its labels stood in; 0 where they did not.
         notes: remarks on how the source and its labels were read, one line each, for people.
     """
 
@@ -75,6 +76,7 @@ class Table:
     extras: dict[str, list[Any]] = field(default_factory=dict)
     unit: Unit = "line"
     named: bool = True
+    vectors: int = 0
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

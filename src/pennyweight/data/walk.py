@@ -25,8 +25,31 @@ from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 #: Rows of a block. Inference looks at the first thousand, so that a walk decides as a whole reading does.
 BLOCK = 8192
+#: Positions of empty texts that are named.
+SHOWN = 6
 # A walk keeps one block in memory, so that only a gzipped file, whose size its name does not tell, keeps the limit.
 _ANY_BYTES = 1 << 50
+
+
+@dataclass
+class Empty:
+    """Rows whose text is missing or blank: how many, and where the first few stand."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, table: Table) -> None:
+        """Count those of a table."""
+        for text, line in zip(table.texts, table.lines, strict=True):
+            if not text or text.isspace():
+                self.count += 1
+                if len(self.lines) < SHOWN:
+                    self.lines.append(line)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.lines)
+        where = ", ".join(map(str, self.lines)) + (f" and {more:,} more" if more else "")
+        return f"{self.count:,} empty {'text' if self.count == 1 else 'texts'}, answered all the same: {where}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,7 @@ class Walk:
         streamed: whether a block at a time is read; else the source was read whole.
         reading: how columns are joined.
         notes: remarks on how the source was read, one line each, for people.
+        empty: the rows without a text.
     """
 
     source: str
@@ -53,6 +77,7 @@ class Walk:
     streamed: bool
     reading: Reading = field(default_factory=Reading)
     notes: tuple[str, ...] = ()
+    empty: Empty = field(default_factory=lambda: Empty())
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -104,6 +129,7 @@ def walk(
     rows = 0
     texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    empty = Empty()
     for block in blocks():
         if not block.lines:
             continue
@@ -113,14 +139,25 @@ def walk(
         unreadable.update(block.unreadable)
         block = _widened(block, names)
         texts = texts or choose_texts(block, *reading.columns_for(block), pair=reading.pair)
-        _texts_of(block, texts, reading)
+        empty.add(_texts_of(block, texts, reading))
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
         return _whole(read_columns(source, split, max_bytes, options), reading)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(str(source), rows, again, tuple(names), texts, unreadable, streamed=True, reading=reading, notes=notes)
+    return Walk(
+        str(source),
+        rows,
+        again,
+        tuple(names),
+        texts,
+        unreadable,
+        streamed=True,
+        reading=reading,
+        notes=notes,
+        empty=empty,
+    )
 
 
 def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
@@ -175,7 +212,8 @@ def _texts_of(block: Columns, names: Sequence[str], reading: Reading) -> Table:
 
 def _whole(columns: Columns, reading: Reading) -> Walk:
     names = choose_texts(columns, *reading.columns_for(columns), pair=reading.pair)
-    _texts_of(columns, names, reading)
+    empty = Empty()
+    empty.add(_texts_of(columns, names, reading))
 
     def blocks() -> Iterator[Columns]:
         for start in range(0, len(columns.lines), BLOCK):
@@ -196,4 +234,5 @@ def _whole(columns: Columns, reading: Reading) -> Walk:
         streamed=False,
         reading=reading,
         notes=columns.notes,
+        empty=empty,
     )

@@ -114,6 +114,8 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     rows = len(labels)
+    if not rows:
+        return Temperature(1.0, 0, "no rows were held out for validation")
     if rows < LEAST_ROWS:
         return Temperature(1.0, rows, f"{rows} validation rows are too few to fit one, it takes {LEAST_ROWS}")
     if (logits.argmax(axis=1) == labels).all():

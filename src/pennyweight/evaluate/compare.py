@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,12 @@ class Comparison:
     def first_is_better(self) -> bool:
         """Whether interval and test both say so."""
         return self.interval[1] < 0 and self.p < 0.05
+
+    def with_unknown(self, rows: int) -> Comparison:
+        """The same with so many further texts, of unknown labels, that both answer wrong."""
+        share = self.n / (self.n + rows)
+        low, high = self.interval
+        return replace(self, n=self.n + rows, difference=self.difference * share, interval=(low * share, high * share))
 
     def __str__(self) -> str:
         """The result as one plain sentence, without a full stop."""

@@ -34,18 +34,12 @@ class BaselineRow:
         if not rows:
             return self
         known = self.comparison.n
-        share = known / (known + rows)
-        low, high = self.comparison.interval
+        right, total = round(self.accuracy * known), known + rows
         return replace(
             self,
-            accuracy=self.accuracy * share,
-            accuracy_interval=wilson(round(self.accuracy * known), known + rows),
-            comparison=replace(
-                self.comparison,
-                n=known + rows,
-                difference=self.comparison.difference * share,
-                interval=(low * share, high * share),
-            ),
+            accuracy=right / total,
+            accuracy_interval=wilson(right, total),
+            comparison=self.comparison.with_unknown(rows),
         )
 
 

@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
+from transformers.masking_utils import (
+    create_bidirectional_mask,
+    create_bidirectional_sliding_window_mask,
+    create_causal_mask,
+)
 
 from ..errors import BackboneError
 
@@ -30,7 +34,8 @@ class _Bert:
 
     def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
         """What all layers read beside the hidden states, made once a pass: here the attention mask."""
-        return create_bidirectional_mask(config=module.config, inputs_embeds=hidden, attention_mask=mask)
+        make = create_causal_mask if getattr(module.config, "is_decoder", False) else create_bidirectional_mask
+        return make(config=module.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None)
 
     def layer(self, module: Any, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
         """One whole layer: (B, T, H) -> (B, T, H)."""

@@ -101,10 +101,16 @@ def measure(
     if classifier.multi and (severities or ood is not None):
         refuse_several()
     renaming = Renaming(label_map)
-    table, gone, notes = _labelled(classifier, data, renaming, unknown, split=split, options=options)
-    other, other_gone, said = (
-        (None, 0, ()) if ood is None else _labelled(classifier, ood, renaming, unknown, split=split, options=options)
-    )
+    # Another map takes the place of the training's.
+    reading = classifier.reading if label_map is None else classifier.reading.changed(label_map={})
+
+    def read(source: Any) -> tuple[Table, int, tuple[str, ...]]:
+        found = renaming(read_as(reading, source, split=split, options=options)[0])
+        known, gone, notes = with_known(classifier.artifact.labels, found, unknown)
+        return known, gone, (*notes_of(classifier.artifact.labels, known), *notes)
+
+    table, gone, notes = read(data)
+    other, other_gone, said = (None, 0, ()) if ood is None else read(ood)
     renaming.check()
     notes += said
     counted = unknown == "wrong"
@@ -119,16 +125,6 @@ def measure(
             classifier, table, severities=severities, ood=other, rows=rows, ood_unknown=other_gone if counted else 0
         )
     return Measured(classifier, judgement, found, notes)
-
-
-def _labelled(
-    classifier: Classifier, data: Any, renaming: Renaming, unknown: str, **source: Any
-) -> tuple[Table, int, tuple[str, ...]]:
-    """The rows to measure on, the number of those left out for an unknown label, and what is to be said of labels."""
-    table = renaming(read_as(classifier.reading, data, **source)[0])
-    labels = classifier.artifact.labels
-    known, gone, notes = with_known(labels, table, unknown)
-    return known, gone, (*notes_of(labels, known), *notes)
 
 
 def _judgement(classifier: Classifier, part: Part, slices_by: Sequence[str] | None) -> Judgement:

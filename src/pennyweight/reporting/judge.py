@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.batch import Encoded
+from ..data.infer import names_ids
 from ..data.table import Table
 from ..errors import DataError
 from ..evaluate import baselines
@@ -28,6 +29,7 @@ TFIDF_ROWS = 200_000
 # Accuracies to abstain for, shown in every report; the first within reach is drawn out.
 TARGETS = (0.9, 0.95, 0.98, 0.99)
 MOST_VALUES = 20
+LEAST_ROWS = 4
 
 Say = Callable[[str], None]
 
@@ -161,7 +163,8 @@ def intervals(labels: np.ndarray, probabilities: np.ndarray, metrics: Metrics) -
 
 
 def slices(part: Part, probabilities: np.ndarray, columns: Sequence[str] | None = None) -> dict[str, tuple[Slice, ...]]:
-    """Accuracy by length, and by each column named, else by every column with 2 to 20 different values.
+    """Accuracy by length, and by each column named, else by every column with 2 to 20 different values of
+    at least four rows on average, ids aside.
 
     Raises:
         DataError: for a column the rows do not have.
@@ -182,7 +185,10 @@ def slices_of(
                 where=part.table.source,
                 expected=", ".join(extras) or "a file with further columns",
             )
-        if columns is not None or 2 <= len({str(value) for value in extras[name]}) <= MOST_VALUES:
+        values = len({str(value) for value in extras[name]})
+        # A slice of a text or two says nothing: ids and dates are none, unless they are asked for.
+        few = 2 <= values <= MOST_VALUES and values * LEAST_ROWS <= len(labels) and not names_ids(name)
+        if columns is not None or few:
             found[name] = by_column(labels, predicted, extras[name])
     return found
 

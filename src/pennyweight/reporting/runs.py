@@ -154,10 +154,16 @@ def side_by_side(runs: Sequence[Run]) -> SideBySide:
     runs = _told_apart(runs)
     first = runs[0]
     predicted = {first.name: first.answers.predicted}
+    unknown = first.metrics.unknown
     for run in runs[1:]:
+        if run.metrics.unknown != unknown:
+            expected = f"{unknown:,} rows with unknown labels that count as wrong"
+            raise _unlike(first, run, expected, f"{run.metrics.unknown:,}")
         predicted[run.name] = _on_rows_of(first, run)
     pairs = tuple(
-        compare(first.answers.labels, predicted[one.name], predicted[other.name], names=(one.name, other.name))
+        compare(
+            first.answers.labels, predicted[one.name], predicted[other.name], names=(one.name, other.name)
+        ).with_unknown(unknown)
         for one, other in combinations(runs, 2)
     )
     best = [run.name for run in runs if not any(_dominates(other, run) for other in runs)]

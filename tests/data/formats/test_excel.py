@@ -112,6 +112,10 @@ def test_hostile_and_damaged_workbooks(tmp_path: Path, file, refusal) -> None:
     assert "the workbook unfolds like a bomb" in refusal(read, file("g.xlsx", bomb))
     assert "cannot be read as an Excel workbook: damaged" in refusal(read, file("g.xlsx", changed(path, sheet, b"<x")))
     whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo(sheet).header_offset + 30 + len(sheet)
+    crooked = whole[:start] + b"\xff" * 20 + whole[start + 20 :]
+    assert "cannot be read as an Excel workbook: not that, or damaged" in refusal(read, file("g.xlsx", crooked))
     assert "the zip archive is damaged or was cut off" in refusal(read, file("g.xlsx", whole[: len(whole) // 2]))
     assert "cannot be read as an Excel workbook" in refusal(read, file("g.xlsx", "text,label\na,x\n"))
 

@@ -14,6 +14,7 @@ from typing import Any
 from ...errors import DataError
 from ..source import BOMB_FLOOR, BOMB_RATIO, read_bytes
 from ..table import AS_NAMED, Columns, FileOptions, listed, shown
+from .compressed import DAMAGED
 
 _CHUNK = 1 << 20
 # A document type is where an XML bomb is laid. No workbook has one.
@@ -74,7 +75,7 @@ def _check_archive(content: bytes, path: Path, max_bytes: int) -> None:
                 if name.endswith((".xml", ".rels")):
                     with archive.open(name) as part:
                         _check_part(part, name, path)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (*DAMAGED, RuntimeError, ValueError, OSError) as error:
         raise DataError(
             "cannot be read as an Excel workbook: not that, or damaged",
             received=f"{type(error).__name__}: {shown(str(error), 160)}",
