@@ -243,3 +243,16 @@ def test_two_columns_of_one_name_that_differ_late(tmp_path: Path) -> None:
     path.write_text("text,label,label\n" + "a text,x,x\n" * 9 + "b,y,z\n", "utf-8")
     with pytest.raises(DataError, match="label, columns 2 and 3, which differ on line 11"):
         walk(path)
+
+
+@pytest.mark.parametrize("kind", ["string_view", "string"])
+def test_an_arrow_file_of_views_is_read_as_one_of_strings(kind: str, tmp_path: Path) -> None:
+    """Polars writes views, which not every pyarrow can measure."""
+    import pyarrow as pa
+
+    table = pa.table({"text": pa.array([row["text"] for row in ROWS], getattr(pa, kind)())})
+    with pa.OSFile(str(tmp_path / "d.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    walked = walk(tmp_path / "d.arrow", labelled=False)
+    found = [text for block in walked for text in block.texts]
+    assert found == [row["text"] for row in ROWS] == read(tmp_path / "d.arrow", labelled=False).texts

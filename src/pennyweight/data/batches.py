@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .columnar import bomb, damaged, gather, readable
+from .columnar import bomb, damaged, gather, readable, without_views
 from .formats.detect import Format
 from .source import BOMB_FLOOR, BOMB_RATIO
 from .table import Columns
@@ -38,7 +38,7 @@ def walk_arrow(path: Path, max_bytes: int, size: int, format: Format) -> Iterato
         done, unfolded = 0, 0
         for batch in batches:
             found = gather([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
-            unfolded += batch.nbytes
+            unfolded += sum(without_views(column).nbytes for column in batch.columns)
             if unfolded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
                 raise bomb(str(path), path.stat().st_size)
             done += batch.num_rows

@@ -148,6 +148,15 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
         raise damaged(source, "a dataset", error) from error
 
 
+def without_views(column: Any) -> Any:
+    """An Arrow array of views, which is what Polars gives, as one of values: pyarrow 18 to 23 cannot measure views."""
+    import pyarrow as pa
+
+    if pa.types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
+
+
 def gather(
     batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None, start: int = 0
 ) -> Columns:
@@ -172,6 +181,7 @@ def gather(
             _validate(column, name, f"{source}, rows from {start + len(values[name]) + 1}")
             if pa.types.is_dictionary(column.type):
                 column = column.dictionary_decode()  # counted as large as its values will be
+            column = without_views(column)
             size += column.nbytes
             if size > max_bytes:
                 raise DataError(
