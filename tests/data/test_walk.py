@@ -253,6 +253,6 @@ def test_an_arrow_file_of_views_is_read_as_one_of_strings(kind: str, tmp_path: P
     table = pa.table({"text": pa.array([row["text"] for row in ROWS], getattr(pa, kind)())})
     with pa.OSFile(str(tmp_path / "d.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    walked = walk(tmp_path / "d.arrow", labelled=False)
-    found = [text for block in walked for text in block.texts]
+    walked = walk(tmp_path / "d.arrow")
+    found = list(walked.each_text())
     assert found == [row["text"] for row in ROWS] == read(tmp_path / "d.arrow", labelled=False).texts
