@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,8 @@ from pennyweight.card import model_card
 from pennyweight.errors import ArtifactError, PennyweightError, StorageError
 from pennyweight.evaluate import prior
 from pennyweight.explain import explain
+
+from .json_values import places, put
 
 TEXTS = ["rates fell", "a late goal", ""]
 ROWS = [(f"{word} number {number}", label) for number in range(12) for word, label in (("bank", "a"), ("goal", "b"))]
@@ -362,22 +364,6 @@ def test_figures_that_a_later_version_added_or_left_out_do_not_matter(copy: Path
 
 
 ODD = (None, [], [[]], {}, {"a": 1}, "x", True, -1, 0.5, 10**30, 10**400, 1e308, float("nan"))
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a JSON value."""
-    yield path
-    keys = value if isinstance(value, dict) else range(min(2, len(value))) if isinstance(value, list) else ()
-    for key in keys:
-        yield from places(value[key], (*path, key))
-
-
-def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    if not path:
-        return new
-    changed = value.copy()
-    changed[path[0]] = put(value[path[0]], path[1:], new)
-    return changed
 
 
 def refused(work: Callable[[], object]) -> bool:

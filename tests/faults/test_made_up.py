@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import pytest
 
 from pennyweight import predict
 from pennyweight.errors import PennyweightError
+
+from ..json_values import places, put
 
 TEXTS = ["the bank cut rates", "a striker in the final", "a probe of the moon", ""]
 
@@ -137,22 +139,6 @@ def invent(count: int, clean: Path, folder: Path, figure: Callable[[str], None])
            f"harmless, {len(wrong)} tracebacks or senseless answers")  # fmt: skip
     assert wrong == []
     assert refused > used
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a JSON value."""
-    yield path
-    keys = value if isinstance(value, dict) else range(min(2, len(value))) if isinstance(value, list) else ()
-    for key in keys:
-        yield from places(value[key], (*path, key))
-
-
-def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    if not path:
-        return new
-    changed = value.copy()
-    changed[path[0]] = put(value[path[0]], path[1:], new)
-    return changed
 
 
 @pytest.mark.faults
