@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pennyweight.model.frozen import Matrix
+from pennyweight.model.kernels.frozen_linear import Matrix
 
 N, H, HEADS, R = 1728, 384, 12, 16
 

@@ -13,16 +13,16 @@ import numpy as np
 import psutil
 
 from pennyweight.budget.cost import work
-from pennyweight.estimate import estimate
+from pennyweight.budget.estimate import estimate
 from pennyweight.model.backbone import encode, load_tokenizer, resolve
-from pennyweight.model.build import build
-from pennyweight.model.infer import TokenFeed, evaluating, logits
-from pennyweight.model.runtime import choose
+from pennyweight.model.classifier import build
+from pennyweight.model.device import choose
+from pennyweight.model.inference import TokenFeed, evaluating, logits
 from pennyweight.pipeline import plan_for
-from pennyweight.recipe import load
-from pennyweight.train.accelerate import make_accelerator
+from pennyweight.recipe.loading import load
+from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.loop import fit
-from pennyweight.train.prefix import Prefix, first_trained_layer, prepare
+from pennyweight.train.prefix_cache import Prefix, first_trained_layer, prepare
 
 BUCKET = 16  # the recipes' own
 
@@ -52,7 +52,8 @@ class _Watch:
 
 def spared(config: dict[str, Any], length: int, rank: int = 16) -> float:
     """Operations that `work` counts for a text and the engine leaves out: it counts a key and a value of each token in
-    the last layer, for which model/absorbed.py has smaller products, with keys and values adapted at this rank.
+    the last layer, for which kernels/first_token_attention.py has smaller products, with keys and values adapted at
+    this rank.
     """
     hidden, heads, wide = config["hidden_size"], config["num_attention_heads"], config["hidden_size"] + 2 * rank
     to_all = 2 * 2 * length * (2 * hidden * hidden + 3 * 2 * hidden * rank)  # weights twice, updates three times

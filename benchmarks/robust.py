@@ -33,10 +33,10 @@ from pennyweight.data.load import load as load_data
 from pennyweight.data.read import read
 from pennyweight.data.split import split
 from pennyweight.data.table import Table
-from pennyweight.evaluate import prior
-from pennyweight.evaluate.shift import FAMILIES
-from pennyweight.planning import resolved
-from pennyweight.reporting import shift
+from pennyweight.evaluate.metrics.shift import FAMILIES
+from pennyweight.predict import label_shift as prior
+from pennyweight.recipe.planning import resolved
+from pennyweight.runs import robustness as shift
 
 HALVES_SEED = 20240
 SEVERITY = 3

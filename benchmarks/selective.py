@@ -20,9 +20,9 @@ from ours import BUCKET, Ours
 from torch.nn.functional import cross_entropy
 from train import LABELS, embedded, news
 
-from pennyweight.data.batch import plan_batches
-from pennyweight.model.adapt import trainable
-from pennyweight.train.optim import adamw, learning_rate
+from pennyweight.data.batching import plan_batches
+from pennyweight.model.adapters.lora import trainable
+from pennyweight.train.optimizer import adamw, learning_rate
 
 
 def train(ours: Ours, epochs: int, below: float) -> tuple[float, int]:

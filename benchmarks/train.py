@@ -56,7 +56,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
 
-    from pennyweight.model.runtime import set_threads
+    from pennyweight.model.device import set_threads
 
     set_threads(options.threads)
     options.threads = torch.get_num_threads()
@@ -210,7 +210,7 @@ def matmul_peak(device: str, laid_out: bool = False) -> float:
     """
     import torch
 
-    from pennyweight.model.frozen import Matrix
+    from pennyweight.model.kernels.frozen_linear import Matrix
 
     size, best = 2048, 0.0
     for dtype in (torch.bfloat16, torch.float32):
@@ -272,8 +272,8 @@ def machine(device: str) -> dict[str, Any]:
     """What the figures were made on."""
     import torch
 
-    from pennyweight.model.runtime import choose
-    from pennyweight.model.runtime import machine as describe
+    from pennyweight.model.device import choose
+    from pennyweight.model.device import machine as describe
 
     facts = describe(choose(device))
     facts.pop("peak_memory_mb", None)

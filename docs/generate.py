@@ -17,10 +17,10 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pennyweight import recipe
 from pennyweight.cli import app
-from pennyweight.data.corrupt import CORRUPTIONS
-from pennyweight.schema import schema
+from pennyweight.data.corruption import CORRUPTIONS
+from pennyweight.evaluate.report.metrics_file import schema
+from pennyweight.recipe import loading as recipe
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -46,7 +46,7 @@ def choices(annotation: Any) -> list[str]:
 
 def shipped() -> str:
     """Every shipped recipe as it stands in its file, comments included."""
-    folder = Path(recipe.__file__).parent / "recipes"
+    folder = Path(recipe.__file__).parent / "shipped"
     parts = [f"### {name}\n\n```yaml\n{(folder / f'{name}.yaml').read_text('utf-8')}```" for name in recipe.shipped()]
     return "\n\n".join(parts)
 

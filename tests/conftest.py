@@ -282,7 +282,7 @@ class Outcome:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run `pennyweight ARGUMENTS...` in this process, optionally with `stdin=` text or bytes."""
-    from pennyweight import cli
+    from pennyweight.cli import app as cli
 
     def run(*arguments: object, stdin: str | bytes = b"") -> Outcome:
         given = stdin.encode() if isinstance(stdin, str) else stdin

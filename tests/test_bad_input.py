@@ -236,7 +236,7 @@ def test_an_artifact_of_a_newer_format(tiny_run: Path, news: Path, tmp_path: Pat
 def test_a_full_disk_while_saving_leaves_no_half_classifier(
     tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pennyweight import artifact
+    from pennyweight.artifact import artifact
 
     def full(*args: object, **settings: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -17,7 +17,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.data.load import load
 from pennyweight.errors import DataError, PennyweightError
-from pennyweight.fields import DataRecipe
+from pennyweight.recipe.schema import DataRecipe
 
 CASES = Path(__file__).parent / "cases"
 Rows = Sequence[tuple[str, Any]]

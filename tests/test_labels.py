@@ -13,8 +13,8 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import InputError, Interrupted
-from pennyweight.reporting.again import measure
-from pennyweight.schema import MetricsFile, SeveralMetricsFile
+from pennyweight.evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
+from pennyweight.runs.measure import measure
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8, "audit": "off", "report": "short"}
 NUMBERS = {"Business": 0, "Sports": 1, "World": 2}
@@ -433,8 +433,8 @@ def test_a_run_without_validation_goes_on_to_the_same_end(
 
 
 def test_what_needs_validation_rows_says_so(pairs: Pairs, settings: dict[str, Any], tmp_path: Path) -> None:
-    from pennyweight.searching.search import search
-    from pennyweight.seeds import train_seeds
+    from pennyweight.search.search import search
+    from pennyweight.search.seeds import train_seeds
 
     with pytest.raises(InputError) as caught:
         pw.train(pairs, validation_size=0, early_stopping_patience=2, **settings)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import pennyweight as pw
-from pennyweight import artifact, pipeline
+from pennyweight import pipeline
+from pennyweight.artifact import artifact
 from pennyweight.errors import InputError, Interrupted, PennyweightError, StorageError
 from pennyweight.train import loop
 

@@ -34,7 +34,9 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     ids=lambda arguments: " ".join(arguments[:1]) or "import",
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(arguments: list[str]) -> None:
-    call = "from pennyweight.cli import main; sys.argv = ['pennyweight', *arguments]; main()" if arguments else "pass"
+    call = (
+        "from pennyweight.cli.app import main; sys.argv = ['pennyweight', *arguments]; main()" if arguments else "pass"
+    )
     done = run(
         f"import json, sys, pennyweight\narguments = {arguments!r}\n"
         f"try:\n    {call}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"

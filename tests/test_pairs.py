@@ -14,15 +14,16 @@ import pytest
 import torch
 
 import pennyweight as pw
-from pennyweight import export, recipe
 from pennyweight.data.table import PAIR
 from pennyweight.errors import InputError
-from pennyweight.explain import explain
+from pennyweight.export import stock as export
 from pennyweight.model.backbone import encode, load_tokenizer, resolve
-from pennyweight.model.build import build
-from pennyweight.model.infer import TokenFeed
-from pennyweight.model.runtime import Runtime
-from pennyweight.planning import plan_for
+from pennyweight.model.classifier import build
+from pennyweight.model.device import Runtime
+from pennyweight.model.inference import TokenFeed
+from pennyweight.predict.explanation import explain
+from pennyweight.recipe import loading as recipe
+from pennyweight.recipe.planning import plan_for
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 WORDS = ["bank", "cup", "rate", "river", "polls", "play", "chip", "win"]

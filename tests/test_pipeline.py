@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight import recipe
 from pennyweight.errors import BudgetError, PennyweightError, RecipeError
+from pennyweight.recipe import loading as recipe
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8}
 

@@ -18,25 +18,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import PennyweightError
-    from .estimator import PennyweightClassifier
+    from .integrations.scikit_learn import PennyweightClassifier
     from .pipeline import train
-    from .planning import plan
-    from .predict import Classifier, load
-    from .recipe import Recipe
-    from .reporting.shift import shift
-    from .searching.search import search
+    from .predict.predictor import Classifier, load
+    from .recipe.loading import Recipe
+    from .recipe.planning import plan
+    from .runs.robustness import shift
+    from .search.search import search
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "plan": "planning",
-    "load": "predict",
-    "Classifier": "predict",
-    "PennyweightClassifier": "estimator",
-    "Recipe": "recipe",
+    "plan": "recipe.planning",
+    "load": "predict.predictor",
+    "Classifier": "predict.predictor",
+    "PennyweightClassifier": "integrations.scikit_learn",
+    "Recipe": "recipe.loading",
     "PennyweightError": "errors",
-    "shift": "reporting.shift",
-    "search": "searching.search",
+    "shift": "runs.robustness",
 }
 
 __all__ = [
@@ -46,7 +45,10 @@ __all__ = [
 
 
 class _Package(types.ModuleType):
-    """Keeps `pennyweight.train` the function: importing the folder train/ would put the folder under its name."""
+    """Keeps `pennyweight.train` and `pennyweight.search` functions, although folders have these names too.
+
+    Importing train/ or search/ would else assign the folder's module to the name.
+    """
 
     @property
     def train(self) -> Any:
@@ -55,6 +57,14 @@ class _Package(types.ModuleType):
     @train.setter
     def train(self, module: types.ModuleType) -> None:
         """The import system's assignment; `from .train import loop` finds the folder without it."""
+
+    @property
+    def search(self) -> Any:
+        return importlib.import_module(".search.search", __name__).search
+
+    @search.setter
+    def search(self, module: types.ModuleType) -> None:
+        """As for `train`."""
 
 
 sys.modules[__name__].__class__ = _Package

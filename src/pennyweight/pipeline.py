@@ -8,24 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import recipe as recipes
 from .budget.cost import work
+from .budget.estimate import remember
 from .budget.plan import Plan
+from .data.label_form import unlabelled
 from .data.labels import order_of
 from .data.load import Data
 from .data.load import load as load_data
-from .data.multi import unlabelled
 from .data.provenance import ENDINGS, SOURCES, provenance
 from .errors import DataError, InputError
-from .estimate import remember
-from .files import lock_folder, must_be_new
-from .planning import describe_backbone, plan_for, resolved
-from .recipe import Recipe
+from .recipe import loading as recipes
+from .recipe.loading import Recipe
+from .recipe.planning import describe_backbone, plan_for, resolved
+from .storage.files import lock_folder, must_be_new
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .predict import Classifier
+    from .predict.predictor import Classifier
     from .train.loop import Fit, Observer
 
 
@@ -91,26 +91,26 @@ def _run(
 ) -> Classifier:
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
-    from . import artifact as artifacts
-    from .audit.short import short
-    from .card import model_card
-    from .evaluate import quick
-    from .model.adapt import scale, trainable
+    from .artifact import artifact as artifacts
+    from .artifact.model_card import model_card
+    from .audit.short_audit import short
+    from .evaluate.metrics import epoch_metrics as quick
+    from .model.adapters.lora import scale, trainable
     from .model.backbone import check_max_length, encode, load_tokenizer, resolve
-    from .model.build import build
-    from .model.energy import EnergyMeter
-    from .model.infer import logits
-    from .model.runtime import choose, machine
-    from .predict import Classifier, load
-    from .reporting.shift import refuse_several
-    from .reporting.stage import Report
-    from .train import feeds
-    from .train.accelerate import make_accelerator
-    from .train.augment import augment
-    from .train.balance import class_weights, label_counts
+    from .model.classifier import build
+    from .model.device import choose, machine
+    from .model.inference import logits
+    from .predict.predictor import Classifier, load
+    from .runs.robustness import refuse_several
+    from .runs.stage import Report
+    from .train import batch_source as feeds
+    from .train.accelerator import make_accelerator
+    from .train.augmentation import augment
     from .train.checkpoint import check_fits
+    from .train.class_balance import class_weights, label_counts
+    from .train.energy import EnergyMeter
+    from .train.head_init import probe
     from .train.loop import fit
-    from .train.probe import probe
     from .train.resume import Resumption, begin, end, fingerprint
 
     # recipe: settled by now. data:

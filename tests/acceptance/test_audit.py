@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pennyweight import recipe
-from pennyweight.audit.run import audit
-from pennyweight.audit.suspects import frozen_features, suspects
-from pennyweight.audit.text import plain
+from pennyweight.audit.audit import audit
+from pennyweight.audit.label_issues import frozen_features, suspects
+from pennyweight.audit.text_checks import plain
 from pennyweight.data import sample
+from pennyweight.recipe import loading as recipe
 
 pytestmark = pytest.mark.acceptance
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight.reporting.abstain import abstainer
+from pennyweight.predict.abstention import abstainer
 
 pytestmark = pytest.mark.acceptance
 
@@ -155,8 +155,8 @@ def test_the_temperature_changes_no_label(run: Path, subset: Callable[..., Path]
 
 
 def test_a_target_accuracy_picked_on_validation_is_met_on_the_test_rows_within_its_interval(run: Path) -> None:
-    from pennyweight.evaluate.intervals import wilson
-    from pennyweight.reporting.rows import Answers
+    from pennyweight.evaluate.metrics.intervals import wilson
+    from pennyweight.evaluate.row_predictions import Answers
 
     classifier = pw.load(run)
     target = max(one["target"] for one in metrics(run)["abstention"])

@@ -13,10 +13,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from pennyweight.budget.count import AdapterSpec, HeadSpec, head_shapes
 from pennyweight.budget.targets import lora_arguments, ranks
-from pennyweight.model import adapt, adaptive
-from pennyweight.model.head import Head
-from pennyweight.recipe import TrainRecipe
-from pennyweight.train.optim import adamw
+from pennyweight.model.adapters import adalora as adaptive
+from pennyweight.model.adapters import lora as adapt
+from pennyweight.model.heads import Head
+from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.train.optimizer import adamw
 
 OWN_HEAD = {
     "bert": ["pooler", "classifier"],

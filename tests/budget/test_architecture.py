@@ -14,7 +14,7 @@ from pennyweight.budget.architecture import (
     linear_modules,
     size,
 )
-from pennyweight.budget.checkpoints import known_names, load_config
+from pennyweight.budget.backbone_config import known_names, load_config
 from pennyweight.errors import BackboneError
 
 DEBERTA_V3 = {

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pennyweight.budget.checkpoints import load_config
+from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.cost import cache_bytes, first_trained_layer, memory, seconds_per_epoch, work
 from pennyweight.budget.count import AdapterSpec, HeadSpec
 from pennyweight.budget.plan import Plan, plan

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.budget.checkpoints import load_config
+from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.count import AdapterSpec, HeadSpec, Part, count, head_shapes, layers_in_words
 from pennyweight.errors import RecipeError
 

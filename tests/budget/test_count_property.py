@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pennyweight.budget.architecture import FAMILIES, size
 from pennyweight.budget.count import AdapterSpec, HeadSpec, count, head_shapes, linear_modules
-from pennyweight.budget.filling import Options
+from pennyweight.budget.fill import Options
 from pennyweight.budget.plan import plan
 from pennyweight.errors import BudgetError
 

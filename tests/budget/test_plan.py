@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.budget.checkpoints import load_config
+from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.count import AdapterSpec, HeadSpec
 from pennyweight.budget.plan import Options, Plan, parse_budget, plan
 from pennyweight.budget.strategies import STRATEGIES

@@ -10,7 +10,7 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
 from torch import nn
 
-from pennyweight.budget.checkpoints import load_config
+from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.count import AdapterSpec, linear_modules, resolve_targets
 from pennyweight.budget.targets import express, lora_arguments, pattern_key, ranks, scales
 from pennyweight.errors import RecipeError

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pennyweight.data import walk as walking
+from pennyweight.data import blocks as walking
+from pennyweight.data.blocks import walk
+from pennyweight.data.input_spec import Reading
 from pennyweight.data.read import read_columns
-from pennyweight.data.reading import Reading
 from pennyweight.data.table import MAX_BYTES, Columns, FileOptions
-from pennyweight.data.walk import walk
 from pennyweight.errors import DataError
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from pennyweight.data.pickled import read_pickled_dataset
+from pennyweight.data.formats.pickled import read_pickled_dataset
 from pennyweight.data.read import read
 
 

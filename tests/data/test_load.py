@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from pennyweight.data.load import load
-from pennyweight.recipe import load as recipe
+from pennyweight.recipe.loading import load as recipe
 
 
 def test_remarks_on_sources_come_with_the_data(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from pennyweight.data.input_spec import Reading
 from pennyweight.data.read import read, stream
-from pennyweight.data.reading import Reading
 
 CSV = "text,label\na,x\nb,y\n"
 JSONL = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'

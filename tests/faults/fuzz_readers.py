@@ -13,10 +13,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pennyweight"]):
-    from pennyweight import recipe
     from pennyweight.data.read import read
     from pennyweight.errors import PennyweightError
-    from pennyweight.files import unsealed
+    from pennyweight.recipe import loading as recipe
+    from pennyweight.storage.files import unsealed
 
 warnings.simplefilter("ignore")
 FOLDER = Path(tempfile.mkdtemp(prefix="pennyweight-fuzz-"))

@@ -30,15 +30,18 @@ from typing import Any
 
 import torch
 
-from pennyweight import artifact, cli, pipeline, predict
+from pennyweight import pipeline
+from pennyweight.artifact import artifact
+from pennyweight.cli import app as cli
 from pennyweight.data import read
 from pennyweight.errors import Interrupted, PennyweightError
-from pennyweight.evaluate import quick
-from pennyweight.reporting import stage
+from pennyweight.evaluate.metrics import epoch_metrics as quick
+from pennyweight.predict import predictor as predict
+from pennyweight.runs import stage
 
 # What a run would import on its way; none of it starts a thread or computes.
 for module in (
-    "accelerate", "pandas", "peft.tuners.lora", "pennyweight.train.accelerate", "pennyweight.train.feeds",
+    "accelerate", "pandas", "peft.tuners.lora", "pennyweight.train.accelerator", "pennyweight.train.batch_source",
     "pennyweight.train.loop", "scipy.stats", "sklearn.feature_extraction.text", "sklearn.linear_model",
     "sklearn.metrics", "transformers.models.auto.modeling_auto", "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
@@ -95,7 +98,7 @@ def read_data(path: str) -> int:
 
 def read_recipe(path: str) -> str:
     """A recipe's name."""
-    from pennyweight import recipe
+    from pennyweight.recipe import loading as recipe
 
     return recipe.load(path).name
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pennyweight import predict
 from pennyweight.errors import ArtifactError
+from pennyweight.predict import predictor as predict
 
 TEXTS = ["the bank cut rates", "a striker in the final", "a probe of the moon", ""]
 

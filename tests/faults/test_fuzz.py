@@ -16,11 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pennyweight import manifest, recipe
+from pennyweight.artifact import manifest
 from pennyweight.data.labels import LabelSet
 from pennyweight.data.read import read
 from pennyweight.errors import ArtifactError, DataError, RecipeError
-from pennyweight.recipe import SECTIONS
+from pennyweight.recipe import loading as recipe
+from pennyweight.recipe.loading import SECTIONS
 from pennyweight.train import checkpoint
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

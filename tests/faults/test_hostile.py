@@ -205,7 +205,7 @@ def absolute_path(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
 
 def resealed(clean: Path, folder: Path, files: dict[str, bytes]) -> Path:
     """A copy with some files replaced, its checksums and its seal in order."""
-    from pennyweight import manifest
+    from pennyweight.artifact import manifest
 
     made = Path(shutil.copytree(clean, folder / "made"))
     for name, content in files.items():

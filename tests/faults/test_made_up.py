@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight import predict
 from pennyweight.errors import PennyweightError
+from pennyweight.predict import predictor as predict
 
 from ..json_values import places, put
 
@@ -26,7 +26,7 @@ def answers(folder: Path) -> np.ndarray:
 
 def reseal(folder: Path) -> None:
     """Make checksums and seal right again, as anybody can."""
-    from pennyweight import manifest
+    from pennyweight.artifact import manifest
 
     path = folder / manifest.NAME
     facts = json.loads(path.read_text())

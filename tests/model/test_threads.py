@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 import pennyweight as pw
-from pennyweight import recipe
-from pennyweight.model import frozen
 from pennyweight.model.backbone import encode, load_tokenizer, resolve
-from pennyweight.model.build import Classifier, build
-from pennyweight.model.runtime import Runtime
-from pennyweight.planning import describe_backbone, plan_for
+from pennyweight.model.classifier import Classifier, build
+from pennyweight.model.device import Runtime
+from pennyweight.model.kernels import frozen_linear as frozen
+from pennyweight.recipe import loading as recipe
+from pennyweight.recipe.planning import describe_backbone, plan_for
 
 THREADS, ROUNDS = 4, 5
 KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]

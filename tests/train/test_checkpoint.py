@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pennyweight.errors import ArtifactError
-from pennyweight.files import sealed
+from pennyweight.storage.files import sealed
 from pennyweight.train import checkpoint
 from pennyweight.train.checkpoint import State
 

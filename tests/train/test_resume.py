@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from pennyweight import recipe
 from pennyweight.errors import RecipeError
-from pennyweight.model.runtime import Runtime
-from pennyweight.train.accelerate import going_on
+from pennyweight.model.device import Runtime
+from pennyweight.recipe import loading as recipe
+from pennyweight.train.accelerator import going_on
 from pennyweight.train.checkpoint import State
 from pennyweight.train.resume import Resumption, begin, begun, end, fingerprint
 

@@ -91,7 +91,7 @@ def test_lp_ft_starts_from_a_fitted_head(
 def test_a_part_of_many_rows_fits_the_head(
     settings: dict[str, Any], news: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probe = importlib.import_module("pennyweight.train.probe")
+    probe = importlib.import_module("pennyweight.train.head_init")
     settings |= {"max_steps": 1, "learning_rate": 1e-9, "budget": "20k"}
 
     def loss(lp_ft: bool) -> float:
@@ -109,7 +109,7 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, 
     from sklearn.linear_model import LogisticRegression
 
     from pennyweight.data.read import read
-    from pennyweight.reporting.frozen import FrozenBackbone
+    from pennyweight.train.frozen_features import FrozenBackbone
 
     settings |= {"lp_ft": True, "max_steps": 1, "learning_rate": 1e-12, "pooling": "mean", "validation_size": 0.2}
     found = pw.train(news / "train.csv", **settings)

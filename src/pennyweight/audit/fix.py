@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ..answers import neutral
-from ..data.clean import strip_markup
-from ..data.reading import Reading
+from ..data.cleaning import strip_markup
+from ..data.input_spec import Reading
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
-from ..files import atomic_file
+from ..predict.writers import neutral
+from ..storage.files import atomic_file
+from .audit import open_source
+from .audit_report import write_rows
 from .findings import Audit
-from .output import write_rows
-from .run import open_source
-from .text import repair
+from .text_checks import repair
 
 _FORMS = ("csv", "jsonl", "parquet")
 DROPPED = ("row", "what", "why", "partner part", "partner row")

@@ -11,10 +11,10 @@ from typing import Self
 import numpy as np
 
 from ..data.table import Unit
-from . import near
+from . import near_duplicates as near
+from .disk_store import Bands, Texts
 from .findings import Finding, Part
-from .store import Bands, Texts
-from .text import FEWEST_SHINGLES, NEAR_EMPTY, damage, plain, script, shingles
+from .text_checks import FEWEST_SHINGLES, NEAR_EMPTY, damage, plain, script, shingles
 
 #: A row's label by name: None where it is missing, a tuple where a row may have any number.
 Name = str | tuple[str, ...] | None

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import BackboneError
+from .config_fields import Config, flag, whole
 from .families import Architecture, Shapes, bert, deberta, distilbert, linear, modernbert, norm
-from .fields import Config, flag, whole
 
 _DESCRIBE: dict[str, Callable[[Config], Architecture]] = {
     "bert": bert,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .architecture import describe, encoder_parameters, linear_modules, size
+from .config_fields import Config
 from .families import Architecture, Matrix
-from .fields import Config
 from .plan import Plan
 from .targets import ranks
 
@@ -88,7 +88,8 @@ def work(config: Config, plan: Plan, *, length: int, pooling: Pooling = "cls") -
     """Operations for one text of `length` tokens.
 
     With `pooling="cls"` the last block works out queries, attention output and feed-forward for the first token alone.
-    Its keys and values are counted, though the fast encoder has smaller products in their place (model/absorbed.py).
+    Its keys and values are counted, though the fast encoder has smaller products in their place
+    (model/kernels/first_token_attention.py).
 
     Args:
         config: fields of the backbone's `config.json`.
@@ -159,7 +160,7 @@ def memory(
         block += rows * architecture.heads * _keys(architecture, layer, length)
         largest = max(largest, block)
         kept += block if layer >= first else 0
-        laid_out += matrices * (2 if layer >= first else 1)  # model/frozen.py
+        laid_out += matrices * (2 if layer >= first else 1)  # model/kernels/frozen_linear.py
     return Memory(
         weights=(size(encoder_parameters(config)) + laid_out) * bytes_per_number,
         trained=plan.count.trainable * 16,

@@ -8,8 +8,8 @@ from typing import Literal
 
 from ..errors import RecipeError
 from .architecture import Linear, encoder_parameters, head_parameters, linear_modules, own_head_names, size
+from .config_fields import Config
 from .families import Shapes
-from .fields import Config
 from .specs import AdapterSpec, HeadSpec
 from .targets import ranks, resolve_targets
 

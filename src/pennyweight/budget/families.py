@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import BackboneError
-from .fields import Config, body, flag, integer, whole, words
+from .config_fields import Config, body, flag, integer, whole, words
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from ..errors import RecipeError
+from .config_fields import Config
 from .count import Count, Part, count
-from .fields import Config
-from .filling import Options, fill_budget
-from .over import over_budget
+from .fill import Options, fill_budget
 from .specs import AdapterSpec, HeadSpec, contradiction, one_of, positive_whole
 from .strategies import STRATEGIES
+from .suggestions import over_budget
 
 __all__ = ["NAMES", "Options", "Plan", "parse_budget", "plan"]
 

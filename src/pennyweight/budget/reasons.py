@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from .architecture import head_parameters, size
+from .config_fields import Config
 from .count import head_shapes, layers_in_words
-from .fields import Config
 from .specs import HeadSpec
 from .strategies import Item, Purse, spent
 

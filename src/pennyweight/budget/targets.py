@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import RecipeError
 from .architecture import Linear, describe, linear_modules
-from .fields import Config
+from .config_fields import Config
 from .specs import AdapterSpec
 
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import DataError
-from .canonical import canonical, label_of_cell, of_one_kind
-from .infer import choose_label, choose_texts, is_null, label_base, names_beside, require
-from .lists import with_lists
-from .multi import LabelForm, holds_several, labels_of_cells, labels_of_columns
+from .columns import choose_label, choose_texts, is_null, label_base, names_beside, require
+from .label_form import LabelForm, holds_several, labels_of_cells, labels_of_columns
+from .label_values import canonical, label_of_cell, of_one_kind
+from .list_labels import with_lists
 from .pairs import as_pair, join_pair
 from .table import MAX_TEXT, PAIR, Columns, Label, Table, listed, shown
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from . import multi
-from .canonical import canonical, in_order, is_number
+from . import label_form as multi
+from .label_values import canonical, in_order, is_number
 from .table import Label, Table, listed, shown
 
 

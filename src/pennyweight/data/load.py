@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, RecipeError
-from ..recipe import DataRecipe
+from ..recipe.loading import DataRecipe
 from .assemble import assemble
-from .clean import CleanReport, clean
-from .infer import require
+from .cleaning import CleanReport, clean
+from .columns import require
+from .input_spec import Reading
+from .label_form import DELIMITER, check_joined, split_several
 from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, without
 from .labels import fit as fit_labels
 from .mix import mixed
-from .multi import DELIMITER, check_joined, split_several
 from .read import check_labelled, columns_of, labelled_table
-from .reading import Reading
 from .split import split
 from .table import AS_NAMED, FileOptions, Table, listed
 

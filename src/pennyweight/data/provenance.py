@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import sha256
-from ..recipe import DataRecipe
+from ..recipe.loading import DataRecipe
+from ..storage.files import sha256
 from .load import Data
 from .table import Table
 

@@ -10,21 +10,21 @@ from typing import Any
 
 from ..errors import DataError
 from .assemble import assemble, check_length, check_text
-from .columnar import read_arrow, read_hub, read_parquet
-from .delimited import read_delimited
+from .columns import choose_texts
+from .formats.columnar import read_arrow, read_hub, read_parquet
+from .formats.delimited import read_delimited
 from .formats.detect import Format, detect, is_file_name
 from .formats.excel import read_excel
 from .formats.folder import read_folder
+from .formats.json_lines import read_json, stream_records
+from .formats.pickled import read_pickle
 from .formats.plain import read_plain
+from .formats.python_objects import columns_of_python
 from .formats.two_files import as_two_files, read_two_files
-from .infer import choose_texts
-from .jsonl import read_json, stream_records
-from .multi import LabelForm
+from .input_spec import Reading
+from .label_form import LabelForm
 from .pairs import as_pair, join_pair
-from .pickled import read_pickle
-from .python import columns_of_python
-from .reading import Reading
-from .source import check_zipped, is_pipe, is_zipped, near_names
+from .streams import check_zipped, is_pipe, is_zipped, near_names
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
 
 __all__ = ["Table", "from_python", "read", "stream"]

@@ -22,7 +22,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from ..errors import ArtifactError
-from ..files import atomic_folder, recover, sealed, sha256, to_json, unsealed
+from ..storage.files import atomic_folder, recover, sealed, sha256, to_json, unsealed
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -13,20 +13,20 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..data.batch import plan_batches
+from ..data.batching import plan_batches
 from ..errors import Interrupted, PennyweightError, RecipeError
-from ..model.adapt import check_count, trainable
-from ..model.adaptive import Adaptive, take
-from ..model.infer import Feed, evaluating
-from ..recipe import TrainRecipe
+from ..model.adapters.adalora import Adaptive, take
+from ..model.adapters.lora import check_count, trainable
+from ..model.inference import Feed, evaluating
+from ..recipe.loading import TrainRecipe
 from . import checkpoint
 from . import loss as losses
-from .accelerate import backward, clip, prepare, run_ids
-from .average import Average
-from .balance import oversampled
-from .optim import adamw, learning_rate
-from .run import Fit, Run, restore
+from .accelerator import backward, clip, prepare, run_ids
+from .class_balance import oversampled
+from .optimizer import adamw, learning_rate
 from .signals import stop_requested, way_on
+from .state import Fit, Run, restore
+from .weight_averaging import Average
 
 __all__ = ["Fit", "Observer", "fit"]
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from ..errors import RecipeError
-from ..files import storage_errors, to_json, write_text
-from ..model.runtime import Runtime
-from ..recipe import SECTIONS, Recipe
+from ..model.device import Runtime
+from ..recipe.loading import SECTIONS, Recipe
+from ..storage.files import storage_errors, to_json, write_text
 from .checkpoint import State, keep_up_to, latest
 
 UNFINISHED = Path("checkpoints") / "unfinished"

@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
+from pennyweight.data.blocks import walk
 from pennyweight.data.read import read
-from pennyweight.data.walk import walk
 
 CSV = b"text,label\na,x\nb,y\n"
 FASTTEXT = b"__label__x a\n__label__y b\n"

@@ -11,9 +11,9 @@ from typing import Any
 import openpyxl
 import pandas as pd
 
+from pennyweight.data.blocks import walk
 from pennyweight.data.read import read
 from pennyweight.data.table import FileOptions
-from pennyweight.data.walk import walk
 
 
 def book(path: Path, *sheets: list[list[Any]]) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pennyweight.data.blocks import walk
 from pennyweight.data.read import read
-from pennyweight.data.walk import walk
 
 
 def lay(root: Path, files: dict[str, str | bytes]) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pennyweight.data.blocks import walk
 from pennyweight.data.read import read
 from pennyweight.data.table import FileOptions
-from pennyweight.data.walk import walk
 
 NAMES = ("f.txt", "f.text", "f.label", "f.data", "f", "train.ft.txt")
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ...errors import DataError
-from ..infer import names_labels, names_texts
-from ..source import open_bytes
+from ..columns import names_labels, names_texts
+from ..streams import open_bytes
 from ..table import AS_NAMED, FileOptions, shown
 from . import compressed
 

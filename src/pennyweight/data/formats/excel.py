@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..source import BOMB_FLOOR, BOMB_RATIO, read_bytes
+from ..streams import BOMB_FLOOR, BOMB_RATIO, read_bytes
 from ..table import AS_NAMED, Columns, FileOptions, listed, shown
 from .compressed import DAMAGED
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
-from ..columnar import is_saved, read_saved
-from ..source import names_in, read_bytes, text_lines
+from ..streams import names_in, read_bytes, text_lines
 from ..table import MAX_TEXT, Columns, FileOptions, listed
+from .columnar import is_saved, read_saved
 from .detect import TEXTS, ending, is_file_name
-from .documents import numbered
+from .json_document import numbered
 from .splits import SPLIT_NAMES, aliases, of_split, split_of_file
 
 #: More files than this under one folder are not read.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..source import text_lines
+from ..streams import text_lines
 from ..table import AS_NAMED, Columns, FileOptions, shown
 from .detect import FASTTEXT, Format
 

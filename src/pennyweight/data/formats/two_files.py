@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
-from ..source import near_names
+from ..streams import near_names
 from ..table import AS_NAMED, Columns, FileOptions
 from .plain import read_plain
 

@@ -1,0 +1,1 @@
+"""The saved classifier: its layout, manifest, validation and model card."""

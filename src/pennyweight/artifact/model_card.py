@@ -1,0 +1,192 @@
+"""The model card: Hugging Face's front matter, drawn from the same numbers as the report."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+from typing import Any
+
+from ..errors import ArtifactError
+from ..evaluate.metrics.thresholds import saved_thresholds
+from .artifact import Artifact
+
+# What means something within a line of Markdown, and what does at its beginning.
+_SIGNS = re.compile(r"([\\`*_\[\]|~$])")
+_STARTS = re.compile(r"^(?:([#+=:-])|(\d+)([.)]))")
+
+
+def prose(text: object) -> str:
+    """Any text within a line of Markdown, as it reads: neither HTML nor a link, a table's column or a heading."""
+    line = _SIGNS.sub(r"\\\1", html.escape(_line(text), quote=False))
+    return _STARTS.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", line)
+
+
+def code(text: object) -> str:
+    """Any text as a code span of Markdown, in which nothing else has a meaning."""
+    line = _line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    room = " " if line.startswith("`") or line.endswith("`") or not line else ""
+    return f"{fence}{room}{line}{room}{fence}"
+
+
+def block(text: str) -> str:
+    """A program as a block of Python in Markdown, whatever names it holds."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}python\n{text}\n{fence}"
+
+
+def _line(text: object) -> str:
+    """Line breaks and other control characters become blanks."""
+    return " ".join("".join(one if one.isprintable() else " " for one in str(text)).split())
+
+
+def model_card(artifact: Artifact) -> str:
+    """README.md: Hugging Face's front matter, then what it is, how good it is and how to use it.
+
+    Source of the front matter: https://huggingface.co/docs/hub/model-cards
+    """
+    try:
+        return _card(artifact)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError("the saved figures lack what a model card shows", received=repr(error)) from error
+
+
+def _card(artifact: Artifact) -> str:
+    metrics = artifact.metrics
+    found = ((key, metrics.get(key)) for key in ("test", "validation"))
+    name, measured = next(((key, value) for key, value in found if value is not None), ("none", None))
+    budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
+    multi, names = artifact.labels.multi, artifact.labels.names
+    limits = [f" (from a probability of {value:.3f} on)" for value in saved_thresholds(metrics, len(names)).tolist()]
+    labels = "\n".join(
+        f"{index}. {prose(label)}{limit if multi else ''}"
+        for index, (label, limit) in enumerate(zip(names, limits, strict=True))
+    )
+    labels = ("A text may carry any number of them.\n\n" if multi else "") + labels
+    return f"""---
+library_name: pennyweight
+pipeline_tag: text-classification
+{base_model(artifact)}tags: [text-classification, lora, peft]
+{_index(name, measured)}---
+
+# Text classifier, {metrics.get("trainable") or 0:,} trained parameters
+
+{prose(shown_backbone(artifact.backbone.name))} frozen, with an adapter and a {artifact.plan.head.kind} head trained \
+under {budget}.
+
+{_figures(name, measured)}
+{_judged(metrics)}
+## Labels
+
+{labels}
+
+## Use
+
+```python
+import pennyweight as pw
+
+classifier = pw.load("this-folder")
+classifier.predict(["..."])
+```
+
+Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml`, with the same data, trains it again.
+"""
+
+
+def _figures(name: str, measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "Not measured."
+    if "exact_match" in measured:
+        low, high = measured["exact_match_interval"]
+        return (
+            f"Micro F1 {measured['micro_f1']:.3f}, macro F1 {measured['macro_f1']:.3f}, "
+            f"all labels right {measured['exact_match']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+            f"Hamming loss {measured['hamming_loss']:.1%}, on {measured['n']:,} {name} texts."
+            + _unknown(measured, "exact match")
+        )
+    low, high = measured["accuracy_interval"]
+    return (
+        f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+        f"macro F1 {measured['macro_f1']:.3f}, expected calibration error {measured['ece']:.1%}, "
+        f"on {measured['n']:,} {name} texts." + _unknown(measured, "accuracy")
+    )
+
+
+def _unknown(measured: dict[str, Any], figure: str) -> str:
+    """What is to be known where rows with unknown labels count as wrong."""
+    rows = measured.get("unknown", 0)
+    return f" {rows:,} further texts with unknown labels count as wrong in the {figure} only." if rows else ""
+
+
+def _judged(metrics: dict[str, Any]) -> str:
+    """The verdict and the baselines as a table; nothing where nothing was compared."""
+    if metrics.get("verdict") is None:
+        return ""
+    if metrics.get("task") == "multi":
+        return _judged_by_f1(metrics)
+    rows = "\n".join(
+        f"| {prose(one['name'])} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
+        f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
+        for one in metrics.get("baselines") or []
+    )
+    return f"""
+{prose(metrics["verdict"]["headline"])}
+
+| baseline on the same split | accuracy | 95 % interval | this classifier |
+|---|---|---|---|
+{rows}
+"""
+
+
+def _judged_by_f1(metrics: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {prose(one['name'])} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
+        f"{100 * one['difference']:+.1f} points |"
+        for one in metrics.get("baselines") or []
+    )
+    return f"""
+{prose(metrics["verdict"]["headline"])}
+
+| baseline on the same split | micro F1 | macro F1 | exact match | this classifier, micro F1 |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def _index(name: str, measured: dict[str, Any] | None) -> str:
+    """The hub's `model-index`, which shows the figures beside the model."""
+    if measured is None or name != "test":
+        return ""
+    figures = [("accuracy", "accuracy", "Accuracy"), ("f1", "macro_f1", "Macro F1")]
+    if "exact_match" in measured:
+        figures = [("accuracy", "exact_match", "Exact match"), ("f1", "micro_f1", "Micro F1"), figures[1]]
+    rows = "".join(
+        f"          - {{type: {kind}, value: {measured[key]:.4f}, name: {shown}}}\n" for kind, key, shown in figures
+    )
+    return f"""model-index:
+  - name: pennyweight
+    results:
+      - task: {{type: text-classification}}
+        dataset: {{type: text, name: the test file of the run}}
+        metrics:
+{rows}"""
+
+
+def shown_backbone(name: str) -> str:
+    """A backbone's name as it is handed on: of a folder of this machine its last part."""
+    return os.path.basename(os.path.normpath(name)) if is_local(name) else name
+
+
+def is_local(name: str) -> bool:
+    """Whether a backbone's name is that of a folder of this machine, not of a hub's repository."""
+    return name.startswith((".", "/", "~")) or os.path.isdir(name)
+
+
+def base_model(artifact: Artifact) -> str:
+    """The front matter's line that names the base model on the hub; empty where the backbone is not from there."""
+    name = artifact.backbone.name
+    if is_local(name):
+        return ""
+    return f"base_model: {json.dumps('sentence-transformers/all-MiniLM-L6-v2' if name == 'embedded' else name)}\n"

@@ -1,0 +1,233 @@
+"""What a stranger's files must agree on before they are used.
+
+Checksums show damage; they do not show good will. So each part of a saved classifier is read as plain data, held
+against the others, and refused with one line when it says something that saving never writes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from torch import Tensor
+
+from ..budget.count import count
+from ..budget.plan import Plan
+from ..data.input_spec import Reading
+from ..data.labels import LabelSet
+from ..errors import ArtifactError, InputError
+from ..evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
+from ..model.adapters import lora as adapt
+from ..model.backbone import Backbone, load_tokenizer, resolve
+from ..recipe.loading import Recipe, parse
+from ..storage.files import storage_errors
+from .manifest import NAME, Saved, as_json, damaged
+
+# What a backbone's config says about who wrote it, not about what it computes.
+CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+# What PEFT's config says about where and by whom the adapter was saved.
+ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "revision")
+
+
+# What pydantic says of a figure that is not there, or that a later version added: neither is damage.
+ADDED_OR_LEFT_OUT = ("missing", "extra_forbidden")
+
+
+def recipe(saved: Saved, name: str) -> Recipe:
+    """The recipe in a file.
+
+    Raises:
+        ArtifactError: as all functions here.
+    """
+    try:
+        return parse(saved.yaml(name))
+    except (InputError, ValueError, TypeError) as error:
+        raise _as_damaged(saved.path(name), error) from error
+
+
+def plan(saved: Saved, name: str) -> Plan:
+    """The plan in a file."""
+    try:
+        return Plan.from_json(saved.json(name))
+    except (InputError, ValueError, TypeError) as error:
+        raise _as_damaged(saved.path(name), error) from error
+
+
+def metrics(saved: Saved, name: str, *, multi: bool) -> dict[str, Any]:
+    """What was measured: every figure that is there has the form that `schema` gives it.
+
+    Args:
+        multi: whether the classifier gives a text any number of labels.
+    """
+    found = saved.json(name)
+    if found and (found.get("task") == "multi") != multi:
+        raise damaged(saved.path(name), "the figures are not those of a classifier of this task")
+    try:
+        (SeveralMetricsFile if multi else MetricsFile).model_validate(found)
+    except ValidationError as error:
+        wrong = [one for one in error.errors(include_url=False) if one["type"] not in ADDED_OR_LEFT_OUT]
+        if wrong:
+            place = " -> ".join(str(part) for part in wrong[0]["loc"])
+            raise damaged(saved.path(name), f"{place}: {wrong[0]['msg']}") from error
+    return found
+
+
+def answers(saved: Saved, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
+    """What the classifier answered when it was trained; empty where nothing was kept."""
+    found = saved.arrays(name) if name in saved else {}
+    for key, values in found.items():
+        sound = values.ndim == 1 and bool(np.isfinite(values).all())
+        if key.endswith((".labels", ".predicted")):  # of several labels a hash is kept
+            sound &= np.issubdtype(values.dtype, np.integer)
+            sound &= labels.multi or bool(((values >= 0) & (values < len(labels))).all())
+        if not sound:
+            raise damaged(saved.path(name), f"{key} holds what are no answers")
+    return found
+
+
+def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
+    """The class names in a manifest."""
+    try:
+        return LabelSet.from_json(manifest.get("labels"))
+    except InputError as error:
+        raise _as_damaged(path, error) from error
+
+
+def reading(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> Reading:
+    """How texts and labels are read; classifiers of version 0.1 did not record it and go by their recipe."""
+    if "reading" not in manifest:
+        return Reading.of_recipe(recipe.data)
+    try:
+        return Reading.from_json(manifest["reading"])
+    except InputError as error:
+        raise _as_damaged(path, error) from error
+
+
+def check_agreement(path: Path, manifest: Mapping[str, Any], recipe: Recipe, plan: Plan) -> None:
+    """Hold what the manifest repeats to the recipe and the plan."""
+    repeated = {
+        "max_length": recipe.data.max_length,
+        "pooling": recipe.model.pooling,
+        "head": asdict(plan.head),
+    }
+    for key, value in repeated.items():
+        if manifest.get(key) != value:
+            raise damaged(path, f"{key} is not what the recipe and the plan say")
+
+
+def named_backbone(saved: Saved) -> str:
+    """The backbone's name in a manifest: `embedded`, a folder or a hub id."""
+    stored = saved.facts.get("backbone")
+    name = stored.get("name") if isinstance(stored, dict) else None
+    if not isinstance(name, str):
+        raise damaged(saved.path(NAME), "the manifest names no backbone")
+    return name
+
+
+def backbone(path: Path, manifest: Mapping[str, Any], instead: str | None) -> Backbone:
+    """The backbone that a manifest names, with the weights and the config that it had.
+
+    Args:
+        instead: where it is now, if it moved.
+    """
+    stored = manifest.get("backbone")
+    if not isinstance(stored, dict):
+        raise damaged(path, "the manifest names no backbone")
+    name, revision, fingerprint = (stored.get(key) for key in ("name", "revision", "fingerprint"))
+    if not isinstance(name, str) or not isinstance(fingerprint, str) or not isinstance(revision, str | None):
+        raise damaged(path, "the manifest names no backbone")
+    found = resolve(instead or name, None if instead else revision)
+    if found.fingerprint() != fingerprint or _computes(found.config) != _computes(stored.get("config")):
+        raise ArtifactError(
+            "the backbone is not the one this classifier was trained on",
+            where=found.folder,
+            expected=f"weights of fingerprint {fingerprint[:16]}... and the config they had",
+            remedy="give the right folder with --backbone",
+        )
+    return found
+
+
+def _computes(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return None
+    return {key: value for key, value in config.items() if key not in CONFIG_NOTES}
+
+
+def adapter(saved: Saved, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
+    """The adapter's tensors, once what PEFT would read beside them says the same as the plan."""
+    if plan.adapter is None:
+        return {}
+    for name in (config, weights):
+        if name not in saved:
+            raise damaged(saved.path(name), "a file is missing")
+    received = saved.json(config)
+    expected = json.loads(json.dumps(adapt.lora_config(plan.adapter, backbone.config).to_dict(), default=list))
+    for key, value in expected.items():
+        if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
+            raise damaged(saved.path(config), f"{key} is not what the plan says")
+    return saved.tensors(weights)
+
+
+def _unordered(value: Any) -> Any:
+    return sorted(value, key=str) if isinstance(value, list) else value
+
+
+def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved: Iterable[Tensor]) -> None:
+    """Hold the plan to what the backbone's config gives for it, and to the numbers that were saved."""
+    held = sum(tensor.numel() for tensor in saved)
+    try:
+        counted = count(backbone.config, adapter=plan.adapter, head=plan.head, labels=labels).trainable
+    except (InputError, ValueError, TypeError) as error:
+        raise _as_damaged(path, error) from error
+    if not held == counted == plan.count.trainable:
+        raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
+
+
+def tokenizer(saved: Saved, name: str, backbone: Backbone) -> Any:
+    """The tokenizer, if it is data alone and every id that it may give has its place in the backbone.
+
+    transformers reads folders, so that the bytes that were checked are written to one which nobody else can change.
+
+    Args:
+        name: its folder in the classifier's.
+    """
+    folder = saved.path(name)
+    files = {file.removeprefix(f"{name}/"): held for file, held in saved.content.items() if file.startswith(f"{name}/")}
+    for file, content in sorted(files.items()):
+        if file.endswith(".json") and "/" not in file and "auto_map" in as_json(content, folder / file):
+            raise damaged(folder / file, "the tokenizer wants to run code of its own (auto_map)")
+    with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="pennyweight-") as private:
+        for file, content in files.items():
+            (Path(private) / file).parent.mkdir(parents=True, exist_ok=True)
+            (Path(private) / file).write_bytes(content)
+        loaded = _tokenizer(Path(private), folder, backbone)
+    loaded.name_or_path = str(folder)
+    return loaded
+
+
+def _tokenizer(private: Path, folder: Path, backbone: Backbone) -> Any:
+    try:
+        loaded = load_tokenizer(private)
+        largest = max(loaded.backend_tokenizer.get_vocab().values())
+        loaded.backend_tokenizer.encode("A word, and a sign of no alphabet: \ue000")
+    except BaseException as error:
+        # The Rust side raises bare exceptions, and panics that are not even exceptions, over files it cannot read.
+        panic = type(error).__name__ == "PanicException"
+        if isinstance(error, MemoryError) or not (panic or isinstance(error, Exception)):
+            raise
+        raise damaged(
+            folder, f"the tokenizer cannot be read ({str(error).replace(str(private), str(folder))[:200]})"
+        ) from error
+    if largest >= backbone.config.get("vocab_size", largest + 1):
+        raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
+    return loaded
+
+
+def _as_damaged(path: Path, error: Exception) -> ArtifactError:
+    return error if isinstance(error, ArtifactError) else damaged(path, f"unexpected content: {str(error)[:200]}")

@@ -1,0 +1,232 @@
+"""The audit itself: every check over one source and perhaps a test set, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..data.blocks import BLOCK, Walk, label_of, walk
+from ..data.columns import choose_label
+from ..data.input_spec import Reading
+from ..data.label_form import LabelForm, labels_of_cells
+from ..data.table import AS_NAMED, Columns, FileOptions
+from ..errors import DataError
+from .duplicates import relations
+from .findings import Audit, Finding, Part, balance, look_alikes, unknown_share
+from .scan import Name, Scan
+from .shortcut_features import tell_tales
+
+#: Above so many rows of a part, lengths in tokens and tell-tale features are measured on so many drawn at random.
+LENGTHS_ON, TAGS_ON = 200_000, 50_000
+MAX_LENGTHS = (64, 128, 256, 512)
+IMBALANCED, RARE = 3.0, 10
+
+#: Above this share of tokens unknown to the tokenizer the backbone cannot read the texts.
+MUCH_UNKNOWN = 0.05
+
+#: No column is named: all are inferred.
+INFERRED = Reading(named_by_user=True)
+
+#: Gives two arrays (N,) of N texts: their lengths in tokens, and how many of these the tokenizer does not know.
+CountTokens = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
+
+
+def audit(
+    source: str | Path,
+    test: str | Path | None = None,
+    *,
+    reading: Reading = INFERRED,
+    count_tokens: CountTokens | None = None,
+    max_length: int = 128,
+    options: FileOptions = AS_NAMED,
+) -> Audit:
+    """Audit a source of texts, labelled or not.
+
+    Args:
+        source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
+        reading: which columns are the text and the label, and what stands between several labels in one cell; what it
+            does not say is inferred.
+        count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
+        max_length: the recipe's own; its share of truncated texts is told too.
+        options: encoding and header of the sources, where their content does not say.
+
+    Raises:
+        DataError: a source that cannot be read.
+    """
+    began = time.perf_counter()
+    left_out: list[str] = []
+    with Scan() as scan:
+        for name, given in (("data", source), ("test", test)):
+            if given is not None:
+                _scan(
+                    scan,
+                    name,
+                    partial(open_source, given, reading, options=options),
+                    reading.form.delimiter,
+                    left_out,
+                )
+        parts = scan.parts()
+        found = scan.own_findings() + relations(scan, parts, scan.links())
+        if count_tokens is None:
+            left_out.append("lengths in tokens: no tokenizer")
+        for name, part in parts.items():
+            start = scan.slice(name).start
+            if count_tokens is not None:
+                rows = _left_out("lengths in tokens", name, len(part), LENGTHS_ON, left_out)
+                blocks = [[scan.texts[start + row] for row in block] for block in _blocks(rows, BLOCK)]
+                counted = [(np.empty(0, np.int64),) * 2, *map(count_tokens, blocks)]
+                tokens, unknown = (np.concatenate(each) for each in zip(*counted, strict=True))
+                parts[name] = part = replace(part, tokens=tokens, unknown=unknown)
+                found += unknown_tokens(name, part, rows)
+            if part.codes is not None:
+                found += class_findings(name, part)
+            if part.members is not None:
+                left_out.append(f"{name} has several labels a row: tell-tale features")
+            elif part.codes is not None:
+                chosen = _left_out("tell-tale features", name, len(part), TAGS_ON, left_out)
+                found += _tags(name, part, scan, chosen)
+    every = tuple(sorted({*MAX_LENGTHS, max_length}))
+    return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
+
+
+def sample(rows: int, most: int) -> np.ndarray:
+    """At most so many of the row numbers, ascending, the same in every audit."""
+    return np.arange(rows) if rows <= most else np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+
+
+def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -> np.ndarray:
+    """A sample for one check, and the note that it is one."""
+    if rows > most:
+        left_out.append(f"{what} of {name}: measured on {most:,} of {rows:,} rows, drawn at random")
+    return sample(rows, most)
+
+
+def unknown_tokens(name: str, part: Part, rows: np.ndarray) -> list[Finding]:
+    """Texts that the tokenizer mostly cannot read, such as emoji or a script that its vocabulary lacks.
+
+    Args:
+        rows: (M,) the rows whose tokens were counted.
+    """
+    share = unknown_share(part.tokens, part.unknown)
+    mostly = 2 * part.unknown >= np.maximum(part.tokens - 2, 1)
+    if not mostly.any() and share < MUCH_UNKNOWN:
+        return []
+    title = f"texts of which the tokenizer does not know half of the tokens ({100 * share:.1f}% of all tokens)"
+    level = "problem" if share >= MUCH_UNKNOWN else "note"
+    return [Finding("unknown-tokens", name, title, rows[mostly], level=level)]  # type: ignore[arg-type]
+
+
+def class_findings(name: str, part: Part) -> list[Finding]:
+    """What the labels show: rows without one, imbalance, classes with very few rows."""
+    codes = part.codes
+    assert codes is not None
+    found = []
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        found.append(Finding("missing-label", name, "rows without a label", missing))
+    counts = part.counts()
+    facts = balance(counts)
+    if facts is not None and facts["ratio"] >= IMBALANCED:
+        most = max(counts, key=lambda label: counts[label])
+        title = (
+            f"the largest class ({most}, {counts[most]:,} rows) is {facts['ratio']:.1f} times the smallest "
+            f"({facts['smallest']}, {facts['smallest_rows']:,})"
+        )
+        level = "problem" if facts["ratio"] >= 10 else "note"
+        found.append(Finding("imbalance", name, title, np.empty(0, np.int64), level=level))  # type: ignore[arg-type]
+    for group in look_alikes(name for name, rows in counts.items() if rows):
+        each = " and ".join(f"{one!r} ({counts[one]:,} rows)" for one in group)
+        title = f"class names that look alike: {each}; --merge-labels makes them one in the cleaned copy"
+        numbers = [place for place, known in enumerate(part.classes) if known in group]
+        rows = np.flatnonzero(np.isin(codes, numbers)) if part.members is None else np.empty(0, np.int64)
+        found.append(Finding("similar-classes", name, title, rows, extra={"classes": group}))
+    rare = {label: rows for label, rows in counts.items() if 0 < rows < RARE}
+    if rare and part.members is None:
+        rows = np.flatnonzero(np.isin(codes, [part.classes.index(label) for label in rare]))
+        title = f"rows of {len(rare)} classes with fewer than {RARE} rows: {', '.join(sorted(rare)[:5])}"
+        found.append(Finding("rare-class", name, title, rows))
+    return found
+
+
+def open_source(
+    source: str | Path, reading: Reading, split: str, options: FileOptions = AS_NAMED
+) -> tuple[Walk, str | None]:
+    """A source and its label column, None where it has none that can be told."""
+    walked = walk(source, reading=reading, split=split, options=options)
+    first = next(walked.blocks())
+    label = reading.columns_for(first)[1]
+    if label is not None and not reading.named_by_user and label not in first.values:
+        return walked, None  # texts without labels can be audited for a classifier, too
+    return walked, choose_label(first, label, walked.texts, needed=False)
+
+
+def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[Name] | None:
+    """A block's labels as class names; tuples of them where cells are lists or hold a delimiter."""
+    if column is None:
+        return None
+    cells = block.values[column]
+    if delimiter is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
+        form = LabelForm("multi", delimiter, allow_unlabelled=True)
+        sets = labels_of_cells(block, column, form)
+        return [tuple(map(str, each)) if isinstance(each, tuple) else str(each) for each in sets]
+    names = block.label_names.get(column)
+    return [_label(value, names, block, row) for row, value in enumerate(cells)]
+
+
+def _label(value: object, names: Sequence[str] | None, block: Columns, row: int) -> str | None:
+    if block.headerless and names and isinstance(value, str):
+        value = int(value) - 1
+    if isinstance(value, dict):
+        raise DataError("the label cannot be used", expected="one string or integer a row", where=block.where(row))
+    return label_of(value, names)
+
+
+def _scan(
+    scan: Scan,
+    name: str,
+    opened: Callable[..., tuple[Walk, str | None]],
+    delimiter: str | None,
+    left_out: list[str],
+) -> None:
+    walked, label = opened(split="train" if name == "data" else "test")
+    first = next(walked.blocks())
+    scan.part(name, walked.source, first.unit)
+    if label is None:
+        left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
+    for block, table in walked.both():
+        scan.add(table.texts, labels_of(block, label, delimiter), block.lines)
+
+
+def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:
+    codes, start = part.codes, scan.slice(name).start
+    assert codes is not None
+
+    def labelled() -> Iterator[tuple[int, str, str]]:
+        for row in rows.tolist():
+            if codes[row] >= 0:
+                yield row, scan.texts[start + row], part.classes[codes[row]]
+
+    tags = tell_tales(labelled())
+    if not tags:
+        return []
+    said = tuple(f"{tag.text!r} {tag.kind}: {tag.right:,} of {tag.rows:,} rows are {tag.label}" for tag in tags)
+    listed = Counter(tag.label for tag in tags)
+    title = "features that nearly give the label away (" + ", ".join(f"{n} for {label}" for label, n in
+                                                                     listed.most_common(6)) + ")"  # fmt: skip
+    each = [
+        {"feature": tag.text, "kind": tag.kind, "label": tag.label, "rows": tag.rows, "right": tag.right,
+         "low": round(tag.low, 4)} for tag in tags
+    ]  # fmt: skip
+    examples = np.array([tag.example for tag in tags], dtype=np.int64)
+    return [Finding("tell-tale", name, title, examples, details=said, level="note", extra={"features": each})]
+
+
+def _blocks(rows: np.ndarray, size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size].tolist()

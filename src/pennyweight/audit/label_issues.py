@@ -1,0 +1,136 @@
+"""Labels that are likely wrong: rows whose label a classifier that never saw them finds improbable.
+
+Source: Northcutt, Jiang and Chuang, "Confident Learning", JAIR 2021; https://docs.cleanlab.ai.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..evaluate.baselines.baselines import linear, tfidf
+from ..recipe.loading import Recipe
+
+#: The share of the rows that is listed, most suspicious first.
+LISTED = 0.05
+FOLDS = 5
+
+#: Gives (N, H) features of N texts.
+Features = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The most suspicious K of N labelled rows, worst first.
+
+    Attributes:
+        rows: (K,) indices among the N; scores: (K,) label quality in [0, 1], low is suspicious.
+        labels, guesses: K class numbers each, given and out-of-sample.
+        flagged: (K,) bool, whether confident learning counts the row among the wrong labels.
+        estimated: how many of the N it counts.
+        n: N.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    guesses: np.ndarray
+    flagged: np.ndarray
+    estimated: int
+    n: int
+
+
+def suspects(
+    texts: Sequence[str], labels: np.ndarray, classes: int, features: Features | None, *, seed: int = 0
+) -> Suspects:
+    """Rank N labelled texts by how little their labels are believed.
+
+    Out-of-sample probabilities come from five folds; in each, a logistic regression on TF-IDF and, where there are
+    `features`, one on them too, are fitted on the other four, and their probabilities averaged.
+
+    Args:
+        labels: (N,) class numbers.
+        features: the frozen backbone's; None goes by TF-IDF alone.
+
+    Raises:
+        DataError: fewer than two classes, or too few rows to hold any out.
+    """
+    labels = np.asarray(labels)
+    if len(np.unique(labels)) < 2 or len(labels) < 2 * FOLDS:
+        raise DataError(
+            "too little to tell wrong labels from", expected=f"two classes and {2 * FOLDS} rows",
+            received=f"{len(np.unique(labels))} classes in {len(labels)} rows",
+        )  # fmt: skip
+    probabilities = out_of_sample(texts, labels, classes, features, seed=seed)
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    # cleanlab wants every class to occur.
+    present, dense = np.unique(labels, return_inverse=True)
+    kept = probabilities[:, present]
+    kept = kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-12)
+    scores = get_label_quality_scores(dense, kept, method="self_confidence")
+    issues = find_label_issues(dense, kept, n_jobs=1)
+    order = np.argsort(scores, kind="stable")[: max(1, round(LISTED * len(labels)))]
+    return Suspects(
+        order, scores[order], labels[order], probabilities[order].argmax(axis=1), issues[order], int(issues.sum()),
+        len(labels),
+    )  # fmt: skip
+
+
+def out_of_sample(
+    texts: Sequence[str], labels: np.ndarray, classes: int, features: Features | None, *, seed: int = 0
+) -> np.ndarray:
+    """(N, L) probabilities of each row from a model that was fitted without it."""
+    fold = folds(labels, seed)
+    vectors = None if features is None else features(texts)
+    probabilities = np.zeros((len(labels), classes))
+    for number in range(FOLDS):
+        held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        here, there = [texts[row] for row in held.tolist()], [texts[row] for row in rest.tolist()]
+        each = [tfidf(there, labels[rest], here, classes, seed=seed).probabilities]
+        if vectors is not None:
+            each.append(linear(vectors[rest], labels[rest], vectors[held], classes, seed=seed).probabilities)
+        probabilities[held] = np.mean(each, axis=0)
+    return probabilities
+
+
+def folds(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(N,) fold numbers, every class spread over them as evenly as it goes."""
+    chance = np.random.default_rng(seed)
+    order = np.lexsort((chance.random(len(labels)), labels))
+    found = np.empty(len(labels), dtype=np.int64)
+    found[order] = np.arange(len(labels)) % FOLDS
+    return found
+
+
+def frozen_features(recipe: Recipe, classes: int) -> Features:
+    """The averaged last-layer vectors of a recipe's backbone as it comes, nothing trained.
+
+    Raises:
+        BackboneError: it is not to be had.
+    """
+    from ..model.backbone import encode, load_tokenizer, resolve
+    from ..model.classifier import Pooled, build
+    from ..model.device import choose
+    from ..model.inference import TokenFeed, logits
+    from ..recipe.planning import describe_backbone, plan_for
+
+    backbone = resolve(recipe.model.backbone, recipe.model.revision)
+    runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
+    plan = replace(plan_for(recipe, describe_backbone(recipe), classes), adapter=None)
+    averaged = recipe.model.model_copy(update={"pooling": "mean"})
+    model: Any = Pooled(build(backbone, averaged, plan, classes, runtime)).eval()
+    tokenizer = load_tokenizer(backbone.folder)
+
+    def features(texts: Sequence[str]) -> np.ndarray:
+        tokens = encode(tokenizer, list(texts), recipe.data.max_length)
+        bucket = recipe.data.pad_to_multiple_of
+        feed = TokenFeed(tokens, tokenizer.pad_token_id, bucket, recipe.data.max_length, runtime.device)
+        return logits(model, feed, tokens.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket)
+
+    return features

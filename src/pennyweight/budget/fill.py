@@ -1,0 +1,248 @@
+"""Filling a budget: what is on offer, what a strategy makes of it, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import BudgetError
+from .architecture import Linear, describe, encoder_parameters, linear_modules, size
+from .config_fields import Config
+from .count import Count, bias_parameters, count, head_shapes
+from .reasons import head_reason, left_over_reason, strategy_reasons
+from .specs import AdapterSpec, Bias, HeadSpec, Scaling, contradiction, positive_whole
+from .strategies import ATTENTION_ROLES, STRATEGIES, Item, Purse, Ranks, auto_rule, spent
+from .suggestions import head_over_budget
+from .targets import express, resolve_targets
+
+RSLORA_ALPHA = 16.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the planner may choose from; every strategy but `manual` reads it.
+
+    Attributes:
+        target_modules: matrices on offer, for `uniform`, `top`, `graded` and `auto`; None for every linear layer.
+        layers: blocks on offer; None for all.
+        min_rank: smallest rank worth having.
+        max_rank: largest rank; None for the full rank of the smallest matrix.
+        frozen: modules that are not adapted.
+        forced: modules that are adapted whatever the strategy prefers.
+        alpha: alpha for each rank, so that matrices are scaled alike: lora_alpha = alpha * r.
+        least_alpha: and at least this, because the smallest ranks learn too little at the same rate (docs/evidence.md).
+        lora_dropout: see `AdapterSpec`, as the rest.
+    """
+
+    target_modules: tuple[str, ...] | None = None
+    layers: tuple[int, ...] | None = None
+    min_rank: int = 1
+    max_rank: int | None = None
+    frozen: tuple[str, ...] = ()
+    forced: tuple[str, ...] = ()
+    alpha: float = 2.0
+    least_alpha: float = 8.0
+    lora_dropout: float = 0.0
+    bias: Bias = "none"
+    use_rslora: bool = False
+    use_dora: bool = False
+    scaling: Scaling = "alpha/r"
+    adaptive_ranks: bool = False
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a strategy made of a budget: see `plan.Plan`."""
+
+    adapter: AdapterSpec | None
+    head: HeadSpec
+    count: Count
+    why: tuple[str, ...]
+
+
+def fill_budget(
+    config: Config, labels: int, budget: int, strategy: str, head: HeadSpec | None, options: Options
+) -> Filled:
+    """Buy the head, then ranks with what is left: see `plan.plan`."""
+    rule = auto_rule(budget)
+    followed = rule.strategy if strategy == "auto" else strategy
+    head = head or (rule.head if strategy == "auto" else HeadSpec())
+    _check(strategy, options)
+    head_size = size(head_shapes(config, head, labels))
+    if head_size > budget:
+        raise head_over_budget(config, head, labels, budget)
+    linears = _on_offer(config, followed, options)
+    items = [_item(linear, options) for linear in linears]
+    purse = _purse(config, items, budget - head_size, options)
+    _check_forced(items, purse, budget)
+    ranks = STRATEGIES[followed](items, purse)
+    if not ranks and followed == "uniform":
+        raise _uniform_does_not_fit(items, purse, budget)
+    adapter = _adapter(config, linears, ranks, options) if ranks else None
+    counted = count(config, adapter=adapter, head=head, labels=labels)
+    why = (
+        *strategy_reasons(strategy, followed, items, ranks, purse),
+        head_reason(config, head, labels),
+        *([] if adapter is None else [_alpha_rule(options)]),
+        left_over_reason(followed, items, ranks, purse, budget - counted.trainable),
+    )
+    return Filled(adapter, head, counted, why)
+
+
+def _check(strategy: str, options: Options) -> None:
+    positive_whole(options.min_rank, "min_rank")
+    if options.max_rank is not None and positive_whole(options.max_rank, "max_rank") < options.min_rank:
+        raise contradiction(
+            f"min_rank {options.min_rank}", f"max_rank {options.max_rank}", "no rank is left between them"
+        )
+    if strategy in ("attention", "all-linear") and options.target_modules is not None:
+        raise contradiction(f"strategy {strategy}", "target_modules", "the strategy chooses the modules itself")
+    if strategy == "top" and options.layers is not None:
+        raise contradiction("strategy top", "layers", "the strategy chooses the layers itself")
+
+
+def _on_offer(config: Config, strategy: str, options: Options) -> tuple[Linear, ...]:
+    """The linear layers a strategy may adapt, frozen ones left out and forced ones added."""
+    offered = resolve_targets(config, options.target_modules or ("all-linear",), options.layers)
+    if strategy == "attention":
+        offered = tuple(linear for linear in offered if linear.role in ATTENTION_ROLES)
+    frozen = _names(config, options.frozen, "frozen_modules")
+    forced = _names(config, options.forced, "forced_modules", options.layers)
+    both = sorted(frozen & forced)
+    if both:
+        raise contradiction("frozen_modules", "forced_modules", f"both name {both[0]}")
+    wanted = ({linear.name for linear in offered} | forced) - frozen
+    if not wanted:
+        raise contradiction("frozen_modules", "the modules on offer", "nothing is left to adapt")
+    return tuple(linear for linear in linear_modules(config) if linear.name in wanted)
+
+
+def _names(config: Config, entries: Sequence[str], where: str, layers: Sequence[int] | None = None) -> frozenset[str]:
+    if not entries:
+        return frozenset()
+    return frozenset(linear.name for linear in resolve_targets(config, entries, layers, where=where))
+
+
+def _item(linear: Linear, options: Options) -> Item:
+    fixed = linear.out_features * (options.use_dora + (options.bias == "lora_only" and linear.bias))
+    return Item(
+        name=linear.name,
+        layer=linear.layer,
+        role=linear.role,
+        step=linear.in_features + linear.out_features + options.adaptive_ranks,  # one singular value a rank
+        fixed=fixed,
+        cap=min(linear.in_features, linear.out_features),
+    )
+
+
+def _purse(config: Config, items: Sequence[Item], spend: int, options: Options) -> Purse:
+    if options.bias == "all":
+        spend -= bias_parameters(encoder_parameters(config))
+    full_rank = min(item.cap for item in items)
+    return Purse(
+        spend=spend,
+        low=options.min_rank,
+        high=options.max_rank or max(full_rank, options.min_rank),
+        forced=_names(config, options.forced, "forced_modules", options.layers),
+    )
+
+
+def _check_forced(items: Sequence[Item], purse: Purse, budget: int) -> None:
+    needed = spent(items, dict.fromkeys(purse.forced, purse.low))
+    if purse.forced and needed > purse.spend:
+        raise BudgetError(
+            f"the forced modules do not fit the budget of {budget:,}",
+            expected=f"{budget + needed - purse.spend:,} or more, the smallest that works at rank {purse.low}",
+            received=f"{budget:,}",
+        )
+
+
+def _uniform_does_not_fit(items: Sequence[Item], purse: Purse, budget: int) -> BudgetError:
+    needed = spent(items, {item.name: purse.low for item in items})
+    return BudgetError(
+        f"rank {purse.low} everywhere does not fit the budget of {budget:,}",
+        expected=f"{budget + needed - purse.spend:,} or more, the smallest that works",
+        received=f"{budget:,}",
+        remedy="choose fewer target_modules or layers, or strategy auto, which adapts what fits",
+    )
+
+
+def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: Options) -> AdapterSpec:
+    chosen = [linear for linear in linears if linear.name in ranks]
+    targets, layers = express(config, chosen)
+    frequent = Counter(ranks.values())
+    base = min(frequent, key=lambda rank: (-frequent[rank], rank))
+    rank_pattern = _patterns(config, ranks, base)
+    return AdapterSpec(
+        r=base,
+        lora_alpha=_alpha(options, base),
+        target_modules=targets,
+        layers=layers,
+        lora_dropout=options.lora_dropout,
+        bias=options.bias,
+        rank_pattern=rank_pattern,
+        alpha_pattern={
+            key: _alpha(options, rank)
+            for key, rank in rank_pattern.items()
+            if _alpha(options, rank) != _alpha(options, base)
+        },
+        use_rslora=options.use_rslora,
+        use_dora=options.use_dora,
+        scaling=options.scaling,
+        adaptive_ranks=options.adaptive_ranks,
+    )
+
+
+def spelled(config: Config, ranks: Ranks) -> AdapterSpec:
+    """The LoRA adapter that has exactly these ranks, W = W0 + BA: alpha is the rank everywhere.
+
+    Args:
+        ranks: full name of a linear layer to its rank, 1 or more; at least one.
+    """
+    chosen = [linear for linear in linear_modules(config) if linear.name in ranks]
+    return _adapter(config, chosen, ranks, Options(alpha=1.0, least_alpha=0.0))
+
+
+def _patterns(config: Config, ranks: Mapping[str, int], base: int) -> dict[str, int]:
+    """Regular expressions for the matrices whose rank is not `base`, one for all whole blocks of a rank.
+
+    They start at the block stack's name, because a bare `output.dense` would also match `attention.output.dense`.
+    """
+    stack = re.escape(describe(config).stack)
+    blocks: dict[int, dict[str, int]] = {}
+    for name, rank in ranks.items():
+        number, _, path = name[len(describe(config).stack) + 1 :].partition(".")
+        blocks.setdefault(int(number), {})[path] = rank
+    patterns: dict[str, int] = {}
+    for rank in sorted(set(ranks.values()) - {base}, reverse=True):
+        whole = [layer for layer, paths in sorted(blocks.items()) if set(paths.values()) == {rank}]
+        if whole:
+            patterns[rf"{stack}\.{_either(map(str, whole))}\..+"] = rank
+        for layer, paths in sorted(blocks.items()):
+            some = [re.escape(path) for path, at in paths.items() if at == rank]
+            if some and layer not in whole:
+                patterns[rf"{stack}\.{layer}\.{_either(some)}"] = rank
+    return patterns
+
+
+def _either(choices: Iterable[str]) -> str:
+    listed = list(choices)
+    return listed[0] if len(listed) == 1 else f"({'|'.join(listed)})"
+
+
+def _alpha(options: Options, rank: int) -> float:
+    if options.scaling == "alpha":
+        return options.alpha
+    return RSLORA_ALPHA if options.use_rslora else max(options.alpha * rank, options.least_alpha)
+
+
+def _alpha_rule(options: Options) -> str:
+    if options.scaling == "alpha":
+        return f"alpha: {options.alpha:g} is the scale itself, the same at every rank"
+    if options.use_rslora:
+        return f"alpha: {RSLORA_ALPHA:g} at every rank, scaled by alpha / sqrt(r)"
+    enough = options.least_alpha / options.alpha  # the rank from which the floor does not matter
+    below = f"; {options.least_alpha:g} / r below rank {enough:g}" if enough > 1 else ""
+    return f"alpha: {options.alpha:g} r, so that a matrix is scaled by {options.alpha:g} whatever its rank{below}"

@@ -1,0 +1,65 @@
+"""What a failure says on the command line: one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+import typer
+
+from ..errors import InputError, OneLine, ResourceError
+
+# What Typer raises over a command line. It has been click's class, a copy of that, and Typer's own, by release.
+_USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__base__ is Exception)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The line behind `error:`, empty for none, and the exit code."""
+
+    message: str
+    code: int
+
+
+def failure(error: BaseException) -> Failure | None:
+    """How to end on an exception; None for a fault of ours, which shows its traceback."""
+    if isinstance(error, OneLine):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, _USAGE):  # an unknown flag, a missing argument
+        words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))
+        words = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", words)  # said by Typer up to 0.25 and by click 8.5
+        return Failure(f"{words.rstrip('.')}; see --help", InputError.exit_code)
+    if isinstance(error, BrokenPipeError):  # whoever read our output has enough
+        return Failure("", 0)
+    if isinstance(error, OSError):
+        parts = (error.filename, error.strerror or error)
+        return Failure(" ".join(": ".join(str(part) for part in parts if part).split()), 1)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower()):
+        advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
+        return Failure(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)
+    return None
+
+
+def drop_output(stream: IO[str]) -> None:
+    """What is still buffered cannot be written; Python would complain once more while closing the stream."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def fill_streams() -> None:
+    """Stand-ins for an output that came closed, as under some schedulers: what is said there is said to nobody.
+
+    The file descriptor is taken as well; else the first file that is opened gets it, and with it what libraries print.
+    """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            stream = open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)

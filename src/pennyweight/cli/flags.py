@@ -1,0 +1,174 @@
+"""One command-line flag for every field of the recipe, made from the recipe itself; and what several verbs share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
+
+from ..recipe.loading import SECTIONS, FileFormat, Recipe, load, shipped
+
+Command = Callable[..., Any]
+# Other spellings of a field's flag: `predict` has a --format of its own.
+ALIASES = {"format": ("--input-format",)}
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Markup = Literal["keep", "strip", "drop"]
+Format = FileFormat
+
+MODEL = typer.Argument(..., help="A run folder or saved classifier.")
+RECIPE = typer.Option("default", "--recipe", help=f"{', '.join(shipped())}, or a YAML file such as RUN/recipe.yaml.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if it moved.")
+DEVICE = typer.Option("auto", "--device", help="Where to compute.")
+PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
+ADAPTER_SCALE = typer.Option(
+    1.0, "--adapter-scale", help="Multiplies the adapter's update: 0 is the frozen encoder, 1 as trained."
+)
+PRIOR = typer.Option(
+    None, "--prior", metavar="balanced|em|A=X,B=Y", help="The classes' shares among these texts, if not as in training."
+)
+TEXT_COLUMNS = typer.Option(
+    None, "--text-columns", help="Text columns, joined in this order; those of the training if not given."
+)
+SEPARATOR = typer.Option(None, "--separator", help="What joins several text columns; as in training if not given.")
+MARKUP = typer.Option(None, "--markup", help="What to do with left-over markup; as in training if not given.")
+SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
+ID_COLUMN = typer.Option(None, "--id-column", help="The column with the ids; the one called id if not given.")
+INPUT_FORMAT = typer.Option(
+    None,
+    "--format",
+    "--input-format",
+    metavar="FORMAT",
+    help=f"Format of the data files ({', '.join(get_args(Format))}); by their content and names if not given.",
+)
+HEADER = typer.Option(
+    None,
+    "--header/--no-header",
+    help="Whether a CSV or TSV file begins with a row of column names; judged by content if not given.",
+    show_default=False,
+)
+ENCODING = typer.Option(None, "--encoding", help="Character encoding of a text file, such as cp1252; else UTF-8.")
+LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
+
+
+def recipe_flags(*sections: str) -> Callable[[Command], Command]:
+    """Give a command a flag for each field of these sections; what was given arrives in its `settings`.
+
+    Values stay text here: the recipe validates them, so that flags and YAML fail with the same words.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command)
+        kept = [parameter for parameter in own.parameters.values() if parameter.name != "settings"]
+        taken = {parameter.name for parameter in kept}
+        fields = {
+            key: (section, field)
+            for section in sections
+            for key, field in SECTIONS[section].model_fields.items()
+            if key not in taken
+        }
+
+        @functools.wraps(command)
+        def wrapped(**values: Any) -> Any:
+            settings = {key: values.pop(key) for key in fields}
+            return command(**values, settings={key: value for key, value in settings.items() if value is not None})
+
+        flags = [_parameter(key, section, field) for key, (section, field) in fields.items()]
+        wrapped.__signature__ = own.replace(parameters=kept + flags)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in kept + flags}
+        return wrapped
+
+    return decorate
+
+
+def hearing(verb: Command, say: Callable[[str], None]) -> Command:
+    """A verb that takes `say`, to tell what it does meanwhile, with `say` given and no flag of that name."""
+    own = inspect.signature(verb)
+    if "say" not in own.parameters:
+        return verb
+
+    @functools.wraps(verb)
+    def heard(**values: Any) -> Any:
+        return verb(say=say, **values)
+
+    kept = [parameter for parameter in own.parameters.values() if parameter.name != "say"]
+    heard.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
+    heard.__annotations__ = {parameter.name: parameter.annotation for parameter in kept}
+    return heard
+
+
+class Grouped(TyperCommand):
+    """A command whose `--help` lists its flags under the section of the recipe they belong to."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            title = getattr(parameter, "rich_help_panel", None) or "Options"
+            if record is not None:
+                groups.setdefault("Arguments" if parameter.param_type_name == "argument" else title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:
+    switch = bool in (field.annotation, *get_args(field.annotation))
+    flag = f"--{key.replace('_', '-')}"
+    default = getattr(getattr(_default(), section), key)  # what holds when nothing is given
+    option = typer.Option(
+        None,
+        *([f"{flag}/--no-{flag[2:]}"] if switch else [flag, *ALIASES.get(key, ())]),
+        help=field.description
+        if default is None or default in ([], {})
+        else f"{field.description} [default: {_plain(default)}]",
+        show_default=False,
+        rich_help_panel=f"Recipe: {section}",
+        # Two spellings and all choices would not fit a line.
+        metavar=None if switch else key.upper() if key in ALIASES else metavar(field.annotation),
+    )
+    annotation = bool | None if switch else str | None
+    return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation)
+
+
+@functools.cache
+def _default() -> Recipe:
+    return load("default")
+
+
+def _plain(value: Any) -> str:
+    """A default as one would write it behind the flag."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if text.strip() else repr(text)
+
+
+def metavar(annotation: Any) -> str:
+    """What may follow a flag: its choices one by one, or the kind of value."""
+    words = choices(annotation)
+    text = str(annotation)
+    if words:
+        return "|".join(words) + (",..." if "list" in text else "") + ("|NAME=X,..." if "dict" in text else "")
+    kinds = {
+        "dict[str, typing.Annotated[str": "LABEL=NAME,...",
+        "dict": "NAME=N,...",
+        "LayerNumbers": "N,N,...",
+        "list": "A,B,...",
+        "float": "X",
+        "int": "N",
+    }
+    return next((shown for kind, shown in kinds.items() if kind in text), "TEXT")
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words a value may be, where these are given one by one."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for inner in get_args(annotation) for word in choices(inner)]

@@ -1,0 +1,297 @@
+"""Parquet, Arrow and Hugging Face `datasets`: whatever arrives as Arrow batches."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError
+from ..columns import names_labels
+from ..streams import BOMB_FLOOR, BOMB_RATIO, is_zipped, read_bytes
+from ..table import AS_NAMED, Columns, FileOptions, listed, shown
+from . import compressed
+
+_BATCH = 16_384
+
+#: What makes a folder one that `datasets` saved. Nothing else is opened, so no loading script is ever run.
+_SAVED = "state.json"
+_SAVED_DICT = "dataset_dict.json"
+
+
+def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
+    """Read the text and number columns of a Parquet file.
+
+    Raises:
+        DataError: not Parquet, damaged, without rows, or above `max_bytes` in memory.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        # Parquet is read from its end: a gzipped one has to be unfolded first.
+        zipped = is_zipped(path) or path.suffix in compressed.ENDINGS
+        file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
+        schema = file.schema_arrow
+        wanted = [schema.names.index(name) for name in readable(schema)]
+        names = [schema.names[index] for index in wanted]
+        batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
+        return gather(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, "Parquet", error) from error
+
+
+def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
+    """Read the text and number columns of an Arrow IPC file or stream.
+
+    Raises:
+        DataError: not Arrow, damaged, without rows, or above `max_bytes` in memory.
+    """
+    import pyarrow as pa
+
+    content = pa.py_buffer(read_bytes(path, max_bytes))
+    try:
+        if content[:6].to_pybytes() == b"ARROW1":
+            file = pa.ipc.open_file(content)
+            batches: Iterable[Any] = (file.get_batch(number) for number in range(file.num_record_batches))
+            return gather(batches, file.schema, str(path), max_bytes, stored=path.stat().st_size)
+        stream = pa.ipc.open_stream(content)
+        return gather(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, "Arrow", error) from error
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` saved this folder."""
+    return (folder / _SAVED).is_file() or (folder / _SAVED_DICT).is_file()
+
+
+def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
+    """Read a folder that `Dataset.save_to_disk` (or `DatasetDict.save_to_disk`) wrote (see `is_saved`).
+
+    Raises:
+        DataError: a damaged one, or no such split.
+    """
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # a damaged folder fails in many ways: JSON, keys, Arrow, files
+        raise damaged(folder, "a saved dataset", error) from error
+    return from_dataset(pick_split(loaded, split, str(folder)), str(folder), max_bytes)
+
+
+def read_hub(name: str, split: str, max_bytes: int) -> Columns:
+    """Download (or take from the cache) a dataset of the hub, `owner/name` or `owner/name:configuration`.
+
+    No code of the dataset runs: `datasets` dropped loading scripts in version 4, and Pennyweight requires a later one.
+
+    Raises:
+        DataError: no network, no such dataset, configuration or split.
+    """
+    import datasets
+
+    repository, _, configuration = name.partition(":")
+    try:
+        loaded = datasets.load_dataset(repository, configuration or None, split=split)
+    except Exception as error:  # the hub's client raises its own, its transport's and the builder's errors
+        missing = isinstance(error, datasets.exceptions.DatasetNotFoundError)
+        remedy = (
+            "check the name; a private dataset needs `hf auth login`"
+            if missing
+            else "check the network and the split's name, or download the dataset and pass a file"
+        )
+        raise DataError(
+            f"no such file, and the dataset {name} (split {split}) could not be had from the hub",
+            received=f"{type(error).__name__}: {_first_line(error)}",
+            remedy=remedy,
+        ) from error
+    return from_dataset(loaded, name, max_bytes)
+
+
+def pick_split(loaded: Any, split: str, source: str) -> Any:
+    """The `split` of a mapping of datasets; a dataset passes through.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if not isinstance(loaded, dict):
+        return loaded
+    if split not in loaded:
+        raise DataError(
+            f"no split named {split}", expected=f"one of {listed(loaded)}", remedy="name the split", where=source
+        )
+    return loaded[split]
+
+
+def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
+    """The columns of a `datasets.Dataset`; class names come from its `ClassLabel` features."""
+    import datasets
+    import pyarrow as pa
+
+    if not isinstance(dataset, datasets.Dataset):
+        raise DataError(
+            f"a {type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
+        )
+    schema = dataset.features.arrow_schema
+    names = readable(schema)
+
+    def batches() -> Iterator[Any]:
+        for table in dataset.select_columns(names).with_format("arrow").iter(_BATCH):
+            yield from table.to_batches()
+
+    try:
+        return gather(batches() if names else (), schema, source, max_bytes)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(source, "a dataset", error) from error
+
+
+def without_views(column: Any) -> Any:
+    """An Arrow array of views, which is what Polars gives, as one of values: pyarrow 18 to 23 cannot measure views."""
+    import pyarrow as pa
+
+    if pa.types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
+
+
+def gather(
+    batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None, start: int = 0
+) -> Columns:
+    """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
+
+    Args:
+        stored: bytes of the file; what unfolds to far more is taken for a bomb.
+        start: rows of the source that came before.
+
+    Raises:
+        DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
+        pyarrow.ArrowInvalid: crooked data.
+    """
+    import pyarrow as pa
+
+    names = readable(schema)
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    size = 0
+    for batch in batches:
+        for name in names:
+            column = batch.column(name)
+            _validate(column, name, f"{source}, rows from {start + len(values[name]) + 1}")
+            if pa.types.is_dictionary(column.type):
+                column = column.dictionary_decode()  # counted as large as its values will be
+            column = without_views(column)
+            size += column.nbytes
+            if size > max_bytes:
+                raise DataError(
+                    "the data are too large once decompressed",
+                    expected=f"at most {max_bytes:,} bytes",
+                    remedy="split them, or read them with a higher max_bytes",
+                    where=source,
+                )
+            if stored is not None and size > max(BOMB_FLOOR, BOMB_RATIO * stored):
+                raise bomb(source, stored)
+            values[name].extend(column.to_pylist())
+    rows = len(values[names[0]]) if names else 0
+    if names and not rows:
+        raise DataError("there are no rows", received=f"columns {listed(schema.names)}", where=source)
+    others = {field.name: str(field.type) for field in schema if field.name not in values}
+    lines = list(range(start + 1, start + rows + 1))
+    return Columns(values, lines, source, unit="row", label_names=class_names(schema), unreadable=others)
+
+
+def bomb(source: str, stored: int) -> DataError:
+    """What unfolds to far more than it is stored as."""
+    return DataError(
+        "the file unfolds like a bomb",
+        expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
+        remedy="if the data are honest, write them as JSONL and read that",
+        where=source,
+    )
+
+
+def _validate(column: Any, name: str, where: str) -> None:
+    """Have Arrow check every offset and byte of a column: it trusts files otherwise, and crashes on crooked ones."""
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        raise DataError(
+            f"column {name} holds bytes that are not UTF-8", remedy="export the data again as UTF-8", where=where
+        ) from error
+
+
+def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    """The names of `ClassLabel` columns, which `datasets` keeps in the schema's metadata, in Parquet files too."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        # A list of classes keeps them one step further down.
+        inner = {name: feature.get("feature", feature) for name, feature in features.items()}
+        found = {name: feature["names"] for name, feature in inner.items() if feature.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}  # no such metadata, or not of a form that we know: then the labels are plain integers
+    return {
+        name: tuple(names)
+        for name, names in found.items()
+        if isinstance(names, list) and all(isinstance(entry, str) for entry in names)
+    }
+
+
+def readable(schema: Any) -> list[str]:
+    """The columns of strings, numbers or booleans, and of lists where the name says labels: other lists are large."""
+    import pyarrow as pa
+
+    def plain(kind: Any) -> bool:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+        numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+        return any(test(kind) for test in (*tests, *numbers))
+
+    def labels(field: Any) -> bool:
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return names_labels(field.name) and any(test(field.type) for test in lists) and plain(field.type.value_type)
+
+    once = [field for field in schema if schema.names.count(field.name) == 1]  # one that comes twice cannot be named
+    return [field.name for field in once if plain(field.type) or labels(field)]
+
+
+def stored_types(path: Path) -> dict[str, Any]:
+    """The Arrow types of the number, boolean and string columns of a plain Parquet or Arrow file; else empty."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not path.is_file() or is_zipped(path):
+        return {}
+    try:
+        if path.suffix.lower() == ".parquet":
+            schema = parquet.read_schema(path)
+        elif path.suffix.lower() == ".arrow":
+            with pa.memory_map(str(path)) as mapped:
+                ipc = pa.ipc.open_file if mapped.read(6) == b"ARROW1" else pa.ipc.open_stream
+                mapped.seek(0)
+                schema = ipc(mapped).schema
+        else:
+            return {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, "Parquet or Arrow", error) from error
+    kinds = {name: schema.field(name).type for name in readable(schema)}
+    kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
+    return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
+
+
+def damaged(where: str | Path, kind: str, error: Exception) -> DataError:
+    """What a library's failure to read a file comes to."""
+    return DataError(
+        f"cannot be read as {kind}: not that, or damaged",
+        received=f"{type(error).__name__}: {_first_line(error)}",
+        remedy="write it again, or pass a CSV or JSONL file",
+        where=where,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return shown((str(error).splitlines() or [""])[0].rstrip("."), 160)

@@ -1,0 +1,96 @@
+"""One label, one spelling: what a CSV file, a data frame and a Parquet column hold for the same class is the same."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from ..errors import DataError
+from .columns import is_null
+from .table import shown
+
+# 1.0, as pandas writes whole numbers in a column with gaps. 1.50 and 1e0 stay words: versions are written so.
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?")
+# More digits are an identifier, not a number to sort by.
+_MOST_DIGITS = 18
+_DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
+_TRUTH = {"true": "true", "True": "true", "TRUE": "true", "false": "false", "False": "false", "FALSE": "false"}
+
+#: How pandas and NumPy write a missing value where it was turned into a word. "None" and "NA" are words people use.
+MISSING_WORDS = ("nan", "NaN", "<NA>", "NaT")
+
+
+def canonical(label: object) -> str:
+    """What two spellings of one label have in common: `1.0` and 1, `True` and true, composed and decomposed letters.
+
+    "007", "1e0", "1.50" and "-1.5" stay as they are, apart from blanks around them.
+    """
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    text = unicodedata.normalize("NFC", str(label)).strip()
+    return _TRUTH.get(text) or _whole(text)
+
+
+def _whole(text: str) -> str:
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        return text
+    return "0" if match[1] == "-0" else match[1]
+
+
+def label_of_cell(value: Any, where: str) -> str | int | None:
+    """A cell as one label, a string or an integer; None where it is missing.
+
+    Raises:
+        DataError: a list, an object, bytes or an infinite number.
+    """
+    if is_null(value):
+        return None
+    if isinstance(value, str):
+        text = unicodedata.normalize("NFC", value).strip()
+        return None if not text or text in MISSING_WORDS else text
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's too
+        return "true" if value else "false"
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and math.isfinite(value):
+        number = float(value)
+        return int(number) if number.is_integer() else repr(number)
+    raise DataError(
+        "the label cannot be used", expected="one string or number a row", received=shown(value), where=where
+    )
+
+
+def of_one_kind(labels: Iterable[str | int]) -> dict[str | int, str | int]:
+    """The labels of one column, each distinct one with what it becomes: integers if all are whole numbers, else words.
+
+    "007" is no whole number, since it would come back as 7.
+    """
+    distinct = list(dict.fromkeys(labels))
+    if all(isinstance(label, int) or _is_whole(label) for label in distinct):
+        return {label: label if isinstance(label, int) else int(_whole(label)) for label in distinct}
+    if all(label in _TRUTH for label in distinct):
+        return {label: _TRUTH[str(label)] for label in distinct}
+    return {label: _whole(str(label)) for label in distinct}
+
+
+def _is_whole(label: str) -> bool:
+    match = _WHOLE.fullmatch(label)
+    return match is not None and len(match[1].lstrip("-")) <= _MOST_DIGITS
+
+
+def is_number(label: str | int) -> bool:
+    """Whether a label is a plain decimal number."""
+    return isinstance(label, int) or _DECIMAL.fullmatch(label) is not None
+
+
+def in_order(labels: Iterable[str | int]) -> list[str | int]:
+    """Labels in the order that their classes get: numbers ascending; with a word among them, all as words."""
+    each = list(labels)
+    if all(is_number(label) for label in each):
+        return sorted(each, key=lambda label: (label if isinstance(label, int) else float(label), str(label)))
+    return sorted(each, key=lambda label: (0, label, "") if isinstance(label, int) else (1, 0, label))

@@ -1,0 +1,1 @@
+"""Baselines and the comparison of a classifier with them."""

@@ -1,0 +1,1 @@
+"""One file a kind of metric: arrays in, plain values out."""

@@ -1,0 +1,232 @@
+"""How a classifier holds up when its texts change: figures of each corruption at each severity, and of other files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from ...data.corruption import CORRUPTIONS, MIDDLE, SEVERITIES, corrupt
+from ...errors import DataError, InputError
+from .calibration import confidences, expected_calibration_error
+from .intervals import Interval, wilson
+
+#: Rows the suite is measured on unless the caller says otherwise: 16 corruptions of each are as many forward passes.
+ROWS = 1000
+SEED = 0
+FAMILIES = ("training", "held out")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of N texts in one condition.
+
+    Attributes:
+        name: the corruption, `clean`, or a file's name.
+        severity: 1 to 5; 0 where nothing was corrupted.
+        interval: 95 % Wilson.
+        ece: expected calibration error, the classifier's temperature applied.
+    """
+
+    name: str
+    severity: int
+    n: int
+    accuracy: float
+    interval: Interval
+    ece: float
+
+
+@dataclass(frozen=True)
+class FamilyMean:
+    """The mean accuracy over a family's corruptions at one severity.
+
+    Attributes:
+        interval: 95 %, normal, over rows: the same rows stand behind every corruption, so each counts by its mean.
+        loss: what the mean lies below the clean accuracy.
+        ece: mean of the corruptions' calibration errors.
+    """
+
+    family: str
+    severity: int
+    corruptions: int
+    accuracy: float
+    interval: Interval
+    loss: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What was found under shift.
+
+    Attributes:
+        seed: of the corruptions and of the sample of rows.
+        clean: the same rows as they are.
+        rows: one a corruption and severity.
+        means: one a family and severity; training could prepare for the family `training`, never for `held out`.
+        ood: other labelled files, whole.
+    """
+
+    seed: int
+    clean: Row
+    rows: tuple[Row, ...] = ()
+    means: tuple[FamilyMean, ...] = ()
+    ood: tuple[Row, ...] = ()
+
+    def mean(self, family: str, severity: int | None = None) -> FamilyMean:
+        """The mean of a family, at the middle severity where it was measured, else the first one that was.
+
+        Raises:
+            KeyError: not measured.
+        """
+        found = {one.severity: one for one in self.means if one.family == family}
+        if severity is None:
+            severity = MIDDLE if MIDDLE in found else min(found, default=0)
+        return found[severity]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as `shift` in metrics.json."""
+        return {
+            "seed": self.seed,
+            "clean": _plain(self.clean),
+            "corruptions": [_plain(row) | {"family": CORRUPTIONS[row.name].family} for row in self.rows],
+            "means": [asdict(one) | {"interval": list(one.interval)} for one in self.means],
+            "ood": [_plain(row) for row in self.ood],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Shift:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError: something else.
+        """
+
+        def row(one: Mapping[str, Any]) -> Row:
+            low, high = one["interval"]
+            return Row(one["name"], one["severity"], one["n"], one["accuracy"], (low, high), one["ece"])
+
+        return cls(
+            values["seed"],
+            row(values["clean"]),
+            tuple(row(one) for one in values["corruptions"]),
+            tuple(FamilyMean(**{**one, "interval": tuple(one["interval"])}) for one in values["means"]),
+            tuple(row(one) for one in values["ood"]),
+        )
+
+    def __str__(self) -> str:
+        """A plain text table: the rows as they are, each corruption, the two families, other files."""
+        severities = sorted({row.severity for row in self.rows})
+        found = {(row.name, row.severity): row for row in self.rows}
+        width = max(map(len, ("corruption", *(row.name for row in (*self.rows, *self.ood)), "mean, training family")))
+        lines = []
+        if self.rows:
+            header = "".join(f"  {f'severity {severity}':>21}  ECE %" for severity in severities)
+            lines = [f"{'corruption':<{width}}{header}", f"{'clean':<{width}}{_cell(self.clean)}"]
+        for family in FAMILIES if self.rows else ():
+            names = [name for name, one in CORRUPTIONS.items() if one.family == family]
+            for name in names:
+                cells = [_cell(found[name, severity]) for severity in severities if (name, severity) in found]
+                if cells:
+                    lines.append(f"{name:<{width}}{''.join(cells)}")
+            means = [_cell(one) for one in self.means if one.family == family]
+            if means:
+                lines.append(f"{f'mean, {family} family':<{width}}{''.join(means)}")
+        if self.rows:
+            lines.append(f"accuracy % with its 95 % interval, {self.clean.n:,} texts, seed {self.seed}")
+        for row in self.ood:
+            lines.append(f"{row.name:<{width}}{_cell(row)}  {row.n:,} texts")
+        return "\n".join(lines)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return asdict(row) | {"interval": list(row.interval)}
+
+
+def _cell(row: Row | FamilyMean) -> str:
+    low, high = (100 * end for end in row.interval)
+    return f"  {100 * row.accuracy:5.1f} {f'({low:.1f} to {high:.1f})':>15}  {100 * row.ece:5.1f}"
+
+
+def check_names(names: Sequence[str] | None, severities: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and severities in the suite's own order, each once; None for all names.
+
+    Raises:
+        InputError: for one that is not in the suite, or none at all.
+    """
+    wrong = [severity for severity in severities if severity not in SEVERITIES]
+    if wrong or not severities:
+        raise InputError("no such severity", expected="1, 2, 3, 4 or 5", received=wrong[0] if wrong else "none")
+    unknown = [name for name in names or () if name not in CORRUPTIONS]
+    if unknown:
+        raise InputError("no such corruption", expected=f"one of {', '.join(CORRUPTIONS)}", received=unknown[0])
+    return tuple(name for name in CORRUPTIONS if names is None or name in names), tuple(sorted(set(severities)))
+
+
+def suite(
+    texts: Sequence[str], *, names: Sequence[str] | None = None, severities: Sequence[int] = (MIDDLE,), seed: int = SEED
+) -> Iterator[tuple[str, int, list[str]]]:
+    """Every corruption at every severity: (name, severity, N corrupted texts)."""
+    chosen, levels = check_names(names, severities)
+    for name in chosen:
+        for severity in levels:
+            yield name, severity, [corrupt(text, name, severity, seed) for text in texts]
+
+
+def row(name: str, severity: int, labels: np.ndarray, probabilities: np.ndarray, unknown: int = 0) -> Row:
+    """Figures of N labels (N,) and probabilities (N, L), and of `unknown` further rows that count as wrong.
+
+    The calibration error is that of the N rows.
+
+    Raises:
+        DataError: without rows.
+    """
+    if not len(labels):
+        raise DataError("there are no rows to measure on", where=name)
+    correct = int(confidences(labels, probabilities)[1].sum())
+    n = len(labels) + unknown
+    ece = expected_calibration_error(labels, probabilities)
+    return Row(name, severity, n, correct / n, wilson(correct, n), ece)
+
+
+def shift(
+    labels: np.ndarray,
+    clean: np.ndarray,
+    corrupted: Mapping[tuple[str, int], np.ndarray],
+    *,
+    ood: Sequence[Row] = (),
+    seed: int = SEED,
+) -> Shift:
+    """Put the figures together.
+
+    Args:
+        labels: (N,) class numbers; `clean`: (N, L) probabilities of the texts as they are.
+        corrupted: the same texts' probabilities (N, L) by corruption and severity.
+        ood: figures of other files.
+    """
+    as_they_are = row("clean", 0, labels, clean)
+    rows = [row(name, severity, labels, found) for (name, severity), found in corrupted.items()]
+    means = []
+    for family in FAMILIES:
+        for severity in sorted({one.severity for one in rows}):
+            members = [one for one in rows if one.severity == severity and CORRUPTIONS[one.name].family == family]
+            if not members:
+                continue
+            right = np.mean([corrupted[one.name, severity].argmax(axis=1) == labels for one in members], axis=0)  # (N,)
+            accuracy = float(right.mean())
+            half = NormalDist().inv_cdf(0.975) * float(right.std(ddof=1 if len(right) > 1 else 0)) / len(right) ** 0.5
+            means.append(
+                FamilyMean(
+                    family,
+                    severity,
+                    len(members),
+                    accuracy,
+                    (max(0.0, accuracy - half), min(1.0, accuracy + half)),
+                    as_they_are.accuracy - accuracy,
+                    float(np.mean([one.ece for one in members])),
+                )
+            )
+    return Shift(seed, as_they_are, tuple(rows), tuple(means), tuple(ood))

@@ -1,0 +1,101 @@
+"""From which probability on a label is given, where a text may carry any number of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from ...errors import ArtifactError, DataError
+
+FIXED = 0.5
+# Rounds over the labels when all of them share one F1; it hardly ever moves after the second.
+ROUNDS = 10
+
+Objective = Literal["macro_f1", "micro_f1", "fixed"]
+
+
+def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Objective = "macro_f1") -> np.ndarray:
+    """One threshold a label, chosen where F1 is best on rows that were not trained on.
+
+    A threshold stands half-way between the two neighbouring probabilities; of equally good ones the nearest to 0.5 is
+    taken. A label that no row carries keeps 0.5: nothing is known about it.
+
+    Args:
+        labels: (N, L) of 0 and 1.
+        probabilities: (N, L).
+        objective: each label's own F1, whose mean is macro F1; the F1 of all decisions; or 0.5 for every label.
+
+    Returns:
+        (L,) thresholds strictly between 0 and 1.
+
+    Raises:
+        DataError: without rows to tune on, or on shapes that do not fit.
+
+    Source: Lipton, Elkan and Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014,
+    https://arxiv.org/abs/1402.1892
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if labels.ndim != 2 or labels.shape != probabilities.shape or not (len(labels) or objective == "fixed"):
+        raise DataError("labels and probabilities do not fit", received=f"{labels.shape} and {probabilities.shape}")
+    count = labels.shape[1]
+    chosen = np.full(count, FIXED)
+    if objective == "fixed":
+        return chosen
+    cuts = [_cuts(labels[:, one], probabilities[:, one]) for one in range(count)]
+    seen = labels.sum(axis=0)  # (L,) rows that carry each label
+    hits, given = np.zeros(count), np.zeros(count)  # (L,) right answers and answers at the chosen thresholds
+    for one, (values, right, answers) in enumerate(cuts):
+        if not seen[one]:
+            given[one] = answers[int(np.abs(values - FIXED).argmin())]
+            continue
+        place = _best(2 * right / (answers + seen[one]), values)
+        chosen[one] = values[place]
+        hits[one], given[one] = right[place], answers[place]
+    if objective == "macro_f1":
+        return chosen
+    for _ in range(ROUNDS):
+        before = chosen.copy()
+        for one, (values, right, answers) in enumerate(cuts):
+            if not seen[one]:
+                continue
+            others = hits.sum() - hits[one], given.sum() - given[one]
+            place = _best(2 * (others[0] + right) / (others[1] + answers + seen.sum()), values)
+            chosen[one], hits[one], given[one] = values[place], right[place], answers[place]
+        if (chosen == before).all():
+            break
+    return chosen
+
+
+def saved_thresholds(metrics: Mapping[str, Any], count: int) -> np.ndarray:
+    """(L,) thresholds as metrics.json holds them; 0.5 where it holds none.
+
+    Raises:
+        ArtifactError: when they are not L numbers between 0 and 1.
+    """
+    saved = metrics.get("thresholds", {})
+    values = saved.get("values") if isinstance(saved, dict) else saved
+    if values is None:
+        return np.full(count, FIXED)
+    plain = isinstance(values, list) and all(type(value) in (int, float) and 0 < value < 1 for value in values)
+    if not plain or len(values) != count:
+        raise ArtifactError("the saved thresholds are damaged", expected=f"{count} numbers between 0 and 1")
+    return np.array(values, dtype=np.float64)
+
+
+def _cuts(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All thresholds that differ in what they answer: their values, right answers and answers, each (K,)."""
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order]
+    last = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))  # the last row of each run of equal values
+    after = np.append(ranked[last[:-1] + 1], 0.0)
+    values = np.append((1.0 + ranked[0]) / 2, (ranked[last] + after) / 2)  # the first answers nothing
+    right = np.append(0, np.cumsum(labels[order])[last])
+    tiny = np.finfo(np.float64).tiny
+    return np.clip(values, tiny, 1 - np.finfo(np.float64).eps), right, np.append(0, last + 1)
+
+
+def _best(f1: np.ndarray, values: np.ndarray) -> int:
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    return int(best[np.abs(values[best] - FIXED).argmin()])

@@ -1,0 +1,194 @@
+"""The self-contained report.html: no network, no script, light and dark, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...storage.files import write_text
+from ..baselines.several import SeveralRow
+from ..baselines.several import verdict as several_verdict
+from ..baselines.verdict import BaselineRow, Verdict, verdict
+from ..metrics.calibration import Calibration
+from ..metrics.error_analysis import Mistake, Slice
+from ..metrics.intervals import Interval
+from ..metrics.multi_label import MultilabelMetrics
+from ..metrics.ordinal import Ordinal
+from ..metrics.paired_tests import Comparison, p_in_words
+from ..metrics.selective import Abstention
+from ..metrics.shift import Shift
+from ..metrics.single_label import Metrics
+from . import figures
+from .shift_plot import heat_map
+from .svg import PAGE, inline_svg
+
+TEMPLATES = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True)
+class BillRow:
+    """One line of the bill: what is trained, in which layers, at which rank (None where there is none)."""
+
+    name: str
+    where: str
+    r: int | None
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The trained parameters; `rows` add up to `trainable`, `budget` is None where none was set."""
+
+    rows: Sequence[BillRow]
+    trainable: int
+    total: int
+    budget: int | None
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """All a report can show; of what is None the section is left out.
+
+    Attributes:
+        title: what was trained on what.
+        metrics: the figures; `intervals`: theirs, by the names in metrics.json.
+        rows: which texts they are of ("test" or "validation").
+        baselines: from `verdict.against`; the verdict on top follows from them.
+        data: facts about the data; values are plain, lists or mappings of such.
+        splits: name of a split to its facts, the same for each; shown as a table where there is `data`.
+        audit: sentences of the data audit, shown under `data`.
+        history: as in `figures.curves`.
+        slices: heading to rows, such as {"source": by_column(...), "length": by_number(...)}.
+        command: the exact command; recipe: its YAML.
+        seconds: what took how long; the key "training" is also shown on top.
+        shift: figures of corrupted texts and of other files.
+        created: when, in words.
+    """
+
+    title: str
+    metrics: Metrics | MultilabelMetrics
+    intervals: Mapping[str, Interval] | None = None
+    rows: str = "test"
+    baselines: Sequence[BaselineRow] | Sequence[SeveralRow] | None = None
+    bill: Bill | None = None
+    data: Mapping[str, object] | None = None
+    splits: Mapping[str, Mapping[str, object]] | None = None
+    audit: Sequence[str] | None = None
+    history: Sequence[Mapping[str, Any]] | None = None
+    calibration: Calibration | None = None
+    abstention: Abstention | None = None
+    ordinal: Ordinal | None = None
+    slices: Mapping[str, Sequence[Slice]] | None = None
+    mistakes: Sequence[Mistake] | None = None
+    mislabelled: Sequence[Mistake] | None = None
+    command: str | None = None
+    recipe: str | None = None
+    seconds: Mapping[str, float] | None = None
+    machine: Mapping[str, object] | None = None
+    versions: Mapping[str, str] | None = None
+    shift: Shift | None = None
+    created: str | None = None
+
+
+def render(report: ReportInput) -> str:
+    """The whole page as one string of HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain, _said)
+    environment.filters.update({one.__name__.removeprefix("_"): one for one in filters})
+    template = "several.html" if isinstance(report.metrics, MultilabelMetrics) else "report.html"
+    page = environment.get_template(template).render(r=report, verdict=_verdict(report), pictures=_pictures(report))
+    # A lone surrogate, which JSON lets through, has no place in UTF-8.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_html(path: str | Path, report: ReportInput) -> None:
+    """Write the report as one file, whole or not at all.
+
+    Raises:
+        StorageError: when the disk is full or the folder cannot be written.
+    """
+    write_text(path, render(report))
+
+
+def _verdict(report: ReportInput) -> Verdict:
+    if isinstance(report.metrics, MultilabelMetrics):
+        rows = [row for row in report.baselines or () if isinstance(row, SeveralRow)]
+        return several_verdict(report.metrics, (report.intervals or {})["micro_f1"], rows)
+    return verdict(report.metrics, [row for row in report.baselines or () if isinstance(row, BaselineRow)])
+
+
+def _pictures(report: ReportInput) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    def drawn(figure: Any, name: str, description: str) -> Markup:
+        return Markup(inline_svg(figure, name, description))  # escaped by matplotlib, except what inline_svg escapes
+
+    about = f"{len(report.metrics.names)} classes, rows are true and columns predicted classes"
+    pictures: dict[str, Any] = {"curves": None, "reliability": None, "risk": None, "shift": None}
+    if not isinstance(report.metrics, MultilabelMetrics):  # labels that do not exclude each other are not confused
+        matrix = figures.confusion(report.metrics, PAGE)
+        pictures["confusion"] = drawn(matrix, "confusion", f"Confusion matrix of {about}")
+    if report.history:
+        words = "Training and validation loss over the training steps"
+        pictures["curves"] = drawn(figures.curves(report.history, PAGE), "curves", words)
+    if report.calibration:
+        after = None if report.calibration.reason else report.calibration.after
+        diagram = figures.reliability_diagram(report.calibration.before, after, PAGE)
+        pictures["reliability"] = drawn(diagram, "reliability", "Accuracy against confidence in 15 bins")
+    if report.abstention:
+        curve = report.abstention.curve
+        figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
+        pictures["risk"] = drawn(figure, "risk", "Errors among the answered texts against the share answered")
+    if report.shift and report.shift.rows:
+        words = "Accuracy by corruption and severity"
+        pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)
+    return pictures
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{_percent(interval[0])} to {_percent(interval[1])}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 59.95:  # what rounds to 60.0 is a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _clip(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _against(comparison: Comparison) -> str:
+    low, high = (100 * end for end in comparison.interval)
+    said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "not shown to differ"
+    chance = p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}, {chance}"
+
+
+def _said(sentence: object) -> str:
+    return str(sentence).replace(" %", "\N{NO-BREAK SPACE}%")

@@ -1,0 +1,1 @@
+"""A saved classifier in the formats of other libraries, and on the hub."""

@@ -1,0 +1,101 @@
+"""A saved classifier to the Hugging Face hub: what would be sent, and, when told so, sending it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..artifact.artifact import MANIFEST, read
+from ..artifact.manifest import LARGEST_TEXT
+from ..artifact.validation import named_backbone
+from ..errors import ArtifactError, InputError, StorageError
+from ..storage.files import opened_folder, read_inside
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What goes to a hub repository: `files` are (name, bytes); `address` is None until it was sent."""
+
+    repository: str
+    files: tuple[tuple[str, int], ...]
+    address: str | None = None
+
+    def __str__(self) -> str:
+        total = sum(size for _, size in self.files)
+        lines = [f"  {name}  {size:,} bytes" for name, size in self.files]
+        state = f"sent to {self.address}" if self.address else f"would be sent to {self.repository} (dry run)"
+        return "\n".join([*lines, f"{len(self.files)} files, {total:,} bytes: {state}"])
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    send: bool = False,
+    private: bool = True,
+    report: bool = False,
+    token: str | None = None,
+) -> Parcel:
+    """List what a push of a saved classifier holds, and send it if `send`, to the hub that HF_ENDPOINT names if any.
+
+    Only the files of the manifest go, every one checked: no checkpoints, no pictures.
+
+    Args:
+        repository: `owner/name`.
+        private: make a new repository private.
+        report: send report.html too; it quotes test texts.
+        token: else the one that `hf auth login` stored.
+
+    Raises:
+        InputError: for a name that is no repository, or a classifier whose backbone is a local folder.
+        StorageError: when the hub cannot be reached or refuses.
+    """
+    folder = Path(folder)
+    saved = read(folder)
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise InputError("not a repository on the hub", expected="owner/name", received=repository)
+    backbone = named_backbone(saved)
+    if os.path.isdir(backbone) or backbone.startswith((".", "/", "~")):
+        raise ArtifactError(
+            "the backbone is a folder on this machine, which nobody else has",
+            received=backbone,
+            remedy="train with a hub id as --backbone, or export --format merged and publish that",
+        )
+    # What is sent are the bytes that were checked, whatever becomes of the folder meanwhile.
+    files = saved.content | {MANIFEST: saved.manifest} | ({REPORT: _report(folder)} if report else {})
+    parcel = Parcel(repository, tuple((name, len(content)) for name, content in files.items()))
+    if not send:
+        return parcel
+    return Parcel(repository, parcel.files, _send(files, repository, private, token))
+
+
+def _report(folder: Path) -> bytes:
+    try:
+        with opened_folder(folder) as root:
+            return read_inside(root, REPORT, LARGEST_TEXT)
+    except OSError as error:
+        problem = "a file to send is missing" if isinstance(error, FileNotFoundError) else "a file cannot be sent"
+        raise ArtifactError(problem, where=folder / REPORT) from error
+
+
+def _send(files: dict[str, bytes], repository: str, private: bool, token: str | None) -> str:
+    from huggingface_hub import CommitOperationAdd, HfApi, errors
+
+    api = HfApi(token=token)
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.create_commit(repository, operations, commit_message="A Pennyweight classifier")
+    except (errors.HFValidationError, getattr(errors, "HfUriError", errors.HFValidationError)) as error:
+        raise InputError("not a repository on the hub", received=repository) from error
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the HTTP library's
+        raise StorageError(
+            f"the hub did not take it ({type(error).__name__})",
+            where=repository,
+            received=str(error).splitlines()[0] if str(error) else None,
+            remedy="check the network and `hf auth login`; nothing was changed here",
+        ) from error
+    return str(done.commit_url)

@@ -1,0 +1,1 @@
+"""Pennyweight inside other libraries."""

@@ -1,0 +1,186 @@
+"""Pennyweight as a scikit-learn estimator: usable in `cross_val_score`, `Pipeline` and `GridSearchCV`."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from ..data.columns import is_null
+from ..data.formats.python_objects import as_list
+from ..data.input_spec import Reading
+from ..data.table import listed, parts_of, shown
+from ..data.text_input import texts_of
+from ..errors import DataError, InputError
+from ..pipeline import train
+from ..predict.predictor import Classifier
+from ..recipe.loading import Recipe
+
+
+class EstimatorError(DataError, ValueError):
+    """Texts or labels that cannot be used; scikit-learn's tools know it as a `ValueError`."""
+
+
+class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
+    """Texts in, labels out, by scikit-learn's rules (https://scikit-learn.org/stable/developers/develop.html).
+
+    Texts are whatever `Classifier.predict` takes: a list, array or Series of strings, a frame with a text column...
+
+    Args:
+        recipe: a shipped name, a YAML file or a `Recipe`.
+        budget: the largest number of trainable parameters; None for the recipe's own.
+        epochs: passes over the texts; None for the recipe's own.
+        seed: of everything random; None for the recipe's own.
+        settings: further fields of the recipe by key.
+
+    Attributes:
+        classes_: (L,) the labels, sorted, as they were given.
+        classifier_: the fitted `Classifier`.
+    """
+
+    def __init__(
+        self,
+        recipe: str | Path | Recipe = "default",
+        budget: str | int | None = None,
+        epochs: int | None = None,
+        seed: int | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.budget = budget
+        self.epochs = epochs
+        self.seed = seed
+        self.settings = settings
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn may expect: one-dimensional collections of strings, no rows of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> PennyweightClassifier:
+        """Train on N texts and their N labels: all strings, all integers, all booleans or all whole floats.
+
+        Raises:
+            EstimatorError: also a `ValueError`: something that is no text, missing or mixed labels, as many labels as
+                texts not given, one class only.
+        """
+        given = {"budget": self.budget, "epochs": self.epochs, "seed": self.seed, **(self.settings or {})}
+        settings = {key: value for key, value in given.items() if value is not None}
+        if y is None:  # in scikit-learn's words
+            raise EstimatorError("requires y to be passed, but the target y is None")
+        texts = self._texts(X)
+        if not texts:
+            raise EstimatorError("there are no texts")
+        labels = _labels(y)
+        if len(texts) != len(labels):
+            raise EstimatorError(
+                "texts and labels differ in number", received=f"{len(texts):,} texts and {len(labels):,} labels"
+            )
+        classes = np.unique(labels)
+        names = [str(label).strip() for label in classes]
+        _check_names(names, classes)
+        settings |= {"text_columns": None, "label_names": names}
+        rows = [parts_of(text) for text in texts] if settings.get("pair") else texts
+        try:
+            self.classifier_: Classifier = train(
+                (rows, [str(label).strip() for label in labels]), recipe=self.recipe, **settings
+            )
+        except DataError as error:
+            raise EstimatorError(str(error)) from error
+        self.classes_ = classes
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(N, L) probabilities, columns in the order of `classes_`; N is 1 for a single string."""
+        check_is_fitted(self)
+        return self.classifier_.predict_proba(self._texts(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(N,) labels; N is 1 for a single string."""
+        probabilities = self.predict_proba(X)  # first: it says when there was no fit
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def _texts(self, data: Any) -> list[str]:
+        settings = self.settings or {}
+        columns = settings.get("text_columns")
+        columns = columns.split(",") if isinstance(columns, str) else columns
+        reading = Reading(
+            text_columns=None if columns is None else tuple(columns),
+            separator=settings.get("separator", " "),
+            pair=bool(settings.get("pair")),
+            named_by_user=True,
+        )
+        try:
+            return texts_of(data, reading)
+        except InputError as error:
+            raise EstimatorError(str(error)) from error
+
+
+def _labels(y: Any) -> np.ndarray:
+    """(N,) labels of one type, from a list, an array of shape (N,) or (N, 1), a Series or a frame of one column."""
+    if isinstance(y, (str, bytes)):
+        raise EstimatorError("the labels are one string", expected="a label for each text", received=shown(y))
+    try:
+        # pandas' own types keep integers and truth values beside a missing one; NumPy would make floats of them.
+        extended = hasattr(y, "array") and not isinstance(getattr(y, "dtype", None), np.dtype)
+        held = column_or_1d(y, warn=True) if hasattr(y, "shape") and not extended else y
+        values = as_list(held)
+        for row, value in enumerate(values, start=1):
+            _check_label(value, values[0], f"label {row}")
+        plain = isinstance(held, np.ndarray) and held.dtype.kind in "biufU"
+        labels: np.ndarray = held if plain else np.asarray(values)
+        check_classification_targets(labels)
+    except ValueError as error:  # scikit-learn's own: numbers that are no classes, several columns
+        raise error if isinstance(error, EstimatorError) else EstimatorError(str(error)) from error
+    return labels
+
+
+def _check_label(label: Any, first: Any, where: str) -> None:
+    if isinstance(label, (list, tuple, set, frozenset, np.ndarray)):
+        raise EstimatorError(
+            "the estimator takes one label a text",
+            remedy="for several: pennyweight.train((texts, labels))",
+            received=shown(label),
+            where=where,
+        )
+    if is_null(label) or type(label).__name__ in ("NAType", "NaTType"):
+        raise EstimatorError("the label is missing (None or NaN)", where=where)
+    if isinstance(label, float) and math.isinf(label):
+        raise EstimatorError("the label is infinite", where=where)
+    if _kind(label) is None or _kind(label) != _kind(first):
+        raise EstimatorError(
+            "the label cannot be used" if _kind(label) is None else "the labels are of different types",
+            expected=_kind(first) or "a string, a boolean or a number",
+            received=shown(label),
+            remedy=None if _kind(label) is None else "make them all strings or all integers",
+            where=where,
+        )
+
+
+def _kind(label: Any) -> str | None:
+    if isinstance(label, str):
+        return "a string"
+    if isinstance(label, (bool, np.bool_)):
+        return "a boolean"
+    return "a number" if isinstance(label, Real) else None
+
+
+def _check_names(names: list[str], classes: np.ndarray) -> None:
+    if len(names) < 2:
+        raise EstimatorError("there is only one class", expected="at least two", received=listed(names))
+    same = [str(label) for label, name in zip(classes.tolist(), names, strict=True) if names.count(name) > 1]
+    if same:
+        raise EstimatorError(
+            "labels differ only in blanks around them", received=listed(map(repr, same)), remedy="write them alike"
+        )
+    if not all(names):
+        raise EstimatorError("a label is empty", remedy="give the class a name")

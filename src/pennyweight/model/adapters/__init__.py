@@ -1,0 +1,1 @@
+"""Adapter methods: the protocol and one file a method."""

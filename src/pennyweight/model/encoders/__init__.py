@@ -1,0 +1,1 @@
+"""Encoders: the protocol, the fast ones (one file a family) and the transformers reference."""

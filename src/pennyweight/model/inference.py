@@ -1,0 +1,86 @@
+"""Batches onto the device, and logits out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.batching import Encoded, collate, collate_types, plan_batches
+from ..errors import InputError
+
+# From the indices of a batch to the keyword arguments of `Classifier.forward`.
+Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
+
+
+@dataclass(frozen=True)
+class TokenFeed:
+    """Batches of token ids, padded to a multiple of `bucket`.
+
+    Attributes:
+        encoded: N ragged rows of ids.
+        pad_id: the tokenizer's padding id.
+        max_length: no batch is wider, even where `bucket` would round up past it.
+    """
+
+    encoded: Encoded
+    pad_id: int
+    bucket: int
+    max_length: int
+    device: torch.device
+
+    def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
+        ids, mask = collate(self.encoded, indices, pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length)
+        batch: dict[str, Tensor | int] = {
+            "input_ids": torch.from_numpy(ids).to(self.device, non_blocking=True),
+            "attention_mask": torch.from_numpy(mask).to(self.device, non_blocking=True),
+        }
+        types = collate_types(self.encoded, indices, mask)
+        if types is not None:
+            batch["token_type_ids"] = torch.from_numpy(types).to(self.device, non_blocking=True)
+        return batch
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and afterwards each submodule as it was.
+
+    For who trains the module: a prediction must not switch what another thread may be using.
+    """
+    trained = [each for each in module.modules() if each.training]
+    for each in trained:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in trained:
+            each.training = True
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, feed: Feed, lengths: np.ndarray, *, batch_size: int, bucket: int) -> np.ndarray:
+    """Logits of N texts in their own order, computed in batches of similar length.
+
+    Args:
+        model: in evaluation mode. Nothing of it is changed, so that other threads may use it at the same time.
+        lengths: (N,) tokens of each text.
+
+    Returns:
+        (N, L) fp32.
+
+    Raises:
+        InputError: when the model is in training mode, in which dropout would make its answers random.
+    """
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in training mode", remedy="call .eval() on it before predicting")
+    rows: np.ndarray | None = None
+    for indices in plan_batches(lengths, batch_size=batch_size, bucket=bucket, seed=None, epoch=0, group=True):
+        out = model(**feed(indices)).float().cpu().numpy()  # (B, L)
+        if rows is None:
+            rows = np.empty((len(lengths), out.shape[1]), dtype=np.float32)
+        rows[indices] = out
+    return rows if rows is not None else np.empty((0, 0), dtype=np.float32)

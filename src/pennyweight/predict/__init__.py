@@ -1,0 +1,1 @@
+"""Labels and probabilities for new texts, and the ways to write them."""

@@ -1,0 +1,89 @@
+"""Leaving texts unanswered: at a given confidence, or at the one that promises an accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..errors import ArtifactError, InputError
+from ..evaluate.metrics.selective import Threshold, pick_threshold
+from ..evaluate.row_predictions import Answers
+from .predictor import Classifier
+
+
+class Abstainer:
+    """Takes the label out of every answer whose probability is below `threshold`; its probabilities stay.
+
+    Args:
+        threshold: None answers everything.
+        why: where the threshold comes from, in words.
+
+    Attributes:
+        asked, answered: texts so far.
+    """
+
+    def __init__(self, threshold: float | None, why: str = "") -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InputError("a confidence is a probability", expected="0 to 1", received=threshold)
+        self.threshold = threshold
+        self.why = why
+        self.asked = self.answered = 0
+
+    def __call__(self, answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The answers one by one, in order."""
+        return map(self.decide, answers)
+
+    def decide(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """One answer, without its label where it is not sure enough."""
+        sure = self.threshold is None or answer["probability"] >= self.threshold
+        self.asked += 1
+        self.answered += sure
+        return answer if sure else answer | {"label": None}
+
+    def __str__(self) -> str:
+        """What share was answered."""
+        share = 100 * self.answered / self.asked if self.asked else 0.0
+        return f"answered {self.answered:,} of {self.asked:,} texts ({share:.1f} %), {self.why}"
+
+
+def abstainer(classifier: Classifier, below: float | None = None, target: float | None = None) -> Abstainer:
+    """Abstain below a given confidence, below the one that promises an accuracy, or never.
+
+    Raises:
+        InputError: when both are given, or either is out of range.
+        ArtifactError, DataError: as `threshold_for_accuracy`.
+    """
+    if below is not None and target is not None:
+        raise InputError("a confidence and a target accuracy contradict each other", remedy="give one of them")
+    if classifier.multi and (below is not None or target is not None):
+        raise InputError(
+            "this classifier gives a text any number of labels, each from its own threshold on",
+            remedy="leave out --abstain-below and --target-accuracy: a text may be left without any label",
+        )
+    if target is None:
+        return Abstainer(below, "" if below is None else f"those with a confidence of at least {below:g}")
+    picked = threshold_for_accuracy(classifier, target)
+    return Abstainer(
+        picked.value,
+        f"those with a confidence of at least {picked.value:.4f}, which on {picked.n:,} validation texts answers "
+        f"{100 * picked.coverage:.1f} % with an accuracy of {100 * picked.accuracy:.1f} %",
+    )
+
+
+def threshold_for_accuracy(classifier: Classifier, target: float) -> Threshold:
+    """The confidence from which on answers reach an accuracy, picked on the validation rows the artifact remembers.
+
+    Args:
+        target: the wanted accuracy among the answered, in (0, 1]; 0.98 for 98 %.
+
+    Raises:
+        InputError: for a target that is no share.
+        ArtifactError: when the classifier kept no validation answers.
+        DataError: when no threshold reaches the target.
+    """
+    if not 0 < target <= 1:
+        raise InputError("a target accuracy is a share", expected="above 0 and at most 1", received=target)
+    kept = Answers.from_arrays(classifier.artifact.answers, "validation")
+    if kept is None:
+        raise ArtifactError("this classifier kept no validation answers to pick on", remedy="train it again")
+    return pick_threshold(kept.confidence.astype(float), kept.correct, target)

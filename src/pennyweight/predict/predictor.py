@@ -1,0 +1,331 @@
+"""Texts in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifact import artifact as artifacts
+from ..artifact.artifact import Artifact
+from ..data.batching import Encoded
+from ..data.columns import id_column
+from ..data.input_spec import Reading
+from ..data.label_form import DELIMITER
+from ..data.load import read_as, with_known
+from ..data.table import Columns, Table
+from ..data.text_input import is_one, texts_of
+from ..errors import ArtifactError, InputError
+from ..evaluate.metrics.calibration import COLDEST, HOTTEST, softmax
+from ..evaluate.metrics.epoch_metrics import sigmoid
+from ..evaluate.metrics.multi_label import MultilabelMetrics, score_multilabel
+from ..evaluate.metrics.single_label import Metrics, score
+from ..evaluate.metrics.thresholds import saved_thresholds
+from ..model.adapters.lora import scale
+from ..model.backbone import encode
+from ..model.device import Runtime, choose
+from ..model.inference import TokenFeed, logits
+from . import label_shift as prior
+
+# Texts held at once when predicting a file: bounds memory, whatever the file's size.
+CHUNK = 8192
+
+
+class Classifier:
+    """A trained classifier, ready to use.
+
+    Attributes:
+        artifact: the model with all that describes it.
+        runtime: where and in which number format it computes.
+        weights: (L,) what the classes' probabilities are multiplied by before they are brought to a sum of 1; None for
+            as trained. See `with_prior`.
+    """
+
+    def __init__(self, artifact: Artifact, runtime: Runtime, weights: np.ndarray | None = None) -> None:
+        self.artifact = artifact
+        self.runtime = runtime
+        self.weights = weights
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities' columns."""
+        return self.artifact.labels.names
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was measured when it was trained, as in metrics.json."""
+        return self.artifact.metrics
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by to become probabilities: fitted on validation, 1 before. It changes no label."""
+        value = self.metrics.get("calibration", {}).get("temperature", 1.0)
+        if not isinstance(value, int | float) or not COLDEST <= value <= HOTTEST:
+            raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
+        return float(value)
+
+    @property
+    def multi(self) -> bool:
+        """Whether it gives a text any number of labels."""
+        return self.artifact.labels.multi
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """(L,) the probability from which on each label is given, where a text may carry several; 0.5 before training.
+
+        Raises:
+            ArtifactError: when the saved ones are not L numbers between 0 and 1.
+        """
+        return saved_thresholds(self.metrics, len(self.labels))
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between several labels that are written into one cell."""
+        return self.artifact.recipe.data.label_delimiter or DELIMITER
+
+    @property
+    def pair(self) -> bool:
+        """Whether it reads two texts as one input."""
+        return self.reading.pair
+
+    @property
+    def reading(self) -> Reading:
+        """How texts and labels are read from data: as in training."""
+        form = self.artifact.reading.form
+        return replace(self.artifact.reading, form=replace(form, task="multi" if self.multi else "single"))
+
+    def logits(self, texts: Any) -> np.ndarray:
+        """(N, L) fp32 logits of N texts, in their order; (L,) of a single string.
+
+        Args:
+            texts: a string; a list, tuple, array of shape (N,) or (N, 1), Series or generator of strings; a DataFrame,
+                a `datasets.Dataset`, a dict of columns or a list of dicts. Where it was trained on pairs: a tuple of
+                two strings, a list of such, or data with two text columns.
+
+        Raises:
+            InputError: something that is no text (missing, a number, bytes), with its position from 1; data whose
+                text columns cannot be told; single texts where pairs belong, or the other way round.
+            ArtifactError: the classifier answers something that is not a finite number.
+        """
+        found = self.logits_of(self._encoded(texts))
+        return found[0] if is_one(texts, self.pair) else found
+
+    def _encoded(self, texts: Any) -> Encoded:
+        return self.tokens(map(self.reading.cleaned, texts_of(texts, self.reading)))
+
+    def tokens(self, texts: Iterable[str]) -> Encoded:
+        """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
+        return encode(self.artifact.tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
+
+    def logits_of(self, encoded: Encoded) -> np.ndarray:
+        """(N, L) fp32 logits of texts that are already token ids."""
+        recipe = self.artifact.recipe
+        if not len(encoded):
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        bucket = recipe.data.pad_to_multiple_of
+        feed = TokenFeed(
+            encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
+        )
+        found = logits(
+            self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
+        )
+        if not np.isfinite(found).all():
+            raise ArtifactError(
+                f"the classifier's answers to {int((~np.isfinite(found)).any(axis=1).sum()):,} of {len(found):,} texts "
+                "are not finite numbers",
+                remedy="compute with --precision fp32, or train it again: its weights are unusable"
+                if self.runtime.precision == "fp16"
+                else "train it again: its weights are unusable",
+            )
+        if self.weights is None:
+            return found
+        # Whoever divides by the temperature has the probabilities multiplied.
+        weighed: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
+        return weighed
+
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
+
+        Each stands on its own where a text may carry several labels; else they sum to 1. `texts` and errors as for
+        `logits`.
+        """
+        found = self.probabilities_of(self._encoded(texts))
+        return found[0] if is_one(texts, self.pair) else found
+
+    def probabilities_of(self, encoded: Encoded) -> np.ndarray:
+        """(N, L) probabilities of texts that are already token ids."""
+        return self.probabilities(self.logits_of(encoded))
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """(N, L) probabilities of logits (N, L)."""
+        return sigmoid(logits) if self.multi else softmax(logits, self.temperature)
+
+    def predict(self, texts: Any) -> Any:
+        """N class names; of a single string its class name.
+
+        Where a text may carry any number of labels, a list of names takes the place of a name. `texts` and errors as
+        for `logits`.
+        """
+        encoded = self._encoded(texts)
+        names: list[Any]
+        if self.multi:
+            names = [given(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
+        else:
+            names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
+        return names[0] if is_one(texts, self.pair) else names
+
+    def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
+        """Metrics on labelled texts.
+
+        Args:
+            data: a path, a `Table`, or anything `pennyweight.train` takes.
+            **columns: split of a source with several, else `test`; and where the data differ from the training's,
+                text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup and
+                label_map (label to class name); unknown_labels: `error`, `drop` or
+                `wrong` for rows with other labels.
+
+        Raises:
+            DataError: when a label was not seen in training, or the data cannot be read.
+        """
+        split, unknown = columns.pop("split", "test"), columns.pop("unknown_labels", "error")
+        table, _ = read_as(self.reading.changed(**columns), data, split=split)
+        table, gone, _ = with_known(self.artifact.labels, table, unknown)
+        wrong = gone if unknown == "wrong" else 0
+        truth = self.artifact.labels.encode(table)
+        probabilities = self.probabilities_of(self.tokens(table.texts))
+        if self.multi:
+            found = score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
+            return found.with_unknown(wrong)
+        return score(truth, probabilities, self.labels).with_unknown(wrong)
+
+    def scaled(self, factor: float) -> Classifier:
+        """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).
+
+        The temperature stays that of the classifier as trained.
+
+        Raises:
+            InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
+        """
+        bundle = replace(self.artifact, model=copy.deepcopy(self.artifact.model))
+        scale(bundle.model.module, factor)
+        return Classifier(bundle, self.runtime, self.weights)
+
+    def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
+        """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
+
+        Args:
+            shares: `balanced`, a share for each class (`A=0.3,B=0.7`), or `em`, estimated from `texts`.
+            texts: unlabelled texts of the new kind, for `em`, as for `predict`; the first 100,000 are looked at.
+
+        Raises:
+            InputError: shares that cannot be used, or `em` without texts.
+            ArtifactError: when the classifier does not know the shares it was trained with.
+        """
+        if self.multi:
+            raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
+        trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
+        plain = Classifier(self.artifact, self.runtime)
+        some = texts if isinstance(texts, Iterator) else texts_of(texts, self.reading)
+        return Classifier(
+            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, some)
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the classifier as a folder that `pennyweight.load` reads."""
+        if (Path(folder) / artifacts.MANIFEST).exists():
+            raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
+        return artifacts.save(self.artifact, folder, replace=False)
+
+
+def load(
+    folder: str | Path,
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    adapter_scale: float = 1.0,
+) -> Classifier:
+    """Load a saved classifier, every file checked against its checksum.
+
+    Args:
+        folder: what `pennyweight train` or `Classifier.save` wrote.
+        backbone: where the backbone is now, if it moved.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+        adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
+    """
+    saved = artifacts.read(folder)
+    recipe = artifacts.recipe_of(saved)
+    runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
+    found = artifacts.load(saved, runtime, backbone)
+    scale(found.model.module, adapter_scale)
+    return Classifier(found, runtime)
+
+
+def answered(
+    classifier: Classifier, blocks: Iterable[tuple[Columns, Table]], *, keep: bool = True, ids: str | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Answer texts in order.
+
+    Args:
+        blocks: a source's columns and its texts, as `Walk.both` gives them; no more than one block is held.
+        keep, ids: as for `kept`.
+
+    Yields:
+        The fields of the input that are kept, and its answer: `label`, `probability` and one `p_NAME` a class; where a
+        text may carry several labels `labels`, a list, instead of the first two.
+
+    Raises:
+        DataError: no column named `ids`.
+    """
+    thresholds = classifier.thresholds if classifier.multi else None
+    for columns, table in blocks:
+        names = kept(columns, keep, ids)
+        for start in range(0, len(table), CHUNK):
+            texts = table.texts[start : start + CHUNK]
+            for row, probabilities in enumerate(classifier.predict_proba(texts), start):
+                fields = {name: columns.values[name][row] for name in names}
+                yield fields, answer(classifier.labels, probabilities, thresholds)
+
+
+def kept(columns: Columns, keep: bool, ids: str | None) -> list[str]:
+    """The columns that go with the answers: all, or (not `keep`) the one with the ids, where there is one.
+
+    Args:
+        ids: its name; None looks for one called `id`.
+    """
+    own = id_column(columns, ids)
+    return [*columns.values] if keep else [] if own is None else [own]
+
+
+def joined(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """An input's fields and its answer in one row; `predicted_` in front of a name that is taken."""
+    row = dict(fields)
+    for name, value in found.items():
+        while name in row:
+            name = f"predicted_{name}"
+        row[name] = value
+    return row
+
+
+def answer_names(classifier: Classifier) -> list[str]:
+    """The columns of an answer, in order."""
+    return list(answer(classifier.labels, np.zeros(len(classifier.labels)), np.zeros(1) if classifier.multi else None))
+
+
+def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
+    """The labels whose probabilities (L,) reach their thresholds (L,)."""
+    return [names[index] for index in np.flatnonzero(probabilities >= thresholds).tolist()]
+
+
+def answer(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> dict[str, Any]:
+    """One text's answer from its (L,) probabilities; `thresholds` (L,) where it may carry several labels."""
+    best = int(probabilities.argmax())
+    each = {f"p_{name}": round(float(p), 6) for name, p in zip(names, probabilities, strict=True)}
+    if thresholds is not None:
+        return {"labels": given(names, probabilities, thresholds)} | each
+    return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each

@@ -1,0 +1,77 @@
+"""Settings that are valid one by one and impossible together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .schema import BY_STRATEGY, DataRecipe, PlanRecipe, Section, TrainRecipe
+
+
+def contradictions(section: Section) -> Iterator[str]:
+    """What is wrong with a section, as `section -> key: expected ..., received ...`."""
+    if isinstance(section, DataRecipe):
+        size, names = section.validation_size, section.label_names
+        if size > 1 and isinstance(size, float):
+            yield f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}"
+        if names is not None and len(set(names)) != len(names):
+            yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
+        yield from _label_contradictions(section)
+    if isinstance(section, PlanRecipe):
+        yield from _plan_contradictions(section)
+        if section.use_rslora and section.scaling == "alpha":
+            yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
+        if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":
+            yield (
+                "plan -> strategy: expected manual or head-only when the budget is none "
+                f"(name a rank with --r, or give a budget), received {section.strategy}"
+            )
+
+
+def between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
+    """What is wrong between two sections, as above."""
+    if data.validation is None and not data.validation_size and train.early_stopping_patience is not None:
+        yield (
+            "train -> early_stopping_patience: expected none with validation_size 0, since nothing is held out to stop "
+            f"on, received {train.early_stopping_patience}"
+        )
+
+
+def _label_contradictions(section: DataRecipe) -> Iterator[str]:
+    columns = section.label_columns
+    if columns is not None:
+        if section.label_column is not None:
+            yield "data -> label_columns: expected either label_column or label_columns, received both"
+        if section.label_delimiter is not None:
+            yield "data -> label_delimiter: expected no delimiter where each label has its column, received both"
+        if len(set(columns)) != len(columns) or len(columns) < 2:
+            yield f"data -> label_columns: expected two or more columns that differ, received {', '.join(columns)}"
+    if section.ordinal and (section.task == "multi" or columns is not None):
+        yield "data -> ordinal: expected one label a text with ordinal, received several"
+    several = [key for key in ("label_columns", "label_delimiter") if getattr(section, key) is not None]
+    if section.task == "single" and (several or section.allow_unlabelled):
+        yield f"data -> task: expected multi (or auto) with {(several or ['allow_unlabelled'])[0]}, received single"
+
+
+def _plan_contradictions(plan: PlanRecipe) -> Iterator[str]:
+    """Settings about ranks that are valid one by one and impossible together."""
+    low, high = plan.min_rank, plan.max_rank
+    if low is not None and high is not None and low > high:
+        yield f"plan -> min_rank: expected at most max_rank, which is {high}, received {low}"
+    if plan.strategy in ("manual", "head-only"):
+        for key in BY_STRATEGY:
+            if getattr(plan, key) is not None:
+                yield (
+                    f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
+                    f"received strategy {plan.strategy}"
+                )
+    if plan.adaptive_ranks:
+        beside = {
+            "strategy head-only": plan.strategy == "head-only",
+            f"bias {plan.bias}": plan.bias != "none",
+            f"scaling {plan.scaling}": plan.scaling == "alpha",
+            "use_dora": plan.use_dora,
+            "use_rslora": plan.use_rslora,
+        }
+        for other, given in beside.items():
+            if given:
+                yield f"plan -> adaptive_ranks: expected plain LoRA beside adaptive_ranks, received {other}"

@@ -1,0 +1,297 @@
+"""What to do, as data: typed, validated, YAML in and out.
+
+A recipe has four sections: `data`, `model`, `plan` (the budget and what it buys) and `train`. Flags win over the YAML
+file, which wins over the recipe it names as its `base`, which wins over the defaults below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..errors import RecipeError
+from ..storage.bounded_yaml import check_bounds
+from ..storage.files import write_text
+from .conflicts import between, contradictions
+from .schema import BY_STRATEGY, DataRecipe, FileFormat, ModelRecipe, PlanRecipe, Section, TrainRecipe  # fmt: skip
+
+__all__ = [
+    "BY_STRATEGY",
+    "SECTIONS",
+    "DataRecipe",
+    "FileFormat",
+    "ModelRecipe",
+    "PlanRecipe",
+    "Recipe",
+    "TrainRecipe",
+    "load",
+    "parse",
+    "shipped",
+]
+
+
+class Recipe(Section):
+    """One run, completely described."""
+
+    name: str = "default"
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    plan: PlanRecipe = PlanRecipe()
+    train: TrainRecipe = TrainRecipe()
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every field spelled out."""
+        values = self.model_dump(mode="json")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+        # PyYAML writes Unicode's own line breaks as they are and reads them back as others; escaped they survive.
+        if yaml.safe_load(text) != values:
+            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=False, width=110)
+        return text
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_yaml()` atomically."""
+        write_text(path, self.to_yaml())
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataRecipe,
+    "model": ModelRecipe,
+    "plan": PlanRecipe,
+    "train": TrainRecipe,
+}
+# What only the strategy `manual` reads.
+BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
+MOST_VALUES = 100_000
+SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files(__package__) / "shipped"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load(source: str | Path | None = None, **overrides: Any) -> Recipe:
+    """Resolve a recipe: flags over YAML over its `base` over the defaults.
+
+    Args:
+        source: a shipped name (`paper`), a YAML file, or None for `default`.
+        **overrides: values by key (`learning_rate=1e-4`), as the flags give them; None means "not given".
+
+    Raises:
+        RecipeError: with every problem at once, as `section -> key: expected, received`.
+    """
+    values, where = _read(source if source is not None else "default")
+    return parse(overridden(values, overrides), where)
+
+
+def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, sections of a recipe, with settings put in by key; None means "not given".
+
+    Who names a rank or its place has planned by hand: that makes the strategy `manual`, in a YAML file as well.
+
+    Raises:
+        RecipeError: for keys no section has, or a strategy that contradicts them.
+    """
+    unknown = [key for key in settings if key not in SECTION_OF]
+    if unknown:
+        near = " | ".join(f"{key}: expected {_suggest(key, SECTION_OF)}" for key in unknown)
+        raise RecipeError(f"unknown setting{'s' if len(unknown) > 1 else ''} {near}")
+    by_hand = [key for key in BY_HAND if settings.get(key) is not None]
+    strategy = settings.get("strategy")
+    if by_hand and strategy not in (None, "manual"):
+        flag = by_hand[0].replace("_", "-")
+        raise RecipeError(
+            f"--{flag} and --strategy {strategy} contradict each other: that strategy chooses {by_hand[0]} itself",
+            remedy=f"leave out --strategy or --{flag}",
+        )
+    bounds = [key for key in BY_STRATEGY if settings.get(key) is not None]
+    if by_hand and bounds:
+        one, other = (f"--{keys[0].replace('_', '-')}" for keys in (by_hand, bounds))
+        raise RecipeError(
+            f"{one} and {other} contradict each other: {one} plans by hand, {other} is for a strategy that chooses",
+            remedy=f"leave out {one} or {other}",
+        )
+    settings = {**settings, "strategy": "manual"} if by_hand else settings
+    for key, value in settings.items():
+        section = values.setdefault(SECTION_OF[key], {})
+        # A section that is no mapping is reported by `parse`, with everything else that is wrong.
+        if value is not None and isinstance(section, dict):
+            section[key] = value
+    return values
+
+
+def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
+    """Validate a mapping of sections.
+
+    Raises:
+        RecipeError: naming every problem as `section -> key: expected ..., received ...`.
+    """
+    problems: dict[str, str] = {}
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        # A union reports every member it tried; the first line per place says enough.
+        for detail in error.errors(include_url=False):
+            place, problem = _problem(detail)
+            problems.setdefault(place, f"{place}: {problem}")
+    for name, model in SECTIONS.items():
+        if not any(place.split(" -> ")[0] == name for place in problems):
+            problems |= {line: line for line in contradictions(model.model_validate(values.get(name, {})))}
+    if recipe is not None:
+        problems |= {line: line for line in between(recipe.data, recipe.train)}
+    if recipe is None or problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count += "" if where else " in the recipe"
+        raise RecipeError(f"{count}: " + " | ".join(problems.values()), where=where)
+    return recipe
+
+
+# What pydantic calls wrong, in words; `{}` is the limit it names.
+EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "names with numbers, such as query=8,value=4",
+    "invalid_key": "a key that is a word",
+    "model_type": "a mapping of settings",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+}
+# Where the type alone would not say how the value is written.
+WRITTEN = {
+    "plan -> budget": "a number of parameters such as 1M, 500k or 998404, or none",
+    "plan -> layers": "all, top:N or layer numbers such as 3,4,5",
+    "plan -> r": "a rank of at least 1 (for no adapter at all: strategy head-only)",
+    "plan -> rank_pattern": "names with ranks, such as query=8,output.dense=4",
+    "plan -> alpha_pattern": "names with numbers, such as query=8,output.dense=4",
+    "train -> class_weights": "balanced, none, or classes with weights above 0, such as Sports=2,World=0.5",
+    "data -> validation_size": "a share such as 0.1 or a number of rows such as 640",
+}
+
+
+def _problem(detail: Any) -> tuple[str, str]:
+    """One pydantic error as `section -> key` and `expected ..., received ...`."""
+    path = [str(part) for part in detail["loc"]]
+    # Union members and validators show up as path parts that are no keys of ours.
+    place = " -> ".join(path[:2] if path and path[0] in SECTIONS else path[:1]) or "recipe"
+    if detail["type"] == "extra_forbidden":
+        known = SECTIONS[path[0]].model_fields if len(path) > 1 else Recipe.model_fields
+        return place, f"expected {_suggest(path[-1], known)}, received an unknown key"
+    if detail["type"] == "literal_error":
+        expected = WRITTEN.get(place) or detail["ctx"]["expected"].replace("'", "")
+    else:
+        words = EXPECTED.get(detail["type"], "").format(**detail.get("ctx", {}))
+        expected = WRITTEN.get(place) or words or detail["msg"].removeprefix("Input should be ")
+    return place, f"expected {expected}, received {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value as it was written, short."""
+    value = ",".join(value) if isinstance(value, list) and all(isinstance(part, str) for part in value) else value
+    text = value if isinstance(value, str) and value.strip() else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggest(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"{near[0]} (nearest known name)" if near else "one of " + ", ".join(known)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which PyYAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            own = node.start_mark.index <= key.start_mark.index < node.end_mark.index  # not merged in by <<
+            if not own or not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands here for the second time"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(source: str | Path) -> tuple[dict[str, Any], str]:
+    """The mapping behind a shipped name or a YAML file, merged over its `base`."""
+    path = Path(source)
+    if str(source) in shipped():
+        text, where = (
+            (resources.files(__package__) / "shipped" / f"{source}.yaml").read_text("utf-8"),
+            f"recipe {source}",
+        )
+    elif os.path.isfile(path):
+        try:
+            text, where = path.read_text("utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise RecipeError("not a UTF-8 text file", where=path, remedy="save the recipe as UTF-8 YAML") from error
+    else:
+        raise RecipeError(
+            f"no such recipe: {source}", expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists"
+        )
+    try:
+        check_bounds(text)
+        values = _Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, nesting without end
+        mark = getattr(error, "problem_mark", None)
+        place = where if mark is None else f"{where}:{mark.line + 1}"
+        raise RecipeError(f"not valid YAML ({getattr(error, 'problem', None) or error})", where=place) from None
+    _check_size(values, where)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise RecipeError(
+            "not a recipe", where=where, expected="sections data, model, plan, train", received=type(values).__name__
+        )
+    own = values.get("plan")
+    if isinstance(own, dict) and "strategy" not in own and any(key in own for key in BY_HAND):
+        own["strategy"] = "manual"
+    base = values.pop("base", None)
+    if base is None:
+        return values, where
+    if base not in shipped():
+        raise RecipeError("unknown base", where=where, expected="one of " + ", ".join(shipped()), received=repr(base))
+    return _merge(_read(base)[0], values), where
+
+
+def _check_size(value: Any, where: str) -> None:
+    """By aliases a page of YAML unfolds to more than memory holds, or to something without end."""
+    waiting, seen = [value], 0
+    while waiting:
+        item = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise RecipeError(
+                "the recipe unfolds to far too much", where=where, expected=f"at most {MOST_VALUES:,} values"
+            )
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(low.get(key), dict)
+        merged[key] = {**low[key], **value} if both else value
+    return merged

@@ -1,0 +1,288 @@
+"""Runs side by side: each with its doubt and its price, and every pair compared text by text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifact.artifact import answers_of, metrics_of, read
+from ..errors import ArtifactError, DataError, InputError
+from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
+from ..evaluate.metrics.single_label import Metrics
+from ..evaluate.metrics.multi_label import MultilabelMetrics
+from ..evaluate.report.pareto_plot import Point
+from ..evaluate.metrics.shift import Shift
+from ..evaluate.row_predictions import Answers, aligned
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its figures on the test rows, its answers to them, and what it cost.
+
+    Attributes:
+        labels: class names in label order.
+        size: bytes of the saved classifier, the frozen backbone aside.
+        seconds: training time.
+        temperature: fitted on validation.
+        extra: the whole metrics.json.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    metrics: Metrics | MultilabelMetrics
+    answers: Answers
+    trainable: int
+    total: int
+    seconds: float
+    size: int
+    temperature: float
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Runs on the same test rows, all their pairs, and which of them no other beats in both accuracy and parameters."""
+
+    runs: tuple[Run, ...]
+    pairs: tuple[Comparison, ...]
+    adjusted: tuple[float, ...]
+    frontier: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: one row a run, one a pair; `p_holm` is corrected for the number of pairs."""
+        return {
+            "runs": [_figures(run) | {"pareto": run.name in self.frontier} for run in self.runs],
+            "pairs": [
+                {
+                    "first": pair.first,
+                    "second": pair.second,
+                    "n": pair.n,
+                    "difference": pair.difference,
+                    "interval": list(pair.interval),
+                    "p": pair.p,
+                    "p_holm": adjusted,
+                    "sentence": str(pair),
+                }
+                for pair, adjusted in zip(self.pairs, self.adjusted, strict=True)
+            ],
+        }
+
+    def points(self) -> list[Point]:
+        """What the Pareto picture shows."""
+        return [
+            Point(
+                run.name, run.trainable, run.metrics.accuracy, run.metrics.accuracy_interval, run.name in self.frontier
+            )
+            for run in self.runs
+        ]
+
+    def __str__(self) -> str:
+        """Two plain text tables: the runs, then the pairs in words."""
+        under = [name for name in ("held out %", "ood %") if any(name in _shifted(run) for run in self.runs)]
+        lines = [
+            [
+                run.name,
+                *_cells(run),
+                *(f"{100 * _shifted(run)[name]:.1f}" if name in _shifted(run) else "" for name in under),
+                "yes" if run.name in self.frontier else "",
+            ]
+            for run in self.runs
+        ]
+        header = [
+            "run", "accuracy %", "95 % interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
+            "Pareto",
+        ]  # fmt: skip
+        widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+        table = [
+            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+            for line in [header, *lines]
+        ]
+        said = [
+            f"{pair}"
+            + (f"; {p_in_words(adjusted)} corrected for {len(self.pairs)} pairs" if len(self.pairs) > 1 else "")
+            for pair, adjusted in zip(self.pairs, self.adjusted, strict=True)
+        ]
+        return "\n".join([*(line.rstrip() for line in table), "", *said])
+
+
+def read_run(folder: str | Path) -> Run:
+    """A run as it lies on disk; nothing is loaded that computes.
+
+    Raises:
+        ArtifactError: not a finished run, a damaged one, or one without kept answers to test rows.
+    """
+    folder = Path(folder)
+    saved = read(folder)
+    values, kept = metrics_of(saved), answers_of(saved)
+    try:
+        answers = Answers.from_arrays(kept, "test")
+        if answers is None:
+            raise ArtifactError(
+                "this run was not measured on test rows", where=folder, remedy="train it again with --test FILE"
+            )
+        several = values.get("task") == "multi"
+        return Run(
+            name=folder.name,
+            labels=tuple(values["data"]["labels"]),
+            metrics=(MultilabelMetrics if several else Metrics).from_json(values["test"]),
+            answers=answers,
+            trainable=int(values["trainable"]),
+            total=int(values["total"]),
+            seconds=float(values["train"]["seconds"]),
+            size=sum(map(len, (saved.manifest, *saved.content.values()))),
+            temperature=1.0 if several else float(values["calibration"]["temperature"]),
+            extra=values,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ArtifactError("the run's metrics.json lacks a figure", where=folder, received=str(error)) from error
+
+
+def side_by_side(runs: Sequence[Run]) -> SideBySide:
+    """Compare runs on the same test rows.
+
+    Raises:
+        InputError: for fewer than two.
+        DataError: when they were not measured on the same rows with the same labels; the message says what differs.
+    """
+    if len(runs) < 2:
+        raise InputError("comparing takes at least two runs", received=len(runs))
+    runs = _told_apart(runs)
+    first = runs[0]
+    predicted = {first.name: first.answers.predicted}
+    unknown = first.metrics.unknown
+    for run in runs[1:]:
+        if run.metrics.unknown != unknown:
+            expected = f"{unknown:,} rows with unknown labels that count as wrong"
+            raise _unlike(first, run, expected, f"{run.metrics.unknown:,}")
+        predicted[run.name] = _on_rows_of(first, run)
+    pairs = tuple(
+        compare(
+            first.answers.labels, predicted[one.name], predicted[other.name], names=(one.name, other.name)
+        ).with_unknown(unknown)
+        for one, other in combinations(runs, 2)
+    )
+    best = [run.name for run in runs if not any(_dominates(other, run) for other in runs)]
+    return SideBySide(tuple(runs), pairs, holm([pair.p for pair in pairs]), tuple(best))
+
+
+def holm(values: Sequence[float]) -> tuple[float, ...]:
+    """p-values corrected for their number.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
+    """
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.asarray(values)[order] * np.arange(len(values), 0, -1)))
+    return tuple(adjusted.tolist())
+
+
+def _on_rows_of(first: Run, run: Run) -> np.ndarray:
+    """What `run` predicted, in the order of rows and the class numbers of `first`."""
+    if set(first.labels) != set(run.labels):
+        raise _unlike(first, run, f"labels {', '.join(first.labels)}", ", ".join(run.labels))
+    if type(first.metrics) is not type(run.metrics):
+        raise _unlike(first, run, "both with one label a text, or both with several", "one of each")
+    if isinstance(first.metrics, MultilabelMetrics):
+        return _sets_on_rows_of(first, run)
+    renumbered = np.array([first.labels.index(name) for name in run.labels], dtype=np.int32)
+    moved = Answers(
+        run.answers.rows,
+        renumbered[run.answers.labels],
+        renumbered[run.answers.predicted],
+        run.answers.confidence,
+    )
+    order = aligned(first.answers, moved)
+    if order is None:
+        ours, theirs = len(first.answers.rows), len(moved.rows)
+        shared = len(np.intersect1d(first.answers.rows, moved.rows))
+        raise _unlike(first, run, f"{ours:,} test rows", f"{theirs:,} test rows, {shared:,} texts in common")
+    if not (first.answers.labels == moved.labels[order]).all():
+        count = int((first.answers.labels != moved.labels[order]).sum())
+        raise _unlike(first, run, "the same label for each text", f"{count:,} texts with another label")
+    predicted: np.ndarray = moved.predicted[order]
+    return predicted
+
+
+def _sets_on_rows_of(first: Run, run: Run) -> np.ndarray:
+    """As `_on_rows_of` where answers are sets of labels, which have no numbers to be put in another order."""
+    if first.labels != run.labels:
+        expected = f"labels in the order {', '.join(first.labels)} (--label-names)"
+        raise _unlike(first, run, expected, ", ".join(run.labels))
+    order = aligned(first.answers, run.answers)
+    if order is None or not (first.answers.labels == run.answers.labels[order]).all():
+        raise _unlike(first, run, "the same texts with the same labels", "others")
+    predicted: np.ndarray = run.answers.predicted[order]
+    return predicted
+
+
+def _unlike(first: Run, run: Run, expected: str, received: str) -> DataError:
+    return DataError(
+        f"{first.name} and {run.name} were not measured on the same test rows, so that a difference could be the rows'",
+        expected=expected,
+        received=received,
+        remedy="train or evaluate both on one test file",
+    )
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Folders of one name get a number, so that a sentence about them can be understood."""
+    from dataclasses import replace
+
+    seen: dict[str, int] = {}
+    found = []
+    for run in runs:
+        seen[run.name] = seen.get(run.name, 0) + 1
+        found.append(run if seen[run.name] == 1 else replace(run, name=f"{run.name} ({seen[run.name]})"))
+    return found
+
+
+def _dominates(other: Run, run: Run) -> bool:
+    better = other.metrics.accuracy >= run.metrics.accuracy and other.trainable <= run.trainable
+    return better and (other.metrics.accuracy > run.metrics.accuracy or other.trainable < run.trainable)
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "n": run.metrics.n,
+        "accuracy": run.metrics.accuracy,
+        "accuracy_interval": list(run.metrics.accuracy_interval),
+        "macro_f1": run.metrics.macro.f1,
+        "ece": None if isinstance(run.metrics, MultilabelMetrics) else run.metrics.ece,
+        "temperature": run.temperature,
+        "trainable": run.trainable,
+        "total": run.total,
+        "seconds": run.seconds,
+        "bytes": run.size,
+    } | {SHIFTED[name]: value for name, value in _shifted(run).items()}
+
+
+SHIFTED = {"held out %": "held_out_accuracy", "ood %": "ood_accuracy"}
+
+
+def _shifted(run: Run) -> dict[str, float]:
+    """What the run kept of shift: the held-out family's mean at the middle severity, and its other file's accuracy."""
+    values = run.extra.get("shift")
+    if not values:
+        return {}
+    found = Shift.from_json(values)
+    shown = {"held out %": found.mean("held out").accuracy} if found.means else {}
+    return shown | ({"ood %": found.ood[0].accuracy} if found.ood else {})
+
+
+def _cells(run: Run) -> list[str]:
+    low, high = run.metrics.accuracy_interval
+    return [
+        f"{100 * run.metrics.accuracy:.1f}",
+        f"{100 * low:.1f} to {100 * high:.1f}",
+        f"{100 * run.metrics.macro.f1:.1f}",
+        "" if isinstance(run.metrics, MultilabelMetrics) else f"{100 * run.metrics.ece:.1f}",
+        f"{run.trainable:,}",
+        f"{run.seconds:.0f}",
+        f"{run.size / 1000:,.0f}",
+    ]

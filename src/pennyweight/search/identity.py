@@ -1,0 +1,78 @@
+"""What a search is about, kept in its folder: trials of other data or another backbone do not belong beside its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecipeError, StorageError
+from ..recipe.loading import SECTIONS, Recipe
+from ..storage.files import held, make_folder, storage_errors, to_json, write_text
+from .space import Space
+
+FACTS = "study.json"
+FORMAT = 1
+# What may differ between processes and days without making trials incomparable.
+FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device", "threads", "report", "save_steps")
+
+
+def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
+    """All that has to be the same for trials to be comparable, as flat JSON."""
+    from ..model.backbone import resolve
+
+    facts: dict[str, Any] = {"data": data}
+    facts["backbone"] = resolve(recipe.model.backbone, recipe.model.revision).fingerprint()
+    facts |= {f"choices of {key}": value for key, value in space.to_json().items()}
+    chosen = {*space.to_json(), "budget", "backbone", "revision", *FREE}
+    for section in SECTIONS:
+        for key, value in getattr(recipe, section).model_dump(mode="json").items():
+            if key not in chosen:
+                facts[f"{section} -> {key}"] = value
+    if recipe.train.metric != "accuracy":
+        # Trials of before were told by their accuracy, whatever the metric: they do not belong beside these.
+        facts["trials are compared by"] = recipe.train.metric
+    return facts
+
+
+def claim(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write what a search is about into its folder, or hold it to what stands there.
+
+    Raises:
+        RecipeError: the folder holds something else.
+        StorageError: the folder cannot be written.
+    """
+    file = folder / FACTS
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise StorageError("the folder is a file", where=folder, remedy="choose another --out")
+    if not os.path.isfile(file):
+        if found := held(folder):
+            raise RecipeError(
+                "the folder holds something other than a search",
+                where=folder,
+                received=found,
+                remedy="choose another --out",
+            )
+        with storage_errors(folder):
+            make_folder(folder)
+        write_text(file, to_json({"format": FORMAT, "facts": dict(facts)}))
+        return
+    try:
+        was = json.loads(file.read_text("utf-8"))["facts"]
+        changed = [key for key in sorted({*was, *facts}) if was.get(key) != facts.get(key)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError("the search's own notes cannot be read", where=file, remedy="choose another --out") from error
+    if changed:
+        shown = " | ".join(f"{key}: was {_short(was.get(key))}, is {_short(facts.get(key))}" for key in changed)
+        raise RecipeError(
+            f"the folder holds a search of something else: {shown}",
+            where=folder,
+            remedy="choose another --out, or search with what it was begun with",
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:16]}...{text[-16:]}"

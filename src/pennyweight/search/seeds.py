@@ -1,0 +1,121 @@
+"""One recipe with several seeds: what of a figure is the recipe's, and what is luck."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, Interrupted
+from ..evaluate.metrics.bootstrap import Spread, over_seeds
+from ..pipeline import train
+from ..recipe.loading import Recipe
+from ..storage.files import write_json
+
+# Of one label a text, and of several.
+FIGURES = ("accuracy", "macro_f1", "log_loss", "ece")
+SEVERAL_FIGURES = ("micro_f1", "macro_f1", "exact_match", "log_loss")
+NAMES = {
+    "accuracy": "accuracy %",
+    "micro_f1": "micro F1 %",
+    "macro_f1": "macro F1 %",
+    "exact_match": "exact %",
+    "log_loss": "log loss",
+    "ece": "ECE %",
+}
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Several runs of one recipe: their seeds and folders, and each figure's spread on the rows called `measured`."""
+
+    measured: str
+    seeds: tuple[int, ...]
+    folders: tuple[str, ...]
+    figures: dict[str, Spread]
+    seconds: Spread
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as in seeds.json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """A plain text table: mean, standard deviation, and each seed's value."""
+        lines = [f"{len(self.seeds)} seeds ({', '.join(map(str, self.seeds))}), measured on {self.measured}"]
+        for key, spread in self.figures.items():
+            name = NAMES[key]
+            scale, digits = (1, 4) if key == "log_loss" else (100, 2)
+            each = "  ".join(f"{scale * value:.{digits}f}" for value in spread.values)
+            mean = f"{scale * spread.mean:.{digits}f} ± {scale * spread.deviation:.{digits}f}"
+            lines.append(f"{name:<10}  {mean:>16}   {each}")
+        lines.append(f"{'seconds':<10}  {self.seconds.mean:>8.1f} ± {self.seconds.deviation:.1f}")
+        return "\n".join(lines)
+
+
+def train_seeds(
+    data: Any = None,
+    *,
+    count: int,
+    out: str | Path,
+    recipe: str | Path | Recipe = "default",
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+    **settings: Any,
+) -> Seeds:
+    """Train a recipe with `count` seeds, from the recipe's own on, each into `out/seed-N`; write `out/seeds.json`.
+
+    The split stays the same, so that the spread is that of training alone; what frozen layers compute is shared.
+
+    Args:
+        data: as in `pennyweight.train`, like `recipe`, `overwrite`, `say` and `settings`.
+
+    Raises:
+        InputError: for fewer than two seeds.
+        Interrupted: by a signal; the seeds trained so far lie in their folders.
+        PennyweightError: whatever training raises.
+    """
+    from ..recipe.planning import resolved
+
+    if count < 2:
+        raise InputError("a spread takes at least two seeds", received=count)
+    folder = Path(out)
+    settled = resolved(recipe, {key: value for key, value in settings.items() if key != "test"})
+    first = settled.train
+    if (
+        not settled.data.validation_size
+        and not settled.data.validation
+        and not (settled.data.test or settings.get("test") is not None)
+    ):
+        raise InputError(
+            "nothing to measure the spread on", expected="validation rows, or --test FILE", received="validation_size 0"
+        )
+    seeds = tuple(range(first.seed, first.seed + count))
+    own = first.prefix_cache != "auto" or first.cache_dir is not None
+    shared = {} if own else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}
+    metrics, folders = [], []
+    try:
+        for seed in seeds:
+            say(f"seed {seed}")
+            target = folder / f"seed-{seed}"
+            run = {**settings, **shared, "seed": seed}
+            try:
+                metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, say=say, **run).metrics)
+            except Interrupted as stop:
+                remedy = "several seeds do not go on where they were: run the same command again with --overwrite"
+                raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
+            folders.append(str(target))
+    finally:
+        shutil.rmtree(folder / ".prefix", ignore_errors=True)
+    measured = "test" if "test" in metrics[0] else "validation"
+    figures = SEVERAL_FIGURES if metrics[0].get("task") == "multi" else FIGURES
+    found = Seeds(
+        measured,
+        seeds,
+        tuple(folders),
+        {key: over_seeds([one[measured][key] for one in metrics]) for key in figures},
+        over_seeds([one["train"]["seconds"] for one in metrics]),
+    )
+    write_json(folder / "seeds.json", found.to_json())
+    return found

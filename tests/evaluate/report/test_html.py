@@ -1,0 +1,163 @@
+import re
+from collections import Counter
+from dataclasses import fields, replace
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pennyweight.evaluate.baselines import baselines
+from pennyweight.evaluate.baselines.verdict import against
+from pennyweight.evaluate.metrics import error_analysis as mistakes
+from pennyweight.evaluate.metrics.calibration import calibrate, softmax
+from pennyweight.evaluate.metrics.selective import Abstention, answered, risk_coverage, threshold_for
+from pennyweight.evaluate.metrics.single_label import score
+from pennyweight.evaluate.report.html import Bill, BillRow, ReportInput, render, write_html
+
+HOSTILE = "</pre><script>alert('x')</script>\"'&{{ 7 * 7 }}"
+
+
+@cache
+def full(*, classes: int = 4, name: str = "class", text: str = "a text", skill: float = 4.0) -> ReportInput:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, classes, 600)
+    logits = random.normal(size=(600, classes)) + skill * np.eye(classes)[labels]
+    probabilities = softmax(logits)
+    labels[:10] = (labels[:10] + 1) % classes  # labels to check
+    predicted = probabilities.argmax(axis=1)
+    names, texts = [f"{name} {index}" for index in range(classes)], [text] * 600
+    pick = threshold_for(labels, probabilities, 0.3, sure=0.5)
+    return ReportInput(
+        title=f"{name} report",
+        metrics=score(labels, probabilities, names),
+        intervals={"macro_f1": (0.5, 0.625), "ece": (0.01, 0.02), "log_loss": (0.1, 0.2)},
+        baselines=against(labels, probabilities, [baselines.majority(labels, 600, classes)]),
+        bill=Bill([BillRow(name, "layers 3 to 5", 8, 900), BillRow("linear", "head", None, 100)], 1000, 10**7, 2000),
+        data={"rows": {"train": 480, name: text}, "labels": [name, "b"], "seed": None},
+        splits={"train": {"source": text, "texts": 480}, name: {"source": text, "texts": 600}},
+        history=[{"step": step, "train_loss": 1 / step, "validation_loss": 1.2 / step} for step in (1, 2, 3)],
+        calibration=calibrate(labels, logits, 1.3),
+        abstention=Abstention(
+            risk_coverage(labels, probabilities), 0.3, pick, answered(labels, probabilities, pick.value)
+        ),
+        slices={name: mistakes.by_column(labels, predicted, [name] * 600)},
+        mistakes=mistakes.most_confident(labels, probabilities, texts, names),
+        mislabelled=mistakes.likely_mislabelled(labels, probabilities, texts, names),
+        command=f"pennyweight train {text}",
+        recipe=f"backbone: {text}",
+        seconds={"training": 187.0},
+        machine={"processor": name, "accelerator": None},
+        versions={"python": "3.11.9"},
+        created="today",
+    )
+
+
+class Tags(HTMLParser):
+    """Collects tags, ids and addresses, and checks that every element is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.ids: Counter[str | None] = Counter()
+        self.addresses: list[str | None] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.ids.update(value for key, value in attrs if key == "id")
+        self.addresses += [value for key, value in attrs if key in ("src", "href", "xlink:href", "action")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", page)
+
+
+def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
+    page = render(full())
+    assert headings(page) == [
+        "Baselines",
+        "Bill of parameters",
+        "Data",
+        "Training",
+        "Classes",
+        "How far to trust its confidence",
+        "Slices",
+        "Most confident mistakes",
+        "Labels to check",
+        "To repeat it",
+        "Where and how long",
+        "How to read the figures",
+    ]
+    tags = Tags(page)
+    assert tags.open == []
+    assert tags.tags["svg"] == 4
+    assert set(tags.ids.values()) == {1}
+    assert "3 min 7 s" in page
+    assert "95 % interval 50.0 to 62.5" in page
+    assert '<td class="n" data-name="texts">480</td>' in page
+    assert "0.01 % of 10,000,000 parameters" in page
+
+
+def test_parts_that_are_none_are_left_out() -> None:
+    optional = {one.name: None for one in fields(ReportInput) if one.default is None}
+    bare = replace(full(), **optional)
+    page = render(bare)
+    assert headings(page) == ["Classes", "How to read the figures"]
+    assert "This classifier was compared with no baseline (accuracy " in page
+    for name in optional:
+        Tags(render(replace(bare, **{name: getattr(full(), name)})))
+
+
+def test_the_verdict_stands_on_top() -> None:
+    page = render(full())
+    assert page.index("Better than every baseline tried") < page.index("<h2>")
+    useless = render(full(skill=0.0))
+    assert useless.index("This classifier is no better than the majority class (") < useless.index("<h2>")
+    assert 'class="verdict no-better"' in useless
+
+
+def test_nothing_is_fetched_and_nothing_runs() -> None:
+    page = render(full())
+    tags = Tags(page)
+    assert tags.tags["script"] == tags.tags["img"] == tags.tags["iframe"] == 0
+    assert all(address.startswith(("#", "data:")) for address in tags.addresses if address)
+    assert "@import" not in page
+    assert set(re.findall(r"url\((.)", page)) <= {"#"}
+    assert "default-src 'none'" in page
+
+
+def test_every_text_is_escaped() -> None:
+    page = render(full(name=HOSTILE, text=HOSTILE))
+    tags = Tags(page)
+    assert tags.tags["script"] == 0
+    assert tags.open == []
+    assert "{{ 7 * 7 }}" in page
+    assert "alert(&#39;x&#39;)" in page
+
+
+def test_long_texts_and_many_classes_stay_far_below_three_megabytes() -> None:
+    page = render(full(classes=300, name="n" * 500, text="x" * 100_000, skill=6.0))
+    assert len(page.encode()) < 1_000_000
+    assert "The other 260 classes have an F1 of at least " in page
+
+
+def test_a_lone_surrogate_does_not_break_the_file(tmp_path: Path) -> None:
+    write_html(tmp_path / "report.html", full(text="broken \ud800 text"))
+    assert "broken ? text" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3.21, "3.2 s"), (59.96, "1 min 0 s"), (3600, "1 h 0 min")])
+def test_durations(seconds: float, words: str) -> None:
+    assert f"<dd>{words}<small>" in render(replace(full(), seconds={"training": seconds}))

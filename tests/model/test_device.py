@@ -1,0 +1,108 @@
+"""Where and in which number format it computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from pennyweight.errors import InputError, ResourceError
+from pennyweight.model import device as runtime
+from pennyweight.model.device import Runtime, choose, machine
+
+
+@pytest.mark.parametrize(("pays", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_bf16_where_it_pays(pays: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "bf16_pays", lambda: pays)
+    assert choose("cpu").precision == precision
+    assert choose("cpu", "fp32").precision == "fp32"
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])
+def test_a_gpu_that_emulates_bf16_computes_in_fp32(major: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A T4 has capability 7.5, a V100 7.0: torch counts their emulation as support unless told not to."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or major >= 8
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose() == Runtime(torch.device("cuda"), precision)
+    assert choose("cuda", "bf16").precision == "bf16"  # who asks for it gets it
+    assert choose("cuda", "fp16").dtype == torch.float16
+
+
+def test_without_onednn_it_is_fp32_and_bf16_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    runtime.bf16_pays.cache_clear()
+    try:
+        assert choose("cpu").precision == "fp32"
+        assert choose("cpu", "bf16").dtype == torch.bfloat16
+    finally:
+        runtime.bf16_pays.cache_clear()
+
+
+@pytest.mark.parametrize("fault", [AttributeError, RuntimeError])
+def test_a_build_without_the_question_is_taken_to_have_no_bf16_kernels(
+    fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Operators:
+        def __getattr__(self, name: str) -> Any:
+            raise fault(name)
+
+    monkeypatch.setattr(torch.ops, "mkldnn", Operators())
+    runtime.bf16_pays.cache_clear()
+    try:
+        assert choose("cpu").precision == "fp32"
+    finally:
+        runtime.bf16_pays.cache_clear()
+
+
+def test_a_cpu_that_does_not_compute_bf16_is_asked_for_it_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object) -> None:
+        raise RuntimeError("could not create a primitive descriptor for a matmul primitive")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "mm", missing)
+        runtime.computes_bf16.cache_clear()
+        runtime.bf16_pays.cache_clear()
+        try:
+            with pytest.raises(
+                ResourceError, match=r"^this CPU's kernels do not compute in bf16; use --precision fp32$"
+            ):
+                choose("cpu", "bf16")
+            assert choose("cpu").precision == "fp32"
+        finally:
+            runtime.computes_bf16.cache_clear()
+            runtime.bf16_pays.cache_clear()
+
+
+def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ResourceError, match=r"^no cuda device on this machine; use --device cpu or auto$"):
+        choose("cuda")
+    with pytest.raises(ResourceError, match=r"^fp16 is not for a CPU; use --precision bf16 or fp32$"):
+        choose("cpu", "fp16")
+    with pytest.raises(InputError, match="expected auto or cpu or cuda or mps; received gpu"):
+        choose("gpu")
+    with pytest.raises(InputError, match="received fp64"):
+        choose("cpu", "fp64")
+
+
+def test_threads_are_set_where_asked() -> None:
+    before = torch.get_num_threads()
+    try:
+        choose("cpu", "fp32", threads=2)
+        assert torch.get_num_threads() == 2
+        choose("cpu", "fp32")  # OMP_NUM_THREADS is set in the tests: nothing of ours overrules it
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_machine_is_described() -> None:
+    facts = machine(choose("cpu", "fp32"))
+    assert set(facts) == {"processor", "threads", "device", "precision", "system", "peak_memory_mb"}
+    assert (facts["device"], facts["precision"]) == ("cpu", "fp32")
+    assert facts["peak_memory_mb"] > 10

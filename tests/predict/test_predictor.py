@@ -1,0 +1,274 @@
+"""Answers: in order, in every form, from every kind of source."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pennyweight as pw
+from pennyweight.errors import ArtifactError, InputError
+from pennyweight.predict import writers as answers
+from pennyweight.predict.streaming import converse
+from pennyweight.predict.submission import numbering
+
+Command = Callable[..., Any]
+TEXTS = ["The bank and the rate.", "", "The striker and the cup " * 40, "Voters in the valley."]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_run: Path) -> pw.Classifier:
+    return pw.load(tiny_run)
+
+
+@pytest.fixture
+def unlabelled(tmp_path: Path) -> Path:
+    """Texts of very different length, so that batches in order of length would show."""
+    path = tmp_path / "texts.csv"
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerows([["ID", "text"], *([f"n{number}", text] for number, text in enumerate(TEXTS))])
+    return path
+
+
+def expected(classifier: pw.Classifier) -> list[str]:
+    return [classifier.predict([text])[0] for text in TEXTS]
+
+
+def test_labels_probabilities_and_order(classifier: pw.Classifier) -> None:
+    probabilities = classifier.predict_proba(TEXTS)
+    assert probabilities.shape == (4, 3)
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    assert classifier.labels == ("Business", "Sports", "World")
+    assert classifier.predict(TEXTS) == [classifier.labels[place] for place in probabilities.argmax(axis=1)]
+    assert classifier.predict(TEXTS) == expected(classifier)  # alone or in a batch
+    assert classifier.predict([]) == []
+
+
+def test_it_has_learnt_the_topics(classifier: pw.Classifier) -> None:
+    """Chance is a third: an answer that did not depend on the text would stay there."""
+    assert classifier.metrics["test"]["accuracy"] > 0.5
+
+
+def test_save_and_load_give_the_same_logits(classifier: pw.Classifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path / "copy")
+    assert np.array_equal(pw.load(tmp_path / "copy").logits(TEXTS), classifier.logits(TEXTS))
+    with pytest.raises(ArtifactError, match="a classifier is already saved here; choose another folder"):
+        classifier.save(tmp_path / "copy")
+
+
+def test_a_backbone_that_moved_is_named_anew(
+    tiny_run: Path, tiny_backbone: Callable[..., Path], tmp_path: Path, command: Command, news: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_backbone("bert"), moved)
+    assert pw.load(tiny_run, backbone=str(moved)).predict(TEXTS) == expected(pw.load(tiny_run))
+    done = command("predict", tiny_run, news / "test.csv", "--backbone", tiny_backbone("roberta"))
+    assert done.code == 2
+    assert "the backbone is not the one this classifier was trained on" in done.error
+    assert done.error.endswith("give the right folder with --backbone")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_every_form_keeps_the_order(
+    form: str, classifier: pw.Classifier, tiny_run: Path, unlabelled: Path, tmp_path: Path, command: Command
+) -> None:
+    import pandas as pd
+
+    out = tmp_path / f"answers.{form}"
+    done = command("predict", tiny_run, unlabelled, "--out", out)
+    assert (done.code, done.out, done.err) == (
+        0, "", f"{unlabelled}: 1 empty text, answered all the same: 3\n4 texts labelled: {out}\n"
+    )  # fmt: skip
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
+    table = read[form](out) if form in read else pd.read_json(out, lines=True)
+    assert list(table.columns) == ["ID", "text", "label", "probability", "p_Business", "p_Sports", "p_World"]
+    assert table["ID"].tolist() == ["n0", "n1", "n2", "n3"]
+    assert table["text"].fillna("").tolist() == TEXTS
+    assert table["label"].tolist() == expected(classifier)
+    probabilities = classifier.predict_proba(TEXTS)
+    assert np.allclose(table[["p_Business", "p_Sports", "p_World"]].to_numpy(), probabilities, atol=1e-5)
+    assert np.allclose(table["probability"], probabilities.max(axis=1), atol=1e-5)
+
+
+ORDER = "World,Sports,Business"
+
+
+def test_a_submission_is_ids_and_class_numbers(
+    classifier: pw.Classifier, tiny_run: Path, unlabelled: Path, tmp_path: Path, command: Command
+) -> None:
+    numbers = [ORDER.split(",").index(label) for label in expected(classifier)]
+    done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", ORDER)
+    assert done.out.splitlines() == ["ID,Label", *(f"n{row},{number}" for row, number in enumerate(numbers))]
+    assert done.err.splitlines() == [
+        f"{unlabelled}: 1 empty text, answered all the same: 3",
+        "class numbers: 0 = World, 1 = Sports, 2 = Business",
+    ]
+    # Without ids of its own, a file's rows are counted from 0.
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    (tmp_path / "bare.jsonl").write_text(lines, "utf-8")
+    for source, stdin in ((tmp_path / "bare.jsonl", ""), ("-", lines)):
+        out = tmp_path / "out.csv"
+        asked = ("predict", tiny_run, source, "--submission", "--label-order", ORDER, "--out", out)
+        assert command(*asked, stdin=stdin).code == 0
+        assert out.read_text("utf-8").splitlines() == [
+            "ID,Label", *(f"{row},{number}" for row, number in enumerate(numbers)),
+        ]  # fmt: skip
+
+
+def test_a_submission_needs_an_order_that_is_not_the_alphabets(
+    classifier: pw.Classifier, tiny_run: Path, unlabelled: Path, tmp_path: Path, command: Command
+) -> None:
+    done = command("predict", tiny_run, unlabelled, "--submission", "--out", tmp_path / "out.csv")
+    assert (done.code, done.error) == (
+        2, "a submission needs class numbers, and nothing in the training data says the order of the classes; "
+        "expected --label-order with all labels in the contest's order, number 0 first; "
+        "received Business, Sports, World, which is only alphabetical",
+    )  # fmt: skip
+    assert not (tmp_path / "out.csv").exists()
+    for order in ("World,Sports", "World,Sports,Sports", "World,Sports,Business,Sci/Tech", ""):
+        done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", order)
+        assert (done.code, done.error) == (
+            2, "--label-order names each label once; expected Business, Sports, World, in any order; "
+            f"received {order}".rstrip(),
+        )  # fmt: skip
+    assert command("predict", tiny_run, unlabelled, "--label-order", ORDER).error == (
+        "--label-order gives the class numbers of a submission; add --submission"
+    )
+
+
+@pytest.mark.parametrize(
+    ("noted", "names", "labels", "numbers"),
+    [
+        ("given", None, ("b", "a"), {"b": 0, "a": 1}),
+        ("source", None, ("b", "a"), {"b": 0, "a": 1}),
+        ("numbers", None, ("-1", "1"), {"-1": 0, "1": 1}),
+        # Saved before the order was noted: numbers speak for themselves, words only where the recipe names them.
+        (None, None, ("0", "1", "10"), {"0": 0, "1": 1, "10": 2}),
+        (None, None, ("false", "true"), {"false": 0, "true": 1}),
+        (None, ["b", "a"], ("b", "a"), {"b": 0, "a": 1}),
+        (None, None, ("a", "b"), None),
+        ("sorted", None, ("a", "b"), None),
+        ("sorted", None, ("007", "01"), None),
+    ],
+)
+def test_where_the_order_of_the_classes_comes_from(
+    noted: str | None, names: list[str] | None, labels: tuple[str, ...], numbers: dict[str, int] | None
+) -> None:
+    data = SimpleNamespace(label_names=names)
+    metrics = {"data": {} if noted is None else {"label_order": noted}}
+    stand_in: Any = SimpleNamespace(
+        multi=False, labels=labels, metrics=metrics, artifact=SimpleNamespace(recipe=SimpleNamespace(data=data))
+    )
+    if numbers is None:
+        with pytest.raises(InputError, match="only alphabetical"):
+            numbering(stand_in)
+    else:
+        assert numbering(stand_in) == numbers
+    quoted = ",".join(f'"{name}"' for name in reversed(labels))
+    assert numbering(stand_in, quoted) == {name: number for number, name in enumerate(reversed(labels))}
+
+
+def test_the_contests_pickled_file(classifier: pw.Classifier, tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    from datasets import Dataset
+
+    with (tmp_path / "test_unlabelled.pkl").open("wb") as handle:
+        pickle.dump(Dataset.from_dict({"text": TEXTS}), handle)
+    done = command("predict", tiny_run, tmp_path / "test_unlabelled.pkl", "--submission", "--label-order", ORDER)
+    assert done.code == 0, done.err
+    assert [line.split(",")[0] for line in done.out.splitlines()] == ["ID", "0", "1", "2", "3"]
+    assert len(done.out.splitlines()) == 5
+
+
+def test_a_hostile_pickle_is_refused_and_not_run(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    (tmp_path / "test_unlabelled.pkl").write_bytes(pickle.dumps(Hostile()))
+    done = command("predict", tiny_run, tmp_path / "test_unlabelled.pkl", "--submission")
+    assert done.code == 2
+    assert done.error
+    assert not (tmp_path / "owned").exists()
+
+
+def test_stdin_as_json_lines_and_as_plain_text(classifier: pw.Classifier, tiny_run: Path, command: Command) -> None:
+    lines = "".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(TEXTS))
+    found = [json.loads(line) for line in command("predict", tiny_run, "-", stdin=lines).out.splitlines()]
+    assert [list(row)[:3] for row in found] == [["id", "text", "label"]] * 4
+    assert [(row["id"], row["text"]) for row in found] == list(enumerate(TEXTS))
+    assert [row["label"] for row in found] == expected(classifier)
+    plain = command("predict", tiny_run, "-", "--format", "csv", stdin="\n".join(TEXTS) + "\n").out.splitlines()
+    assert plain[0] == "text,label,probability,p_Business,p_Sports,p_World"
+    assert [row["label"] for row in csv.DictReader(plain)] == expected(classifier)
+    other = command(
+        "predict", tiny_run, "-", "--text-columns", "a,b", stdin='{"a": "The bank", "b": "and the rate."}\n'
+    )
+    assert json.loads(other.out)["label"] == classifier.predict(["The bank and the rate."])[0]
+
+
+def test_what_waits_is_answered_in_batches(classifier: pw.Classifier) -> None:
+    sizes: list[int] = []
+
+    class Counting:
+        labels, multi = classifier.labels, False
+
+        def predict_proba(self, texts: list[str]) -> np.ndarray:
+            sizes.append(len(texts))
+            return classifier.predict_proba(texts)
+
+    given = (({"id": number}, f"text {number}") for number in range(300))
+    found = list(converse(Counting(), given, most=32))  # type: ignore[arg-type]
+    assert [fields["id"] for fields, _ in found] == list(range(300))
+    assert max(sizes) <= 32
+    assert len(sizes) < 300
+
+
+def test_a_failing_source_fails_after_what_came_before(classifier: pw.Classifier) -> None:
+    def lines() -> Iterator[tuple[dict[str, Any], str]]:
+        yield {"id": 0}, "The bank."
+        raise InputError("broken")
+
+    found = converse(classifier, lines())
+    assert next(found)[0] == {"id": 0}
+    with pytest.raises(InputError, match="broken"):
+        next(found)
+
+
+def test_a_failure_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"id": 1}
+        raise InputError("broken")
+
+    out = tmp_path / "out.jsonl"
+    out.write_text("old\n", "utf-8")
+    with pytest.raises(InputError, match="broken"):
+        answers.write(rows(), out)
+    assert out.read_text("utf-8") == "old\n"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_weights_that_answer_nan_are_refused(tiny_run: Path, news: Path, tmp_path: Path, command: Command) -> None:
+    """Finite weights of 3e38 load, and their products do not fit a float."""
+    loaded = pw.load(tiny_run)
+    with torch.no_grad():
+        for parameter in loaded.artifact.model.head.parameters():
+            parameter.fill_(3e38)
+    loaded.save(tmp_path / "huge")
+    with pytest.raises(ArtifactError, match="answers to 2 of 2 texts are not finite numbers; train it again"):
+        loaded.predict(["The bank.", "The cup."])
+    done = command("predict", tmp_path / "huge", news / "test.csv", "--out", tmp_path / "out.csv")
+    assert (done.code, done.error) == (
+        2, "the classifier's answers to 15 of 15 texts are not finite numbers; train it again: its weights are unusable"
+    )  # fmt: skip
+    assert not (tmp_path / "out.csv").exists()

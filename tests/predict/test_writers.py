@@ -1,0 +1,248 @@
+"""What is written: the input's columns as they were, the answers behind them, nothing that a spreadsheet runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import pennyweight as pw
+from pennyweight.data.streams import MAX_LINE
+from pennyweight.errors import DataError
+from pennyweight.predict import writers as answers
+from pennyweight.predict.predictor import joined
+
+Command = Callable[..., Any]
+OURS = ["label", "probability", "p_Business", "p_Sports", "p_World"]
+ODD = ["-1", "@ann", "=x", "+49", "5", "007", "", "null"]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    if path.suffix == ".parquet":
+        return list(pq.read_table(path).to_pylist())
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV file whose ids and scores look like formulas, with a text that is one."""
+    path = tmp_path / "texts.csv"
+    texts = ["=1+1", "-2", "+ a point", "@home", "The bank", "a\rb", 'say "hi",\nthen go', "\tx"]
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["ID", "score", "text", "user_id"])
+        writer.writerows(zip(ODD, ["-0.5", "+1e3", "-1,234.5", "1.0", "2", "3%", "-4", ""], texts, ODD, strict=True))
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_the_inputs_columns_come_out_as_they_went_in(
+    form: str, table: Path, tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / f"out.{form}"
+    assert command("predict", tiny_run, table, "--out", out, "--no-csv-guard").code == 0
+    given, found = rows_of(table), rows_of(out)
+    assert list(found[0]) == ["ID", "score", "text", "user_id", *OURS]
+    assert [{name: row[name] for name in given[0]} for row in found] == given
+
+
+def test_only_free_text_is_guarded_against_spreadsheets(
+    table: Path, tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    assert command("predict", tiny_run, table, "--out", tmp_path / "out.csv").code == 0
+    given, found = rows_of(table), rows_of(tmp_path / "out.csv")
+    for name in ("ID", "score", "user_id"):
+        assert [row[name] for row in found] == [row[name] for row in given]
+    assert [row["text"] for row in found] == [
+        "'=1+1", "-2", "'+ a point", "'@home", "The bank", "a\rb", 'say "hi",\nthen go', "'\tx",
+    ]  # fmt: skip
+
+
+def test_labels_and_ids_that_are_named_stay(
+    tiny_backbone: Callable[..., Path], tmp_path: Path, command: Command
+) -> None:
+    source = tmp_path / "f.csv"
+    rows = [
+        f"The {word} of {number},{label},@u{number}{word[0]}"
+        for number in range(10)
+        for word, label in (("bank", -1), ("cup", 1))
+    ]
+    source.write_text("\n".join(["text,label,who", *rows]) + "\n")
+    pw.train(
+        source, out=tmp_path / "run", backbone=str(tiny_backbone("bert")), budget="5k", max_steps=1, precision="fp32",
+        report="short", batch_size=8,
+    )  # fmt: skip
+    done = command("predict", tmp_path / "run", source, "--out", tmp_path / "out.csv", "--id-column", "Who")
+    assert done.err == (
+        f"20 texts labelled: {tmp_path / 'out.csv'}\n"
+        "the input has columns label: the answers' own begin with predicted_\n"
+    )
+    found = rows_of(tmp_path / "out.csv")
+    assert list(found[0]) == ["text", "label", "who", "predicted_label", "probability", "p_-1", "p_1"]
+    assert {row["label"] for row in found} == {"-1", "1"}
+    assert {row["predicted_label"] for row in found} <= {"-1", "1"}
+    assert found[0]["who"] == "@u0b"
+    # Its own numbers say the order.
+    submitted = command("predict", tmp_path / "run", source, "--submission", "--id-column", "who")
+    assert submitted.err == "class numbers: 0 = -1, 1 = 1\n"
+    assert submitted.out.splitlines()[1].startswith("@u0b,")
+    refused = command("predict", tmp_path / "run", source, "--id-column", "name")
+    assert refused.error == (
+        f"{source}: no column named name; expected one of text, label, who; name it with --id-column c"
+    )
+
+
+def test_without_the_inputs_columns_the_id_stays(table: Path, tiny_run: Path, command: Command) -> None:
+    done = command("predict", tiny_run, table, "--no-input-columns")
+    assert [list(json.loads(line)) for line in done.out.splitlines()] == [["ID", *OURS]] * 8
+    line = json.dumps({"n": 7, "text": "The bank."}) + "\n"
+    done = command("predict", tiny_run, "-", "--no-input-columns", stdin=line)
+    assert list(json.loads(done.out)) == OURS
+    done = command("predict", tiny_run, "-", "--no-input-columns", "--id-column", "n", stdin=line)
+    assert list(json.loads(done.out)) == ["n", *OURS]
+
+
+def test_a_name_that_is_taken_gets_another() -> None:
+    found = {"label": "a", "probability": 0.9}
+    assert joined({"text": "x"}, found) == {"text": "x", **found}
+    assert list(joined({"label": 1, "x": 2}, found)) == ["label", "x", "predicted_label", "probability"]
+    assert list(joined({"label": 1, "predicted_label": 2}, found)) == [
+        "label", "predicted_label", "predicted_predicted_label", "probability",
+    ]  # fmt: skip
+
+
+def test_values_of_json_stay_what_they_are(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    given = {
+        "text": "The bank.", "n": 3, "x": 1.0, "yes": True, "none": None, "tags": ["a", "b"], "deep": {"a": [1, None]},
+        "half": "\ud800", "large": 2**70,
+    }  # fmt: skip
+    source = tmp_path / "f.jsonl"
+    source.write_text(json.dumps(given) + "\n", "utf-8")
+    for done in (
+        command("predict", tiny_run, source, "--out", tmp_path / "out.jsonl"),
+        command("predict", tiny_run, source, "--out", tmp_path / "out.csv"),
+        command("predict", tiny_run, source, "--out", tmp_path / "out.parquet"),
+    ):
+        assert done.code == 0, done.err
+    (found,) = rows_of(tmp_path / "out.jsonl")
+    assert {name: found[name] for name in given} == given
+    (found,) = rows_of(tmp_path / "out.csv")
+    assert [found[name] for name in given] == [
+        "The bank.", "3", "1.0", "true", "", "a|b", '{"a": [1, null]}', "\\ud800", str(2**70),
+    ]  # fmt: skip
+    (found,) = rows_of(tmp_path / "out.parquet")
+    assert [found[name] for name in given] == [
+        "The bank.", 3, 1.0, True, None, ["a", "b"], '{"a": [1, null]}', "\\ud800", str(2**70),
+    ]  # fmt: skip
+    streamed = command("predict", tiny_run, "-", stdin=json.dumps(given) + "\n")
+    assert {name: value for name, value in json.loads(streamed.out).items() if name in given} == given
+
+
+def test_numbers_of_parquet_keep_their_types(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    columns = {
+        "text": pa.array(["The bank.", "The cup."]),
+        "small": pa.array([1, None], pa.int32()),
+        "half": pa.array([0.5, float("nan")], pa.float32()),
+        "yes": pa.array([True, None]),
+        "nothing": pa.nulls(2),
+        "when": pa.array([0, 1], pa.timestamp("ms")),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
+    assert done.err.endswith("\ncolumns that hold neither text nor numbers are left out: when (timestamp[ms])\n")
+    schema = pq.read_schema(tmp_path / "out.parquet")
+    assert [str(schema.field(name).type) for name in ("small", "half", "yes", "nothing")] == [
+        "int32", "float", "bool", "string",
+    ]  # fmt: skip
+    assert pq.read_table(tmp_path / "out.parquet")["small"].to_pylist() == [1, None]
+    done = command("predict", tiny_run, tmp_path / "in.parquet")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [(row["small"], row["half"], row["yes"]) for row in lines] == [(1, 0.5, True), (None, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "kind", "first"),
+    [
+        (None, 3, "int64", None),
+        (None, "a", "string", None),
+        (2, 0.5, "double", 2.0),
+        (2, "a", "string", "2"),
+        (True, "a", "string", "true"),
+        (["a"], "b", "string", '["a"]'),
+        ({"a": 1}, "b", "string", '{"a": 1}'),
+    ],
+)
+def test_a_parquet_column_that_changes_after_the_first_block(
+    early: Any, late: Any, kind: str, first: Any, tmp_path: Path
+) -> None:
+    block = answers.CHUNK
+    rows: list[dict[str, Any]] = [{"n": number, "x": early} for number in range(block)]
+    rows += [{"n": block, "x": late}, {"n": block + 1, "x": early, "more": 1}]
+    assert answers.write(iter(rows), tmp_path / "out.parquet") == block + 2
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert [(one.name, str(one.type)) for one in found.schema] == [("n", "int64"), ("x", kind), ("more", "int64")]
+    assert found["n"].to_pylist() == list(range(block + 2))
+    assert found["x"].to_pylist()[0] == first
+    assert found["x"].to_pylist()[block] == (late if kind != "string" else str(late))
+    assert found["more"].to_pylist()[-2:] == [None, 1]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.parquet"]
+
+
+def test_csv_has_one_header(tiny_run: Path, command: Command) -> None:
+    lines = '{"text": "one", "n": 1}\n{"text": "two"}\n{"text": "three", "other": 1}\n'
+    done = command("predict", tiny_run, "-", "--format", "csv", stdin=lines)
+    assert (done.code, done.error) == (
+        2, "row 3 has fields that the first row lacks; "
+        "expected text, n, label, probability, p_Business, p_Sports, p_World; received other; "
+        "write JSONL: --format jsonl",
+    )  # fmt: skip
+    assert [row["n"] for row in csv.DictReader(done.out.splitlines())] == ["1", ""]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"), ("@x", "'@x"), ("-x", "'-x"), ("+x", "'+x"), ("\tx", "'\tx"), ("\uff1d1", "'\uff1d1"),
+        ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"), ("+49 170", "'+49 170"),
+        ("-1", "-1"), ("+49", "+49"), ("-0.5", "-0.5"), ("-.5", "-.5"), ("-1e-3", "-1e-3"), ("-12%", "-12%"),
+        ("plain", "plain"), (-2, -2), (None, None), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_a_spreadsheet_would_run_gets_an_apostrophe(cell: Any, written: Any) -> None:
+    assert answers.neutral(cell) == written
+
+
+def test_headers_of_free_text_are_guarded_too() -> None:
+    handle = io.StringIO()
+    answers.write_lines([{"=x": "=y", "id": "=z", "label": "=l"}], handle, "csv", guard=answers.guard_for())
+    assert handle.getvalue() == "'=x,id,label\n'=y,=z,=l\n"
+
+
+def test_bytes_become_lines_as_they_come() -> None:
+    class Slow(io.RawIOBase):
+        """Gives what it is asked for in small pieces, as a terminal or a slow pipe does."""
+
+        def __init__(self, *pieces: bytes) -> None:
+            self.pieces = list(pieces)
+
+        def read(self, size: int = -1) -> bytes:
+            return self.pieces.pop(0) if self.pieces else b""
+
+    given: Any = Slow(b"a", b"\xc3", b"\xa9\nb\n\n", b"c")
+    assert list(answers.utf8_lines(given, "f")) == ["a\u00e9\n", "b\n", "\n", "c"]
+    endless: Any = Slow(b"ok\n", *[b"x" * (1 << 20)] * 20)
+    lines = answers.utf8_lines(endless, "f")
+    assert next(lines) == "ok\n"
+    with pytest.raises(DataError, match=f"^f:2: the line is too long; expected at most {MAX_LINE:,} bytes$"):
+        next(lines)
+    assert endless.pieces  # it was not read to its end
