@@ -170,11 +170,12 @@ def test_the_command_line_ends_with_one_line_and_130(
     """A signal comes while the data is read; nothing is left behind, and nothing that is not there is advised."""
     code = f"""
 import os, sys
-from pennyweight import cli, pipeline
+from pennyweight import pipeline
+from pennyweight.cli import app
 read = pipeline.load_data
 pipeline.load_data = lambda *given: (os.kill(os.getpid(), {int(number)}), read(*given))
 sys.argv = ["pennyweight", "train", {str(news / "train.csv")!r}, "--out", "new", "--backbone", {settings["backbone"]!r}]
-cli.main()
+app.main()
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
