@@ -140,12 +140,13 @@ def plan(
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.plan_plot import picture
     from ..recipe import planning
+    from ..recipe.loading import resolve_recipe
 
     if as_json and as_yaml:
         raise InputError("--json and --yaml contradict each other", remedy="leave out one of the two")
     if plot is not None:
         check_picture(plot)
-    settled = planning.resolved(recipe, settings)
+    settled = resolve_recipe(recipe, settings)
     config = planning.describe_backbone(settled)
     made = planning.plan_for(settled, config, labels)
     cost = estimate(config, made, settled, texts=texts, tokens=tokens)
@@ -154,7 +155,7 @@ def plan(
     if as_json:
         _json(made.to_json() | {"estimate": asdict(cost)})
     elif as_yaml:
-        typer.echo(planning.recipe_of(settled, made).to_yaml(), nl=False)
+        typer.echo(planning.pin_plan(settled, made).to_yaml(), nl=False)
     else:
         _echo(f"{render(made)}\nestimate: {cost}")
 
