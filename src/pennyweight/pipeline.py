@@ -147,7 +147,7 @@ def _run(
     say(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = artifacts.Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
-        reading=data.reading, run=facts,
+        input_spec=data.input_spec, run=facts,
     )  # fmt: skip
     classifier = Classifier(bundle, runtime)
 
