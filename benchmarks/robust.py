@@ -35,7 +35,7 @@ from pennyweight.data.split import split
 from pennyweight.data.table import Table
 from pennyweight.evaluate.metrics.shift import FAMILIES
 from pennyweight.predict import label_shift as prior
-from pennyweight.recipe.planning import resolved
+from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.runs import robustness as shift
 
 HALVES_SEED = 20240
@@ -89,7 +89,7 @@ def half_of_newsroom(selection: bool) -> Table:
 
 def prepare(agnews: Path, training: Table, choose: bool, rows: int) -> Bench:
     """Read and corrupt, once for all variants. The validation split is the one every variant chooses its epoch on."""
-    data = load_data(resolved("default", {}).data, training)
+    data = load_data(resolve_recipe("default", {}).data, training)
     plain = data.validation if choose else read(agnews / "test.csv")
     suite = shift.prepare(plain.texts, data.labels.encode(plain), severities=[SEVERITY], rows=rows)
     return Bench(plain, suite, half_of_newsroom(choose))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.input_spec import Reading
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.errors import InputError
 from pennyweight.predict.explanation import explain, log_odds
 
@@ -19,7 +19,7 @@ class Counting:
     labels = ("sport", "business", "rest")
     multi = pair = False
     temperature = 2.0
-    reading = Reading()
+    input_spec = InputSpec()
 
     def tokens(self, texts: Sequence[str]) -> Sequence[str]:
         return texts
