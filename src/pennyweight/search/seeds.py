@@ -12,7 +12,7 @@ from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import Spread, over_seeds
 from ..pipeline import train
 from ..recipe.loading import Recipe
-from ..storage.files import write_json
+from ..storage.json_files import write_json
 
 # Of one label a text, and of several.
 FIGURES = ("accuracy", "macro_f1", "log_loss", "ece")
