@@ -17,7 +17,7 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pennyweight.cli import app
+from pennyweight.cli.app import app
 from pennyweight.data.corruption import CORRUPTIONS
 from pennyweight.evaluate.report.metrics_file import schema
 from pennyweight.recipe import loading as recipe
