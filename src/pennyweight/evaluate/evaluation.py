@@ -153,7 +153,7 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
 
 
 def intervals(labels: np.ndarray, probabilities: np.ndarray, metrics: Metrics) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the headline figures, by their names in `Metrics.to_json`."""
+    """95% intervals of the headline figures, by their names in `Metrics.to_json`."""
     return {
         "accuracy": metrics.accuracy_interval,
         "macro_f1": macro_f1_interval(metrics),
