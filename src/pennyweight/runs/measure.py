@@ -60,7 +60,7 @@ class Measured:
             width = max(len(row.name) for row in rows)
             lines += ["", f"by {name}"]
             lines += [
-                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f} %  "
+                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f}%  "
                 f"({100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})  {row.n:,} texts"
                 for row in rows
             ]
