@@ -26,7 +26,7 @@ from ..evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
 from ..model.adapters import lora as adapt
 from ..model.backbone import Backbone, load_tokenizer, resolve
 from ..recipe.loading import Recipe, parse
-from ..storage.files import storage_errors
+from ..storage.system_errors import storage_errors
 from .manifest import NAME, Saved, as_json, damaged
 
 # What a backbone's config says about who wrote it, not about what it computes.

