@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 import pennyweight as pw
-from pennyweight.model.backbone import encode, load_tokenizer, resolve
+from pennyweight.model.backbone import resolve
 from pennyweight.model.classifier import Classifier, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.kernels import frozen_linear as frozen
+from pennyweight.model.tokenizer import encode, load_tokenizer
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import describe_backbone, plan_for
 

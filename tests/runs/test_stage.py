@@ -126,7 +126,7 @@ def test_frozen_features_are_the_backbones_own_whatever_was_trained(tiny_backbon
     import torch
 
     from pennyweight.model.adapters.lora import trainable
-    from pennyweight.model.backbone import encode
+    from pennyweight.model.tokenizer import encode
     from pennyweight.train.frozen_features import FrozenBackbone
 
     table = sample.load("train").select(range(40))
