@@ -22,6 +22,7 @@ from .. import __version__
 from ..budget.estimate import estimate
 from ..data.table import listed, visible
 from ..errors import InputError, Interrupted
+from ..train.observer import forward_log
 from . import verbs
 from .failures import drop_output, failure, fill_streams
 from .flags import (  # fmt: skip
@@ -101,10 +102,11 @@ def train(
 
         if resume or resume_anyway:
             raise InputError("several seeds cannot be resumed", remedy="resume the run of one: --out RUN/seed-N")
-        spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, say=_note, **settings)
+        with forward_log(_note):
+            spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
         _json(spread.to_json()) if as_json else _echo(f"\n{spread}\n\nruns:   {folder}")
         return
-    with Progress(_note) as progress:
+    with forward_log(_note), Progress(_note) as progress:
         classifier = pipeline.train(
             data,
             recipe=recipe,
@@ -113,7 +115,6 @@ def train(
             resume_anyway=resume_anyway,
             overwrite=overwrite,
             observer=progress,
-            say=_note,
             **settings,
         )
     _json(classifier.metrics) if as_json else _echo(f"\n{summary(classifier.metrics)}\n\n{_places(folder)}")
@@ -140,12 +141,13 @@ def plan(
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.plan_plot import picture
     from ..recipe import planning
+    from ..recipe.loading import resolve_recipe
 
     if as_json and as_yaml:
         raise InputError("--json and --yaml contradict each other", remedy="leave out one of the two")
     if plot is not None:
         check_picture(plot)
-    settled = planning.resolved(recipe, settings)
+    settled = resolve_recipe(recipe, settings)
     config = planning.describe_backbone(settled)
     made = planning.plan_for(settled, config, labels)
     cost = estimate(config, made, settled, texts=texts, tokens=tokens)
@@ -154,7 +156,7 @@ def plan(
     if as_json:
         _json(made.to_json() | {"estimate": asdict(cost)})
     elif as_yaml:
-        typer.echo(planning.recipe_of(settled, made).to_yaml(), nl=False)
+        typer.echo(planning.pin_plan(settled, made).to_yaml(), nl=False)
     else:
         _echo(f"{render(made)}\nestimate: {cost}")
 
@@ -207,7 +209,7 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.artifact import read_reading
+    from ..artifact.artifact import read_input_spec
     from ..data.blocks import walk
     from ..data.formats.columnar import stored_types
     from ..data.table import FileOptions
@@ -223,7 +225,7 @@ def predict(
         raise InputError("--label-order gives the class numbers of a submission", remedy="add --submission")
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
-    reading = read_reading(model).changed(
+    input_spec = read_input_spec(model).changed(
         text_columns=text_columns.split(",") if text_columns else None, separator=separator, markup=markup
     )
     if source == "-" and (header is not None or encoding is not None or input_format is not None):
@@ -234,7 +236,7 @@ def predict(
     options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else answers.open_pipe(source)
-    walked = walk(source, split=split, reading=reading, options=options) if pipe is None else None
+    walked = walk(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )
@@ -251,7 +253,7 @@ def predict(
     if walked is not None:
         pairs = prediction.answered(classifier, walked.both(), keep=keep, ids=id_column)
     else:
-        pairs = _conversation(classifier, pipe, source, reading, keep, id_column)
+        pairs = _conversation(classifier, pipe, source, input_spec, keep, id_column)
     if numbers is not None:
         rows = numbered(pairs, numbers)
         _note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
@@ -259,7 +261,7 @@ def predict(
         rows = (prediction.joined(fields, abstain.decide(found)) for fields, found in pairs)
     manner: dict[str, Any] = {"delimiter": classifier.delimiter}
     if csv_guard and numbers is None:
-        exact = (id_column, classifier.reading.label_column)
+        exact = (id_column, classifier.input_spec.label_column)
         manner["guard"] = answers.guard_for(walked.texts if walked else (), filter(None, exact))
     if out is None:
         form = form or ("csv" if submission else "jsonl")
@@ -281,7 +283,7 @@ def _standard_input() -> IO[bytes]:
 
 
 def _conversation(
-    classifier: Any, pipe: IO[bytes] | None, source: str, reading: Any, keep: bool, ids: str | None
+    classifier: Any, pipe: IO[bytes] | None, source: str, input_spec: Any, keep: bool, ids: str | None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The texts of a pipe, each with the fields that go with its answer, and the answers as they come."""
     from ..data.read import stream
@@ -293,7 +295,7 @@ def _conversation(
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
-        for record, text in stream(utf8_lines(cast("IO[bytes]", pipe), name), source=name, reading=reading):
+        for record, text in stream(utf8_lines(cast("IO[bytes]", pipe), name), source=name, input_spec=input_spec):
             names = kept(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
             yield {key: record[key] for key in names}, text
 
@@ -320,7 +322,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     from ..data import sample
 
     try:
-        with Progress(_note) as progress:
+        with forward_log(_note), Progress(_note) as progress:
             classifier = pipeline.train(
                 sample.load("train"),
                 test=sample.load("test"),
@@ -328,7 +330,6 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
                 overwrite=True,
                 budget="200k",
                 observer=progress,
-                say=_note,
             )
     except Interrupted as stop:
         raise Interrupted(stop.problem, remedy="run the demo again; it takes minutes") from None  # it has no --resume

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import typer
 
 from ..errors import InputError
+from ..train.observer import forward_log
 from .flags import (  # fmt: skip
     ADAPTER_SCALE,
     BACKBONE,
@@ -85,7 +86,7 @@ def evaluate(
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise InputError("a report is a page", where=report, expected="a name ending in .html", received=report.name)
     classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
-    reading = classifier.reading.changed(
+    input_spec = classifier.input_spec.changed(
         text_columns=_listed(text_columns),
         label_column=label_column,
         label_columns=_listed(label_columns),
@@ -96,7 +97,7 @@ def evaluate(
         label_map=None if label_map is None else {},
     )
     options = FileOptions(format, encoding, header)
-    table, cleaning = read_as(reading, data, split=split, options=options)
+    table, cleaning = read_as(input_spec, data, split=split, options=options)
     if cleaning is not None and any(cleaning.dropped.values()):
         say(f"{data}: {cleaning}")
     if prior is not None:
@@ -106,7 +107,7 @@ def evaluate(
         table,
         slices_by=_listed(slices),
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
+        ood=None if ood is None else read_as(input_spec, ood, split=split, options=options)[0],
         rows=rows,
         options=options,
         unknown=unknown_labels,
@@ -232,7 +233,8 @@ def search(
     if data is not None and "train" in settings:
         raise InputError("training data named twice", received=f"{data} and --train {settings['train']}")
     folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"
-    found = look(data, out=folder, trials=trials, recipe=recipe, say=say, **settings)
+    with forward_log(say, "pennyweight.search"):  # of the trials themselves nothing is told
+        found = look(data, out=folder, trials=trials, recipe=recipe, **settings)
     return _json(found.to_json()) if as_json else f"\n{found}\n\nbest:   {folder / 'best.yaml'}"
 
 
@@ -275,7 +277,7 @@ def audit(
 
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
-    from ..data.input_spec import Reading
+    from ..data.input_spec import InputSpec
     from ..data.table import FileOptions
     from .audit_command import run
 
@@ -283,7 +285,7 @@ def audit(
     return run(
         data,
         test,
-        reading=Reading(named_by_user=True).changed(
+        input_spec=InputSpec(named_by_user=True).changed(
             text_columns=_listed(text_columns), label_column=label_column, label_delimiter=label_delimiter
         ),
         recipe=recipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,16 +16,18 @@ from ..data.load import load as load_data
 from ..data.read import from_python
 from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
 from ..pipeline import train
-from ..recipe.loading import Recipe, TrainRecipe
-from ..recipe.planning import describe_backbone, plan_for, resolved
+from ..recipe.loading import Recipe, TrainRecipe, resolve_recipe
+from ..recipe.planning import describe_backbone, plan_for
+from ..train.observer import say_to_logging
 from ..train.state import rank, score_of
 from .identity import claim, facts_of
 from .results import METRICS, Found, Tried, by_rank, draw, read, shown_score, write
 from .space import Space, budgets, narrowed
 from .study import Journal, Turn, check_installed, opened
 
+logger = logging.getLogger(__name__)
+
 MOST_MISSES = 200  # settings in a row that do not fit the budget
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def search(
     trials: int = 20,
     out: str | Path,
     recipe: str | Path | Recipe = "default",
-    say: Say = lambda message: None,
+    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Found:
     """Try plans and settings within a budget; what is best on the validation texts is written as a recipe.
@@ -75,7 +78,7 @@ def search(
         trials: how many for each budget, those already in the folder included.
         out: the folder.
         recipe: what is not searched comes from this recipe.
-        say: is told what is being done, a line at a time.
+        say: deprecated; receives what is logged, a message at a time.
         **settings: fields of the recipe by key. One value fixes it for all trials; for the keys of
             `pennyweight.searching.space.Space`, several (`epochs="2,4"` or a list) are what to choose from.
 
@@ -92,17 +95,17 @@ def search(
         raise RecipeError("a search takes at least one trial", where="trials", received=trials)
     folder = Path(out)
     source, test = data, settings.pop("test", None)
-    base = resolved(recipe, {"test": str(test)} if isinstance(test, (str, Path)) else {})
+    base = resolve_recipe(recipe, {"test": str(test)} if isinstance(test, (str, Path)) else {})
     wanted = budgets(base.plan.budget if budget is None else budget)
     space, rest = narrowed(base, settings)
-    base = _with_paths(resolved(base, rest | space.fixed()), source)
+    base = _with_paths(resolve_recipe(base, rest | space.fixed()), source)
     if source is not None and not isinstance(source, (str, Path)):
         columns = base.data
         source = from_python(
             source, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
             separator=columns.separator, form=form_of(columns), pair=columns.pair,
         )  # fmt: skip
-    blind = resolved(base, {"test": "none"})
+    blind = resolve_recipe(base, {"test": "none"})
     if blind.data.validation is None and not blind.data.validation_size:
         raise RecipeError(
             "a search chooses by validation texts",
@@ -115,10 +118,10 @@ def search(
     for one in wanted:
         _affordable(task, one)  # a budget that nothing fits is told before anything is written
     claim(folder, facts_of(blind, space, found.fingerprint()))
-    with opened(folder, blind.train.seed) as journal:
+    with say_to_logging(say, __package__), opened(folder, blind.train.seed) as journal:
         try:
             for one in wanted:
-                _work(task, journal, one, trials, say)
+                _work(task, journal, one, trials)
         finally:
             result = _collect(task, journal, wanted)
             if result.trials:
@@ -128,7 +131,7 @@ def search(
     return result
 
 
-def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> None:
+def _work(task: Task, journal: Journal, budget: str, trials: int) -> None:
     """Run trials of one budget until all are done or being done.
 
     Raises:
@@ -138,7 +141,7 @@ def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> N
     first = space.standing(task.recipe, budget)
     try:
         while (turn := journal.ask(budget, space.open(), trials, space.fixed(), first)) is not None:
-            misses = 0 if _try(task, journal, turn, budget, say) else misses + 1
+            misses = 0 if _try(task, journal, turn, budget) else misses + 1
             if misses >= MOST_MISSES:
                 raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
             _collect(task, journal, (budget,))
@@ -151,13 +154,13 @@ def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> N
         raise
 
 
-def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> bool:
+def _try(task: Task, journal: Journal, turn: Turn, budget: str) -> bool:
     """Run one trial to its end and tell the study. False when its plan does not fit the budget."""
     import optuna
     from optuna.trial import TrialState
 
     study, trial = journal.study(budget), turn.trial
-    wanted = resolved(task.recipe, task.settings | turn.settings | {"budget": budget})
+    wanted = resolve_recipe(task.recipe, task.settings | turn.settings | {"budget": budget})
     try:
         plan = plan_for(wanted, describe_backbone(wanted), task.labels)
     except BudgetError:
@@ -172,14 +175,14 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
         metrics = train(task.data, recipe=wanted, observer=_Watch(trial, wanted.train)).metrics
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-        say(f"{name}: stopped early, below the median ({_in_words(turn.settings)})")
+        logger.info(f"{name}: stopped early, below the median ({_in_words(turn.settings)})")
         return True
     except PennyweightError as error:
         if type(error) is not PennyweightError:
             raise
         trial.set_user_attr("state", "diverged")  # the loss is no longer a number: the rate was too high
         study.tell(trial, state=TrialState.PRUNED)
-        say(f"{name}: {error}")
+        logger.info(f"{name}: {error}")
         return True
     prefix = metrics["train"]["prefix"]
     seconds = metrics["train"]["seconds"] + (prefix["seconds"] if prefix else 0.0)
@@ -188,7 +191,7 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
     trial.set_user_attr("accuracy", float(best["accuracy"]))
     trial.set_user_attr("loss", float(best["validation_loss"]))
     study.tell(trial, rank(best, metric)[0])
-    say(
+    logger.info(
         f"{name}: validation {METRICS[metric]} {shown_score(score_of(best, metric), metric)}, "
         f"{plan.count.trainable:,} parameters, {seconds:.1f} s "
         f"({_in_words(turn.settings)})"
@@ -224,7 +227,7 @@ def _collect(task: Task, journal: Journal, wanted: tuple[str, ...]) -> Found:
             tried += read(journal.study(budget), budget, task.validation, metric)
         done = by_rank((trial for trial in tried if trial.state == "complete"), metric)
         best = {trial.budget: trial for trial in reversed(done)}
-        recipes = {budget: resolved(task.full, one.settings | {"budget": budget}) for budget, one in best.items()}
+        recipes = {budget: resolve_recipe(task.full, one.settings | {"budget": budget}) for budget, one in best.items()}
         overall = recipes[done[0].budget] if done else None
         numbers = {budget: trial.number for budget, trial in best.items()}
         found = Found(tuple(tried), numbers, overall, task.validation, journal.folder, metric)
@@ -245,7 +248,9 @@ def _affordable(task: Task, budget: str) -> Space:
     fitting, refused = set(), []
     for head, strategy in product(heads, strategies):
         try:
-            plan_for(resolved(task.recipe, {"budget": budget, "head": head, "strategy": strategy}), config, task.labels)
+            plan_for(
+                resolve_recipe(task.recipe, {"budget": budget, "head": head, "strategy": strategy}), config, task.labels
+            )
             fitting.add((head, strategy))
         except BudgetError as error:
             refused.append(error)
@@ -271,7 +276,7 @@ def _with_paths(recipe: Recipe, data: Any) -> Recipe:
     if isinstance(data, (str, Path)):
         sources["train"] = str(data)
     places = {key: str(Path(name).resolve()) for key, name in sources.items() if name and os.path.exists(name)}
-    return resolved(recipe, {key: name for key, name in sources.items() if name} | places)
+    return resolve_recipe(recipe, {key: name for key, name in sources.items() if name} | places)
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from pennyweight.export.stock import to_merged, to_peft
 from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.trainable import check_count, trainable
 from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.train.observer import forward_log
 from pennyweight.train.optimizer import adamw
 
 TEXTS = ["The goal in the match", "The bank and the shares in the market", "A moon"]
@@ -124,9 +125,8 @@ def test_training_keeps_the_budget_and_what_is_left_is_plain_lora(
     settings |= {"precision": precision}
     said: list[str] = []
     out = tmp_path / "run"
-    trained = pw.train(
-        news / "train.csv", test=news / "test.csv", out=out, encoder=encoder, say=said.append, **settings
-    )
+    with forward_log(said.append):
+        trained = pw.train(news / "train.csv", test=news / "test.csv", out=out, encoder=encoder, **settings)
     started = pw.plan(labels=3, **{key: settings[key] for key in ("backbone", "budget", "adaptive_ranks")})
     assert trained.metrics["trainable"] == started.count.trainable <= 5_000
     left = trained.artifact.plan
