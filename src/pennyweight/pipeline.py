@@ -21,7 +21,8 @@ from .errors import DataError, InputError
 from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import describe_backbone, plan_for
-from .storage.files import lock_folder, must_be_new
+from .storage.folders import refuse_nonempty_folder
+from .storage.locks import lock_folder
 from .train.observer import say_to_logging
 
 if TYPE_CHECKING:
@@ -326,7 +327,7 @@ def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
     if os.path.isfile(folder) or not (resume or overwrite):
         remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
-        must_be_new(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
+        refuse_nonempty_folder(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
 
 
 def _data_line(data: Data) -> str:

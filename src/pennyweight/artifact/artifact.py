@@ -42,7 +42,8 @@ from ..model.backbone import Backbone
 from ..model.classifier import SequenceClassifier, build
 from ..model.device import Runtime
 from ..recipe.loading import Recipe, parse
-from ..storage.files import atomic_items, recover, to_json
+from ..storage.atomic import atomic_items, recover
+from ..storage.json_files import to_json
 from . import manifest
 from . import validation as untrusted
 from .manifest import Saved, damaged

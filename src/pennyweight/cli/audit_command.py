@@ -19,7 +19,7 @@ from ..data.input_spec import InputSpec
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
-from ..storage.files import to_json
+from ..storage.json_files import to_json
 
 SHOWN = 8
 HEADER = ("row", "label", "likelier", "label quality", "flagged", "text")

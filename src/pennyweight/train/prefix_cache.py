@@ -31,7 +31,8 @@ from ..data.batching import Encoded, plan_batches
 from ..errors import StorageError
 from ..model.encoders.encoder import Encoder
 from ..model.inference import TokenFeed, evaluating
-from ..storage.files import atomic_file, recover, storage_errors
+from ..storage.atomic import atomic_file, recover
+from ..storage.system_errors import storage_errors
 
 MAGIC = b"pennyweight-prefix-1\n"
 HEADER_BYTES = 1024  # fixed, so that the values after it stay aligned

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...storage.files import write_text
+from ...storage.atomic import write_text
 from ..baselines.several import SeveralRow
 from ..baselines.several import verdict as several_verdict
 from ..baselines.verdict import BaselineRow, Verdict, verdict
