@@ -101,11 +101,13 @@ def _run(
     from .artifact.model_card import model_card
     from .audit.short_audit import short
     from .evaluate.metrics import epoch_metrics as quick
-    from .model.adapters.lora import scale, trainable
-    from .model.backbone import check_max_length, encode, load_tokenizer, resolve
+    from .model.adapters.lora import scale
+    from .model.backbone import resolve
     from .model.classifier import build
     from .model.device import choose, machine
     from .model.inference import logits
+    from .model.tokenizer import check_max_length, encode, load_tokenizer
+    from .model.trainable import trainable
     from .predict.predictor import Classifier, load
     from .runs.robustness import refuse_several
     from .runs.stage import Report

@@ -99,7 +99,8 @@ def run(
 
 def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
     """What counts tokens with the tokenizer of a recipe's backbone; without it None, and why."""
-    from ..model.backbone import encode, load_tokenizer, resolve
+    from ..model.backbone import resolve
+    from ..model.tokenizer import encode, load_tokenizer
 
     try:
         tokenizer = load_tokenizer(resolve(recipe.model.backbone, recipe.model.revision).folder)
