@@ -38,12 +38,12 @@ def classifier(kind: str, tmp_path_factory: pytest.TempPathFactory) -> pw.Classi
     return pw.load(assembled(kind, tmp_path_factory.mktemp("old") / kind), device="cpu", precision="fp32")
 
 
-def texts_of(kind: str) -> list[Any]:
+def to_texts(kind: str) -> list[Any]:
     return [tuple(text) if kind == "pair" else text for text in EXPECTED[kind]["texts"]]
 
 
 def test_the_same_labels_and_logits(kind: str, classifier: pw.Classifier) -> None:
-    texts = texts_of(kind)
+    texts = to_texts(kind)
     assert classifier.predict(texts) == EXPECTED[kind]["labels"]
     np.testing.assert_allclose(classifier.logits(texts), EXPECTED[kind]["logits"], atol=TOLERANCE, rtol=0)
 
@@ -62,7 +62,7 @@ def test_the_same_figures(kind: str, classifier: pw.Classifier) -> None:
 
 
 def test_it_is_explained_and_saved_again(kind: str, classifier: pw.Classifier, tmp_path: Path) -> None:
-    text = texts_of(kind)[0]
+    text = to_texts(kind)[0]
     assert explain(classifier, text).words
     classifier.save(tmp_path / "again")
     again = pw.load(tmp_path / "again", device="cpu", precision="fp32")
@@ -90,4 +90,4 @@ def test_its_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert "checkpoint: step 4" in said
     assert made.metrics["train"]["steps"] == 8
     # Its last four steps may sum in another order here than where it began.
-    np.testing.assert_allclose(made.logits(texts_of("single")), EXPECTED["single"]["logits"], atol=2e-2, rtol=0)
+    np.testing.assert_allclose(made.logits(to_texts("single")), EXPECTED["single"]["logits"], atol=2e-2, rtol=0)
