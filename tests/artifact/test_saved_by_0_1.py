@@ -13,6 +13,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.export import stock as export
 from pennyweight.predict.explanation import explain
+from pennyweight.train.observer import forward_log
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "artifacts-0.1"
 # Logits of fp32 products in another order of summation.
@@ -38,12 +39,12 @@ def classifier(kind: str, tmp_path_factory: pytest.TempPathFactory) -> pw.Classi
     return pw.load(assembled(kind, tmp_path_factory.mktemp("old") / kind), device="cpu", precision="fp32")
 
 
-def to_texts(kind: str) -> list[Any]:
+def texts_of(kind: str) -> list[Any]:
     return [tuple(text) if kind == "pair" else text for text in EXPECTED[kind]["texts"]]
 
 
 def test_the_same_labels_and_logits(kind: str, classifier: pw.Classifier) -> None:
-    texts = to_texts(kind)
+    texts = texts_of(kind)
     assert classifier.predict(texts) == EXPECTED[kind]["labels"]
     np.testing.assert_allclose(classifier.logits(texts), EXPECTED[kind]["logits"], atol=TOLERANCE, rtol=0)
 
@@ -62,7 +63,7 @@ def test_the_same_figures(kind: str, classifier: pw.Classifier) -> None:
 
 
 def test_it_is_explained_and_saved_again(kind: str, classifier: pw.Classifier, tmp_path: Path) -> None:
-    text = to_texts(kind)[0]
+    text = texts_of(kind)[0]
     assert explain(classifier, text).words
     classifier.save(tmp_path / "again")
     again = pw.load(tmp_path / "again", device="cpu", precision="fp32")
@@ -79,15 +80,16 @@ def test_its_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     shutil.copytree(FIXTURES / "unfinished" / "checkpoints", tmp_path / "run" / "checkpoints")
     rows = [tuple(row) for row in json.loads((FIXTURES / "unfinished" / "train.json").read_text("utf-8"))]
     said: list[str] = []
-    made = pw.train(
-        rows, test=[tuple(row) for row in EXPECTED["single"]["test"]], out=tmp_path / "run", resume=True,
-        resume_anyway=True,  # versions and threads are others than those of the machine that began it
-        say=said.append, backbone="embedded", strategy="manual", r=1, layers="5", target_modules="query,value",
-        budget="5k", epochs=2, learning_rate=3e-3, pooling="cls", save_total_limit=2, device="cpu", precision="fp32",
-        report="short", max_length=48, validation_size=8, batch_size=8, lp_ft=False, lora_dropout=0.0,
-        head_dropout=0.0,
-    )  # fmt: skip
+    with forward_log(said.append):
+        made = pw.train(
+            rows, test=[tuple(row) for row in EXPECTED["single"]["test"]], out=tmp_path / "run", resume=True,
+            resume_anyway=True,  # versions and threads are others than those of the machine that began it
+            backbone="embedded", strategy="manual", r=1, layers="5", target_modules="query,value",
+            budget="5k", epochs=2, learning_rate=3e-3, pooling="cls", save_total_limit=2, device="cpu",
+            precision="fp32", report="short", max_length=48, validation_size=8, batch_size=8, lp_ft=False,
+            lora_dropout=0.0, head_dropout=0.0,
+        )  # fmt: skip
     assert "checkpoint: step 4" in said
     assert made.metrics["train"]["steps"] == 8
     # Its last four steps may sum in another order here than where it began.
-    np.testing.assert_allclose(made.logits(to_texts("single")), EXPECTED["single"]["logits"], atol=2e-2, rtol=0)
+    np.testing.assert_allclose(made.logits(texts_of("single")), EXPECTED["single"]["logits"], atol=2e-2, rtol=0)

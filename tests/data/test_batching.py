@@ -59,8 +59,8 @@ def test_grouped_batches_have_few_shapes_and_each_row_few_blanks() -> None:
     shapes = {(len(batch), padded(lengths, batch, 16)) for batch in batches}
     assert len(shapes) <= 128 // 16
     # Batches that span two padded lengths lie on borders: fewer than there are lengths.
-    mix_rows = [batch for batch in batches if len({-(-length // 16) for length in lengths[batch]}) > 1]
-    assert len(mix_rows) < 128 // 16
+    mixed = [batch for batch in batches if len({-(-length // 16) for length in lengths[batch]}) > 1]
+    assert len(mixed) < 128 // 16
     plain = plan_batches(lengths, batch_size=32, bucket=16, seed=0, epoch=0, group=False)
     grouped_waste = padding_waste(lengths, batches, bucket=16, max_length=128)
     assert grouped_waste < 0.16

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pennyweight.data import blocks as walking
+from pennyweight.data import row_blocks as walking
 from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read_columns

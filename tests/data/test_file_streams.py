@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pennyweight.data import streams as source
+from pennyweight.data import file_streams as source
 from pennyweight.data.file_streams import is_compressed, open_bytes, read_bytes, read_lines, suggest_names
 from pennyweight.data.sources import read
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.data import blocks as walking
+from pennyweight.data import row_blocks as walking
 from pennyweight.data.row_blocks import class_name_of, read_in_blocks
 from pennyweight.data.sources import read
 from pennyweight.errors import DataError

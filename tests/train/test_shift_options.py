@@ -174,12 +174,12 @@ def test_an_adapter_scale_that_cannot_be(settings: dict[str, Any], news: Path, t
 def test_a_second_style_joins_the_training_rows_alone(settings: dict[str, Any], news: Path, tmp_path: Path) -> None:
     settings |= {"max_steps": 3}
     plain = pw.train(news / "train.csv", **settings)
-    mix_rows = pw.train(news / "train.csv", mix=str(news / "test.csv"), **settings)
-    assert mix_rows.metrics["train"]["rows"] == plain.metrics["train"]["rows"] + 15
-    assert mix_rows.metrics["validation"]["n"] == plain.metrics["validation"]["n"]
+    mixed = pw.train(news / "train.csv", mix=str(news / "test.csv"), **settings)
+    assert mixed.metrics["train"]["rows"] == plain.metrics["train"]["rows"] + 15
+    assert mixed.metrics["validation"]["n"] == plain.metrics["validation"]["n"]
     some = pw.train(news / "train.csv", mix=str(news / "test.csv"), mix_share=0.1, **settings)
     assert some.metrics["train"]["rows"] == plain.metrics["train"]["rows"] + 6  # 6 of 54 + 6
-    assert not np.array_equal(mix_rows.logits(TEXTS), plain.logits(TEXTS))
+    assert not np.array_equal(mixed.logits(TEXTS), plain.logits(TEXTS))
     (tmp_path / "other.csv").write_text("text,label\nA text.,Weather\n", "utf-8")
     with pytest.raises(DataError, match=r"other.csv:2: label Weather is not one of the classes"):
         pw.train(news / "train.csv", mix=str(tmp_path / "other.csv"), **settings)

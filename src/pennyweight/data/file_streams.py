@@ -67,7 +67,7 @@ class _Bounded(io.RawIOBase):
         self._kind, self._stored = kind, stored
         self._seen = 0
 
-    def readable_columns(self) -> bool:
+    def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: object) -> int:
