@@ -21,7 +21,8 @@ from .errors import DataError, InputError
 from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import describe_backbone, plan_for
-from .storage.files import lock_folder, must_be_new
+from .storage.folders import refuse_nonempty_folder
+from .storage.locks import lock_folder
 from .train.observer import say_to_logging
 
 if TYPE_CHECKING:
@@ -100,11 +101,13 @@ def _run(
     from .artifact.model_card import model_card
     from .audit.short_audit import short
     from .evaluate.metrics import epoch_metrics as quick
-    from .model.adapters.lora import scale, trainable
-    from .model.backbone import check_max_length, encode, load_tokenizer, resolve
+    from .model.adapters.lora import scale
+    from .model.backbone import resolve
     from .model.classifier import build
     from .model.device import choose, machine
     from .model.inference import logits
+    from .model.tokenizer import check_max_length, encode, load_tokenizer
+    from .model.trainable import trainable
     from .predict.predictor import Classifier, load
     from .runs.robustness import refuse_several
     from .runs.stage import Report
@@ -324,7 +327,7 @@ def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
     if os.path.isfile(folder) or not (resume or overwrite):
         remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
-        must_be_new(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
+        refuse_nonempty_folder(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
 
 
 def _data_line(data: Data) -> str:

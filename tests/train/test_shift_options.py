@@ -116,7 +116,7 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, 
     settings |= {"lp_ft": True, "max_steps": 1, "learning_rate": 1e-12, "pooling": "mean", "validation_size": 0.2}
     found = pw.train(news / "train.csv", **settings)
     from pennyweight.data.load import load as load_data
-    from pennyweight.model.backbone import encode
+    from pennyweight.model.tokenizer import encode
 
     data = load_data(found.artifact.recipe.data)
     frozen = FrozenBackbone(found.artifact, found.runtime)

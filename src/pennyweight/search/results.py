@@ -14,7 +14,8 @@ from ..evaluate.metrics.intervals import wilson
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
 from ..recipe.loading import Recipe
-from ..storage.files import write_json, write_text
+from ..storage.atomic import write_text
+from ..storage.json_files import write_json
 
 SHOWN = 10  # rows of the printed table
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1", "loss": "loss"}

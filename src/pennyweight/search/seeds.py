@@ -13,7 +13,7 @@ from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import Spread, over_seeds
 from ..pipeline import train
 from ..recipe.loading import Recipe, resolve_recipe
-from ..storage.files import write_json
+from ..storage.json_files import write_json
 from ..train.observer import say_to_logging
 
 logger = logging.getLogger(__name__)

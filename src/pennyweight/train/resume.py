@@ -18,7 +18,9 @@ import torch
 from ..errors import RecipeError
 from ..model.device import Runtime
 from ..recipe.loading import SECTIONS, Recipe
-from ..storage.files import storage_errors, to_json, write_text
+from ..storage.atomic import write_text
+from ..storage.json_files import to_json
+from ..storage.system_errors import storage_errors
 from .checkpoint import State, keep_up_to, latest
 
 logger = logging.getLogger(__name__)

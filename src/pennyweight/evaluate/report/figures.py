@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...storage.files import atomic_file, write_text
+from ...storage.atomic import atomic_file, write_text
 from ..metrics.calibration import Bin
 from ..metrics.single_label import Metrics
 
