@@ -163,7 +163,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Mean over seeds in percent, ± its standard deviation, with Student's 95 % interval of the mean, as Markdown."""
+    """Mean over seeds in percent, ± its standard deviation, with Student's 95% interval of the mean, as Markdown."""
     parts = []
     for mode in ("choose", "report"):
         groups: dict[str, list[dict[str, Any]]] = {}
@@ -196,7 +196,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def beside(group: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], value: Callable[..., float]) -> str:
-    """Difference of means in points, with Welch's 95 % interval."""
+    """Difference of means in points, with Welch's 95% interval."""
     from scipy.stats import ttest_ind
 
     one, other = ([100 * value(line) for line in lines] for lines in (group, plain))

@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_code_the_data_and_the_licence(tmp_path: Path) -> No
         if file.is_file() and file.suffix != ".pyc"
     }
     assert expected - inside == set()
-    assert {"pennyweight/budget/checkpoints.json", "pennyweight/recipes/paper.yaml"} <= inside
+    assert {"pennyweight/budget/checkpoints.json", "pennyweight/recipe/shipped/paper.yaml"} <= inside
     assert f"pennyweight-{metadata['version']}.dist-info/licenses/LICENSE" in inside
 
     import pennyweight

@@ -52,7 +52,7 @@ def test_weights_are_what_the_log_odds_lose() -> None:
 def test_another_label_can_be_asked_for() -> None:
     found = weights("a goal and a share and a goal", "business")
     assert found.label == "business"
-    assert str(found).startswith("business: 24.5 % (predicted: sport)\n\nspeaks for it\n  ")
+    assert str(found).startswith("business: 24.5% (predicted: sport)\n\nspeaks for it\n  ")
     assert [word.text for word in found.speaking()[0]] == ["share"]
 
 

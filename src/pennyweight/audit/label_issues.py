@@ -114,10 +114,11 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     Raises:
         BackboneError: it is not to be had.
     """
-    from ..model.backbone import encode, load_tokenizer, resolve
+    from ..model.backbone import resolve
     from ..model.classifier import Pooled, build
     from ..model.device import choose
     from ..model.inference import TokenFeed, logits
+    from ..model.tokenizer import encode, load_tokenizer
     from ..recipe.planning import describe_backbone, plan_for
 
     backbone = resolve(recipe.model.backbone, recipe.model.revision)

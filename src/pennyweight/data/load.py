@@ -240,7 +240,7 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
         )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
-            f"validation: {len(held):,} rows, one a class, since {100 * size:g} % would be {share:,}; "
+            f"validation: {len(held):,} rows, one a class, since {100 * size:g}% would be {share:,}; "
             "--validation-size 0 trains on all of them"
         )
     return training.select(kept), training.select(held), tuple(notes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ TARGETS = (0.9, 0.95, 0.98, 0.99)
 MOST_VALUES = 20
 LEAST_ROWS = 4
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def judge(classifier: Classifier, parts: Mapping[str, Part], *, rivals: Sequence
 
 
 def intervals(labels: np.ndarray, probabilities: np.ndarray, metrics: Metrics) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the headline figures, by their names in `Metrics.to_json`."""
+    """95% intervals of the headline figures, by their names in `Metrics.to_json`."""
     return {
         "accuracy": metrics.accuracy_interval,
         "macro_f1": macro_f1_interval(metrics),
@@ -206,7 +207,7 @@ def _thresholds(
     return found
 
 
-def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Say) -> tuple[baselines.Baseline, ...]:
+def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str) -> tuple[baselines.Baseline, ...]:
     """The baselines, trained on the run's own training rows.
 
     Args:
@@ -216,7 +217,9 @@ def rivals(classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Sa
     train, rows = parts["train"], parts["test" if "test" in parts else "validation"]
     count = len(classifier.labels)
     seed = classifier.artifact.recipe.train.seed
-    say("baselines: majority class, TF-IDF + logistic regression" + (", frozen backbone" if kind == "full" else ""))
+    logger.info(
+        "baselines: majority class, TF-IDF + logistic regression" + (", frozen backbone" if kind == "full" else "")
+    )
     some = sample(len(train.labels), TFIDF_ROWS, seed)
     texts = [train.table.texts[index] for index in some.tolist()]
     found = [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ from .metrics.intervals import Interval
 from .metrics.multi_label import MultilabelMetrics, score_multilabel
 from .metrics.thresholds import Objective, tune_thresholds
 from .row_predictions import Answers, fingerprint, identities, sample
+
+logger = logging.getLogger(__name__)
 
 Rival = tuple[Baseline, np.ndarray]
 
@@ -162,9 +165,7 @@ def _sets(matrix: np.ndarray) -> np.ndarray:
     return np.array([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=np.int64)
 
 
-def rivals_several(
-    classifier: Classifier, parts: Mapping[str, Part], kind: str, say: Callable[[str], None]
-) -> tuple[Rival, ...]:
+def rivals_several(classifier: Classifier, parts: Mapping[str, Part], kind: str) -> tuple[Rival, ...]:
     """The baselines, trained on the run's own training rows.
 
     Args:
@@ -174,7 +175,7 @@ def rivals_several(
     train, validation = parts["train"], parts.get("validation")
     rows = parts["test" if "test" in parts else "validation"]
     seed = classifier.artifact.recipe.train.seed
-    say(
+    logger.info(
         "baselines: commonest labels, TF-IDF + one-vs-rest logistic regression"
         + (", frozen backbone" if kind == "full" else "")
     )

@@ -48,7 +48,7 @@ class Explanation:
 
     def __str__(self) -> str:
         """Plain text: the label, then two lists of words."""
-        lines = [f"{self.label}: {100 * self.probability:.1f} %" + ("" if self.label == self.predicted else
+        lines = [f"{self.label}: {100 * self.probability:.1f}%" + ("" if self.label == self.predicted else
                  f" (predicted: {self.predicted})")]  # fmt: skip
         for heading, words in zip(("speaks for it", "speaks against it"), self.speaking(), strict=True):
             lines += ["", heading, *(f"  {word.weight:+6.2f}  {word.text}" for word in words)]

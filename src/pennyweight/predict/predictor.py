@@ -26,9 +26,9 @@ from ..evaluate.metrics.multi_label import MultilabelMetrics, score_multilabel
 from ..evaluate.metrics.single_label import Metrics, score
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters.lora import scale
-from ..model.backbone import encode
 from ..model.device import Runtime, choose
 from ..model.inference import TokenFeed, logits
+from ..model.tokenizer import encode
 from . import label_shift as prior
 
 # Texts held at once when predicting a file: bounds memory, whatever the file's size.

@@ -17,7 +17,7 @@ from ..data.columns import is_id_name, is_label_name
 from ..data.file_streams import MAX_LINE, is_pipe
 from ..data.table import shown
 from ..errors import DataError, InputError
-from ..storage.files import atomic_file
+from ..storage.atomic import atomic_file
 
 # Rows of one Parquet row group: bounds memory, whatever the file's size.
 CHUNK = 8192

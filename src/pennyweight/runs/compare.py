@@ -12,11 +12,11 @@ import numpy as np
 
 from ..artifact.artifact import answers_of, metrics_of, read
 from ..errors import ArtifactError, DataError, InputError
-from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
-from ..evaluate.metrics.single_label import Metrics
 from ..evaluate.metrics.multi_label import MultilabelMetrics
-from ..evaluate.report.pareto_plot import Point
+from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
 from ..evaluate.metrics.shift import Shift
+from ..evaluate.metrics.single_label import Metrics
+from ..evaluate.report.pareto_plot import Point
 from ..evaluate.row_predictions import Answers, aligned
 
 
@@ -94,7 +94,7 @@ class SideBySide:
             for run in self.runs
         ]
         header = [
-            "run", "accuracy %", "95 % interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
+            "run", "accuracy %", "95% interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
             "Pareto",
         ]  # fmt: skip
         widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]

@@ -9,17 +9,17 @@ from typing import Any
 
 from ..data.load import LabelRenamer, notes_of, read_labelled, apply_unknown_labels
 from ..data.table import AS_NAMED, FileOptions, Table
-from ..evaluate.metrics.calibration import calibrate, softmax
-from ..evaluate.report.html import write_html
-from ..evaluate.metrics.single_label import score
-from ..evaluate.metrics.ordinal import ordinal
-from ..evaluate.report.text_tables import several_table, text_table
-from ..evaluate.metrics.shift import ROWS, Shift, check_names
-from ..predict.predictor import Classifier
 from ..evaluate.evaluation import Judgement, Part, intervals, slices
+from ..evaluate.metrics.calibration import calibrate, softmax
+from ..evaluate.metrics.ordinal import ordinal
+from ..evaluate.metrics.shift import ROWS, Shift, check_names
+from ..evaluate.metrics.single_label import score
 from ..evaluate.report.content import page
+from ..evaluate.report.html import write_html
+from ..evaluate.report.text_tables import several_table, text_table
 from ..evaluate.row_predictions import answers
 from ..evaluate.several_evaluation import SeveralJudgement, measure_part
+from ..predict.predictor import Classifier
 from .robustness import refuse_several, shift
 
 
@@ -60,7 +60,7 @@ class Measured:
             width = max(len(row.name) for row in rows)
             lines += ["", f"by {name}"]
             lines += [
-                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f} %  "
+                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f}%  "
                 f"({100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})  {row.n:,} texts"
                 for row in rows
             ]

@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..evaluate.metrics import shift as figures
 from ..evaluate.metrics.calibration import softmax
 from ..evaluate.metrics.shift import ROWS, SEED, Row, Shift, suite
-from ..predict.predictor import Classifier
 from ..evaluate.row_predictions import sample
+from ..predict.predictor import Classifier
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ ROWS_TO_PICK_ON = 2_000
 class SeveralRow:
     """A baseline on the test rows, its thresholds tuned as the classifier's: shares in [0, 1], seconds.
 
-    `difference` is the classifier's micro F1 minus the baseline's, with its 95 % interval by paired bootstrap. `rows`
+    `difference` is the classifier's micro F1 minus the baseline's, with its 95% interval by paired bootstrap. `rows`
     is the number of training rows.
     """
 
@@ -186,17 +186,17 @@ def against(
 
 def verdict(metrics: MultilabelMetrics, interval: Interval, rows: Sequence[SeveralRow]) -> Verdict:
     """The verdict by micro F1; the worst news decides, as in `verdict.verdict`."""
-    figure = f"micro F1 {100 * metrics.micro.f1:.1f} %, 95 % interval {_points(interval)}"
+    figure = f"micro F1 {100 * metrics.micro.f1:.1f}%, 95% interval {_points(interval)}"
     if not rows:
         return Verdict("not compared", f"This classifier was compared with no baseline ({figure}).")
     unbeaten = [row for row in rows if not row.beaten]
     trivial = next((row for row in unbeaten if row.name == COMMONEST), None)
     if trivial is not None:
-        said = f"always answering the commonest labels gives {100 * trivial.micro_f1:.1f} %"
+        said = f"always answering the commonest labels gives {100 * trivial.micro_f1:.1f}%"
         return Verdict("no better", f"This classifier is no better than the commonest labels ({figure}; {said}).")
     worst = max(unbeaten or rows, key=lambda row: row.micro_f1)
     name = f"the {worst.name}" if worst.name == FROZEN else worst.name
-    gap = f"{100 * worst.difference:+.1f} points of micro F1, 95 % interval {_points(worst.difference_interval)}"
+    gap = f"{100 * worst.difference:+.1f} points of micro F1, 95% interval {_points(worst.difference_interval)}"
     if not unbeaten:
         return Verdict("better", f"Better than every baseline tried: this classifier and {name} differ by {gap}.")
     if worst.worse:

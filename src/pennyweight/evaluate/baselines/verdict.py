@@ -87,13 +87,13 @@ def against(
 def verdict(metrics: Metrics, rows: Sequence[BaselineRow]) -> Verdict:
     """The verdict; the worst news decides: the majority class not beaten, then any other baseline not beaten."""
     low, high = (100 * end for end in metrics.accuracy_interval)
-    accuracy = f"accuracy {100 * metrics.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f}"
+    accuracy = f"accuracy {100 * metrics.accuracy:.1f}%, 95% interval {low:.1f} to {high:.1f}"
     if not rows:
         return Verdict("not compared", f"This classifier was compared with no baseline ({accuracy}).")
     unbeaten = [row for row in rows if not row.comparison.second_is_better]
     if any(row.name == MAJORITY for row in unbeaten):
         share = next(100 * row.accuracy for row in unbeaten if row.name == MAJORITY)
-        against_it = f"always answering the commonest label gives {share:.1f} %"
+        against_it = f"always answering the commonest label gives {share:.1f}%"
         return Verdict("no better", f"This classifier is no better than the majority class ({accuracy}; {against_it}).")
     if unbeaten:
         worst = max(unbeaten, key=lambda row: row.accuracy)

@@ -32,7 +32,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Slice:
-    """Accuracy on the `n` test rows that share something, with its 95 % interval."""
+    """Accuracy on the `n` test rows that share something, with its 95% interval."""
 
     name: str
     n: int

@@ -18,7 +18,7 @@ class MultilabelMetrics:
     """What a classifier reached on `n` rows; shares are in [0, 1].
 
     Attributes:
-        exact: rows whose labels are all right (subset accuracy), with its 95 % interval.
+        exact: rows whose labels are all right (subset accuracy), with its 95% interval.
         hamming: wrong decisions among all rows times labels (Hamming loss).
         micro, macro, weighted, samples: averages over decisions, labels, labels by support, and rows.
         per_label: one row a label.
@@ -48,7 +48,7 @@ class MultilabelMetrics:
 
     @property
     def accuracy_interval(self) -> Interval:
-        """Of the exact match, 95 % Wilson."""
+        """Of the exact match, 95% Wilson."""
         return self.exact_interval
 
     @property

@@ -16,7 +16,7 @@ class Comparison:
 
     Attributes:
         difference: accuracy of `second` minus accuracy of `first`, in [-1, 1].
-        interval: its 95 % interval by paired bootstrap.
+        interval: its 95% interval by paired bootstrap.
         only_first, only_second: texts that only the one gets right.
         p: McNemar's exact two-sided p-value: how often chance alone would split these texts at least as unevenly.
     """
@@ -53,11 +53,11 @@ class Comparison:
             return f"{self.second} is better than {self.first} by {self._points(low, high)}"
         if self.first_is_better:
             return f"{self.second} is worse than {self.first} by {self._points(-high, -low)}"
-        between = f"difference {100 * self.difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+        between = f"difference {100 * self.difference:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"
         return f"{self.second} is not shown to differ from {self.first} ({between}, {p_in_words(self.p)})"
 
     def _points(self, low: float, high: float) -> str:
-        return f"{100 * abs(self.difference):.1f} points, 95 % interval {low:.1f} to {high:.1f}"
+        return f"{100 * abs(self.difference):.1f} points, 95% interval {low:.1f} to {high:.1f}"
 
 
 def compare(

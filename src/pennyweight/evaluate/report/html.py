@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...storage.files import write_text
+from ...budget.plan_table import PlanTable
+from ...storage.atomic import write_text
 from ..baselines.several import SeveralRow
 from ..baselines.several import verdict as several_verdict
 from ..baselines.verdict import BaselineRow, Verdict, verdict
@@ -25,26 +26,6 @@ from .shift_plot import heat_map
 from .svg import PAGE, inline_svg
 
 TEMPLATES = Path(__file__).parent / "page"
-
-
-@dataclass(frozen=True)
-class BillRow:
-    """One line of the bill: what is trained, in which layers, at which rank (None where there is none)."""
-
-    name: str
-    where: str
-    r: int | None
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Bill:
-    """The trained parameters; `rows` add up to `trainable`, `budget` is None where none was set."""
-
-    rows: Sequence[BillRow]
-    trainable: int
-    total: int
-    budget: int | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +53,7 @@ class ReportInput:
     intervals: Mapping[str, Interval] | None = None
     rows: str = "test"
     baselines: Sequence[BaselineRow] | Sequence[SeveralRow] | None = None
-    bill: Bill | None = None
+    plan: PlanTable | None = None
     data: Mapping[str, object] | None = None
     splits: Mapping[str, Mapping[str, object]] | None = None
     audit: Sequence[str] | None = None
@@ -99,7 +80,7 @@ def render(report: ReportInput) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain, _said)
+    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain)
     environment.filters.update({one.__name__.removeprefix("_"): one for one in filters})
     template = "several.html" if isinstance(report.metrics, MultilabelMetrics) else "report.html"
     page = environment.get_template(template).render(r=report, verdict=_verdict(report), pictures=_pictures(report))
@@ -188,7 +169,3 @@ def _against(comparison: Comparison) -> str:
     said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "not shown to differ"
     chance = p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
     return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}, {chance}"
-
-
-def _said(sentence: object) -> str:
-    return str(sentence).replace(" %", "\N{NO-BREAK SPACE}%")
