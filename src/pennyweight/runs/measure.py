@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.load import LabelRenamer, notes_of, read_labelled, apply_unknown_labels
+from ..data.load import LabelRenamer, apply_unknown_labels, notes_of, read_labelled
 from ..data.table import AS_NAMED, FileOptions, Table
 from ..evaluate.evaluation import Judgement, Part, intervals, slices
 from ..evaluate.metrics.calibration import calibrate, softmax
