@@ -51,6 +51,11 @@ class AdapterSpec:
     scaling: Scaling = "alpha/r"
     adaptive_ranks: bool = False
 
+    @property
+    def method(self) -> str:
+        """The name of the adapter's method, by which `budget.count` and `model.adapters` know it."""
+        return "adalora" if self.adaptive_ranks else "lora"
+
     def __post_init__(self) -> None:
         positive_whole(self.r, "adapter -> r")
         for key, rank in self.rank_pattern.items():
