@@ -38,7 +38,7 @@ NAMES: dict[str, dict[str, Any]] = {
         "budget": "none", "r": 16, "lora_alpha": 32, "target_modules": "all-linear", "head": "full",
     },
     # Without its dropout inside the backbone and its trained biases, which the fast encoder does not support.
-    "notebook's recipe: the same with its 2e-4, 6 epochs and linear decay": {
+    "notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay": {
         "recipe": "notebook", "backbone": "embedded", "hidden_dropout": 0.0, "attention_dropout": 0.0,
         "bias": "none", "validation_size": 0.1,
     },
@@ -58,7 +58,7 @@ NAMES["graded, 50k" + NOT_FITTED] = {"budget": "50k", "strategy": "graded", "lp_
 NAMES["all-linear, 10k" + NOT_FITTED] = {"budget": "10k", "strategy": "all-linear", "lp_ft": False}
 # The second table gives the first of each pair minus the second.
 PAIRS = (
-    ("auto, 200k", "notebook's recipe: the same with its 2e-4, 6 epochs and linear decay"),
+    ("auto, 200k", "notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay"),
     ("auto, 200k", "notebook's placement: r=16 on every linear layer, full head"),
     ("auto, 200k", "r=8 on query, value"),
     ("auto, 50k", "auto, 1M"),
@@ -138,7 +138,7 @@ SERIES: tuple[tuple[str, tuple[str, ...], str, str, bool], ...] = (
     ("r=8 on query and value", ("r=8 on query, value",), "#c2410c", "s", False),
     (
         "notebook's recipe: r=16 on every linear layer, full head",
-        ("notebook's recipe: the same with its 2e-4, 6 epochs and linear decay",), "#7c3aed", "D", False,
+        ("notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay",), "#7c3aed", "D", False,
     ),
 )  # fmt: skip
 
