@@ -138,7 +138,8 @@ SERIES: tuple[tuple[str, tuple[str, ...], str, str, bool], ...] = (
     ("r=8 on query and value", ("r=8 on query, value",), "#c2410c", "s", False),
     (
         "notebook's recipe: r=16 on every linear layer, full head",
-        ("notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay",), "#7c3aed", "D", False,
+        ("notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay",),
+        "#7c3aed", "D", False,
     ),
 )  # fmt: skip
 
