@@ -99,7 +99,7 @@ def _run(
     # Imported here, so that planning and help never wait for torch.
     from .artifact import artifact as artifacts
     from .artifact.model_card import model_card
-    from .audit.short_audit import short
+    from .audit.short_audit import audit_splits
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
     from .model.backbone import resolve
@@ -167,7 +167,9 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
+    checked = audit_splits(
+        recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id
+    )
     if checked.mode != "off":
         logger.info(str(checked))
 
