@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .budget.cost import work
 from .budget.estimate import remember
 from .budget.plan import Plan
-from .data.label_form import unlabelled
-from .data.labels import order_of
+from .data.label_format import unlabelled
+from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
@@ -251,7 +251,7 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
-            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
+            "label_order": find_order_source(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
             "sources": sources,

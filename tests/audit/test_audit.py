@@ -120,7 +120,7 @@ def test_the_folder(audit: Callable[..., Any], files: tuple[Path, Path], tmp_pat
 def test_a_cleaned_copy_and_what_went(
     form: str, audit: Callable[..., Any], files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
 
     before = files[0].read_bytes()
     out = tmp_path / f"clean.{form}"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.blocks import BLOCK, Walk, label_of, walk
-from ..data.columns import choose_label
+from ..data.columns import choose_label_column
 from ..data.input_spec import InputSpec
-from ..data.label_form import LabelForm, labels_of_cells
+from ..data.label_format import LabelFormat, read_label_cells
+from ..data.row_blocks import BLOCK, RowBlocks, class_name_of, read_in_blocks
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import DataError
 from .duplicates import find_duplicates
@@ -49,7 +49,7 @@ def audit(
     """Audit a source of texts, labelled or not.
 
     Args:
-        source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
+        source, test: as `data.sources.read` takes them. Leaks are told of `test`'s rows.
         input_spec: which columns are the text and the label, and what separates the labels in one cell; what it does
             not say is inferred.
         count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
@@ -156,14 +156,14 @@ def class_findings(name: str, part: AuditedPart) -> list[Finding]:
 
 def open_source(
     source: str | Path, input_spec: InputSpec, split: str, options: FileOptions = AS_NAMED
-) -> tuple[Walk, str | None]:
+) -> tuple[RowBlocks, str | None]:
     """A source and its label column, None where it has none that can be told."""
-    walked = walk(source, input_spec=input_spec, split=split, options=options)
+    walked = read_in_blocks(source, input_spec=input_spec, split=split, options=options)
     first = next(walked.blocks())
     label = input_spec.columns_for(first)[1]
     if label is not None and not input_spec.named_by_user and label not in first.values:
         return walked, None  # texts without labels can be audited for a classifier, too
-    return walked, choose_label(first, label, walked.texts, needed=False)
+    return walked, choose_label_column(first, label, walked.texts, needed=False)
 
 
 def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[LabelName] | None:
@@ -172,8 +172,8 @@ def labels_of(block: Columns, column: str | None, delimiter: str | None = None) 
         return None
     cells = block.values[column]
     if delimiter is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
-        form = LabelForm("multi", delimiter, allow_unlabelled=True)
-        sets = labels_of_cells(block, column, form)
+        form = LabelFormat("multi", delimiter, allow_unlabelled=True)
+        sets = read_label_cells(block, column, form)
         return [tuple(map(str, each)) if isinstance(each, tuple) else str(each) for each in sets]
     names = block.label_names.get(column)
     return [_label(value, names, block, row) for row, value in enumerate(cells)]
@@ -184,13 +184,13 @@ def _label(value: object, names: Sequence[str] | None, block: Columns, row: int)
         value = int(value) - 1
     if isinstance(value, dict):
         raise DataError("the label cannot be used", expected="one string or integer a row", where=block.where(row))
-    return label_of(value, names)
+    return class_name_of(value, names)
 
 
 def _scan(
     scan: Scan,
     name: str,
-    opened: Callable[..., tuple[Walk, str | None]],
+    opened: Callable[..., tuple[RowBlocks, str | None]],
     delimiter: str | None,
     left_out: list[str],
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batching import Encoded, occurrences
+from ..data.batching import Encoded, count_token
 from ..data.table import Table, listed
 from .audit import IMBALANCED, MUCH_UNKNOWN
 from .duplicates import find_conflicting_labels
@@ -129,7 +129,7 @@ def audit_splits(
         conflicting_labels=clashing,
         leakage=leakage,
         truncated=encoded.truncated / max(len(encoded), 1),
-        unknown_tokens=unknown_share(encoded.lengths, occurrences(encoded, unknown_id)),
+        unknown_tokens=unknown_share(encoded.lengths, count_token(encoded, unknown_id)),
         similar_classes=look_alikes(counts),
         without_validation=sorted(name for name in counts if not held.get(name)),
         balance=balance(counts),

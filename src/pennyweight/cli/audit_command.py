@@ -13,9 +13,9 @@ from ..audit import fix as fixing
 from ..audit.audit import INFERRED, CountTokens, audit, open_source
 from ..audit.findings import Audit
 from ..audit.label_issues import LabelIssues, frozen_features, rank_label_issues
-from ..data.batching import occurrences
-from ..data.blocks import Walk
+from ..data.batching import count_token
 from ..data.input_spec import InputSpec
+from ..data.row_blocks import RowBlocks
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
@@ -109,12 +109,14 @@ def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
 
     def count(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         encoded = encode(tokenizer, list(texts), 1 << 20)
-        return encoded.lengths, occurrences(encoded, tokenizer.unk_token_id)
+        return encoded.lengths, count_token(encoded, tokenizer.unk_token_id)
 
     return count, ""
 
 
-def _rank(found: Audit, data: str, walked: Walk, recipe: recipes.Recipe) -> tuple[LabelIssues, np.ndarray, list[str]]:
+def _rank(
+    found: Audit, data: str, walked: RowBlocks, recipe: recipes.Recipe
+) -> tuple[LabelIssues, np.ndarray, list[str]]:
     """The label issues, the labelled rows they are indices of, and those rows' texts."""
     part = found.parts["data"]
     if part.codes is None:
