@@ -228,7 +228,7 @@ def test_runs_compare_by_exact_match(
 
 def test_the_report_and_the_card_speak_of_labels(run: Path) -> None:
     page = (run / "report.html").read_text("utf-8")
-    for words in ("Micro F1", "Hamming loss", "threshold", "commonest labels", "Bill of parameters"):
+    for words in ("Micro F1", "Hamming loss", "threshold", "commonest labels", "Trained parameters by part"):
         assert words in page, words
     assert "Confusion matrix" not in page
     assert not (run / "report" / "confusion.png").exists()
@@ -349,7 +349,7 @@ def test_several_seeds_and_the_estimator(rows: dict[str, Pairs], settings: dict[
 
 def test_one_label_stays_one_label(news: Path, tiny_run: Path) -> None:
     """A cell with a bar in it is one label unless a delimiter is given."""
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
 
     assert not read(news / "train.csv").multi
     classifier = pw.load(tiny_run)

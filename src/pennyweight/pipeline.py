@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .budget.cost import work
 from .budget.estimate import remember
 from .budget.plan import Plan
-from .data.label_form import unlabelled
-from .data.labels import order_of
+from .data.label_format import unlabelled
+from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
@@ -99,13 +99,15 @@ def _run(
     # Imported here, so that planning and help never wait for torch.
     from .artifact import artifact as artifacts
     from .artifact.model_card import model_card
-    from .audit.short_audit import short
+    from .audit.short_audit import audit_splits
     from .evaluate.metrics import epoch_metrics as quick
-    from .model.adapters.lora import scale, trainable
-    from .model.backbone import check_max_length, encode, load_tokenizer, resolve
+    from .model.adapters.lora import scale
+    from .model.backbone import resolve
     from .model.classifier import build
     from .model.device import choose, machine
     from .model.inference import logits
+    from .model.tokenizer import check_max_length, encode, load_tokenizer
+    from .model.trainable import trainable
     from .predict.predictor import Classifier, load
     from .runs.robustness import refuse_several
     from .runs.stage import Report
@@ -165,7 +167,9 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
+    checked = audit_splits(
+        recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id
+    )
     if checked.mode != "off":
         logger.info(str(checked))
 
@@ -247,7 +251,7 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
-            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
+            "label_order": find_order_source(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
             "sources": sources,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pennyweight.artifact import manifest
 from pennyweight.data.labels import LabelSet
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, DataError, RecipeError
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.loading import SECTIONS

@@ -26,8 +26,8 @@ from pennyweight.data.batching import plan_batches
 from pennyweight.errors import ArtifactError, ResourceError
 from pennyweight.export.stock import to_merged, to_peft
 from pennyweight.model import device as runtime
-from pennyweight.model.adapters.lora import trainable
 from pennyweight.model.heads import Head
+from pennyweight.model.trainable import trainable
 from pennyweight.train.observer import forward_log
 
 STRATEGIES: dict[str, dict[str, Any]] = {

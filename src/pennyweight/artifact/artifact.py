@@ -39,7 +39,7 @@ from ..data.provenance import SOURCES, source_name
 from ..errors import ArtifactError, PennyweightError, ResourceError
 from ..model.adapters import lora as adapt
 from ..model.backbone import Backbone
-from ..model.classifier import Classifier, build
+from ..model.classifier import SequenceClassifier, build
 from ..model.device import Runtime
 from ..recipe.loading import Recipe, parse
 from ..storage.atomic import atomic_items, recover
@@ -73,7 +73,7 @@ class Artifact:
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
     """
 
-    model: Classifier
+    model: SequenceClassifier
     tokenizer: Any
     backbone: Backbone
     labels: LabelSet

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..data.batching import Encoded
-from ..model.classifier import Classifier
+from ..model.classifier import SequenceClassifier
 from ..model.device import Runtime
 from ..model.inference import Feed, TokenFeed
 from ..recipe.loading import Recipe
@@ -56,7 +56,7 @@ class Feeds:
 
 
 def make(
-    model: Classifier, tokens: dict[str, Encoded], pad_id: int, recipe: Recipe, runtime: Runtime, backbone: str
+    model: SequenceClassifier, tokens: dict[str, Encoded], pad_id: int, recipe: Recipe, runtime: Runtime, backbone: str
 ) -> Feeds:
     """Token feeds, or prefixes where lower layers are frozen and would be computed more than once.
 

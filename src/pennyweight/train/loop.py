@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..data.batching import plan_batches
 from ..errors import Interrupted, PennyweightError, RecipeError
 from ..model.adapters.adalora import Adaptive, take
-from ..model.adapters.lora import check_count, trainable
 from ..model.inference import Feed, evaluating
+from ..model.trainable import check_count, trainable
 from ..recipe.loading import TrainRecipe
 from . import checkpoint
 from . import loss as losses

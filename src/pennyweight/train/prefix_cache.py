@@ -76,7 +76,7 @@ class Prefix:
         return self.hidden.numel() * self.hidden.element_size()
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
-        """A batch for `Classifier.forward`: hidden (B, T, H), attention_mask (B, T), first."""
+        """A batch for `SequenceClassifier.forward`: hidden (B, T, H), attention_mask (B, T), first."""
         lengths = self.lengths[indices]
         longest = int(lengths.max(initial=1))
         width = 1 if longest == 1 else -(-longest // self.bucket) * self.bucket

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...artifact.artifact import Artifact, handed_on, versions
 from ...artifact.model_card import shown_backbone
-from ...budget.plan_table import bill
+from ...budget.plan_table import tabulate
 from ...data.provenance import SOURCES, source_name
 from ...data.table import PAIR
 from ..evaluation import Judgement, Part
@@ -25,7 +25,7 @@ from ..metrics.selective import Abstention, risk_coverage
 from ..metrics.shift import Shift
 from ..row_predictions import identities
 from ..several_evaluation import SeveralJudgement
-from .html import Bill, BillRow, ReportInput, write_html
+from .html import ReportInput, write_html
 
 SHOWN_MISTAKES = 12
 SHOWN_SUSPECTS = 8
@@ -50,12 +50,11 @@ def write_report(
     Raises:
         StorageError: when it cannot be written.
     """
-    metrics, plan = artifact.metrics, artifact.plan
-    rows = [BillRow(row.part, row.where, row.rank, row.parameters) for row in bill(plan)]
+    metrics = artifact.metrics
     report = replace(
         page(judgement, artifact),
         baselines=judgement.baselines or None,
-        bill=Bill(rows, plan.count.trainable, plan.count.total, plan.budget),
+        plan=tabulate(artifact.plan),
         splits=_splits(parts, metrics),
         data={"training texts with each label": _counts(parts["train"].labels, metrics["data"]["labels"])},
         audit=_audit(metrics.get("audit")),
