@@ -18,9 +18,10 @@ from .data.load import Data
 from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
 from .errors import DataError, InputError
+from .model.backbone import config_of
 from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
-from .recipe.planning import describe_backbone, plan_for
+from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
 from .storage.locks import lock_folder
 from .train.observer import say_to_logging
@@ -86,6 +87,21 @@ def train(
         return _run(settled, data, test, folder, resume, resume_anyway, observer)
 
 
+def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
+    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
+
+    Args:
+        recipe: a shipped name, a YAML file or a `Recipe`.
+        labels: number of classes.
+        **settings: any field of the recipe by its key.
+
+    Raises:
+        BudgetError: it does not fit the budget.
+    """
+    resolved = resolve_recipe(recipe, settings)
+    return plan_for(resolved, config_of(resolved.model.backbone, resolved.model.revision), labels)
+
+
 def _run(
     recipe: Recipe,
     train_data: Any,
@@ -132,7 +148,7 @@ def _run(
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
-    plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
+    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(data.labels.names))
     logger.info(_plan_line(plan))
 
     # model
