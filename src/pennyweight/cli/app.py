@@ -209,7 +209,7 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.artifact import read_input_spec
+    from ..artifact.load_artifact import read_input_spec
     from ..data.blocks import walk
     from ..data.formats.columnar import stored_types
     from ..data.table import FileOptions
