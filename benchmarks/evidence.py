@@ -78,7 +78,7 @@ def run(name: str, seed: int, agnews: Path, threads: int | None) -> dict[str, An
     began = time.perf_counter()
     classifier = pw.train(agnews / "train.csv", seed=seed, threads=threads, **NAMES[name])
     trained = time.perf_counter() - began
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
 
     test = read(agnews / "test.csv")
     right = classifier.logits(test.texts).argmax(axis=1) == classifier.artifact.labels.encode(test)

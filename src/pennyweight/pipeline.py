@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .budget.cost import work
 from .budget.estimate import remember
 from .budget.plan import Plan
-from .data.label_form import unlabelled
-from .data.labels import order_of
+from .data.label_format import unlabelled
+from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
@@ -102,7 +102,7 @@ def _run(
     from .artifact.model_card import model_card
     from .artifact.save_artifact import save_artifact
     from .artifact.versions import versions
-    from .audit.short_audit import short
+    from .audit.short_audit import audit_splits
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
     from .model.backbone import resolve
@@ -170,7 +170,9 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
+    checked = audit_splits(
+        recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id
+    )
     if checked.mode != "off":
         logger.info(str(checked))
 
@@ -252,7 +254,7 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
-            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
+            "label_order": find_order_source(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
             "sources": sources,

@@ -33,7 +33,7 @@ import torch
 from pennyweight import pipeline
 from pennyweight.artifact.save_artifact import save_artifact
 from pennyweight.cli import app as cli
-from pennyweight.data import read
+from pennyweight.data import sources
 from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate.metrics import epoch_metrics as quick
 from pennyweight.predict import predictor as predict
@@ -95,7 +95,7 @@ def save(source: str, folder: str) -> None:
 
 def read_data(path: str) -> int:
     """Rows of a file."""
-    return len(read.read(path, labelled=None))
+    return len(sources.read(path, labelled=None))
 
 
 def read_recipe(path: str) -> str:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pennyweight.artifact.file_contents import parse_arrays, parse_json, parse_tensors, parse_yaml
 from pennyweight.artifact.saved_files import read_files
 from pennyweight.data.labels import LabelSet
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, DataError, RecipeError
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.loading import SECTIONS

@@ -331,7 +331,7 @@ def test_a_file_that_another_process_uses_is_never_removed(
     code = f"""
 import sys, torch
 from pathlib import Path
-from pennyweight.train import prefix
+from pennyweight.train import prefix_cache as prefix
 file = Path({str(tmp_path / name)!r})
 held = prefix._open(file, file.stem, ({TOKENS}, 32), torch.float32)
 assert held is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import RecipeError
-from .architecture import Linear, encoder_parameters, head_parameters, linear_modules, own_head_names, size
+from .architecture import LinearLayer, encoder_parameters, head_parameters, linear_modules, own_head_names, size
 from .config_fields import Config
 from .families import Shapes
 from .specs import AdapterSpec, HeadSpec
@@ -17,8 +17,8 @@ __all__ = [
     "AdapterSpec",
     "Count",
     "HeadSpec",
-    "Linear",
-    "Part",
+    "LinearLayer",
+    "TrainedPart",
     "bias_parameters",
     "count",
     "head_shapes",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainedPart:
     """One group of trained parameters.
 
     Attributes:
@@ -58,7 +58,7 @@ class Count:
         backbone: the encoder alone, without any pooling layer (BERT's pooler belongs to its full head).
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[TrainedPart, ...]
     trainable: int
     total: int
     backbone: int
@@ -85,7 +85,7 @@ def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels
     if adapter is not None and adapter.adaptive_ranks:
         added += len(ranks(config, adapter))  # PEFT keeps each matrix's rank as a parameter that is not trained
     rank = head.rank if head.kind == "low_rank" else None
-    parts.append(Part(head.kind, "head", rank, head_size, "head"))
+    parts.append(TrainedPart(head.kind, "head", rank, head_size, "head"))
     return Count(
         parts=tuple(parts),
         trainable=sum(part.parameters for part in parts),
@@ -136,15 +136,15 @@ def layers_in_words(layers: Sequence[int]) -> str:
     return ("layer " if len(set(layers)) == 1 else "layers ") + words
 
 
-def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list[Part]:
+def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list[TrainedPart]:
     by_name = ranks(config, adapter)
     adapted = [module for module in linear_modules(config) if module.name in by_name]
-    groups: dict[tuple[str, int], list[Linear]] = {}
+    groups: dict[tuple[str, int], list[LinearLayer]] = {}
     for module in adapted:
         groups.setdefault((module.suffix, by_name[module.name]), []).append(module)
     order = {suffix: place for place, suffix in enumerate(dict.fromkeys(module.suffix for module in adapted))}
     parts = [
-        Part(
+        TrainedPart(
             suffix,
             layers_in_words([module.layer for module in modules]),
             rank,
@@ -154,12 +154,14 @@ def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list
     ]
     where = layers_in_words([module.layer for module in adapted])
     if adapter.adaptive_ranks:
-        parts.append(Part("singular values", where, None, sum(by_name.values())))
+        parts.append(TrainedPart("singular values", where, None, sum(by_name.values())))
     if adapter.use_dora:
-        parts.append(Part("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude"))
+        parts.append(
+            TrainedPart("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude")
+        )
     if adapter.bias == "lora_only":
         own = sum(module.out_features for module in adapted if module.bias)
-        parts.append(Part("biases", where, None, own, "bias"))
+        parts.append(TrainedPart("biases", where, None, own, "bias"))
     elif adapter.bias == "all":
-        parts.append(Part("biases", "whole encoder", None, bias_parameters(shapes), "bias"))
+        parts.append(TrainedPart("biases", "whole encoder", None, bias_parameters(shapes), "bias"))
     return parts

@@ -210,8 +210,8 @@ def predict(
     A name that an input column has already gets predicted_ in front.
     """
     from ..artifact.load_artifact import read_input_spec
-    from ..data.blocks import walk
-    from ..data.formats.columnar import stored_types
+    from ..data.formats.columnar import read_column_types
+    from ..data.row_blocks import read_in_blocks
     from ..data.table import FileOptions
     from ..predict import predictor as prediction
     from ..predict import writers as answers
@@ -236,7 +236,7 @@ def predict(
     options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else answers.open_pipe(source)
-    walked = walk(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
+    walked = read_in_blocks(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )
@@ -267,7 +267,7 @@ def predict(
         form = form or ("csv" if submission else "jsonl")
         answers.write_lines(rows, sys.stdout, form, flush=walked is None, **manner)
     else:
-        types = stored_types(Path(source)) if walked is not None and target == "parquet" else None
+        types = read_column_types(Path(source)) if walked is not None and target == "parquet" else None
         _note(f"{answers.write(rows, out, target, types=types, **manner):,} texts labelled: {out}")
     if walked is not None and keep:
         _note_columns(walked.names, prediction.answer_names(classifier), walked.unreadable)
@@ -286,7 +286,7 @@ def _conversation(
     classifier: Any, pipe: IO[bytes] | None, source: str, input_spec: Any, keep: bool, ids: str | None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The texts of a pipe, each with the fields that go with its answer, and the answers as they come."""
-    from ..data.read import stream
+    from ..data.sources import stream
     from ..data.table import Columns
     from ..predict.predictor import kept
     from ..predict.streaming import converse

@@ -13,11 +13,11 @@ import numpy as np
 from ..artifact.load_artifact import metrics_of, predictions_of
 from ..artifact.saved_files import read_files
 from ..errors import ArtifactError, DataError, InputError
-from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
-from ..evaluate.metrics.single_label import Metrics
 from ..evaluate.metrics.multi_label import MultilabelMetrics
-from ..evaluate.report.pareto_plot import Point
+from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
 from ..evaluate.metrics.shift import Shift
+from ..evaluate.metrics.single_label import Metrics
+from ..evaluate.report.pareto_plot import Point
 from ..evaluate.row_predictions import Answers, aligned
 
 

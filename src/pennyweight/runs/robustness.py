@@ -11,14 +11,14 @@ import numpy as np
 
 from ..data.batching import pack
 from ..data.corruption import MIDDLE
-from ..data.load import read_as
+from ..data.load import read_labelled
 from ..data.table import AS_NAMED, Table
 from ..errors import InputError
 from ..evaluate.metrics import shift as figures
 from ..evaluate.metrics.calibration import softmax
 from ..evaluate.metrics.shift import ROWS, SEED, Row, Shift, suite
-from ..predict.predictor import Classifier
 from ..evaluate.row_predictions import sample
+from ..predict.predictor import Classifier
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def shift(
         refuse_several()
     asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
     input_spec = classifier.input_spec.changed(**columns)
-    table, _ = read_as(input_spec, data, **asked)
-    others = [] if ood is None else [other_table(classifier, read_as(input_spec, ood, **asked)[0], ood_unknown)]
+    table, _ = read_labelled(input_spec, data, **asked)
+    others = [] if ood is None else [other_table(classifier, read_labelled(input_spec, ood, **asked)[0], ood_unknown)]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)

@@ -11,14 +11,14 @@ import numpy as np
 
 from ..data.batching import Encoded
 from ..data.table import Table
-from ..evaluate.report.text_tables import write_pictures
+from ..evaluate.evaluation import Judgement, Part, judge, rivals
 from ..evaluate.metrics.shift import Shift
 from ..evaluate.metrics.thresholds import FIXED
+from ..evaluate.report.content import write_report
+from ..evaluate.report.text_tables import write_pictures
+from ..evaluate.several_evaluation import SeveralJudgement, judge_several, rivals_several
 from ..predict.predictor import Classifier
 from . import robustness as shift
-from ..evaluate.evaluation import Judgement, Part, judge, rivals
-from ..evaluate.report.content import write_report
-from ..evaluate.several_evaluation import SeveralJudgement, judge_several, rivals_several
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..data.label_form import form_of
+from ..data.label_format import form_of
 from ..data.load import load as load_data
-from ..data.read import from_python
+from ..data.sources import read_python
 from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
 from ..pipeline import train
 from ..recipe.loading import Recipe, TrainRecipe, resolve_recipe
@@ -101,7 +101,7 @@ def search(
     base = _with_paths(resolve_recipe(base, rest | space.fixed()), source)
     if source is not None and not isinstance(source, (str, Path)):
         columns = base.data
-        source = from_python(
+        source = read_python(
             source, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
             separator=columns.separator, form=form_of(columns), pair=columns.pair,
         )  # fmt: skip
