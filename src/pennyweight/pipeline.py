@@ -113,8 +113,11 @@ def _run(
 ) -> Classifier:
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
-    from .artifact import artifact as artifacts
+    from .artifact.artifact import Artifact
+    from .artifact.load_artifact import read_fingerprint
     from .artifact.model_card import model_card
+    from .artifact.save_artifact import save_artifact
+    from .artifact.versions import versions
     from .audit.short_audit import audit_splits
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
@@ -154,13 +157,13 @@ def _run(
     # model
     going_on = Resumption()
     if folder is not None and resume:
-        going_on = Resumption.find(folder, artifacts.made_by(folder))
+        going_on = Resumption.find(folder, read_fingerprint(folder))
     precision = going_on.precision(recipe.train.precision)
     runtime = choose(recipe.train.device, precision, recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     frozen = backbone.fingerprint()
-    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, artifacts.versions())
+    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, versions())
     if folder is not None and going_on.is_finished(facts):
         logger.info(f"this run is finished, nothing is left to do: {folder}")
         return load(folder, device=recipe.train.device, precision=runtime.precision)
@@ -169,7 +172,7 @@ def _run(
         backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
     )
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
-    bundle = artifacts.Artifact(
+    bundle = Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
         input_spec=data.input_spec, run=facts,
     )  # fmt: skip
@@ -281,7 +284,7 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        artifacts.save(bundle, folder)
+        save_artifact(bundle, folder)
         report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
         end(folder)
         logger.info(f"saved: {folder}")

@@ -210,7 +210,7 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.artifact import read_input_spec
+    from ..artifact.load_artifact import read_input_spec
     from ..data.formats.columnar import read_column_types
     from ..data.row_blocks import read_in_blocks
     from ..data.table import FileOptions
