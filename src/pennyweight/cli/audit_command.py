@@ -61,7 +61,7 @@ def run(
     elif merge_labels:
         raise InputError("--merge-labels changes the cleaned copy", remedy="name the copy with --fix OUT")
     if model is not None:
-        from ..artifact.artifact import read_input_spec, read_recipe
+        from ..artifact.load_artifact import read_input_spec, read_recipe
 
         settled = read_recipe(model)
         input_spec = read_input_spec(model).changed(
