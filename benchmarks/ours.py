@@ -19,8 +19,8 @@ from pennyweight.model.classifier import build
 from pennyweight.model.device import choose
 from pennyweight.model.inference import TokenFeed, evaluating, logits
 from pennyweight.model.tokenizer import encode, load_tokenizer
-from pennyweight.pipeline import plan_for
 from pennyweight.recipe.loading import load
+from pennyweight.recipe.planning import plan_for
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.loop import fit
 from pennyweight.train.prefix_cache import Prefix, first_trained_layer, prepare

@@ -17,13 +17,13 @@ from ..data.label_format import LabelFormat, read_label_cells
 from ..data.row_blocks import BLOCK, RowBlocks, class_name_of, read_in_blocks
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import DataError
-from .duplicates import relations
-from .findings import Audit, Finding, Part, balance, look_alikes, unknown_share
-from .scan import Name, Scan
-from .shortcut_features import tell_tales
+from .duplicates import find_duplicates
+from .findings import Audit, AuditedPart, Finding, balance, look_alikes, unknown_share
+from .scan import LabelName, Scan
+from .shortcut_features import find_shortcut_features
 
-#: Above so many rows of a part, lengths in tokens and tell-tale features are measured on so many drawn at random.
-LENGTHS_ON, TAGS_ON = 200_000, 50_000
+#: Above so many rows of a part, lengths in tokens and shortcut features are measured on so many drawn at random.
+LENGTHS_ON, SHORTCUTS_ON = 200_000, 50_000
 MAX_LENGTHS = (64, 128, 256, 512)
 IMBALANCED, RARE = 3.0, 10
 
@@ -72,7 +72,7 @@ def audit(
                     left_out,
                 )
         parts = scan.parts()
-        found = scan.own_findings() + relations(scan, parts, scan.links())
+        found = scan.own_findings() + find_duplicates(scan, parts, scan.links())
         if count_tokens is None:
             left_out.append("lengths in tokens: no tokenizer")
         for name, part in parts.items():
@@ -87,9 +87,9 @@ def audit(
             if part.codes is not None:
                 found += class_findings(name, part)
             if part.members is not None:
-                left_out.append(f"{name} has several labels a row: tell-tale features")
+                left_out.append(f"{name} has several labels a row: shortcut features")
             elif part.codes is not None:
-                chosen = _left_out("tell-tale features", name, len(part), TAGS_ON, left_out)
+                chosen = _left_out("shortcut features", name, len(part), SHORTCUTS_ON, left_out)
                 found += _tags(name, part, scan, chosen)
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
@@ -107,7 +107,7 @@ def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -
     return sample(rows, most)
 
 
-def unknown_tokens(name: str, part: Part, rows: np.ndarray) -> list[Finding]:
+def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Finding]:
     """Texts that the tokenizer mostly cannot read, such as emoji or a script that its vocabulary lacks.
 
     Args:
@@ -122,7 +122,7 @@ def unknown_tokens(name: str, part: Part, rows: np.ndarray) -> list[Finding]:
     return [Finding("unknown-tokens", name, title, rows[mostly], level=level)]  # type: ignore[arg-type]
 
 
-def class_findings(name: str, part: Part) -> list[Finding]:
+def class_findings(name: str, part: AuditedPart) -> list[Finding]:
     """What the labels show: rows without one, imbalance, classes with very few rows."""
     codes = part.codes
     assert codes is not None
@@ -166,7 +166,7 @@ def open_source(
     return walked, choose_label_column(first, label, walked.texts, needed=False)
 
 
-def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[Name] | None:
+def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[LabelName] | None:
     """A block's labels as class names; tuples of them where cells are lists or hold a delimiter."""
     if column is None:
         return None
@@ -198,12 +198,12 @@ def _scan(
     first = next(walked.blocks())
     scan.part(name, walked.source, first.unit)
     if label is None:
-        left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
+        left_out.append(f"{name} has no label column: classes, conflicting labels and shortcut features")
     for block, table in walked.both():
         scan.add(table.texts, labels_of(block, label, delimiter), block.lines)
 
 
-def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:
+def _tags(name: str, part: AuditedPart, scan: Scan, rows: np.ndarray) -> list[Finding]:
     codes, start = part.codes, scan.slice(name).start
     assert codes is not None
 
@@ -212,7 +212,7 @@ def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:
             if codes[row] >= 0:
                 yield row, scan.texts[start + row], part.classes[codes[row]]
 
-    tags = tell_tales(labelled())
+    tags = find_shortcut_features(labelled())
     if not tags:
         return []
     said = tuple(f"{tag.text!r} {tag.kind}: {tag.right:,} of {tag.rows:,} rows are {tag.label}" for tag in tags)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import BudgetError
-from .architecture import Linear, describe, encoder_parameters, linear_modules, size
+from .architecture import LinearLayer, describe, encoder_parameters, linear_modules, size
 from .config_fields import Config
 from .count import Count, bias_parameters, count, head_shapes
 from .reasons import head_reason, left_over_reason, strategy_reasons
@@ -104,7 +104,7 @@ def _check(strategy: str, options: PlanOptions) -> None:
         raise contradiction("strategy top", "layers", "the strategy chooses the layers itself")
 
 
-def _adaptable(config: Config, strategy: str, options: PlanOptions) -> tuple[Linear, ...]:
+def _adaptable(config: Config, strategy: str, options: PlanOptions) -> tuple[LinearLayer, ...]:
     """The linear layers a strategy may adapt, frozen ones left out and forced ones added."""
     offered = resolve_targets(config, options.target_modules or ("all-linear",), options.layers)
     if strategy == "attention":
@@ -126,7 +126,7 @@ def _names(config: Config, entries: Sequence[str], where: str, layers: Sequence[
     return frozenset(linear.name for linear in resolve_targets(config, entries, layers, where=where))
 
 
-def _candidate(linear: Linear, options: PlanOptions) -> Candidate:
+def _candidate(linear: LinearLayer, options: PlanOptions) -> Candidate:
     fixed = linear.out_features * (options.use_dora + (options.bias == "lora_only" and linear.bias))
     return Candidate(
         name=linear.name,
@@ -170,7 +170,7 @@ def _uniform_does_not_fit(candidates: Sequence[Candidate], limits: Limits, budge
     )
 
 
-def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: PlanOptions) -> AdapterSpec:
+def _adapter(config: Config, linears: Sequence[LinearLayer], ranks: Ranks, options: PlanOptions) -> AdapterSpec:
     chosen = [linear for linear in linears if linear.name in ranks]
     targets, layers = express(config, chosen)
     frequent = Counter(ranks.values())

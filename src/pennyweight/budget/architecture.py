@@ -15,7 +15,7 @@ from .families import FAMILIES, Architecture, Shapes, linear, norm
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearLayer:
     """One linear layer of an encoder block, which an adapter can target.
 
     Attributes:
@@ -55,11 +55,13 @@ def describe(config: Config) -> Architecture:
     return FAMILIES[family](config)
 
 
-def linear_modules(config: Config) -> tuple[Linear, ...]:
+def linear_modules(config: Config) -> tuple[LinearLayer, ...]:
     """Every linear layer of every block, bottom block first, in the order a block runs them."""
     architecture = describe(config)
     return tuple(
-        Linear(f"{architecture.stack}.{layer}.{m.path}", layer, m.role, m.suffix, m.in_features, m.out_features, m.bias)
+        LinearLayer(
+            f"{architecture.stack}.{layer}.{m.path}", layer, m.role, m.suffix, m.in_features, m.out_features, m.bias
+        )
         for layer in range(architecture.layers)
         for m in architecture.matrices
     )

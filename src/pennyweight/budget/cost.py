@@ -14,7 +14,7 @@ from typing import Literal
 
 from .architecture import describe, encoder_parameters, linear_modules, size
 from .config_fields import Config
-from .families import Architecture, Matrix
+from .families import Architecture, BlockLinear
 from .plan import Plan
 from .targets import ranks
 
@@ -168,7 +168,7 @@ def memory(
     )
 
 
-def _tokens(matrix: Matrix, rows: int, length: int) -> int:
+def _tokens(matrix: BlockLinear, rows: int, length: int) -> int:
     if matrix.role in _PER_BATCH:
         return 0
     return rows if matrix.role in _POOLED_ONLY else length

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import RecipeError
-from .architecture import Linear, describe, encoder_parameters, head_parameters, linear_modules, size
+from .architecture import LinearLayer, describe, encoder_parameters, head_parameters, linear_modules, size
 from .config_fields import Config
 from .families import Shapes
 from .specs import AdapterSpec, HeadSpec
@@ -17,8 +17,8 @@ __all__ = [
     "AdapterSpec",
     "Count",
     "HeadSpec",
-    "Linear",
-    "Part",
+    "LinearLayer",
+    "TrainedPart",
     "bias_parameters",
     "count",
     "head_shapes",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainedPart:
     """One group of trained parameters.
 
     Attributes:
@@ -58,7 +58,7 @@ class Count:
         backbone: the encoder alone, without any pooling layer (BERT's pooler belongs to its full head).
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[TrainedPart, ...]
     trainable: int
     total: int
     backbone: int
@@ -73,7 +73,7 @@ class AdapterCount:
         untrained: numbers that it adds but does not train.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[TrainedPart, ...]
     untrained: int = 0
 
 
@@ -96,7 +96,7 @@ def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels
     # A bias already belongs to the encoder: training it adds nothing to the total.
     added = adapted.untrained + sum(part.parameters for part in parts if part.kind != "bias")
     rank = head.rank if head.kind == "low_rank" else None
-    parts.append(Part(head.kind, "head", rank, head_size, "head"))
+    parts.append(TrainedPart(head.kind, "head", rank, head_size, "head"))
     return Count(
         parts=tuple(parts),
         trainable=sum(part.parameters for part in parts),
@@ -155,12 +155,12 @@ def count_lora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     """LoRA's A and B, DoRA's magnitudes, and the biases that are trained."""
     by_name = ranks(config, adapter)
     adapted = [module for module in linear_modules(config) if module.name in by_name]
-    groups: dict[tuple[str, int], list[Linear]] = {}
+    groups: dict[tuple[str, int], list[LinearLayer]] = {}
     for module in adapted:
         groups.setdefault((module.suffix, by_name[module.name]), []).append(module)
     order = {suffix: place for place, suffix in enumerate(dict.fromkeys(module.suffix for module in adapted))}
     parts = [
-        Part(
+        TrainedPart(
             suffix,
             layers_in_words([module.layer for module in modules]),
             rank,
@@ -170,12 +170,14 @@ def count_lora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     ]
     where = layers_in_words([module.layer for module in adapted])
     if adapter.use_dora:
-        parts.append(Part("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude"))
+        parts.append(
+            TrainedPart("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude")
+        )
     if adapter.bias == "lora_only":
         own = sum(module.out_features for module in adapted if module.bias)
-        parts.append(Part("biases", where, None, own, "bias"))
+        parts.append(TrainedPart("biases", where, None, own, "bias"))
     elif adapter.bias == "all":
-        parts.append(Part("biases", "whole encoder", None, bias_parameters(encoder_parameters(config)), "bias"))
+        parts.append(TrainedPart("biases", "whole encoder", None, bias_parameters(encoder_parameters(config)), "bias"))
     return AdapterCount(tuple(parts))
 
 
@@ -183,7 +185,7 @@ def count_adalora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     """LoRA's A and B, and one singular value a rank. PEFT keeps each matrix's rank as a parameter, untrained."""
     by_name = ranks(config, adapter)
     where = layers_in_words([module.layer for module in linear_modules(config) if module.name in by_name])
-    singular_values = Part("singular values", where, None, sum(by_name.values()))
+    singular_values = TrainedPart("singular values", where, None, sum(by_name.values()))
     return AdapterCount((*count_lora(config, adapter).parts, singular_values), untrained=len(by_name))
 
 

@@ -12,8 +12,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """A linear layer inside a block: its path below the block, and its place in `Linear`."""
+class BlockLinear:
+    """A linear layer inside a block: its path below the block, and its place in `LinearLayer`."""
 
     path: str
     role: str
@@ -73,7 +73,7 @@ class Architecture:
     layers: int
     heads: int
     stack: str
-    matrices: tuple[Matrix, ...]
+    matrices: tuple[BlockLinear, ...]
     norms: tuple[Norm, ...]
     outside: Shapes
     own_head: OwnHead
@@ -104,9 +104,9 @@ def bert(config: Config) -> Architecture:
         heads=heads,
         stack="encoder.layer",
         matrices=(
-            Matrix("attention.self.query", "query", "query", hidden, hidden),
-            Matrix("attention.self.key", "key", "key", hidden, hidden),
-            Matrix("attention.self.value", "value", "value", hidden, hidden),
+            BlockLinear("attention.self.query", "query", "query", hidden, hidden),
+            BlockLinear("attention.self.key", "key", "key", hidden, hidden),
+            BlockLinear("attention.self.value", "value", "value", hidden, hidden),
             *_bert_dense(config, hidden),
         ),
         norms=_bert_norms(hidden),
@@ -125,13 +125,13 @@ def deberta(config: Config) -> Architecture:
     kinds = words(config.get("pos_att_type"))
     shared = flag(config, "share_att_key", False)
     matrices = [
-        Matrix(f"attention.self.{role}_proj", role, f"{role}_proj", hidden, attended)
+        BlockLinear(f"attention.self.{role}_proj", role, f"{role}_proj", hidden, attended)
         for role in ("query", "key", "value")
     ]
     for kind, role in (("c2p", "key"), ("p2c", "query")):
         if relative and not shared and kind in kinds:
             name = f"pos_{role}_proj"
-            matrices.append(Matrix(f"attention.self.{name}", f"position_{role}", name, hidden, attended))
+            matrices.append(BlockLinear(f"attention.self.{name}", f"position_{role}", name, hidden, attended))
     longest = whole(config, "max_position_embeddings")
     limit = integer(config, "max_relative_positions", -1)
     buckets = integer(config, "position_buckets", -1)
@@ -195,9 +195,9 @@ def distilbert(config: Config) -> Architecture:
         heads=heads,
         stack="transformer.layer",
         matrices=(
-            *(Matrix(f"attention.{name}", role, name, hidden, hidden) for name, role in roles),
-            Matrix("ffn.lin1", "ffn_input", "lin1", hidden, inner),
-            Matrix("ffn.lin2", "ffn_output", "lin2", inner, hidden),
+            *(BlockLinear(f"attention.{name}", role, name, hidden, hidden) for name, role in roles),
+            BlockLinear("ffn.lin1", "ffn_input", "lin1", hidden, inner),
+            BlockLinear("ffn.lin2", "ffn_output", "lin2", inner, hidden),
         ),
         norms=(Norm("sa_layer_norm", hidden), Norm("output_layer_norm", hidden)),
         outside=outside,
@@ -224,10 +224,10 @@ def modernbert(config: Config) -> Architecture:
         heads=heads,
         stack="layers",
         matrices=(
-            Matrix("attn.Wqkv", "qkv", "Wqkv", hidden, 3 * (hidden // heads) * heads, in_attention),
-            Matrix("attn.Wo", "attention_output", "attn.Wo", hidden, hidden, in_attention),
-            Matrix("mlp.Wi", "ffn_input", "Wi", hidden, 2 * inner, in_mlp),
-            Matrix("mlp.Wo", "ffn_output", "mlp.Wo", inner, hidden, in_mlp),
+            BlockLinear("attn.Wqkv", "qkv", "Wqkv", hidden, 3 * (hidden // heads) * heads, in_attention),
+            BlockLinear("attn.Wo", "attention_output", "attn.Wo", hidden, hidden, in_attention),
+            BlockLinear("mlp.Wi", "ffn_input", "Wi", hidden, 2 * inner, in_mlp),
+            BlockLinear("mlp.Wo", "ffn_output", "mlp.Wo", inner, hidden, in_mlp),
         ),
         norms=(Norm("attn_norm", hidden, norm_bias), Norm("mlp_norm", hidden, norm_bias)),
         outside=outside,
@@ -254,12 +254,12 @@ def _global_layers(config: Config, layers: int) -> frozenset[int]:
     return frozenset(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
 
 
-def _bert_dense(config: Config, hidden: int) -> tuple[Matrix, ...]:
+def _bert_dense(config: Config, hidden: int) -> tuple[BlockLinear, ...]:
     inner = whole(config, "intermediate_size")
     return (
-        Matrix("attention.output.dense", "attention_output", "attention.output.dense", hidden, hidden),
-        Matrix("intermediate.dense", "ffn_input", "intermediate.dense", hidden, inner),
-        Matrix("output.dense", "ffn_output", "output.dense", inner, hidden),
+        BlockLinear("attention.output.dense", "attention_output", "attention.output.dense", hidden, hidden),
+        BlockLinear("intermediate.dense", "ffn_input", "intermediate.dense", hidden, inner),
+        BlockLinear("output.dense", "ffn_output", "output.dense", inner, hidden),
     )
 
 

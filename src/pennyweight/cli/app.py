@@ -140,6 +140,7 @@ def plan(
     from ..budget.plan_table import render
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.plan_plot import picture
+    from ..model.backbone import config_of
     from ..recipe import planning
     from ..recipe.loading import resolve_recipe
 
@@ -148,7 +149,7 @@ def plan(
     if plot is not None:
         check_picture(plot)
     settled = resolve_recipe(recipe, settings)
-    config = planning.describe_backbone(settled)
+    config = config_of(settled.model.backbone, settled.model.revision)
     made = planning.plan_for(settled, config, labels)
     cost = estimate(config, made, settled, texts=texts, tokens=tokens)
     if plot is not None:
@@ -209,7 +210,7 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.artifact import read_input_spec
+    from ..artifact.load_artifact import read_input_spec
     from ..data.formats.columnar import read_column_types
     from ..data.row_blocks import read_in_blocks
     from ..data.table import FileOptions

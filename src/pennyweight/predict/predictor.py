@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact import artifact as artifacts
 from ..artifact.artifact import Artifact
+from ..artifact.layout import MANIFEST
+from ..artifact.load_artifact import load_artifact, recipe_of
+from ..artifact.save_artifact import save_artifact
+from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
 from ..data.columns import id_column
 from ..data.input_spec import InputSpec
@@ -236,9 +239,9 @@ class Classifier:
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
-        if (Path(folder) / artifacts.MANIFEST).exists():
+        if (Path(folder) / MANIFEST).exists():
             raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
-        return artifacts.save(self.artifact, folder, replace=False)
+        return save_artifact(self.artifact, folder, replace=False)
 
 
 def load(
@@ -258,10 +261,10 @@ def load(
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
-    saved = artifacts.read(folder)
-    recipe = artifacts.recipe_of(saved)
+    saved = read_files(Path(folder))
+    recipe = recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = artifacts.load(saved, runtime, backbone)
+    found = load_artifact(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
 

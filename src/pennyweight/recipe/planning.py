@@ -1,42 +1,16 @@
-"""From a recipe to a plan: which backbone, how many labels, what the budget buys."""
+"""From a recipe and the facts of a backbone to a plan, and from a plan to the recipe that repeats it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ..budget.architecture import describe
-from ..budget.backbone_config import load_config
 from ..budget.plan import Plan, PlanOptions, parse_budget
 from ..budget.plan import plan as make_plan
 from ..budget.specs import AdapterSpec, HeadSpec
-from ..errors import BackboneError, RecipeError
-from .loading import BY_STRATEGY, Recipe, parse, resolve_recipe
-
-
-def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
-    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
-
-    Args:
-        labels: number of classes.
-        **settings: any field of the recipe by its key.
-
-    Raises:
-        BudgetError: when it does not fit the budget.
-    """
-    settled = resolve_recipe(recipe, settings)
-    return plan_for(settled, describe_backbone(settled), labels)
-
-
-def describe_backbone(recipe: Recipe) -> dict[str, Any]:
-    """The backbone's config: from the facts that ship with the package, a local folder, or the hub."""
-    try:
-        return load_config(recipe.model.backbone)
-    except BackboneError:
-        from ..model.backbone import resolve
-
-        return resolve(recipe.model.backbone, recipe.model.revision).config
+from ..errors import RecipeError
+from .loading import BY_STRATEGY, Recipe, parse
 
 
 def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
