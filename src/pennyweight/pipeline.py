@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .budget.cost import work
-from .budget.estimate import remember
 from .budget.plan import Plan
-from .data.label_form import unlabelled
-from .data.labels import order_of
+from .data.label_format import unlabelled
+from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
 from .errors import DataError, InputError
+from .model.backbone import config_of
 from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
-from .recipe.planning import describe_backbone, plan_for
+from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
 from .storage.locks import lock_folder
+from .train.machine_speed import remember_speed
 from .train.observer import say_to_logging
 
 if TYPE_CHECKING:
@@ -86,6 +87,21 @@ def train(
         return _run(settled, data, test, folder, resume, resume_anyway, observer)
 
 
+def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
+    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
+
+    Args:
+        recipe: a shipped name, a YAML file or a `Recipe`.
+        labels: number of classes.
+        **settings: any field of the recipe by its key.
+
+    Raises:
+        BudgetError: it does not fit the budget.
+    """
+    resolved = resolve_recipe(recipe, settings)
+    return plan_for(resolved, config_of(resolved.model.backbone, resolved.model.revision), labels)
+
+
 def _run(
     recipe: Recipe,
     train_data: Any,
@@ -97,9 +113,12 @@ def _run(
 ) -> Classifier:
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
-    from .artifact import artifact as artifacts
+    from .artifact.artifact import Artifact
+    from .artifact.load_artifact import read_fingerprint
     from .artifact.model_card import model_card
-    from .audit.short_audit import short
+    from .artifact.save_artifact import save_artifact
+    from .artifact.versions import versions
+    from .audit.short_audit import audit_splits
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
     from .model.backbone import resolve
@@ -134,13 +153,13 @@ def _run(
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
-    plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
+    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(data.labels.names))
     logger.info(_plan_line(plan))
 
     # model
     resume_point = ResumePoint()
     if folder is not None and resume:
-        resume_point = ResumePoint.find(folder, artifacts.made_by(folder))
+        resume_point = ResumePoint.find(folder, read_fingerprint(folder))
     precision = resume_point.precision(recipe.train.precision)
     runtime = choose(recipe.train.device, precision, recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
@@ -148,7 +167,7 @@ def _run(
     frozen = backbone.fingerprint()
     facts = run_fingerprint(
         recipe.model_dump(mode="json"), data=data.fingerprint(), backbone=frozen, config=backbone.config,
-        runtime=runtime, versions=artifacts.versions(),
+        runtime=runtime, versions=versions(),
     )  # fmt: skip
     if folder is not None and resume_point.is_finished(facts):
         logger.info(f"this run is finished, nothing is left to do: {folder}")
@@ -158,7 +177,7 @@ def _run(
         backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
     )
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
-    bundle = artifacts.Artifact(
+    bundle = Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
         input_spec=data.input_spec, run=facts,
     )  # fmt: skip
@@ -172,7 +191,9 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
+    checked = audit_splits(
+        recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id
+    )
     if checked.mode != "off":
         logger.info(str(checked))
 
@@ -260,7 +281,7 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
-            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
+            "label_order": find_order_source(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
             "sources": sources,
@@ -274,7 +295,7 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        artifacts.save(bundle, folder)
+        save_artifact(bundle, folder)
         report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
         mark_ended(folder)
         logger.info(f"saved: {folder}")
@@ -294,7 +315,7 @@ def _remember_speed(
     if plan.adapter is None:
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
-    remember(each * outcome.texts, outcome.seconds, **how)
+    remember_speed(each * outcome.texts, outcome.seconds, **how)
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:

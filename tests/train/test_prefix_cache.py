@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from pennyweight.data.batching import Encoded, pack
-from pennyweight.model.backbone import resolve
+from pennyweight.model.backbone import config_of, resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import Runtime
 from pennyweight.model.encoders.bert import FastEncoder
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.planning import describe_backbone, plan_for
+from pennyweight.recipe.planning import plan_for
 from pennyweight.train import prefix_cache as prefix
 from pennyweight.train.batch_source import choose_batch_sources
 from pennyweight.train.prefix_cache import (
@@ -167,7 +167,8 @@ def test_in_bf16_what_is_kept_is_what_would_be_computed(
         backbone=str(tiny_backbone(kind)), budget="9k", strategy=strategy, pooling=pooling, epochs=2,
         pad_to_multiple_of=8, prefix_cache="memory",
     )  # fmt: skip
-    plan, runtime = plan_for(wanted, describe_backbone(wanted), 3), Runtime(torch.device("cpu"), "bf16")
+    plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
+    runtime = Runtime(torch.device("cpu"), "bf16")
     model = build(resolve(wanted.model.backbone), wanted.model, plan, 3, runtime)
     sources = choose_batch_sources(model, {"train": feed, "validation": feed}, wanted.train, backbone="b")
     kept, _ = sources.prefixes.values()

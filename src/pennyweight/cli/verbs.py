@@ -76,7 +76,7 @@ def evaluate(
     say: Callable[[str], None],
 ) -> str:
     """Measure a saved classifier on labelled texts."""
-    from ..data.load import read_as
+    from ..data.load import read_labelled
     from ..data.table import FileOptions
     from ..predict.predictor import load
     from ..runs.measure import measure
@@ -97,7 +97,7 @@ def evaluate(
         label_map=None if label_map is None else {},
     )
     options = FileOptions(format, encoding, header)
-    table, cleaning = read_as(input_spec, data, split=split, options=options)
+    table, cleaning = read_labelled(input_spec, data, split=split, options=options)
     if cleaning is not None and any(cleaning.dropped.values()):
         say(f"{data}: {cleaning}")
     if prior is not None:
@@ -107,7 +107,7 @@ def evaluate(
         table,
         slices_by=_listed(slices),
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=None if ood is None else read_as(input_spec, ood, split=split, options=options)[0],
+        ood=None if ood is None else read_labelled(input_spec, ood, split=split, options=options)[0],
         rows=rows,
         options=options,
         unknown=unknown_labels,
@@ -169,7 +169,7 @@ def leaderboard(
 
     Every id once, every label in range.
     """
-    from ..data.read import read
+    from ..data.sources import read
     from ..predict.submission import check, ids_of
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)

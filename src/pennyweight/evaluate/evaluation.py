@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.batching import Encoded
-from ..data.columns import names_ids
+from ..data.columns import is_id_name
 from ..data.table import Table
 from ..errors import DataError
 from ..predict.predictor import Classifier
@@ -188,7 +188,7 @@ def slices_of(
             )
         values = len({str(value) for value in extras[name]})
         # A slice of a text or two says nothing: ids and dates are none, unless they are asked for.
-        few = 2 <= values <= MOST_VALUES and values * LEAST_ROWS <= len(labels) and not names_ids(name)
+        few = 2 <= values <= MOST_VALUES and values * LEAST_ROWS <= len(labels) and not is_id_name(name)
         if columns is not None or few:
             found[name] = by_column(labels, predicted, extras[name])
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.load import Renaming, notes_of, read_as, with_known
+from ..data.load import LabelRenamer, apply_unknown_labels, notes_of, read_labelled
 from ..data.table import AS_NAMED, FileOptions, Table
 from ..evaluate.evaluation import Judgement, Part, intervals, slices
 from ..evaluate.metrics.calibration import calibrate, softmax
@@ -100,13 +100,13 @@ def measure(
         check_names(None, severities)  # before anything is computed
     if classifier.multi and (severities or ood is not None):
         refuse_several()
-    renaming = Renaming(label_map)
+    renaming = LabelRenamer(label_map)
     # Another map takes the place of the training's.
     input_spec = classifier.input_spec if label_map is None else classifier.input_spec.changed(label_map={})
 
     def read(source: Any) -> tuple[Table, int, tuple[str, ...]]:
-        found = renaming(read_as(input_spec, source, split=split, options=options)[0])
-        known, gone, notes = with_known(classifier.artifact.labels, found, unknown)
+        found = renaming(read_labelled(input_spec, source, split=split, options=options)[0])
+        known, gone, notes = apply_unknown_labels(classifier.artifact.labels, found, unknown)
         return known, gone, (*notes_of(classifier.artifact.labels, known), *notes)
 
     table, gone, notes = read(data)

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ...artifact.artifact import Artifact, handed_on, versions
+from ...artifact.artifact import Artifact
 from ...artifact.model_card import shown_backbone
+from ...artifact.versions import versions
 from ...budget.plan_table import tabulate
-from ...data.provenance import SOURCES, source_name
+from ...data.provenance import SOURCES, shareable_recipe, source_name
 from ...data.table import PAIR
 from ..evaluation import Judgement, Part
 from ..metrics import error_analysis as mistakes
@@ -118,7 +119,7 @@ def commands(artifact: Artifact, folder: Path) -> list[str]:
 
 
 def _recipe(artifact: Artifact) -> str:
-    recipe = handed_on(artifact.recipe)
+    recipe = shareable_recipe(artifact.recipe)
     model = recipe.model.model_copy(update={"backbone": shown_backbone(recipe.model.backbone)})
     return recipe.model_copy(update={"model": model}).to_yaml()
 
