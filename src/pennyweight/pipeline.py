@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .budget.cost import work
-from .budget.estimate import remember
 from .budget.plan import Plan
 from .data.label_format import unlabelled
 from .data.labels import find_order_source
@@ -24,6 +23,7 @@ from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
 from .storage.locks import lock_folder
+from .train.machine_speed import remember_speed
 from .train.observer import say_to_logging
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def _remember_speed(
     if plan.adapter is None:
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
-    remember(each * outcome.texts, outcome.seconds, **how)
+    remember_speed(each * outcome.texts, outcome.seconds, **how)
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
