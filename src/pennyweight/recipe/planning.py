@@ -22,14 +22,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
     wanted = recipe.plan
     head = None if wanted.head == "auto" else HeadSpec(wanted.head, wanted.head_rank)
     budget = parse_budget(wanted.budget)
-    shared: dict[str, Any] = {
-        "lora_dropout": wanted.lora_dropout,
-        "bias": wanted.bias,
-        "use_rslora": wanted.use_rslora,
-        "use_dora": wanted.use_dora,
-        "scaling": wanted.scaling,
-        "adaptive_ranks": wanted.adaptive_ranks,
-    }
+    shared = wanted.adapter_settings()
     if wanted.strategy == "head-only":
         return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)
     if wanted.strategy != "manual":
@@ -38,7 +31,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
             max_rank=wanted.max_rank,
             frozen=tuple(wanted.frozen_modules or ()),
             forced=tuple(wanted.forced_modules or ()),
-            **shared,
+            **asdict(shared),
         )
         return make_plan(config, labels=labels, budget=budget, strategy=wanted.strategy, head=head, options=options)
     layers = wanted.layers
@@ -56,7 +49,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
         layers=None if layers is None else tuple(layers),
         rank_pattern=wanted.rank_pattern,
         alpha_pattern=wanted.alpha_pattern,
-        **shared,
+        **asdict(shared),
     )
     return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=adapter, head=head)
 
