@@ -121,7 +121,7 @@ def _run(
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
     from .model.backbone import resolve
-    from .model.classifier import build
+    from .model.classifier import ModelSettings, build
     from .model.device import choose, machine
     from .model.inference import logits
     from .model.tokenizer import check_max_length, encode, load_tokenizer
@@ -167,9 +167,8 @@ def _run(
         logger.info(f"this run is finished, nothing is left to do: {folder}")
         return load(folder, device=recipe.train.device, precision=runtime.precision)
     going_on.check(facts, resume_anyway)
-    model = build(
-        backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
-    )
+    settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
+    model = build(backbone, plan, len(data.labels.names), runtime, settings)
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
