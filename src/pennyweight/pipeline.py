@@ -15,10 +15,9 @@ from .data.label_format import unlabelled
 from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
-from .data.provenance import ENDINGS, SOURCES, provenance
+from .data.provenance import ENDINGS, SOURCES, absolute_recipe, provenance
 from .errors import DataError, InputError
 from .model.backbone import config_of
-from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
@@ -71,7 +70,7 @@ def train(
             still there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
-    settled = _with_sources(resolve_recipe(recipe, settings), data, test)
+    settled = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
     _check_sources(settled, recipe, {"train": data, "test": test} | settings)
     if out is None:
         if resume or resume_anyway:
@@ -122,7 +121,7 @@ def _run(
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
     from .model.backbone import resolve
-    from .model.classifier import build
+    from .model.classifier import ModelSettings, build
     from .model.device import choose, machine
     from .model.inference import TokenFeed, logits
     from .model.tokenizer import check_max_length, encode, load_tokenizer
@@ -173,9 +172,8 @@ def _run(
         logger.info(f"this run is finished, nothing is left to do: {folder}")
         return load(folder, device=recipe.train.device, precision=runtime.precision)
     resume_point.check(facts, resume_anyway)
-    model = build(
-        backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
-    )
+    settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
+    model = build(backbone, plan, len(data.labels.names), runtime, settings)
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
@@ -316,21 +314,6 @@ def _remember_speed(
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
     remember_speed(each * outcome.texts, outcome.seconds, **how)
-
-
-def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
-    """Paths given in Python are part of the recipe, absolute while the run lasts; what is saved of them are names."""
-    values = recipe.model_dump()
-    for key, given in (("train", train_data), ("test", test_data)):
-        if isinstance(given, (str, Path)):
-            values["data"][key] = str(given)
-    for key in SOURCES:
-        name = values["data"][key]
-        if name is not None and os.path.exists(name):
-            values["data"][key] = str(Path(name).resolve())
-    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
-        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
-    return recipes.parse(values)
 
 
 def _check_sources(recipe: Recipe, source: str | Path | Recipe, given: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from pennyweight.data.batching import pack
 from pennyweight.model.backbone import config_of, resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference import TokenFeed
 from pennyweight.model.trainable import trainable
@@ -52,7 +52,9 @@ def test_scaled_training_in_fp16_is_that_in_fp32_but_for_rounding(
     losses: dict[str, list[float]] = {}
     weights = {}
     for precision in ("fp32", "fp16"):
-        model = build(resolve(wanted.model.backbone), wanted.model, plan, 3, Runtime(CPU, precision))
+        model = build(
+            resolve(wanted.model.backbone), plan, 3, Runtime(CPU, precision), ModelSettings(**wanted.model.settings())
+        )
         accelerator = make_accelerator(wanted.train, Runtime(CPU, "fp32"), None)
         if precision == "fp16":
             accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)

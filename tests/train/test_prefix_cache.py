@@ -20,7 +20,7 @@ from torch import nn
 
 from pennyweight.data.batching import Encoded, pack
 from pennyweight.model.backbone import config_of, resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.encoders.bert import FastEncoder
 from pennyweight.model.inference import TokenFeed
@@ -169,7 +169,7 @@ def test_in_bf16_what_is_kept_is_what_would_be_computed(
     )  # fmt: skip
     plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
     runtime = Runtime(torch.device("cpu"), "bf16")
-    model = build(resolve(wanted.model.backbone), wanted.model, plan, 3, runtime)
+    model = build(resolve(wanted.model.backbone), plan, 3, runtime, ModelSettings(**wanted.model.settings()))
     sources = choose_batch_sources(model, {"train": feed, "validation": feed}, wanted.train, backbone="b")
     kept, _ = sources.prefixes.values()
     assert kept.first == (2 if strategy == "top" else 4)

@@ -195,6 +195,10 @@ class ModelRecipe(Section):
         0.0, description="Dropout on attention weights; above 0 the reference encoder is used."
     )
 
+    def settings(self) -> dict[str, Any]:
+        """All but the backbone's name and revision, by field: what `model.classifier.ModelSettings` takes."""
+        return self.model_dump(exclude={"backbone", "revision"})
+
 
 class PlanRecipe(Section):
     """The budget of trainable parameters and what it buys."""
