@@ -15,10 +15,9 @@ from .data.label_format import unlabelled
 from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
-from .data.provenance import ENDINGS, SOURCES, provenance
+from .data.provenance import ENDINGS, SOURCES, absolute_recipe, provenance
 from .errors import DataError, InputError
 from .model.backbone import config_of
-from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
@@ -71,7 +70,7 @@ def train(
             still there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
-    settled = _with_sources(resolve_recipe(recipe, settings), data, test)
+    settled = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
     _check_sources(settled, recipe, {"train": data, "test": test} | settings)
     if out is None:
         if resume or resume_anyway:
@@ -304,21 +303,6 @@ def _remember_speed(
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
     remember_speed(each * outcome.texts, outcome.seconds, **how)
-
-
-def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
-    """Paths given in Python are part of the recipe, absolute while the run lasts; what is saved of them are names."""
-    values = recipe.model_dump()
-    for key, given in (("train", train_data), ("test", test_data)):
-        if isinstance(given, (str, Path)):
-            values["data"][key] = str(given)
-    for key in SOURCES:
-        name = values["data"][key]
-        if name is not None and os.path.exists(name):
-            values["data"][key] = str(Path(name).resolve())
-    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
-        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
-    return recipes.parse(values)
 
 
 def _check_sources(recipe: Recipe, source: str | Path | Recipe, given: dict[str, Any]) -> None:
