@@ -105,7 +105,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         group = groups[name]
         shown = [in_words([100 * line[key] for line in group]) for key in ("accuracy", "validation")]
         rows.append(f"| {name} | {group[0]['trainable']:,} | {len(group)} | {' | '.join(shown)} |")
-    rows += ["", "| first | second | first minus second, points | 95 % interval |", "|---|---|---:|---|"]
+    rows += ["", "| first | second | first minus second, points | 95% interval |", "|---|---|---:|---|"]
     for first, second in PAIRS:
         if first in groups and second in groups:
             low, mean, high = difference(groups[first], groups[second])
@@ -114,7 +114,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def difference(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
-    """Mean difference in points with its 95 % interval, paired by test row, each row's answers averaged over seeds."""
+    """Mean difference in points with its 95% interval, paired by test row, each row's answers averaged over seeds."""
     one, other = (
         np.mean([np.unpackbits(np.frombuffer(bytes.fromhex(line["right"]), np.uint8)) for line in group], axis=0)
         for group in (first, second)

@@ -35,7 +35,7 @@ from pennyweight.data.split import split
 from pennyweight.data.table import Table
 from pennyweight.evaluate.metrics.shift import FAMILIES
 from pennyweight.predict import label_shift as prior
-from pennyweight.recipe.planning import resolved
+from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.runs import robustness as shift
 
 HALVES_SEED = 20240
@@ -89,7 +89,7 @@ def half_of_newsroom(selection: bool) -> Table:
 
 def prepare(agnews: Path, training: Table, choose: bool, rows: int) -> Bench:
     """Read and corrupt, once for all variants. The validation split is the one every variant chooses its epoch on."""
-    data = load_data(resolved("default", {}).data, training)
+    data = load_data(resolve_recipe("default", {}).data, training)
     plain = data.validation if choose else read(agnews / "test.csv")
     suite = shift.prepare(plain.texts, data.labels.encode(plain), severities=[SEVERITY], rows=rows)
     return Bench(plain, suite, half_of_newsroom(choose))
@@ -163,7 +163,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Mean over seeds in percent, ± its standard deviation, with Student's 95 % interval of the mean, as Markdown."""
+    """Mean over seeds in percent, ± its standard deviation, with Student's 95% interval of the mean, as Markdown."""
     parts = []
     for mode in ("choose", "report"):
         groups: dict[str, list[dict[str, Any]]] = {}
@@ -196,7 +196,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def beside(group: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], value: Callable[..., float]) -> str:
-    """Difference of means in points, with Welch's 95 % interval."""
+    """Difference of means in points, with Welch's 95% interval."""
     from scipy.stats import ttest_ind
 
     one, other = ([100 * value(line) for line in lines] for lines in (group, plain))

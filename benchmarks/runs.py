@@ -28,7 +28,7 @@ def keep(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def in_words(values: Sequence[float]) -> str:
-    """Mean over seeds ± its standard deviation, with Student's 95 % interval of the mean."""
+    """Mean over seeds ± its standard deviation, with Student's 95% interval of the mean."""
     from scipy.stats import t
 
     mean = statistics.mean(values)

@@ -1,7 +1,7 @@
 """Training speed, ours and peers side by side in one process tree, in turn, on the same texts.
 
     python benchmarks/train.py --quick          ratios and share of the matmul peak, minutes
-    python benchmarks/train.py                  also seconds to 85 % and 90 % accuracy, and a roberta-base shape
+    python benchmarks/train.py                  also seconds to 85% and 90% accuracy, and a roberta-base shape
     python benchmarks/train.py --seconds        these alone
     python benchmarks/train.py --json           one JSON object on standard output
 
@@ -41,7 +41,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="ratios and share of the peak only")
-    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90 %% only, as JSON")
+    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90%% only, as JSON")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
     parser.add_argument("--texts", type=int, default=256, help="texts a round, a multiple of the batch (default 256)")
@@ -175,7 +175,7 @@ def samples(
 def seconds_to(
     folder: Path, train: tuple[list[str], list[int]], test: tuple[list[str], list[int]], options: Any
 ) -> dict[str, Any]:
-    """Seconds of training, tokenization, prefix and warm-up included, until 85 % and 90 % of test texts are right.
+    """Seconds of training, tokenization, prefix and warm-up included, until 85% and 90% of test texts are right.
 
     Every contender is tried on the same 1,000 test texts each 25 steps; looking costs no time on its clock. Ours is the
     faster of its two placements.
@@ -189,7 +189,7 @@ def seconds_to(
         ("ours_all_layers", OURS, {"top": None}),
         ("peer_best", PEER, {"bf16": True, "grouped": True}),
     ):
-        print(f"  seconds to 85 and 90 %, {name}:", file=sys.stderr)
+        print(f"  seconds to 85 and 90%, {name}:", file=sys.stderr)
         contender = Contender(kind, options.threads, folder, *train, **settings, **shared)
         found[name] = contender.seconds_to([0.85, 0.9], test[0][:1000], test[1][:1000], 25)
         contender.close()

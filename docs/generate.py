@@ -17,7 +17,7 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pennyweight.cli import app
+from pennyweight.cli.app import app
 from pennyweight.data.corruption import CORRUPTIONS
 from pennyweight.evaluate.report.metrics_file import schema
 from pennyweight.recipe import loading as recipe
@@ -27,7 +27,7 @@ PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", 
 
 
 def fields(section: str) -> str:
-    """A table of a recipe section: every key, what the default recipe says, what it is."""
+    """A table of a recipe section: every key, its default, its meaning."""
     rows = ["| key | default | meaning |", "|---|---|---|"]
     for key, field in recipe.SECTIONS[section].model_fields.items():
         default = getattr(getattr(recipe.load("default"), section), key)
@@ -38,7 +38,7 @@ def fields(section: str) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words a field may be, where these are given one by one."""
+    """The values of a field that is limited to a fixed list of words."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [word for inner in get_args(annotation) for word in choices(inner)]
@@ -52,11 +52,11 @@ def shipped() -> str:
 
 
 def commands() -> str:
-    """`--help` of the program and of every verb."""
+    """`--help` of the program and of every command."""
     program = get_command(app)
-    verbs = program.list_commands(program.make_context("pennyweight", ["--help"], resilient_parsing=True))
+    names = program.list_commands(program.make_context("pennyweight", ["--help"], resilient_parsing=True))
     parts = []
-    for call in ([], *([verb] for verb in verbs)):
+    for call in ([], *([name] for name in names)):
         shown = " ".join(["pennyweight", *call])
         result = CliRunner().invoke(app, [*call, "--help"], prog_name="pennyweight", terminal_width=110)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
@@ -65,7 +65,7 @@ def commands() -> str:
 
 
 def corruptions() -> str:
-    """The suite: each corruption's family, what it does, and its parameter by severity."""
+    """A table of the corruptions: family, effect, and the parameter at each severity."""
     rows = [
         "| name | family | what goes wrong | parameter | 1 | 2 | 3 | 4 | 5 |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -81,7 +81,7 @@ PARTS |= {"shipped recipes": shipped, "commands": commands, "corruptions": corru
 
 
 def rendered(page: Path) -> str:
-    """The page as it should be."""
+    """The page with its generated parts made anew."""
     return PART.sub(
         lambda found: f"{found[1]}{PARTS[found['name']]()}\n{found[3]}",
         page.read_text("utf-8"),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import pennyweight as pw
-from pennyweight.data.input_spec import Reading
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.errors import DataError
 
 from .conftest import TOPICS
@@ -179,11 +179,11 @@ def test_markup_is_stripped_in_python_as_in_training(tmp_path: Path, tiny_backbo
 
 
 def test_a_description_is_what_was_written() -> None:
-    reading = Reading(("a", "b"), "c", " / ", True, "strip", 2, 9).changed(label_columns=["x", "y"])
-    again = Reading.from_json(json.loads(json.dumps(reading.to_json())))
-    assert again.to_json() == json.loads(json.dumps(reading.to_json())) | {
+    input_spec = InputSpec(("a", "b"), "c", " / ", True, "strip", 2, 9).changed(label_columns=["x", "y"])
+    again = InputSpec.from_json(json.loads(json.dumps(input_spec.to_json())))
+    assert again.to_json() == json.loads(json.dumps(input_spec.to_json())) | {
         "text_columns": ("a", "b"),
-        "form": reading.to_json()["form"],
+        "form": input_spec.to_json()["form"],
     }
 
 
@@ -197,9 +197,9 @@ def test_a_description_is_what_was_written() -> None:
 )  # fmt: skip
 def test_another_description_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="not a description of how data is read"):
-        Reading.from_json(Reading().to_json() | change)
+        InputSpec.from_json(InputSpec().to_json() | change)
     with pytest.raises(DataError, match="not a description of how data is read"):
-        Reading.from_json(None)
+        InputSpec.from_json(None)
 
 
 def trained(rows: list[dict[str, Any]], test: list[dict[str, Any]], tmp_path: Path, **fields: Any) -> pw.Classifier:

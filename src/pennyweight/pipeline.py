@@ -18,8 +18,8 @@ from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
 from .errors import DataError, InputError
 from .recipe import loading as recipes
-from .recipe.loading import Recipe
-from .recipe.planning import describe_backbone, plan_for, resolved
+from .recipe.loading import Recipe, resolve_recipe
+from .recipe.planning import describe_backbone, plan_for
 from .storage.files import lock_folder, must_be_new
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def train(
             still there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
-    settled = _with_sources(resolved(recipe, settings), data, test)
+    settled = _with_sources(resolve_recipe(recipe, settings), data, test)
     _check_sources(settled, recipe, {"train": data, "test": test} | settings)
     if out is None:
         if resume or resume_anyway:
@@ -147,7 +147,7 @@ def _run(
     say(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = artifacts.Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
-        reading=data.reading, run=facts,
+        input_spec=data.input_spec, run=facts,
     )  # fmt: skip
     classifier = Classifier(bundle, runtime)
 

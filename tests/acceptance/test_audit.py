@@ -76,7 +76,7 @@ def exact_copy(text: str, chance: random.Random) -> str:
 def test_seeded_leaks_are_found_and_nothing_else(
     agnews: dict[str, list[tuple[str, str]]], tmp_path: Path, seed: int
 ) -> None:
-    """5 % exact and 5 % near copies of training rows among AG News' test rows: 99 % and 90 % found, under 1 % false.
+    """5% exact and 5% near copies of training rows among AG News' test rows: 99% and 90% found, under 1% false.
 
     AG News has leaks of its own: one story by two agencies. A row that was not seeded counts as falsely alarmed when
     the training row it is said to copy shares less than half of its words in their order, which difflib counts.
@@ -124,7 +124,7 @@ def test_texts_of_another_corpus_raise_no_alarm(agnews: dict[str, list[tuple[str
 
 
 def test_flipped_labels_are_among_the_suspects(agnews: dict[str, list[tuple[str, str]]]) -> None:
-    """500 of 11,600 labels flipped at random: at least 60 % within the 5 % that are listed."""
+    """500 of 11,600 labels flipped at random: at least 60% within the 5% that are listed."""
     texts = [text for text, _ in agnews["train"]]
     names = sorted({label for _, label in agnews["train"]})
     labels = np.array([names.index(label) for _, label in agnews["train"]])

@@ -37,7 +37,7 @@ def test_leaks_conflicts_imbalance_and_truncation_are_warned_of() -> None:
     assert found.warnings == (
         "of 3 test texts 1 stand in training too and 1 nearly do",
         "2 training rows have the text of another with a different label",
-        "7 % of the training texts are longer than 64 tokens",
+        "7% of the training texts are longer than 64 tokens",
         "1 of 2 classes have no validation rows (b): the best epoch is chosen without them",
         "the largest class has 13 training rows, the smallest (s) 2",
     )

@@ -11,7 +11,8 @@ import pytest
 
 from pennyweight.budget import estimate as estimates
 from pennyweight.budget.estimate import Estimate, estimate, remember
-from pennyweight.recipe.planning import describe_backbone, plan_for, resolved
+from pennyweight.recipe.loading import resolve_recipe
+from pennyweight.recipe.planning import describe_backbone, plan_for
 
 BF16 = {"device": "cpu", "precision": "bf16", "engine": "fast"}
 FP32 = BF16 | {"precision": "fp32"}
@@ -27,7 +28,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(**settings: Any) -> Estimate:
-    recipe = resolved("default", settings)
+    recipe = resolve_recipe("default", settings)
     config = describe_backbone(recipe)
     return estimate(config, plan_for(recipe, config, 4), recipe, texts=1000, tokens=50)
 
@@ -35,8 +36,8 @@ def asked(**settings: Any) -> Estimate:
 def speed(**settings: Any) -> float:
     """Relative to the guess."""
     guess = 1000 * estimates.work(
-        describe_backbone(resolved("default", settings)),
-        plan_for(resolved("default", settings), describe_backbone(resolved("default", settings)), 4),
+        describe_backbone(resolve_recipe("default", settings)),
+        plan_for(resolve_recipe("default", settings), describe_backbone(resolve_recipe("default", settings)), 4),
         length=50, pooling="cls",
     ).per_text(cached=asked(**settings).cache_bytes > 0) / 1e9  # fmt: skip
     return round(guess / asked(**settings).seconds_per_epoch, 6)

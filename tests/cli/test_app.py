@@ -228,7 +228,7 @@ def test_evaluate_measures_again_what_training_measured(tiny_run: Path, news: Pa
     assert found["accuracy"] == known["accuracy"]
     assert found["confusion"] == known["confusion"]
     shown = command("evaluate", tiny_run, news / "test.csv")
-    assert shown.out.startswith(f"accuracy {100 * known['accuracy']:.1f} % (95 % interval ")
+    assert shown.out.startswith(f"accuracy {100 * known['accuracy']:.1f}% (95% interval ")
     assert "macro average" in shown.out
 
 

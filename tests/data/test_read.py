@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.data.input_spec import Reading
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.read import read, stream
 
 CSV = "text,label\na,x\nb,y\n"
@@ -97,7 +97,7 @@ def test_a_stream_of_plain_texts() -> None:
 
 def test_a_stream_joins_columns() -> None:
     assert texts('{"title": "a", "description": "b"}', '{"title": "c", "description": ""}') == ["a b", "c"]
-    assert texts('{"x": "a", "y": "b"}', reading=Reading(("y", "x"), separator="-")) == ["b-a"]
+    assert texts('{"x": "a", "y": "b"}', input_spec=InputSpec(("y", "x"), separator="-")) == ["b-a"]
 
 
 def test_a_stream_says_where_it_fails(refusal) -> None:

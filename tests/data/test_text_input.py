@@ -13,7 +13,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from pennyweight.data.formats.python_objects import columns_of_python
-from pennyweight.data.input_spec import Reading
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.read import from_python
 from pennyweight.data.table import PAIR, Table
 from pennyweight.data.text_input import is_one, texts_of
@@ -25,7 +25,7 @@ FRAME = pd.DataFrame({"id": [1, 2, 3], "text": TEXTS, "label": ["x", "y", "x"]})
 
 
 def texts(data: Any, **fields: Any) -> list[str]:
-    return texts_of(data, Reading(**fields, named_by_user=True))
+    return texts_of(data, InputSpec(**fields, named_by_user=True))
 
 
 def generated() -> Iterator[str]:

@@ -21,7 +21,7 @@ def test_unsure_answers_lose_their_label_and_nothing_else() -> None:
     kept = list(abstain(given(0.9, 0.6, 0.7)))
     assert [row["label"] for row in kept] == ["a", None, "a"]
     assert [row["p_a"] for row in kept] == [0.9, 0.6, 0.7]
-    assert str(abstain) == "answered 2 of 3 texts (66.7 %), why"
+    assert str(abstain) == "answered 2 of 3 texts (66.7%), why"
 
 
 def test_without_a_threshold_everything_is_answered(run: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.input_spec import Reading
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.errors import InputError
 from pennyweight.predict.explanation import explain, log_odds
 
@@ -19,7 +19,7 @@ class Counting:
     labels = ("sport", "business", "rest")
     multi = pair = False
     temperature = 2.0
-    reading = Reading()
+    input_spec = InputSpec()
 
     def tokens(self, texts: Sequence[str]) -> Sequence[str]:
         return texts
@@ -52,7 +52,7 @@ def test_weights_are_what_the_log_odds_lose() -> None:
 def test_another_label_can_be_asked_for() -> None:
     found = weights("a goal and a share and a goal", "business")
     assert found.label == "business"
-    assert str(found).startswith("business: 24.5 % (predicted: sport)\n\nspeaks for it\n  ")
+    assert str(found).startswith("business: 24.5% (predicted: sport)\n\nspeaks for it\n  ")
     assert [word.text for word in found.speaking()[0]] == ["share"]
 
 

@@ -17,14 +17,15 @@ from pennyweight.budget.specs import HeadSpec
 from pennyweight.budget.strategies import AutoRule
 from pennyweight.budget.targets import ranks
 from pennyweight.errors import RecipeError
-from pennyweight.recipe.planning import describe_backbone, plan_for, recipe_of, resolved
+from pennyweight.recipe.loading import resolve_recipe
+from pennyweight.recipe.planning import describe_backbone, pin_plan, plan_for
 
 Command = Callable[..., Any]
 
 
 def adapted(plan: Plan) -> dict[str, int]:
     assert plan.adapter is not None
-    return ranks(describe_backbone(resolved("default", {"backbone": "roberta-base"})), plan.adapter)
+    return ranks(describe_backbone(resolve_recipe("default", {"backbone": "roberta-base"})), plan.adapter)
 
 
 def planned(**settings: Any) -> Plan:
@@ -59,10 +60,12 @@ def test_the_strategy_chooses_the_head_where_it_may(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_recipe_of_a_plan_spells_out_what_was_chosen() -> None:
-    wanted = resolved("default", {"backbone": "roberta-base", "head": "auto", "max_rank": 2, "forced_modules": "query"})
+    wanted = resolve_recipe(
+        "default", {"backbone": "roberta-base", "head": "auto", "max_rank": 2, "forced_modules": "query"}
+    )
     config = describe_backbone(wanted)
     first = plan_for(wanted, config, 4)
-    spelled = recipe_of(wanted, first)
+    spelled = pin_plan(wanted, first)
     assert (spelled.plan.head, spelled.plan.max_rank, spelled.plan.forced_modules) == ("linear", None, None)
     assert plan_for(spelled, config, 4).count == first.count
 

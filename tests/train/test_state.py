@@ -31,7 +31,7 @@ def walk(evaluations: list[tuple[float, float]], **settings: Any) -> tuple[Run, 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "micro_f1"])
 def test_of_equals_the_one_of_lowest_loss_is_the_best(metric: str) -> None:
-    forty = [(1.0, 0.5 / (epoch + 1)) for epoch in range(40)]  # 100 % from the first epoch on, while the loss falls
+    forty = [(1.0, 0.5 / (epoch + 1)) for epoch in range(40)]  # 100% from the first epoch on, while the loss falls
     assert walk(forty, metric=metric)[0].fit.best["step"] == 40
     assert walk([(0.9, 0.4), (0.9, 0.2), (0.9, 0.3)], metric=metric)[0].fit.best["step"] == 2
     assert walk([(0.8, 0.1), (0.9, 0.4), (0.8, 0.01)], metric=metric)[0].fit.best["step"] == 2

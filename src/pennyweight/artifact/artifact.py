@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 
 from .. import __version__
 from ..budget.plan import Plan
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..data.provenance import SOURCES, source_name
 from ..errors import ArtifactError, PennyweightError, ResourceError
@@ -67,7 +67,7 @@ class Artifact:
     """A trained classifier in memory, with all that describes it.
 
     Attributes:
-        reading: how texts and labels are read, as it was resolved in training.
+        input_spec: how texts and labels are read, as it was resolved in training.
         answers: arrays as `reporting.rows` names them.
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
     """
@@ -79,7 +79,7 @@ class Artifact:
     recipe: Recipe
     plan: Plan
     metrics: dict[str, Any]
-    reading: Reading = field(default_factory=Reading)
+    input_spec: InputSpec = field(default_factory=InputSpec)
     card: str = ""
     answers: dict[str, np.ndarray] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
@@ -170,7 +170,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
     return {
         "versions": versions(),
         "labels": artifact.labels.to_json(),
-        "reading": artifact.reading.to_json(),
+        "reading": artifact.input_spec.to_json(),
         "max_length": artifact.recipe.data.max_length,
         "pooling": artifact.recipe.model.pooling,
         "head": asdict(artifact.plan.head),
@@ -204,16 +204,16 @@ def read_recipe(folder: str | Path) -> Recipe:
     return recipe_of(manifest.read(Path(folder), REQUIRED, only=(RECIPE,)))
 
 
-def read_reading(folder: str | Path) -> Reading:
+def read_input_spec(folder: str | Path) -> InputSpec:
     """How a saved classifier reads its data; its other files are not looked at.
 
     Nothing is said of a classifier that cannot be read: loading it will.
     """
     try:
         saved = manifest.read(Path(folder), REQUIRED, only=(RECIPE,))
-        return untrusted.reading(saved.path(MANIFEST), saved.facts, recipe_of(saved))
+        return untrusted.input_spec(saved.path(MANIFEST), saved.facts, recipe_of(saved))
     except ArtifactError:
-        return Reading()
+        return InputSpec()
 
 
 def recipe_of(saved: Saved) -> Recipe:
@@ -250,7 +250,7 @@ def load(saved: Saved | str | Path, runtime: Runtime, backbone: str | None = Non
         recipe = recipe_of(saved)
         plan = untrusted.plan(saved, PLAN)
         labels = untrusted.labels(path, facts)
-        reading = untrusted.reading(path, facts, recipe)
+        input_spec = untrusted.input_spec(path, facts, recipe)
         untrusted.check_agreement(path, facts, recipe, plan)
         metrics, answers = metrics_of(saved), answers_of(saved)
         found = untrusted.backbone(path, facts, backbone)
@@ -277,7 +277,7 @@ def load(saved: Saved | str | Path, runtime: Runtime, backbone: str | None = Non
         recipe,
         plan,
         metrics,
-        reading,
+        input_spec,
         card,
         answers,
         run if isinstance(run, dict) else {},

@@ -102,13 +102,13 @@ def _figures(name: str, measured: dict[str, Any] | None) -> str:
         low, high = measured["exact_match_interval"]
         return (
             f"Micro F1 {measured['micro_f1']:.3f}, macro F1 {measured['macro_f1']:.3f}, "
-            f"all labels right {measured['exact_match']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+            f"all labels right {measured['exact_match']:.1%} (95% interval {low:.1%} to {high:.1%}), "
             f"Hamming loss {measured['hamming_loss']:.1%}, on {measured['n']:,} {name} texts."
             + _unknown(measured, "exact match")
         )
     low, high = measured["accuracy_interval"]
     return (
-        f"Accuracy {measured['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+        f"Accuracy {measured['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%}), "
         f"macro F1 {measured['macro_f1']:.3f}, expected calibration error {measured['ece']:.1%}, "
         f"on {measured['n']:,} {name} texts." + _unknown(measured, "accuracy")
     )
@@ -134,7 +134,7 @@ def _judged(metrics: dict[str, Any]) -> str:
     return f"""
 {prose(metrics["verdict"]["headline"])}
 
-| baseline on the same split | accuracy | 95 % interval | this classifier |
+| baseline on the same split | accuracy | 95% interval | this classifier |
 |---|---|---|---|
 {rows}
 """

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..budget.count import count
 from ..budget.plan import Plan
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
 from ..evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
@@ -99,12 +99,12 @@ def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
         raise _as_damaged(path, error) from error
 
 
-def reading(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> Reading:
+def input_spec(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> InputSpec:
     """How texts and labels are read; classifiers of version 0.1 did not record it and go by their recipe."""
     if "reading" not in manifest:
-        return Reading.of_recipe(recipe.data)
+        return InputSpec.of_recipe(recipe.data)
     try:
-        return Reading.from_json(manifest["reading"])
+        return InputSpec.from_json(manifest["reading"])
     except InputError as error:
         raise _as_damaged(path, error) from error
 

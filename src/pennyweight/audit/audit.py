@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.blocks import BLOCK, Walk, label_of, walk
 from ..data.columns import choose_label
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.label_form import LabelForm, labels_of_cells
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import DataError
@@ -31,7 +31,7 @@ IMBALANCED, RARE = 3.0, 10
 MUCH_UNKNOWN = 0.05
 
 #: No column is named: all are inferred.
-INFERRED = Reading(named_by_user=True)
+INFERRED = InputSpec(named_by_user=True)
 
 #: Gives two arrays (N,) of N texts: their lengths in tokens, and how many of these the tokenizer does not know.
 CountTokens = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -41,7 +41,7 @@ def audit(
     source: str | Path,
     test: str | Path | None = None,
     *,
-    reading: Reading = INFERRED,
+    input_spec: InputSpec = INFERRED,
     count_tokens: CountTokens | None = None,
     max_length: int = 128,
     options: FileOptions = AS_NAMED,
@@ -50,8 +50,8 @@ def audit(
 
     Args:
         source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
-        reading: which columns are the text and the label, and what stands between several labels in one cell; what it
-            does not say is inferred.
+        input_spec: which columns are the text and the label, and what separates the labels in one cell; what it does
+            not say is inferred.
         count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
         max_length: the recipe's own; its share of truncated texts is told too.
         options: encoding and header of the sources, where their content does not say.
@@ -67,8 +67,8 @@ def audit(
                 _scan(
                     scan,
                     name,
-                    partial(open_source, given, reading, options=options),
-                    reading.form.delimiter,
+                    partial(open_source, given, input_spec, options=options),
+                    input_spec.form.delimiter,
                     left_out,
                 )
         parts = scan.parts()
@@ -155,13 +155,13 @@ def class_findings(name: str, part: Part) -> list[Finding]:
 
 
 def open_source(
-    source: str | Path, reading: Reading, split: str, options: FileOptions = AS_NAMED
+    source: str | Path, input_spec: InputSpec, split: str, options: FileOptions = AS_NAMED
 ) -> tuple[Walk, str | None]:
     """A source and its label column, None where it has none that can be told."""
-    walked = walk(source, reading=reading, split=split, options=options)
+    walked = walk(source, input_spec=input_spec, split=split, options=options)
     first = next(walked.blocks())
-    label = reading.columns_for(first)[1]
-    if label is not None and not reading.named_by_user and label not in first.values:
+    label = input_spec.columns_for(first)[1]
+    if label is not None and not input_spec.named_by_user and label not in first.values:
         return walked, None  # texts without labels can be audited for a classifier, too
     return walked, choose_label(first, label, walked.texts, needed=False)
 

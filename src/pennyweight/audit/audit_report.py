@@ -52,7 +52,7 @@ def _about(name: str, part: Part, audit: Audit) -> Iterator[str]:
     if len(part.tokens):
         yield f"  tokens      {_spread(part.tokens)}"
         cut = ", ".join(
-            f"{100 * part.truncated(length):.1f} % at {length}{' (the recipe)' if length == audit.max_length else ''}"
+            f"{100 * part.truncated(length):.1f}% at {length}{' (the recipe)' if length == audit.max_length else ''}"
             for length in audit.max_lengths
         )
         yield f"  truncated   {cut}"
@@ -62,7 +62,7 @@ def _about(name: str, part: Part, audit: Audit) -> Iterator[str]:
 
 def _spread(lengths: np.ndarray) -> str:
     middle, high, longest = np.quantile(lengths, (0.5, 0.95, 1.0), method="inverted_cdf").tolist()
-    return f"median {middle:,}, 95 % up to {high:,}, longest {longest:,}"
+    return f"median {middle:,}, 95% up to {high:,}, longest {longest:,}"
 
 
 def _told(one: Finding, audit: Audit) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _told(one: Finding, audit: Audit) -> Iterator[str]:
         yield from (f"      {shown(one.detail(number), 100)}" for number in range(min(len(one.rows), 8)))
         return
     share = 100 * len(one.rows) / len(part)
-    yield f"  {one.part}: {len(one.rows):,} {one.title} ({share:.2f} %)"
+    yield f"  {one.part}: {len(one.rows):,} {one.title} ({share:.2f}%)"
     for number in range(min(len(one.rows), _EXAMPLES)):
         row = _row(one, number, audit)
         partner = f" and {row[4]} {unit(audit.parts[str(row[4])])} {row[5]}" if row[5] != "" else ""
@@ -174,7 +174,7 @@ def text_lengths(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any:
         if counted and audit.max_length < 2 * edges[-1]:
             axis.axvline(audit.max_length, color=palette.muted, linestyle="--", label=f"max_length {audit.max_length}")
         measure = "tokens" if counted else "characters"
-        axis.set(xlabel=f"length ({measure}; the longest 0.5 % at the right edge)", ylabel="share of texts (%)")
+        axis.set(xlabel=f"length ({measure}; the longest 0.5% at the right edge)", ylabel="share of texts (%)")
         axis.set(title="Lengths of the texts")
         axis.legend()
     return figure

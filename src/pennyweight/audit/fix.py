@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.cleaning import strip_markup
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..predict.writers import neutral
@@ -117,7 +117,7 @@ def fix(
     audit: Audit,
     source: str | Path,
     out: Path,
-    reading: Reading,
+    input_spec: InputSpec,
     options: FileOptions = AS_NAMED,
     *,
     merge_labels: bool = False,
@@ -135,7 +135,7 @@ def fix(
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, label = open_source(source, reading, "train", options)
+    walked, label = open_source(source, input_spec, "train", options)
     part = audit.parts["data"]
     spelling = merged(audit) if merge_labels and label is not None else {}
     counts: dict[str, int] = {}

@@ -19,7 +19,7 @@ from .text_checks import FEWEST_SHINGLES, SHORT, jaccard, plain, same_but_for_sp
 
 #: Texts that share this much of all their shingles are near-duplicates.
 THRESHOLD = 0.5
-# Two texts meet in one of 42 bands of 3 hashes with a probability of 99.6 % at a similarity of 0.5, and 28 % at 0.2.
+# Two texts meet in one of 42 bands of 3 hashes with a probability of 99.6% at a similarity of 0.5, and 28% at 0.2.
 BANDS, HASHES = 42, 3
 SEED = 1
 # In one band a text is compared with so many before it, besides the first: enough, since there are 42 bands.

@@ -155,7 +155,7 @@ def _warnings(found: Short, sizes: Mapping[str, int], counts: Mapping[str, int],
     if found.conflicting_labels:
         said.append(f"{found.conflicting_labels:,} training rows have the text of another with a different label")
     if found.truncated >= MUCH_TRUNCATED:
-        said.append(f"{100 * found.truncated:.0f} % of the training texts are longer than {max_length} tokens")
+        said.append(f"{100 * found.truncated:.0f}% of the training texts are longer than {max_length} tokens")
     if found.unknown_tokens >= MUCH_UNKNOWN:
         said.append(
             f"the tokenizer does not know {100 * found.unknown_tokens:.0f}% of the tokens of the training texts: "

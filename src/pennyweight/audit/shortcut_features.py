@@ -35,7 +35,7 @@ class Tag:
         kind: in brackets, before a dash, web address, at the start, at the end.
         text: the feature as it stands in the texts.
         label: what it gives away; rows: texts that hold it; right: those of them with the label.
-        low: lower 99 % Wilson bound of right / rows.
+        low: lower 99% Wilson bound of right / rows.
         example: the first such row's number, from 0.
     """
 

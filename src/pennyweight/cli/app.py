@@ -140,12 +140,13 @@ def plan(
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.plan_plot import picture
     from ..recipe import planning
+    from ..recipe.loading import resolve_recipe
 
     if as_json and as_yaml:
         raise InputError("--json and --yaml contradict each other", remedy="leave out one of the two")
     if plot is not None:
         check_picture(plot)
-    settled = planning.resolved(recipe, settings)
+    settled = resolve_recipe(recipe, settings)
     config = planning.describe_backbone(settled)
     made = planning.plan_for(settled, config, labels)
     cost = estimate(config, made, settled, texts=texts, tokens=tokens)
@@ -154,7 +155,7 @@ def plan(
     if as_json:
         _json(made.to_json() | {"estimate": asdict(cost)})
     elif as_yaml:
-        typer.echo(planning.recipe_of(settled, made).to_yaml(), nl=False)
+        typer.echo(planning.pin_plan(settled, made).to_yaml(), nl=False)
     else:
         _echo(f"{render(made)}\nestimate: {cost}")
 
@@ -207,7 +208,7 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.artifact import read_reading
+    from ..artifact.artifact import read_input_spec
     from ..data.blocks import walk
     from ..data.formats.columnar import stored_types
     from ..data.table import FileOptions
@@ -223,7 +224,7 @@ def predict(
         raise InputError("--label-order gives the class numbers of a submission", remedy="add --submission")
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
-    reading = read_reading(model).changed(
+    input_spec = read_input_spec(model).changed(
         text_columns=text_columns.split(",") if text_columns else None, separator=separator, markup=markup
     )
     if source == "-" and (header is not None or encoding is not None or input_format is not None):
@@ -234,7 +235,7 @@ def predict(
     options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else answers.open_pipe(source)
-    walked = walk(source, split=split, reading=reading, options=options) if pipe is None else None
+    walked = walk(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )
@@ -251,7 +252,7 @@ def predict(
     if walked is not None:
         pairs = prediction.answered(classifier, walked.both(), keep=keep, ids=id_column)
     else:
-        pairs = _conversation(classifier, pipe, source, reading, keep, id_column)
+        pairs = _conversation(classifier, pipe, source, input_spec, keep, id_column)
     if numbers is not None:
         rows = numbered(pairs, numbers)
         _note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
@@ -259,7 +260,7 @@ def predict(
         rows = (prediction.joined(fields, abstain.decide(found)) for fields, found in pairs)
     manner: dict[str, Any] = {"delimiter": classifier.delimiter}
     if csv_guard and numbers is None:
-        exact = (id_column, classifier.reading.label_column)
+        exact = (id_column, classifier.input_spec.label_column)
         manner["guard"] = answers.guard_for(walked.texts if walked else (), filter(None, exact))
     if out is None:
         form = form or ("csv" if submission else "jsonl")
@@ -281,7 +282,7 @@ def _standard_input() -> IO[bytes]:
 
 
 def _conversation(
-    classifier: Any, pipe: IO[bytes] | None, source: str, reading: Any, keep: bool, ids: str | None
+    classifier: Any, pipe: IO[bytes] | None, source: str, input_spec: Any, keep: bool, ids: str | None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The texts of a pipe, each with the fields that go with its answer, and the answers as they come."""
     from ..data.read import stream
@@ -293,7 +294,7 @@ def _conversation(
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
-        for record, text in stream(utf8_lines(cast("IO[bytes]", pipe), name), source=name, reading=reading):
+        for record, text in stream(utf8_lines(cast("IO[bytes]", pipe), name), source=name, input_spec=input_spec):
             names = kept(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
             yield {key: record[key] for key in names}, text
 

@@ -15,7 +15,7 @@ from ..audit.findings import Audit
 from ..audit.label_issues import Suspects, frozen_features, suspects
 from ..data.batching import occurrences
 from ..data.blocks import Walk
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
@@ -29,7 +29,7 @@ def run(
     data: str,
     test: str | None = None,
     *,
-    reading: Reading = INFERRED,
+    input_spec: InputSpec = INFERRED,
     recipe: str = "default",
     model: Path | None = None,
     settings: dict[str, Any] | None = None,
@@ -44,7 +44,7 @@ def run(
     """Audit files and say what was found.
 
     Args:
-        data, test, reading: as for `audit`; with `model` the columns that it names instead of the model's.
+        data, test, input_spec: as for `audit`; with `model` the columns that it names instead of the model's.
         recipe, settings: whose backbone counts tokens and whose `max_length` truncates.
         model: a run, whose recipe is taken instead, and whose columns where none are named.
         wanted: rank the labels too.
@@ -61,17 +61,19 @@ def run(
     elif merge_labels:
         raise InputError("--merge-labels changes the cleaned copy", remedy="name the copy with --fix OUT")
     if model is not None:
-        from ..artifact.artifact import read_reading, read_recipe
+        from ..artifact.artifact import read_input_spec, read_recipe
 
         settled = read_recipe(model)
-        reading = read_reading(model).changed(
-            text_columns=reading.text_columns, label_column=reading.label_column, label_delimiter=reading.form.delimiter
+        input_spec = read_input_spec(model).changed(
+            text_columns=input_spec.text_columns,
+            label_column=input_spec.label_column,
+            label_delimiter=input_spec.form.delimiter,
         )
     else:
         settled = recipes.load(recipe, **(settings or {}))
     count_tokens, without = token_counter(settled)
     found = audit(
-        data, test, reading=reading, count_tokens=count_tokens,
+        data, test, input_spec=input_spec, count_tokens=count_tokens,
         max_length=settled.data.max_length, options=options,
     )  # fmt: skip
     found.left_out[:] = [f"lengths in tokens: {without}" if "no tokenizer" in words else words
@@ -79,7 +81,7 @@ def run(
     answer, lines = found.to_json(), [output.table(found)]
     ranked, texts = None, list[str]()
     if wanted:
-        opened, _ = open_source(data, reading, "train", options)
+        opened, _ = open_source(data, input_spec, "train", options)
         ranked, rows, texts = _rank(found, data, opened, settled)
         answer["suspects"] = _suspects_json(ranked, rows, found)
         lines.append(_suspects_told(ranked, rows, texts, found))
@@ -89,7 +91,7 @@ def run(
             output.write_rows(out / "suspects.csv", HEADER, iter(_suspect_rows(ranked, rows, texts, found)))
         lines.append(f"written: {out}")
     if fix is not None:
-        fixed = fixing.fix(found, data, fix, reading, options, merge_labels=merge_labels, csv_guard=csv_guard)
+        fixed = fixing.fix(found, data, fix, input_spec, options, merge_labels=merge_labels, csv_guard=csv_guard)
         answer["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
         lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
     return to_json(answer).rstrip() if as_json else "\n".join(lines)

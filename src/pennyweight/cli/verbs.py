@@ -85,7 +85,7 @@ def evaluate(
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise InputError("a report is a page", where=report, expected="a name ending in .html", received=report.name)
     classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
-    reading = classifier.reading.changed(
+    input_spec = classifier.input_spec.changed(
         text_columns=_listed(text_columns),
         label_column=label_column,
         label_columns=_listed(label_columns),
@@ -96,7 +96,7 @@ def evaluate(
         label_map=None if label_map is None else {},
     )
     options = FileOptions(format, encoding, header)
-    table, cleaning = read_as(reading, data, split=split, options=options)
+    table, cleaning = read_as(input_spec, data, split=split, options=options)
     if cleaning is not None and any(cleaning.dropped.values()):
         say(f"{data}: {cleaning}")
     if prior is not None:
@@ -106,7 +106,7 @@ def evaluate(
         table,
         slices_by=_listed(slices),
         severities=_severities(severity or "1,3,5") if shift else (),
-        ood=None if ood is None else read_as(reading, ood, split=split, options=options)[0],
+        ood=None if ood is None else read_as(input_spec, ood, split=split, options=options)[0],
         rows=rows,
         options=options,
         unknown=unknown_labels,
@@ -275,7 +275,7 @@ def audit(
 
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
-    from ..data.input_spec import Reading
+    from ..data.input_spec import InputSpec
     from ..data.table import FileOptions
     from .audit_command import run
 
@@ -283,7 +283,7 @@ def audit(
     return run(
         data,
         test,
-        reading=Reading(named_by_user=True).changed(
+        input_spec=InputSpec(named_by_user=True).changed(
             text_columns=_listed(text_columns), label_column=label_column, label_delimiter=label_delimiter
         ),
         recipe=recipe,

@@ -18,7 +18,7 @@ from .formats.folder import file_of_split
 from .formats.json_lines import in_lines, walk_jsonl
 from .formats.plain import walk_plain
 from .formats.two_files import as_two_files
-from .input_spec import Reading
+from .input_spec import InputSpec
 from .read import read_columns
 from .streams import check_zipped, is_zipped
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
@@ -63,7 +63,7 @@ class Walk:
         names: the columns; texts: those that are the text.
         unreadable: those that hold neither text nor numbers, with their types.
         streamed: whether a block at a time is read; else the source was read whole.
-        reading: how columns are joined.
+        input_spec: how columns are joined.
         notes: remarks on how the source was read, one line each, for people.
         empty: the rows without a text.
     """
@@ -75,7 +75,7 @@ class Walk:
     texts: tuple[str, ...]
     unreadable: dict[str, str]
     streamed: bool
-    reading: Reading = field(default_factory=Reading)
+    input_spec: InputSpec = field(default_factory=InputSpec)
     notes: tuple[str, ...] = ()
     empty: Empty = field(default_factory=lambda: Empty())
 
@@ -90,13 +90,13 @@ class Walk:
     def both(self) -> Iterator[tuple[Columns, Table]]:
         """Each block as it is, and as a table."""
         for block in self.blocks():
-            yield block, _texts_of(block, self.texts, self.reading)
+            yield block, _texts_of(block, self.texts, self.input_spec)
 
 
 def walk(
     source: str | Path,
     *,
-    reading: Reading | None = None,
+    input_spec: InputSpec | None = None,
     split: str = "train",
     options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
@@ -108,19 +108,19 @@ def walk(
 
     Args:
         source, split, options, max_bytes: as for `read`.
-        reading: which columns are the text, and how they are joined; None infers the columns.
+        input_spec: which columns are the text, and how they are joined; None infers the columns.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
     """
-    reading = reading or Reading()
+    input_spec = input_spec or InputSpec()
     path = Path(source)
     if os.path.isdir(path) and not is_saved(path):
         path = file_of_split(path, split) or path
         source = source if os.path.isdir(path) else str(path)
     blocks = None if as_two_files(source) else _walker(path, max_bytes, options)
     if blocks is None:
-        return _whole(read_columns(source, split, max_bytes, options), reading)
+        return _whole(read_columns(source, split, max_bytes, options), input_spec)
     if is_zipped(path):
         check_zipped(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
@@ -138,10 +138,10 @@ def walk(
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
-        texts = texts or choose_texts(block, *reading.columns_for(block), pair=reading.pair)
-        empty.add(_texts_of(block, texts, reading))
+        texts = texts or choose_texts(block, *input_spec.columns_for(block), pair=input_spec.pair)
+        empty.add(_texts_of(block, texts, input_spec))
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
-        return _whole(read_columns(source, split, max_bytes, options), reading)
+        return _whole(read_columns(source, split, max_bytes, options), input_spec)
 
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
@@ -154,7 +154,7 @@ def walk(
         texts,
         unreadable,
         streamed=True,
-        reading=reading,
+        input_spec=input_spec,
         notes=notes,
         empty=empty,
     )
@@ -199,21 +199,21 @@ def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
     return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})
 
 
-def _texts_of(block: Columns, names: Sequence[str], reading: Reading) -> Table:
+def _texts_of(block: Columns, names: Sequence[str], input_spec: InputSpec) -> Table:
     return assemble(
         block,
         text_columns=names,
         labelled=False,
-        separator=reading.separator,
+        separator=input_spec.separator,
         allow_null=True,
-        pair=reading.pair,
+        pair=input_spec.pair,
     )
 
 
-def _whole(columns: Columns, reading: Reading) -> Walk:
-    names = choose_texts(columns, *reading.columns_for(columns), pair=reading.pair)
+def _whole(columns: Columns, input_spec: InputSpec) -> Walk:
+    names = choose_texts(columns, *input_spec.columns_for(columns), pair=input_spec.pair)
     empty = Empty()
-    empty.add(_texts_of(columns, names, reading))
+    empty.add(_texts_of(columns, names, input_spec))
 
     def blocks() -> Iterator[Columns]:
         for start in range(0, len(columns.lines), BLOCK):
@@ -232,7 +232,7 @@ def _whole(columns: Columns, reading: Reading) -> Walk:
         names,
         columns.unreadable,
         streamed=False,
-        reading=reading,
+        input_spec=input_spec,
         notes=columns.notes,
         empty=empty,
     )

@@ -15,7 +15,7 @@ from .table import Columns, Table, shown
 
 
 @dataclass(frozen=True)
-class Reading:
+class InputSpec:
     """The data half of a classifier.
 
     Attributes:
@@ -45,7 +45,7 @@ class Reading:
     named_by_user: bool = False
 
     @classmethod
-    def of_recipe(cls, recipe: DataRecipe) -> Reading:
+    def of_recipe(cls, recipe: DataRecipe) -> InputSpec:
         """What a recipe says; columns it does not name are inferred."""
         return cls(
             text_columns=None if recipe.text_columns is None else tuple(recipe.text_columns),
@@ -59,7 +59,7 @@ class Reading:
             named_by_user=True,
         )
 
-    def resolved(self, training: Table) -> Reading:
+    def resolved(self, training: Table) -> InputSpec:
         """With what the training data turned out to have: columns, where it names any, and the form of its labels."""
         form = replace(self.form, task="multi" if training.multi else "single", vectors=training.vectors)
         found = replace(self, form=form, label_base=training.label_base)
@@ -81,7 +81,7 @@ class Reading:
         separator: str | None = None,
         markup: Markup | None = None,
         label_map: Mapping[str, str] | None = None,
-    ) -> Reading:
+    ) -> InputSpec:
         """The same for a source that differs from the training data; what is not said stays as it was there."""
         form = changed(
             self.form,
@@ -130,7 +130,7 @@ class Reading:
         return values
 
     @classmethod
-    def from_json(cls, value: Any) -> Reading:
+    def from_json(cls, value: Any) -> InputSpec:
         """The inverse of `to_json`.
 
         Raises:
@@ -147,7 +147,7 @@ class Reading:
 
 
 def _checked(value: Any) -> dict[str, Any]:
-    """The arguments of `Reading` in a JSON value; `TypeError`, `KeyError` or `ValueError` for anything else."""
+    """The arguments of `InputSpec` in a JSON value; `TypeError`, `KeyError` or `ValueError` for anything else."""
     kinds: dict[str, tuple[type, ...]] = {
         "label_column": (str, type(None)),
         "separator": (str,),

@@ -16,7 +16,7 @@ from ..recipe.loading import DataRecipe
 from .assemble import assemble
 from .cleaning import CleanReport, clean
 from .columns import require
-from .input_spec import Reading
+from .input_spec import InputSpec
 from .label_form import DELIMITER, check_joined, split_several
 from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, without
 from .labels import fit as fit_labels
@@ -44,7 +44,7 @@ class Data:
     """
 
     labels: LabelSet
-    reading: Reading
+    input_spec: InputSpec
     train: Table
     validation: Table | None
     test: Table | None
@@ -68,7 +68,7 @@ class Data:
 
 
 def read_as(
-    reading: Reading, data: Any, *, split: str = "test", options: FileOptions = AS_NAMED
+    input_spec: InputSpec, data: Any, *, split: str = "test", options: FileOptions = AS_NAMED
 ) -> tuple[Table, CleanReport | None]:
     """Labelled texts read and cleaned as in a classifier's training.
 
@@ -85,21 +85,21 @@ def read_as(
     columns = columns_of(data, split, options)
     if isinstance(data, (str, Path)):
         check_labelled(columns)
-    texts, label = reading.columns_for(columns)
-    if label is not None and not reading.named_by_user:
+    texts, label = input_spec.columns_for(columns)
+    if label is not None and not input_spec.named_by_user:
         require(columns, label, "--label-column c", positions=False)
     table = assemble(
         columns,
         text_columns=texts,
         label_column=label,
-        separator=reading.separator,
-        form=reading.form,
-        pair=reading.pair,
+        separator=input_spec.separator,
+        form=input_spec.form,
+        pair=input_spec.pair,
     )
-    if reading.label_base is not None and table.label_names is None:
-        table = replace(table, label_base=reading.label_base)  # counted as in training, whatever numbers occur here
-    table, _ = renamed(table, reading.label_map)
-    return clean(table, min_chars=reading.min_chars, max_chars=reading.max_chars, markup=reading.markup)
+    if input_spec.label_base is not None and table.label_names is None:
+        table = replace(table, label_base=input_spec.label_base)  # counted as in training, whatever numbers occur here
+    table, _ = renamed(table, input_spec.label_map)
+    return clean(table, min_chars=input_spec.min_chars, max_chars=input_spec.max_chars, markup=input_spec.markup)
 
 
 def options_of(wanted: DataRecipe) -> FileOptions:
@@ -123,38 +123,38 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
         )
     dropped: dict[str, Any] = {}
     renaming = Renaming(wanted.label_map)
-    asked, options = Reading.of_recipe(wanted), options_of(wanted)
+    asked, options = InputSpec.of_recipe(wanted), options_of(wanted)
 
-    def opened(name: str, given: Any, reading: Reading) -> Table:
+    def opened(name: str, given: Any, input_spec: InputSpec) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
-        table, report = read_as(reading, given, split=SPLITS.get(name, name), options=options)
+        table, report = read_as(input_spec, given, split=SPLITS.get(name, name), options=options)
         if report is not None:
             dropped[name] = asdict(report)
         return table
 
-    def prepared(name: str, given: Any, reading: Reading) -> Table:
-        return renaming(opened(name, given, reading))
+    def prepared(name: str, given: Any, input_spec: InputSpec) -> Table:
+        return renaming(opened(name, given, input_spec))
 
     training = opened("train", source, asked)
     # Every further file is read by the columns of this one, now and in all later commands.
-    reading = asked.resolved(training)
+    input_spec = asked.resolved(training)
     training, labels, notes = _classes(wanted, renaming(training))
     validation = None
     if wanted.validation is not None:
-        validation = prepared("validation", wanted.validation, reading)
+        validation = prepared("validation", wanted.validation, input_spec)
     elif wanted.validation_size:
         training, validation, said = _split_off(wanted, training, labels)
         notes += said
     else:
         notes += (NOT_VALIDATED + (" and every label has the threshold 0.5" if labels.multi else ""),)
     test_source = test_data if test_data is not None else wanted.test
-    test = None if test_source is None else prepared("test", test_source, reading)
+    test = None if test_source is None else prepared("test", test_source, input_spec)
     if wanted.mix is not None:
         # A second style may come from a file of its own columns, and is never measured.
-        further = prepared("mix", wanted.mix, replace(asked, form=reading.form))
+        further = prepared("mix", wanted.mix, replace(asked, form=input_spec.form))
         training = mixed(training, further, labels, wanted.mix_share, wanted.split_seed)
         notes = (*notes_of(labels, further), *notes)
-    ood = None if wanted.ood is None else prepared("ood", wanted.ood, reading)
+    ood = None if wanted.ood is None else prepared("ood", wanted.ood, input_spec)
     renaming.check()
     measured = {"validation": validation, "test": test, "ood": ood}
     unknown: dict[str, int] = {}
@@ -167,8 +167,8 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     validation, test, ood = measured.values()
     every = [table for table in (training, validation, test, ood) if table is not None]
     notes = (*dict.fromkeys([note for table in every for note in notes_of(labels, table)]), *notes)
-    reading = replace(reading, label_map=dict(wanted.label_map or {}))
-    return Data(labels, reading, training, validation, test, dropped, ood, unknown, notes)
+    input_spec = replace(input_spec, label_map=dict(wanted.label_map or {}))
+    return Data(labels, input_spec, training, validation, test, dropped, ood, unknown, notes)
 
 
 class Renaming:
@@ -238,7 +238,7 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
         )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
-            f"validation: {len(held):,} rows, one a class, since {100 * size:g} % would be {share:,}; "
+            f"validation: {len(held):,} rows, one a class, since {100 * size:g}% would be {share:,}; "
             "--validation-size 0 trains on all of them"
         )
     return training.select(kept), training.select(held), tuple(notes)

@@ -21,7 +21,7 @@ from .formats.pickled import read_pickle
 from .formats.plain import read_plain
 from .formats.python_objects import columns_of_python
 from .formats.two_files import as_two_files, read_two_files
-from .input_spec import Reading
+from .input_spec import InputSpec
 from .label_form import LabelForm
 from .pairs import as_pair, join_pair
 from .streams import check_zipped, is_pipe, is_zipped, near_names
@@ -157,13 +157,13 @@ def columns_of(data: Any, split: str, options: FileOptions = AS_NAMED) -> Column
 
 
 def stream(
-    lines: Iterable[str], *, reading: Reading | None = None, source: str = "standard input"
+    lines: Iterable[str], *, input_spec: InputSpec | None = None, source: str = "standard input"
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
         lines: JSON objects, when the first line is one; else plain texts.
-        reading: which fields are the text, and how they are joined; fields that it does not name are inferred
+        input_spec: which fields are the text, and how they are joined; fields that it does not name are inferred
             anew for every object.
         source: how messages call the stream.
 
@@ -173,7 +173,7 @@ def stream(
     Raises:
         DataError: a line that is not an object, has no text, or an over-long one (`source:line`).
     """
-    reading = reading or Reading()
+    input_spec = input_spec or InputSpec()
     for number, record in stream_records(lines, source):
         where = f"{source}:{number}"
         if isinstance(record, str):
@@ -181,11 +181,11 @@ def stream(
         else:
             named = True
         row = Columns({name: [value] for name, value in record.items()}, [number], where, named=named)
-        names = choose_texts(row, reading.columns_for(row)[0], None, pair=reading.pair)
-        if reading.pair:
+        names = choose_texts(row, input_spec.columns_for(row)[0], None, pair=input_spec.pair)
+        if input_spec.pair:
             row, names = as_pair(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
-        text = join_pair(parts, where) if reading.pair else reading.separator.join(part for part in parts if part)
+        text = join_pair(parts, where) if input_spec.pair else input_spec.separator.join(part for part in parts if part)
         yield record, check_length(text, where)
 
 

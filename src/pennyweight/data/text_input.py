@@ -10,7 +10,7 @@ from ..errors import DataError, InputError
 from .assemble import assemble, check_text
 from .columns import choose_texts
 from .formats.python_objects import as_list, columns_of_python, has_columns
-from .input_spec import Reading
+from .input_spec import InputSpec
 from .pairs import join_pair
 from .table import PAIR, Table, shown
 
@@ -24,20 +24,20 @@ def is_one(data: Any, pair: bool = False) -> bool:
     return isinstance(data, str) or (getattr(data, "ndim", None) == 0 and isinstance(data.item(), str))
 
 
-def texts_of(data: Any, reading: Reading) -> list[str]:
+def texts_of(data: Any, input_spec: InputSpec) -> list[str]:
     """N strings from whatever holds N texts; the two texts of a pair are joined by `PAIR`.
 
     Args:
         data: one text; a list, tuple, array of shape (N,) or (N, 1), Series or generator of texts; a frame, a dataset,
             a dict of columns or a list of dicts, whose text columns are found as training finds them; a `Table`.
-        reading: which columns are the text and how they are joined, for data with columns. Where its texts are pairs:
-            tuples or lists of two, an array of shape (N, 2), or two columns.
+        input_spec: which columns are the text and how they are joined, for data with columns. Pairs are tuples or lists
+            of two, an array of shape (N, 2), or two columns.
 
     Raises:
         DataError: something that is no text, with its position from 1.
         InputError: single texts where pairs belong, or the other way round.
     """
-    pair = reading.pair
+    pair = input_spec.pair
     if is_one(data, pair):
         return [as_text(data if isinstance(data, (str, tuple)) else data.item(), pair, "text 1")]
     if _is_sparse(data) or not (isinstance(data, Table) or has_columns(data)):
@@ -47,9 +47,9 @@ def texts_of(data: Any, reading: Reading) -> list[str]:
     if isinstance(data, Table):
         return [as_text(text, pair, data.source) for text in data.texts]
     columns = columns_of_python(data, "test")
-    names, label = reading.columns_for(columns)
+    names, label = input_spec.columns_for(columns)
     texts = choose_texts(columns, names, label)
-    return assemble(columns, text_columns=texts, labelled=False, separator=reading.separator, pair=pair).texts
+    return assemble(columns, text_columns=texts, labelled=False, separator=input_spec.separator, pair=pair).texts
 
 
 def as_text(value: Any, pair: bool, where: str = "text") -> str:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..data.columns import is_null
 from ..data.formats.python_objects import as_list
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.table import listed, parts_of, shown
 from ..data.text_input import texts_of
 from ..errors import DataError, InputError
@@ -113,14 +113,14 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         settings = self.settings or {}
         columns = settings.get("text_columns")
         columns = columns.split(",") if isinstance(columns, str) else columns
-        reading = Reading(
+        input_spec = InputSpec(
             text_columns=None if columns is None else tuple(columns),
             separator=settings.get("separator", " "),
             pair=bool(settings.get("pair")),
             named_by_user=True,
         )
         try:
-            return texts_of(data, reading)
+            return texts_of(data, input_spec)
         except InputError as error:
             raise EstimatorError(str(error)) from error
 

@@ -43,7 +43,7 @@ class Abstainer:
     def __str__(self) -> str:
         """What share was answered."""
         share = 100 * self.answered / self.asked if self.asked else 0.0
-        return f"answered {self.answered:,} of {self.asked:,} texts ({share:.1f} %), {self.why}"
+        return f"answered {self.answered:,} of {self.asked:,} texts ({share:.1f}%), {self.why}"
 
 
 def abstainer(classifier: Classifier, below: float | None = None, target: float | None = None) -> Abstainer:
@@ -66,7 +66,7 @@ def abstainer(classifier: Classifier, below: float | None = None, target: float 
     return Abstainer(
         picked.value,
         f"those with a confidence of at least {picked.value:.4f}, which on {picked.n:,} validation texts answers "
-        f"{100 * picked.coverage:.1f} % with an accuracy of {100 * picked.accuracy:.1f} %",
+        f"{100 * picked.coverage:.1f}% with an accuracy of {100 * picked.accuracy:.1f}%",
     )
 
 
@@ -74,7 +74,7 @@ def threshold_for_accuracy(classifier: Classifier, target: float) -> Threshold:
     """The confidence from which on answers reach an accuracy, picked on the validation rows the artifact remembers.
 
     Args:
-        target: the wanted accuracy among the answered, in (0, 1]; 0.98 for 98 %.
+        target: the wanted accuracy among the answered, in (0, 1]; 0.98 for 98%.
 
     Raises:
         InputError: for a target that is no share.

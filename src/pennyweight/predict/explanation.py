@@ -48,7 +48,7 @@ class Explanation:
 
     def __str__(self) -> str:
         """Plain text: the label, then two lists of words."""
-        lines = [f"{self.label}: {100 * self.probability:.1f} %" + ("" if self.label == self.predicted else
+        lines = [f"{self.label}: {100 * self.probability:.1f}%" + ("" if self.label == self.predicted else
                  f" (predicted: {self.predicted})")]  # fmt: skip
         for heading, words in zip(("speaks for it", "speaks against it"), self.speaking(), strict=True):
             lines += ["", heading, *(f"  {word.weight:+6.2f}  {word.text}" for word in words)]
@@ -69,7 +69,7 @@ def explain(classifier: Classifier, text: str | tuple[str, str], label: str | No
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation Erasure", 2016,
     https://arxiv.org/abs/1612.08220
     """
-    text = classifier.reading.cleaned(as_text(text, classifier.pair))
+    text = classifier.input_spec.cleaned(as_text(text, classifier.pair))
     spans = [match.span() for match in _WORD.finditer(text)][:MOST_WORDS]
     if not spans:
         raise InputError("the text has no words to weigh", received=text[:40])

@@ -14,7 +14,7 @@ from ..artifact import artifact as artifacts
 from ..artifact.artifact import Artifact
 from ..data.batching import Encoded
 from ..data.columns import id_column
-from ..data.input_spec import Reading
+from ..data.input_spec import InputSpec
 from ..data.label_form import DELIMITER
 from ..data.load import read_as, with_known
 from ..data.table import Columns, Table
@@ -90,13 +90,13 @@ class Classifier:
     @property
     def pair(self) -> bool:
         """Whether it reads two texts as one input."""
-        return self.reading.pair
+        return self.input_spec.pair
 
     @property
-    def reading(self) -> Reading:
+    def input_spec(self) -> InputSpec:
         """How texts and labels are read from data: as in training."""
-        form = self.artifact.reading.form
-        return replace(self.artifact.reading, form=replace(form, task="multi" if self.multi else "single"))
+        form = self.artifact.input_spec.form
+        return replace(self.artifact.input_spec, form=replace(form, task="multi" if self.multi else "single"))
 
     def logits(self, texts: Any) -> np.ndarray:
         """(N, L) fp32 logits of N texts, in their order; (L,) of a single string.
@@ -115,7 +115,7 @@ class Classifier:
         return found[0] if is_one(texts, self.pair) else found
 
     def _encoded(self, texts: Any) -> Encoded:
-        return self.tokens(map(self.reading.cleaned, texts_of(texts, self.reading)))
+        return self.tokens(map(self.input_spec.cleaned, texts_of(texts, self.input_spec)))
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
@@ -192,7 +192,7 @@ class Classifier:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
         split, unknown = columns.pop("split", "test"), columns.pop("unknown_labels", "error")
-        table, _ = read_as(self.reading.changed(**columns), data, split=split)
+        table, _ = read_as(self.input_spec.changed(**columns), data, split=split)
         table, gone, _ = with_known(self.artifact.labels, table, unknown)
         wrong = gone if unknown == "wrong" else 0
         truth = self.artifact.labels.encode(table)
@@ -229,7 +229,7 @@ class Classifier:
             raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
         trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
-        some = texts if isinstance(texts, Iterator) else texts_of(texts, self.reading)
+        some = texts if isinstance(texts, Iterator) else texts_of(texts, self.input_spec)
         return Classifier(
             self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, some)
         )

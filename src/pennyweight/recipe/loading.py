@@ -33,6 +33,7 @@ __all__ = [
     "TrainRecipe",
     "load",
     "parse",
+    "resolve_recipe",
     "shipped",
 ]
 
@@ -90,6 +91,17 @@ def load(source: str | Path | None = None, **overrides: Any) -> Recipe:
     """
     values, where = _read(source if source is not None else "default")
     return parse(overridden(values, overrides), where)
+
+
+def resolve_recipe(source: str | Path | Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """A recipe by name, file or value, with settings by key over its own; None means "not given".
+
+    Raises:
+        RecipeError: as `load`.
+    """
+    if not isinstance(source, Recipe):
+        return load(source, **settings)
+    return parse(overridden(source.model_dump(), settings))
 
 
 def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

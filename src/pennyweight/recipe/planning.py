@@ -12,8 +12,7 @@ from ..budget.plan import Options, Plan, parse_budget
 from ..budget.plan import plan as make_plan
 from ..budget.specs import AdapterSpec, HeadSpec
 from ..errors import BackboneError, RecipeError
-from . import loading as recipes
-from .loading import Recipe
+from .loading import BY_STRATEGY, Recipe, parse, resolve_recipe
 
 
 def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
@@ -26,7 +25,7 @@ def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings
     Raises:
         BudgetError: when it does not fit the budget.
     """
-    settled = resolved(recipe, settings)
+    settled = resolve_recipe(recipe, settings)
     return plan_for(settled, describe_backbone(settled), labels)
 
 
@@ -88,22 +87,15 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
     return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=adapter, head=head)
 
 
-def recipe_of(recipe: Recipe, made: Plan) -> Recipe:
-    """The recipe that trains exactly a plan: its adapter spelled out, strategy manual."""
+def pin_plan(recipe: Recipe, made: Plan) -> Recipe:
+    """The recipe that trains exactly this plan: the adapter spelled out, strategy manual."""
     values = recipe.model_dump()
     values["plan"] |= {"strategy": "head-only", "head": made.head.kind, "head_rank": made.head.rank}
-    values["plan"] |= dict.fromkeys(recipes.BY_STRATEGY)  # the ranks are settled now
+    values["plan"] |= dict.fromkeys(BY_STRATEGY)  # the ranks are fixed now
     if made.adapter is not None:
         values["plan"] |= asdict(made.adapter) | {
             "strategy": "manual",
             "target_modules": list(made.adapter.target_modules),
             "layers": None if made.adapter.layers is None else list(made.adapter.layers),
         }
-    return recipes.parse(values)
-
-
-def resolved(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
-    """A recipe by name, file or value, with settings put in by key."""
-    if not isinstance(recipe, Recipe):
-        return recipes.load(recipe, **settings)
-    return recipes.parse(recipes.overridden(recipe.model_dump(), settings))
+    return parse(values)

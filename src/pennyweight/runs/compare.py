@@ -94,7 +94,7 @@ class SideBySide:
             for run in self.runs
         ]
         header = [
-            "run", "accuracy %", "95 % interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
+            "run", "accuracy %", "95% interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
             "Pareto",
         ]  # fmt: skip
         widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]

@@ -60,7 +60,7 @@ class Measured:
             width = max(len(row.name) for row in rows)
             lines += ["", f"by {name}"]
             lines += [
-                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f} %  "
+                f"  {row.name:<{width}}  {100 * row.accuracy:5.1f}%  "
                 f"({100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})  {row.n:,} texts"
                 for row in rows
             ]
@@ -102,10 +102,10 @@ def measure(
         refuse_several()
     renaming = Renaming(label_map)
     # Another map takes the place of the training's.
-    reading = classifier.reading if label_map is None else classifier.reading.changed(label_map={})
+    input_spec = classifier.input_spec if label_map is None else classifier.input_spec.changed(label_map={})
 
     def read(source: Any) -> tuple[Table, int, tuple[str, ...]]:
-        found = renaming(read_as(reading, source, split=split, options=options)[0])
+        found = renaming(read_as(input_spec, source, split=split, options=options)[0])
         known, gone, notes = with_known(classifier.artifact.labels, found, unknown)
         return known, gone, (*notes_of(classifier.artifact.labels, known), *notes)
 

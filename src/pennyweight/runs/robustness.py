@@ -67,9 +67,9 @@ def shift(
     if classifier.multi:
         refuse_several()
     asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
-    reading = classifier.reading.changed(**columns)
-    table, _ = read_as(reading, data, **asked)
-    others = [] if ood is None else [other_table(classifier, read_as(reading, ood, **asked)[0], ood_unknown)]
+    input_spec = classifier.input_spec.changed(**columns)
+    table, _ = read_as(input_spec, data, **asked)
+    others = [] if ood is None else [other_table(classifier, read_as(input_spec, ood, **asked)[0], ood_unknown)]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)

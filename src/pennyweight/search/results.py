@@ -30,7 +30,7 @@ class Tried:
         settings: what was chosen, by the recipe's keys.
         score: the best by the recipe's metric on the validation texts; None before the first evaluation.
         accuracy: of that evaluation, in [0, 1]; None where only the score is known, of a trial that was not finished.
-        interval: Wilson's of the accuracy, 95 %.
+        interval: Wilson's of the accuracy, 95%.
         trainable: trained parameters; None where the plan did not fit.
         seconds: training and computing the frozen prefix, evaluations aside; None where it was not finished.
         loss: validation loss of the best evaluation; None where it was not finished.
@@ -91,7 +91,7 @@ class Found:
             return "no trial was finished"
         keys = list(dict.fromkeys(key for trial in ranked for key in trial.settings))
         own = [] if self.metric == "accuracy" else [METRICS[self.metric]]
-        header = [*own, "accuracy %", "95 % interval", "trained", "seconds", "budget", "trial", *keys]
+        header = [*own, "accuracy %", "95% interval", "trained", "seconds", "budget", "trial", *keys]
         rows = [
             [*_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)]
             for trial in ranked[:SHOWN]

@@ -15,8 +15,8 @@ from ..data.load import load as load_data
 from ..data.read import from_python
 from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
 from ..pipeline import train
-from ..recipe.loading import Recipe, TrainRecipe
-from ..recipe.planning import describe_backbone, plan_for, resolved
+from ..recipe.loading import Recipe, TrainRecipe, resolve_recipe
+from ..recipe.planning import describe_backbone, plan_for
 from ..train.state import rank, score_of
 from .identity import claim, facts_of
 from .results import METRICS, Found, Tried, by_rank, draw, read, shown_score, write
@@ -92,17 +92,17 @@ def search(
         raise RecipeError("a search takes at least one trial", where="trials", received=trials)
     folder = Path(out)
     source, test = data, settings.pop("test", None)
-    base = resolved(recipe, {"test": str(test)} if isinstance(test, (str, Path)) else {})
+    base = resolve_recipe(recipe, {"test": str(test)} if isinstance(test, (str, Path)) else {})
     wanted = budgets(base.plan.budget if budget is None else budget)
     space, rest = narrowed(base, settings)
-    base = _with_paths(resolved(base, rest | space.fixed()), source)
+    base = _with_paths(resolve_recipe(base, rest | space.fixed()), source)
     if source is not None and not isinstance(source, (str, Path)):
         columns = base.data
         source = from_python(
             source, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
             separator=columns.separator, form=form_of(columns), pair=columns.pair,
         )  # fmt: skip
-    blind = resolved(base, {"test": "none"})
+    blind = resolve_recipe(base, {"test": "none"})
     if blind.data.validation is None and not blind.data.validation_size:
         raise RecipeError(
             "a search chooses by validation texts",
@@ -157,7 +157,7 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
     from optuna.trial import TrialState
 
     study, trial = journal.study(budget), turn.trial
-    wanted = resolved(task.recipe, task.settings | turn.settings | {"budget": budget})
+    wanted = resolve_recipe(task.recipe, task.settings | turn.settings | {"budget": budget})
     try:
         plan = plan_for(wanted, describe_backbone(wanted), task.labels)
     except BudgetError:
@@ -224,7 +224,7 @@ def _collect(task: Task, journal: Journal, wanted: tuple[str, ...]) -> Found:
             tried += read(journal.study(budget), budget, task.validation, metric)
         done = by_rank((trial for trial in tried if trial.state == "complete"), metric)
         best = {trial.budget: trial for trial in reversed(done)}
-        recipes = {budget: resolved(task.full, one.settings | {"budget": budget}) for budget, one in best.items()}
+        recipes = {budget: resolve_recipe(task.full, one.settings | {"budget": budget}) for budget, one in best.items()}
         overall = recipes[done[0].budget] if done else None
         numbers = {budget: trial.number for budget, trial in best.items()}
         found = Found(tuple(tried), numbers, overall, task.validation, journal.folder, metric)
@@ -245,7 +245,9 @@ def _affordable(task: Task, budget: str) -> Space:
     fitting, refused = set(), []
     for head, strategy in product(heads, strategies):
         try:
-            plan_for(resolved(task.recipe, {"budget": budget, "head": head, "strategy": strategy}), config, task.labels)
+            plan_for(
+                resolve_recipe(task.recipe, {"budget": budget, "head": head, "strategy": strategy}), config, task.labels
+            )
             fitting.add((head, strategy))
         except BudgetError as error:
             refused.append(error)
@@ -271,7 +273,7 @@ def _with_paths(recipe: Recipe, data: Any) -> Recipe:
     if isinstance(data, (str, Path)):
         sources["train"] = str(data)
     places = {key: str(Path(name).resolve()) for key, name in sources.items() if name and os.path.exists(name)}
-    return resolved(recipe, {key: name for key, name in sources.items() if name} | places)
+    return resolve_recipe(recipe, {key: name for key, name in sources.items() if name} | places)
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:

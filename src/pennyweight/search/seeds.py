@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import Spread, over_seeds
 from ..pipeline import train
-from ..recipe.loading import Recipe
+from ..recipe.loading import Recipe, resolve_recipe
 from ..storage.files import write_json
 
 # Of one label a text, and of several.
@@ -76,12 +76,10 @@ def train_seeds(
         Interrupted: by a signal; the seeds trained so far lie in their folders.
         PennyweightError: whatever training raises.
     """
-    from ..recipe.planning import resolved
-
     if count < 2:
         raise InputError("a spread takes at least two seeds", received=count)
     folder = Path(out)
-    settled = resolved(recipe, {key: value for key, value in settings.items() if key != "test"})
+    settled = resolve_recipe(recipe, {key: value for key, value in settings.items() if key != "test"})
     first = settled.train
     if (
         not settled.data.validation_size

@@ -93,7 +93,7 @@ class Run:
         """Record an evaluation, keep the weights if they are the best so far, and say whether patience has ended.
 
         The best is what `rank` puts first, of full equals the earliest; patience counts the evaluations since then. So
-        an evaluation that is as good by the metric with a lower loss is a gain: where the metric stands still, at 100 %
+        an evaluation that is as good by the metric with a lower loss is a gain: where the metric stands still, at 100%
         of few texts, the loss still tells a trained classifier from one that has hardly begun.
 
         Without `scores`, where nothing is held out, the latest weights are the best.

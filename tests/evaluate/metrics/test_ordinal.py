@@ -72,7 +72,7 @@ def test_a_stated_order_holds_everywhere(settings: dict[str, Any], tmp_path: Pat
     assert list(answers[0])[2:] == ["predicted_label", "probability", "p_low", "p_medium", "p_high"]
     assert [row["predicted_label"] for row in answers] == ORDER * 2
     evaluated = command("evaluate", tmp_path / "run", tmp_path / "test.csv")
-    assert "mean absolute error 0.000 ranks (95 % interval 0.000 to 0.000), quadratic kappa 1.000" in evaluated.out
+    assert "mean absolute error 0.000 ranks (95% interval 0.000 to 0.000), quadratic kappa 1.000" in evaluated.out
 
 
 def test_an_order_that_nothing_states(settings: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def test_intervals_cover_a_known_difference_in_95_of_100_simulated_pairs() -> No
     random = np.random.default_rng(2024)
     covered = []
     for seed in range(2000):
-        # The first is right on 90 %, the second on 92 % of all texts there are; 1,000 of them are the test set.
+        # The first is right on 90%, the second on 92% of all texts there are; 1,000 of them are the test set.
         only_first, only_second, _ = random.multinomial(1000, [0.03, 0.05, 0.92])
         low, high = paired_bootstrap(only_first, only_second, 1000, replications=1000, seed=seed)
         covered.append(low <= 0.02 <= high)
@@ -47,11 +47,11 @@ def test_a_clear_difference_in_plain_words() -> None:
     assert better.second_is_better
     assert not better.first_is_better
     said = str(replace(better, interval=(0.0225, 0.0576)))
-    assert said == "the adapter is better than TF-IDF by 4.0 points, 95 % interval 2.2 to 5.8"
+    assert said == "the adapter is better than TF-IDF by 4.0 points, 95% interval 2.2 to 5.8"
     worse = compare(*verdicts(60, 20), names=("TF-IDF", "the adapter"))
     assert worse.first_is_better
     said = str(replace(worse, interval=(-0.0576, -0.0225)))
-    assert said == "the adapter is worse than TF-IDF by 4.0 points, 95 % interval 2.2 to 5.8"
+    assert said == "the adapter is worse than TF-IDF by 4.0 points, 95% interval 2.2 to 5.8"
 
 
 def test_an_unclear_difference_is_called_that() -> None:
@@ -59,7 +59,7 @@ def test_an_unclear_difference_is_called_that() -> None:
     assert not unclear.second_is_better
     assert not unclear.first_is_better
     said = str(replace(unclear, interval=(-0.008, 0.018)))
-    assert said == ("B is not shown to differ from A (difference +0.5 points, 95 % interval -0.8 to +1.8, p = 0.55)")
+    assert said == ("B is not shown to differ from A (difference +0.5 points, 95% interval -0.8 to +1.8, p = 0.55)")
 
 
 def test_interval_and_test_must_both_agree() -> None:

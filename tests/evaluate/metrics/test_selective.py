@@ -26,7 +26,7 @@ def test_threshold_takes_the_largest_share_that_reaches_the_target() -> None:
 
 
 def promised(sure: float) -> tuple[float, float]:
-    """How often a threshold for 90 %, picked on 1,000 rows, holds on 5,000 others, and the mean share it answers."""
+    """How often a threshold for 90%, picked on 1,000 rows, holds on 5,000 others, and the mean share it answers."""
     kept = []
     for seed in range(60):
         pick = threshold_for(*calibrated(1000, seed), 0.9, sure=sure)
@@ -54,8 +54,8 @@ def test_a_target_out_of_reach_is_refused_with_the_best_there_is() -> None:
     with pytest.raises(DataError) as caught:
         threshold_for(np.array([0, 0, 1, 0]), two([0.9, 0.8, 0.7, 0.6]), 0.98)
     assert str(caught.value) == (
-        "no threshold gives an accuracy of 98 % on the 4 validation texts; expected a share of them whose accuracy is "
-        "at least that with 90 % confidence; received at best 54.9 %, answering 50.0 %; lower the target accuracy or "
+        "no threshold gives an accuracy of 98% on the 4 validation texts; expected a share of them whose accuracy is "
+        "at least that with 90% confidence; received at best 54.9%, answering 50.0%; lower the target accuracy or "
         "validate on more texts"
     )
 

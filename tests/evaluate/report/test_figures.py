@@ -56,7 +56,7 @@ def test_confusion_shows_counts_and_row_shares() -> None:
     three = metrics(3)
     count = three.confusion[0][0]
     share = 100 * count / sum(three.confusion[0])
-    assert words(figures.confusion(three))[:2] == [str(count), f"{share:.1f} %"]
+    assert words(figures.confusion(three))[:2] == [str(count), f"{share:.1f}%"]
 
 
 def test_a_confusion_matrix_of_many_classes_shows_the_worst() -> None:

@@ -105,9 +105,9 @@ def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
     assert tags.tags["svg"] == 4
     assert set(tags.ids.values()) == {1}
     assert "3 min 7 s" in page
-    assert "95 % interval 50.0 to 62.5" in page
+    assert "95% interval 50.0 to 62.5" in page
     assert '<td class="n" data-name="texts">480</td>' in page
-    assert "0.01 % of 10,000,000 parameters" in page
+    assert "0.01% of 10,000,000 parameters" in page
 
 
 def test_parts_that_are_none_are_left_out() -> None:

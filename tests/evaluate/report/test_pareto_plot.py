@@ -14,7 +14,7 @@ def test_axes_are_named_and_the_undominated_runs_joined(tmp_path: Path) -> None:
     figure = pareto(POINTS)
     (axis,) = figure.axes
     assert axis.get_xlabel() == "trainable parameters"
-    assert axis.get_ylabel() == "test accuracy (%, 95 % interval)"
+    assert axis.get_ylabel() == "test accuracy (%, 95% interval)"
     joined, single = axis.containers
     assert joined.lines[0].get_xdata().tolist() == [1_540, 998_404]
     assert single.lines[0].get_linestyle() == "None"
@@ -32,4 +32,4 @@ def test_a_run_that_was_lost_does_not_press_the_others_together() -> None:
     lost = Point("lost", 500_000, 0.25, (0.2, 0.3), best=False)
     (axis,) = pareto([*POINTS, lost]).axes
     assert axis.get_ylim()[0] > 50
-    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"undominated", "dominated", "below 65 %"}
+    assert {text.get_text() for text in axis.get_legend().get_texts()} == {"undominated", "dominated", "below 65%"}

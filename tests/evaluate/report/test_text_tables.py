@@ -15,8 +15,8 @@ def metrics():
 
 def test_the_text_table_is_aligned_plain_text() -> None:
     assert text_table(metrics()).splitlines() == [
-        "accuracy 75.0 % (95 % interval 30.1 to 95.4), 4 texts",
-        "log loss 0.4004 nats, calibration error 30.0 %",
+        "accuracy 75.0% (95% interval 30.1 to 95.4), 4 texts",
+        "log loss 0.4004 nats, calibration error 30.0%",
         "",
         "class                precision %  recall %    F1 %  texts",
         "ham                        100.0      66.7    80.0      3",

@@ -56,7 +56,7 @@ class Calibration:
         """What the temperature did, as one plain sentence, without a full stop."""
         if self.reason is not None:
             return f"The probabilities are as trained, without a temperature: {self.reason}"
-        change = f"from {100 * self.ece_before:.1f} % to {100 * self.ece_after:.1f} %"
+        change = f"from {100 * self.ece_before:.1f}% to {100 * self.ece_after:.1f}%"
         if self.ece_after < self.ece_before:
             verb = "lowers the calibration error"
         elif self.ece_after == self.ece_before:

@@ -17,7 +17,7 @@ Interval = tuple[float, float]
 def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     """The Wilson score interval of a proportion `correct / n`.
 
-    Unlike the textbook plus-minus it never leaves [0, 1] and does not collapse at 0 % or 100 %.
+    Unlike the textbook plus-minus it never leaves [0, 1] and does not collapse at 0% or 100%.
 
     Raises:
         DataError: without rows, or `correct` outside 0..n.

@@ -14,7 +14,7 @@ from .intervals import Interval, percentile_interval
 
 @dataclass(frozen=True)
 class Ordinal:
-    """Figures that know the order of the classes, with 95 % bootstrap intervals over rows.
+    """Figures that know the order of the classes, with 95% bootstrap intervals over rows.
 
     Attributes:
         mean_absolute_error: ranks between the prediction and the label, on average.
@@ -35,7 +35,7 @@ class Ordinal:
         low, high = self.mean_absolute_error_interval
         below, above = self.quadratic_kappa_interval
         return (
-            f"mean absolute error {self.mean_absolute_error:.3f} ranks (95 % interval {low:.3f} to {high:.3f}), "
+            f"mean absolute error {self.mean_absolute_error:.3f} ranks (95% interval {low:.3f} to {high:.3f}), "
             f"quadratic kappa {self.quadratic_kappa:.3f} ({below:.3f} to {above:.3f})"
         )
 

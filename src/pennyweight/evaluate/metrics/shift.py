@@ -27,7 +27,7 @@ class Row:
     Attributes:
         name: the corruption, `clean`, or a file's name.
         severity: 1 to 5; 0 where nothing was corrupted.
-        interval: 95 % Wilson.
+        interval: 95% Wilson.
         ece: expected calibration error, the classifier's temperature applied.
     """
 
@@ -44,7 +44,7 @@ class FamilyMean:
     """The mean accuracy over a family's corruptions at one severity.
 
     Attributes:
-        interval: 95 %, normal, over rows: the same rows stand behind every corruption, so each counts by its mean.
+        interval: 95%, normal, over rows: the same rows stand behind every corruption, so each counts by its mean.
         loss: what the mean lies below the clean accuracy.
         ece: mean of the corruptions' calibration errors.
     """
@@ -136,7 +136,7 @@ class Shift:
             if means:
                 lines.append(f"{f'mean, {family} family':<{width}}{''.join(means)}")
         if self.rows:
-            lines.append(f"accuracy % with its 95 % interval, {self.clean.n:,} texts, seed {self.seed}")
+            lines.append(f"accuracy % with its 95% interval, {self.clean.n:,} texts, seed {self.seed}")
         for row in self.ood:
             lines.append(f"{row.name:<{width}}{_cell(row)}  {row.n:,} texts")
         return "\n".join(lines)

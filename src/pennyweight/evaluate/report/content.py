@@ -158,7 +158,7 @@ def _audit(found: Mapping[str, Any] | None) -> list[str] | None:
     warnings = [warning[:1].upper() + warning[1:] + "." for warning in found["warnings"]]
     counted = (
         f"{found['exact_duplicates']:,} training texts repeat an earlier one, {found['near_duplicates']:,} nearly do; "
-        f"{100 * found['truncated']:.1f} % lose their end."
+        f"{100 * found['truncated']:.1f}% lose their end."
     )
     return [*(warnings or ["Nothing to warn of."]), counted]
 

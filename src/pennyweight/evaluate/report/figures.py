@@ -148,7 +148,7 @@ def confusion(metrics: Metrics, palette: Palette = LIGHT) -> Any:
             axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=palette.first, alpha=share))
             if numbered:
                 colour = palette.on_first if share > 0.5 else palette.ink
-                for words, below in ((f"{counts[true, predicted]:,}", -0.13), (f"{100 * share:.1f} %", 0.15)):
+                for words, below in ((f"{counts[true, predicted]:,}", -0.13), (f"{100 * share:.1f}%", 0.15)):
                     axis.text(column, row + below, words, ha="center", va="center", color=colour, fontsize=8)
         axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal", title=title)
         if size > 3:

@@ -99,7 +99,7 @@ def render(report: ReportInput) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain, _said)
+    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain)
     environment.filters.update({one.__name__.removeprefix("_"): one for one in filters})
     template = "several.html" if isinstance(report.metrics, MultilabelMetrics) else "report.html"
     page = environment.get_template(template).render(r=report, verdict=_verdict(report), pictures=_pictures(report))
@@ -188,7 +188,3 @@ def _against(comparison: Comparison) -> str:
     said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "not shown to differ"
     chance = p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
     return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}, {chance}"
-
-
-def _said(sentence: object) -> str:
-    return str(sentence).replace(" %", "\N{NO-BREAK SPACE}%")

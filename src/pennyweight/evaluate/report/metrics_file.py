@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95 %.")]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2, description="Lower and upper end, 95%.")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0)]
 

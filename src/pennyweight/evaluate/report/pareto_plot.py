@@ -50,13 +50,13 @@ def pareto(points: Sequence[Point], palette: Palette = LIGHT, measured: str = "t
         if lost:
             axis.plot(
                 [one.parameters for one in lost], [100 * floor] * len(lost), "v", color=palette.second, markersize=6,
-                label=f"below {100 * floor:.0f} %",
+                label=f"below {100 * floor:.0f}%",
             )  # fmt: skip
         for one in points:
             axis.annotate(
                 short(one.name, 24), (one.parameters, 100 * one.accuracy), xytext=(6, 5), textcoords="offset points"
             )
-        axis.set(xlabel="trainable parameters", ylabel=f"{measured} accuracy (%, 95 % interval)")
+        axis.set(xlabel="trainable parameters", ylabel=f"{measured} accuracy (%, 95% interval)")
         axis.set_title("Accuracy and its price")
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k, 1M
         axis.xaxis.set_minor_formatter(NullFormatter())

@@ -21,10 +21,10 @@ def text_table(metrics: Metrics) -> str:
     ]
     width = max(len(name) for name, *_ in rows)
     lines = [
-        f"accuracy {_percent(metrics.accuracy)} % (95 % interval {_percent(low)} to {_percent(high)}), "
+        f"accuracy {_percent(metrics.accuracy)}% (95% interval {_percent(low)} to {_percent(high)}), "
         f"{metrics.n + metrics.unknown:,} texts",
         *unknown_line(metrics),
-        f"log loss {metrics.log_loss:.4f} nats, calibration error {_percent(metrics.ece)} %",
+        f"log loss {metrics.log_loss:.4f} nats, calibration error {_percent(metrics.ece)}%",
         "",
         f"{'class':<{width}}  precision %  recall %    F1 %  texts",
     ]
@@ -47,9 +47,9 @@ def several_table(metrics: MultilabelMetrics) -> str:
     ]
     width = max(len(name) for name, *_ in rows)
     lines = [
-        f"micro F1 {_percent(metrics.micro.f1)} %, macro F1 {_percent(metrics.macro.f1)} %, {metrics.n:,} texts",
-        f"exact match {_percent(metrics.exact)} % (95 % interval {_percent(low)} to {_percent(high)}), "
-        f"Hamming loss {_percent(metrics.hamming)} %, log loss {metrics.log_loss:.4f} nats",
+        f"micro F1 {_percent(metrics.micro.f1)}%, macro F1 {_percent(metrics.macro.f1)}%, {metrics.n:,} texts",
+        f"exact match {_percent(metrics.exact)}% (95% interval {_percent(low)} to {_percent(high)}), "
+        f"Hamming loss {_percent(metrics.hamming)}%, log loss {metrics.log_loss:.4f} nats",
         *unknown_line(metrics),
         "",
         f"{'label':<{width}}  precision %  recall %    F1 %  threshold  texts",
