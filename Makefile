@@ -59,7 +59,7 @@ acceptance: setup
 
 # oneDNN chooses its kernels by the processor; here it takes those of older ones, down to AVX2, then this one's own.
 ISA := AVX2 AVX512_CORE AVX512_CORE_BF16 DEFAULT
-NUMERIC := tests/model tests/train tests/test_predict.py tests/test_pairs.py tests/test_several.py
+NUMERIC := tests/model tests/train tests/predict tests/test_pairs.py tests/test_multi_label.py
 isa: export OMP_NUM_THREADS ?= 2
 isa: setup
 	@for isa in $(ISA); do \

@@ -281,3 +281,21 @@ def test_bad_lines_on_standard_input(tiny_run: Path, command: Command) -> None:
         done.error
         == 'standard input:2: the line is not a JSON object; expected {"text": ..., "label": ...}; received [1]'
     )
+
+
+def test_flags_that_contradict_each_other_are_told(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command
+) -> None:
+    for words, said in (
+        (("plan", "--json", "--yaml"), "--json and --yaml contradict each other"),
+        (("plan", "--layers", "top:99", "--r", "2"), "there are not so many layers; expected top:6 at most"),
+        (("evaluate", tiny_run, news / "test.csv", "--severity", "1"), "--severity says how badly texts are corrupted"),
+        (
+            ("train", news / "train.csv", "--resume", "--overwrite", "--out", tmp_path / "x"),
+            "--resume and --overwrite contradict",
+        ),
+    ):
+        done = command(*words)
+        assert done.code == 2
+        assert said in done.error
+    assert not (tmp_path / "x" / "recipe.yaml").exists()

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pennyweight import pipeline
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+LABELS_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.DOTALL)
 
 
 def test_generated_parts_are_up_to_date() -> None:
@@ -34,14 +39,35 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
-def test_every_command_in_the_readme_exists_with_its_flags() -> None:
+@pytest.mark.parametrize(("page", "least"), [("README.md", 6), ("docs/labels.md", 7)])
+def test_every_command_shown_exists_with_its_flags(page: str, least: int) -> None:
     reference = (ROOT / "docs" / "commands.md").read_text("utf-8")
-    shown = re.findall(r"^(?:.*\| )?pennyweight (\w+) ?(.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert len(shown) > 5
-    for verb, arguments in shown:
-        section = re.search(rf"^## pennyweight {verb}\n.*?(?=^## |\Z)", reference, re.MULTILINE | re.DOTALL)
-        assert section, verb
-        assert [flag for flag in re.findall(r"--[\w-]+", arguments) if flag not in section[0]] == [], verb
+    shown = re.findall(r"^(?:.*\| )?pennyweight (\w+) ?(.*)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    assert len(shown) >= least
+    for command, arguments in shown:
+        section = re.search(rf"^## pennyweight {command}\n.*?(?=^## |\Z)", reference, re.MULTILINE | re.DOTALL)
+        assert section, command
+        assert [flag for flag in re.findall(r"--[\w-]+", arguments) if flag not in section[0]] == [], arguments
+
+
+@pytest.mark.parametrize("code", LABELS_CODE, ids=range(len(LABELS_CODE)))
+def test_the_python_in_the_page_on_labels_runs(
+    code: str, tiny_backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As it stands there, on a tiny backbone and for two steps."""
+    train = pipeline.train
+    quick = {"backbone": str(tiny_backbone("bert")), "budget": "5k", "max_steps": 2, "precision": "fp32"}
+    monkeypatch.setattr(pipeline, "train", lambda *given, **settings: train(*given, **quick | settings))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["classifier"].metrics["train"]["steps"] == 2
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    named = [(page.name, path) for page in PAGES for path in re.findall(r"\btests/[\w/.]*\w", page.read_text("utf-8"))]
+    assert len(named) > 20
+    assert [(page, path) for page, path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize(

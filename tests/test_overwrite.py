@@ -1,7 +1,8 @@
-"""A former classifier stays, whole, until a new one takes its place; and who stopped half-way is told the way on."""
+"""No command replaces what it was not told to; a former classifier stays, whole, until a new one takes its place."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -170,11 +171,12 @@ def test_the_command_line_ends_with_one_line_and_130(
     """A signal comes while the data is read; nothing is left behind, and nothing that is not there is advised."""
     code = f"""
 import os, sys
-from pennyweight import cli, pipeline
+from pennyweight import pipeline
+from pennyweight.cli.app import main
 read = pipeline.load_data
 pipeline.load_data = lambda *given: (os.kill(os.getpid(), {int(number)}), read(*given))
 sys.argv = ["pennyweight", "train", {str(news / "train.csv")!r}, "--out", "new", "--backbone", {settings["backbone"]!r}]
-cli.main()
+main()
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -210,3 +212,64 @@ def test_the_demo_that_is_stopped_is_run_again(
     monkeypatch.setattr(pipeline, "load_data", fail_with(KeyboardInterrupt()))
     done = command("demo", "--out", tmp_path / "demo")
     assert (done.code, done.error) == (130, "stopped by a signal; run the demo again; it takes minutes")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("form", ["peft", "merged"])
+def test_an_export_needs_a_folder_of_its_own(tiny_run: Path, tmp_path: Path, command: Command, form: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("a year's work")
+    before = contents(tiny_run)
+    for target in (mine, tiny_run):
+        done = command("export", tiny_run, target, "--format", form)
+        assert done.code == 2
+        assert f"{target}: the folder is not empty; received " in done.error
+    assert (mine / "notes.txt").read_text() == "a year's work"
+    assert contents(tiny_run) == before
+
+
+def test_answers_do_not_replace_the_texts(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\nThe bank cut its rate.\n")
+    (tmp_path / "link.csv").symlink_to(texts)
+    for name in ("texts.csv", "link.csv"):
+        done = command("predict", tiny_run, texts, "--out", tmp_path / name)
+        assert done.code == 2
+        assert "the answers would take the place of the texts" in done.error
+    assert texts.read_text() == "text\nThe bank cut its rate.\n"
+
+
+def test_a_page_or_a_picture_goes_where_its_name_says_one(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Command
+) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("text,label\n")
+    done = command("evaluate", tiny_run, news / "test.csv", "--report", table)
+    assert (done.code, table.read_text()) == (2, "text,label\n")
+    assert done.error == f"{table}: a report is a page; expected a name ending in .html; received rows.csv"
+    done = command("compare", tiny_run, tiny_run, "--picture", tmp_path / "cmp.gif")
+    assert (done.code, (tmp_path / "cmp.gif").exists()) == (2, False)
+    assert "expected a name ending in .png or .svg" in done.error
+
+
+def test_a_checkpoint_of_another_plan_is_refused_before_the_run_is_touched(
+    tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "backbone": str(tiny_backbone("minilm")), "target_modules": "all-linear", "budget": "none", "epochs": 1,
+        "precision": "fp32", "report": "short", "batch_size": 8,
+    }  # fmt: skip
+    folder = tmp_path / "run"
+    made = pw.train(news / "train.csv", out=folder, r=2, **settings)
+    with pytest.raises(pw.errors.ArtifactError, match="does not fit"):
+        pw.train(news / "train.csv", out=folder, r=3, resume=True, resume_anyway=True, **settings)
+    texts = ["the bank", "the cup"]
+    assert pw.load(folder).predict(texts) == made.predict(texts)

@@ -140,3 +140,13 @@ def test_other_threads_do_not_listen() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_these_tests_pass_where_signals_come_ignored() -> None:
+    """As in a shell's background job, under nohup, or as the first process of a container."""
+    run = 'trap "" INT TERM HUP; exec "$0" -m pytest -q -p no:cacheprovider -k "not come_ignored" "$1"'
+    done = subprocess.run(
+        ["sh", "-c", run, sys.executable, __file__],
+        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

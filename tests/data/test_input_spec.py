@@ -16,7 +16,7 @@ import pennyweight as pw
 from pennyweight.data.input_spec import InputSpec
 from pennyweight.errors import DataError
 
-from .conftest import TOPICS
+from ..conftest import TOPICS
 
 QUICK = {
     "budget": "5k", "epochs": 1, "learning_rate": 5e-3, "batch_size": 8, "precision": "fp32", "report": "short",

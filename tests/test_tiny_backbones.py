@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,13 +49,3 @@ def test_tiny_backbone_has_the_same_weights_and_tokens_when_made_again(tiny_back
 def test_tiny_backbone_refuses_an_unknown_kind(tiny_backbone: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="no tiny backbone of kind 'gpt2': one of bert, "):
         tiny_backbone("gpt2")
-
-
-def test_the_tests_that_send_signals_pass_where_these_come_ignored() -> None:
-    """As in a shell's background job, under nohup, or as the first process of a container."""
-    tests = str(Path(__file__).parent / "train" / "test_signals.py")
-    done = subprocess.run(
-        ["sh", "-c", 'trap "" INT TERM HUP; exec "$0" -m pytest -q -p no:cacheprovider "$1"', sys.executable, tests],
-        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
