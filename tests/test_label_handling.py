@@ -13,7 +13,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import InputError, Interrupted
-from pennyweight.evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
+from pennyweight.artifact.metrics_file import MetricsFile, MultiLabelMetricsFile
 from pennyweight.runs.measure import measure
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8, "audit": "off", "report": "short"}
@@ -389,7 +389,7 @@ def test_without_validation_every_threshold_is_a_half(
     found = pw.train(rows, test=rows[:20], validation_size=0, out=run, say=heard.append, **settings)
     assert any(line.endswith("and every label has the threshold 0.5") for line in heard)
     values = json.loads((run / "metrics.json").read_text("utf-8"))
-    SeveralMetricsFile.model_validate(values, strict=True)
+    MultiLabelMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
     page = (run / "report.html").read_text("utf-8")
     assert "Each label is given from a probability of 0.5 on." in page
@@ -399,7 +399,7 @@ def test_without_validation_every_threshold_is_a_half(
     assert again.evaluate(rows[:20]).exact == found.metrics["test"]["exact_match"]
     bare = pw.train(rows, validation_size=0, out=tmp_path / "bare", **settings)
     assert {"validation", "test"}.isdisjoint(bare.metrics)
-    SeveralMetricsFile.model_validate(json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True)
+    MultiLabelMetricsFile.model_validate(json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True)
     assert pw.load(tmp_path / "bare").evaluate(rows[:20]).n == 20
 
 

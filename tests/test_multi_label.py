@@ -14,7 +14,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.errors import InputError, Interrupted
 from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics
-from pennyweight.evaluate.report.metrics_file import SeveralMetricsFile
+from pennyweight.artifact.metrics_file import MultiLabelMetricsFile
 from pennyweight.export import stock as export
 
 Pairs = list[tuple[str, list[str]]]
@@ -57,7 +57,7 @@ def write(path: Path, rows: Pairs, delimiter: str = "|") -> Path:
 
 def test_it_learns_and_measures(run: Path) -> None:
     found = metrics(run)
-    SeveralMetricsFile.model_validate(found, strict=True)
+    MultiLabelMetricsFile.model_validate(found, strict=True)
     assert found["data"]["labels"] == ["money", "sport", "world"]
     assert found["train"]["history"][-1]["train_loss"] < found["train"]["history"][0]["train_loss"]
     assert set(found["train"]["history"][0]) >= {"accuracy", "macro_f1", "micro_f1", "validation_loss"}

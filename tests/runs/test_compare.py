@@ -8,7 +8,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from pennyweight.errors import ArtifactError, DataError, InputError
-from pennyweight.evaluate.row_predictions import Answers, aligned, fingerprint, identities
+from pennyweight.evaluate.row_predictions import RowPredictions, aligned, fingerprint, identities
 from pennyweight.runs.compare import Run, holm, read_run, side_by_side
 
 
@@ -97,9 +97,9 @@ def test_rows_are_known_by_letters_and_digits_not_by_markup() -> None:
 
 
 def test_repeated_texts_stand_for_each_other_label_by_label() -> None:
-    def rows(ids: list[int], labels: list[int]) -> Answers:
+    def rows(ids: list[int], labels: list[int]) -> RowPredictions:
         many = np.array(labels, dtype=np.int32)
-        return Answers(np.array(ids), many, many, np.ones(len(ids), dtype=np.float32))
+        return RowPredictions(np.array(ids), many, many, np.ones(len(ids), dtype=np.float32))
 
     order = aligned(rows([5, 5, 7], [0, 1, 2]), rows([7, 5, 5], [2, 1, 0]))
     assert order is not None
@@ -109,8 +109,8 @@ def test_repeated_texts_stand_for_each_other_label_by_label() -> None:
 
 
 def test_half_kept_answers_are_refused() -> None:
-    whole = Answers(np.arange(3), np.zeros(3), np.zeros(3), np.ones(3)).to_arrays("test")
-    assert Answers.from_arrays(whole, "validation") is None
+    whole = RowPredictions(np.arange(3), np.zeros(3), np.zeros(3), np.ones(3)).to_arrays("test")
+    assert RowPredictions.from_arrays(whole, "validation") is None
     del whole["test.labels"]
     with pytest.raises(DataError, match="test: the kept answers are damaged; train again"):
-        Answers.from_arrays(whole, "test")
+        RowPredictions.from_arrays(whole, "test")

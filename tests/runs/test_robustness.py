@@ -14,7 +14,7 @@ import pennyweight as pw
 from pennyweight.data.corruption import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.read import read
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.evaluate.report.metrics_file import MetricsFile
+from pennyweight.artifact.metrics_file import MetricsFile
 
 Command = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import pennyweight as pw
 from pennyweight.data import sample
 from pennyweight.evaluate.metrics.calibration import softmax
-from pennyweight.evaluate.report.metrics_file import MetricsFile, schema
+from pennyweight.artifact.metrics_file import MetricsFile, schema
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -22,12 +22,12 @@ from ..budget.plan import Plan
 from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
-from ..evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
 from ..model.adapters import lora as adapt
 from ..model.backbone import Backbone, load_tokenizer, resolve
 from ..recipe.loading import Recipe, parse
 from ..storage.files import storage_errors
 from .manifest import NAME, Saved, as_json, damaged
+from .metrics_file import MetricsFile, MultiLabelMetricsFile
 
 # What a backbone's config says about who wrote it, not about what it computes.
 CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
@@ -69,7 +69,7 @@ def metrics(saved: Saved, name: str, *, multi: bool) -> dict[str, Any]:
     if found and (found.get("task") == "multi") != multi:
         raise damaged(saved.path(name), "the figures are not those of a classifier of this task")
     try:
-        (SeveralMetricsFile if multi else MetricsFile).model_validate(found)
+        (MultiLabelMetricsFile if multi else MetricsFile).model_validate(found)
     except ValidationError as error:
         wrong = [one for one in error.errors(include_url=False) if one["type"] not in ADDED_OR_LEFT_OUT]
         if wrong:
@@ -83,7 +83,7 @@ def answers(saved: Saved, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
     found = saved.arrays(name) if name in saved else {}
     for key, values in found.items():
         sound = values.ndim == 1 and bool(np.isfinite(values).all())
-        if key.endswith((".labels", ".predicted")):  # of several labels a hash is kept
+        if key.endswith((".labels", ".predicted")):  # of a set of labels a hash is kept
             sound &= np.issubdtype(values.dtype, np.integer)
             sound &= labels.multi or bool(((values >= 0) & (values < len(labels))).all())
         if not sound:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -72,7 +71,6 @@ class Evaluation:
         intervals: 95%, by the metrics' names in metrics.json.
         predictions: by name of rows: what was predicted for each.
         validation: the metrics on the validation rows, where there are any.
-        seconds: spent on `measuring` and on `baselines`.
         calibration, ordinal, abstention: with one label a text; abstention holds for each target accuracy the
             threshold picked on the validation rows, and what it gives on the measured ones.
         thresholds: where a text may carry any number of labels.
@@ -88,7 +86,6 @@ class Evaluation:
     slices: Mapping[str, tuple[Slice, ...]]
     validation: Metrics | None = None
     baselines: tuple[BaselineRow, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
     ordinal: Ordinal | None = None
     abstention: Mapping[float, tuple[Threshold, Threshold | None]] = field(default_factory=dict)
@@ -155,7 +152,6 @@ def evaluate(
     Raises:
         DataError: a column to slice by that the rows do not have.
     """
-    began = time.perf_counter()
     settings = settings or EvaluationSettings()
     evaluation = _measure(rows, logits, names, settings)
     measured = evaluation.rows
@@ -167,8 +163,7 @@ def evaluate(
         objective=settings.objective,
         unknown=measured.unknown,
     )
-    seconds = {"measuring": time.perf_counter() - began, "baselines": sum(one.seconds for one in baselines)}
-    return replace(evaluation, baselines=compared, seconds=seconds)
+    return replace(evaluation, baselines=compared)
 
 
 def _measure(

@@ -20,10 +20,9 @@ from ..data.load import read_as, with_known
 from ..data.table import Columns, Table
 from ..data.text_input import is_one, texts_of
 from ..errors import ArtifactError, InputError
-from ..evaluate.metrics.calibration import COLDEST, HOTTEST, softmax
-from ..evaluate.metrics.epoch_metrics import sigmoid
-from ..evaluate.metrics.multi_label import MultilabelMetrics, score_multilabel
-from ..evaluate.metrics.single_label import Metrics, score
+from ..evaluate.metrics.calibration import COLDEST, HOTTEST
+from ..evaluate.metrics.classification import Metrics, score
+from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters.lora import scale
 from ..model.backbone import encode
@@ -178,7 +177,7 @@ class Classifier:
             names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
         return names[0] if is_one(texts, self.pair) else names
 
-    def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
+    def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts.
 
         Args:
@@ -197,10 +196,8 @@ class Classifier:
         wrong = gone if unknown == "wrong" else 0
         truth = self.artifact.labels.encode(table)
         probabilities = self.probabilities_of(self.tokens(table.texts))
-        if self.multi:
-            found = score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
-            return found.with_unknown(wrong)
-        return score(truth, probabilities, self.labels).with_unknown(wrong)
+        thresholds = self.thresholds if self.multi else None
+        return score(truth, probabilities, self.labels, thresholds).with_unknown(wrong)
 
     def scaled(self, factor: float) -> Classifier:
         """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).

@@ -16,7 +16,7 @@ import pennyweight as pw
 from pennyweight.errors import InputError
 from pennyweight.evaluate.metrics.ordinal import ordinal
 from pennyweight.evaluate.metrics.single_label import score
-from pennyweight.evaluate.report.metrics_file import MetricsFile
+from pennyweight.artifact.metrics_file import MetricsFile
 
 ORDER = ["low", "medium", "high"]
 TEXTS = {"low": "The rate and the cut.", "medium": "The cup and the match.", "high": "The polls and the river."}
