@@ -14,10 +14,11 @@ import psutil
 
 from pennyweight.budget.cost import work
 from pennyweight.budget.estimate import estimate
-from pennyweight.model.backbone import encode, load_tokenizer, resolve
+from pennyweight.model.backbone import resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import choose
 from pennyweight.model.inference import TokenFeed, evaluating, logits
+from pennyweight.model.tokenizer import encode, load_tokenizer
 from pennyweight.pipeline import plan_for
 from pennyweight.recipe.loading import load
 from pennyweight.train.accelerator import make_accelerator

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from train import LABELS, embedded, news
 
 from pennyweight.data.batching import plan_batches
-from pennyweight.model.adapters.lora import trainable
+from pennyweight.model.trainable import trainable
 from pennyweight.train.optimizer import adamw, learning_rate
 
 

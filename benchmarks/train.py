@@ -158,7 +158,7 @@ def samples(
     """
     import numpy as np
 
-    from pennyweight.model.backbone import encode, load_tokenizer
+    from pennyweight.model.tokenizer import encode, load_tokenizer
 
     lengths = encode(load_tokenizer(folder), train[0], 256).lengths
     order, count = np.argsort(lengths, kind="stable"), max(1, size // batch_size)

@@ -228,7 +228,7 @@ def test_runs_compare_by_exact_match(
 
 def test_the_report_and_the_card_speak_of_labels(run: Path) -> None:
     page = (run / "report.html").read_text("utf-8")
-    for words in ("Micro F1", "Hamming loss", "threshold", "commonest labels", "Bill of parameters"):
+    for words in ("Micro F1", "Hamming loss", "threshold", "commonest labels", "Trained parameters by part"):
         assert words in page, words
     assert "Confusion matrix" not in page
     assert not (run / "report" / "confusion.png").exists()

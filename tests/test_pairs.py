@@ -17,10 +17,11 @@ import pennyweight as pw
 from pennyweight.data.table import PAIR
 from pennyweight.errors import InputError
 from pennyweight.export import stock as export
-from pennyweight.model.backbone import encode, load_tokenizer, resolve
+from pennyweight.model.backbone import resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference import TokenFeed
+from pennyweight.model.tokenizer import encode, load_tokenizer
 from pennyweight.predict.explanation import explain
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -20,13 +21,18 @@ from .errors import DataError, InputError
 from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import describe_backbone, plan_for
-from .storage.files import lock_folder, must_be_new
+from .storage.folders import refuse_nonempty_folder
+from .storage.locks import lock_folder
+from .train.observer import say_to_logging
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .predict.predictor import Classifier
-    from .train.loop import Fit, Observer
+    from .train.observer import Observer
+    from .train.state import Fit
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -39,7 +45,7 @@ def train(
     resume_anyway: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
-    say: Callable[[str], None] = lambda message: None,
+    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Classifier:
     """Train a classifier under a budget.
@@ -53,7 +59,7 @@ def train(
         resume_anyway: even when recipe, data or versions changed since.
         overwrite: replace a finished run in `out`.
         observer: is told of each step and evaluation.
-        say: is told what is being done, a line at a time.
+        say: deprecated; receives what is logged, a message at a time.
         **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`, `learning_rate=1e-4`.
 
     Returns:
@@ -69,14 +75,15 @@ def train(
     if out is None:
         if resume or resume_anyway:
             raise InputError("there is nothing to go on with: no run folder is named", remedy="name it with --out")
-        return _run(settled, data, test, None, False, False, observer, say)
+        with say_to_logging(say):
+            return _run(settled, data, test, None, False, False, observer)
     folder = Path(out)
     _check_folder(folder, resume, overwrite)
     from .train.resume import begun
     from .train.signals import resumable
 
-    with lock_folder(folder), resumable(folder, lambda: begun(folder), overwrite):
-        return _run(settled, data, test, folder, resume, resume_anyway, observer, say)
+    with say_to_logging(say), lock_folder(folder), resumable(folder, lambda: begun(folder), overwrite):
+        return _run(settled, data, test, folder, resume, resume_anyway, observer)
 
 
 def _run(
@@ -87,7 +94,6 @@ def _run(
     resume: bool,
     resume_anyway: bool,
     observer: Observer | None,
-    say: Callable[[str], None],
 ) -> Classifier:
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
@@ -95,11 +101,13 @@ def _run(
     from .artifact.model_card import model_card
     from .audit.short_audit import short
     from .evaluate.metrics import epoch_metrics as quick
-    from .model.adapters.lora import scale, trainable
-    from .model.backbone import check_max_length, encode, load_tokenizer, resolve
+    from .model.adapters.lora import scale
+    from .model.backbone import resolve
     from .model.classifier import build
     from .model.device import choose, machine
     from .model.inference import logits
+    from .model.tokenizer import check_max_length, encode, load_tokenizer
+    from .model.trainable import trainable
     from .predict.predictor import Classifier, load
     from .runs.robustness import refuse_several
     from .runs.stage import Report
@@ -116,21 +124,21 @@ def _run(
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
     sources = provenance(recipe.data, {"train": train_data, "test": test_data}, data)
-    say(_data_line(data))
+    logger.info(_data_line(data))
     for note in data.notes:
-        say(note)
+        logger.info(note)
     if data.labels.multi and (recipe.train.shift or data.ood is not None):
         refuse_several()  # now, not after an hour of training
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
     plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
-    say(_plan_line(plan))
+    logger.info(_plan_line(plan))
 
     # model
     going_on = Resumption()
     if folder is not None and resume:
-        going_on = Resumption.find(folder, artifacts.made_by(folder), say)
+        going_on = Resumption.find(folder, artifacts.made_by(folder))
     precision = going_on.precision(recipe.train.precision)
     runtime = choose(recipe.train.device, precision, recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
@@ -138,13 +146,13 @@ def _run(
     frozen = backbone.fingerprint()
     facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, artifacts.versions())
     if folder is not None and going_on.is_finished(facts):
-        say(f"this run is finished, nothing is left to do: {folder}")
+        logger.info(f"this run is finished, nothing is left to do: {folder}")
         return load(folder, device=recipe.train.device, precision=runtime.precision)
-    going_on.check(facts, resume_anyway, say)
+    going_on.check(facts, resume_anyway)
     model = build(
         backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
     )
-    say(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
+    logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = artifacts.Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
         input_spec=data.input_spec, run=facts,
@@ -161,7 +169,7 @@ def _run(
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
     checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
     if checked.mode != "off":
-        say(str(checked))
+        logger.info(str(checked))
 
     # train: corrupted copies are rows like the others
     spare = augment(
@@ -172,12 +180,12 @@ def _run(
     )  # fmt: skip
     rows, targets = tokens["train"], truth["train"]
     if spare is not None:
-        say(str(spare))
+        logger.info(str(spare))
         rows, targets = spare.tokens, targets[spare.owners]
 
     # train: what frozen layers compute is computed once
     fed = feeds.make(model, tokens | {"train": rows}, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
-    say(str(fed))
+    logger.info(str(fed))
 
     def validate() -> dict[str, float]:
         assert fed.validation is not None  # not asked for where there is none
@@ -186,7 +194,7 @@ def _run(
         return quick.figures(truth["validation"], values, data.labels.names)
 
     facts["prefix kept"] = fed.names()
-    going_on.check(facts, resume_anyway)
+    going_on.check({"prefix kept": facts["prefix kept"]}, resume_anyway)
     if going_on.state is not None and model.adaptive is None:  # ranks that move have more to keep
         check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
     if folder is not None:
@@ -194,7 +202,7 @@ def _run(
     if recipe.train.lp_ft and going_on.state is None:
         size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
         loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
-        say(f"head: fitted on frozen features, training loss {loss:.3f}")
+        logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
     accelerator = make_accelerator(recipe.train, runtime, folder, going_on.state)
     meter = EnergyMeter()
     outcome = fit(
@@ -224,13 +232,11 @@ def _run(
         # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
         bundle.plan = model.adaptive.settle(plan, len(data.labels.names))
         model.adaptive = None
-        say(bundle.plan.why[-1])
+        logger.info(bundle.plan.why[-1])
     scale(model.module, recipe.train.adapter_scale)
 
     # evaluate
-    report = Report(
-        classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", say, data.unknown
-    )
+    report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", data.unknown)
     bundle.metrics = report.to_json(outcome.seconds, tokenize_seconds) | {
         "trainable": plan.count.trainable,
         "total": plan.count.total,
@@ -260,7 +266,7 @@ def _run(
         artifacts.save(bundle, folder)
         report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
         end(folder)
-        say(f"saved: {folder}")
+        logger.info(f"saved: {folder}")
     return classifier
 
 
@@ -321,7 +327,7 @@ def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
     if os.path.isfile(folder) or not (resume or overwrite):
         remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
-        must_be_new(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
+        refuse_nonempty_folder(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
 
 
 def _data_line(data: Data) -> str:

@@ -24,7 +24,7 @@ from pennyweight.errors import ArtifactError, PennyweightError, StorageError
 from pennyweight.predict import label_shift as prior
 from pennyweight.predict import predictor as predict
 from pennyweight.predict.explanation import explain
-from pennyweight.storage import files
+from pennyweight.storage import checksums, untrusted_folder
 
 from ..json_values import places, put
 
@@ -262,7 +262,7 @@ def test_what_a_killed_save_left_goes_when_the_run_is_asked_about(copy: Path) ->
 
 def test_each_file_is_read_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    read = files.read_inside
+    read = untrusted_folder.read_inside
     monkeypatch.setattr(
         manifest, "read_inside", lambda root, name, most: [seen.append(name), read(root, name, most)][1]
     )
@@ -333,7 +333,7 @@ def test_names_that_no_file_can_have(copy: Path, tmp_path: Path) -> None:
     assert refusal(Path("a\0b")) == "F: no such classifier; expected a folder that `pennyweight train` wrote"
     facts = json.loads((copy / "pennyweight.json").read_text())
     facts.pop("seal")
-    (copy / "pennyweight.json").write_text(files.sealed(facts | {"sha256": facts["sha256"] | {long: "0" * 64}}))
+    (copy / "pennyweight.json").write_text(checksums.seal(facts | {"sha256": facts["sha256"] | {long: "0" * 64}}))
     assert refusal(copy) == (
         f"F/pennyweight.json: the manifest names a file that is not in the folder: {'n' * 80!r}; {AGAIN}"
     )
@@ -452,7 +452,7 @@ def test_no_folder_of_the_data_is_handed_on(
     assert recipe.train.cache_dir is None
     sources = predict.load(tmp_path / "run", device="cpu").metrics["data"]["sources"]
     assert sources["test"] == {
-        "name": "held.csv", "rows": len(ROWS), "sha256": files.sha256(private / "held.csv"), "sha256_of": "file",
+        "name": "held.csv", "rows": len(ROWS), "sha256": checksums.sha256(private / "held.csv"), "sha256_of": "file",
     }  # fmt: skip
     assert sources.keys() == {"train", "test", "validation", "mix", "ood"}
     # Loading needs the backbone's folder, which is kept; the card, which is for others, names it without.

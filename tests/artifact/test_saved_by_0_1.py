@@ -13,6 +13,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.export import stock as export
 from pennyweight.predict.explanation import explain
+from pennyweight.train.observer import forward_log
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "artifacts-0.1"
 # Logits of fp32 products in another order of summation.
@@ -79,14 +80,15 @@ def test_its_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     shutil.copytree(FIXTURES / "unfinished" / "checkpoints", tmp_path / "run" / "checkpoints")
     rows = [tuple(row) for row in json.loads((FIXTURES / "unfinished" / "train.json").read_text("utf-8"))]
     said: list[str] = []
-    made = pw.train(
-        rows, test=[tuple(row) for row in EXPECTED["single"]["test"]], out=tmp_path / "run", resume=True,
-        resume_anyway=True,  # versions and threads are others than those of the machine that began it
-        say=said.append, backbone="embedded", strategy="manual", r=1, layers="5", target_modules="query,value",
-        budget="5k", epochs=2, learning_rate=3e-3, pooling="cls", save_total_limit=2, device="cpu", precision="fp32",
-        report="short", max_length=48, validation_size=8, batch_size=8, lp_ft=False, lora_dropout=0.0,
-        head_dropout=0.0,
-    )  # fmt: skip
+    with forward_log(said.append):
+        made = pw.train(
+            rows, test=[tuple(row) for row in EXPECTED["single"]["test"]], out=tmp_path / "run", resume=True,
+            resume_anyway=True,  # versions and threads are others than those of the machine that began it
+            backbone="embedded", strategy="manual", r=1, layers="5", target_modules="query,value",
+            budget="5k", epochs=2, learning_rate=3e-3, pooling="cls", save_total_limit=2, device="cpu",
+            precision="fp32", report="short", max_length=48, validation_size=8, batch_size=8, lp_ft=False,
+            lora_dropout=0.0, head_dropout=0.0,
+        )  # fmt: skip
     assert "checkpoint: step 4" in said
     assert made.metrics["train"]["steps"] == 8
     # Its last four steps may sum in another order here than where it began.

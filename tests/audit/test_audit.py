@@ -88,7 +88,7 @@ def test_every_finding_with_its_lines(audit: Callable[..., Any], files: tuple[Pa
 def test_the_share_truncated_is_that_of_the_tokenizer(
     audit: Callable[..., Any], files: tuple[Path, Path], tiny_backbone: Callable[..., Path]
 ) -> None:
-    from pennyweight.model.backbone import encode, load_tokenizer
+    from pennyweight.model.tokenizer import encode, load_tokenizer
 
     tokens = encode(load_tokenizer(tiny_backbone("bert")), [text for text, _ in ROWS], 20)
     answer = json.loads(audit(files[0], "--max-length", 20, "--json").out)

@@ -13,6 +13,7 @@ import pennyweight as pw
 from pennyweight.audit import short_audit as shorts
 from pennyweight.data.batching import pack
 from pennyweight.data.table import Table
+from pennyweight.train.observer import forward_log
 
 LONG = "The central bank held its rate as inflation slowed for a third month in a row"
 
@@ -64,9 +65,8 @@ def test_a_run_keeps_it_and_its_report_shows_it(tiny_backbone: Callable[..., Pat
         rows = [(row["text"], row["label"]) for row in csv.DictReader(handle)]
     said: list[str] = []
     settings = {"backbone": str(tiny_backbone("bert")), "budget": "5k", "max_steps": 1, "report": "short"}
-    pw.train(
-        rows, test=[*rows[:3], ("Nothing of the kind", "World")], out=tmp_path / "run", say=said.append, **settings
-    )
+    with forward_log(said.append):
+        pw.train(rows, test=[*rows[:3], ("Nothing of the kind", "World")], out=tmp_path / "run", **settings)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
     assert metrics["audit"]["mode"] == "short"
     leaks = metrics["audit"]["leakage"]["test"]
@@ -77,7 +77,8 @@ def test_a_run_keeps_it_and_its_report_shows_it(tiny_backbone: Callable[..., Pat
     assert "<h3>Audit</h3>" in page
     assert f"Of 4 test texts {leaks['exact']} stand in training too" in page
     said.clear()
-    off = pw.train(rows, say=said.append, audit="off", **settings)
+    with forward_log(said.append):
+        off = pw.train(rows, audit="off", **settings)
     assert off.metrics["audit"] == {"mode": "off", "rows": 60}
     assert [one for one in said if one.startswith("audit")] == []
 

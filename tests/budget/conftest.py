@@ -16,6 +16,7 @@ from pennyweight.budget.targets import lora_arguments, ranks
 from pennyweight.model.adapters import adalora as adaptive
 from pennyweight.model.adapters import lora as adapt
 from pennyweight.model.heads import Head
+from pennyweight.model.trainable import check_count, trainable
 from pennyweight.recipe.loading import TrainRecipe
 from pennyweight.train.optimizer import adamw
 
@@ -121,7 +122,7 @@ def trained_count(encoder: Callable[..., nn.Module]) -> Callable[..., int]:
         else:
             adapt.inject(module, None if adapter is None else adapt.lora_config(adapter, config))
         model = nn.ModuleList([module, Head(head.kind, config, labels, rank=head.rank)])
-        return adapt.check_count(model, planned, adamw(adapt.trainable(model), TrainRecipe()))
+        return check_count(model, planned, adamw(trainable(model), TrainRecipe()))
 
     return counted
 

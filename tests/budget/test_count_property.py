@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pennyweight.budget.allocation import PlanOptions
 from pennyweight.budget.architecture import FAMILIES, size
 from pennyweight.budget.count import AdapterSpec, HeadSpec, count, head_shapes, linear_modules
-from pennyweight.budget.fill import Options
 from pennyweight.budget.plan import plan
 from pennyweight.errors import BudgetError
 
@@ -115,7 +115,7 @@ def test_planned_is_within_budget_and_what_peft_counts_and_what_is_trained(
     family, changes = data.draw(configs())
     config = tiny(family, **changes)
     adaptive = data.draw(st.booleans()) and data.draw(st.booleans())
-    options = Options(
+    options = PlanOptions(
         use_dora=not adaptive and data.draw(st.booleans()),
         bias="none" if adaptive else data.draw(st.sampled_from(["none", "lora_only", "all"])),
         adaptive_ranks=adaptive,

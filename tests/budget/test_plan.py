@@ -7,7 +7,7 @@ import pytest
 
 from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.count import AdapterSpec, HeadSpec
-from pennyweight.budget.plan import Options, Plan, parse_budget, plan
+from pennyweight.budget.plan import Plan, PlanOptions, parse_budget, plan
 from pennyweight.budget.strategies import STRATEGIES
 from pennyweight.budget.targets import ranks, scales
 from pennyweight.errors import RecipeError
@@ -138,14 +138,14 @@ def test_attention_leaves_the_feed_forward_alone() -> None:
 def test_alpha_keeps_every_scale_the_same() -> None:
     config = load_config("roberta-base")
     for options, scale in (
-        (Options(), 2.0),
-        (Options(alpha=0.5, least_alpha=0.0), 0.5),
-        (Options(alpha=3.0, scaling="alpha"), 3.0),
+        (PlanOptions(), 2.0),
+        (PlanOptions(alpha=0.5, least_alpha=0.0), 0.5),
+        (PlanOptions(alpha=3.0, scaling="alpha"), 3.0),
     ):
         planned = plan(config, labels=4, budget=2_500_000, strategy="graded", options=options)
         assert planned.adapter is not None
         assert set(scales(config, planned.adapter).values()) == {scale}
-    rank_stabilised = plan(config, labels=4, budget=1_050_000, strategy="graded", options=Options(use_rslora=True))
+    rank_stabilised = plan(config, labels=4, budget=1_050_000, strategy="graded", options=PlanOptions(use_rslora=True))
     assert rank_stabilised.adapter is not None
     assert rank_stabilised.adapter.lora_alpha == 16.0
     assert rank_stabilised.adapter.alpha_pattern == {}
@@ -195,7 +195,7 @@ def test_ranks_stop_at_full_rank() -> None:
 
 
 def test_the_highest_rank_allowed_is_kept() -> None:
-    planned = plan(load_config("roberta-base"), labels=4, budget=5_000_000, options=Options(max_rank=4))
+    planned = plan(load_config("roberta-base"), labels=4, budget=5_000_000, options=PlanOptions(max_rank=4))
     assert planned.adapter is not None
     assert planned.adapter.r == 4
     assert planned.adapter.rank_pattern == {}
@@ -203,7 +203,7 @@ def test_the_highest_rank_allowed_is_kept() -> None:
 
 
 def test_a_smallest_rank_means_fewer_layers() -> None:
-    planned = plan(load_config("roberta-base"), labels=4, budget=400_000, options=Options(min_rank=8))
+    planned = plan(load_config("roberta-base"), labels=4, budget=400_000, options=PlanOptions(min_rank=8))
     assert planned.adapter is not None
     assert planned.adapter.layers == (9, 10, 11)
     assert min(ranks(load_config("roberta-base"), planned.adapter).values()) >= 8
@@ -212,7 +212,7 @@ def test_a_smallest_rank_means_fewer_layers() -> None:
 
 def test_frozen_modules_stay_and_forced_ones_come() -> None:
     config = load_config("roberta-base")
-    options = Options(frozen=("output.dense", "intermediate.dense"), forced=("query",), min_rank=4)
+    options = PlanOptions(frozen=("output.dense", "intermediate.dense"), forced=("query",), min_rank=4)
     planned = plan(config, labels=4, budget=120_000, options=options)
     assert planned.adapter is not None
     adapted = ranks(config, planned.adapter)
@@ -222,7 +222,7 @@ def test_frozen_modules_stay_and_forced_ones_come() -> None:
 
 def test_what_is_on_offer_can_be_narrowed() -> None:
     config = load_config("roberta-base")
-    options = Options(target_modules=("query", "value"), layers=(4, 5))
+    options = PlanOptions(target_modules=("query", "value"), layers=(4, 5))
     planned = plan(config, labels=4, budget=50_000, options=options)
     assert planned.adapter is not None
     assert (planned.adapter.target_modules, planned.adapter.layers) == (("query", "value"), (4, 5))
@@ -230,7 +230,7 @@ def test_what_is_on_offer_can_be_narrowed() -> None:
 
 @pytest.mark.parametrize("bias", ["lora_only", "all"])
 def test_biases_and_magnitudes_are_paid_for(bias: Any) -> None:
-    options = Options(bias=bias, use_dora=True, lora_dropout=0.1)
+    options = PlanOptions(bias=bias, use_dora=True, lora_dropout=0.1)
     planned = plan(load_config("roberta-base"), labels=4, budget=1_000_000, options=options)
     assert planned.adapter is not None
     assert (planned.adapter.bias, planned.adapter.use_dora, planned.adapter.lora_dropout) == (bias, True, 0.1)
@@ -248,7 +248,7 @@ def test_json_there_and_back() -> None:
     config = load_config("roberta-base")
     for planned in (
         plan(config, labels=4, budget=1_000_000, strategy="graded"),
-        plan(config, labels=4, budget=50_000, options=Options(use_dora=True, bias="lora_only")),
+        plan(config, labels=4, budget=50_000, options=PlanOptions(use_dora=True, bias="lora_only")),
         plan(config, labels=4, budget=None, strategy="manual", head=HeadSpec("full")),
     ):
         value = json.loads(json.dumps(planned.to_json()))

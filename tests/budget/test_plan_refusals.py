@@ -8,7 +8,7 @@ import pytest
 
 from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.count import AdapterSpec, HeadSpec
-from pennyweight.budget.plan import Options, plan
+from pennyweight.budget.plan import PlanOptions, plan
 from pennyweight.errors import BudgetError, RecipeError
 
 ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
@@ -33,40 +33,40 @@ ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
             "drop one of the two",
         ),
         (
-            {"strategy": "manual", "options": Options()},
+            {"strategy": "manual", "options": PlanOptions()},
             "strategy manual and planner options contradict each other: manual takes the adapter as it is; "
             "drop one of the two",
         ),
         (
-            {"options": Options(min_rank=8, max_rank=4)},
+            {"options": PlanOptions(min_rank=8, max_rank=4)},
             "min_rank 8 and max_rank 4 contradict each other: no rank is left between them; drop one of the two",
         ),
         (
-            {"options": Options(min_rank=0)},
+            {"options": PlanOptions(min_rank=0)},
             "min_rank: the value cannot be used; expected a whole number of 1 or more; received 0",
         ),
         (
-            {"strategy": "attention", "options": Options(target_modules=("query",))},
+            {"strategy": "attention", "options": PlanOptions(target_modules=("query",))},
             "strategy attention and target_modules contradict each other: the strategy chooses the modules itself; "
             "drop one of the two",
         ),
         (
-            {"strategy": "top", "options": Options(layers=(1,))},
+            {"strategy": "top", "options": PlanOptions(layers=(1,))},
             "strategy top and layers contradict each other: the strategy chooses the layers itself; "
             "drop one of the two",
         ),
         (
-            {"options": Options(frozen=("query",), forced=("layer.3.attention.self.query",))},
+            {"options": PlanOptions(frozen=("query",), forced=("layer.3.attention.self.query",))},
             "frozen_modules and forced_modules contradict each other: both name encoder.layer.3.attention.self.query; "
             "drop one of the two",
         ),
         (
-            {"options": Options(frozen=("all-linear",))},
-            "frozen_modules and the modules on offer contradict each other: nothing is left to adapt; "
+            {"options": PlanOptions(frozen=("all-linear",))},
+            "frozen_modules and the modules that may be adapted contradict each other: nothing is left to adapt; "
             "drop one of the two",
         ),
         (
-            {"options": Options(forced=("q_proj",))},
+            {"options": PlanOptions(forced=("q_proj",))},
             "forced_modules: the target module matches nothing; expected one of query, key, value, "
             "attention.output.dense, intermediate.dense, output.dense, attention, all-linear; received 'q_proj'",
         ),
@@ -97,7 +97,7 @@ def test_options_that_cannot_hold(settings: dict[str, Any], message: str) -> Non
             "received 50,000; choose fewer target_modules or layers, or strategy auto, which adapts what fits",
         ),
         (
-            {"budget": 10_000, "options": Options(forced=("query",), min_rank=2)},
+            {"budget": 10_000, "options": PlanOptions(forced=("query",), min_rank=2)},
             "the forced modules do not fit the budget of 10,000; expected 39,940 or more, the smallest that works at "
             "rank 2; received 10,000",
         ),
@@ -113,5 +113,5 @@ def test_the_smallest_that_works_does_work() -> None:
     config = load_config("roberta-base")
     assert plan(config, labels=4, budget=3_076).left_over == 0
     assert plan(config, labels=4, budget=168_964, strategy="uniform").left_over == 0
-    options = Options(forced=("query",), min_rank=2)
+    options = PlanOptions(forced=("query",), min_rank=2)
     assert plan(config, labels=4, budget=39_940, options=options).left_over == 0

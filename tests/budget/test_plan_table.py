@@ -1,29 +1,27 @@
 from __future__ import annotations
 
-import json
-
 from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.count import AdapterSpec
 from pennyweight.budget.plan import plan
-from pennyweight.budget.plan_table import Row, bill, render, to_json
+from pennyweight.budget.plan_table import PlanRow, render, tabulate
 
 
 def test_rows_add_up_and_share_the_budget() -> None:
     planned = plan(load_config("roberta-base"), labels=4, budget=50_000)
-    rows = bill(planned)
-    assert rows[0] == Row("query", "layers 9-11", 1, 4_608, 4_608 / 50_000)
-    assert rows[-1] == Row("linear head", "head", None, 3_076, 3_076 / 50_000)
+    rows = tabulate(planned).rows
+    assert rows[0] == PlanRow("query", "layers 9-11", 1, 4_608, 4_608 / 50_000)
+    assert rows[-1] == PlanRow("linear head", "head", None, 3_076, 3_076 / 50_000)
     assert sum(row.parameters for row in rows) == planned.count.trainable
 
 
 def test_without_a_budget_shares_are_of_what_is_trained() -> None:
     adapter = AdapterSpec(r=8, lora_alpha=8, target_modules=("query",))
     planned = plan(load_config("embedded"), labels=2, budget=None, strategy="manual", adapter=adapter)
-    assert sum(row.share for row in bill(planned)) == 1.0
+    assert sum(row.share for row in tabulate(planned).rows) == 1.0
     assert "left over" not in render(planned)
 
 
-def test_the_bill_as_text() -> None:
+def test_the_table_as_text() -> None:
     planned = plan(load_config("roberta-base"), labels=4, budget=50_000)
     assert render(planned) == (
         "part                    where        rank  parameters   share\n"
@@ -42,27 +40,10 @@ def test_the_bill_as_text() -> None:
         "left over                                          76    0.2%\n"
         "budget                                         50,000  100.0%\n"
         "\n"
-        "auto: every linear layer on offer, the remainder to the upper layers\n"
+        "auto: every linear layer, the remainder to the upper layers\n"
         "ranks: 1 on 16 matrices, 2 on 2 matrices\n"
         "reach: 18 of 72 matrices, on layers 9-11; rank 1 on all of them would cost 165,888\n"
         "head: linear, 3,076 parameters; the architecture's own would be 593,668\n"
         "alpha: 2 r, so that a matrix is scaled by 2 whatever its rank; 8 / r below rank 4\n"
         "left over: 76; the cheapest further rank costs 1,536"
     )
-
-
-def test_the_bill_as_json() -> None:
-    planned = plan(load_config("roberta-base"), labels=4, budget=50_000)
-    value = json.loads(json.dumps(to_json(planned)))
-    assert {name: value[name] for name in ("trainable", "budget", "left_over")} == {
-        "trainable": 49_924,
-        "budget": 50_000,
-        "left_over": 76,
-    }
-    assert value["rows"][0] == {
-        "part": "query",
-        "where": "layers 9-11",
-        "rank": 1,
-        "parameters": 4_608,
-        "share": 4_608 / 50_000,
-    }

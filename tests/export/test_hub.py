@@ -17,7 +17,7 @@ import pytest
 
 from pennyweight.errors import ArtifactError, InputError
 from pennyweight.export.hub import push
-from pennyweight.storage.files import sealed, sha256
+from pennyweight.storage.checksums import seal, sha256
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -33,7 +33,7 @@ def saved(tmp_path: Path) -> Path:
         (folder / name).write_text(text, "utf-8")
     manifest = {"format": 1, "backbone": {"name": "org/backbone"}}
     manifest["sha256"] = {name: sha256(folder / name) for name in contents}
-    (folder / "pennyweight.json").write_text(sealed(manifest), "utf-8")
+    (folder / "pennyweight.json").write_text(seal(manifest), "utf-8")
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "large").write_text("not to be sent", "utf-8")
     (folder / "report.html").write_text("quotes texts", "utf-8")
@@ -159,7 +159,7 @@ def test_a_name_that_is_no_repository_is_refused(saved: Path, name: str) -> None
 def test_a_backbone_of_this_machine_is_of_no_use_elsewhere(saved: Path) -> None:
     manifest = json.loads((saved / "pennyweight.json").read_text("utf-8"))
     facts = {key: value for key, value in manifest.items() if key in ("format", "sha256")}
-    (saved / "pennyweight.json").write_text(sealed(facts | {"backbone": {"name": str(saved)}}), "utf-8")
+    (saved / "pennyweight.json").write_text(seal(facts | {"backbone": {"name": str(saved)}}), "utf-8")
     with pytest.raises(ArtifactError, match="the backbone is a folder on this machine, which nobody else has"):
         push(saved, "me/news")
 

@@ -13,10 +13,11 @@ from pennyweight.artifact.artifact import Artifact
 from pennyweight.data.labels import LabelSet
 from pennyweight.errors import ArtifactError
 from pennyweight.export import stock as export
-from pennyweight.model.adapters.lora import trainable
-from pennyweight.model.backbone import load_tokenizer, resolve
+from pennyweight.model.backbone import resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import Runtime
+from pennyweight.model.tokenizer import load_tokenizer
+from pennyweight.model.trainable import trainable
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 

@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["pennyweight"]):
     from pennyweight.data.read import read
     from pennyweight.errors import PennyweightError
     from pennyweight.recipe import loading as recipe
-    from pennyweight.storage.files import unsealed
+    from pennyweight.storage.checksums import unseal
 
 warnings.simplefilter("ignore")
 FOLDER = Path(tempfile.mkdtemp(prefix="pennyweight-fuzz-"))
@@ -31,7 +31,7 @@ def one_input(content: bytes) -> None:
         if ending == "yaml":
             recipe.load(path)
         elif ending == "sealed":
-            unsealed(content[1:].decode("latin-1"))
+            unseal(content[1:].decode("latin-1"))
         else:
             read(path, labelled=None)
     except PennyweightError as error:

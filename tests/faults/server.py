@@ -38,6 +38,7 @@ from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate.metrics import epoch_metrics as quick
 from pennyweight.predict import predictor as predict
 from pennyweight.runs import stage
+from pennyweight.train.observer import forward_log
 
 # What a run would import on its way; none of it starts a thread or computes.
 for module in (
@@ -77,7 +78,8 @@ def train(stop: tuple[int, int] | None = None, clock: float = 0.0, **settings: A
         looks = iter(range(10**9))
         now = time.time
         time.time = lambda: now() + clock * (-1) ** next(looks)  # type: ignore[assignment]
-    classifier = pipeline.train(say=said.append, **settings)
+    with forward_log(said.append):
+        classifier = pipeline.train(**settings)
     return {"said": said, "labels": classifier.predict(["the bank", "the cup"])}
 
 

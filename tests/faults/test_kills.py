@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.storage.files import recover
+from pennyweight.storage.atomic import recover
 
 Ask = Callable[..., dict[str, Any]]
 Outcome = Callable[[Path], dict[str, Any]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.storage.files import lock_folder
+from pennyweight.storage.locks import lock_folder
 
 Ask = Callable[..., dict[str, Any]]
 Outcome = Callable[[Path], dict[str, Any]]

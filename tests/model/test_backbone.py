@@ -16,7 +16,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 import pennyweight as pw
 from pennyweight.errors import BackboneError, RecipeError
 from pennyweight.model import backbone
-from pennyweight.model.backbone import HUB_FILES, check_max_length, encode, load_module, load_tokenizer, resolve
+from pennyweight.model.backbone import HUB_FILES, load_module, resolve
+from pennyweight.model.tokenizer import check_max_length, encode, load_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

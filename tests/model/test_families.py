@@ -26,8 +26,9 @@ from pennyweight.data.batching import plan_batches
 from pennyweight.errors import ArtifactError, ResourceError
 from pennyweight.export.stock import to_merged, to_peft
 from pennyweight.model import device as runtime
-from pennyweight.model.adapters.lora import trainable
 from pennyweight.model.heads import Head
+from pennyweight.model.trainable import trainable
+from pennyweight.train.observer import forward_log
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "auto": {"strategy": "auto"},
@@ -171,7 +172,8 @@ def test_a_head_is_fitted_on_a_prefix_in_bf16_before_training(
         "max_steps": 1, "batch_size": len(texts), "lora_dropout": 0.0, "head_dropout": 0.0, "warmup_ratio": 0.0,
     }  # fmt: skip
     said: list[str] = []
-    trained, record = train(folder / "train.csv", settings, monkeypatch, say=said.append)
+    with forward_log(said.append):
+        trained, record = train(folder / "train.csv", settings, monkeypatch)
     assert trained.metrics["train"]["prefix"]["first_layer"] == 2
     (line,) = (line for line in said if line.startswith("head: fitted on frozen features"))
     # The first step is before any change: what the head was fitted to is what training computes.

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 import pennyweight as pw
-from pennyweight.model.backbone import encode, load_tokenizer, resolve
-from pennyweight.model.classifier import Classifier, build
+from pennyweight.model.backbone import resolve
+from pennyweight.model.classifier import SequenceClassifier, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.kernels import frozen_linear as frozen
+from pennyweight.model.tokenizer import encode, load_tokenizer
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import describe_backbone, plan_for
 
@@ -25,7 +26,7 @@ THREADS, ROUNDS = 4, 5
 KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]
 
 
-def built(folder: Path, precision: str, **settings: Any) -> Classifier:
+def built(folder: Path, precision: str, **settings: Any) -> SequenceClassifier:
     """A classifier whose adapter counts, the same every time."""
     wanted = recipe.load(backbone=str(folder), budget="9k", strategy="all-linear", **settings)
     plan = plan_for(wanted, describe_backbone(wanted), 3)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile
 from pennyweight.data.corruption import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.read import read
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.artifact.metrics_file import MetricsFile
+from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
 
@@ -102,16 +103,16 @@ def test_a_run_carries_it_and_compare_shows_it(shifted_run: Path, tiny_run: Path
 def test_shift_is_no_reason_to_train_again(shifted_run: Path, news: Path) -> None:
     said: list[str] = []
     recipe = shifted_run / "recipe.yaml"
-    pw.train(
-        news / "train.csv",
-        test=news / "test.csv",
-        ood=str(news / "train.csv"),
-        recipe=recipe,
-        out=shifted_run,
-        resume=True,
-        shift=False,
-        say=said.append,
-    )
+    with forward_log(said.append):
+        pw.train(
+            news / "train.csv",
+            test=news / "test.csv",
+            ood=str(news / "train.csv"),
+            recipe=recipe,
+            out=shifted_run,
+            resume=True,
+            shift=False,
+        )
     assert any("this run is finished" in line for line in said)
 
 

@@ -49,7 +49,7 @@ def test_the_report_opens_with_the_verdict_and_says_how_to_repeat_it(run: Path) 
     first_line = next(line.strip() for line in body.splitlines() if line.strip())
     assert first_line == metrics(run)["verdict"]["headline"].replace("&", "&amp;")
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings[:4] == ["Baselines", "Bill of parameters", "Data", "Training"]
+    assert headings[:4] == ["Baselines", "Trained parameters by part", "Data", "Training"]
     assert {"Slices", "Most confident mistakes", "To repeat it", "Where and how long"} <= set(headings)
     assert "source" in metrics(run)["slices"]  # a column of the sample with few values
     assert "id" not in metrics(run)["slices"]
@@ -125,8 +125,8 @@ def test_in_memory_nothing_is_compared_but_the_temperature_is_fitted(tiny_backbo
 def test_frozen_features_are_the_backbones_own_whatever_was_trained(tiny_backbone: Callable[..., Path]) -> None:
     import torch
 
-    from pennyweight.model.adapters.lora import trainable
-    from pennyweight.model.backbone import encode
+    from pennyweight.model.trainable import trainable
+    from pennyweight.model.tokenizer import encode
     from pennyweight.train.frozen_features import FrozenBackbone
 
     table = sample.load("train").select(range(40))

@@ -24,6 +24,7 @@ from pennyweight.recipe import loading as recipe
 from pennyweight.search import search as searching
 from pennyweight.search.results import Found, Tried, by_rank
 from pennyweight.search.study import JOURNAL, WORKERS, counts, opened
+from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
 QUICK = {"precision": "fp32", "batch_size": 16, "epochs": "1,2", "seed": 7, "validation_size": 0.5}
@@ -42,9 +43,8 @@ def test_a_search_leaves_tables_a_picture_and_a_recipe_that_trains(
     news: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     out, said = tmp_path / "search", []
-    found = pw.search(
-        news / "train.csv", test=news / "test.csv", budget="2k,5k", trials=3, out=out, say=said.append, **settings
-    )
+    with forward_log(said.append, "pennyweight.search"):
+        found = pw.search(news / "train.csv", test=news / "test.csv", budget="2k,5k", trials=3, out=out, **settings)
     done = [one for one in found.trials if one.state in ("complete", "pruned")]
     assert [sum(one.budget == budget for one in done) for budget in ("2k", "5k")] == [3, 3]
     assert len(said) == 6
@@ -97,9 +97,8 @@ def test_trials_are_compared_by_the_metric_of_the_recipe(
     metric: str, news: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    found = pw.search(
-        news / "train.csv", budget="5k", trials=3, out=tmp_path / "s", metric=metric, say=said.append, **settings
-    )
+    with forward_log(said.append, "pennyweight.search"):
+        found = pw.search(news / "train.csv", budget="5k", trials=3, out=tmp_path / "s", metric=metric, **settings)
     done = [one for one in found.trials if one.state == "complete"]
     for one in done:
         trained = pw.train(news / "train.csv", **settings | one.settings | {"budget": "5k", "metric": metric})
@@ -193,7 +192,7 @@ def test_what_a_killed_process_was_trying_is_tried_again(news: Path, settings: d
     code = f"""
 import os, signal
 import pennyweight as pw
-from pennyweight.searching import search as searching
+from pennyweight.search import search as searching
 def killed(*given, **more):
     os.kill(os.getpid(), signal.SIGKILL)
 searching.train = killed

@@ -14,15 +14,17 @@ from pennyweight.data import sample
 from pennyweight.errors import InputError, Interrupted
 from pennyweight.search import seeds
 from pennyweight.search.seeds import train_seeds
+from pennyweight.train.observer import forward_log
 
 
 def test_each_seed_is_a_run_and_the_spread_is_written(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
     said: list[str] = []
     settings = {"epochs": 1, "strategy": "head-only", "report": "short", "seed": 3, "precision": "fp32"}
-    found = train_seeds(
-        sample.load("train").select(range(60)), count=2, out=tmp_path / "runs", say=said.append,
-        test=sample.load("test").select(range(30)), backbone=str(tiny_backbone("bert")), **settings,
-    )  # fmt: skip
+    with forward_log(said.append):
+        found = train_seeds(
+            sample.load("train").select(range(60)), count=2, out=tmp_path / "runs",
+            test=sample.load("test").select(range(30)), backbone=str(tiny_backbone("bert")), **settings,
+        )  # fmt: skip
     assert found.seeds == (3, 4)
     assert [line for line in said if line.startswith("seed")] == ["seed 3", "seed 4"]
     runs = [json.loads((Path(folder) / "metrics.json").read_text("utf-8")) for folder in found.folders]

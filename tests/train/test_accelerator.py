@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from pennyweight.data.batching import pack
-from pennyweight.model.adapters.lora import trainable
 from pennyweight.model.backbone import resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference import TokenFeed
+from pennyweight.model.trainable import trainable
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import describe_backbone, plan_for
 from pennyweight.train import accelerator as accelerate

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pennyweight.errors import ArtifactError
-from pennyweight.storage.files import sealed
+from pennyweight.storage.checksums import seal
 from pennyweight.train import checkpoint
 from pennyweight.train.checkpoint import State
 
@@ -84,7 +84,7 @@ def test_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path, name: str, da
 def test_what_is_not_a_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "missing") is None
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "manifest.json").write_text(sealed({"format": 1, "step": 3, "sha256": {"../../etc/passwd": "x"}}))
+    (tmp_path / "a" / "manifest.json").write_text(seal({"format": 1, "step": 3, "sha256": {"../../etc/passwd": "x"}}))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "manifest.json").write_text("[")
     assert checkpoint.latest(tmp_path) is None
@@ -113,7 +113,7 @@ def test_a_content_that_checksums_vouch_for_and_that_is_none(tmp_path: Path) -> 
     path = checkpoint.save(tmp_path, state(2), keep=2)
     (path / "weights.safetensors").write_bytes(b"nonsense")
     manifest = {name: checkpoint.sha256(path / name) for name in checkpoint.FILES}
-    (path / "manifest.json").write_text(sealed({"format": 1, "step": 2, "sha256": manifest}))
+    (path / "manifest.json").write_text(seal({"format": 1, "step": 2, "sha256": manifest}))
     with pytest.raises(ArtifactError, match="this checkpoint cannot be read; received"):
         checkpoint.latest(tmp_path)
 

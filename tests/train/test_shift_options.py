@@ -12,6 +12,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import DataError, InputError, RecipeError
+from pennyweight.train.observer import forward_log
 
 TEXTS = ["The bank held its rate.", "The striker and the cup.", "Polls in the valley."]
 
@@ -67,7 +68,8 @@ def test_an_option_changes_the_run_and_a_resumed_run_ends_the_same(
 def test_augmented_rows_are_kept_as_a_prefix_like_others(settings: dict[str, Any], news: Path) -> None:
     settings |= {"augment": 0.5, "strategy": "top"}
     said: list[str] = []
-    kept = pw.train(news / "train.csv", say=said.append, **settings).logits(TEXTS)
+    with forward_log(said.append):
+        kept = pw.train(news / "train.csv", **settings).logits(TEXTS)
     assert any(line.startswith("prefix: layers below") for line in said)
     assert any(line.startswith("augmentation: ") for line in said)
     computed = pw.train(news / "train.csv", prefix_cache="off", **settings).logits(TEXTS)
@@ -114,7 +116,7 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, 
     settings |= {"lp_ft": True, "max_steps": 1, "learning_rate": 1e-12, "pooling": "mean", "validation_size": 0.2}
     found = pw.train(news / "train.csv", **settings)
     from pennyweight.data.load import load as load_data
-    from pennyweight.model.backbone import encode
+    from pennyweight.model.tokenizer import encode
 
     data = load_data(found.artifact.recipe.data)
     frozen = FrozenBackbone(found.artifact, found.runtime)

@@ -39,10 +39,11 @@ from ..data.provenance import SOURCES, source_name
 from ..errors import ArtifactError, PennyweightError, ResourceError
 from ..model.adapters import lora as adapt
 from ..model.backbone import Backbone
-from ..model.classifier import Classifier, build
+from ..model.classifier import SequenceClassifier, build
 from ..model.device import Runtime
 from ..recipe.loading import Recipe, parse
-from ..storage.files import atomic_items, recover, to_json
+from ..storage.atomic import atomic_items, recover
+from ..storage.json_files import to_json
 from . import manifest
 from . import validation as untrusted
 from .manifest import Saved, damaged
@@ -72,7 +73,7 @@ class Artifact:
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
     """
 
-    model: Classifier
+    model: SequenceClassifier
     tokenizer: Any
     backbone: Backbone
     labels: LabelSet

@@ -28,12 +28,14 @@ from safetensors import numpy as arrays
 from safetensors.torch import load as load_tensors
 
 from ..errors import ArtifactError
+from ..storage.atomic import being_written, former_places
 from ..storage.bounded_yaml import bounded_events
-from ..storage.files import being_written, formers, opened_folder, read_inside, sealed, sha256, unsealed
+from ..storage.checksums import seal, sha256, unseal
+from ..storage.untrusted_folder import open_folder, read_inside
 
 FORMAT = 1
 NAME = "pennyweight.json"
-# What `files.atomic_items` calls the folders of those who save.
+# What `atomic_items` calls the folders of those who save.
 WRITER = "artifact"
 # A classifier's files are small; anything larger was not written by us.
 LARGEST_FILE = 1 << 30
@@ -98,7 +100,7 @@ class Saved:
 
 def text(facts: dict[str, Any], folder: Path, files: list[str]) -> str:
     """The manifest's text: `facts`, and the checksums of `files` in `folder`."""
-    return sealed({"format": FORMAT} | facts | {"sha256": {name: sha256(folder / name) for name in files}})
+    return seal({"format": FORMAT} | facts | {"sha256": {name: sha256(folder / name) for name in files}})
 
 
 def read(folder: Path, required: tuple[str, ...] = (), only: tuple[str, ...] | None = None) -> Saved:
@@ -136,13 +138,13 @@ def _read(folder: Path, required: tuple[str, ...], only: tuple[str, ...] | None)
         raise ArtifactError("no such classifier", where=folder, expected="a folder that `pennyweight train` wrote")
     path = folder / NAME
     try:
-        with opened_folder(folder) as descriptor:
+        with open_folder(folder) as descriptor:
             manifest = _manifest(descriptor, path)
             facts, digests = _facts(manifest, path)
             for name in required:
                 if name not in digests:
                     raise damaged(path, f"the manifest does not list {name}")
-            kept = formers(folder, WRITER)
+            kept = former_places(folder, WRITER)
             content, left = {}, LARGEST_SUM
             for name, digest in digests.items():
                 if only is None or name in only:
@@ -168,7 +170,7 @@ def _facts(manifest: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Any]]
     content = as_text(manifest, path)
     _refuse_newer(content, path)
     try:
-        facts = unsealed(content)
+        facts = unseal(content)
     except ValueError as error:
         raise damaged(path, f"the manifest is damaged: {error}") from error
     digests = facts.get("sha256")
@@ -205,7 +207,7 @@ def _checked(root: int, folder: Path, name: str, digest: str, largest: int) -> b
     """
     largest = min(largest, LARGEST_TEXT) if name.endswith(TEXTS) else largest
     problem = damaged(folder / name, "a file is missing")
-    for place in ("", *formers(folder, WRITER)):
+    for place in ("", *former_places(folder, WRITER)):
         try:
             content = _content(root, folder, f"{place}/{name}".lstrip("/"), largest)
         except FileNotFoundError:

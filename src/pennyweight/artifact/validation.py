@@ -23,9 +23,10 @@ from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
 from ..model.adapters import lora as adapt
-from ..model.backbone import Backbone, load_tokenizer, resolve
+from ..model.backbone import Backbone, resolve
+from ..model.tokenizer import load_tokenizer
 from ..recipe.loading import Recipe, parse
-from ..storage.files import storage_errors
+from ..storage.system_errors import storage_errors
 from .manifest import NAME, Saved, as_json, damaged
 from .metrics_file import MetricsFile, MultiLabelMetricsFile
 

@@ -12,7 +12,10 @@ import numpy as np
 from ..data.table import shown
 from ..evaluate.report import figures
 from ..predict.writers import neutral
-from ..storage.files import atomic_file, make_folder, storage_errors, write_json
+from ..storage.atomic import atomic_file
+from ..storage.folders import make_folder
+from ..storage.json_files import write_json
+from ..storage.system_errors import storage_errors
 from .findings import Audit, Finding, Part, balance
 
 _EXAMPLES = 3

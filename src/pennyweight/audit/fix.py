@@ -18,7 +18,7 @@ from ..data.input_spec import InputSpec
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import InputError
 from ..predict.writers import neutral
-from ..storage.files import atomic_file
+from ..storage.atomic import atomic_file
 from .audit import open_source
 from .audit_report import write_rows
 from .findings import Audit

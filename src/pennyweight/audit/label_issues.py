@@ -114,8 +114,9 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     Raises:
         BackboneError: it is not to be had.
     """
-    from ..model.backbone import encode, load_tokenizer, resolve
+    from ..model.backbone import resolve
     from ..model.device import choose
+    from ..model.tokenizer import encode, load_tokenizer
     from ..recipe.planning import describe_backbone, plan_for
     from ..train.frozen_features import FrozenBackbone
 

@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the bill.
+    """One group of trained parameters.
 
     Attributes:
         name: a module's suffix, `singular values`, `biases`, `magnitudes` or the kind of head.

@@ -17,7 +17,8 @@ from typing import Any
 
 from ..errors import StorageError
 from ..recipe.loading import Recipe
-from ..storage.files import cache_folder, write_json
+from ..storage.json_files import write_json
+from ..storage.user_cache import cache_folder
 from .cost import cache_bytes, memory, seconds_per_epoch, work
 from .plan import Plan
 

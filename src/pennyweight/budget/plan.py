@@ -9,14 +9,14 @@ from decimal import Decimal
 from typing import Any
 
 from ..errors import RecipeError
+from .allocation import PlanOptions, allocate
 from .config_fields import Config
 from .count import Count, Part, count
-from .fill import Options, fill_budget
 from .specs import AdapterSpec, HeadSpec, contradiction, one_of, positive_whole
 from .strategies import STRATEGIES
 from .suggestions import over_budget
 
-__all__ = ["NAMES", "Options", "Plan", "parse_budget", "plan"]
+__all__ = ["NAMES", "Plan", "PlanOptions", "parse_budget", "plan"]
 
 NAMES = ("manual", *STRATEGIES, "auto")
 
@@ -120,7 +120,7 @@ def plan(
     strategy: str = "auto",
     adapter: AdapterSpec | None = None,
     head: HeadSpec | None = None,
-    options: Options | None = None,
+    options: PlanOptions | None = None,
 ) -> Plan:
     """Decide what to train so that all of it together stays within the budget.
 
@@ -135,7 +135,7 @@ def plan(
         budget: the largest number of trainable parameters, head and biases included; None (manual only) for no limit.
         strategy: one of `NAMES`.
         adapter: the adapter of `manual`; None trains the head alone.
-        head: the head to buy; None lets the strategy choose.
+        head: the head; None lets the strategy choose.
         options: what the other strategies may choose from.
 
     Raises:
@@ -154,7 +154,7 @@ def plan(
         raise contradiction(f"strategy {strategy}", "a given adapter", "the strategy chooses the ranks itself")
     if budget is None:
         raise contradiction(f"strategy {strategy}", "budget none", "there is no budget to fill")
-    filled = fill_budget(config, labels, budget, strategy, head, options or Options())
+    filled = allocate(config, labels, budget, strategy, head, options or PlanOptions())
     return Plan(filled.adapter, filled.head, filled.count, budget, strategy, filled.why)
 
 

@@ -1,9 +1,8 @@
-"""A plan as a bill: what is bought, where, at which rank, and what is left over."""
+"""A plan as a table: what is trained, where, at which rank, and how much of the budget is left over."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from .count import Part
 from .plan import Plan
@@ -12,8 +11,8 @@ _HEADER = ("part", "where", "rank", "parameters", "share")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the bill.
+class PlanRow:
+    """One row of the table.
 
     Attributes:
         part: what is trained.
@@ -30,30 +29,38 @@ class Row:
     share: float
 
 
-def bill(plan: Plan) -> list[Row]:
-    """The rows of a plan; their parameters add up to `plan.count.trainable`."""
+@dataclass(frozen=True)
+class PlanTable:
+    """The parameters of a plan.
+
+    Attributes:
+        rows: they add up to `trainable`.
+        trainable: parameters trained.
+        total: parameters in all, see `Count`.
+        budget: None where none was set.
+    """
+
+    rows: tuple[PlanRow, ...]
+    trainable: int
+    total: int
+    budget: int | None
+
+
+def tabulate(plan: Plan) -> PlanTable:
+    """The table of a plan."""
     whole = plan.budget or plan.count.trainable
-    return [
-        Row(_part_name(part), part.where, part.r, part.parameters, part.parameters / whole) for part in plan.count.parts
-    ]
-
-
-def to_json(plan: Plan) -> dict[str, Any]:
-    """The bill in plain values."""
-    return {
-        "rows": [asdict(row) for row in bill(plan)],
-        "trainable": plan.count.trainable,
-        "total": plan.count.total,
-        "budget": plan.budget,
-        "left_over": plan.left_over,
-    }
+    rows = tuple(
+        PlanRow(_part_name(part), part.where, part.r, part.parameters, part.parameters / whole)
+        for part in plan.count.parts
+    )
+    return PlanTable(rows, plan.count.trainable, plan.count.total, plan.budget)
 
 
 def render(plan: Plan) -> str:
-    """The bill as a plain text table, then the reasons; no line break at the end."""
+    """The table as plain text, then the reasons; no line break at the end."""
     rows = [
         (row.part, row.where, "" if row.rank is None else str(row.rank), f"{row.parameters:,}", f"{row.share:.1%}")
-        for row in bill(plan)
+        for row in tabulate(plan).rows
     ]
     whole = plan.budget or plan.count.trainable
     sums = [("total", "", "", f"{plan.count.trainable:,}", f"{plan.count.trainable / whole:.1%}")]

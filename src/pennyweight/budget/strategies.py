@@ -1,4 +1,4 @@
-"""Ranks for every matrix, given a number of parameters to spend.
+"""Strategies: how a number of parameters becomes a rank for each matrix.
 
 A strategy takes the matrices it may adapt and what it may spend, and returns a rank for each matrix it adapts. It
 never spends more, and uses at most three different ranks, so that a person can read the result.
@@ -17,47 +17,47 @@ Ranks = dict[str, int]
 
 
 @dataclass(frozen=True)
-class Item:
-    """A matrix on offer.
+class Candidate:
+    """A matrix that a strategy may adapt.
 
     Attributes:
         name: full name of the linear layer.
         layer: its block.
         role: what it does there.
-        step: parameters one more rank costs, in_features + out_features.
-        fixed: parameters being adapted costs at any rank (a bias, DoRA's magnitudes).
-        cap: its full rank, above which a rank adds parameters but no freedom.
+        per_rank: parameters one more rank costs, in_features + out_features.
+        fixed: parameters that adapting it costs at any rank (a bias, DoRA's magnitudes).
+        full_rank: above it a rank adds parameters but no freedom.
     """
 
     name: str
     layer: int
     role: str
-    step: int
+    per_rank: int
     fixed: int
-    cap: int
+    full_rank: int
 
 
 @dataclass(frozen=True)
-class Purse:
-    """What a strategy may do.
+class Limits:
+    """What a strategy has to keep to.
 
     Attributes:
-        spend: parameters for the adapter.
-        low: smallest rank worth having.
-        high: largest rank allowed.
+        budget: parameters for the adapter.
+        min_rank: smallest rank worth having.
+        max_rank: largest rank allowed.
         forced: names that are adapted whatever the strategy prefers.
     """
 
-    spend: int
-    low: int
-    high: int
+    budget: int
+    min_rank: int
+    max_rank: int
     forced: frozenset[str] = frozenset()
 
 
 class Strategy(Protocol):
     """Chooses a rank for each matrix it adapts; an empty choice means that nothing fits."""
 
-    def __call__(self, items: Sequence[Item], purse: Purse) -> Ranks: ...
+    def __call__(self, candidates: Sequence[Candidate], limits: Limits) -> Ranks: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class AutoRule:
     Attributes:
         up_to: the largest budget the rule is for, None for the rest.
         strategy: a name in `STRATEGIES`.
-        head: the head it buys.
+        head: the head it chooses.
     """
 
     up_to: int | None
@@ -82,53 +82,53 @@ AUTO: tuple[AutoRule, ...] = (
 TOP_SHARE = 0.5  # the share of the blocks that `top` adapts
 BANDS = (1, 2, 3)  # how the ranks of `graded` relate, from the lowest third of the blocks to the highest
 ATTENTION_ROLES = frozenset({"query", "key", "value", "qkv", "attention_output", "position_key", "position_query"})
-# Which matrices to prefer in a block when not all of it can be bought: Hu et al. 2021, table 5, find query and value
-# the best pair.
+# Which matrices to prefer in a block when the budget does not reach for all of it: Hu et al. 2021, table 5, find query
+# and value the best pair.
 _PREFERRED = ("value", "query", "qkv", "ffn_output", "attention_output", "ffn_input", "key")
 
 
-def spent(items: Iterable[Item], ranks: Mapping[str, int]) -> int:
+def spent(candidates: Iterable[Candidate], ranks: Mapping[str, int]) -> int:
     """Parameters that `ranks` costs."""
-    return sum(ranks[item.name] * item.step + item.fixed for item in items if item.name in ranks)
+    return sum(ranks[one.name] * one.per_rank + one.fixed for one in candidates if one.name in ranks)
 
 
-def uniform(items: Sequence[Item], purse: Purse) -> Ranks:
+def uniform(candidates: Sequence[Candidate], limits: Limits) -> Ranks:
     """One rank everywhere; what a whole rank cannot use is left over."""
-    rank = _even_rank(items, purse)
-    return dict.fromkeys((item.name for item in items), rank) if rank >= purse.low else {}
+    rank = _even_rank(candidates, limits)
+    return dict.fromkeys((one.name for one in candidates), rank) if rank >= limits.min_rank else {}
 
 
-def fill(items: Sequence[Item], purse: Purse) -> Ranks:
+def fill(candidates: Sequence[Candidate], limits: Limits) -> Ranks:
     """One rank everywhere and one more in the upper blocks; fewer blocks, from the bottom, when that does not fit."""
-    ranks = uniform(items, purse)
+    ranks = uniform(candidates, limits)
     if ranks:
-        return _raise_upper(items, ranks, purse)
-    kept = _whole_blocks(items, purse)
-    if not any(item.name not in purse.forced for item in kept):
-        kept = [*kept, *_some_matrices(items, kept, purse)]
-    return _raise_upper(kept, uniform(kept, purse), purse) if kept else {}
+        return _raise_upper(candidates, ranks, limits)
+    kept = _whole_blocks(candidates, limits)
+    if not any(one.name not in limits.forced for one in kept):
+        kept = [*kept, *_some_matrices(candidates, kept, limits)]
+    return _raise_upper(kept, uniform(kept, limits), limits) if kept else {}
 
 
-def top(items: Sequence[Item], purse: Purse) -> Ranks:
+def top(candidates: Sequence[Candidate], limits: Limits) -> Ranks:
     """Only the upper blocks, filled: everything below is computed once and cached."""
-    blocks = sorted({item.layer for item in items})
+    blocks = sorted({one.layer for one in candidates})
     lowest = blocks[len(blocks) - max(1, round(len(blocks) * TOP_SHARE))] if blocks else 0
-    return fill([item for item in items if item.layer >= lowest or item.name in purse.forced], purse)
+    return fill([one for one in candidates if one.layer >= lowest or one.name in limits.forced], limits)
 
 
-def graded(items: Sequence[Item], purse: Purse) -> Ranks:
+def graded(candidates: Sequence[Candidate], limits: Limits) -> Ranks:
     """Ranks rising with depth, 1 : 2 : 3 by thirds of the blocks; fewer blocks when that does not fit."""
-    blocks = sorted({item.layer for item in items})
+    blocks = sorted({one.layer for one in candidates})
     for first in range(len(blocks)):
         upper = blocks[first:]
-        kept = [item for item in items if item.layer in upper or item.name in purse.forced]
+        kept = [one for one in candidates if one.layer in upper or one.name in limits.forced]
         weight = {layer: BANDS[len(BANDS) * place // len(upper)] for place, layer in enumerate(upper)}
-        weights = {item.name: weight.get(item.layer, BANDS[0]) for item in kept}
-        unit = _graded_unit(kept, weights, purse)
-        if unit >= purse.low:
-            ranks = {item.name: min(purse.high, unit * weights[item.name]) for item in kept}
-            return _raise_bands(kept, ranks, purse)
-    return fill(items, purse)
+        weights = {one.name: weight.get(one.layer, BANDS[0]) for one in kept}
+        unit = _graded_unit(kept, weights, limits)
+        if unit >= limits.min_rank:
+            ranks = {one.name: min(limits.max_rank, unit * weights[one.name]) for one in kept}
+            return _raise_bands(kept, ranks, limits)
+    return fill(candidates, limits)
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -145,103 +145,106 @@ def auto_rule(budget: int) -> AutoRule:
     return next(rule for rule in AUTO if rule.up_to is None or budget <= rule.up_to)
 
 
-def _even_rank(items: Sequence[Item], purse: Purse) -> int:
-    """The largest rank all items can have together, 0 for none."""
-    if not items:
+def _even_rank(candidates: Sequence[Candidate], limits: Limits) -> int:
+    """The largest rank all candidates can have together, 0 for none."""
+    if not candidates:
         return 0
-    left = purse.spend - sum(item.fixed for item in items)
-    return max(0, min(purse.high, left // sum(item.step for item in items)))
+    left = limits.budget - sum(one.fixed for one in candidates)
+    return max(0, min(limits.max_rank, left // sum(one.per_rank for one in candidates)))
 
 
-def _whole_blocks(items: Sequence[Item], purse: Purse) -> list[Item]:
-    """The forced items, and as many blocks from the top as fit at the lowest rank."""
-    kept = [item for item in items if item.name in purse.forced]
-    for layer in sorted({item.layer for item in items}, reverse=True):
-        wider = [*kept, *(item for item in items if item.layer == layer and item.name not in purse.forced)]
-        if _even_rank(wider, purse) < purse.low:
+def _whole_blocks(candidates: Sequence[Candidate], limits: Limits) -> list[Candidate]:
+    """The forced candidates, and as many blocks from the top as fit at the lowest rank."""
+    kept = [one for one in candidates if one.name in limits.forced]
+    for layer in sorted({one.layer for one in candidates}, reverse=True):
+        wider = [
+            *kept,
+            *(one for one in candidates if one.layer == layer and one.name not in limits.forced),
+        ]
+        if _even_rank(wider, limits) < limits.min_rank:
             break
         kept = wider
     return kept
 
 
-def _some_matrices(items: Sequence[Item], kept: Sequence[Item], purse: Purse) -> list[Item]:
+def _some_matrices(candidates: Sequence[Candidate], kept: Sequence[Candidate], limits: Limits) -> list[Candidate]:
     """When not one block fits: the matrices that spend the most at the lowest rank, uppermost first."""
-    taken = {item.name for item in kept}
-    left = purse.spend - spent(kept, dict.fromkeys(taken, purse.low))
-    offered = _by_preference(item for item in items if item.name not in taken)
-    return _best_subset(offered, left, lambda item: purse.low * item.step + item.fixed)
+    taken = {one.name for one in kept}
+    left = limits.budget - spent(kept, dict.fromkeys(taken, limits.min_rank))
+    offered = _by_preference(one for one in candidates if one.name not in taken)
+    return _best_subset(offered, left, lambda one: limits.min_rank * one.per_rank + one.fixed)
 
 
-def _raise_upper(items: Sequence[Item], ranks: Ranks, purse: Purse) -> Ranks:
+def _raise_upper(candidates: Sequence[Candidate], ranks: Ranks, limits: Limits) -> Ranks:
     """Spend the remainder on one more rank, from the top."""
-    offered = [item for item in items if ranks[item.name] < purse.high]
-    raised = _from_the_top(offered, purse.spend - spent(items, ranks), lambda item: item.step)
-    return ranks | {item.name: ranks[item.name] + 1 for item in raised}
+    offered = [one for one in candidates if ranks[one.name] < limits.max_rank]
+    raised = _from_the_top(offered, limits.budget - spent(candidates, ranks), lambda one: one.per_rank)
+    return ranks | {one.name: ranks[one.name] + 1 for one in raised}
 
 
-def _graded_unit(items: Sequence[Item], weights: Mapping[str, int], purse: Purse) -> int:
+def _graded_unit(candidates: Sequence[Candidate], weights: Mapping[str, int], limits: Limits) -> int:
     """The rank of the lowest band: the largest that fits, 0 for none."""
-    left = purse.spend - sum(item.fixed for item in items)
-    price = sum(item.step * weights[item.name] for item in items)
-    return max(0, min(purse.high, left // price)) if price else 0
+    left = limits.budget - sum(one.fixed for one in candidates)
+    price = sum(one.per_rank * weights[one.name] for one in candidates)
+    return max(0, min(limits.max_rank, left // price)) if price else 0
 
 
-def _raise_bands(items: Sequence[Item], ranks: Ranks, purse: Purse) -> Ranks:
+def _raise_bands(candidates: Sequence[Candidate], ranks: Ranks, limits: Limits) -> Ranks:
     """Spend the remainder by moving the bands' borders down: matrices take the next band's rank, from the top.
 
     Where that leaves less than three different ranks, the highest band's upper matrices get one more.
     """
     levels = sorted(set(ranks.values()))
     following = dict(pairwise(levels))
-    offered = [item for item in items if ranks[item.name] in following]
-    left = purse.spend - spent(items, ranks)
-    raised = _from_the_top(offered, left, lambda item: (following[ranks[item.name]] - ranks[item.name]) * item.step)
-    moved = ranks | {item.name: following[ranks[item.name]] for item in raised}
+    offered = [one for one in candidates if ranks[one.name] in following]
+    left = limits.budget - spent(candidates, ranks)
+    raised = _from_the_top(offered, left, lambda one: (following[ranks[one.name]] - ranks[one.name]) * one.per_rank)
+    moved = ranks | {one.name: following[ranks[one.name]] for one in raised}
     highest = max(moved.values())
-    if len(set(moved.values())) == len(BANDS) or highest == purse.high:
+    if len(set(moved.values())) == len(BANDS) or highest == limits.max_rank:
         return moved
-    upper = [item for item in items if moved[item.name] == highest]
-    raised = _from_the_top(upper, purse.spend - spent(items, moved), lambda item: item.step)
-    return moved | {item.name: highest + 1 for item in raised}
+    upper = [one for one in candidates if moved[one.name] == highest]
+    raised = _from_the_top(upper, limits.budget - spent(candidates, moved), lambda one: one.per_rank)
+    return moved | {one.name: highest + 1 for one in raised}
 
 
-def _from_the_top(offered: Sequence[Item], left: int, price: Callable[[Item], int]) -> list[Item]:
+def _from_the_top(offered: Sequence[Candidate], left: int, price: Callable[[Candidate], int]) -> list[Candidate]:
     """Whole blocks while they fit, then the single matrices below that spend the most of what is left.
 
     Those are sought in as few blocks as leave too little for any other, so that the plan stays short.
     """
-    bought: list[Item] = []
-    blocks = sorted({item.layer for item in offered}, reverse=True)
+    chosen: list[Candidate] = []
+    blocks = sorted({one.layer for one in offered}, reverse=True)
     for place, layer in enumerate(blocks):
-        block = [item for item in offered if item.layer == layer]
+        block = [one for one in offered if one.layer == layer]
         if sum(map(price, block)) > left:
-            below = _by_preference(item for item in offered if item.layer <= layer)
+            below = _by_preference(one for one in offered if one.layer <= layer)
             for lowest in blocks[place:]:
-                single = _best_subset([item for item in below if item.layer >= lowest], left, price)
+                single = _best_subset([one for one in below if one.layer >= lowest], left, price)
                 after = left - sum(map(price, single))
-                if all(price(item) > after for item in below if item not in single):
+                if all(price(one) > after for one in below if one not in single):
                     break
-            return bought + single
-        bought += block
+            return chosen + single
+        chosen += block
         left -= sum(map(price, block))
-    return bought
+    return chosen
 
 
-def _by_preference(items: Iterable[Item]) -> list[Item]:
+def _by_preference(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Upper blocks first, and in a block the matrices that help most."""
     order = {role: place for place, role in enumerate(_PREFERRED)}
-    return sorted(items, key=lambda item: (-item.layer, order.get(item.role, len(order)), item.name))
+    return sorted(candidates, key=lambda one: (-one.layer, order.get(one.role, len(order)), one.name))
 
 
-def _best_subset(items: Sequence[Item], left: int, price: Callable[[Item], int]) -> list[Item]:
-    """The items that together spend the most of `left`; of equals, the first in order.
+def _best_subset(candidates: Sequence[Candidate], left: int, price: Callable[[Candidate], int]) -> list[Candidate]:
+    """The candidates that together spend the most of `left`; of equals, the first in order.
 
     Few different prices make few different sums, so every reachable sum is kept with the first choice that made it.
     """
-    reachable: dict[int, tuple[Item, ...]] = {0: ()}
-    for item in items:
+    reachable: dict[int, tuple[Candidate, ...]] = {0: ()}
+    for one in candidates:
         for total, chosen in list(reachable.items()):
-            reached = total + price(item)
+            reached = total + price(one)
             if reached <= left:
-                reachable.setdefault(reached, (*chosen, item))
+                reachable.setdefault(reached, (*chosen, one))
     return list(reachable[max(reachable)])

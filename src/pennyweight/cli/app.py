@@ -22,6 +22,7 @@ from .. import __version__
 from ..budget.estimate import estimate
 from ..data.table import listed, visible
 from ..errors import InputError, Interrupted
+from ..train.observer import forward_log
 from . import verbs
 from .failures import drop_output, failure, fill_streams
 from .flags import (  # fmt: skip
@@ -101,10 +102,11 @@ def train(
 
         if resume or resume_anyway:
             raise InputError("several seeds cannot be resumed", remedy="resume the run of one: --out RUN/seed-N")
-        spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, say=_note, **settings)
+        with forward_log(_note):
+            spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
         _json(spread.to_json()) if as_json else _echo(f"\n{spread}\n\nruns:   {folder}")
         return
-    with Progress(_note) as progress:
+    with forward_log(_note), Progress(_note) as progress:
         classifier = pipeline.train(
             data,
             recipe=recipe,
@@ -113,7 +115,6 @@ def train(
             resume_anyway=resume_anyway,
             overwrite=overwrite,
             observer=progress,
-            say=_note,
             **settings,
         )
     _json(classifier.metrics) if as_json else _echo(f"\n{summary(classifier.metrics)}\n\n{_places(folder)}")
@@ -321,7 +322,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     from ..data import sample
 
     try:
-        with Progress(_note) as progress:
+        with forward_log(_note), Progress(_note) as progress:
             classifier = pipeline.train(
                 sample.load("train"),
                 test=sample.load("test"),
@@ -329,7 +330,6 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
                 overwrite=True,
                 budget="200k",
                 observer=progress,
-                say=_note,
             )
     except Interrupted as stop:
         raise Interrupted(stop.problem, remedy="run the demo again; it takes minutes") from None  # it has no --resume

@@ -19,7 +19,7 @@ from ..data.input_spec import InputSpec
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
-from ..storage.files import to_json
+from ..storage.json_files import to_json
 
 SHOWN = 8
 HEADER = ("row", "label", "likelier", "label quality", "flagged", "text")
@@ -99,7 +99,8 @@ def run(
 
 def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
     """What counts tokens with the tokenizer of a recipe's backbone; without it None, and why."""
-    from ..model.backbone import encode, load_tokenizer, resolve
+    from ..model.backbone import resolve
+    from ..model.tokenizer import encode, load_tokenizer
 
     try:
         tokenizer = load_tokenizer(resolve(recipe.model.backbone, recipe.model.revision).folder)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import typer
 
 from ..errors import InputError
+from ..train.observer import forward_log
 from .flags import (  # fmt: skip
     ADAPTER_SCALE,
     BACKBONE,
@@ -232,7 +233,8 @@ def search(
     if data is not None and "train" in settings:
         raise InputError("training data named twice", received=f"{data} and --train {settings['train']}")
     folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"
-    found = look(data, out=folder, trials=trials, recipe=recipe, say=say, **settings)
+    with forward_log(say, "pennyweight.search"):  # of the trials themselves nothing is told
+        found = look(data, out=folder, trials=trials, recipe=recipe, **settings)
     return _json(found.to_json()) if as_json else f"\n{found}\n\nbest:   {folder / 'best.yaml'}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe.loading import DataRecipe
-from ..storage.files import sha256
+from ..storage.checksums import sha256
 from .load import Data
 from .table import Table
 

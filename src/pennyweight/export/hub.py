@@ -10,7 +10,7 @@ from ..artifact.artifact import MANIFEST, read
 from ..artifact.manifest import LARGEST_TEXT
 from ..artifact.validation import named_backbone
 from ..errors import ArtifactError, InputError, StorageError
-from ..storage.files import opened_folder, read_inside
+from ..storage.untrusted_folder import open_folder, read_inside
 
 REPORT = "report.html"
 
@@ -74,7 +74,7 @@ def push(
 
 def _report(folder: Path) -> bytes:
     try:
-        with opened_folder(folder) as root:
+        with open_folder(folder) as root:
             return read_inside(root, REPORT, LARGEST_TEXT)
     except OSError as error:
         problem = "a file to send is missing" if isinstance(error, FileNotFoundError) else "a file cannot be sent"

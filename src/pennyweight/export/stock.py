@@ -15,7 +15,8 @@ from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters import lora as adapt
 from ..model.heads import Form, form_of
-from ..storage.files import atomic_folder, must_be_new, write_text
+from ..storage.atomic import atomic_folder, write_text
+from ..storage.folders import refuse_nonempty_folder
 
 # tanh(x) = x - x^3/3 + ...: at this scale the cubic term of a normalised hidden state is below fp32's resolution of
 # the logits, and the scaled values are still normal numbers in half precision.
@@ -110,7 +111,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     from transformers import AutoConfig
     from transformers.utils import logging
 
-    must_be_new(folder)
+    refuse_nonempty_folder(folder)
     if artifact.plan.adapter is None:
         raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
     form = form_of(artifact.backbone.config)
@@ -143,7 +144,7 @@ def to_merged(artifact: Artifact, folder: str | Path) -> float:
     """
     import tempfile
 
-    must_be_new(folder)
+    refuse_nonempty_folder(folder)
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as aside:
         if artifact.plan.adapter is None:
             model = _stock_base(artifact)

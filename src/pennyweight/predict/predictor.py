@@ -25,9 +25,9 @@ from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters.lora import scale
-from ..model.backbone import encode
 from ..model.device import Runtime, choose
 from ..model.inference import TokenFeed, logits
+from ..model.tokenizer import encode
 from . import label_shift as prior
 
 # Texts held at once when predicting a file: bounds memory, whatever the file's size.

@@ -17,7 +17,7 @@ from ..data.columns import names_ids, names_labels
 from ..data.streams import MAX_LINE, is_pipe
 from ..data.table import shown
 from ..errors import DataError, InputError
-from ..storage.files import atomic_file
+from ..storage.atomic import atomic_file
 
 # Rows of one Parquet row group: bounds memory, whatever the file's size.
 CHUNK = 8192

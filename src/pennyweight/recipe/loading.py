@@ -17,8 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import RecipeError
+from ..storage.atomic import write_text
 from ..storage.bounded_yaml import check_bounds
-from ..storage.files import write_text
 from .conflicts import between, contradictions
 from .schema import BY_STRATEGY, DataRecipe, FileFormat, ModelRecipe, PlanRecipe, Section, TrainRecipe  # fmt: skip
 

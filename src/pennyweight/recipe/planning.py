@@ -8,7 +8,7 @@ from typing import Any
 
 from ..budget.architecture import describe
 from ..budget.backbone_config import load_config
-from ..budget.plan import Options, Plan, parse_budget
+from ..budget.plan import Plan, PlanOptions, parse_budget
 from ..budget.plan import plan as make_plan
 from ..budget.specs import AdapterSpec, HeadSpec
 from ..errors import BackboneError, RecipeError
@@ -59,7 +59,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
     if wanted.strategy == "head-only":
         return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)
     if wanted.strategy != "manual":
-        options = Options(
+        options = PlanOptions(
             min_rank=wanted.min_rank or 1,
             max_rank=wanted.max_rank,
             frozen=tuple(wanted.frozen_modules or ()),

@@ -110,59 +110,68 @@ class DataRecipe(Section):
     """Which texts and labels, and how they become tokens."""
 
     train: str | None = Field(None, description="Labelled texts: a file, a folder or a hub name.")
-    test: str | None = Field(None, description="Labelled texts the final figures are measured on.")
+    test: str | None = Field(None, description="Labelled texts for the final measurement.")
     validation: str | None = Field(
-        None, description="Labelled texts to choose the best epoch on; else split off train."
+        None, description="Labelled texts to choose the best epoch by; split off train if not given."
     )
     validation_size: Annotated[int | float, BeforeValidator(_size), Field(ge=0)] = Field(
-        0.1, description="Share (0.1) or number (640) of training rows split off for validation; 0 holds none out."
+        0.1, description="Share (0.1) or number (640) of training rows held out for validation; 0 holds none out."
     )
     split_seed: Seed = Field(42, description="Seed of the validation split.")
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
     label_column: Word | None = Field(None, description="Label column; inferred if not given.")
-    label_names: Words | None = Field(None, description="Label names in order; else in sorted order of what is seen.")
+    label_names: Words | None = Field(None, description="Label names in order; sorted if not given.")
     label_map: Names | None = Field(
-        None, description="What labels in the data are called: 0=World,1=Sports names numbers; two may get one name."
+        None, description="Names of the labels in the data, such as 0=World,1=Sports; two labels may share a name."
     )
     unknown_labels: Literal["error", "drop", "wrong"] = Field(
         "error",
-        description="Rows to measure on with a label that training lacks: refuse, leave out, or count as wrong.",
+        description="Evaluation rows whose label is not a training class: refuse, leave out, or count as wrong.",
     )
     rare_classes: Literal["error", "drop", "keep"] = Field(
         "error",
-        description="Classes with one row, of which none can be validated: refuse, leave out, or train on them.",
+        description="Classes with one row, too few to validate: refuse, leave out, or train on them.",
     )
-    ordinal: bool = Field(False, description="The classes have an order, that of label_names: measure ranks too.")
+    ordinal: bool = Field(False, description="The classes are ordered as in label_names; also measure errors in ranks.")
     task: Literal["auto", "single", "multi"] = Field(
-        "auto", description="One label a text or any number; auto: multi where the labels are lists or are so given."
+        "auto",
+        description="One label a text, or any number; auto: any number if labels are lists, delimited or in columns.",
     )
     label_delimiter: str | None = Field(
-        None, min_length=1, description="What stands between the labels of one cell, such as a vertical bar."
+        None, min_length=1, description="What separates the labels in one cell, such as a vertical bar."
     )
     label_columns: Words | None = Field(
-        None, description="Label columns of 0 and 1, one a label, instead of one column."
+        None, description="Columns of 0 and 1, one for each label, instead of one label column."
     )
-    allow_unlabelled: bool = Field(False, description="Multi-label: take rows without any label as having none.")
+    allow_unlabelled: bool = Field(False, description="Multi-label: accept rows without labels as having none.")
     format: FileFormat | None = Field(
         None,
-        description=f"Format of the data files ({', '.join(get_args(FileFormat))}); by content and name if not given.",
+        description=f"Format of the data files ({', '.join(get_args(FileFormat))}); detected if not given.",
     )
-    encoding: str | None = Field(None, min_length=1, description="Character encoding of the data files; else UTF-8.")
+    encoding: str | None = Field(
+        None, min_length=1, description="Character encoding of the data files; UTF-8 if not given."
+    )
     header: bool | None = Field(
-        None, description="Whether the data files begin with a row of column names; judged by content if not given."
+        None, description="Whether the data files start with a row of column names; detected if not given."
     )
-    separator: str = Field(" ", description="What joins several text columns.")
-    pair: bool = Field(False, description="Read two text columns as a pair: [CLS] a [SEP] b [SEP], not joined.")
+    separator: str = Field(" ", description="Text put between several text columns when they are joined.")
+    pair: bool = Field(
+        False, description="Encode two text columns as a pair, [CLS] a [SEP] b [SEP], instead of joining them."
+    )
     min_chars: int = Field(1, ge=1, description="Drop texts shorter than this many characters.")
     max_chars: int | None = Field(None, ge=1, description="Drop texts longer than this many characters.")
-    markup: Literal["keep", "strip", "drop"] = Field("keep", description="What to do with left-over markup.")
+    markup: Literal["keep", "strip", "drop"] = Field(
+        "keep", description="What to do with HTML tags and entities: keep them, strip them, or drop the rows."
+    )
     mix: str | None = Field(None, description="Labelled texts of a second style, added to the training rows only.")
     mix_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Share of the training rows that mix makes up; all of its rows if not given."
+        None, description="Share of the training rows taken from mix; all rows of mix if not given."
     )
-    ood: str | None = Field(None, description="Labelled texts of another kind, reported beside the test set.")
-    max_length: int = Field(128, ge=4, description="Tokens kept of a text.")
-    pad_to_multiple_of: int = Field(16, ge=1, le=512, description="Batches are padded to a multiple of this length.")
+    ood: str | None = Field(None, description="Labelled texts of another kind, measured beside the test set.")
+    max_length: int = Field(128, ge=4, description="Maximum tokens per text; the rest is cut off.")
+    pad_to_multiple_of: int = Field(
+        16, ge=1, le=512, description="Batches are padded to a multiple of this many tokens."
+    )
 
 
 class ModelRecipe(Section):
@@ -170,43 +179,57 @@ class ModelRecipe(Section):
 
     backbone: str = Field("embedded", description="embedded, a local folder or a hub id such as roberta-base.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub backbone.")
-    pooling: Literal["cls", "mean"] = Field("cls", description="The first token's vector, or the mean of all.")
-    encoder: Literal["auto", "fast", "reference"] = Field("auto", description="Our forward pass or transformers'.")
-    hidden_dropout: Fraction = Field(0.0, description="Dropout inside the backbone; above 0 the reference runs.")
-    attention_dropout: Fraction = Field(0.0, description="Dropout on attention weights; above 0 the reference runs.")
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="Vector of a text: that of the first token, or the mean over all tokens."
+    )
+    encoder: Literal["auto", "fast", "reference"] = Field(
+        "auto", description="Our forward pass (fast) or that of transformers (reference); auto picks fast where it can."
+    )
+    hidden_dropout: Fraction = Field(
+        0.0, description="Dropout inside the backbone; above 0 the reference encoder is used."
+    )
+    attention_dropout: Fraction = Field(
+        0.0, description="Dropout on attention weights; above 0 the reference encoder is used."
+    )
 
 
 class PlanRecipe(Section):
     """The budget of trainable parameters and what it buys."""
 
-    budget: Budget = Field("1M", description="1M, 500k, 998404 or none.")
-    strategy: Strategy = Field("auto", description="How the budget is spent; manual takes r and the rest as given.")
+    budget: Budget = Field("1M", description="Maximum number of trainable parameters: 1M, 500k, 998404 or none.")
+    strategy: Strategy = Field(
+        "auto", description="How the budget is spent; manual takes r, target_modules and layers as given."
+    )
     min_rank: int | None = Field(None, ge=1, description="Smallest rank a strategy may give a matrix; 1 if not given.")
     max_rank: int | None = Field(None, ge=1, description="Largest rank a strategy may give a matrix.")
-    frozen_modules: Words | None = Field(None, description="Modules a strategy must leave alone, as in target_modules.")
-    forced_modules: Words | None = Field(None, description="Modules a strategy must adapt, whatever it prefers.")
+    frozen_modules: Words | None = Field(
+        None, description="Modules a strategy must not adapt, named as in target_modules."
+    )
+    forced_modules: Words | None = Field(None, description="Modules a strategy must adapt.")
     head: Literal["auto", "linear", "low_rank", "full"] = Field(
-        "linear", description="Classifier on the pooled vector; auto lets the strategy choose."
+        "linear", description="Classification head on the pooled vector; auto lets the strategy choose."
     )
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.1, description="Dropout before the head's output layer.")
     r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator.")
     lora_dropout: Fraction = Field(0.1, description="Dropout on the LoRA branch's input.")
-    target_modules: Words = Field(["all-linear"], description="Module names, or the groups attention, all-linear.")
+    target_modules: Words = Field(
+        ["all-linear"], description="Modules to adapt, by name or by group: attention, all-linear."
+    )
     layers: Annotated[TopLayers | LayerNumbers | None, BeforeValidator(_layers)] = Field(
-        None, description="Layers adapted: all, top:3 or 3,4,5 (from 0)."
+        None, description="Layers to adapt: all, top:3 or 3,4,5 (counted from 0)."
     )
     bias: Literal["none", "lora_only", "all"] = Field("none", description="Which biases are trained.")
-    rank_pattern: Ranks = Field({}, description="Ranks that differ, by module name: output.dense=4.")
-    alpha_pattern: Numbers = Field({}, description="Alphas that differ, by module name.")
+    rank_pattern: Ranks = Field({}, description="Exceptions to r by module name: output.dense=4.")
+    alpha_pattern: Numbers = Field({}, description="Exceptions to lora_alpha by module name.")
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
     use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
     adaptive_ranks: bool = Field(
-        False, description="Take ranks from where they help least while training (AdaLoRA); r is where they start."
+        False, description="Remove the least useful ranks during training (AdaLoRA), starting from the planned ones."
     )
     scaling: Literal["alpha/r", "alpha"] = Field(
-        "alpha/r", description="PEFT's alpha/r, or the LoRA text's plain alpha."
+        "alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha."
     )
 
 
@@ -219,8 +242,8 @@ class TrainRecipe(Section):
 
     epochs: int = Field(3, ge=1, description="Passes over the training texts.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
-    batch_size: int = Field(32, ge=1, description="Texts in one forward pass.")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes in one optimizer step.")
+    batch_size: int = Field(32, ge=1, description="Texts in one forward pass in training.")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes per optimizer step.")
     eval_batch_size: int = Field(64, ge=1, description="Texts in one forward pass when evaluating.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay; biases and norms are exempt.")
@@ -228,58 +251,70 @@ class TrainRecipe(Section):
     adam_beta2: Fraction = Field(0.999, description="AdamW's second moment decay.")
     adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
     scheduler: Literal["linear", "cosine", "cosine_restarts", "constant"] = Field(
-        "cosine", description="Learning rate after warm-up."
+        "cosine", description="Learning rate schedule after warm-up."
     )
     num_cycles: int = Field(1, ge=1, description="Restarts of cosine_restarts (SGDR).")
-    warmup_ratio: Fraction = Field(0.1, description="Share of all steps with rising learning rate.")
-    warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; wins over warmup_ratio.")
+    warmup_ratio: Fraction = Field(0.1, description="Share of all steps in which the learning rate rises.")
+    warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; overrides warmup_ratio.")
     class_weights: Literal["balanced"] | Weights | None = Field(
-        None, description="Weights of the classes' losses: balanced, none, or by name: Sports=2,World=0.5."
+        None, description="Loss weights of the classes: balanced, none, or by name, such as Sports=2,World=0.5."
     )
-    oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are as large.")
-    label_smoothing: Fraction = Field(0.0, description="Cross-entropy's label smoothing.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Gradient clipping by global norm; 0 for none.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Number format of the products.")
-    eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; else after each epoch.")
+    oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are the same size.")
+    label_smoothing: Fraction = Field(0.0, description="Label smoothing in the cross-entropy.")
+    max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this global norm; 0 turns clipping off.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the encoder's matrix products."
+    )
+    eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; after each epoch if not given.")
     metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"] = Field(
         "accuracy",
-        description="Picks the best evaluation, of equals the one of lowest validation loss; "
-        "accuracy of several labels: all of a text's are right.",
+        description="Chooses the best evaluation; ties go to the lower loss. Multi-label accuracy is the exact match.",
     )
     thresholds: Literal["macro_f1", "micro_f1", "fixed"] = Field(
-        "macro_f1", description="Multi-label: the F1 each label's threshold is tuned for on validation; fixed is 0.5."
+        "macro_f1", description="Multi-label: the validation F1 that thresholds maximize; fixed is 0.5 for every label."
     )
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="Stop after N evaluations without gain; as good with a lower validation loss is a gain."
+        None,
+        ge=1,
+        description="Stop after N evaluations without gain; an equal score with a lower validation loss is a gain.",
     )
-    seed: Seed = Field(0, description="Seed of weights, order and dropout.")
-    group_by_length: bool = Field(True, description="Batches of similar lengths: less padding, fewer shapes.")
+    seed: Seed = Field(0, description="Seed of initial weights, order and dropout.")
+    group_by_length: bool = Field(True, description="Batch texts of similar length: less padding, fewer shapes.")
     prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
-        "auto", description="Keep what frozen lower layers compute."
+        "auto", description="Where to keep the outputs of the frozen lower layers."
     )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     cache_gb: float = Field(
-        20.0, gt=0, description="GB that folder may take, half of the free disk at most; files unused longest go first."
+        20.0,
+        gt=0,
+        description="GB cache_dir may take, at most half of the free disk; least recently used files go first.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads; else physical cores, OMP_NUM_THREADS respected."
+        None, ge=1, le=1024, description="CPU threads; OMP_NUM_THREADS or the number of physical cores if not given."
     )
-    save_steps: int | None = Field(None, ge=1, description="Save every N steps, besides after each evaluation.")
-    save_total_limit: int = Field(2, ge=1, description="Checkpoints kept.")
-    augment: float = Field(0.0, ge=0, le=1, description="Share of training texts an epoch reads corrupted.")
-    augment_copies: int = Field(2, ge=1, le=64, description="Different corrupted copies of a text at most.")
-    lp_ft: bool = Field(True, description="Fit the head on frozen features first (LP-FT).")
-    average: Literal["none", "ema", "last_epochs"] = Field("none", description="Average weights along the way.")
-    average_decay: Fraction = Field(0.999, description="Decay of ema, a step.")
-    average_epochs: int = Field(3, ge=1, description="How many epochs last_epochs averages.")
-    adapter_scale: float = Field(1.0, ge=0, le=4, description="Multiplies the adapter's update after training.")
-    shift: bool = Field(False, description="Measure on corrupted test texts too.")
+    save_steps: int | None = Field(
+        None, ge=1, description="Also save a checkpoint every N steps, not only after each evaluation."
+    )
+    save_total_limit: int = Field(2, ge=1, description="Number of checkpoints kept.")
+    augment: float = Field(
+        0.0, ge=0, le=1, description="Share of training texts replaced by corrupted copies in each epoch."
+    )
+    augment_copies: int = Field(2, ge=1, le=64, description="Maximum number of corrupted copies per text.")
+    lp_ft: bool = Field(True, description="Fit the head on frozen features before training (LP-FT).")
+    average: Literal["none", "ema", "last_epochs"] = Field(
+        "none",
+        description="Average the weights: exponential moving average (ema), or over the ends of the last epochs.",
+    )
+    average_decay: Fraction = Field(0.999, description="Decay of ema per step.")
+    average_epochs: int = Field(3, ge=1, description="Number of epochs that last_epochs averages.")
+    adapter_scale: float = Field(1.0, ge=0, le=4, description="Factor on the adapter's update, applied after training.")
+    shift: bool = Field(False, description="Also measure on corrupted test texts.")
     report: Literal["full", "short"] = Field(
-        "full", description="What the run's report compares with; short leaves out the frozen backbone + linear head."
+        "full", description="Baselines in the report; short leaves out the linear head on the frozen backbone."
     )
     audit: Literal["short", "off"] = Field(
-        "short", description="Look for leaks, conflicting labels and the like before training."
+        "short", description="Check the data for leaks, conflicting labels and similar problems before training."
     )
     track: Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio"]], BeforeValidator(_listed)] = Field(
         [], description="Experiment trackers."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from . import robustness as shift
 from ..evaluate.evaluation import Judgement, Part, judge, rivals
 from ..evaluate.report.content import write_report
 from ..evaluate.several_evaluation import SeveralJudgement, judge_several, rivals_several
+
+logger = logging.getLogger(__name__)
 
 SEVERITIES = (1, 3, 5)
 
@@ -41,7 +44,6 @@ class Report:
         tokens: Mapping[str, Encoded],
         labels: Mapping[str, np.ndarray],
         kind: str,
-        say: Callable[[str], None],
         unknown: Mapping[str, int] | None = None,
     ) -> None:
         self.unknown = unknown or {}
@@ -53,12 +55,12 @@ class Report:
         self.shift: Shift | None = None
         self.judgement: Judgement | SeveralJudgement | None = None
         if self.parts.keys() == {"train"}:
-            say("nothing is measured: no rows were held out, and there are no test texts")
+            logger.info("nothing is measured: no rows were held out, and there are no test texts")
         elif classifier.multi:
-            several = rivals_several(classifier, self.parts, kind, say) if kind != "none" else ()
+            several = rivals_several(classifier, self.parts, kind) if kind != "none" else ()
             self.judgement = judge_several(classifier, self.parts, rivals=several)
         else:
-            beaten = rivals(classifier, self.parts, kind, say) if kind != "none" else ()
+            beaten = rivals(classifier, self.parts, kind) if kind != "none" else ()
             self.judgement = judge(classifier, self.parts, rivals=beaten)
         self.artifact.answers = {
             key: rows

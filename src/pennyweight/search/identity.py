@@ -10,7 +10,10 @@ from typing import Any
 
 from ..errors import RecipeError, StorageError
 from ..recipe.loading import SECTIONS, Recipe
-from ..storage.files import held, make_folder, storage_errors, to_json, write_text
+from ..storage.atomic import write_text
+from ..storage.folders import make_folder, visible_names
+from ..storage.json_files import to_json
+from ..storage.system_errors import storage_errors
 from .space import Space
 
 FACTS = "study.json"
@@ -48,7 +51,7 @@ def claim(folder: Path, facts: Mapping[str, Any]) -> None:
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise StorageError("the folder is a file", where=folder, remedy="choose another --out")
     if not os.path.isfile(file):
-        if found := held(folder):
+        if found := visible_names(folder):
             raise RecipeError(
                 "the folder holds something other than a search",
                 where=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,14 +18,16 @@ from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
 from ..pipeline import train
 from ..recipe.loading import Recipe, TrainRecipe, resolve_recipe
 from ..recipe.planning import describe_backbone, plan_for
+from ..train.observer import say_to_logging
 from ..train.state import rank, score_of
 from .identity import claim, facts_of
 from .results import METRICS, Found, Tried, by_rank, draw, read, shown_score, write
 from .space import Space, budgets, narrowed
 from .study import Journal, Turn, check_installed, opened
 
+logger = logging.getLogger(__name__)
+
 MOST_MISSES = 200  # settings in a row that do not fit the budget
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def search(
     trials: int = 20,
     out: str | Path,
     recipe: str | Path | Recipe = "default",
-    say: Say = lambda message: None,
+    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Found:
     """Try plans and settings within a budget; what is best on the validation texts is written as a recipe.
@@ -75,7 +78,7 @@ def search(
         trials: how many for each budget, those already in the folder included.
         out: the folder.
         recipe: what is not searched comes from this recipe.
-        say: is told what is being done, a line at a time.
+        say: deprecated; receives what is logged, a message at a time.
         **settings: fields of the recipe by key. One value fixes it for all trials; for the keys of
             `pennyweight.searching.space.Space`, several (`epochs="2,4"` or a list) are what to choose from.
 
@@ -115,10 +118,10 @@ def search(
     for one in wanted:
         _affordable(task, one)  # a budget that nothing fits is told before anything is written
     claim(folder, facts_of(blind, space, found.fingerprint()))
-    with opened(folder, blind.train.seed) as journal:
+    with say_to_logging(say, __package__), opened(folder, blind.train.seed) as journal:
         try:
             for one in wanted:
-                _work(task, journal, one, trials, say)
+                _work(task, journal, one, trials)
         finally:
             result = _collect(task, journal, wanted)
             if result.trials:
@@ -128,7 +131,7 @@ def search(
     return result
 
 
-def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> None:
+def _work(task: Task, journal: Journal, budget: str, trials: int) -> None:
     """Run trials of one budget until all are done or being done.
 
     Raises:
@@ -138,7 +141,7 @@ def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> N
     first = space.standing(task.recipe, budget)
     try:
         while (turn := journal.ask(budget, space.open(), trials, space.fixed(), first)) is not None:
-            misses = 0 if _try(task, journal, turn, budget, say) else misses + 1
+            misses = 0 if _try(task, journal, turn, budget) else misses + 1
             if misses >= MOST_MISSES:
                 raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
             _collect(task, journal, (budget,))
@@ -151,7 +154,7 @@ def _work(task: Task, journal: Journal, budget: str, trials: int, say: Say) -> N
         raise
 
 
-def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> bool:
+def _try(task: Task, journal: Journal, turn: Turn, budget: str) -> bool:
     """Run one trial to its end and tell the study. False when its plan does not fit the budget."""
     import optuna
     from optuna.trial import TrialState
@@ -172,14 +175,14 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
         metrics = train(task.data, recipe=wanted, observer=_Watch(trial, wanted.train)).metrics
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-        say(f"{name}: stopped early, below the median ({_in_words(turn.settings)})")
+        logger.info(f"{name}: stopped early, below the median ({_in_words(turn.settings)})")
         return True
     except PennyweightError as error:
         if type(error) is not PennyweightError:
             raise
         trial.set_user_attr("state", "diverged")  # the loss is no longer a number: the rate was too high
         study.tell(trial, state=TrialState.PRUNED)
-        say(f"{name}: {error}")
+        logger.info(f"{name}: {error}")
         return True
     prefix = metrics["train"]["prefix"]
     seconds = metrics["train"]["seconds"] + (prefix["seconds"] if prefix else 0.0)
@@ -188,7 +191,7 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str, say: Say) -> boo
     trial.set_user_attr("accuracy", float(best["accuracy"]))
     trial.set_user_attr("loss", float(best["validation_loss"]))
     study.tell(trial, rank(best, metric)[0])
-    say(
+    logger.info(
         f"{name}: validation {METRICS[metric]} {shown_score(score_of(best, metric), metric)}, "
         f"{plan.count.trainable:,} parameters, {seconds:.1f} s "
         f"({_in_words(turn.settings)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,7 +13,10 @@ from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import Spread, over_seeds
 from ..pipeline import train
 from ..recipe.loading import Recipe, resolve_recipe
-from ..storage.files import write_json
+from ..storage.json_files import write_json
+from ..train.observer import say_to_logging
+
+logger = logging.getLogger(__name__)
 
 # Of one label a text, and of several.
 FIGURES = ("accuracy", "macro_f1", "log_loss", "ece")
@@ -61,7 +65,7 @@ def train_seeds(
     out: str | Path,
     recipe: str | Path | Recipe = "default",
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda message: None,
+    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Seeds:
     """Train a recipe with `count` seeds, from the recipe's own on, each into `out/seed-N`; write `out/seeds.json`.
@@ -94,16 +98,17 @@ def train_seeds(
     shared = {} if own else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}
     metrics, folders = [], []
     try:
-        for seed in seeds:
-            say(f"seed {seed}")
-            target = folder / f"seed-{seed}"
-            run = {**settings, **shared, "seed": seed}
-            try:
-                metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, say=say, **run).metrics)
-            except Interrupted as stop:
-                remedy = "several seeds do not go on where they were: run the same command again with --overwrite"
-                raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
-            folders.append(str(target))
+        with say_to_logging(say):
+            for seed in seeds:
+                logger.info(f"seed {seed}")
+                target = folder / f"seed-{seed}"
+                run = {**settings, **shared, "seed": seed}
+                try:
+                    metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, **run).metrics)
+                except Interrupted as stop:
+                    remedy = "several seeds do not go on where they were: run the same command again with --overwrite"
+                    raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
+                folders.append(str(target))
     finally:
         shutil.rmtree(folder / ".prefix", ignore_errors=True)
     measured = "test" if "test" in metrics[0] else "validation"

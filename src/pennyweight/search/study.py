@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, StorageError
-from ..storage.files import fsync_file, lock_folder, make_folder, storage_errors
+from ..storage.durability import fsync_file
+from ..storage.folders import make_folder
+from ..storage.locks import lock_folder
+from ..storage.system_errors import storage_errors
 from .space import Choice, Range
 
 JOURNAL = "study.journal"

@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes, locks, checksums, bounded YAML."""
+"""Files on disk: atomic writes, locks, checksums, and reading what cannot be trusted."""

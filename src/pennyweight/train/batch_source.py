@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from ..data.batching import Encoded
-from ..model.classifier import Classifier
+from ..model.classifier import SequenceClassifier
 from ..model.device import Runtime
 from ..model.inference import Feed, TokenFeed
 from ..recipe.loading import Recipe
-from ..storage.files import cache_folder
+from ..storage.user_cache import cache_folder
 from .prefix_cache import Prefix, first_trained_layer, prepare
 
 
@@ -56,7 +56,7 @@ class Feeds:
 
 
 def make(
-    model: Classifier, tokens: dict[str, Encoded], pad_id: int, recipe: Recipe, runtime: Runtime, backbone: str
+    model: SequenceClassifier, tokens: dict[str, Encoded], pad_id: int, recipe: Recipe, runtime: Runtime, backbone: str
 ) -> Feeds:
     """Token feeds, or prefixes where lower layers are frozen and would be computed more than once.
 

@@ -22,7 +22,9 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from ..errors import ArtifactError
-from ..storage.files import atomic_folder, recover, sealed, sha256, to_json, unsealed
+from ..storage.atomic import atomic_folder, recover
+from ..storage.checksums import seal, sha256, unseal
+from ..storage.json_files import to_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -75,7 +77,7 @@ def save(folder: Path, state: State, keep: int) -> Path:
         (aside / STATE).write_text(to_json(facts), encoding="utf-8")
         files = {STATE, *(f"{name}.safetensors" for name in names)}
         manifest = {"format": FORMAT, "step": state.step, "sha256": {name: sha256(aside / name) for name in files}}
-        (aside / MANIFEST).write_text(sealed(manifest), encoding="utf-8")
+        (aside / MANIFEST).write_text(seal(manifest), encoding="utf-8")
     # What was just written needs no checking; hashing every file again at each save would.
     for _, old in _listed(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -87,7 +89,7 @@ def _listed(folder: Path) -> list[tuple[int, Path]]:
     found = []
     for path in folder.glob(f"[!.]*/{MANIFEST}"):
         try:
-            manifest = unsealed(path.read_text("utf-8"))
+            manifest = unseal(path.read_text("utf-8"))
             if manifest["format"] == FORMAT and manifest["sha256"].keys() - {AVERAGE} == FILES:
                 found.append((int(manifest["step"]), path.parent))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -97,7 +99,7 @@ def _listed(folder: Path) -> list[tuple[int, Path]]:
 
 def _is_whole(path: Path) -> bool:
     try:
-        digests = unsealed((path / MANIFEST).read_text("utf-8"))["sha256"]
+        digests = unseal((path / MANIFEST).read_text("utf-8"))["sha256"]
         return all(sha256(path / name) == digest for name, digest in digests.items())
     except OSError:
         return False

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.batching import Encoded
-from ..model.classifier import Classifier, Pooled
+from ..model.classifier import Pooled, SequenceClassifier
 from ..model.inference import Feed, evaluating, logits
 from . import loss as losses
 
@@ -21,7 +21,7 @@ MOST_ROWS = 50_000  # a random part of more rows gives the same head, without al
 
 
 def probe(
-    model: Classifier,
+    model: SequenceClassifier,
     feed: Feed,
     tokens: Encoded,
     labels: np.ndarray,

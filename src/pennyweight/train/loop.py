@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,27 +16,18 @@ from torch import Tensor, nn
 from ..data.batching import plan_batches
 from ..errors import Interrupted, PennyweightError, RecipeError
 from ..model.adapters.adalora import Adaptive, take
-from ..model.adapters.lora import check_count, trainable
 from ..model.inference import Feed, evaluating
+from ..model.trainable import check_count, trainable
 from ..recipe.loading import TrainRecipe
 from . import checkpoint
 from . import loss as losses
 from .accelerator import backward, clip, prepare, run_ids
 from .class_balance import oversampled
+from .observer import Observer
 from .optimizer import adamw, learning_rate
 from .signals import stop_requested, way_on
 from .state import Fit, Run, restore
 from .weight_averaging import Average
-
-__all__ = ["Fit", "Observer", "fit"]
-
-
-class Observer(Protocol):
-    """Who watches a run: a progress bar, a log."""
-
-    def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None: ...
-
-    def evaluation(self, record: dict[str, Any]) -> None: ...
 
 
 def fit(

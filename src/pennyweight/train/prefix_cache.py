@@ -31,7 +31,8 @@ from ..data.batching import Encoded, plan_batches
 from ..errors import StorageError
 from ..model.encoders.encoder import Encoder
 from ..model.inference import TokenFeed, evaluating
-from ..storage.files import atomic_file, recover, storage_errors
+from ..storage.atomic import atomic_file, recover
+from ..storage.system_errors import storage_errors
 
 MAGIC = b"pennyweight-prefix-1\n"
 HEADER_BYTES = 1024  # fixed, so that the values after it stay aligned
@@ -75,7 +76,7 @@ class Prefix:
         return self.hidden.numel() * self.hidden.element_size()
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
-        """A batch for `Classifier.forward`: hidden (B, T, H), attention_mask (B, T), first."""
+        """A batch for `SequenceClassifier.forward`: hidden (B, T, H), attention_mask (B, T), first."""
         lengths = self.lengths[indices]
         longest = int(lengths.max(initial=1))
         width = 1 if longest == 1 else -(-longest // self.bucket) * self.bucket

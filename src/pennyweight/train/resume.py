@@ -5,8 +5,9 @@ meanwhile is a former run's. It stays in place, whole, until the new one takes i
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +18,12 @@ import torch
 from ..errors import RecipeError
 from ..model.device import Runtime
 from ..recipe.loading import SECTIONS, Recipe
-from ..storage.files import storage_errors, to_json, write_text
+from ..storage.atomic import write_text
+from ..storage.json_files import to_json
+from ..storage.system_errors import storage_errors
 from .checkpoint import State, keep_up_to, latest
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED = Path("checkpoints") / "unfinished"
 # Fields whose default was once another: what a run did whose version did not know the field yet.
@@ -77,7 +82,7 @@ class Resumption:
     made: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, folder: Path, made: Mapping[str, Any], say: Callable[[str], None]) -> Resumption:
+    def find(cls, folder: Path, made: Mapping[str, Any]) -> Resumption:
         """The newest complete checkpoint in a run's folder.
 
         Args:
@@ -87,9 +92,9 @@ class Resumption:
             made = {}  # what lies there is what the unfinished run is about to replace
         state = latest(folder / "checkpoints")
         if state is not None:
-            say(f"checkpoint: step {state.step}")
+            logger.info(f"checkpoint: step {state.step}")
         elif not made:
-            say("no complete checkpoint yet: from the beginning")
+            logger.info("no complete checkpoint yet: from the beginning")
         return cls(folder, state, made)
 
     def is_finished(self, now: Mapping[str, Any]) -> bool:
@@ -102,9 +107,7 @@ class Resumption:
         saved = self._was().get("precision")
         return saved if wanted == "auto" and saved in ("fp32", "bf16", "fp16") else wanted
 
-    def check(
-        self, now: Mapping[str, Any], anyway: bool = False, say: Callable[[str], None] = lambda message: None
-    ) -> None:
+    def check(self, now: Mapping[str, Any], anyway: bool = False) -> None:
         """Hold the run to the fingerprint it was started with, as far as `now` goes.
 
         Raises:
@@ -125,7 +128,7 @@ class Resumption:
                 remedy="use the run's own recipe and data, or --resume-anyway if you know what you do",
             )
         for change in changed:
-            say(f"going on although {change}")
+            logger.info(f"going on although {change}")
 
     def _was(self) -> Mapping[str, Any]:
         """What the run was; a field that its version did not know stood where its default stands."""

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pennyweight.budget.plan_table import PlanRow, PlanTable
 from pennyweight.evaluate.baselines import baselines
 from pennyweight.evaluate.baselines.verdict import against
 from pennyweight.evaluate.metrics import error_analysis as mistakes
 from pennyweight.evaluate.metrics.calibration import calibrate, softmax
 from pennyweight.evaluate.metrics.selective import Abstention, answered, risk_coverage, threshold_for
 from pennyweight.evaluate.metrics.single_label import score
-from pennyweight.evaluate.report.html import Bill, BillRow, ReportInput, render, write_html
+from pennyweight.evaluate.report.html import ReportInput, render, write_html
 
 HOSTILE = "</pre><script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
@@ -34,7 +35,12 @@ def full(*, classes: int = 4, name: str = "class", text: str = "a text", skill: 
         metrics=score(labels, probabilities, names),
         intervals={"macro_f1": (0.5, 0.625), "ece": (0.01, 0.02), "log_loss": (0.1, 0.2)},
         baselines=against(labels, probabilities, [baselines.majority(labels, 600, classes)]),
-        bill=Bill([BillRow(name, "layers 3 to 5", 8, 900), BillRow("linear", "head", None, 100)], 1000, 10**7, 2000),
+        plan=PlanTable(
+            (PlanRow(name, "layers 3 to 5", 8, 900, 0.45), PlanRow("linear", "head", None, 100, 0.05)),
+            1000,
+            10**7,
+            2000,
+        ),
         data={"rows": {"train": 480, name: text}, "labels": [name, "b"], "seed": None},
         splits={"train": {"source": text, "texts": 480}, name: {"source": text, "texts": 600}},
         history=[{"step": step, "train_loss": 1 / step, "validation_loss": 1.2 / step} for step in (1, 2, 3)],
@@ -88,7 +94,7 @@ def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
     page = render(full())
     assert headings(page) == [
         "Baselines",
-        "Bill of parameters",
+        "Trained parameters by part",
         "Data",
         "Training",
         "Classes",

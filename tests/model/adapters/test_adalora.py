@@ -16,9 +16,10 @@ from pennyweight.budget.specs import AdapterSpec, HeadSpec
 from pennyweight.budget.targets import ranks
 from pennyweight.errors import RecipeError
 from pennyweight.export.stock import to_merged, to_peft
-from pennyweight.model.adapters import lora as adapt
 from pennyweight.model.backbone import load_module, resolve
+from pennyweight.model.trainable import check_count, trainable
 from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.train.observer import forward_log
 from pennyweight.train.optimizer import adamw
 
 TEXTS = ["The goal in the match", "The bank and the shares in the market", "A moon"]
@@ -45,7 +46,7 @@ def injected(folder: Path, **changes: Any) -> tuple[Any, Plan, dict[str, Any]]:
 
 
 def randomised(moving: Any) -> None:
-    for parameter in adapt.trainable(moving.module).values():
+    for parameter in trainable(moving.module).values():
         torch.nn.init.normal_(parameter, std=0.3)
 
 
@@ -70,8 +71,8 @@ def test_the_update_is_the_papers_formula_at_each_matrix_own_rank(tiny_backbone:
 def test_planned_is_trained_and_optimized(tiny_backbone: Callable[..., Path]) -> None:
     moving, made, _ = injected(tiny_backbone("bert"))
     head = sum(part.parameters for part in made.count.parts if part.kind == "head")
-    optimizer = adamw(adapt.trainable(moving.module), TrainRecipe())
-    adapt.check_count(moving.module, made.count.trainable - head, optimizer)
+    optimizer = adamw(trainable(moving.module), TrainRecipe())
+    check_count(moving.module, made.count.trainable - head, optimizer)
     # 4 layers x (query, attention.output.dense, output.dense), rank 3.
     assert {part.name: part.parameters for part in made.count.parts}["singular values"] == 4 * 3 * 3
     frozen = [name for name, each in moving.module.named_parameters() if "ranknum" in name]
@@ -89,9 +90,7 @@ def test_the_penalty_is_the_one_peft_adds(tiny_backbone: Callable[..., Path]) ->
             gaps.append(torch.norm(square - torch.eye(len(square)), p="fro"))
     assert moving.penalty().item() == pytest.approx(0.5 * (sum(gaps) / len(gaps)).item(), rel=1e-5)
     moving.penalty().backward()
-    assert all(
-        (each.grad is not None) == ("lora_E" not in name) for name, each in adapt.trainable(moving.module).items()
-    )
+    assert all((each.grad is not None) == ("lora_E" not in name) for name, each in trainable(moving.module).items())
 
 
 def test_the_least_important_third_is_switched_off_half_way(tiny_backbone: Callable[..., Path]) -> None:
@@ -102,12 +101,12 @@ def test_the_least_important_third_is_switched_off_half_way(tiny_backbone: Calla
     started = sum(ranks(moving.config, moving.spec).values())
     left = []
     for step in range(1, 21):
-        for name, each in adapt.trainable(moving.module).items():
+        for name, each in trainable(moving.module).items():
             each.grad = torch.full_like(each, 1e-3 * (1 + step % 3))
             if "layer.0" in name or "layer.2" in name:
                 each.grad *= 1e3
         with torch.no_grad():
-            for name, each in adapt.trainable(moving.module).items():
+            for name, each in trainable(moving.module).items():
                 if "lora_E" in name:
                     each.add_(1e-4)  # an optimizer moves what was switched off, too
         moving.allocate(step)
@@ -126,9 +125,8 @@ def test_training_keeps_the_budget_and_what_is_left_is_plain_lora(
     settings |= {"precision": precision}
     said: list[str] = []
     out = tmp_path / "run"
-    trained = pw.train(
-        news / "train.csv", test=news / "test.csv", out=out, encoder=encoder, say=said.append, **settings
-    )
+    with forward_log(said.append):
+        trained = pw.train(news / "train.csv", test=news / "test.csv", out=out, encoder=encoder, **settings)
     started = pw.plan(labels=3, **{key: settings[key] for key in ("backbone", "budget", "adaptive_ranks")})
     assert trained.metrics["trainable"] == started.count.trainable <= 5_000
     left = trained.artifact.plan
@@ -164,7 +162,7 @@ def test_settling_changes_no_answer(tiny_backbone: Callable[..., Path]) -> None:
     assert settled.adapter is not None
     kept = ranks(moving.config, settled.adapter)
     assert sorted(kept.values()) == sorted(3 - number % 4 for number in range(12) if number % 4 < 3)
-    assert settled.count.trainable == sum(each.numel() for each in adapt.trainable(moving.module).values()) + sum(
+    assert settled.count.trainable == sum(each.numel() for each in trainable(moving.module).values()) + sum(
         part.parameters for part in settled.count.parts if part.kind == "head"
     )
 
@@ -173,7 +171,7 @@ def test_when_no_rank_is_left_the_head_is(tiny_backbone: Callable[..., Path]) ->
     moving, made, _ = injected(tiny_backbone("bert"))
     settled = moving.settle(made, 3)  # E starts at zero
     assert settled.adapter is None
-    assert adapt.trainable(moving.module) == {}
+    assert trainable(moving.module) == {}
     assert settled.count.trainable == 3 * 32 + 3
 
 

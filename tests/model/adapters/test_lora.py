@@ -15,6 +15,7 @@ from pennyweight.budget.targets import scales
 from pennyweight.errors import ArtifactError, BudgetError
 from pennyweight.model.adapters import lora as adapt
 from pennyweight.model.backbone import load_module, resolve
+from pennyweight.model.trainable import check_count, trainable
 
 
 def spec(**changes: object) -> AdapterSpec:
@@ -68,14 +69,14 @@ def test_planned_equals_what_requires_grad(
     planned = count(backbone.config, adapter=wanted, head=HeadSpec(), labels=3).trainable
     adapt.inject(module, adapt.lora_config(wanted, backbone.config))
     both = torch.nn.ModuleList([module, head])
-    optimizer = torch.optim.AdamW(adapt.trainable(both).values())
-    assert adapt.check_count(both, planned, optimizer) == planned
-    assert {parameter.dtype for parameter in adapt.trainable(both).values()} == {torch.float32}
+    optimizer = torch.optim.AdamW(trainable(both).values())
+    assert check_count(both, planned, optimizer) == planned
+    assert {parameter.dtype for parameter in trainable(both).values()} == {torch.float32}
 
 
 def test_a_count_that_disagrees_stops_training() -> None:
     with pytest.raises(BudgetError, match=r"expected 7 planned; received 6 with requires_grad, 6 in the optimizer"):
-        adapt.check_count(torch.nn.Linear(2, 2), 7)
+        check_count(torch.nn.Linear(2, 2), 7)
 
 
 def test_state_goes_out_and_in(tiny_backbone: Callable[..., Path]) -> None:
@@ -85,13 +86,13 @@ def test_state_goes_out_and_in(tiny_backbone: Callable[..., Path]) -> None:
     for module in (first, second):
         adapt.inject(module, adapt.lora_config(wanted, backbone.config))
     with torch.no_grad():
-        for parameter in adapt.trainable(first).values():
+        for parameter in trainable(first).values():
             parameter.add_(torch.randn_like(parameter))
     state = adapt.adapter_state(first)
-    assert sum(tensor.numel() for tensor in state.values()) == sum(p.numel() for p in adapt.trainable(first).values())
+    assert sum(tensor.numel() for tensor in state.values()) == sum(p.numel() for p in trainable(first).values())
     adapt.load_adapter_state(second, state)
-    for name, parameter in adapt.trainable(first).items():
-        assert torch.equal(parameter, adapt.trainable(second)[name])
+    for name, parameter in trainable(first).items():
+        assert torch.equal(parameter, trainable(second)[name])
 
 
 def test_tensors_that_do_not_fit_are_refused(tiny_backbone: Callable[..., Path]) -> None:

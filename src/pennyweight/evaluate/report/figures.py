@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...storage.files import atomic_file, write_text
+from ...storage.atomic import atomic_file, write_text
 from ..metrics.calibration import Bin
 
 MOST_CLASSES = 30  # beyond this a confusion matrix is no longer a picture

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...storage.files import write_text
+from ...budget.plan_table import PlanTable
+from ...storage.atomic import write_text
 from ..baselines.comparison import BaselineRow
 from ..baselines.verdict import verdict
 from ..metrics.calibration import Calibration
@@ -24,26 +25,6 @@ from .shift_plot import heat_map
 from .svg import PAGE, inline_svg
 
 TEMPLATES = Path(__file__).parent / "page"
-
-
-@dataclass(frozen=True)
-class BillRow:
-    """One line of the bill: what is trained, in which layers, at which rank (None where there is none)."""
-
-    name: str
-    where: str
-    r: int | None
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Bill:
-    """The trained parameters; `rows` add up to `trainable`, `budget` is None where none was set."""
-
-    rows: Sequence[BillRow]
-    trainable: int
-    total: int
-    budget: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +52,7 @@ class ReportInput:
     intervals: Mapping[str, Interval] | None = None
     rows: str = "test"
     baselines: Sequence[BaselineRow] | None = None
-    bill: Bill | None = None
+    plan: PlanTable | None = None
     data: Mapping[str, object] | None = None
     splits: Mapping[str, Mapping[str, object]] | None = None
     audit: Sequence[str] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...budget.plan import Plan
-from ...budget.plan_table import bill
+from ...budget.plan_table import tabulate
 from ...data.table import PAIR
 from ..evaluation import Evaluation
 from ..labelled_rows import LabelledRows
@@ -20,7 +20,7 @@ from ..metrics.selective import Abstention, risk_coverage
 from ..metrics.shift import Shift
 from ..misclassified import likely_mislabelled, most_confident
 from ..row_predictions import identities
-from .html import Bill, BillRow, ReportInput, write_html
+from .html import ReportInput, write_html
 
 SHOWN_MISCLASSIFIED = 12
 SHOWN_MISLABELLED = 8
@@ -59,12 +59,11 @@ def write_run_report(
     Raises:
         StorageError: when it cannot be written.
     """
-    metrics, plan = run.metrics, run.plan
-    parameters = [BillRow(row.part, row.where, row.rank, row.parameters) for row in bill(plan)]
+    metrics = run.metrics
     report = replace(
         evaluation_report(evaluation, run.backbone),
         baselines=evaluation.baselines or None,
-        bill=Bill(parameters, plan.count.trainable, plan.count.total, plan.budget),
+        plan=tabulate(run.plan),
         splits=_splits(rows, metrics["data"]["cleaning"]),
         data={"training texts with each label": _counts(rows["train"].labels, evaluation.names)},
         audit=_audit(metrics.get("audit")),

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...budget.allocation import adapter_with_ranks
 from ...budget.count import count
-from ...budget.fill import spelled
 from ...budget.plan import Plan
 from ...budget.specs import AdapterSpec
 from ...budget.targets import lora_arguments, ranks, scales
@@ -135,7 +135,7 @@ class Adaptive:
             if hasattr(self.module, "peft_config"):
                 del self.module.peft_config
             left = {name: len(down) for name, (down, _) in matrices.items()}
-            adapter = spelled(self.config, left) if left else None
+            adapter = adapter_with_ranks(self.config, left) if left else None
             inject_lora(self.module, None if adapter is None else lora_config(adapter, self.config))
             self.module.train(self.module.training)  # new layers come in training mode
             for name, (down, up) in matrices.items():

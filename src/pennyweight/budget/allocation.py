@@ -1,4 +1,4 @@
-"""Filling a budget: what is on offer, what a strategy makes of it, and why."""
+"""Allocating a budget: which matrices may be adapted, the ranks that a strategy gives them, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .config_fields import Config
 from .count import Count, bias_parameters, count, head_shapes
 from .reasons import head_reason, left_over_reason, strategy_reasons
 from .specs import AdapterSpec, Bias, HeadSpec, Scaling, contradiction, positive_whole
-from .strategies import ATTENTION_ROLES, STRATEGIES, Item, Purse, Ranks, auto_rule, spent
+from .strategies import ATTENTION_ROLES, STRATEGIES, Candidate, Limits, Ranks, auto_rule, spent
 from .suggestions import head_over_budget
 from .targets import express, resolve_targets
 
@@ -21,12 +21,13 @@ RSLORA_ALPHA = 16.0
 
 
 @dataclass(frozen=True)
-class Options:
+class PlanOptions:
     """What the planner may choose from; every strategy but `manual` reads it.
 
     Attributes:
-        target_modules: matrices on offer, for `uniform`, `top`, `graded` and `auto`; None for every linear layer.
-        layers: blocks on offer; None for all.
+        target_modules: matrices that may be adapted, for `uniform`, `top`, `graded` and `auto`; None for every linear
+            layer.
+        layers: blocks that may be adapted; None for all.
         min_rank: smallest rank worth having.
         max_rank: largest rank; None for the full rank of the smallest matrix.
         frozen: modules that are not adapted.
@@ -53,8 +54,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What a strategy made of a budget: see `plan.Plan`."""
+class Allocation:
+    """What a strategy chose within a budget: see `plan.Plan`."""
 
     adapter: AdapterSpec | None
     head: HeadSpec
@@ -62,10 +63,10 @@ class Filled:
     why: tuple[str, ...]
 
 
-def fill_budget(
-    config: Config, labels: int, budget: int, strategy: str, head: HeadSpec | None, options: Options
-) -> Filled:
-    """Buy the head, then ranks with what is left: see `plan.plan`."""
+def allocate(
+    config: Config, labels: int, budget: int, strategy: str, head: HeadSpec | None, options: PlanOptions
+) -> Allocation:
+    """Count the head first, then give the ranks what is left: see `plan.plan`."""
     rule = auto_rule(budget)
     followed = rule.strategy if strategy == "auto" else strategy
     head = head or (rule.head if strategy == "auto" else HeadSpec())
@@ -73,25 +74,25 @@ def fill_budget(
     head_size = size(head_shapes(config, head, labels))
     if head_size > budget:
         raise head_over_budget(config, head, labels, budget)
-    linears = _on_offer(config, followed, options)
-    items = [_item(linear, options) for linear in linears]
-    purse = _purse(config, items, budget - head_size, options)
-    _check_forced(items, purse, budget)
-    ranks = STRATEGIES[followed](items, purse)
+    linears = _adaptable(config, followed, options)
+    candidates = [_candidate(linear, options) for linear in linears]
+    limits = _limits(config, candidates, budget - head_size, options)
+    _check_forced(candidates, limits, budget)
+    ranks = STRATEGIES[followed](candidates, limits)
     if not ranks and followed == "uniform":
-        raise _uniform_does_not_fit(items, purse, budget)
+        raise _uniform_does_not_fit(candidates, limits, budget)
     adapter = _adapter(config, linears, ranks, options) if ranks else None
     counted = count(config, adapter=adapter, head=head, labels=labels)
     why = (
-        *strategy_reasons(strategy, followed, items, ranks, purse),
+        *strategy_reasons(strategy, followed, candidates, ranks, limits),
         head_reason(config, head, labels),
         *([] if adapter is None else [_alpha_rule(options)]),
-        left_over_reason(followed, items, ranks, purse, budget - counted.trainable),
+        left_over_reason(followed, candidates, ranks, limits, budget - counted.trainable),
     )
-    return Filled(adapter, head, counted, why)
+    return Allocation(adapter, head, counted, why)
 
 
-def _check(strategy: str, options: Options) -> None:
+def _check(strategy: str, options: PlanOptions) -> None:
     positive_whole(options.min_rank, "min_rank")
     if options.max_rank is not None and positive_whole(options.max_rank, "max_rank") < options.min_rank:
         raise contradiction(
@@ -103,7 +104,7 @@ def _check(strategy: str, options: Options) -> None:
         raise contradiction("strategy top", "layers", "the strategy chooses the layers itself")
 
 
-def _on_offer(config: Config, strategy: str, options: Options) -> tuple[Linear, ...]:
+def _adaptable(config: Config, strategy: str, options: PlanOptions) -> tuple[Linear, ...]:
     """The linear layers a strategy may adapt, frozen ones left out and forced ones added."""
     offered = resolve_targets(config, options.target_modules or ("all-linear",), options.layers)
     if strategy == "attention":
@@ -115,7 +116,7 @@ def _on_offer(config: Config, strategy: str, options: Options) -> tuple[Linear, 
         raise contradiction("frozen_modules", "forced_modules", f"both name {both[0]}")
     wanted = ({linear.name for linear in offered} | forced) - frozen
     if not wanted:
-        raise contradiction("frozen_modules", "the modules on offer", "nothing is left to adapt")
+        raise contradiction("frozen_modules", "the modules that may be adapted", "nothing is left to adapt")
     return tuple(linear for linear in linear_modules(config) if linear.name in wanted)
 
 
@@ -125,51 +126,51 @@ def _names(config: Config, entries: Sequence[str], where: str, layers: Sequence[
     return frozenset(linear.name for linear in resolve_targets(config, entries, layers, where=where))
 
 
-def _item(linear: Linear, options: Options) -> Item:
+def _candidate(linear: Linear, options: PlanOptions) -> Candidate:
     fixed = linear.out_features * (options.use_dora + (options.bias == "lora_only" and linear.bias))
-    return Item(
+    return Candidate(
         name=linear.name,
         layer=linear.layer,
         role=linear.role,
-        step=linear.in_features + linear.out_features + options.adaptive_ranks,  # one singular value a rank
+        per_rank=linear.in_features + linear.out_features + options.adaptive_ranks,  # one singular value a rank
         fixed=fixed,
-        cap=min(linear.in_features, linear.out_features),
+        full_rank=min(linear.in_features, linear.out_features),
     )
 
 
-def _purse(config: Config, items: Sequence[Item], spend: int, options: Options) -> Purse:
+def _limits(config: Config, candidates: Sequence[Candidate], spend: int, options: PlanOptions) -> Limits:
     if options.bias == "all":
         spend -= bias_parameters(encoder_parameters(config))
-    full_rank = min(item.cap for item in items)
-    return Purse(
-        spend=spend,
-        low=options.min_rank,
-        high=options.max_rank or max(full_rank, options.min_rank),
+    full_rank = min(one.full_rank for one in candidates)
+    return Limits(
+        budget=spend,
+        min_rank=options.min_rank,
+        max_rank=options.max_rank or max(full_rank, options.min_rank),
         forced=_names(config, options.forced, "forced_modules", options.layers),
     )
 
 
-def _check_forced(items: Sequence[Item], purse: Purse, budget: int) -> None:
-    needed = spent(items, dict.fromkeys(purse.forced, purse.low))
-    if purse.forced and needed > purse.spend:
+def _check_forced(candidates: Sequence[Candidate], limits: Limits, budget: int) -> None:
+    needed = spent(candidates, dict.fromkeys(limits.forced, limits.min_rank))
+    if limits.forced and needed > limits.budget:
         raise BudgetError(
             f"the forced modules do not fit the budget of {budget:,}",
-            expected=f"{budget + needed - purse.spend:,} or more, the smallest that works at rank {purse.low}",
+            expected=f"{budget + needed - limits.budget:,} or more, the smallest that works at rank {limits.min_rank}",
             received=f"{budget:,}",
         )
 
 
-def _uniform_does_not_fit(items: Sequence[Item], purse: Purse, budget: int) -> BudgetError:
-    needed = spent(items, {item.name: purse.low for item in items})
+def _uniform_does_not_fit(candidates: Sequence[Candidate], limits: Limits, budget: int) -> BudgetError:
+    needed = spent(candidates, {one.name: limits.min_rank for one in candidates})
     return BudgetError(
-        f"rank {purse.low} everywhere does not fit the budget of {budget:,}",
-        expected=f"{budget + needed - purse.spend:,} or more, the smallest that works",
+        f"rank {limits.min_rank} everywhere does not fit the budget of {budget:,}",
+        expected=f"{budget + needed - limits.budget:,} or more, the smallest that works",
         received=f"{budget:,}",
         remedy="choose fewer target_modules or layers, or strategy auto, which adapts what fits",
     )
 
 
-def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: Options) -> AdapterSpec:
+def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: PlanOptions) -> AdapterSpec:
     chosen = [linear for linear in linears if linear.name in ranks]
     targets, layers = express(config, chosen)
     frequent = Counter(ranks.values())
@@ -195,14 +196,14 @@ def _adapter(config: Config, linears: Sequence[Linear], ranks: Ranks, options: O
     )
 
 
-def spelled(config: Config, ranks: Ranks) -> AdapterSpec:
+def adapter_with_ranks(config: Config, ranks: Ranks) -> AdapterSpec:
     """The LoRA adapter that has exactly these ranks, W = W0 + BA: alpha is the rank everywhere.
 
     Args:
         ranks: full name of a linear layer to its rank, 1 or more; at least one.
     """
     chosen = [linear for linear in linear_modules(config) if linear.name in ranks]
-    return _adapter(config, chosen, ranks, Options(alpha=1.0, least_alpha=0.0))
+    return _adapter(config, chosen, ranks, PlanOptions(alpha=1.0, least_alpha=0.0))
 
 
 def _patterns(config: Config, ranks: Mapping[str, int], base: int) -> dict[str, int]:
@@ -232,13 +233,13 @@ def _either(choices: Iterable[str]) -> str:
     return listed[0] if len(listed) == 1 else f"({'|'.join(listed)})"
 
 
-def _alpha(options: Options, rank: int) -> float:
+def _alpha(options: PlanOptions, rank: int) -> float:
     if options.scaling == "alpha":
         return options.alpha
     return RSLORA_ALPHA if options.use_rslora else max(options.alpha * rank, options.least_alpha)
 
 
-def _alpha_rule(options: Options) -> str:
+def _alpha_rule(options: PlanOptions) -> str:
     if options.scaling == "alpha":
         return f"alpha: {options.alpha:g} is the scale itself, the same at every rank"
     if options.use_rslora:

@@ -1,0 +1,93 @@
+"""The backbone's tokenizer: loaded from a folder, checked against the backbone's positions, run over texts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..data.batching import Encoded, pack
+from ..data.table import parts_of
+from ..errors import BackboneError, RecipeError
+
+TRUNCATION = {"stride": 0, "strategy": "longest_first", "direction": "right"}
+# Any of these holds a vocabulary.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The fast tokenizer in a folder.
+
+    Raises:
+        BackboneError: when there is none.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        # transformers would make an empty tokenizer of the right class, to which every word is unknown.
+        raise BackboneError(
+            "no tokenizer", where=folder, expected="tokenizer.json", remedy="copy it beside config.json"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BackboneError(
+            "no usable tokenizer", where=folder, expected="tokenizer.json", received=str(error)
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise BackboneError("the tokenizer has no padding token", where=folder)
+    return tokenizer
+
+
+def longest_input(config: dict[str, Any]) -> int:
+    """Tokens the backbone has positions for. RoBERTa's first two positions (padding_idx + 1) are never used."""
+    positions = int(config.get("max_position_embeddings", 512))
+    offset = config.get("pad_token_id", 1) + 1 if config["model_type"] in ("roberta", "xlm-roberta") else 0
+    return positions - offset
+
+
+def check_max_length(max_length: int, config: dict[str, Any]) -> None:
+    """Refuse to keep more tokens than the backbone has positions for.
+
+    Raises:
+        RecipeError: naming the most that is possible.
+    """
+    most = longest_input(config)
+    if max_length > most:
+        raise RecipeError(
+            "more tokens than the backbone has positions for",
+            where="data -> max_length",
+            expected=f"at most {most}",
+            received=max_length,
+        )
+
+
+def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = False) -> Encoded:
+    """Tokenize once, in parallel, truncated to `max_length` tokens, without padding.
+
+    Args:
+        pair: the texts are pairs, joined by `PAIR`; of the two the longer loses tokens first, as in transformers.
+
+    Returns:
+        N ragged rows of token ids, of pairs with their segments; `truncated` counts the texts that lost their end.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    backend = tokenizer.backend_tokenizer
+    # Switched only where it has to be: a switch waits until no other thread is using the tokenizer.
+    if backend.padding is not None:
+        backend.no_padding()
+    if (backend.truncation or {}) != {"max_length": max_length, **TRUNCATION}:
+        backend.enable_truncation(max_length, **TRUNCATION)
+    # Blocks keep the Rust side's Encoding objects (offsets, masks) from piling up over a large file.
+    rows: list[list[int]] = []
+    types: list[list[int]] = []
+    truncated = 0
+    for start in range(0, len(texts), 4096):
+        block: list[Any] = list(texts[start : start + 4096])
+        for encoding in backend.encode_batch_fast([parts_of(text) for text in block] if pair else block):
+            rows.append(encoding.ids)
+            truncated += bool(encoding.overflowing)
+            if pair:
+                types.append(encoding.type_ids)
+    packed = pack(rows, type_ids=types if pair else None)
+    return packed if not truncated else Encoded(packed.ids, packed.offsets, packed.type_ids, truncated)

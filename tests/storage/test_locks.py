@@ -1,0 +1,33 @@
+"""Locks on folders: one run at a time, and none left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pennyweight.errors import StorageError
+from pennyweight.storage.locks import lock_folder
+
+from .killing import die, killed
+
+
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "run"):
+        with pytest.raises(StorageError) as caught, lock_folder(tmp_path / "run"):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path}/run: another run is writing to this folder; wait for it, or choose another --out"
+        )
+    with lock_folder(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    def work() -> None:
+        with lock_folder(tmp_path):
+            die()
+
+    killed(work)
+    with lock_folder(tmp_path):
+        pass
