@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 import pennyweight as pw
-from pennyweight.errors import InputError, Interrupted
 from pennyweight.artifact.metrics_file import MetricsFile, MultiLabelMetricsFile
-from pennyweight.runs.measure import measure
+from pennyweight.errors import InputError, Interrupted
+from pennyweight.runs.saved_evaluation import evaluate_saved, read_evaluation_data
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8, "audit": "off", "report": "short"}
 NUMBERS = {"Business": 0, "Sports": 1, "World": 2}
@@ -136,7 +136,7 @@ def test_a_sources_own_names_are_matched_by_name(pairs: Pairs, settings: dict[st
     assert "labels of data: 0 = Business, 1 = Sports, 2 = World" in heard
     assert "labels of data: 0 = World, 1 = Sports, 2 = Business" in heard
     assert found.evaluate(pairs[:15]).accuracy == found.metrics["test"]["accuracy"]
-    measured = measure(found, dataset(pairs[:15], backwards))
+    measured = evaluate_saved(found, read_evaluation_data(found, dataset(pairs[:15], backwards)))
     assert measured.notes == ("labels of data: 0 = World, 1 = Sports, 2 = Business",)
 
 
@@ -219,7 +219,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     assert unlike.code == 2
     assert "expected 5 rows with unknown labels that count as wrong; received 0" in unlike.err
     with pytest.raises(InputError, match="no row has a label that is one of the classes"):
-        measure(wrong, [("a text", "Health")], unknown="drop")
+        read_evaluation_data(wrong, [("a text", "Health")], unknown_labels="drop")
 
 
 def test_unknown_labels_in_a_validation_file_are_left_out(
@@ -373,7 +373,8 @@ def test_without_validation_and_test_nothing_is_measured(
     assert "Not measured." in (run / "README.md").read_text("utf-8")
     again = pw.load(run)
     assert again.evaluate(news / "test.csv").n == 15
-    assert measure(again, news / "test.csv").to_json()["calibration"]["fitted_on"] is None
+    measured = evaluate_saved(again, read_evaluation_data(again, news / "test.csv"))
+    assert measured.to_json()["calibration"]["fitted_on"] is None
     assert command("predict", run, news / "test.csv").code == 0
     assert command("evaluate", run, news / "test.csv").code == 0
     unmeasured = command("compare", run, run)
@@ -399,7 +400,9 @@ def test_without_validation_every_threshold_is_a_half(
     assert again.evaluate(rows[:20]).exact == found.metrics["test"]["exact_match"]
     bare = pw.train(rows, validation_size=0, out=tmp_path / "bare", **settings)
     assert {"validation", "test"}.isdisjoint(bare.metrics)
-    MultiLabelMetricsFile.model_validate(json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True)
+    MultiLabelMetricsFile.model_validate(
+        json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True
+    )
     assert pw.load(tmp_path / "bare").evaluate(rows[:20]).n == 20
 
 

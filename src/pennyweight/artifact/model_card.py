@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
-from .artifact import Artifact
+from ..recipe.loading import Recipe
+from .artifact import Artifact, handed_on
 
 # What means something within a line of Markdown, and what does at its beginning.
 _SIGNS = re.compile(r"([\\`*_\[\]|~$])")
@@ -177,6 +178,13 @@ def _index(name: str, measured: dict[str, Any] | None) -> str:
 def shown_backbone(name: str) -> str:
     """A backbone's name as it is handed on: of a folder of this machine its last part."""
     return os.path.basename(os.path.normpath(name)) if is_local(name) else name
+
+
+def shared_recipe(recipe: Recipe) -> Recipe:
+    """A recipe as a report shows it: of folders of this machine their last part."""
+    shared = handed_on(recipe)
+    model = shared.model.model_copy(update={"backbone": shown_backbone(shared.model.backbone)})
+    return shared.model_copy(update={"model": model})
 
 
 def is_local(name: str) -> bool:

@@ -143,7 +143,7 @@ class Metrics:
             ArtifactError: when a figure is missing or of the wrong kind.
         """
         try:
-            common = {
+            common: dict[str, Any] = {
                 "n": int(value["n"]),
                 "macro": Averages(**value["macro"]),
                 "weighted": Averages(**value["weighted"]),

@@ -16,5 +16,4 @@ def pareto_front(scores: Sequence[float], prices: Sequence[float]) -> np.ndarray
     score, price = np.asarray(scores, dtype=np.float64), np.asarray(prices, dtype=np.float64)
     no_worse = (score[:, None] >= score) & (price[:, None] <= price)  # (N, N): the row against the column
     better = (score[:, None] > score) | (price[:, None] < price)
-    front: np.ndarray = ~(no_worse & better).any(axis=0)
-    return front
+    return np.logical_not((no_worse & better).any(axis=0))

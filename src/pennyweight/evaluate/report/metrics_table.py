@@ -9,7 +9,7 @@ from .text_table import text_table
 
 def metrics_table(metrics: Metrics) -> str:
     """The figures as plain text, percentages with one decimal; no final newline."""
-    averages = {"micro": metrics.micro, "macro": metrics.macro, "weighted": metrics.weighted, "samples": metrics.samples}
+    averages = {name: getattr(metrics, name) for name in ("micro", "macro", "weighted", "samples")}
     shown = {f"{name} average": average for name, average in averages.items() if average is not None}
     thresholds = metrics.thresholds or ()
     header = ["label" if thresholds else "class", "precision %", "recall %", "F1 %"]

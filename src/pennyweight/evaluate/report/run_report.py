@@ -48,9 +48,7 @@ class RunFacts:
     shift: Shift | None = None
 
 
-def write_run_report(
-    path: str | Path, evaluation: Evaluation, rows: Mapping[str, LabelledRows], run: RunFacts
-) -> None:
+def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str, LabelledRows], run: RunFacts) -> None:
     """Write report.html of a run.
 
     Args:
@@ -95,7 +93,7 @@ def evaluation_report(evaluation: Evaluation, backbone: str) -> ReportInput:
         return report
     labels, probabilities, names = evaluation.rows.labels, evaluation.probabilities, evaluation.names
     texts = [text.replace(PAIR, " \N{EM DASH} ") for text in evaluation.rows.texts]
-    target, (picked, measured) = next(iter(reversed(evaluation.abstention.items())), (None, (None, None)))
+    target, (picked, measured) = next(reversed(list(evaluation.abstention.items())), (None, (None, None)))
     return replace(
         report,
         abstention=Abstention(risk_coverage(labels, probabilities), target, picked, measured),
