@@ -2,10 +2,11 @@
 
     python benchmarks/evidence.py --agnews FOLDER --out FILE [--seeds 3] [--names NAME...]
     python benchmarks/evidence.py --table FILE
+    python benchmarks/evidence.py --plot PICTURE [--out FILE]
 
-Trains on AG News' train.csv, a tenth held back to choose the epoch, and measures on test.csv. Each run adds a line
-to the file; what is in there already is not run again. All but the notebook's recipe train as the
-default recipe does but for what their names say; that one has its own rate and epochs.
+Trains on train.csv of AG News, a tenth of it held out to choose the epoch, and measures on test.csv. Each run adds a
+line to the file; runs already in the file are not repeated. Every setting trains with the default recipe except for
+what its name says; the notebook's recipe has its own learning rate and epochs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import done, in_words, keep
+from runs import done, in_words, keep, mean_and_half
 
 import pennyweight as pw
 
@@ -36,13 +37,13 @@ NAMES: dict[str, dict[str, Any]] = {
     "notebook's placement: r=16 on every linear layer, full head": {
         "budget": "none", "r": 16, "lora_alpha": 32, "target_modules": "all-linear", "head": "full",
     },
-    # As it was, save for dropout inside the frozen backbone and trained biases, which the fast encoder has none of.
-    "notebook's recipe: the same with its 2e-4, 6 epochs and linear decay": {
+    # Without its dropout inside the backbone and its trained biases, which the fast encoder does not support.
+    "notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay": {
         "recipe": "notebook", "backbone": "embedded", "hidden_dropout": 0.0, "attention_dropout": 0.0,
         "bias": "none", "validation_size": 0.1,
     },
 }  # fmt: skip
-# The default recipe fits the head first; as it was before it did.
+# The default recipe fits the head first; these are the settings without it.
 NOT_FITTED = ", head not fitted first"
 BEFORE = (
     "auto, 200k",
@@ -55,9 +56,9 @@ BEFORE = (
 NAMES |= {name + NOT_FITTED: NAMES[name] | {"lp_ft": False} for name in BEFORE}
 NAMES["graded, 50k" + NOT_FITTED] = {"budget": "50k", "strategy": "graded", "lp_ft": False}
 NAMES["all-linear, 10k" + NOT_FITTED] = {"budget": "10k", "strategy": "all-linear", "lp_ft": False}
-# What is said of the first is said relative to the second.
+# The second table gives the first of each pair minus the second.
 PAIRS = (
-    ("auto, 200k", "notebook's recipe: the same with its 2e-4, 6 epochs and linear decay"),
+    ("auto, 200k", "notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay"),
     ("auto, 200k", "notebook's placement: r=16 on every linear layer, full head"),
     ("auto, 200k", "r=8 on query, value"),
     ("auto, 50k", "auto, 1M"),
@@ -78,7 +79,7 @@ def run(name: str, seed: int, agnews: Path, threads: int | None) -> dict[str, An
     began = time.perf_counter()
     classifier = pw.train(agnews / "train.csv", seed=seed, threads=threads, **NAMES[name])
     trained = time.perf_counter() - began
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
 
     test = read(agnews / "test.csv")
     right = classifier.logits(test.texts).argmax(axis=1) == classifier.artifact.labels.encode(test)
@@ -95,11 +96,17 @@ def run(name: str, seed: int, agnews: Path, threads: int | None) -> dict[str, An
     }
 
 
-def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Both tables as Markdown: each setting, then what is said of pairs."""
+def by_name(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Runs grouped by setting."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         groups.setdefault(line["name"], []).append(line)
+    return groups
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    """Both tables as Markdown: the settings, then the differences of pairs."""
+    groups = by_name(lines)
     rows = ["| setting | trained | seeds | test accuracy, % | validation, % |", "|---|---:|---:|---|---|"]
     for name in [name for name in NAMES if name in groups]:
         group = groups[name]
@@ -114,7 +121,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def difference(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
-    """Mean difference in points with its 95% interval, paired by test row, each row's answers averaged over seeds."""
+    """Mean difference in points with its 95% interval, paired by test row, predictions averaged over seeds."""
     one, other = (
         np.mean([np.unpackbits(np.frombuffer(bytes.fromhex(line["right"]), np.uint8)) for line in group], axis=0)
         for group in (first, second)
@@ -124,6 +131,58 @@ def difference(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
     return float(apart.mean() - half), float(apart.mean()), float(apart.mean() + half)
 
 
+# What the picture shows: name of a series, its settings, colour, marker, whether its points are joined.
+SERIES: tuple[tuple[str, tuple[str, ...], str, str, bool], ...] = (
+    ("default recipe", ("auto, 10k", "auto, 50k", "auto, 200k", "auto, 1M"), "#0b5cad", "o", True),
+    ("default recipe, 4 epochs", ("auto, 50k, 4 epochs", "auto, 1M, 4 epochs"), "#2a9d8f", "^", False),
+    ("r=8 on query and value", ("r=8 on query, value",), "#c2410c", "s", False),
+    (
+        "notebook's recipe: r=16 on every linear layer, full head",
+        ("notebook's recipe: r=16 on every linear layer, full head, 2e-4, 6 epochs, linear decay",),
+        "#7c3aed", "D", False,
+    ),
+)  # fmt: skip
+
+
+def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw test accuracy against trainable parameters; the file is the same for the same runs."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    groups = by_name(lines)
+    style = {
+        "svg.hashsalt": "evidence", "svg.fonttype": "path", "font.size": 11, "axes.spines.top": False,
+        "axes.spines.right": False, "axes.edgecolor": "#555555", "text.color": "#222222", "axes.labelcolor": "#222222",
+    }  # fmt: skip
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, "backend": "agg"}):
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained", facecolor="white")
+        axis = figure.subplots()
+        axis.set_xscale("log")
+        for number, (label, names, colour, marker, joined) in enumerate(SERIES):
+            runs = [groups[name] for name in names]
+            middles, halves = zip(
+                *(mean_and_half([100 * run["accuracy"] for run in group]) for group in runs), strict=True
+            )
+            nudge = 1 + 0.06 * (number == 1)  # equal budgets would cover each other
+            axis.errorbar(
+                [nudge * group[0]["trainable"] for group in runs], middles, yerr=halves, color=colour, fmt=marker,
+                linestyle="-" if joined else "none", label=label, capsize=4, markersize=7,
+                linewidth=1.6, elinewidth=1.2,
+            )  # fmt: skip
+        axis.xaxis.set_major_locator(FixedLocator([1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6]))
+        axis.xaxis.set_major_formatter(FixedFormatter(["10k", "20k", "50k", "100k", "200k", "500k", "1M"]))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set(
+            xlabel="trainable parameters, head included (log scale)", ylabel="test accuracy (%)", xlim=(8e3, 1.35e6)
+        )
+        axis.set_title("AG News, 11,600 training texts: mean of 3 seeds with 95% interval", fontsize=12)
+        axis.grid(axis="y", color="#e3e3e3")
+        axis.set_axisbelow(True)
+        axis.legend(loc="lower right", frameon=False)
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agnews", type=Path, help="folder with train.csv and test.csv")
@@ -131,8 +190,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--names", nargs="*", choices=list(NAMES), default=list(NAMES))
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--table", type=Path, metavar="FILE", help="print what a file of runs holds")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the tables of a file of runs")
+    parser.add_argument("--plot", type=Path, metavar="PICTURE", help="draw the runs in --out as .svg or .png")
     chosen = parser.parse_args()
+    if chosen.plot is not None:
+        plot(done(chosen.out or Path(__file__).with_name("evidence.jsonl")), chosen.plot)
+        return
     if chosen.table is not None:
         print(table(done(chosen.table)))
         return

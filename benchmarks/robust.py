@@ -30,7 +30,7 @@ from runs import done, in_words, keep
 import pennyweight as pw
 from pennyweight.data import sample
 from pennyweight.data.load import load as load_data
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 from pennyweight.data.split import split
 from pennyweight.data.table import Table
 from pennyweight.evaluate.metrics.shift import FAMILIES

@@ -1,4 +1,4 @@
-"""Runs kept one a line in a file, so that a killed benchmark loses nothing, and their figures in words."""
+"""Runs kept one per line in a file, so that a killed benchmark loses nothing; means and intervals over seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def done(path: Path) -> list[dict[str, Any]]:
-    """The lines of earlier runs; one that was cut off in writing does not count."""
+    """The runs in the file; a line cut off while it was being written is skipped."""
     found = []
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
@@ -27,13 +27,17 @@ def keep(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         handle.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def in_words(values: Sequence[float]) -> str:
-    """Mean over seeds ± its standard deviation, with Student's 95% interval of the mean."""
+def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
+    """Mean over at least two seeds and half the width of Student's 95% interval of the mean."""
     from scipy.stats import t
 
-    mean = statistics.mean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values), half
+
+
+def in_words(values: Sequence[float]) -> str:
+    """Mean over seeds ± its standard deviation, with Student's 95% interval of the mean."""
     if len(values) < 2:
-        return f"{mean:.2f}"
-    deviation = statistics.stdev(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-    return f"{mean:.2f} ± {deviation:.2f} ({mean - half:.1f} to {mean + half:.1f})"
+        return f"{statistics.mean(values):.2f}"
+    mean, half = mean_and_half(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f} ({mean - half:.1f} to {mean + half:.1f})"

@@ -236,12 +236,12 @@ def test_an_artifact_of_a_newer_format(tiny_run: Path, news: Path, tmp_path: Pat
 def test_a_full_disk_while_saving_leaves_no_half_classifier(
     tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pennyweight.artifact import artifact
+    from pennyweight.artifact import save_artifact
 
     def full(*args: object, **settings: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(artifact, "save_file", full)
+    monkeypatch.setattr(save_artifact, "save_file", full)
     out = tmp_path / "run"
     done = command(
         "train", news / "train.csv", "--backbone", tiny_backbone("bert"), "--budget", "5k", "--max-steps", "1",

@@ -349,7 +349,7 @@ def test_several_seeds_and_the_estimator(rows: dict[str, Pairs], settings: dict[
 
 def test_one_label_stays_one_label(news: Path, tiny_run: Path) -> None:
     """A cell with a bar in it is one label unless a delimiter is given."""
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
 
     assert not read(news / "train.csv").multi
     classifier = pw.load(tiny_run)

@@ -17,7 +17,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight import pipeline
-from pennyweight.artifact import artifact
+from pennyweight.artifact import save_artifact
 from pennyweight.errors import InputError, Interrupted, PennyweightError, StorageError
 from pennyweight.train import loop
 
@@ -93,7 +93,7 @@ def test_a_save_that_fails_leaves_the_run_to_go_on_with(
 ) -> None:
     expected = pw.load(old).logits(TEXTS).tolist()
     with monkeypatch.context() as patched:
-        patched.setattr(artifact, "save", fail_with(StorageError("the disk is full")))
+        patched.setattr(save_artifact, "save_artifact", fail_with(StorageError("the disk is full")))
         with pytest.raises(StorageError):
             pw.train(news / "train.csv", out=old, overwrite=True, **settings)
     assert pw.load(old).logits(TEXTS).tolist() == expected

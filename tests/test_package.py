@@ -49,7 +49,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(arguments: list[str]) -> 
 def test_public_names_are_there_and_stay_what_they_are() -> None:
     """The function `train` and the folder `train/` share a name: importing the folder must not hide the function."""
     done = run(
-        "import pennyweight as pw\nimport pennyweight.train.loop\nimport pennyweight.data.read\n"
+        "import pennyweight as pw\nimport pennyweight.train.loop\nimport pennyweight.data.sources\n"
         "kinds = {name: type(getattr(pw, name)).__name__ for name in pw.__all__}\n"
         "import json; print(json.dumps(kinds))"
     )
@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_code_the_data_and_the_licence(tmp_path: Path) -> No
         if file.is_file() and file.suffix != ".pyc"
     }
     assert expected - inside == set()
-    assert {"pennyweight/budget/checkpoints.json", "pennyweight/recipes/paper.yaml"} <= inside
+    assert {"pennyweight/budget/checkpoints.json", "pennyweight/recipe/shipped/paper.yaml"} <= inside
     assert f"pennyweight-{metadata['version']}.dist-info/licenses/LICENSE" in inside
 
     import pennyweight

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .budget.cost import work
-from .budget.estimate import remember
 from .budget.plan import Plan
-from .data.label_form import unlabelled
-from .data.labels import order_of
+from .data.label_format import unlabelled
+from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, provenance
 from .errors import DataError, InputError
+from .model.backbone import config_of
 from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
-from .recipe.planning import describe_backbone, plan_for
+from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
 from .storage.locks import lock_folder
+from .train.machine_speed import remember_speed
 from .train.observer import say_to_logging
 
 if TYPE_CHECKING:
@@ -90,6 +91,21 @@ def train(
         return _run(settled, data, test, folder, resume, resume_anyway, observer)
 
 
+def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
+    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
+
+    Args:
+        recipe: a shipped name, a YAML file or a `Recipe`.
+        labels: number of classes.
+        **settings: any field of the recipe by its key.
+
+    Raises:
+        BudgetError: it does not fit the budget.
+    """
+    resolved = resolve_recipe(recipe, settings)
+    return plan_for(resolved, config_of(resolved.model.backbone, resolved.model.revision), labels)
+
+
 def _run(
     recipe: Recipe,
     train_data: Any,
@@ -101,9 +117,12 @@ def _run(
 ) -> Classifier:
     """Every stage, in order."""
     # Imported here, so that planning and help never wait for torch.
-    from .artifact import artifact as artifacts
+    from .artifact.artifact import Artifact
+    from .artifact.load_artifact import read_fingerprint
     from .artifact.model_card import model_card, shared_recipe, shown_backbone
-    from .audit.short_audit import short
+    from .artifact.save_artifact import save_artifact
+    from .artifact.versions import versions
+    from .audit.short_audit import audit_splits
     from .evaluate.evaluation import unmeasured
     from .evaluate.labelled_rows import LabelledRows
     from .evaluate.metrics import epoch_metrics as quick
@@ -140,19 +159,19 @@ def _run(
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
-    plan = plan_for(recipe, describe_backbone(recipe), len(data.labels.names))
+    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(data.labels.names))
     logger.info(_plan_line(plan))
 
     # model
     going_on = Resumption()
     if folder is not None and resume:
-        going_on = Resumption.find(folder, artifacts.made_by(folder))
+        going_on = Resumption.find(folder, read_fingerprint(folder))
     precision = going_on.precision(recipe.train.precision)
     runtime = choose(recipe.train.device, precision, recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     frozen = backbone.fingerprint()
-    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, artifacts.versions())
+    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, versions())
     if folder is not None and going_on.is_finished(facts):
         logger.info(f"this run is finished, nothing is left to do: {folder}")
         return load(folder, device=recipe.train.device, precision=runtime.precision)
@@ -161,7 +180,7 @@ def _run(
         backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
     )
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
-    bundle = artifacts.Artifact(
+    bundle = Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
         input_spec=data.input_spec, run=facts,
     )  # fmt: skip
@@ -175,7 +194,9 @@ def _run(
     }
     tokenize_seconds = time.perf_counter() - began
     truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = short(recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id)
+    checked = audit_splits(
+        recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id
+    )
     if checked.mode != "off":
         logger.info(str(checked))
 
@@ -268,7 +289,7 @@ def _run(
         },
         "data": {
             "labels": list(data.labels.names),
-            "label_order": order_of(data.labels.names, recipe.data.label_names, data.train),
+            "label_order": find_order_source(data.labels.names, recipe.data.label_names, data.train),
             "counts": label_counts(truth["train"], len(data.labels.names)),
             "cleaning": data.cleaning,
             "sources": sources,
@@ -289,20 +310,20 @@ def _run(
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
-        artifacts.save(bundle, folder)
+        save_artifact(bundle, folder)
         # After: until then a former classifier's report stays with it.
         write_pictures(folder / "report", None if evaluation is None else evaluation.metrics, outcome.history)
         if evaluation is not None:
-            facts_shown = RunFacts(
+            run = RunFacts(
                 plan=bundle.plan,
                 metrics=bundle.metrics,
                 backbone=shown_backbone(backbone.name),
                 commands=commands({key: getattr(recipe.data, key) for key in SOURCES}, folder),
                 recipe=shared_recipe(recipe).to_yaml(),
-                versions=artifacts.versions(),
+                versions=versions(),
                 shift=shift,
             )
-            write_run_report(folder / "report.html", evaluation, labelled, facts_shown)
+            write_run_report(folder / "report.html", evaluation, labelled, run)
         end(folder)
         logger.info(f"saved: {folder}")
     return classifier
@@ -366,7 +387,7 @@ def _remember_speed(
     if plan.adapter is None:
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
-    remember(each * outcome.texts, outcome.seconds, **how)
+    remember_speed(each * outcome.texts, outcome.seconds, **how)
 
 
 def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pennyweight.audit.audit import audit
-from pennyweight.audit.label_issues import frozen_features, suspects
+from pennyweight.audit.label_issues import frozen_features, rank_label_issues
 from pennyweight.audit.text_checks import plain
 from pennyweight.data import sample
 from pennyweight.recipe import loading as recipe
@@ -131,7 +131,7 @@ def test_flipped_labels_are_among_the_suspects(agnews: dict[str, list[tuple[str,
     chance = np.random.default_rng(0)
     flipped = chance.choice(len(labels), 500, replace=False)
     labels[flipped] = (labels[flipped] + chance.integers(1, len(names), 500)) % len(names)
-    found = suspects(texts, labels, len(names), frozen_features(recipe.load("default"), len(names)))
+    found = rank_label_issues(texts, labels, len(names), frozen_features(recipe.load("default"), len(names)))
     share = np.isin(flipped, found.rows).mean()
     print(f"{share:.4f} of 500 flipped labels within {len(found.rows)} listed rows; {found.estimated} counted as wrong")
     assert len(found.rows) == 580

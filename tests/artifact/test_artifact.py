@@ -18,8 +18,12 @@ import numpy as np
 import pytest
 
 from pennyweight import pipeline
-from pennyweight.artifact import artifact, manifest
+from pennyweight.artifact import layout, saved_files
+from pennyweight.artifact.load_artifact import load_artifact, metrics_of, read_fingerprint, read_recipe
+from pennyweight.artifact.manifest import manifest_text
 from pennyweight.artifact.model_card import model_card
+from pennyweight.artifact.save_artifact import save_artifact
+from pennyweight.artifact.saved_files import SavedFiles, read_files
 from pennyweight.errors import ArtifactError, PennyweightError, StorageError
 from pennyweight.predict import label_shift as prior
 from pennyweight.predict import predictor as predict
@@ -66,8 +70,8 @@ def test_it_comes_back_with_the_same_answers(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_lists_every_file_of_the_classifier(run: Path) -> None:
-    listed = artifact.read(run).facts["sha256"]
-    assert {"recipe.yaml", "plan.json", "metrics.json", "README.md", artifact.ADAPTER, artifact.HEAD} <= listed.keys()
+    listed = read_files(run).facts["sha256"]
+    assert {"recipe.yaml", "plan.json", "metrics.json", "README.md", layout.ADAPTER, layout.HEAD} <= listed.keys()
     others = {path.relative_to(run).parts[0] for path in run.rglob("*")} - {name.split("/")[0] for name in listed}
     assert others <= {"pennyweight.json", "checkpoints", "report", "report.html", ".lock"}
 
@@ -118,10 +122,10 @@ def test_labels_cannot_be_swapped_by_swapping_files(copy: Path) -> None:
 
 
 def reseal(folder: Path, **changes: Any) -> None:
-    facts = json.loads((folder / manifest.NAME).read_text()) | changes
+    facts = json.loads((folder / layout.MANIFEST).read_text()) | changes
     names = list(facts.pop("sha256"))
     facts.pop("seal")
-    (folder / manifest.NAME).write_text(manifest.text(facts, folder, names))
+    (folder / layout.MANIFEST).write_text(manifest_text(facts, folder, names))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def test_another_backbone_or_the_same_with_another_config(copy: Path, run: Path,
 def test_saving_does_not_overwrite_what_is_there(run: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer").mkdir()
     with pytest.raises(ArtifactError, match="tokenizer is already there; choose another folder"):
-        artifact.save(predict.load(run, device="cpu").artifact, tmp_path, replace=False)
+        save_artifact(predict.load(run, device="cpu").artifact, tmp_path, replace=False)
 
 
 def test_a_replaced_classifier_leaves_nothing_behind(copy: Path, tiny_backbone: Callable[..., Path]) -> None:
@@ -201,32 +205,32 @@ def other(tiny_backbone: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def generation(saved: manifest.Saved) -> tuple[str, ...]:
+def generation(saved: SavedFiles) -> tuple[str, ...]:
     """What must not be mixed: the label names, and the weights they are for."""
-    parts = [sha256(saved.content[name]).hexdigest() for name in (artifact.HEAD, artifact.PLAN, artifact.RECIPE)]
-    return (*saved.facts["labels"]["names"], *parts, str(artifact.ADAPTER in saved))
+    parts = [sha256(saved.content[name]).hexdigest() for name in (layout.HEAD, layout.PLAN, layout.RECIPE)]
+    return (*saved.facts["labels"]["names"], *parts, str(layout.ADAPTER in saved))
 
 
 def test_two_hundred_loads_in_a_loop_of_saves_never_mix_two_classifiers(run: Path, other: Path, tmp_path: Path) -> None:
     both = [predict.load(folder, device="cpu").artifact for folder in (run, other)]
-    folder = artifact.save(both[0], tmp_path / "busy")
+    folder = save_artifact(both[0], tmp_path / "busy")
     (folder / "checkpoints").mkdir()
     (folder / "notes.txt").write_text("mine")
-    known = {generation(artifact.read(folder))}
-    artifact.save(both[1], folder)
-    known.add(generation(artifact.read(folder)))
+    known = {generation(read_files(folder))}
+    save_artifact(both[1], folder)
+    known.add(generation(read_files(folder)))
     done = threading.Event()
     saves: list[int] = []
 
     def save() -> None:
         while not done.is_set():
-            artifact.save(both[len(saves) % 2], folder)
+            save_artifact(both[len(saves) % 2], folder)
             saves.append(1)
 
     writer = threading.Thread(target=save)
     writer.start()
     try:
-        seen = [generation(artifact.read(folder)) for _ in range(180)]
+        seen = [generation(read_files(folder)) for _ in range(180)]
         answers = [predict.load(folder, device="cpu") for _ in range(20)]
     finally:
         done.set()
@@ -237,13 +241,13 @@ def test_two_hundred_loads_in_a_loop_of_saves_never_mix_two_classifiers(run: Pat
         assert (found.artifact.plan.adapter is None) == (found.labels == ("c", "d"))
         expected = both[found.labels == ("c", "d")]
         assert np.array_equal(found.artifact.model.head.out.weight.detach(), expected.model.head.out.weight.detach())
-    assert {path.name for path in folder.iterdir()} - set(artifact.ITEMS) == {"checkpoints", "notes.txt"}
+    assert {path.name for path in folder.iterdir()} - set(layout.ITEMS) == {"checkpoints", "notes.txt"}
 
 
 def test_two_who_save_into_one_folder_wait_for_each_other(run: Path, other: Path, tmp_path: Path) -> None:
     both = [predict.load(folder, device="cpu").artifact for folder in (run, other)]
     threads = [
-        threading.Thread(target=lambda one=one: [artifact.save(one, tmp_path / "x") for _ in range(5)]) for one in both
+        threading.Thread(target=lambda one=one: [save_artifact(one, tmp_path / "x") for _ in range(5)]) for one in both
     ]
     for thread in threads:
         thread.start()
@@ -256,7 +260,7 @@ def test_two_who_save_into_one_folder_wait_for_each_other(run: Path, other: Path
 def test_what_a_killed_save_left_goes_when_the_run_is_asked_about(copy: Path) -> None:
     (copy / ".artifact.0123abcd.part" / "artifact").mkdir(parents=True)
     assert predict.load(copy, device="cpu").labels == ("a", "b")
-    assert artifact.made_by(copy) != {}
+    assert read_fingerprint(copy) != {}
     assert [path.name for path in copy.iterdir() if path.name.endswith(".part")] == []
 
 
@@ -264,7 +268,7 @@ def test_each_file_is_read_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[str] = []
     read = untrusted_folder.read_inside
     monkeypatch.setattr(
-        manifest, "read_inside", lambda root, name, most: [seen.append(name), read(root, name, most)][1]
+        saved_files, "read_inside", lambda root, name, most: [seen.append(name), read(root, name, most)][1]
     )
     listed = json.loads((copy / "pennyweight.json").read_text())["sha256"]
     predict.load(copy, device="cpu")
@@ -286,7 +290,7 @@ def test_a_save_that_fails_at_any_rename_leaves_the_former_classifier(
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(StorageError, match="the disk is full"):
-        artifact.save(new, copy)
+        save_artifact(new, copy)
     assert {path: path.read_bytes() for path in sorted(copy.rglob("*")) if path.is_file()} == before
     assert predict.load(copy, device="cpu").labels == ("a", "b")
 
@@ -380,11 +384,11 @@ def refused(work: Callable[[], object]) -> bool:
 
 def test_every_figure_made_odd_is_refused_or_harmless(run: Path) -> None:
     classifier = predict.load(run, device="cpu")
-    saved = artifact.read(run)
+    saved = read_files(run)
     value = saved.json("metrics.json")
 
     def use(content: bytes) -> None:
-        found = artifact.metrics_of(replace(saved, content=saved.content | {"metrics.json": content}))
+        found = metrics_of(replace(saved, content=saved.content | {"metrics.json": content}))
         one = predict.Classifier(replace(classifier.artifact, metrics=found), classifier.runtime)
         assert (one.probabilities(np.zeros((1, 2), np.float32)) == 0.5).all()
         assert one.thresholds.shape == (2,)
@@ -397,7 +401,7 @@ def test_every_figure_made_odd_is_refused_or_harmless(run: Path) -> None:
 
 
 def test_every_value_of_plan_and_manifest_made_odd_is_refused_or_harmless(run: Path) -> None:
-    saved = artifact.read(run)
+    saved = read_files(run)
     runtime = predict.load(run, device="cpu").runtime
     chance = random.Random(0)
     plan = saved.json("plan.json")
@@ -408,8 +412,8 @@ def test_every_value_of_plan_and_manifest_made_odd_is_refused_or_harmless(run: P
     changed = [put(saved.facts, path, chance.choice(ODD)) for path in list(places(saved.facts))[::2]]
     made += [replace(saved, facts=facts) for facts in changed if isinstance(facts, dict)]
 
-    def use(one: manifest.Saved) -> None:
-        classifier = predict.Classifier(artifact.load(one, runtime), runtime)
+    def use(one: SavedFiles) -> None:
+        classifier = predict.Classifier(load_artifact(one, runtime), runtime)
         assert np.isfinite(classifier.predict_proba(TEXTS)).all()
         assert explain(classifier, "rates fell").words
         assert classifier.evaluate([("rates fell", "a"), ("a late goal", "b")]).n == 2
@@ -445,7 +449,7 @@ def test_no_folder_of_the_data_is_handed_on(
     assert [path.name for path in handed if b"home-of-somebody" in path.read_bytes()] == []
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "pennyweight train mine.csv --test=held.csv --ood odd.csv\n" in page
-    recipe = artifact.read_recipe(tmp_path / "run")
+    recipe = read_recipe(tmp_path / "run")
     assert [getattr(recipe.data, key) for key in ("train", "test", "validation", "mix", "ood")] == [
         "mine.csv", "held.csv", "chosen.csv", "more.csv", "odd.csv",
     ]  # fmt: skip

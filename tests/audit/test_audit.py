@@ -120,7 +120,7 @@ def test_the_folder(audit: Callable[..., Any], files: tuple[Path, Path], tmp_pat
 def test_a_cleaned_copy_and_what_went(
     form: str, audit: Callable[..., Any], files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
 
     before = files[0].read_bytes()
     out = tmp_path / f"clean.{form}"
@@ -174,10 +174,10 @@ def test_an_unlabelled_file(audit: Callable[..., Any], tmp_path: Path) -> None:
     assert set(lines(answer)) >= {("data", "exact-duplicate"), ("data", "near-duplicate"), ("data", "empty-text")}
     assert lines(answer)["data", "exact-duplicate"] == ([3, 6], [1, 5])
     assert answer["parts"]["data"]["labelled"] is False
-    assert answer["left_out"] == ["data has no label column: classes, conflicting labels and tell-tale features"]
+    assert answer["left_out"] == ["data has no label column: classes, conflicting labels and shortcut features"]
     done = audit(tmp_path / "texts.jsonl", "--suspects")
     assert (done.code, done.out) == (2, "")
-    assert done.error.endswith("suspects need labels; name the label column with --label-column")
+    assert done.error.endswith("--suspects needs labels; name the label column with --label-column")
 
 
 def test_rows_without_a_label_are_found_and_imbalance_told(audit: Callable[..., Any], tmp_path: Path) -> None:
@@ -217,13 +217,13 @@ def test_several_labels_a_row(audit: Callable[..., Any], tmp_path: Path) -> None
     found = lines(answer)
     assert found["data", "conflicting-labels"] == ([5, 6], [6, 5])  # the same set in another order is no conflict
     assert found["data", "missing-label"] == ([7], None)
-    assert answer["left_out"] == ["data has several labels a row: tell-tale features"]
+    assert answer["left_out"] == ["data has several labels a row: shortcut features"]
     records = [{"text": text, "label": labels.split("|") if labels else []} for text, labels in rows]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     lists = json.loads(audit(tmp_path / "data.jsonl", "--json").out)
     assert lists["parts"]["data"]["classes"] == answer["parts"]["data"]["classes"]
     done = audit(data, "--label-delimiter", "|", "--suspects")
-    assert done.error == f"{data}: suspects need one label a row; received several"
+    assert done.error == f"{data}: --suspects needs one label a row; received several"
 
 
 def test_a_parquet_copy_keeps_types_and_class_names(audit: Callable[..., Any], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def sentences(count: int, seed: int, length: int = 30) -> list[str]:
     return [" ".join(chance.choices(WORDS, k=length)) for _ in range(count)]
 
 
-def scanned(*parts: list[str]) -> tuple[Links, near.Near]:
+def scanned(*parts: list[str]) -> tuple[Links, near.NearDuplicates]:
     with Scan(checks=False) as scan:
         for number, texts in enumerate(parts):
             scan.part(f"part {number}", "file", "line")
@@ -78,8 +78,8 @@ def test_short_texts_are_compared_exactly_only() -> None:
 
 def test_the_same_rows_give_the_same_keys() -> None:
     sets = [shingles(text.split()) for text in sentences(5, 4)]
-    assert (near.keys(sets) == near.keys([set(sorted(one, reverse=True)) for one in sets])).all()
-    assert near.keys(sets).shape == (5, near.BANDS)
+    assert (near.band_keys(sets) == near.band_keys([set(sorted(one, reverse=True)) for one in sets])).all()
+    assert near.band_keys(sets).shape == (5, near.BANDS)
 
 
 @pytest.mark.parametrize(

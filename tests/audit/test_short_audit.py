@@ -22,9 +22,9 @@ def table(rows: list[tuple[str, str]]) -> Table:
     return Table([text for text, _ in rows], [label for _, label in rows], "data", list(range(1, len(rows) + 1)))
 
 
-def short(tables: dict[str, Table], mode: str = "short") -> shorts.Short:
+def short(tables: dict[str, Table], mode: str = "short") -> shorts.ShortAudit:
     tokens = {name: pack([[1, 2]] * len(one), truncated=1) for name, one in tables.items()}
-    return shorts.short(mode, tables, tokens, 64)
+    return shorts.audit_splits(mode, tables, tokens, 64)
 
 
 def test_leaks_conflicts_imbalance_and_truncation_are_warned_of() -> None:
@@ -51,7 +51,7 @@ def test_clean_data_off_and_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> No
         "test": table([("x", "s")]),
     }
     tokens = {name: pack([[1]] * len(one)) for name, one in tables.items()}
-    found = shorts.short("short", tables, tokens, 64)
+    found = shorts.audit_splits("short", tables, tokens, 64)
     assert str(found) == "audit: nothing to warn of in 3 texts"
     assert short(tables, "off").to_json() == {"mode": "off", "rows": 3}
     monkeypatch.setattr(shorts, "MOST_ROWS", 2)
@@ -87,7 +87,7 @@ def test_what_the_tokenizer_does_not_know_and_classes_that_look_alike() -> None:
     rows = [("a b", "Sci/Tech"), ("c d", "SCI/TECH"), ("e f", "Sports"), ("g h", "cafe\u0301"), ("i j", "caf\u00e9")]
     tokens = {name: pack([[1, 9, 5, 2]] * 5) for name in ("train", "validation")}
     tables = {"train": table(rows), "validation": table([(f"{text}!", label) for text, label in rows])}
-    found = shorts.short("short", tables, tokens, 64, unknown_id=9)
+    found = shorts.audit_splits("short", tables, tokens, 64, unknown_id=9)
     assert found.unknown_tokens == 0.5
     assert found.similar_classes == [["SCI/TECH", "Sci/Tech"], ["cafe\u0301", "caf\u00e9"]]
     assert found.warnings[-3:] == (
@@ -96,4 +96,4 @@ def test_what_the_tokenizer_does_not_know_and_classes_that_look_alike() -> None:
         "the class names 'SCI/TECH' and 'Sci/Tech' look alike: are they one class?",
         "the class names 'cafe\u0301' and 'caf\u00e9' look alike: are they one class?",
     )
-    assert shorts.short("short", tables, tokens, 64).unknown_tokens == 0
+    assert shorts.audit_splits("short", tables, tokens, 64).unknown_tokens == 0

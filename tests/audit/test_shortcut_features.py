@@ -1,10 +1,10 @@
-"""Tell-tale features are tags and boilerplate, not a topic's own words."""
+"""Shortcut features are tags and boilerplate, not a topic's own words."""
 
 from __future__ import annotations
 
 import random
 
-from pennyweight.audit.shortcut_features import Tag, tell_tales
+from pennyweight.audit.shortcut_features import ShortcutFeature, find_shortcut_features
 
 
 def rows(count: int = 400, seed: int = 0) -> list[tuple[int, str, str]]:
@@ -35,11 +35,11 @@ def tagged(tag: str, label: str, place: str = "start", every: int = 1) -> list[t
 
 
 def found(given: list[tuple[int, str, str]]) -> list[tuple[str, str, str]]:
-    return [(tag.kind, tag.text, tag.label) for tag in tell_tales(given)]
+    return [(tag.kind, tag.text, tag.label) for tag in find_shortcut_features(given)]
 
 
 def test_a_topics_words_are_none() -> None:
-    assert tell_tales(rows()) == []
+    assert find_shortcut_features(rows()) == []
 
 
 def test_tags_in_brackets_before_a_dash_and_addresses() -> None:
@@ -58,12 +58,12 @@ def test_words_that_stand_at_one_end_only() -> None:
 
 def test_a_tag_that_both_classes_have_is_none_and_a_rare_one_is_not_believed() -> None:
     both = [(number, f"(Reuters) - {text}", label) for number, text, label in rows()]
-    assert tell_tales(both) == []
+    assert find_shortcut_features(both) == []
     assert found(tagged("(AP)", "Sports", every=20)) == []
 
 
 def test_the_figures_and_an_example() -> None:
-    (first, *_) = tell_tales(tagged("[Ad]", "Business"))
-    assert isinstance(first, Tag)
+    (first, *_) = find_shortcut_features(tagged("[Ad]", "Business"))
+    assert isinstance(first, ShortcutFeature)
     assert (first.text, first.rows, first.right, first.example) == ("[Ad]", 200, 200, 1)
     assert 0.95 < first.low < 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pennyweight.budget.backbone_config import load_config
-from pennyweight.budget.count import AdapterSpec, HeadSpec, Part, count, head_shapes, layers_in_words
+from pennyweight.budget.count import AdapterSpec, HeadSpec, TrainedPart, count, head_shapes, layers_in_words
 from pennyweight.errors import RecipeError
 
 FULL, LINEAR = HeadSpec("full"), HeadSpec("linear")
@@ -113,11 +113,11 @@ def test_parts_name_what_is_trained_and_add_up() -> None:
     adapter = lora(2, "query", "value", bias="lora_only", use_dora=True, layers=(0, 1, 2, 5), rank_pattern={"value": 3})
     counted = count(load_config("roberta-base"), adapter=adapter, head=LINEAR, labels=4)
     assert counted.parts == (
-        Part("query", "layers 0-2, 5", 2, 4 * 2 * 1536),
-        Part("value", "layers 0-2, 5", 3, 4 * 3 * 1536),
-        Part("magnitudes", "layers 0-2, 5", None, 8 * 768, "magnitude"),
-        Part("biases", "layers 0-2, 5", None, 8 * 768, "bias"),
-        Part("linear", "head", None, 3076, "head"),
+        TrainedPart("query", "layers 0-2, 5", 2, 4 * 2 * 1536),
+        TrainedPart("value", "layers 0-2, 5", 3, 4 * 3 * 1536),
+        TrainedPart("magnitudes", "layers 0-2, 5", None, 8 * 768, "magnitude"),
+        TrainedPart("biases", "layers 0-2, 5", None, 8 * 768, "bias"),
+        TrainedPart("linear", "head", None, 3076, "head"),
     )
     assert counted.trainable == sum(part.parameters for part in counted.parts)
     assert counted.total == counted.backbone + counted.trainable - 8 * 768 + 3076
@@ -126,7 +126,7 @@ def test_parts_name_what_is_trained_and_add_up() -> None:
 def test_every_bias_of_the_encoder_includes_the_norms() -> None:
     counted = count(load_config("roberta-base"), adapter=lora(1, "query", bias="all"), head=LINEAR, labels=4)
     # A block: q, k, v, o, output and two norms of 768, and the intermediate's 3072; one norm after the embeddings.
-    assert counted.parts[1] == Part("biases", "whole encoder", None, 12 * (7 * 768 + 3072) + 768, "bias")
+    assert counted.parts[1] == TrainedPart("biases", "whole encoder", None, 12 * (7 * 768 + 3072) + 768, "bias")
 
 
 def test_an_encoder_without_biases_trains_none() -> None:

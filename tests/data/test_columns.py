@@ -2,7 +2,14 @@ from typing import Any
 
 import pytest
 
-from pennyweight.data.columns import choose_label, choose_texts, is_null, label_base, names_column, require
+from pennyweight.data.columns import (
+    choose_label_column,
+    choose_text_columns,
+    is_column_name,
+    is_null,
+    label_base,
+    require,
+)
 from pennyweight.data.table import Columns
 
 LONG = [f"a long and varied sentence, number {number}" for number in range(10)]
@@ -30,29 +37,29 @@ def columns(*names: str, **values: list[Any]) -> Columns:
     ],
 )
 def test_texts_by_name(names: list[str], expected: list[str]) -> None:
-    assert choose_texts(columns(*names), None, None) == tuple(expected)
+    assert choose_text_columns(columns(*names), None, None) == tuple(expected)
 
 
 def test_the_only_column_with_long_varied_text() -> None:
-    assert choose_texts(columns("colour", story=LONG), None, None) == ("story",)
-    assert choose_texts(columns("id", "flag", words=LONG, n=list(range(10))), None, None) == ("words",)
+    assert choose_text_columns(columns("colour", story=LONG), None, None) == ("story",)
+    assert choose_text_columns(columns("id", "flag", words=LONG, n=list(range(10))), None, None) == ("words",)
 
 
 def test_long_texts_that_repeat_are_no_texts() -> None:
     kinds = ["a rather long name of a class", "and another one of them"] * 5
-    assert choose_texts(columns(kind=kinds, story=LONG), None, None) == ("story",)
+    assert choose_text_columns(columns(kind=kinds, story=LONG), None, None) == ("story",)
 
 
 def test_a_single_column_of_strings_needs_no_length() -> None:
-    assert choose_texts(columns("words"), None, None) == ("words",)
+    assert choose_text_columns(columns("words"), None, None) == ("words",)
 
 
 def test_several_candidates_are_refused(refusal) -> None:
-    assert refusal(choose_texts, columns("sentence", "review", "label"), None, None) == (
+    assert refusal(choose_text_columns, columns("sentence", "review", "label"), None, None) == (
         "f.csv: several columns could be the text: sentence, review; received columns sentence, review, label; "
         "name it with --text-columns a,b"
     )
-    assert refusal(choose_texts, columns("label", sentence1=LONG, sentence2=LONG), None, None) == (
+    assert refusal(choose_text_columns, columns("label", sentence1=LONG, sentence2=LONG), None, None) == (
         "f.csv: several columns could be the text: sentence1, sentence2; "
         "received columns label, sentence1, sentence2; name it with --text-columns a,b"
     )
@@ -60,11 +67,11 @@ def test_several_candidates_are_refused(refusal) -> None:
 
 def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> None:
     source = Columns({"a": [1, 2], "b": [3, 4]}, [1, 2], "f.parquet", unreadable={"tokens": "list<string>"})
-    assert refusal(choose_texts, source, None, None) == (
+    assert refusal(choose_text_columns, source, None, None) == (
         "f.parquet: no column can be told to be the text; received columns a, b, tokens (list<string>); "
         "name it with --text-columns a,b"
     )
-    assert refusal(choose_texts, source, ["tokens"], None) == (
+    assert refusal(choose_text_columns, source, ["tokens"], None) == (
         "f.parquet: column tokens holds neither text nor numbers; received list<string>; a column of lists is read "
         "where its name says labels, such as labels or tags: rename it"
     )
@@ -72,23 +79,23 @@ def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> 
 
 def test_named_columns_keep_their_order_and_may_differ_in_case() -> None:
     source = columns("Headline", "Body")
-    assert choose_texts(source, ["body", "headline"], None) == ("Body", "Headline")
+    assert choose_text_columns(source, ["body", "headline"], None) == ("Body", "Headline")
     assert require(source, "Body", "") == "Body"
 
 
 def test_a_named_column_that_is_not_there(refusal) -> None:
     source = columns("sentence", "label")
-    assert refusal(choose_texts, source, ["sentense"], None) == (
+    assert refusal(choose_text_columns, source, ["sentense"], None) == (
         "f.csv: no column named sentense; expected one of sentence, label; did you mean sentence?"
     )
-    assert refusal(choose_label, source, "kind", ["sentence"], needed=True) == (
+    assert refusal(choose_label_column, source, "kind", ["sentence"], needed=True) == (
         "f.csv: no column named kind; expected one of sentence, label; name it with --label-column c"
     )
 
 
 @pytest.mark.parametrize("wanted", [[], ["text", "text"]])
 def test_no_column_or_one_twice(refusal, wanted: list[str]) -> None:
-    message = refusal(choose_texts, columns("text"), wanted, None)
+    message = refusal(choose_text_columns, columns("text"), wanted, None)
     assert message.startswith("f.csv: no text column, or one twice, in --text-columns")
 
 
@@ -104,27 +111,27 @@ def test_no_column_or_one_twice(refusal, wanted: list[str]) -> None:
     ],
 )
 def test_labels_by_name(names: list[str], expected: str) -> None:
-    assert choose_label(columns(*names), None, ["text"], needed=True) == expected
+    assert choose_label_column(columns(*names), None, ["text"], needed=True) == expected
 
 
 def test_the_one_other_column_with_few_values_is_the_label_when_one_is_needed() -> None:
     source = columns("colour", text=LONG)
-    assert choose_label(source, None, ["text"], needed=True) == "colour"
-    assert choose_label(source, None, ["text"], needed=False) is None
+    assert choose_label_column(source, None, ["text"], needed=True) == "colour"
+    assert choose_label_column(source, None, ["text"], needed=False) is None
 
 
 def test_labels_that_cannot_be_told(refusal) -> None:
-    assert refusal(choose_label, columns("text", "class", "target"), None, ["text"], needed=True) == (
+    assert refusal(choose_label_column, columns("text", "class", "target"), None, ["text"], needed=True) == (
         "f.csv: several columns could be the label: class, target; received columns text, class, target; "
         "name it with --label-column c"
     )
     for source in (columns("text", "colour", "shape"), columns(text=LONG), columns("text", id=list(range(10)))):
-        message = refusal(choose_label, source, None, ["text"], needed=True)
+        message = refusal(choose_label_column, source, None, ["text"], needed=True)
         assert message.startswith("f.csv: no column can be told to be the label; received columns text")
 
 
 def test_a_column_cannot_be_both(refusal) -> None:
-    assert refusal(choose_label, columns("text", "label"), "text", ["text"], needed=True) == (
+    assert refusal(choose_label_column, columns("text", "label"), "text", ["text"], needed=True) == (
         "f.csv: column text cannot be both text and label; name another with --label-column or --text-columns"
     )
 
@@ -143,8 +150,8 @@ def test_class_numbers_from_one_only_where_the_column_says_so() -> None:
 
 def test_a_position_names_a_column_where_no_name_does(refusal) -> None:
     source = columns("colour", "7", words=LONG)
-    assert choose_texts(source, ["3"], None) == ("words",)
-    assert choose_label(source, "1", ["words"], needed=True) == "colour"
+    assert choose_text_columns(source, ["3"], None) == ("words",)
+    assert choose_label_column(source, "1", ["words"], needed=True) == "colour"
     assert require(source, "7", "") == "7"  # a name wins
     assert refusal(require, source, "4", "--label-column c") == (
         "f.csv: no column named 4; expected one of colour, 7, words; name it with --label-column c"
@@ -157,26 +164,26 @@ def test_a_position_names_a_column_where_no_name_does(refusal) -> None:
 def test_the_label_is_never_a_text_whatever_it_is_called() -> None:
     source = columns(first=LONG, second=[f"{text}!" for text in LONG])
     for label in ("2", "Second", "second"):
-        assert choose_texts(source, None, label) == ("first",)
+        assert choose_text_columns(source, None, label) == ("first",)
 
 
 def test_columns_without_a_value_are_not_the_label() -> None:
     source = columns("v1", v2=LONG, third=[""] * 10, fourth=[None] * 10)
-    assert choose_label(source, None, ["v2"], needed=True) == "v1"
+    assert choose_label_column(source, None, ["v2"], needed=True) == "v1"
 
 
 def test_columns_without_names_are_told_by_what_they_hold(refusal) -> None:
     values = {"column 1": [str(n) for n in range(10)], "column 2": LONG, "column 3": SHORT}
     source = Columns(values, list(range(1, 11)), "f.csv", named=False)
-    assert choose_texts(source, None, None) == ("column 2",)
-    assert choose_label(source, None, ["column 2"], needed=True) == "column 3"
+    assert choose_text_columns(source, None, None) == ("column 2",)
+    assert choose_label_column(source, None, ["column 2"], needed=True) == "column 3"
     unclear = Columns({"column 1": LONG, "column 2": [*LONG[1:], "x"]}, list(range(1, 11)), "f.csv", named=False)
-    assert refusal(choose_texts, unclear, None, None) == (
+    assert refusal(choose_text_columns, unclear, None, None) == (
         "f.csv: several columns could be the text: column 1, column 2; received columns column 1, column 2; "
         "name it by its position, such as --text-columns 2,3"
     )
 
 
 def test_usual_names_of_columns() -> None:
-    assert all(map(names_column, ["Text", "gold_label", "sentence1", "v2", "Class Index", "text_2", "id"]))
-    assert not any(map(names_column, ["", "Sports", "good film", "2", "a text"]))
+    assert all(map(is_column_name, ["Text", "gold_label", "sentence1", "v2", "Class Index", "text_2", "id"]))
+    assert not any(map(is_column_name, ["", "Sports", "good film", "2", "a text"]))

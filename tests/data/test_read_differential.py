@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pennyweight.data import blocks as walking
-from pennyweight.data.blocks import walk
+from pennyweight.data import row_blocks as walking
 from pennyweight.data.input_spec import InputSpec
-from pennyweight.data.read import read_columns
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read_columns
 from pennyweight.data.table import MAX_BYTES, Columns, FileOptions
 from pennyweight.errors import DataError
 
@@ -222,7 +222,7 @@ def test_the_same_rows_or_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         path.write_bytes(given.content)
         whole, refused = reading(partial(read_columns, path, "train", MAX_BYTES, given.options))
         walked, walk_refused = reading(
-            partial(walk, path, input_spec=InputSpec(("1",), named_by_user=True), options=given.options)
+            partial(read_in_blocks, path, input_spec=InputSpec(("1",), named_by_user=True), options=given.options)
         )
         assert refused == walk_refused, (number, given)
         if whole is None or walked is None:

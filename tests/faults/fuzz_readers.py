@@ -13,7 +13,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pennyweight"]):
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
     from pennyweight.errors import PennyweightError
     from pennyweight.recipe import loading as recipe
     from pennyweight.storage.checksums import unseal

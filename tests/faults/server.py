@@ -31,9 +31,9 @@ from typing import Any
 import torch
 
 from pennyweight import pipeline
-from pennyweight.artifact import artifact
+from pennyweight.artifact.save_artifact import save_artifact
 from pennyweight.cli import app as cli
-from pennyweight.data import read
+from pennyweight.data import sources
 from pennyweight.errors import Interrupted, PennyweightError
 from pennyweight.evaluate.metrics import epoch_metrics as quick
 from pennyweight.predict import predictor as predict
@@ -90,12 +90,12 @@ def load(folder: str, texts: list[str]) -> list[list[float]]:
 
 def save(source: str, folder: str) -> None:
     """A saved classifier saved once more, elsewhere."""
-    artifact.save(predict.load(source, device="cpu").artifact, folder)
+    save_artifact(predict.load(source, device="cpu").artifact, folder)
 
 
 def read_data(path: str) -> int:
     """Rows of a file."""
-    return len(read.read(path, labelled=None))
+    return len(sources.read(path, labelled=None))
 
 
 def read_recipe(path: str) -> str:

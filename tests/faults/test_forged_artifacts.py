@@ -26,13 +26,14 @@ def answers(folder: Path) -> np.ndarray:
 
 def reseal(folder: Path) -> None:
     """Make checksums and seal right again, as anybody can."""
-    from pennyweight.artifact import manifest
+    from pennyweight.artifact.layout import MANIFEST
+    from pennyweight.artifact.manifest import manifest_text
 
-    path = folder / manifest.NAME
+    path = folder / MANIFEST
     facts = json.loads(path.read_text())
     digests = facts.pop("sha256")
     facts.pop("seal", None)
-    path.write_text(manifest.text(facts, folder, list(digests)))
+    path.write_text(manifest_text(facts, folder, list(digests)))
 
 
 ODD = (

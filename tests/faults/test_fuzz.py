@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pennyweight.artifact import manifest
+from pennyweight.artifact.file_contents import parse_arrays, parse_json, parse_tensors, parse_yaml
+from pennyweight.artifact.saved_files import read_files
 from pennyweight.data.labels import LabelSet
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, DataError, RecipeError
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.loading import SECTIONS
@@ -90,7 +91,7 @@ def test_data_files(tmp_path: Path, ending: str, content: bytes) -> None:
 @given(st.binary(max_size=300) | VALUES.map(lambda value: json.dumps(value).encode()))
 def test_artifact_files(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
-    for reader in (manifest.as_json, manifest.as_yaml, manifest.as_tensors, manifest.as_arrays):
+    for reader in (parse_json, parse_yaml, parse_tensors, parse_arrays):
         try:
             reader(content, path)
         except ArtifactError as error:
@@ -100,7 +101,7 @@ def test_artifact_files(tmp_path: Path, content: bytes) -> None:
         (folder / ("manifest.json" if folder.name == "step-1" else "pennyweight.json")).write_bytes(content)
     assert checkpoint.latest(tmp_path / "checkpoints") is None
     with pytest.raises(ArtifactError):
-        manifest.read(tmp_path / "classifier")
+        read_files(tmp_path / "classifier")
 
 
 @pytest.mark.faults

@@ -205,15 +205,16 @@ def absolute_path(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
 
 def resealed(clean: Path, folder: Path, files: dict[str, bytes]) -> Path:
     """A copy with some files replaced, its checksums and its seal in order."""
-    from pennyweight.artifact import manifest
+    from pennyweight.artifact.layout import MANIFEST
+    from pennyweight.artifact.manifest import manifest_text
 
     made = Path(shutil.copytree(clean, folder / "made"))
     for name, content in files.items():
         (made / name).write_bytes(content)
-    facts = json.loads((made / manifest.NAME).read_text())
+    facts = json.loads((made / MANIFEST).read_text())
     names = sorted({*facts.pop("sha256"), *files})
     facts.pop("seal")
-    (made / manifest.NAME).write_text(manifest.text(facts, made, names))
+    (made / MANIFEST).write_text(manifest_text(facts, made, names))
     return made
 
 

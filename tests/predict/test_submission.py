@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.data.read import from_python
+from pennyweight.data.sources import read_python
 from pennyweight.errors import DataError
 from pennyweight.predict.submission import check, ids_of
 
@@ -62,11 +62,11 @@ def test_what_is_no_submission_is_refused(tmp_path: Path, text: str, said: str) 
 
 
 def test_ids_are_the_files_own_or_row_numbers() -> None:
-    assert ids_of(from_python([{"id": 7, "text": "a", "label": "x"}, {"id": 9, "text": "b", "label": "y"}])) == [
+    assert ids_of(read_python([{"id": 7, "text": "a", "label": "x"}, {"id": 9, "text": "b", "label": "y"}])) == [
         "7",
         "9",
     ]
-    assert ids_of(from_python([("a", "x"), ("b", "y")])) == ["0", "1"]
+    assert ids_of(read_python([("a", "x"), ("b", "y")])) == ["0", "1"]
 
 
 def test_ids_of_a_submission_are_neither_made_up_nor_repeated(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pennyweight as pw
-from pennyweight.data.streams import MAX_LINE
+from pennyweight.data.file_streams import MAX_LINE
 from pennyweight.errors import DataError
 from pennyweight.predict import writers as answers
 from pennyweight.predict.predictor import joined

@@ -13,9 +13,9 @@ import yaml
 from pydantic import ValidationError
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile, schema
 from pennyweight.data import sample
 from pennyweight.evaluate.metrics.probabilities import softmax
-from pennyweight.artifact.metrics_file import MetricsFile, schema
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -125,8 +125,8 @@ def test_in_memory_nothing_is_compared_but_the_temperature_is_fitted(tiny_backbo
 def test_frozen_features_are_the_backbones_own_whatever_was_trained(tiny_backbone: Callable[..., Path]) -> None:
     import torch
 
-    from pennyweight.model.trainable import trainable
     from pennyweight.model.tokenizer import encode
+    from pennyweight.model.trainable import trainable
     from pennyweight.train.frozen_features import FrozenBackbone
 
     table = sample.load("train").select(range(40))

@@ -13,7 +13,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.artifact.metrics_file import MetricsFile
 from pennyweight.data.corruption import HELD_OUT, TRAINING, corrupt
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, InputError
 from pennyweight.train.observer import forward_log
 

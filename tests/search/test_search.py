@@ -23,7 +23,7 @@ from pennyweight.errors import BudgetError, Interrupted, RecipeError, StorageErr
 from pennyweight.recipe import loading as recipe
 from pennyweight.search import search as searching
 from pennyweight.search.results import Found, Tried, by_rank
-from pennyweight.search.study import JOURNAL, WORKERS, counts, opened
+from pennyweight.search.study import JOURNAL, WORKERS, Journal, counts, opened
 from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
@@ -329,7 +329,7 @@ def test_heads_and_strategies_that_never_fit_are_not_drawn(
     def ask(journal: Any, budget: str, choices: dict[str, Any], trials: int, *more: dict[str, Any]) -> None:
         drawn.append({key: choices.get(key, (more[0].get(key),)) for key in ("head", "strategy")})
 
-    monkeypatch.setattr("pennyweight.search.study.Journal.ask", ask)
+    monkeypatch.setattr(Journal, "ask", ask)
     pw.search(news / "train.csv", budget="1k,2k", trials=1, out=tmp_path / "s", **settings)
     every = ("all-linear", "top", "graded", "attention", "uniform")
     assert drawn == [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pennyweight.artifact.manifest import as_yaml
+from pennyweight.artifact.file_contents import parse_yaml
 from pennyweight.errors import ArtifactError
 from pennyweight.storage import bounded_yaml
 from pennyweight.storage.bounded_yaml import MOST_DEPTH, bounded_events, check_bounds
@@ -57,7 +57,7 @@ def test_a_text_of_too_many_elements(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["a: " + deep(10_000), "- " * 10_000, "{a: " * 5_000])
 def test_a_saved_classifiers_recipe_is_refused_as_deep(text: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
-        as_yaml(text.encode(), tmp_path / "recipe.yaml")
+        parse_yaml(text.encode(), tmp_path / "recipe.yaml")
     assert str(caught.value) == (
         f"{tmp_path}/recipe.yaml: not a plain YAML file (lists and mappings nested more than 20 levels deep); "
         "copy the folder again from its source, or train again"

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from pennyweight.data.batching import pack
-from pennyweight.model.backbone import resolve
+from pennyweight.model.backbone import config_of, resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference import TokenFeed
 from pennyweight.model.trainable import trainable
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.planning import describe_backbone, plan_for
+from pennyweight.recipe.planning import plan_for
 from pennyweight.train import accelerator as accelerate
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.loop import Fit, fit
@@ -44,7 +44,7 @@ def test_scaled_training_in_fp16_is_that_in_fp32_but_for_rounding(
         backbone=str(tiny_backbone("bert")), budget="9k", strategy="all-linear", encoder=engine, epochs=1, batch_size=4,
         learning_rate=1e-2, max_grad_norm=norm, adam_epsilon=1e-3, lora_dropout=0.0, eval_steps=99,
     )  # fmt: skip
-    plan = plan_for(wanted, describe_backbone(wanted), 3)
+    plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
     draw = np.random.default_rng(0)
     encoded = pack([draw.integers(5, 40, 6 + number).tolist() for number in range(8)])
     losses: dict[str, list[float]] = {}

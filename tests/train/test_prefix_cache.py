@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from pennyweight.data.batching import Encoded, pack
-from pennyweight.model.backbone import resolve
+from pennyweight.model.backbone import config_of, resolve
 from pennyweight.model.classifier import build
 from pennyweight.model.device import Runtime
 from pennyweight.model.encoders.bert import FastEncoder
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.planning import describe_backbone, plan_for
+from pennyweight.recipe.planning import plan_for
 from pennyweight.train import batch_source as feeds
 from pennyweight.train import prefix_cache as prefix
 from pennyweight.train.prefix_cache import Prefix, PrefixWarning, estimate, first_trained_layer, prefix_key, prepare
@@ -158,7 +158,8 @@ def test_in_bf16_what_is_kept_is_what_would_be_computed(
         backbone=str(tiny_backbone(kind)), budget="9k", strategy=strategy, pooling=pooling, epochs=2,
         pad_to_multiple_of=8, prefix_cache="memory",
     )  # fmt: skip
-    plan, runtime = plan_for(wanted, describe_backbone(wanted), 3), Runtime(torch.device("cpu"), "bf16")
+    plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
+    runtime = Runtime(torch.device("cpu"), "bf16")
     model = build(resolve(wanted.model.backbone), wanted.model, plan, 3, runtime)
     tokens = {"train": feed.encoded, "validation": feed.encoded}
     fed = feeds.make(model, tokens, feed.pad_id, wanted, runtime, "b")
@@ -331,7 +332,7 @@ def test_a_file_that_another_process_uses_is_never_removed(
     code = f"""
 import sys, torch
 from pathlib import Path
-from pennyweight.train import prefix
+from pennyweight.train import prefix_cache as prefix
 file = Path({str(tmp_path / name)!r})
 held = prefix._open(file, file.stem, ({TOKENS}, 32), torch.float32)
 assert held is not None

@@ -110,7 +110,7 @@ def test_a_part_of_many_rows_fits_the_head(
 def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, Any], news: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from pennyweight.data.read import read
+    from pennyweight.data.sources import read
     from pennyweight.train.frozen_features import FrozenBackbone
 
     settings |= {"lp_ft": True, "max_steps": 1, "learning_rate": 1e-12, "pooling": "mean", "validation_size": 0.2}
@@ -186,18 +186,18 @@ def test_a_second_style_joins_the_training_rows_alone(settings: dict[str, Any], 
     (tmp_path / "other.csv").write_text("text,label\nA text.,Weather\n", "utf-8")
     with pytest.raises(DataError, match=r"other.csv:2: label Weather is not one of the classes"):
         pw.train(news / "train.csv", mix=str(tmp_path / "other.csv"), **settings)
-    with pytest.raises(RecipeError, match="data -> mix_share: a share of nothing; name the second source with --mix"):
+    with pytest.raises(RecipeError, match="data -> mix_share: mix_share is set but mix is not"):
         pw.train(news / "train.csv", mix_share=0.1, **settings)
 
 
 def test_classes_may_be_written_as_numbers_in_the_second_source(tmp_path: Path) -> None:
     from pennyweight.data.labels import fit
-    from pennyweight.data.mix import mixed
-    from pennyweight.data.read import from_python
+    from pennyweight.data.mixing import mix_rows
+    from pennyweight.data.sources import read_python
 
-    training = from_python([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
+    training = read_python([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
     labels = fit(training, aliases={"0": "x", "1": "y"})
-    found = mixed(training, from_python([("e", 1), ("f", 0)]), labels, None, 0)
+    found = mix_rows(training, read_python([("e", 1), ("f", 0)]), labels, None, 0)
     assert found.labels == ["x", "y", "x", "y", "y", "x"]
     assert found.texts[-2:] == ["e", "f"]
     assert labels.encode(found).tolist() == [0, 1, 0, 1, 1, 0]

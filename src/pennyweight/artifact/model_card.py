@@ -8,10 +8,11 @@ import os
 import re
 from typing import Any
 
+from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..recipe.loading import Recipe
-from .artifact import Artifact, handed_on
+from .artifact import Artifact
 
 # What means something within a line of Markdown, and what does at its beginning.
 _SIGNS = re.compile(r"([\\`*_\[\]|~$])")
@@ -182,7 +183,7 @@ def shown_backbone(name: str) -> str:
 
 def shared_recipe(recipe: Recipe) -> Recipe:
     """A recipe as a report shows it: of folders of this machine their last part."""
-    shared = handed_on(recipe)
+    shared = shareable_recipe(recipe)
     model = shared.model.model_copy(update={"backbone": shown_backbone(shared.model.backbone)})
     return shared.model_copy(update={"model": model})
 

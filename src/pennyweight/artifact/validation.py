@@ -27,8 +27,10 @@ from ..model.backbone import Backbone, resolve
 from ..model.tokenizer import load_tokenizer
 from ..recipe.loading import Recipe, parse
 from ..storage.system_errors import storage_errors
-from .manifest import NAME, Saved, as_json, damaged
+from .file_contents import damaged, parse_json
+from .layout import MANIFEST
 from .metrics_file import MetricsFile, MultiLabelMetricsFile
+from .saved_files import SavedFiles
 
 # What a backbone's config says about who wrote it, not about what it computes.
 CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
@@ -40,7 +42,7 @@ ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "r
 ADDED_OR_LEFT_OUT = ("missing", "extra_forbidden")
 
 
-def recipe(saved: Saved, name: str) -> Recipe:
+def recipe(saved: SavedFiles, name: str) -> Recipe:
     """The recipe in a file.
 
     Raises:
@@ -52,7 +54,7 @@ def recipe(saved: Saved, name: str) -> Recipe:
         raise _as_damaged(saved.path(name), error) from error
 
 
-def plan(saved: Saved, name: str) -> Plan:
+def plan(saved: SavedFiles, name: str) -> Plan:
     """The plan in a file."""
     try:
         return Plan.from_json(saved.json(name))
@@ -60,7 +62,7 @@ def plan(saved: Saved, name: str) -> Plan:
         raise _as_damaged(saved.path(name), error) from error
 
 
-def metrics(saved: Saved, name: str, *, multi: bool) -> dict[str, Any]:
+def metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any]:
     """What was measured: every figure that is there has the form that `schema` gives it.
 
     Args:
@@ -79,12 +81,12 @@ def metrics(saved: Saved, name: str, *, multi: bool) -> dict[str, Any]:
     return found
 
 
-def answers(saved: Saved, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
-    """What the classifier answered when it was trained; empty where nothing was kept."""
+def predictions(saved: SavedFiles, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
+    """The predictions kept from training; empty where none were kept."""
     found = saved.arrays(name) if name in saved else {}
     for key, values in found.items():
         sound = values.ndim == 1 and bool(np.isfinite(values).all())
-        if key.endswith((".labels", ".predicted")):  # of a set of labels a hash is kept
+        if key.endswith((".labels", ".predicted")):  # of several labels a hash is kept
             sound &= np.issubdtype(values.dtype, np.integer)
             sound &= labels.multi or bool(((values >= 0) & (values < len(labels))).all())
         if not sound:
@@ -122,12 +124,12 @@ def check_agreement(path: Path, manifest: Mapping[str, Any], recipe: Recipe, pla
             raise damaged(path, f"{key} is not what the recipe and the plan say")
 
 
-def named_backbone(saved: Saved) -> str:
+def backbone_name(saved: SavedFiles) -> str:
     """The backbone's name in a manifest: `embedded`, a folder or a hub id."""
     stored = saved.facts.get("backbone")
     name = stored.get("name") if isinstance(stored, dict) else None
     if not isinstance(name, str):
-        raise damaged(saved.path(NAME), "the manifest names no backbone")
+        raise damaged(saved.path(MANIFEST), "the manifest names no backbone")
     return name
 
 
@@ -160,7 +162,7 @@ def _computes(config: Any) -> Any:
     return {key: value for key, value in config.items() if key not in CONFIG_NOTES}
 
 
-def adapter(saved: Saved, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
+def adapter(saved: SavedFiles, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
     """The adapter's tensors, once what PEFT would read beside them says the same as the plan."""
     if plan.adapter is None:
         return {}
@@ -190,7 +192,7 @@ def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved
         raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
 
 
-def tokenizer(saved: Saved, name: str, backbone: Backbone) -> Any:
+def tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> Any:
     """The tokenizer, if it is data alone and every id that it may give has its place in the backbone.
 
     transformers reads folders, so that the bytes that were checked are written to one which nobody else can change.
@@ -201,7 +203,7 @@ def tokenizer(saved: Saved, name: str, backbone: Backbone) -> Any:
     folder = saved.path(name)
     files = {file.removeprefix(f"{name}/"): held for file, held in saved.content.items() if file.startswith(f"{name}/")}
     for file, content in sorted(files.items()):
-        if file.endswith(".json") and "/" not in file and "auto_map" in as_json(content, folder / file):
+        if file.endswith(".json") and "/" not in file and "auto_map" in parse_json(content, folder / file):
             raise damaged(folder / file, "the tokenizer wants to run code of its own (auto_map)")
     with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="pennyweight-") as private:
         for file, content in files.items():

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.blocks import BLOCK, Walk, label_of, walk
-from ..data.columns import choose_label
+from ..data.columns import choose_label_column
 from ..data.input_spec import InputSpec
-from ..data.label_form import LabelForm, labels_of_cells
+from ..data.label_format import LabelFormat, read_label_cells
+from ..data.row_blocks import BLOCK, RowBlocks, class_name_of, read_in_blocks
 from ..data.sampling import sample_rows
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import DataError
-from .duplicates import relations
-from .findings import Audit, Finding, Part, balance, look_alikes, unknown_share
-from .scan import Name, Scan
-from .shortcut_features import tell_tales
+from .duplicates import find_duplicates
+from .findings import Audit, AuditedPart, Finding, balance, look_alikes, unknown_share
+from .scan import LabelName, Scan
+from .shortcut_features import find_shortcut_features
 
-#: Above so many rows of a part, lengths in tokens and tell-tale features are measured on so many drawn at random.
-LENGTHS_ON, TAGS_ON = 200_000, 50_000
+#: Above so many rows of a part, lengths in tokens and shortcut features are measured on so many drawn at random.
+LENGTHS_ON, SHORTCUTS_ON = 200_000, 50_000
 MAX_LENGTHS = (64, 128, 256, 512)
 IMBALANCED, RARE = 3.0, 10
 
@@ -50,7 +50,7 @@ def audit(
     """Audit a source of texts, labelled or not.
 
     Args:
-        source, test: as `data.read.read` takes them. Leaks are told of `test`'s rows.
+        source, test: as `data.sources.read` takes them. Leaks are told of `test`'s rows.
         input_spec: which columns are the text and the label, and what separates the labels in one cell; what it does
             not say is inferred.
         count_tokens: by the tokenizer; None leaves lengths in tokens and unknown tokens out.
@@ -73,7 +73,7 @@ def audit(
                     left_out,
                 )
         parts = scan.parts()
-        found = scan.own_findings() + relations(scan, parts, scan.links())
+        found = scan.own_findings() + find_duplicates(scan, parts, scan.links())
         if count_tokens is None:
             left_out.append("lengths in tokens: no tokenizer")
         for name, part in parts.items():
@@ -88,9 +88,9 @@ def audit(
             if part.codes is not None:
                 found += class_findings(name, part)
             if part.members is not None:
-                left_out.append(f"{name} has several labels a row: tell-tale features")
+                left_out.append(f"{name} has several labels a row: shortcut features")
             elif part.codes is not None:
-                chosen = _left_out("tell-tale features", name, len(part), TAGS_ON, left_out)
+                chosen = _left_out("shortcut features", name, len(part), SHORTCUTS_ON, left_out)
                 found += _tags(name, part, scan, chosen)
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
@@ -103,7 +103,7 @@ def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -
     return sample_rows(rows, most)
 
 
-def unknown_tokens(name: str, part: Part, rows: np.ndarray) -> list[Finding]:
+def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Finding]:
     """Texts that the tokenizer mostly cannot read, such as emoji or a script that its vocabulary lacks.
 
     Args:
@@ -118,7 +118,7 @@ def unknown_tokens(name: str, part: Part, rows: np.ndarray) -> list[Finding]:
     return [Finding("unknown-tokens", name, title, rows[mostly], level=level)]  # type: ignore[arg-type]
 
 
-def class_findings(name: str, part: Part) -> list[Finding]:
+def class_findings(name: str, part: AuditedPart) -> list[Finding]:
     """What the labels show: rows without one, imbalance, classes with very few rows."""
     codes = part.codes
     assert codes is not None
@@ -152,24 +152,24 @@ def class_findings(name: str, part: Part) -> list[Finding]:
 
 def open_source(
     source: str | Path, input_spec: InputSpec, split: str, options: FileOptions = AS_NAMED
-) -> tuple[Walk, str | None]:
+) -> tuple[RowBlocks, str | None]:
     """A source and its label column, None where it has none that can be told."""
-    walked = walk(source, input_spec=input_spec, split=split, options=options)
+    walked = read_in_blocks(source, input_spec=input_spec, split=split, options=options)
     first = next(walked.blocks())
     label = input_spec.columns_for(first)[1]
     if label is not None and not input_spec.named_by_user and label not in first.values:
         return walked, None  # texts without labels can be audited for a classifier, too
-    return walked, choose_label(first, label, walked.texts, needed=False)
+    return walked, choose_label_column(first, label, walked.texts, needed=False)
 
 
-def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[Name] | None:
+def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[LabelName] | None:
     """A block's labels as class names; tuples of them where cells are lists or hold a delimiter."""
     if column is None:
         return None
     cells = block.values[column]
     if delimiter is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
-        form = LabelForm("multi", delimiter, allow_unlabelled=True)
-        sets = labels_of_cells(block, column, form)
+        form = LabelFormat("multi", delimiter, allow_unlabelled=True)
+        sets = read_label_cells(block, column, form)
         return [tuple(map(str, each)) if isinstance(each, tuple) else str(each) for each in sets]
     names = block.label_names.get(column)
     return [_label(value, names, block, row) for row, value in enumerate(cells)]
@@ -180,13 +180,13 @@ def _label(value: object, names: Sequence[str] | None, block: Columns, row: int)
         value = int(value) - 1
     if isinstance(value, dict):
         raise DataError("the label cannot be used", expected="one string or integer a row", where=block.where(row))
-    return label_of(value, names)
+    return class_name_of(value, names)
 
 
 def _scan(
     scan: Scan,
     name: str,
-    opened: Callable[..., tuple[Walk, str | None]],
+    opened: Callable[..., tuple[RowBlocks, str | None]],
     delimiter: str | None,
     left_out: list[str],
 ) -> None:
@@ -194,12 +194,12 @@ def _scan(
     first = next(walked.blocks())
     scan.part(name, walked.source, first.unit)
     if label is None:
-        left_out.append(f"{name} has no label column: classes, conflicting labels and tell-tale features")
+        left_out.append(f"{name} has no label column: classes, conflicting labels and shortcut features")
     for block, table in walked.both():
         scan.add(table.texts, labels_of(block, label, delimiter), block.lines)
 
 
-def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:
+def _tags(name: str, part: AuditedPart, scan: Scan, rows: np.ndarray) -> list[Finding]:
     codes, start = part.codes, scan.slice(name).start
     assert codes is not None
 
@@ -208,7 +208,7 @@ def _tags(name: str, part: Part, scan: Scan, rows: np.ndarray) -> list[Finding]:
             if codes[row] >= 0:
                 yield row, scan.texts[start + row], part.classes[codes[row]]
 
-    tags = tell_tales(labelled())
+    tags = find_shortcut_features(labelled())
     if not tags:
         return []
     said = tuple(f"{tag.text!r} {tag.kind}: {tag.right:,} of {tag.rows:,} rows are {tag.label}" for tag in tags)

@@ -16,7 +16,7 @@ from ..storage.atomic import atomic_file
 from ..storage.folders import make_folder
 from ..storage.json_files import write_json
 from ..storage.system_errors import storage_errors
-from .findings import Audit, Finding, Part, balance
+from .findings import Audit, AuditedPart, Finding, balance
 
 _EXAMPLES = 3
 _MOST_CLASSES = 30
@@ -39,7 +39,7 @@ def table(audit: Audit) -> str:
     return "\n".join([*lines, f"{sum(map(len, audit.parts.values())):,} rows in {audit.seconds:.1f} s"])
 
 
-def _about(name: str, part: Part, audit: Audit) -> Iterator[str]:
+def _about(name: str, part: AuditedPart, audit: Audit) -> Iterator[str]:
     yield f"{name}: {part.source}, {len(part):,} rows"
     counts = part.counts()
     if counts:
@@ -86,7 +86,7 @@ def _told(one: Finding, audit: Audit) -> Iterator[str]:
         yield f"      {unit(part)} {row[1]}{partner}{detail}"
 
 
-def unit(part: Part) -> str:
+def unit(part: AuditedPart) -> str:
     """What the part's positions count."""
     return "line" if part.unit == "line" else "row"
 

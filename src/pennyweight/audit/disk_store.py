@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 
-class Texts:
+class TextStore:
     """Texts by number, kept in a file without a name: 8 bytes of memory a text, whatever its length."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Texts:
         return os.pread(self._file.fileno(), end - start, start).decode("utf-8", "surrogatepass")
 
 
-class Bands:
+class BandStore:
     """(N, bands) 32-bit keys, written row by row and read band by band: 4 bytes of memory a row at a time."""
 
     def __init__(self, bands: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .findings import Finding, Part
+from .findings import AuditedPart, Finding
 from .scan import Links, Scan
 
 
-def relations(scan: Scan, parts: dict[str, Part], links: Links) -> list[Finding]:
+def find_duplicates(scan: Scan, parts: dict[str, AuditedPart], links: Links) -> list[Finding]:
     """Findings about rows that repeat others."""
     found: list[Finding] = []
     for number, (name, part) in enumerate(parts.items()):
@@ -24,13 +24,13 @@ def relations(scan: Scan, parts: dict[str, Part], links: Links) -> list[Finding]
             said = _similar(links.near.own_similarity[here][alike])
             found += _finding("near-duplicate", name, "texts much like an earlier one", alike, own[alike], said)
         if part.codes is not None:
-            found += conflicts(name, part, first, own)
+            found += find_conflicting_labels(name, part, first, own)
         if number:
             found += _leaks(name, next(iter(parts)), scan, links, parts)
     return found
 
 
-def conflicts(name: str, part: Part, first: np.ndarray, own: np.ndarray) -> list[Finding]:
+def find_conflicting_labels(name: str, part: AuditedPart, first: np.ndarray, own: np.ndarray) -> list[Finding]:
     """Rows of one text, or of nearly one, with different labels."""
     codes = part.codes
     assert codes is not None
@@ -61,7 +61,7 @@ def conflicts(name: str, part: Part, first: np.ndarray, own: np.ndarray) -> list
     )  # fmt: skip
 
 
-def _leaks(name: str, train: str, scan: Scan, links: Links, parts: dict[str, Part]) -> list[Finding]:
+def _leaks(name: str, train: str, scan: Scan, links: Links, parts: dict[str, AuditedPart]) -> list[Finding]:
     here = scan.slice(name)
     exact = np.flatnonzero(links.leak[here] >= 0)
     partner = links.leak[here][exact]
@@ -104,7 +104,7 @@ def _similar(similarity: np.ndarray) -> tuple[str, ...]:
     return tuple(f"similarity {value:.2f}" for value in similarity.tolist())
 
 
-def _labelled(part: Part, rows: np.ndarray, other: Part, partners: np.ndarray) -> tuple[str, ...]:
+def _labelled(part: AuditedPart, rows: np.ndarray, other: AuditedPart, partners: np.ndarray) -> tuple[str, ...]:
     """What is to say of rows whose partner in another part has another label; empty for the rest."""
     if part.codes is None or other.codes is None:
         return ("",) * len(rows)
@@ -114,7 +114,7 @@ def _labelled(part: Part, rows: np.ndarray, other: Part, partners: np.ndarray) -
     )
 
 
-def _labels(part: Part, rows: np.ndarray, partners: np.ndarray) -> tuple[str, ...]:
+def _labels(part: AuditedPart, rows: np.ndarray, partners: np.ndarray) -> tuple[str, ...]:
     codes = part.codes
     assert codes is not None
     return tuple(

@@ -16,7 +16,7 @@ NAMED = 100
 
 
 @dataclass(frozen=True)
-class Part:
+class AuditedPart:
     """One audited source of N rows.
 
     Attributes:
@@ -99,7 +99,7 @@ class Audit:
         max_lengths: token lengths the truncated share is told for; the recipe's own is `max_length`.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, AuditedPart]
     findings: list[Finding]
     left_out: list[str]
     max_length: int
@@ -120,7 +120,7 @@ class Audit:
             "seconds": round(self.seconds, 3),
         }
 
-    def _part(self, part: Part) -> dict[str, Any]:
+    def _part(self, part: AuditedPart) -> dict[str, Any]:
         counts = part.counts()
         found: dict[str, Any] = {
             "source": part.source,

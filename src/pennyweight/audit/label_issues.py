@@ -24,7 +24,7 @@ Features = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LabelIssues:
     """The most suspicious K of N labelled rows, worst first.
 
     Attributes:
@@ -44,9 +44,9 @@ class Suspects:
     n: int
 
 
-def suspects(
+def rank_label_issues(
     texts: Sequence[str], labels: np.ndarray, classes: int, features: Features | None, *, seed: int = 0
-) -> Suspects:
+) -> LabelIssues:
     """Rank N labelled texts by how little their labels are believed.
 
     Out-of-sample probabilities come from five folds; in each, a logistic regression on TF-IDF and, where there are
@@ -76,7 +76,7 @@ def suspects(
     scores = get_label_quality_scores(dense, kept, method="self_confidence")
     issues = find_label_issues(dense, kept, n_jobs=1)
     order = np.argsort(scores, kind="stable")[: max(1, round(LISTED * len(labels)))]
-    return Suspects(
+    return LabelIssues(
         order, scores[order], labels[order], probabilities[order].argmax(axis=1), issues[order], int(issues.sum()),
         len(labels),
     )  # fmt: skip
@@ -114,16 +114,16 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     Raises:
         BackboneError: it is not to be had.
     """
-    from ..model.backbone import resolve
+    from ..model.backbone import config_of, resolve
     from ..model.device import choose
     from ..model.tokenizer import encode, load_tokenizer
-    from ..recipe.planning import describe_backbone, plan_for
+    from ..recipe.planning import plan_for
     from ..train.frozen_features import FrozenBackbone
 
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
     tokenizer = load_tokenizer(backbone.folder)
-    plan = plan_for(recipe, describe_backbone(recipe), classes)
+    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), classes)
     frozen = FrozenBackbone(backbone, recipe, plan, runtime, tokenizer.pad_token_id)
 
     def features(texts: Sequence[str]) -> np.ndarray:

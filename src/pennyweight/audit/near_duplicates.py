@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .disk_store import Bands, Texts
+from .disk_store import BandStore, TextStore
 from .text_checks import FEWEST_SHINGLES, SHORT, jaccard, plain, same_but_for_spelling, shingles
 
 #: Texts that share this much of all their shingles are near-duplicates.
@@ -29,7 +29,7 @@ _AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
-class Near:
+class NearDuplicates:
     """For each of N rows its near-duplicate.
 
     Attributes:
@@ -43,7 +43,7 @@ class Near:
     train_similarity: np.ndarray
 
 
-def keys(sets: list[set[str]]) -> np.ndarray:
+def band_keys(sets: list[set[str]]) -> np.ndarray:
     """(n, BANDS) uint32 band keys of n sets of shingles."""
     import rensa
 
@@ -57,7 +57,7 @@ def keys(sets: list[set[str]]) -> np.ndarray:
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-def find(bands: Bands, texts: Texts, eligible: np.ndarray, boundary: int) -> Near:
+def find_near_duplicates(bands: BandStore, texts: TextStore, eligible: np.ndarray, boundary: int) -> NearDuplicates:
     """Near-duplicates among N rows.
 
     Args:
@@ -65,7 +65,7 @@ def find(bands: Bands, texts: Texts, eligible: np.ndarray, boundary: int) -> Nea
         boundary: rows from here on are of the second part.
     """
     size = len(eligible)
-    found = Near(np.full(size, -1), np.zeros(size), np.full(size, -1), np.zeros(size))
+    found = NearDuplicates(np.full(size, -1), np.zeros(size), np.full(size, -1), np.zeros(size))
     rows = np.flatnonzero(eligible)
 
     @functools.lru_cache(maxsize=8192)
@@ -129,4 +129,4 @@ def _candidates(band: np.ndarray, rows: np.ndarray, boundary: int) -> Iterator[t
             yield ones[start : start + _AT_ONCE], others[start : start + _AT_ONCE]
 
 
-__all__ = ["BANDS", "FEWEST_SHINGLES", "THRESHOLD", "Near", "find", "keys"]
+__all__ = ["BANDS", "FEWEST_SHINGLES", "THRESHOLD", "NearDuplicates", "band_keys", "find_near_duplicates"]

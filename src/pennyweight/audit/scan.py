@@ -11,13 +11,13 @@ from typing import Self
 import numpy as np
 
 from ..data.table import Unit
-from . import near_duplicates as near
-from .disk_store import Bands, Texts
-from .findings import Finding, Part
+from .disk_store import BandStore, TextStore
+from .findings import AuditedPart, Finding
+from .near_duplicates import BANDS, NearDuplicates, band_keys, find_near_duplicates
 from .text_checks import FEWEST_SHINGLES, NEAR_EMPTY, damage, plain, script, shingles
 
 #: A row's label by name: None where it is missing, a tuple where a row may have any number.
-Name = str | tuple[str, ...] | None
+LabelName = str | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Links:
 
     first: np.ndarray
     leak: np.ndarray
-    near: near.Near | None
+    near: NearDuplicates | None
 
 
 class Scan:
@@ -44,8 +44,8 @@ class Scan:
     """
 
     def __init__(self, *, near: bool = True, checks: bool = True) -> None:
-        self.texts = Texts()
-        self.bands = Bands(near_bands()) if near else None
+        self.texts = TextStore()
+        self.bands = BandStore(BANDS) if near else None
         self.checks = checks
         self.names: list[str] = []
         self.starts: list[int] = []
@@ -75,7 +75,7 @@ class Scan:
         self._places[name] = (source, unit)
         self._scripts.append(Counter())
 
-    def add(self, texts: Sequence[str], labels: Sequence[Name] | None, lines: Sequence[int]) -> None:
+    def add(self, texts: Sequence[str], labels: Sequence[LabelName] | None, lines: Sequence[int]) -> None:
         """Look at rows: N texts, their labels (None for a missing one, or for all) and positions.
 
         Of a row with several labels the whole set is its class, so that two rows agree when all their labels do.
@@ -107,7 +107,7 @@ class Scan:
                     name = " | ".join(sorted(name))
                 self._codes.append(known.setdefault(name, len(known)) if name else -1)
         if self.bands is not None and sets:
-            self.bands.add(near.keys(sets))
+            self.bands.add(band_keys(sets))
         self.texts.add(texts)
 
     def slice(self, name: str) -> slice:
@@ -120,7 +120,7 @@ class Scan:
         """One of the pass's columns as an array (N,)."""
         return np.array(values, dtype=np.int64) if isinstance(values, array) else np.frombuffer(values, dtype=np.uint8)
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, AuditedPart]:
         """What each part is, but for its lengths in tokens."""
         order = sorted(self.classes)
         renumber = np.array([order.index(name) for name in self.classes] + [-1])  # the last for -1
@@ -131,7 +131,7 @@ class Scan:
             here = self.slice(name)
             source, unit = self._places[name]
             labels = codes[here] if name in self._labelled else None
-            found[name] = Part(
+            found[name] = AuditedPart(
                 source, lines[here], unit, tuple(order), labels, characters[here], np.empty(0, dtype=np.int64),
                 dict(self._scripts[number].most_common()),
                 dict(sorted(self._members[name].items())) if name in self._members else None,
@@ -159,7 +159,7 @@ class Scan:
             return Links(first, leak, None)
         eligible = (first == np.arange(size)) & (self.column(self._enough) > 0)
         boundary = self.starts[1] if len(self.starts) > 1 else size
-        found = near.find(self.bands, self.texts, eligible, boundary)
+        found = find_near_duplicates(self.bands, self.texts, eligible, boundary)
         return Links(first, leak, found)
 
     def own_findings(self) -> list[Finding]:
@@ -185,8 +185,3 @@ class Scan:
                 if len(rows):
                     found.append(Finding(kind, name, title, rows, details=said, level=level))  # type: ignore[arg-type]
         return found
-
-
-def near_bands() -> int:
-    """Bands a near-duplicate search takes."""
-    return near.BANDS

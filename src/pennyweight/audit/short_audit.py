@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batching import Encoded, occurrences
+from ..data.batching import Encoded, count_token
 from ..data.table import Table, listed
 from .audit import IMBALANCED, MUCH_UNKNOWN
-from .duplicates import conflicts
+from .duplicates import find_conflicting_labels
 from .findings import balance, look_alikes, unknown_share
-from .scan import Name, Scan
+from .scan import LabelName, Scan
 
 #: With more rows in all, training is not kept waiting; `pennyweight audit` takes any number.
 MOST_ROWS = 50_000
@@ -23,7 +23,7 @@ MUCH_TRUNCATED = 0.05
 
 
 @dataclass(frozen=True)
-class Short:
+class ShortAudit:
     """What the short audit found; counts are rows.
 
     Attributes:
@@ -80,13 +80,13 @@ class Short:
         }
 
 
-def short(
+def audit_splits(
     mode: str,
     tables: Mapping[str, Table],
     tokens: Mapping[str, Encoded],
     max_length: int,
     unknown_id: int | None = None,
-) -> Short:
+) -> ShortAudit:
     """Audit the splits of a run.
 
     Args:
@@ -97,7 +97,7 @@ def short(
     """
     rows = sum(map(len, tables.values()))
     if mode == "off" or rows > MOST_ROWS:
-        return Short("off" if mode == "off" else "skipped", rows)
+        return ShortAudit("off" if mode == "off" else "skipped", rows)
     began = time.perf_counter()
     with Scan(checks=False) as scan:
         for name, table in tables.items():
@@ -116,12 +116,12 @@ def short(
             leakage[name] = {"exact": int(exact.sum()), "near": int(close.sum())}
     parts = scan.parts()
     part = parts["train"]
-    against = [] if part.codes is None else conflicts("train", part, first, near)
+    against = [] if part.codes is None else find_conflicting_labels("train", part, first, near)
     clashing = next((len(one.rows) for one in against if one.name == "conflicting-labels"), 0)
     encoded = tokens["train"]
     counts = {name: rows for name, rows in part.counts().items() if rows}
     held = parts["validation"].counts() if "validation" in parts else counts
-    found = Short(
+    found = ShortAudit(
         mode=mode,
         rows=rows,
         exact_duplicates=int((first != np.arange(len(first))).sum()),
@@ -129,22 +129,22 @@ def short(
         conflicting_labels=clashing,
         leakage=leakage,
         truncated=encoded.truncated / max(len(encoded), 1),
-        unknown_tokens=unknown_share(encoded.lengths, occurrences(encoded, unknown_id)),
+        unknown_tokens=unknown_share(encoded.lengths, count_token(encoded, unknown_id)),
         similar_classes=look_alikes(counts),
         without_validation=sorted(name for name in counts if not held.get(name)),
         balance=balance(counts),
     )
     warnings = _warnings(found, {name: len(table) for name, table in tables.items()}, counts, max_length)
-    return Short(**{**vars(found), "warnings": tuple(warnings), "seconds": time.perf_counter() - began})
+    return ShortAudit(**{**vars(found), "warnings": tuple(warnings), "seconds": time.perf_counter() - began})
 
 
-def _names(table: Table) -> list[Name] | None:
+def _names(table: Table) -> list[LabelName] | None:
     if table.labels is None:
         return None
     return [tuple(map(str, label)) if isinstance(label, tuple) else str(label) for label in table.labels]
 
 
-def _warnings(found: Short, sizes: Mapping[str, int], counts: Mapping[str, int], max_length: int) -> list[str]:
+def _warnings(found: ShortAudit, sizes: Mapping[str, int], counts: Mapping[str, int], max_length: int) -> list[str]:
     said = []
     for name, leaks in found.leakage.items():
         if leaks["exact"] or leaks["near"]:

@@ -1,4 +1,4 @@
-"""Tell-tale features: source tags, boilerplate and addresses that give the label away without any meaning."""
+"""Shortcut features: source tags, boilerplate and addresses that give the label away without any meaning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"(?:https?://|\bwww\.)([\w-]+(?:\.[\w-]+)+)", re.IGNORECA
 
 
 @dataclass(frozen=True)
-class Tag:
+class ShortcutFeature:
     """A feature that nearly determines the label.
 
     Attributes:
@@ -48,8 +48,8 @@ class Tag:
     example: int
 
 
-def tell_tales(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list[Tag]:
-    """The tell-tale features of labelled texts, the most frequent first; of several at the same rows the first.
+def find_shortcut_features(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list[ShortcutFeature]:
+    """The shortcut features of labelled texts, the most frequent first; of several at the same rows the first.
 
     A topic's own words give it away too, and are meant to. So only what does not carry meaning is looked at: tags in
     brackets, names before a dash (datelines), web addresses, and words at the very start or end that stand hardly
@@ -72,7 +72,7 @@ def tell_tales(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list
             counts[feature][label] += 1
         holding.update(set(text.casefold().split()))
     total = labels.total()
-    found: list[Tag] = []
+    found: list[ShortcutFeature] = []
     for feature, each in counts.items():
         kind, words = feature
         support = each.total()
@@ -86,7 +86,7 @@ def tell_tales(rows: Iterable[tuple[int, str, str]], *, limit: int = 30) -> list
             holding[word] for word in words.split()
         ):
             continue
-        found.append(Tag(kind, words, label, support, right, low, example[feature]))
+        found.append(ShortcutFeature(kind, words, label, support, right, low, example[feature]))
     found.sort(key=lambda tag: (-tag.rows, _KINDS.index(tag.kind), -len(tag.text)))
     return _distinct(found)[:limit]
 
@@ -118,9 +118,9 @@ def _features(text: str) -> Iterator[tuple[str, str]]:
         yield "at the end", " ".join(tokens[-size:]).casefold()
 
 
-def _distinct(tags: list[Tag]) -> list[Tag]:
+def _distinct(tags: list[ShortcutFeature]) -> list[ShortcutFeature]:
     """Of "(Reuters)" and "(Reuters) -", which stand in the same rows, the first."""
-    kept: list[Tag] = []
+    kept: list[ShortcutFeature] = []
     for tag in tags:
         bare = re.sub(r"\W+", " ", tag.text.casefold()).strip()
         for other in kept:

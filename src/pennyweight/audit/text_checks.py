@@ -31,7 +31,7 @@ _SHORT_WORDS = 15  # words longer than this on average belong to a script withou
 
 
 @dataclass(frozen=True)
-class Plain:
+class NormalizedText:
     """A text as it is compared.
 
     Attributes:
@@ -47,14 +47,16 @@ class Plain:
     markup: bool
 
 
-def plain(text: str) -> Plain:
+def plain(text: str) -> NormalizedText:
     """Bring a text to the form in which texts are compared."""
     once = strip_markup(text)
     folded = (strip_markup(once) if once is not text else once).casefold()
     words = _WORD.findall(folded)
     bare = "".join(words).replace("_", "")
     digest = hashlib.blake2b((bare or text).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return Plain(words, int.from_bytes(digest, "big", signed=True), len(bare), once is not text and once != text)
+    return NormalizedText(
+        words, int.from_bytes(digest, "big", signed=True), len(bare), once is not text and once != text
+    )
 
 
 def shingles(words: list[str]) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from .architecture import describe, encoder_parameters, linear_modules, size
 from .config_fields import Config
-from .families import Architecture, Matrix
+from .families import Architecture, BlockLinear
 from .plan import Plan
 from .targets import ranks
 
@@ -47,11 +47,6 @@ class Work:
     def per_text(self, *, cached: bool) -> float:
         """Operations a text takes in one epoch, with or without the prefix already computed."""
         return self.forward + self.backward + (0.0 if cached else self.prefix)
-
-    def training(self, *, texts: int, epochs: float, cached: bool) -> float:
-        """Operations of a whole training; with a cache the prefix is computed once."""
-        once = self.prefix * texts if cached else 0.0
-        return once + texts * epochs * self.per_text(cached=cached)
 
 
 @dataclass(frozen=True)
@@ -132,9 +127,9 @@ def seconds_per_epoch(operations: Work, *, texts: int, operations_per_second: fl
     return texts * operations.per_text(cached=cached) / operations_per_second
 
 
-def cache_bytes(config: Config, *, tokens: int, bytes_per_number: int = 2) -> int:
-    """Bytes the prefix cache takes: one hidden vector a token, in bfloat16 unless said otherwise."""
-    return tokens * describe(config).hidden * bytes_per_number
+def cache_bytes(config: Config, *, vectors: int, bytes_per_number: int) -> int:
+    """Bytes the prefix cache takes: a hidden vector for each token, or for each text where only the head is trained."""
+    return vectors * describe(config).hidden * bytes_per_number
 
 
 def memory(
@@ -168,7 +163,7 @@ def memory(
     )
 
 
-def _tokens(matrix: Matrix, rows: int, length: int) -> int:
+def _tokens(matrix: BlockLinear, rows: int, length: int) -> int:
     if matrix.role in _PER_BATCH:
         return 0
     return rows if matrix.role in _POOLED_ONLY else length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import BackboneError
@@ -11,8 +12,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """A linear layer inside a block: its path below the block, and its place in `Linear`."""
+class BlockLinear:
+    """A linear layer inside a block: its path below the block, and its place in `LinearLayer`."""
 
     path: str
     role: str
@@ -32,6 +33,21 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class OwnHead:
+    """The classification head of an architecture's stock class in transformers.
+
+    Attributes:
+        dense: name of its dense layer.
+        output: name of its output layer, which has one row a label.
+        hidden: name to shape of every parameter but the output layer's.
+    """
+
+    dense: str
+    output: str
+    hidden: Shapes
+
+
+@dataclass(frozen=True)
 class Architecture:
     """An encoder, described.
 
@@ -44,6 +60,7 @@ class Architecture:
         matrices: the linear layers of one block.
         norms: the layer norms of one block.
         outside: every parameter that is not in a block (embeddings, final norms, relative positions, convolution).
+        own_head: the classification head of the stock class.
         skipped: parameters a block lacks although the others have them.
         window: positions a token attends to in a local layer, None where all are seen.
         global_layers: the layers that see all positions.
@@ -56,9 +73,10 @@ class Architecture:
     layers: int
     heads: int
     stack: str
-    matrices: tuple[Matrix, ...]
+    matrices: tuple[BlockLinear, ...]
     norms: tuple[Norm, ...]
     outside: Shapes
+    own_head: OwnHead
     skipped: frozenset[str] = frozenset()
     window: int | None = None
     global_layers: frozenset[int] = frozenset()
@@ -86,13 +104,16 @@ def bert(config: Config) -> Architecture:
         heads=heads,
         stack="encoder.layer",
         matrices=(
-            Matrix("attention.self.query", "query", "query", hidden, hidden),
-            Matrix("attention.self.key", "key", "key", hidden, hidden),
-            Matrix("attention.self.value", "value", "value", hidden, hidden),
+            BlockLinear("attention.self.query", "query", "query", hidden, hidden),
+            BlockLinear("attention.self.key", "key", "key", hidden, hidden),
+            BlockLinear("attention.self.value", "value", "value", hidden, hidden),
             *_bert_dense(config, hidden),
         ),
         norms=_bert_norms(hidden),
         outside=outside,
+        own_head=_own_head("pooler.dense", "classifier", hidden)
+        if config["model_type"] == "bert"
+        else _own_head("classifier.dense", "classifier.out_proj", hidden),
     )
 
 
@@ -104,13 +125,13 @@ def deberta(config: Config) -> Architecture:
     kinds = words(config.get("pos_att_type"))
     shared = flag(config, "share_att_key", False)
     matrices = [
-        Matrix(f"attention.self.{role}_proj", role, f"{role}_proj", hidden, attended)
+        BlockLinear(f"attention.self.{role}_proj", role, f"{role}_proj", hidden, attended)
         for role in ("query", "key", "value")
     ]
     for kind, role in (("c2p", "key"), ("p2c", "query")):
         if relative and not shared and kind in kinds:
             name = f"pos_{role}_proj"
-            matrices.append(Matrix(f"attention.self.{name}", f"position_{role}", name, hidden, attended))
+            matrices.append(BlockLinear(f"attention.self.{name}", f"position_{role}", name, hidden, attended))
     longest = whole(config, "max_position_embeddings")
     limit = integer(config, "max_relative_positions", -1)
     buckets = integer(config, "position_buckets", -1)
@@ -123,6 +144,7 @@ def deberta(config: Config) -> Architecture:
         stack="encoder.layer",
         matrices=(*matrices, *_bert_dense(config, hidden)),
         norms=_bert_norms(hidden),
+        own_head=_own_head("pooler.dense", "classifier", whole(config, "pooler_hidden_size", hidden)),
         outside=_deberta_outside(config, hidden, 2 * span if relative else 0),
         positions=2 * span if relative else 0,
         position_terms=sum(kind in kinds for kind in ("c2p", "p2c")) if relative else 0,
@@ -173,12 +195,13 @@ def distilbert(config: Config) -> Architecture:
         heads=heads,
         stack="transformer.layer",
         matrices=(
-            *(Matrix(f"attention.{name}", role, name, hidden, hidden) for name, role in roles),
-            Matrix("ffn.lin1", "ffn_input", "lin1", hidden, inner),
-            Matrix("ffn.lin2", "ffn_output", "lin2", inner, hidden),
+            *(BlockLinear(f"attention.{name}", role, name, hidden, hidden) for name, role in roles),
+            BlockLinear("ffn.lin1", "ffn_input", "lin1", hidden, inner),
+            BlockLinear("ffn.lin2", "ffn_output", "lin2", inner, hidden),
         ),
         norms=(Norm("sa_layer_norm", hidden), Norm("output_layer_norm", hidden)),
         outside=outside,
+        own_head=_own_head("pre_classifier", "classifier", hidden),
     )
 
 
@@ -191,6 +214,9 @@ def modernbert(config: Config) -> Architecture:
     outside: Shapes = {"embeddings.tok_embeddings.weight": (whole(config, "vocab_size"), hidden)}
     norm(outside, "embeddings.norm", hidden, norm_bias)
     norm(outside, "final_norm", hidden, norm_bias)
+    own_head: Shapes = {}
+    linear(own_head, "head.dense", hidden, hidden, flag(config, "classifier_bias", False))
+    norm(own_head, "head.norm", hidden, norm_bias)
     return Architecture(
         family="modernbert",
         hidden=hidden,
@@ -198,13 +224,14 @@ def modernbert(config: Config) -> Architecture:
         heads=heads,
         stack="layers",
         matrices=(
-            Matrix("attn.Wqkv", "qkv", "Wqkv", hidden, 3 * (hidden // heads) * heads, in_attention),
-            Matrix("attn.Wo", "attention_output", "attn.Wo", hidden, hidden, in_attention),
-            Matrix("mlp.Wi", "ffn_input", "Wi", hidden, 2 * inner, in_mlp),
-            Matrix("mlp.Wo", "ffn_output", "mlp.Wo", inner, hidden, in_mlp),
+            BlockLinear("attn.Wqkv", "qkv", "Wqkv", hidden, 3 * (hidden // heads) * heads, in_attention),
+            BlockLinear("attn.Wo", "attention_output", "attn.Wo", hidden, hidden, in_attention),
+            BlockLinear("mlp.Wi", "ffn_input", "Wi", hidden, 2 * inner, in_mlp),
+            BlockLinear("mlp.Wo", "ffn_output", "mlp.Wo", inner, hidden, in_mlp),
         ),
         norms=(Norm("attn_norm", hidden, norm_bias), Norm("mlp_norm", hidden, norm_bias)),
         outside=outside,
+        own_head=OwnHead("head.dense", "classifier", own_head),
         # The embeddings are already normed, so the first block's attention norm is an identity.
         skipped=frozenset({"layers.0.attn_norm"}),
         window=whole(config, "local_attention", 128) + 1,
@@ -227,17 +254,23 @@ def _global_layers(config: Config, layers: int) -> frozenset[int]:
     return frozenset(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
 
 
-def _bert_dense(config: Config, hidden: int) -> tuple[Matrix, ...]:
+def _bert_dense(config: Config, hidden: int) -> tuple[BlockLinear, ...]:
     inner = whole(config, "intermediate_size")
     return (
-        Matrix("attention.output.dense", "attention_output", "attention.output.dense", hidden, hidden),
-        Matrix("intermediate.dense", "ffn_input", "intermediate.dense", hidden, inner),
-        Matrix("output.dense", "ffn_output", "output.dense", inner, hidden),
+        BlockLinear("attention.output.dense", "attention_output", "attention.output.dense", hidden, hidden),
+        BlockLinear("intermediate.dense", "ffn_input", "intermediate.dense", hidden, inner),
+        BlockLinear("output.dense", "ffn_output", "output.dense", inner, hidden),
     )
 
 
 def _bert_norms(hidden: int) -> tuple[Norm, ...]:
     return Norm("attention.output.LayerNorm", hidden), Norm("output.LayerNorm", hidden)
+
+
+def _own_head(dense: str, output: str, width: int) -> OwnHead:
+    hidden: Shapes = {}
+    linear(hidden, dense, width, width)
+    return OwnHead(dense, output, hidden)
 
 
 def linear(shapes: Shapes, name: str, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -252,3 +285,15 @@ def norm(shapes: Shapes, name: str, width: int, bias: bool = True) -> None:
     shapes[f"{name}.weight"] = (width,)
     if bias:
         shapes[f"{name}.bias"] = (width,)
+
+
+# By transformers' `model_type`. A new family is described by a function here or elsewhere, and one more line.
+FAMILIES: dict[str, Callable[[Config], Architecture]] = {
+    "bert": bert,
+    "roberta": bert,
+    "xlm-roberta": bert,
+    "distilbert": distilbert,
+    "deberta-v2": deberta,
+    "modernbert": modernbert,
+    "electra": bert,
+}

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import RecipeError
 from .allocation import PlanOptions, allocate
 from .config_fields import Config
-from .count import Count, Part, count
+from .count import Count, TrainedPart, count
 from .specs import AdapterSpec, HeadSpec, contradiction, one_of, positive_whole
 from .strategies import STRATEGIES
 from .suggestions import over_budget
@@ -70,7 +70,7 @@ class Plan:
         """
         try:
             adapter = value["adapter"]
-            parts = tuple(Part(**part) for part in value["parts"])
+            parts = tuple(TrainedPart(**part) for part in value["parts"])
             if sum(part.parameters for part in parts) != value["trainable"]:
                 raise RecipeError(
                     "the plan's parts do not add up",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .count import Part
+from .count import TrainedPart
 from .plan import Plan
 
 _HEADER = ("part", "where", "rank", "parameters", "share")
@@ -73,7 +73,7 @@ def render(plan: Plan) -> str:
     return "\n".join([*table, *(_line(line, widths) for line in sums), "", *plan.why])
 
 
-def _part_name(part: Part) -> str:
+def _part_name(part: TrainedPart) -> str:
     return f"{part.name} head" if part.kind == "head" else part.name
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import RecipeError
-from .architecture import Linear, describe, linear_modules
+from .architecture import LinearLayer, describe, linear_modules
 from .config_fields import Config
 from .specs import AdapterSpec
 
@@ -39,7 +39,7 @@ def resolve_targets(
     layers: Sequence[int] | None = None,
     *,
     where: str = "adapter -> target_modules",
-) -> tuple[Linear, ...]:
+) -> tuple[LinearLayer, ...]:
     """The linear layers that `target_modules` names, bottom block first.
 
     An entry is read as PEFT reads it (a full name, or the tail of one after a dot); only if that matches nothing, as a
@@ -105,7 +105,7 @@ def pattern_key(patterns: Iterable[str], name: str) -> str | None:
     return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", name)), None)
 
 
-def express(config: Config, chosen: Sequence[Linear]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+def express(config: Config, chosen: Sequence[LinearLayer]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     """`target_modules` and `layers` that mean exactly `chosen`, in the fewest words PEFT understands.
 
     Suffixes and whole blocks where that is exact, else full names and no layers.
@@ -164,7 +164,7 @@ def _value(patterns: Mapping[str, T], name: str, default: T) -> T:
     return default if key is None else patterns[key]
 
 
-def _matches(entry: str, modules: Sequence[Linear]) -> list[Linear]:
+def _matches(entry: str, modules: Sequence[LinearLayer]) -> list[LinearLayer]:
     by_name = [module for module in modules if module.name == entry or module.name.endswith("." + entry)]
     if by_name:
         return by_name
@@ -174,7 +174,7 @@ def _matches(entry: str, modules: Sequence[Linear]) -> list[Linear]:
     return [module for module in modules if module.role in _ROLES.get(entry, ())]
 
 
-def _choices(modules: Sequence[Linear]) -> str:
+def _choices(modules: Sequence[LinearLayer]) -> str:
     suffixes = dict.fromkeys(module.suffix for module in modules)
     return "one of " + ", ".join([*suffixes, *GROUPS])
 

@@ -19,9 +19,9 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..budget.estimate import estimate
 from ..data.table import listed, visible
 from ..errors import InputError, Interrupted
+from ..train.machine_speed import estimate_training
 from ..train.observer import forward_log
 from . import verbs
 from .failures import drop_output, failure, fill_streams
@@ -140,6 +140,7 @@ def plan(
     from ..budget.plan_table import render
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.plan_plot import picture
+    from ..model.backbone import config_of
     from ..recipe import planning
     from ..recipe.loading import resolve_recipe
 
@@ -148,9 +149,9 @@ def plan(
     if plot is not None:
         check_picture(plot)
     settled = resolve_recipe(recipe, settings)
-    config = planning.describe_backbone(settled)
+    config = config_of(settled.model.backbone, settled.model.revision)
     made = planning.plan_for(settled, config, labels)
-    cost = estimate(config, made, settled, texts=texts, tokens=tokens)
+    cost = estimate_training(settled, config, made, texts=texts, tokens=tokens)
     if plot is not None:
         save(picture(made, config), plot)
     if as_json:
@@ -209,9 +210,9 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.artifact import read_input_spec
-    from ..data.blocks import walk
-    from ..data.formats.columnar import stored_types
+    from ..artifact.load_artifact import read_input_spec
+    from ..data.formats.columnar import read_column_types
+    from ..data.row_blocks import read_in_blocks
     from ..data.table import FileOptions
     from ..predict import predictor as prediction
     from ..predict import writers as answers
@@ -236,7 +237,7 @@ def predict(
     options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else answers.open_pipe(source)
-    walked = walk(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
+    walked = read_in_blocks(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
     classifier = prediction.load(
         model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
     )
@@ -267,7 +268,7 @@ def predict(
         form = form or ("csv" if submission else "jsonl")
         answers.write_lines(rows, sys.stdout, form, flush=walked is None, **manner)
     else:
-        types = stored_types(Path(source)) if walked is not None and target == "parquet" else None
+        types = read_column_types(Path(source)) if walked is not None and target == "parquet" else None
         _note(f"{answers.write(rows, out, target, types=types, **manner):,} texts labelled: {out}")
     if walked is not None and keep:
         _note_columns(walked.names, prediction.answer_names(classifier), walked.unreadable)
@@ -286,7 +287,7 @@ def _conversation(
     classifier: Any, pipe: IO[bytes] | None, source: str, input_spec: Any, keep: bool, ids: str | None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The texts of a pipe, each with the fields that go with its answer, and the answers as they come."""
-    from ..data.read import stream
+    from ..data.sources import stream
     from ..data.table import Columns
     from ..predict.predictor import kept
     from ..predict.streaming import converse

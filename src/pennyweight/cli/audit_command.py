@@ -1,4 +1,4 @@
-"""What `pennyweight audit` does: audit, suspects, the folder, the cleaned copy; told in a table or as JSON."""
+"""What `pennyweight audit` does: audit, label issues, the folder, the cleaned copy; told in a table or as JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..audit import audit_report as output
 from ..audit import fix as fixing
 from ..audit.audit import INFERRED, CountTokens, audit, open_source
 from ..audit.findings import Audit
-from ..audit.label_issues import Suspects, frozen_features, suspects
-from ..data.batching import occurrences
-from ..data.blocks import Walk
+from ..audit.label_issues import LabelIssues, frozen_features, rank_label_issues
+from ..data.batching import count_token
 from ..data.input_spec import InputSpec
+from ..data.row_blocks import RowBlocks
 from ..data.table import AS_NAMED, FileOptions, shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
@@ -54,14 +54,14 @@ def run(
         options: encoding and header of the files, where their content does not say.
 
     Raises:
-        PennyweightError: as `audit`, `suspects` and `fix` do.
+        PennyweightError: as `audit`, `rank_label_issues` and `fix` do.
     """
     if fix is not None:
         fixing.check_target(fix, data, test)
     elif merge_labels:
         raise InputError("--merge-labels changes the cleaned copy", remedy="name the copy with --fix OUT")
     if model is not None:
-        from ..artifact.artifact import read_input_spec, read_recipe
+        from ..artifact.load_artifact import read_input_spec, read_recipe
 
         settled = read_recipe(model)
         input_spec = read_input_spec(model).changed(
@@ -109,18 +109,20 @@ def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
 
     def count(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         encoded = encode(tokenizer, list(texts), 1 << 20)
-        return encoded.lengths, occurrences(encoded, tokenizer.unk_token_id)
+        return encoded.lengths, count_token(encoded, tokenizer.unk_token_id)
 
     return count, ""
 
 
-def _rank(found: Audit, data: str, walked: Walk, recipe: recipes.Recipe) -> tuple[Suspects, np.ndarray, list[str]]:
-    """The suspects, the labelled rows they are indices of, and those rows' texts."""
+def _rank(
+    found: Audit, data: str, walked: RowBlocks, recipe: recipes.Recipe
+) -> tuple[LabelIssues, np.ndarray, list[str]]:
+    """The label issues, the labelled rows they are indices of, and those rows' texts."""
     part = found.parts["data"]
     if part.codes is None:
-        raise InputError("suspects need labels", where=data, remedy="name the label column with --label-column")
+        raise InputError("--suspects needs labels", where=data, remedy="name the label column with --label-column")
     if part.members is not None:
-        raise InputError("suspects need one label a row", where=data, received="several")
+        raise InputError("--suspects needs one label a row", where=data, received="several")
     every = [text for table in walked.tables() for text in table.texts]
     rows = np.flatnonzero(part.codes >= 0)
     texts = [every[row] for row in rows.tolist()]
@@ -129,11 +131,11 @@ def _rank(found: Audit, data: str, walked: Walk, recipe: recipes.Recipe) -> tupl
         features = frozen_features(recipe, max(classes, 2))
     except BackboneError as error:
         features = None
-        found.left_out.append(f"suspects go by TF-IDF alone: {error}")
-    return suspects(texts, part.codes[rows], classes, features), rows, texts
+        found.left_out.append(f"label issues are ranked by TF-IDF alone: {error}")
+    return rank_label_issues(texts, part.codes[rows], classes, features), rows, texts
 
 
-def _suspect_rows(ranked: Suspects, rows: np.ndarray, texts: list[str], found: Audit) -> list[tuple[Any, ...]]:
+def _suspect_rows(ranked: LabelIssues, rows: np.ndarray, texts: list[str], found: Audit) -> list[tuple[Any, ...]]:
     part = found.parts["data"]
     return [
         (
@@ -147,7 +149,7 @@ def _suspect_rows(ranked: Suspects, rows: np.ndarray, texts: list[str], found: A
     ]  # fmt: skip
 
 
-def _suspects_json(ranked: Suspects, rows: np.ndarray, found: Audit) -> dict[str, Any]:
+def _suspects_json(ranked: LabelIssues, rows: np.ndarray, found: Audit) -> dict[str, Any]:
     part = found.parts["data"]
     return {
         "rows": ranked.n,
@@ -157,7 +159,7 @@ def _suspects_json(ranked: Suspects, rows: np.ndarray, found: Audit) -> dict[str
     }
 
 
-def _suspects_told(ranked: Suspects, rows: np.ndarray, texts: list[str], found: Audit) -> str:
+def _suspects_told(ranked: LabelIssues, rows: np.ndarray, texts: list[str], found: Audit) -> str:
     part = found.parts["data"]
     lines = [
         f"Labels to check: {len(ranked.rows):,} listed, worst first; confident learning counts "

@@ -171,7 +171,7 @@ def leaderboard(
 
     Every id once, every label in range.
     """
-    from ..data.read import read
+    from ..data.sources import read
     from ..predict.submission import check, ids_of
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)

@@ -54,7 +54,7 @@ def select(encoded: Encoded, indices: npt.NDArray[np.integer]) -> Encoded:
     return pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
 
 
-def occurrences(encoded: Encoded, token_id: int | None) -> Integers:
+def count_token(encoded: Encoded, token_id: int | None) -> Integers:
     """(N,) how often a token stands in each sequence; all 0 where there is no such token."""
     if token_id is None:
         return np.zeros(len(encoded), dtype=np.int64)

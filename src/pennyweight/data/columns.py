@@ -42,7 +42,7 @@ _NAMES = ("label_text", "label_name", "label_str")
 _LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
 
 
-def choose_texts(
+def choose_text_columns(
     columns: Columns, wanted: Sequence[str] | None, label: str | None, *, pair: bool = False
 ) -> tuple[str, ...]:
     """The text columns, in the order they are to be joined.
@@ -74,7 +74,7 @@ def choose_texts(
     return names
 
 
-def choose_label(columns: Columns, wanted: str | None, texts: Sequence[str], *, needed: bool) -> str | None:
+def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[str], *, needed: bool) -> str | None:
     """The label column; None when there is none by name and none is `needed`.
 
     Raises:
@@ -152,7 +152,7 @@ def id_column(columns: Columns, wanted: str | None = None) -> str | None:
     return "id" if "id" in columns.values else next((name for name in columns.values if _key(name) == "id"), None)
 
 
-def names_ids(name: str) -> bool:
+def is_id_name(name: str) -> bool:
     """Whether a column's name says that it holds ids: `id`, `user_id`, `PassengerId`, `uuid`..."""
     return _key(name) in _IDS or _key(name).endswith("_id") or bool(re.search(r"[a-z]I[dD]$", name.strip()))
 
@@ -170,23 +170,23 @@ def _found(columns: Columns, name: str, *, positions: bool = True) -> str | None
     return None
 
 
-def names_beside(columns: Columns, label: str) -> str | None:
+def find_class_name_column(columns: Columns, label: str) -> str | None:
     """The column that holds the names of the numbers in `label`, as SetFit writes `label` and `label_text`."""
     keys = {_key(name): name for name in columns.values}
     return next((keys[key] for key in _NAMES if key in keys), None) if _key(label) == "label" else None
 
 
-def names_labels(name: str) -> bool:
+def is_label_name(name: str) -> bool:
     """Whether a column's name says that it holds labels."""
     return _key(name) in ("label", *_LABELS, *_LABEL_LISTS)
 
 
-def names_texts(name: str) -> bool:
+def is_text_name(name: str) -> bool:
     """Whether a column's name says that it holds texts."""
     return _key(name) in ("text", *_TITLES, *_BODIES, *_TEXTS)
 
 
-def names_column(cell: str) -> bool:
+def is_column_name(cell: str) -> bool:
     """Whether a cell is a usual name of a column of a data set."""
     key = _key(cell)
     return key in _USUAL or re.sub(r"_?\d+$", "", key) in _USUAL

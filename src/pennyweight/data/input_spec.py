@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..recipe.loading import DataRecipe
 from .cleaning import Markup, strip_markup
 from .columns import require
-from .label_form import LabelForm, changed, form_of
+from .label_format import LabelFormat, changed, form_of
 from .table import Columns, Table, shown
 
 
@@ -39,7 +39,7 @@ class InputSpec:
     markup: Markup = "keep"
     min_chars: int = 1
     max_chars: int | None = None
-    form: LabelForm = field(default_factory=LabelForm)
+    form: LabelFormat = field(default_factory=LabelFormat)
     label_map: dict[str, str] = field(default_factory=dict)
     label_base: int | None = None
     named_by_user: bool = False
@@ -169,7 +169,7 @@ def _checked(value: Any) -> dict[str, Any]:
     return found | {
         "label_map": label_map,
         "text_columns": _names(value["text_columns"]),
-        "form": LabelForm(
+        "form": LabelFormat(
             form["task"],
             _one_of(form["delimiter"], (str, type(None))),
             _names(form["columns"]),

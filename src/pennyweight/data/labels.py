@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from . import label_form as multi
-from .label_values import canonical, in_order, is_number
+from . import label_format as multi
+from .canonical_labels import canonical_label, is_number, sort_labels
 from .table import Label, Table, listed, shown
 
 
@@ -97,7 +97,7 @@ class LabelSet:
             every = replace(table, labels=[place + table.label_base for place in range(len(table.label_names))])
             found = {str(label): number for label, number in self._numbers(every, self._held(every)).items()}
         pairs = {label: self.names[number] for label, number in found.items() if number is not None}
-        if all(canonical(name) == label for label, name in pairs.items()):
+        if all(canonical_label(name) == label for label, name in pairs.items()):
             return None
         return listed(f"{label} = {pairs[label]}" for label in sorted(pairs, key=int))
 
@@ -113,17 +113,17 @@ class LabelSet:
     def _numbers(self, table: Table, held: Sequence[tuple[str | int, ...]]) -> dict[str | int, int | None]:
         """The class number of each label that occurs; None where it is no class."""
         exact = {name: number for number, name in enumerate(self.names)}
-        alike = {canonical(name): number for name, number in reversed(exact.items())}
+        alike = {canonical_label(name): number for name, number in reversed(exact.items())}
         others = {label: exact[name] for label, name in self.aliases if name in exact}
 
         def named(label: str) -> int | None:
-            key = canonical(label)
+            key = canonical_label(label)
             return exact.get(label, alike.get(key, others.get(key)))
 
         source = table.label_names or ()
         by_position = any(named(name) is not None for name in source)
         counted = self.names == tuple(map(str, range(len(self.names))))
-        words = not any(is_number(canonical(name)) for name in self.names)
+        words = not any(is_number(canonical_label(name)) for name in self.names)
 
         def number(label: str | int) -> int | None:
             if isinstance(label, str):
@@ -166,7 +166,11 @@ class LabelSet:
     def _possible(self, table: Table, unknown: set[str | int]) -> str | None:
         """What numbers could mean where classes have names, and how to say it."""
         numbers = sorted(label for label in unknown if isinstance(label, int))
-        if table.label_names or len(numbers) < len(unknown) or any(is_number(canonical(name)) for name in self.names):
+        if (
+            table.label_names
+            or len(numbers) < len(unknown)
+            or any(is_number(canonical_label(name)) for name in self.names)
+        ):
             return None
         if not 0 <= numbers[0] <= numbers[-1] <= len(self.names):
             return None
@@ -235,16 +239,16 @@ def fit(
             remedy="check the label column, or name another with --label-column c",
             where=table.source,
         )
-    said = tuple((canonical(label), name) for label, name in (aliases or {}).items())
+    said = tuple((canonical_label(label), name) for label, name in (aliases or {}).items())
     if names is None:
-        names = table.label_names or [str(label) for label in in_order(counts)]
+        names = table.label_names or [str(label) for label in sort_labels(counts)]
     else:
-        alike = [name for name, count in Counter(map(canonical, names)).items() if count > 1]
+        alike = [name for name, count in Counter(map(canonical_label, names)).items() if count > 1]
         if alike and len(set(names)) == len(names):
             raise DataError(
                 "two class names are one label",
                 expected="names that differ in more than 1 and 1.0, True and true, or blanks around them",
-                received=listed(name for name in names if canonical(name) == alike[0]),
+                received=listed(name for name in names if canonical_label(name) == alike[0]),
             )
         said = (*said, *_numbered(table, counts, names))
     classes = LabelSet(tuple(names), table.multi, said)
@@ -254,7 +258,7 @@ def fit(
     return classes
 
 
-def order_of(classes: Sequence[str], names: Sequence[str] | None, table: Table) -> str:
+def find_order_source(classes: Sequence[str], names: Sequence[str] | None, table: Table) -> str:
     """Where the order of the classes comes from: `given` names, the `source`'s own, `numbers`, or it was `sorted`."""
     if names is not None or table.label_names is not None:
         return "given" if names is not None else "source"
@@ -265,7 +269,7 @@ def is_ordered(noted: object, classes: Sequence[str], names: Sequence[str] | Non
     """Whether the order of the classes means something: anything but the alphabet.
 
     Args:
-        noted: what `order_of` said when the classifier was trained; None for one that was saved before it was noted.
+        noted: what `find_order_source` returned in training; None for classifiers saved before it was recorded.
         names: the recipe's.
     """
     return noted in ("given", "source", "numbers") or names is not None or _are_numbers(classes)
@@ -278,7 +282,7 @@ def _are_numbers(classes: Sequence[str]) -> bool:
 
 def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of a number and a name, where the labels are numbers and `names` says what they are."""
-    keys = {canonical(name) for name in names}
+    keys = {canonical_label(name) for name in names}
     if not all(isinstance(label, int) and str(label) not in keys for label in counts):
         return []
     numbers = sorted(label for label in counts if isinstance(label, int))
@@ -316,19 +320,19 @@ def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, s
     if not label_map or table.labels is None:
         return table, set()
     table = named(table)
-    wanted = {canonical(label): name.strip() for label, name in label_map.items()}
-    made: dict[str | int, str | int] = {label: wanted.get(canonical(label), label) for label in _each(table)}
+    wanted = {canonical_label(label): name.strip() for label, name in label_map.items()}
+    made: dict[str | int, str | int] = {label: wanted.get(canonical_label(label), label) for label in _each(table)}
     if any(isinstance(name, str) for name in made.values()):
         made = {label: str(name) for label, name in made.items()}
     labels: list[Label] = [
         tuple(dict.fromkeys(made[part] for part in label)) if isinstance(label, tuple) else made[label]
         for label in table.labels or ()
     ]
-    pairs = [f"{label} = {made[label]}" for label in in_order(made) if canonical(label) in wanted]
+    pairs = [f"{label} = {made[label]}" for label in sort_labels(made) if canonical_label(label) in wanted]
     note = (f"labels of {table.source}: {listed(pairs)}",) if pairs else ()
-    known = tuple(dict.fromkeys(wanted.get(canonical(name), name) for name in table.label_names or ()))
+    known = tuple(dict.fromkeys(wanted.get(canonical_label(name), name) for name in table.label_names or ()))
     table = replace(table, labels=labels, label_names=known or None, notes=(*table.notes, *note))
-    return table, {canonical(label) for label in made} & set(wanted)
+    return table, {canonical_label(label) for label in made} & set(wanted)
 
 
 def without(table: Table, gone: Iterable[str | int]) -> Table:

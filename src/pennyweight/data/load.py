@@ -13,17 +13,17 @@ import numpy as np
 
 from ..errors import DataError, RecipeError
 from ..recipe.loading import DataRecipe
-from .assemble import assemble
 from .cleaning import CleanReport, clean
 from .columns import require
 from .input_spec import InputSpec
-from .label_form import DELIMITER, check_joined, split_several
+from .label_format import DELIMITER, refuse_joined_labels, split_multi_label
 from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, without
 from .labels import fit as fit_labels
-from .mix import mixed
-from .read import check_labelled, columns_of, labelled_table
+from .mixing import mix_rows
+from .sources import check_labelled, columns_of, labelled_table
 from .split import split
 from .table import AS_NAMED, FileOptions, Table, listed
+from .table_builder import build_table
 
 # Which part of a source with several is read where the name is not that of one.
 SPLITS = {"mix": "train", "ood": "test"}
@@ -67,13 +67,13 @@ class Data:
         return digest.hexdigest()
 
 
-def read_as(
+def read_labelled(
     input_spec: InputSpec, data: Any, *, split: str = "test", options: FileOptions = AS_NAMED
 ) -> tuple[Table, CleanReport | None]:
     """Labelled texts read and cleaned as in a classifier's training.
 
     Args:
-        data: as for `from_python`. A `Table` is taken as it is, without cleaning: None takes the report's place.
+        data: as for `read_python`. A `Table` is taken as it is, without cleaning: None takes the report's place.
         split: which part of a source with several.
         options: how a file is read.
 
@@ -88,7 +88,7 @@ def read_as(
     texts, label = input_spec.columns_for(columns)
     if label is not None and not input_spec.named_by_user:
         require(columns, label, "--label-column c", positions=False)
-    table = assemble(
+    table = build_table(
         columns,
         text_columns=texts,
         label_column=label,
@@ -117,17 +117,13 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     source = train_data if train_data is not None else wanted.train
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
-    if wanted.mix_share is not None and wanted.mix is None:
-        raise RecipeError(
-            "a share of nothing", where="data -> mix_share", remedy="name the second source with --mix FILE"
-        )
     dropped: dict[str, Any] = {}
-    renaming = Renaming(wanted.label_map)
+    renaming = LabelRenamer(wanted.label_map)
     asked, options = InputSpec.of_recipe(wanted), options_of(wanted)
 
     def opened(name: str, given: Any, input_spec: InputSpec) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
-        table, report = read_as(input_spec, given, split=SPLITS.get(name, name), options=options)
+        table, report = read_labelled(input_spec, given, split=SPLITS.get(name, name), options=options)
         if report is not None:
             dropped[name] = asdict(report)
         return table
@@ -152,7 +148,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     if wanted.mix is not None:
         # A second style may come from a file of its own columns, and is never measured.
         further = prepared("mix", wanted.mix, replace(asked, form=input_spec.form))
-        training = mixed(training, further, labels, wanted.mix_share, wanted.split_seed)
+        training = mix_rows(training, further, labels, wanted.mix_share, wanted.split_seed)
         notes = (*notes_of(labels, further), *notes)
     ood = None if wanted.ood is None else prepared("ood", wanted.ood, input_spec)
     renaming.check()
@@ -161,7 +157,9 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     for name, table in measured.items():
         if table is not None:
             # A label that training lacks is an error now, not after an hour.
-            measured[name], gone, said = with_known(labels, table, wanted.unknown_labels, may_count=name in COUNTED)
+            measured[name], gone, said = apply_unknown_labels(
+                labels, table, wanted.unknown_labels, may_count=name in COUNTED
+            )
             notes += said
             unknown |= {name: gone} if gone and wanted.unknown_labels == "wrong" and name in COUNTED else {}
     validation, test, ood = measured.values()
@@ -171,7 +169,7 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     return Data(labels, input_spec, training, validation, test, dropped, ood, unknown, notes)
 
 
-class Renaming:
+class LabelRenamer:
     """Calls labels in tables as a recipe's label_map says, and knows which entries of it were of use."""
 
     def __init__(self, label_map: Mapping[str, str] | None) -> None:
@@ -204,7 +202,7 @@ class Renaming:
 def _classes(wanted: DataRecipe, training: Table) -> tuple[Table, LabelSet, tuple[str, ...]]:
     """The training table without the classes that are to go, the classes, and what was decided, in words."""
     if wanted.task == "auto" and not training.multi:
-        check_joined(training)
+        refuse_joined_labels(training)
     notes: tuple[str, ...] = ()
     if wanted.rare_classes == "drop":
         training = named(training)
@@ -228,7 +226,7 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
     """The training table in two, and what was decided, in words."""
     truth, size, seed = labels.encode(training), wanted.validation_size, wanted.split_seed
     if labels.multi:
-        kept, held = split_several(truth, size=size, seed=seed, names=labels.names)
+        kept, held = split_multi_label(truth, size=size, seed=seed, names=labels.names)
     else:
         kept, held = split(truth, size=size, seed=seed)
     notes = []
@@ -244,7 +242,7 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
     return training.select(kept), training.select(held), tuple(notes)
 
 
-def with_known(
+def apply_unknown_labels(
     labels: LabelSet, table: Table, how: str, *, may_count: bool = True
 ) -> tuple[Table, int, tuple[str, ...]]:
     """The rows of a table whose labels are classes.

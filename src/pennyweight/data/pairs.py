@@ -9,7 +9,7 @@ from ..errors import DataError
 from .table import PAIR, Columns, listed
 
 
-def as_pair(columns: Columns, names: Sequence[str]) -> tuple[Columns, tuple[str, ...]]:
+def pair_columns(columns: Columns, names: Sequence[str]) -> tuple[Columns, tuple[str, ...]]:
     """Two text columns, made of one where its cells are pairs, and their names.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..recipe.loading import DataRecipe
+from ..recipe.loading import DataRecipe, Recipe, parse
 from ..storage.checksums import sha256
 from .load import Data
 from .table import Table
@@ -80,3 +80,16 @@ def _of_rows(key: str, data: Data) -> str | None:
         for text, label in zip(table.texts, table.labels or (), strict=True):
             digest.update(f"{text}\x00{label}\x01".encode("utf-8", "surrogatepass"))
     return digest.hexdigest() if held else None
+
+
+def shareable_recipe(recipe: Recipe) -> Recipe:
+    """A recipe without this machine's folders, as it is saved: others cannot use them, and should not see them.
+
+    Data files keep their names. The backbone's folder stays, since loading needs it; see `export.hub.push`.
+    """
+    values = recipe.model_dump()
+    for key in SOURCES:
+        if values["data"][key] is not None:
+            values["data"][key] = source_name(values["data"][key])
+    values["train"]["cache_dir"] = None
+    return parse(values)

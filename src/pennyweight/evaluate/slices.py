@@ -9,7 +9,7 @@ from numbers import Real
 
 import numpy as np
 
-from ..data.columns import names_ids
+from ..data.columns import is_id_name
 from ..errors import DataError
 from .labelled_rows import LabelledRows
 from .metrics.intervals import Interval, wilson
@@ -55,7 +55,7 @@ def slice_rows(
                 expected=", ".join(rows.columns) or "a file with further columns",
             )
         values = len({str(value) for value in rows.columns[name]})
-        suitable = 2 <= values <= MOST_VALUES and values * LEAST_ROWS <= len(correct) and not names_ids(name)
+        suitable = 2 <= values <= MOST_VALUES and values * LEAST_ROWS <= len(correct) and not is_id_name(name)
         if columns is not None or suitable:
             found[name] = by_column(correct, rows.columns[name])
     return found

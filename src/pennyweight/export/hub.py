@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..artifact.artifact import MANIFEST, read
-from ..artifact.manifest import LARGEST_TEXT
-from ..artifact.validation import named_backbone
+from ..artifact.layout import MANIFEST
+from ..artifact.saved_files import LARGEST_TEXT, read_files
+from ..artifact.validation import backbone_name
 from ..errors import ArtifactError, InputError, StorageError
 from ..storage.untrusted_folder import open_folder, read_inside
 
@@ -54,10 +54,10 @@ def push(
         StorageError: when the hub cannot be reached or refuses.
     """
     folder = Path(folder)
-    saved = read(folder)
+    saved = read_files(folder)
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise InputError("not a repository on the hub", expected="owner/name", received=repository)
-    backbone = named_backbone(saved)
+    backbone = backbone_name(saved)
     if os.path.isdir(backbone) or backbone.startswith((".", "/", "~")):
         raise ArtifactError(
             "the backbone is a folder on this machine, which nobody else has",

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..data.columns import is_null
 from ..data.formats.python_objects import as_list
 from ..data.input_spec import InputSpec
+from ..data.input_texts import to_texts
 from ..data.table import listed, parts_of, shown
-from ..data.text_input import texts_of
 from ..errors import DataError, InputError
 from ..pipeline import train
 from ..predict.predictor import Classifier
@@ -120,7 +120,7 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             named_by_user=True,
         )
         try:
-            return texts_of(data, input_spec)
+            return to_texts(data, input_spec)
         except InputError as error:
             raise EstimatorError(str(error)) from error
 

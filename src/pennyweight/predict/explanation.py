@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.text_input import as_text
+from ..data.input_texts import to_text
 from ..errors import InputError
 from .predictor import Classifier
 
@@ -69,7 +69,7 @@ def explain(classifier: Classifier, text: str | tuple[str, str], label: str | No
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation Erasure", 2016,
     https://arxiv.org/abs/1612.08220
     """
-    text = classifier.input_spec.cleaned(as_text(text, classifier.pair))
+    text = classifier.input_spec.cleaned(to_text(text, classifier.pair))
     spans = [match.span() for match in _WORD.finditer(text)][:MOST_WORDS]
     if not spans:
         raise InputError("the text has no words to weigh", received=text[:40])

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact import artifact as artifacts
 from ..artifact.artifact import Artifact
+from ..artifact.layout import MANIFEST
+from ..artifact.load_artifact import load_artifact, recipe_of
+from ..artifact.save_artifact import save_artifact
+from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
 from ..data.columns import id_column
 from ..data.input_spec import InputSpec
-from ..data.label_form import DELIMITER
-from ..data.load import read_as, with_known
+from ..data.input_texts import is_single_text, to_texts
+from ..data.label_format import DELIMITER
+from ..data.load import apply_unknown_labels, read_labelled
 from ..data.table import Columns, Table
-from ..data.text_input import is_one, texts_of
 from ..errors import ArtifactError, InputError
 from ..evaluate.metrics.calibration import COLDEST, HOTTEST
 from ..evaluate.metrics.classification import Metrics, score
@@ -111,10 +114,10 @@ class Classifier:
             ArtifactError: the classifier answers something that is not a finite number.
         """
         found = self.logits_of(self._encoded(texts))
-        return found[0] if is_one(texts, self.pair) else found
+        return found[0] if is_single_text(texts, self.pair) else found
 
     def _encoded(self, texts: Any) -> Encoded:
-        return self.tokens(map(self.input_spec.cleaned, texts_of(texts, self.input_spec)))
+        return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
@@ -153,7 +156,7 @@ class Classifier:
         `logits`.
         """
         found = self.probabilities_of(self._encoded(texts))
-        return found[0] if is_one(texts, self.pair) else found
+        return found[0] if is_single_text(texts, self.pair) else found
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) probabilities of texts that are already token ids."""
@@ -175,7 +178,7 @@ class Classifier:
             names = [given(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
         else:
             names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
-        return names[0] if is_one(texts, self.pair) else names
+        return names[0] if is_single_text(texts, self.pair) else names
 
     def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts.
@@ -191,8 +194,8 @@ class Classifier:
             DataError: when a label was not seen in training, or the data cannot be read.
         """
         split, unknown = columns.pop("split", "test"), columns.pop("unknown_labels", "error")
-        table, _ = read_as(self.input_spec.changed(**columns), data, split=split)
-        table, gone, _ = with_known(self.artifact.labels, table, unknown)
+        table, _ = read_labelled(self.input_spec.changed(**columns), data, split=split)
+        table, gone, _ = apply_unknown_labels(self.artifact.labels, table, unknown)
         wrong = gone if unknown == "wrong" else 0
         truth = self.artifact.labels.encode(table)
         probabilities = self.probabilities_of(self.tokens(table.texts))
@@ -226,16 +229,16 @@ class Classifier:
             raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
         trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
-        some = texts if isinstance(texts, Iterator) else texts_of(texts, self.input_spec)
+        some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
         return Classifier(
             self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, some)
         )
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
-        if (Path(folder) / artifacts.MANIFEST).exists():
+        if (Path(folder) / MANIFEST).exists():
             raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
-        return artifacts.save(self.artifact, folder, replace=False)
+        return save_artifact(self.artifact, folder, replace=False)
 
 
 def load(
@@ -255,10 +258,10 @@ def load(
         precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
-    saved = artifacts.read(folder)
-    recipe = artifacts.recipe_of(saved)
+    saved = read_files(Path(folder))
+    recipe = recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = artifacts.load(saved, runtime, backbone)
+    found = load_artifact(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
 

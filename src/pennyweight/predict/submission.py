@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.columns import id_column, is_null, names_ids
+from ..data.columns import id_column, is_id_name, is_null
 from ..data.labels import is_ordered
 from ..data.table import Columns, Table, listed, shown
 from ..errors import DataError, InputError
@@ -97,7 +97,7 @@ def check_ids(names: Iterable[str], wanted: str | None) -> None:
         InputError: naming the column and the flag.
     """
     names = list(names)
-    likely = [name for name in names if names_ids(name)]
+    likely = [name for name in names if is_id_name(name)]
     if wanted is None and likely and not any(name.strip().lower() == "id" for name in names):
         raise InputError(
             f"column {shown(likely[0])} looks like the ids of the submission",

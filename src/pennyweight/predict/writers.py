@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from ..data.columns import names_ids, names_labels
-from ..data.streams import MAX_LINE, is_pipe
+from ..data.columns import is_id_name, is_label_name
+from ..data.file_streams import MAX_LINE, is_pipe
 from ..data.table import shown
 from ..errors import DataError, InputError
 from ..storage.atomic import atomic_file
@@ -46,8 +46,8 @@ def guard_for(texts: Iterable[str] = (), exact: Iterable[str] = ()) -> Guard:
     texts, exact = frozenset(texts), frozenset(name.strip().lower() for name in exact)
 
     def guarded(name: str) -> bool:
-        labels = names_labels(name) or name.lower().endswith(("_label", "_labels"))
-        return name in texts or not (name.strip().lower() in exact or labels or names_ids(name))
+        labels = is_label_name(name) or name.lower().endswith(("_label", "_labels"))
+        return name in texts or not (name.strip().lower() in exact or labels or is_id_name(name))
 
     return guarded
 

@@ -8,10 +8,13 @@ one keeps the former value in `train.resume.STOOD`.
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..budget.specs import AdapterSettings, Bias, Scaling
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx", "fasttext", "trec", "txt"]
@@ -220,7 +223,7 @@ class PlanRecipe(Section):
     layers: Annotated[TopLayers | LayerNumbers | None, BeforeValidator(_layers)] = Field(
         None, description="Layers to adapt: all, top:3 or 3,4,5 (counted from 0)."
     )
-    bias: Literal["none", "lora_only", "all"] = Field("none", description="Which biases are trained.")
+    bias: Bias = Field("none", description="Which biases are trained.")
     rank_pattern: Ranks = Field({}, description="Exceptions to r by module name: output.dense=4.")
     alpha_pattern: Numbers = Field({}, description="Exceptions to lora_alpha by module name.")
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
@@ -228,9 +231,11 @@ class PlanRecipe(Section):
     adaptive_ranks: bool = Field(
         False, description="Remove the least useful ranks during training (AdaLoRA), starting from the planned ones."
     )
-    scaling: Literal["alpha/r", "alpha"] = Field(
-        "alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha."
-    )
+    scaling: Scaling = Field("alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha.")
+
+    def adapter_settings(self) -> AdapterSettings:
+        """The fields that say what an adapter is, whatever its ranks."""
+        return AdapterSettings(**{field.name: getattr(self, field.name) for field in fields(AdapterSettings)})
 
 
 # What only the strategies that choose ranks read.

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact.artifact import answers_of, metrics_of, read
+from ..artifact.load_artifact import metrics_of, predictions_of
+from ..artifact.saved_files import read_files
 from ..errors import ArtifactError, DataError, InputError
 from ..evaluate.metrics.classification import Metrics
 from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
@@ -113,8 +114,8 @@ def read_run(folder: str | Path) -> Run:
         ArtifactError: not a finished run, a damaged one, or one without kept predictions for test rows.
     """
     folder = Path(folder)
-    saved = read(folder)
-    values, kept = metrics_of(saved), answers_of(saved)
+    saved = read_files(folder)
+    values, kept = metrics_of(saved), predictions_of(saved)
     try:
         predictions = RowPredictions.from_arrays(kept, "test")
         if predictions is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.batching import pack
 from ..data.corruption import MIDDLE
-from ..data.load import read_as
+from ..data.load import read_labelled
 from ..data.sampling import sample_rows
 from ..data.table import AS_NAMED, Table
 from ..errors import InputError
@@ -71,8 +71,8 @@ def shift(
         refuse_multi_label()
     asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
     input_spec = classifier.input_spec.changed(**columns)
-    table, _ = read_as(input_spec, data, **asked)
-    others = [] if ood is None else [other_table(classifier, read_as(input_spec, ood, **asked)[0], ood_unknown)]
+    table, _ = read_labelled(input_spec, data, **asked)
+    others = [] if ood is None else [other_table(classifier, read_labelled(input_spec, ood, **asked)[0], ood_unknown)]
     labels = classifier.artifact.labels.encode(table)
     if not severities:
         prepared = Suite(table.texts, labels, {}, seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.cleaning import CleanReport
 from ..data.input_spec import InputSpec
-from ..data.load import Renaming, notes_of, read_as, with_known
+from ..data.load import LabelRenamer, apply_unknown_labels, notes_of, read_labelled
 from ..data.table import AS_NAMED, FileOptions, Table
 from ..evaluate.evaluation import Evaluation, EvaluationSettings, LabelThresholds, evaluate
 from ..evaluate.labelled_rows import LabelledRows
@@ -73,17 +73,17 @@ def read_evaluation_data(
     spec = input_spec or classifier.input_spec
     if label_map is not None:
         spec = spec.changed(label_map={})
-    renaming, labels = Renaming(label_map), classifier.artifact.labels
+    renaming, labels = LabelRenamer(label_map), classifier.artifact.labels
 
     def known(table: Table) -> tuple[Table, int, tuple[str, ...]]:
-        found, left_out, notes = with_known(labels, renaming(table), unknown_labels)
+        found, left_out, notes = apply_unknown_labels(labels, renaming(table), unknown_labels)
         return found, left_out if unknown_labels == "wrong" else 0, (*notes_of(labels, found), *notes)
 
-    every, cleaning = read_as(spec, data, split=split, options=options)
+    every, cleaning = read_labelled(spec, data, split=split, options=options)
     table, unknown, notes = known(every)
     other, other_unknown, other_notes = None, 0, ()
     if ood is not None:
-        other, other_unknown, other_notes = known(read_as(spec, ood, split=split, options=options)[0])
+        other, other_unknown, other_notes = known(read_labelled(spec, ood, split=split, options=options)[0])
     renaming.check()
     return EvaluationData(table, every.texts, unknown, other, other_unknown, notes + other_notes, cleaning)
 

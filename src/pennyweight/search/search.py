@@ -11,13 +11,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..data.label_form import form_of
+from ..data.label_format import form_of
 from ..data.load import load as load_data
-from ..data.read import from_python
+from ..data.sources import read_python
 from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
+from ..model.backbone import config_of
 from ..pipeline import train
 from ..recipe.loading import Recipe, TrainRecipe, resolve_recipe
-from ..recipe.planning import describe_backbone, plan_for
+from ..recipe.planning import plan_for
 from ..train.observer import say_to_logging
 from ..train.state import rank, score_of
 from .identity import claim, facts_of
@@ -101,7 +102,7 @@ def search(
     base = _with_paths(resolve_recipe(base, rest | space.fixed()), source)
     if source is not None and not isinstance(source, (str, Path)):
         columns = base.data
-        source = from_python(
+        source = read_python(
             source, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
             separator=columns.separator, form=form_of(columns), pair=columns.pair,
         )  # fmt: skip
@@ -162,7 +163,7 @@ def _try(task: Task, journal: Journal, turn: Turn, budget: str) -> bool:
     study, trial = journal.study(budget), turn.trial
     wanted = resolve_recipe(task.recipe, task.settings | turn.settings | {"budget": budget})
     try:
-        plan = plan_for(wanted, describe_backbone(wanted), task.labels)
+        plan = plan_for(wanted, config_of(wanted.model.backbone, wanted.model.revision), task.labels)
     except BudgetError:
         # Told as pruned, so that the sampler learns to stay away; it is none of the trials asked for.
         trial.set_user_attr("fits", False)
@@ -244,7 +245,7 @@ def _affordable(task: Task, budget: str) -> Space:
     heads, strategies = task.space.head, task.space.strategy
     assert isinstance(heads, tuple)
     assert isinstance(strategies, tuple)
-    config = describe_backbone(task.recipe)
+    config = config_of(task.recipe.model.backbone, task.recipe.model.revision)
     fitting, refused = set(), []
     for head, strategy in product(heads, strategies):
         try:

@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from pennyweight.data.formats.columnar import class_names, read_arrow, read_hub, read_parquet, read_saved
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 
 LIMIT = 1 << 30
 ROWS: dict[str, list[Any]] = {"text": ["a", "b", "é"], "label": [1, 0, 1]}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pennyweight.data.formats.delimited import read_delimited
-from pennyweight.data.label_form import LabelForm
-from pennyweight.data.read import read
+from pennyweight.data.label_format import LabelFormat
+from pennyweight.data.sources import read
 from pennyweight.data.table import FileOptions
 from pennyweight.errors import DataError
 
@@ -298,7 +298,7 @@ def test_an_encoding_that_is_named(file) -> None:
 
 def test_positions_count_label_columns_too(file) -> None:
     path = file("f.csv", "1,0,a calm day at sea\n0,1,rates fell again\n")
-    form = LabelForm("multi", columns=("1", "2"))
+    form = LabelFormat("multi", columns=("1", "2"))
     table = read(path, text_columns=["3"], form=form, options=FileOptions(header=False))
     assert table.texts == ["a calm day at sea", "rates fell again"]
     assert table.labels == [("column 1",), ("column 2",)]

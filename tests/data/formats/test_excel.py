@@ -11,8 +11,8 @@ from typing import Any
 import openpyxl
 import pandas as pd
 
-from pennyweight.data.blocks import walk
-from pennyweight.data.read import read
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read
 from pennyweight.data.table import FileOptions
 
 
@@ -34,7 +34,7 @@ def test_the_rows_of_a_sheet(tmp_path: Path) -> None:
     path = book(tmp_path / "f.xlsx", [HEADER, ["a", "x"], [], ["b", "y"], [None, None], ["", ""]])
     table = read(path)
     assert (table.texts, table.labels, table.lines, table.unit) == (["a", "b"], ["x", "y"], [2, 4], "row")
-    assert list(walk(path).each_text()) == ["a", "b"]
+    assert list(read_in_blocks(path).each_text()) == ["a", "b"]
 
 
 def test_what_pandas_writes(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pennyweight.data.blocks import walk
-from pennyweight.data.read import read
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read
 
 
 def lay(root: Path, files: dict[str, str | bytes]) -> Path:
@@ -28,7 +28,7 @@ def test_a_folder_of_texts_for_each_class(tmp_path: Path) -> None:
     assert table.labels == ["neg", "neg", "pos", "pos"]
     assert table.extras["id"] == ["neg/a.txt", "neg/b", "pos/9.txt", "pos/10.txt"]
     assert not table.named
-    assert list(walk(tmp_path / "d").each_text()) == table.texts
+    assert list(read_in_blocks(tmp_path / "d").each_text()) == table.texts
 
 
 def test_the_folder_of_a_split(tmp_path: Path, refusal) -> None:
@@ -37,7 +37,7 @@ def test_the_folder_of_a_split(tmp_path: Path, refusal) -> None:
     for split in ("train", "test"):
         table = read(root, split=split)
         assert (table.texts, table.labels) == ([f"{split} text"] * 2, ["neg", "pos"])
-        assert list(walk(root, split=split).each_text()) == table.texts
+        assert list(read_in_blocks(root, split=split).each_text()) == table.texts
     assert read(root).notes == ("folder unsup is left out: its texts have no label",)
     assert refusal(read, root, split="validation") == (
         "TMP/d: no split named validation; expected a folder named validation or valid or val or dev or development; "
@@ -87,8 +87,10 @@ def test_data_files_by_split(tmp_path: Path, refusal, place: str) -> None:
     table = read(root)
     assert (table.texts, table.labels, table.lines) == (["a", "b", "c"], ["x", "y", "x"], [1, 2, 3])
     assert read(root, split="dev").texts == ["d"]
-    assert walk(root, split="dev").streamed
-    assert [text for split in ("train", "dev") for text in walk(root, split=split).each_text()] == list("abcd")
+    assert read_in_blocks(root, split="dev").streamed
+    assert [text for split in ("train", "dev") for text in read_in_blocks(root, split=split).each_text()] == list(
+        "abcd"
+    )
     assert f"TMP/d{'/data' if place else ''}: no split named test; expected one of train, validation" in refusal(
         read, root, split="test"
     )

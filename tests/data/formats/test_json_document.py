@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pennyweight.data.blocks import walk
-from pennyweight.data.read import read
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read
 
 TEXTS = ["The striker scored twice.", "Shares fell again.", "A late goal won it.", "The bank warned."]
 LABELS = ["Sports", "Business", "Sports", "Business"]
@@ -52,7 +52,7 @@ def test_every_shape_is_read(file, shape: str, indent: int | None) -> None:
     assert (table.texts, table.labels) == (TEXTS, LABELS)
     assert table.named == (shape not in ("pairs", "pairs, label first", "pandas values", "pairs under a key",
                                          "splits of pairs"))  # fmt: skip
-    assert list(walk(path).each_text()) == TEXTS
+    assert list(read_in_blocks(path).each_text()) == TEXTS
 
 
 def test_lists_of_texts_by_label(file) -> None:
@@ -78,7 +78,7 @@ def test_the_split_that_is_asked_for(file, split: str, text: str) -> None:
     shape = {"train": [["a", "x"]], "val": [["b", "x"]], "TEST": [["c", "x"]], "extra": [["d", "x"]]}
     path = file("f.json", json.dumps(shape))
     assert read(path, split=split).texts == [text]
-    assert list(walk(path, split=split).each_text()) == [text]
+    assert list(read_in_blocks(path, split=split).each_text()) == [text]
 
 
 def test_intents_with_their_patterns(file) -> None:
@@ -155,7 +155,7 @@ EXPECTED = 'expected rows ({"text": ..., "label": ...}), pairs (["text", "label"
 def test_what_is_refused(file, refusal, content: str, message: str) -> None:
     path = file("f.json", content)
     assert refusal(read, path) == message
-    assert refusal(walk, path, split="train") == message
+    assert refusal(read_in_blocks, path, split="train") == message
 
 
 def test_nesting_that_leads_nowhere(file, refusal) -> None:

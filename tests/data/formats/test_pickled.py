@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pennyweight.data.formats.pickled import read_pickled_dataset
-from pennyweight.data.read import from_python, read
+from pennyweight.data.sources import read, read_python
 from pennyweight.errors import DataError
 
 TEXTS = ["Shares fell.", "", "naïve 日本", "last"]
@@ -48,7 +48,7 @@ def test_read_takes_pickles_too_and_gzipped_ones(pickled) -> None:
     zipped = path.with_name("z.pkl.gz")
     zipped.write_bytes(gzip.compress(path.read_bytes()))
     assert read(zipped, labelled=False).texts == TEXTS
-    assert from_python(path, labelled=False).texts == TEXTS
+    assert read_python(path, labelled=False).texts == TEXTS
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 
-from pennyweight.data.read import from_python, read
+from pennyweight.data.sources import read, read_python
 from pennyweight.data.table import Table
 
 TEXTS, LABELS = ["a", "b", "c"], ["x", "y", "x"]
@@ -26,28 +26,28 @@ SHAPES: dict[str, Any] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_gives_the_same_table(shape: str) -> None:
-    table = from_python(SHAPES[shape])
+    table = read_python(SHAPES[shape])
     assert (table.texts, table.labels, table.lines) == (TEXTS, LABELS, [1, 2, 3])
     assert all(type(text) is str for text in table.texts)
     assert (table.source, table.unit) == ("data", "row")
 
 
 def test_texts_alone() -> None:
-    assert from_python(TEXTS, labelled=False).texts == TEXTS
-    assert from_python(pd.Series(TEXTS), labelled=None).labels is None
+    assert read_python(TEXTS, labelled=False).texts == TEXTS
+    assert read_python(pd.Series(TEXTS), labelled=None).labels is None
 
 
 def test_integers_of_arrays_are_labels() -> None:
-    assert from_python((TEXTS, np.array([1, 0, 1]))).labels == [1, 0, 1]
-    assert from_python([(text, np.int64(1)) for text in TEXTS]).labels == [1, 1, 1]
+    assert read_python((TEXTS, np.array([1, 0, 1]))).labels == [1, 0, 1]
+    assert read_python([(text, np.int64(1)) for text in TEXTS]).labels == [1, 1, 1]
 
 
 def test_a_path_and_a_table(file, refusal) -> None:
     path = file("f.csv", "text,label\na,x\nb,y\n")
-    assert from_python(path).texts == from_python(str(path)).texts == ["a", "b"]
+    assert read_python(path).texts == read_python(str(path)).texts == ["a", "b"]
     table = read(path)
-    assert from_python(table) is table
-    assert refusal(from_python, Table(["a"], None, "f.csv", [2])) == (
+    assert read_python(table) is table
+    assert refusal(read_python, Table(["a"], None, "f.csv", [2])) == (
         "f.csv: the table has no labels; read it with labelled=True"
     )
 
@@ -55,19 +55,19 @@ def test_a_path_and_a_table(file, refusal) -> None:
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
 def test_what_pandas_calls_missing(refusal, missing: Any) -> None:
     frame = pd.DataFrame({"text": ["a", missing], "label": [0, 1]})
-    assert refusal(from_python, frame).startswith("data row 2: the text is missing (null or NaN)")
-    assert from_python(frame, allow_null=True).texts == ["a", ""]
+    assert refusal(read_python, frame).startswith("data row 2: the text is missing (null or NaN)")
+    assert read_python(frame, allow_null=True).texts == ["a", ""]
 
 
 def test_columns_of_a_frame_can_be_named_and_joined() -> None:
     frame = pd.DataFrame({"head": TEXTS, "tail": TEXTS, "kind": pd.Categorical(LABELS), "when": pd.Timestamp(0)})
-    table = from_python(frame, text_columns=["head", "tail"], label_column="kind", separator="/")
+    table = read_python(frame, text_columns=["head", "tail"], label_column="kind", separator="/")
     assert (table.texts, table.labels) == (["a/a", "b/b", "c/c"], LABELS)
 
 
 @pytest.mark.parametrize(("data", "received"), [(7, "7"), (b"abc", "b'abc'"), (None, "None")])
 def test_other_shapes_are_refused(refusal, data: Any, received: str) -> None:
-    assert refusal(from_python, data) == (
+    assert refusal(read_python, data) == (
         "data: data of this kind cannot be read; expected (text, label) pairs, a tuple (texts, labels), "
         "a list of texts, a dict of columns, a list of dicts, a DataFrame, a Dataset or a path; "
         f"received {received}"
@@ -76,28 +76,28 @@ def test_other_shapes_are_refused(refusal, data: Any, received: str) -> None:
 
 @pytest.mark.parametrize("data", [[], {}, ([], []), {"text": []}, pd.DataFrame({"text": []})])
 def test_nothing_is_refused(refusal, data: Any) -> None:
-    assert refusal(from_python, data).startswith("data: there are no rows; expected (text, label) pairs")
+    assert refusal(read_python, data).startswith("data: there are no rows; expected (text, label) pairs")
 
 
 def test_rows_of_different_kinds(refusal) -> None:
-    assert refusal(from_python, [("a", "x"), {"text": "b"}]) == (
+    assert refusal(read_python, [("a", "x"), {"text": "b"}]) == (
         "data row 2: the rows are of different kinds; expected a (text, label) pair; received {'text': 'b'}"
     )
-    assert refusal(from_python, [{"text": "b"}, ("a", "x")]) == (
+    assert refusal(read_python, [{"text": "b"}, ("a", "x")]) == (
         "data row 2: the rows are of different kinds; expected a dict; received ('a', 'x')"
     )
-    assert refusal(from_python, [("a", "x"), ("b", "y", "z")]) == (
+    assert refusal(read_python, [("a", "x"), ("b", "y", "z")]) == (
         "data row 2: the row is not a (text, label) pair; received ('b', 'y', 'z')"
     )
-    assert refusal(from_python, ["a", 7], labelled=False).startswith("data row 2: the text is not a string")
+    assert refusal(read_python, ["a", 7], labelled=False).startswith("data row 2: the text is not a string")
 
 
 def test_columns_of_different_length(refusal) -> None:
-    assert refusal(from_python, (TEXTS, ["x"])) == "data: the columns differ in length; received text 3, label 1"
+    assert refusal(read_python, (TEXTS, ["x"])) == "data: the columns differ in length; received text 3, label 1"
 
 
 def test_a_split_that_is_not_there(refusal) -> None:
-    assert refusal(from_python, SHAPES["datasets"], split="test") == (
+    assert refusal(read_python, SHAPES["datasets"], split="test") == (
         "data: no split named test; expected one of train; name the split"
     )
 
@@ -106,8 +106,8 @@ def test_two_columns_of_one_name(refusal) -> None:
     import pandas as pd
 
     frame = pd.DataFrame([["a", "x", "x"], ["b", "y", "y"]], columns=["text", "label", "label"])
-    assert from_python(frame).labels == ["x", "y"]
+    assert read_python(frame).labels == ["x", "y"]
     frame.iloc[1, 2] = "z"
-    assert refusal(from_python, frame) == (
+    assert refusal(read_python, frame) == (
         "data: two columns are named label, columns 2 and 3, and they differ; rename one of them"
     )

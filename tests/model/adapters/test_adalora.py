@@ -225,7 +225,7 @@ def test_what_it_does_not_go_with(change: dict[str, Any], other: str) -> None:
     with pytest.raises(RecipeError) as error:
         pw.plan(adaptive_ranks=True, **change)
     assert str(error.value) == (
-        f"1 problem in the recipe: plan -> adaptive_ranks: expected plain LoRA beside adaptive_ranks, received {other}"
+        f"1 problem in the recipe: plan -> adaptive_ranks: expected plain LoRA with adaptive_ranks, received {other}"
     ).replace("1 problem in the recipe", "recipe default: 1 problem")
     with pytest.raises(RecipeError, match=f"adaptive_ranks and {other} contradict each other"):
         AdapterSpec(r=2, lora_alpha=4, target_modules=("query",), adaptive_ranks=True, **change)

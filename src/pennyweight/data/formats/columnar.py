@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..columns import names_labels
-from ..streams import BOMB_FLOOR, BOMB_RATIO, is_zipped, read_bytes
+from ..columns import is_label_name
+from ..file_streams import BOMB_FLOOR, BOMB_RATIO, is_compressed, read_bytes
 from ..table import AS_NAMED, Columns, FileOptions, listed, shown
-from . import compressed
+from . import compression
 
 _BATCH = 16_384
 
@@ -32,13 +32,13 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
 
     try:
         # Parquet is read from its end: a gzipped one has to be unfolded first.
-        zipped = is_zipped(path) or path.suffix in compressed.ENDINGS
+        zipped = is_compressed(path) or path.suffix in compression.ENDINGS
         file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
         schema = file.schema_arrow
-        wanted = [schema.names.index(name) for name in readable(schema)]
+        wanted = [schema.names.index(name) for name in readable_columns(schema)]
         names = [schema.names[index] for index in wanted]
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
-        return gather(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
+        return collect_batches(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, "Parquet", error) from error
 
@@ -56,9 +56,9 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
         if content[:6].to_pybytes() == b"ARROW1":
             file = pa.ipc.open_file(content)
             batches: Iterable[Any] = (file.get_batch(number) for number in range(file.num_record_batches))
-            return gather(batches, file.schema, str(path), max_bytes, stored=path.stat().st_size)
+            return collect_batches(batches, file.schema, str(path), max_bytes, stored=path.stat().st_size)
         stream = pa.ipc.open_stream(content)
-        return gather(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
+        return collect_batches(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, "Arrow", error) from error
 
@@ -136,14 +136,14 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
             f"a {type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
         )
     schema = dataset.features.arrow_schema
-    names = readable(schema)
+    names = readable_columns(schema)
 
     def batches() -> Iterator[Any]:
         for table in dataset.select_columns(names).with_format("arrow").iter(_BATCH):
             yield from table.to_batches()
 
     try:
-        return gather(batches() if names else (), schema, source, max_bytes)
+        return collect_batches(batches() if names else (), schema, source, max_bytes)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(source, "a dataset", error) from error
 
@@ -157,7 +157,7 @@ def without_views(column: Any) -> Any:
     return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
 
 
-def gather(
+def collect_batches(
     batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None, start: int = 0
 ) -> Columns:
     """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
@@ -172,7 +172,7 @@ def gather(
     """
     import pyarrow as pa
 
-    names = readable(schema)
+    names = readable_columns(schema)
     values: dict[str, list[Any]] = {name: [] for name in names}
     size = 0
     for batch in batches:
@@ -191,7 +191,7 @@ def gather(
                     where=source,
                 )
             if stored is not None and size > max(BOMB_FLOOR, BOMB_RATIO * stored):
-                raise bomb(source, stored)
+                raise decompression_bomb(source, stored)
             values[name].extend(column.to_pylist())
     rows = len(values[names[0]]) if names else 0
     if names and not rows:
@@ -201,7 +201,7 @@ def gather(
     return Columns(values, lines, source, unit="row", label_names=class_names(schema), unreadable=others)
 
 
-def bomb(source: str, stored: int) -> DataError:
+def decompression_bomb(source: str, stored: int) -> DataError:
     """What unfolds to far more than it is stored as."""
     return DataError(
         "the file unfolds like a bomb",
@@ -241,7 +241,7 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def readable(schema: Any) -> list[str]:
+def readable_columns(schema: Any) -> list[str]:
     """The columns of strings, numbers or booleans, and of lists where the name says labels: other lists are large."""
     import pyarrow as pa
 
@@ -253,18 +253,18 @@ def readable(schema: Any) -> list[str]:
 
     def labels(field: Any) -> bool:
         lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        return names_labels(field.name) and any(test(field.type) for test in lists) and plain(field.type.value_type)
+        return is_label_name(field.name) and any(test(field.type) for test in lists) and plain(field.type.value_type)
 
     once = [field for field in schema if schema.names.count(field.name) == 1]  # one that comes twice cannot be named
     return [field.name for field in once if plain(field.type) or labels(field)]
 
 
-def stored_types(path: Path) -> dict[str, Any]:
+def read_column_types(path: Path) -> dict[str, Any]:
     """The Arrow types of the number, boolean and string columns of a plain Parquet or Arrow file; else empty."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    if not path.is_file() or is_zipped(path):
+    if not path.is_file() or is_compressed(path):
         return {}
     try:
         if path.suffix.lower() == ".parquet":
@@ -278,7 +278,7 @@ def stored_types(path: Path) -> dict[str, Any]:
             return {}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, "Parquet or Arrow", error) from error
-    kinds = {name: schema.field(name).type for name in readable(schema)}
+    kinds = {name: schema.field(name).type for name in readable_columns(schema)}
     kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
     return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..streams import text_lines
+from ..file_streams import read_lines
 from ..table import AS_NAMED, Columns, FileOptions, listed, shown
-from .dialect import Dialect, Lines, Recorded, dialect_of, is_blank, long_fields, swallows
-from .header import are_ids, judge, starts_with_class
+from .dialect import Dialect, Lines, Recorded, detect_dialect, is_blank, joins_rows, long_fields
+from .header_detection import are_ids, judge, starts_with_class
 
 # The first row is judged by so many rows, of no more cells than that.
 _JUDGED, _CELLS = 1_000, 200_000
@@ -95,13 +95,13 @@ def read_delimited(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, 
             first row or a delimiter that cannot be told, or another encoding.
     """
     form = form_of(path, max_bytes, options, tabs=tabs)
-    found = list(walk_delimited(path, max_bytes, None, options, tabs=tabs, form=form))
+    found = list(read_delimited_blocks(path, max_bytes, None, options, tabs=tabs, form=form))
     if not found:
         raise DataError("the file has a header and no rows", received=f"columns {listed(form.names)}", where=path)
     return found[0]
 
 
-def walk_delimited(
+def read_delimited_blocks(
     path: Path,
     max_bytes: int,
     size: int | None,
@@ -145,7 +145,7 @@ def walk_delimited(
 def form_of(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, tabs: bool = False) -> Form:
     """How a file is to be read; arguments and errors as for `read_delimited`."""
     lines = _lines(path, max_bytes, options)
-    dialect = dialect_of(lines, path, tabs=tabs)
+    dialect = detect_dialect(lines, path, tabs=tabs)
     rows, line = _first_rows(path, lines(), dialect)
     width = len(rows[0])
     plain = tuple(f"column {number}" for number in range(1, width + 1))
@@ -175,7 +175,7 @@ def form_of(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, tabs
 
 
 def _lines(path: Path, max_bytes: int, options: FileOptions) -> Lines:
-    return lambda: text_lines(path, max_bytes, options.encoding)
+    return lambda: read_lines(path, max_bytes, options.encoding)
 
 
 def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[list[list[str]], int]:
@@ -279,7 +279,7 @@ def _bad_quotes(path: Path, message: str, start: int, end: int) -> DataError:
 def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks: Remarks) -> None:
     """A quoted field may hold line breaks; it may not hold rows."""
     end = start + len(record) - 1
-    found = swallows(form.dialect, record, len(form.names))
+    found = joins_rows(form.dialect, record, len(form.names))
     if found:
         raise DataError(
             f"a quote opened in this row is closed on line {end}, and the lines between look like rows of their own",
@@ -350,7 +350,7 @@ def _classes(path: Path, numbers: list[str]) -> dict[str, tuple[str, ...]]:
     beside = path.with_name("classes.txt")
     if not beside.is_file():
         return {}
-    names = tuple(line.strip() for line in text_lines(beside, 1 << 20) if line.strip())
+    names = tuple(line.strip() for line in read_lines(beside, 1 << 20) if line.strip())
     highest = max(map(int, numbers))
     if highest > len(names):
         raise DataError(

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..columns import names_column
-from ..streams import MAX_LINE
+from ..columns import is_column_name
+from ..file_streams import MAX_LINE
 
 #: Makes a fresh iterator over the file's physical lines.
 Lines = Callable[[], Iterator[str]]
@@ -116,10 +116,10 @@ class _Reading:
     @property
     def names(self) -> int:
         """Cells of the first row that are usual names of columns."""
-        return sum(map(names_column, self.rows[0])) if self.rows else 0
+        return sum(map(is_column_name, self.rows[0])) if self.rows else 0
 
 
-def dialect_of(lines: Lines, path: Path, *, tabs: bool) -> Dialect:
+def detect_dialect(lines: Lines, path: Path, *, tabs: bool) -> Dialect:
     """How a file is written.
 
     Args:
@@ -222,7 +222,7 @@ def _best(fit: dict[str, _Reading], own: str, path: Path) -> _Reading:
 def _one_column(plain: dict[str, _Reading], own: str, sample: list[str]) -> _Reading | None:
     """The reading as a single column of texts with commas in them; None where it is no such file."""
     rows = plain[own].rows
-    if not rows or len(rows[0]) != 1 or not names_column(rows[0][0]):
+    if not rows or len(rows[0]) != 1 or not is_column_name(rows[0][0]):
         return None
     if any(reading.broken or len(reading.rows[0]) != 1 for reading in plain.values() if reading.rows):
         return None
@@ -451,7 +451,7 @@ class Recorded:
         return taken
 
 
-def swallows(dialect: Dialect, record: list[str], width: int) -> bool | None:
+def joins_rows(dialect: Dialect, record: list[str], width: int) -> bool | None:
     """Whether a row of several lines looks like several rows that a stray quote joins.
 
     Args:

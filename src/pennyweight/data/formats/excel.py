@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..streams import BOMB_FLOOR, BOMB_RATIO, read_bytes
+from ..file_streams import BOMB_FLOOR, BOMB_RATIO, read_bytes
 from ..table import AS_NAMED, Columns, FileOptions, listed, shown
-from .compressed import DAMAGED
+from .compression import DAMAGED
 
 _CHUNK = 1 << 20
 # A document type is where an XML bomb is laid. No workbook has one.

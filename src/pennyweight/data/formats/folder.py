@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
-from ..streams import names_in, read_bytes, text_lines
+from ..file_streams import list_folder, read_bytes, read_lines
 from ..table import MAX_TEXT, Columns, FileOptions, listed
 from .columnar import is_saved, read_saved
-from .detect import TEXTS, ending, is_file_name
+from .format_detection import TEXTS, ending, is_file_name
 from .json_document import numbered
-from .splits import SPLIT_NAMES, aliases, of_split, split_of_file
+from .split_names import SPLIT_NAMES, aliases, of_split, split_of_file
 
 #: More files than this under one folder are not read.
 MAX_FILES = 1_000_000
@@ -53,8 +53,8 @@ def read_folder(
     root = _class_root(folder, split)
     if root is not None:
         return _read_classes(root, max_bytes, options)
-    held = [name for name in names_in(folder) if (folder / name).is_file()]
-    others = [name for name in names_in(folder) if (folder / name).is_dir()]
+    held = [name for name in list_folder(folder) if (folder / name).is_file()]
+    others = [name for name in list_folder(folder) if (folder / name).is_dir()]
     data = [name for name in held if is_file_name(name)]
     received = listed([*held, *(f"{name}/" for name in others)], 6)
     raise DataError(
@@ -72,7 +72,7 @@ def read_folder(
 def _split_files(folder: Path, split: str) -> list[Path]:
     """The data files of a split, shards in order, in the folder or in its `data`."""
     for place in (folder, folder / "data"):
-        names = [name for name in names_in(place) if is_file_name(name) and (place / name).is_file()]
+        names = [name for name in list_folder(place) if is_file_name(name) and (place / name).is_file()]
         splits = {found for name in names if (found := split_of_file(name)) is not None}
         wanted = of_split(splits, split)
         files = [place / name for name in names if split_of_file(name) == wanted is not None]
@@ -115,7 +115,7 @@ def _joined(folder: Path, parts: list[Columns]) -> Columns:
 
 def _class_root(folder: Path, split: str) -> Path | None:
     """The folder whose folders are the classes: this one, or the one of the split in it. None if neither is."""
-    inner = [name for name in names_in(folder) if (folder / name).is_dir() and not name.startswith(".")]
+    inner = [name for name in list_folder(folder) if (folder / name).is_dir() and not name.startswith(".")]
     splits = [name for name in inner if name.lower() in SPLIT_NAMES]
     if splits and len(splits) < 4 and any(_classes(folder / name) for name in splits):
         found = of_split(splits, split)
@@ -128,19 +128,19 @@ def _class_root(folder: Path, split: str) -> Path | None:
                 where=folder,
             )
         return folder / found if _classes(folder / found) else None
-    tables = [name for name in names_in(folder) if ending(name) not in TEXTS and is_file_name(name)]
+    tables = [name for name in list_folder(folder) if ending(name) not in TEXTS and is_file_name(name)]
     return folder if len(_classes(folder)) > 1 and not tables else None
 
 
 def _classes(folder: Path) -> list[str]:
     """The folders in a folder that hold texts."""
-    return [name for name in names_in(folder) if not name.startswith(".") and next(_texts(folder / name), None)]
+    return [name for name in list_folder(folder) if not name.startswith(".") and next(_texts(folder / name), None)]
 
 
 def _texts(folder: Path) -> Iterator[str]:
     """Names of the files that hold one text each."""
     if folder.is_dir():
-        for name in sorted(names_in(folder), key=_natural):
+        for name in sorted(list_folder(folder), key=_natural):
             if not name.startswith(".") and Path(name).suffix.lower() in _TEXTS and (folder / name).is_file():
                 yield name
 
@@ -186,7 +186,7 @@ def _text(path: Path, options: FileOptions) -> str:
     try:
         text = content.decode(options.encoding or "utf-8-sig")
     except (UnicodeDecodeError, LookupError):
-        text = "".join(text_lines(path, 4 * MAX_TEXT, options.encoding))  # says which byte it is
+        text = "".join(read_lines(path, 4 * MAX_TEXT, options.encoding))  # says which byte it is
     if "\0" in text:
-        "".join(text_lines(path, 4 * MAX_TEXT, options.encoding))  # says on which line
+        "".join(read_lines(path, 4 * MAX_TEXT, options.encoding))  # says on which line
     return text.removesuffix("\n").removesuffix("\r")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import DataError
-from ..columns import names_labels, names_texts
+from ..columns import is_label_name, is_text_name
 from ..table import Columns, listed, shown
-from .splits import SPLIT_NAMES, of_split
+from .split_names import SPLIT_NAMES, of_split
 
 EXPECTED = 'rows ({"text": ..., "label": ...}), pairs (["text", "label"]), columns, or lists of texts by label'
 
@@ -113,12 +113,12 @@ def numbered(values: dict[str, list[Any]], source: str, *, named: bool) -> Colum
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
     """A row whose text stands one level down (`{"data": {"text": ...}}`), with that level's fields beside its own."""
-    if any(names_texts(name) and isinstance(value, str) for name, value in row.items()):
+    if any(is_text_name(name) and isinstance(value, str) for name, value in row.items()):
         return row
     inner = [
         name
         for name, value in row.items()
-        if isinstance(value, dict) and any(names_texts(key) and isinstance(text, str) for key, text in value.items())
+        if isinstance(value, dict) and any(is_text_name(key) and isinstance(text, str) for key, text in value.items())
     ]
     if len(inner) != 1:
         return row
@@ -146,12 +146,12 @@ def of_arrays(rows: Sequence[Sequence[Any]], where: Callable[[int], str]) -> dic
     if width == 1:
         return {"text": columns[0]}
     if width == 2:
-        label_first = leads_with_label(rows[:1000])
+        label_first = label_comes_first(rows[:1000])
         return {"text": columns[int(label_first)], "label": columns[1 - int(label_first)]}
     return {f"column {number}": column for number, column in enumerate(columns, start=1)}
 
 
-def leads_with_label(pairs: Sequence[Sequence[Any]]) -> bool:
+def label_comes_first(pairs: Sequence[Sequence[Any]]) -> bool:
     """Whether the first of two columns is the label and the second the text; not, where nothing tells."""
     first, second = ([pair[place] for pair in pairs] for place in range(2))
     if not all(isinstance(value, str) for value in second):
@@ -189,7 +189,7 @@ def _is_row(value: dict[str, Any]) -> bool:
     """Whether an object is one row: no lists and objects in it, or a text beside them and no rows."""
     nested = [each for each in value.values() if isinstance(each, (dict, list))]
     rows = any(isinstance(each, list) and each and isinstance(each[0], (dict, list)) for each in nested)
-    return not nested or (not rows and any(names_texts(key) and isinstance(value[key], str) for key in value))
+    return not nested or (not rows and any(is_text_name(key) and isinstance(value[key], str) for key in value))
 
 
 def _of_frame(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Place] | None:
@@ -221,7 +221,7 @@ def _of_splits(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pl
     whole = [key for key in known if isinstance(lists[key], dict) or isinstance(lists[key][0], (dict, list))]
     if len(value) < 2 or not known or (len(whole) < len(known) and len(known) < len(value)):
         return None
-    if any(names_texts(key) or names_labels(key) for key in value):
+    if any(is_text_name(key) or is_label_name(key) for key in value):
         return None  # columns, of which one is called as a split is
     key = of_split(lists, split)
     if key is None:
@@ -240,7 +240,7 @@ def _of_lists(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
     lengths = {key: len(held) for key, held in value.items()}
     equal = len(set(lengths.values())) == 1
     texts = all(_is_text_list(held) for held in value.values())
-    by_name = any(names_texts(key) or names_labels(key) for key in value)
+    by_name = any(is_text_name(key) or is_label_name(key) for key in value)
     repeated = any(len(set(map(str, held))) <= len(held) / 2 for held in value.values())
     if texts and len(value) > 1 and not (equal and (by_name or repeated)) and not {"text", "label"} & value.keys():
         return _by_label(value), place
@@ -284,7 +284,7 @@ def _of_dicts(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
 
 
 def _names_columns(keys: Iterable[str]) -> bool:
-    return any(names_texts(key) or names_labels(key) for key in keys)
+    return any(is_text_name(key) or is_label_name(key) for key in keys)
 
 
 def _wrapped(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Place]:
@@ -334,7 +334,7 @@ def _exploded(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
     first = {key.lower(): key for key in rows[0]}
     texts = next((first[key] for key in _PATTERNS if key in first and isinstance(rows[0][first[key]], list)), None)
     tag = next((first[key] for key in _TAGS if key in first and isinstance(rows[0][first[key]], str)), None)
-    if texts is None or tag is None or any(names_texts(key) and isinstance(rows[0][key], str) for key in rows[0]):
+    if texts is None or tag is None or any(is_text_name(key) and isinstance(rows[0][key], str) for key in rows[0]):
         return None
     found = []
     for row in rows:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..columns import names_column
-from ..streams import MAX_LINE, open_bytes, read_bytes, text_lines
+from ..columns import is_column_name
+from ..file_streams import MAX_LINE, open_bytes, read_bytes, read_lines
 from ..table import AS_NAMED, Columns, FileOptions, listed, shown
-from .json_document import columns_of_document, flat, leads_with_label, of_arrays, refuse_exports
+from .json_document import columns_of_document, flat, label_comes_first, of_arrays, refuse_exports
 
 #: More fields than this in one file is not a table. Cells are bounded too: a field in one object is a cell in all.
 MAX_COLUMNS = 1_000
@@ -33,7 +33,7 @@ def read_json(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, sp
     Raises:
         DataError: empty, not JSON (with line and column), or of a shape that is not known.
     """
-    if not in_lines(path, max_bytes, options):
+    if not is_json_lines(path, max_bytes, options):
         return _read_document(path, max_bytes, options, split)
     lines: list[int] = []
     named, rows = _rows_of_lines(path, max_bytes, options)
@@ -49,7 +49,7 @@ def read_json(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, sp
     return Columns(values, lines, str(path), named=named)
 
 
-def walk_jsonl(path: Path, max_bytes: int, size: int, options: FileOptions = AS_NAMED) -> Iterator[Columns]:
+def read_jsonl_blocks(path: Path, max_bytes: int, size: int, options: FileOptions = AS_NAMED) -> Iterator[Columns]:
     """What `read_json` reads of a file with a value a line, by blocks of `size` rows with their own fields each."""
     named, rows = _rows_of_lines(path, max_bytes, options)
     while block := list(islice(rows, size)):
@@ -57,7 +57,7 @@ def walk_jsonl(path: Path, max_bytes: int, size: int, options: FileOptions = AS_
         yield Columns(values, [number for number, _ in block], str(path), named=named)
 
 
-def in_lines(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> bool:
+def is_json_lines(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> bool:
     """Whether a file holds a JSON value a line rather than one document: its first line is whole, and not the last.
 
     An only line is a row where it is an object without lists and objects in it. A file in error counts as lines where
@@ -95,7 +95,7 @@ def _rows_of_lines(
     """
     parsed = (
         (number, parse(line, f"{path}:{number}"))
-        for number, line in enumerate(text_lines(path, max_bytes, options.encoding), start=1)
+        for number, line in enumerate(read_lines(path, max_bytes, options.encoding), start=1)
         if not line.isspace()
     )
     head = list(islice(parsed, _SAMPLE))
@@ -107,7 +107,7 @@ def _rows_of_lines(
         return False, ((at, {"text": _of_kind(row, str, "a string", f"{path}:{at}")}) for at, row in rows)
     if isinstance(first, list) and first:
         names = list(of_arrays([row for _, row in head if isinstance(row, list) and len(row) == len(first)], str))
-        if len(first) == 2 and leads_with_label([row for _, row in head if isinstance(row, list) and len(row) == 2]):
+        if len(first) == 2 and label_comes_first([row for _, row in head if isinstance(row, list) and len(row) == 2]):
             names = ["label", "text"]
         return False, ((at, _named(row, names, f"{path}:{at}")) for at, row in rows)
     if isinstance(first, dict):
@@ -141,7 +141,7 @@ def _read_document(path: Path, max_bytes: int, options: FileOptions, split: str)
     try:
         text = read_bytes(path, max_bytes).decode(options.encoding or "utf-8-sig")
     except UnicodeDecodeError as error:
-        for _ in text_lines(path, max_bytes, options.encoding):
+        for _ in read_lines(path, max_bytes, options.encoding):
             pass  # finds the byte and says where it is
         raise DataError(f"the file is not {options.encoding or 'UTF-8'}", where=path) from error
     return columns_of_document(parse(text.removeprefix("\ufeff"), str(path)), str(path), split, columns_of)
@@ -265,7 +265,7 @@ def _refuse_document(line: str, where: str) -> None:
     cells = [cell.strip().strip("\"'") for cell in re.split(r"[,;\t|]", line)]
     if line.lstrip()[:1] == "[" and (line.strip() == "[" or line.strip()[1:].lstrip()[:1] in ('"', "{", "[")):
         found = "begins a JSON array"
-    elif len(cells) > 1 and all(cells) and all(names_column(cell) for cell in cells):
+    elif len(cells) > 1 and all(cells) and all(is_column_name(cell) for cell in cells):
         found = "is the header of a table"
     if found:
         raise DataError(

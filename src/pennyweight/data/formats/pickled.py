@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..assemble import assemble
-from ..streams import read_bytes
+from ..file_streams import read_bytes
 from ..table import MAX_BYTES, Columns, Table, listed, shown
+from ..table_builder import build_table
 from .pickle_opcodes import Call, Refused, describe
 
 #: Every name that a pickled dataset may hold. They are compared, never imported.
@@ -60,7 +60,7 @@ def read_pickled_dataset(
     Raises:
         DataError: anything else than such a pickle, or one that names anything else than a dataset needs.
     """
-    return assemble(
+    return build_table(
         read_pickle(Path(path), split, max_bytes),
         text_columns=text_columns,
         label_column=label_column,

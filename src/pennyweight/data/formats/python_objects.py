@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..table import MAX_BYTES, Columns, listed, shown
-from .columnar import damaged, from_dataset, gather, pick_split
+from .columnar import collect_batches, damaged, from_dataset, pick_split
 from .json_lines import columns_of
 
 _SOURCE = "data"
@@ -22,8 +22,8 @@ _SHAPES = (
 _TO_LIST = ("tolist", "to_pylist", "to_list")
 
 
-def columns_of_python(data: Any, split: str) -> Columns:
-    """Bring `data` (see `from_python`) to columns.
+def python_columns(data: Any, split: str) -> Columns:
+    """Bring `data` (see `read_python`) to columns.
 
     Raises:
         DataError: it is of no known shape, empty, or its columns differ in length.
@@ -107,7 +107,7 @@ def _from_arrow(data: Any) -> Columns:
 
     try:
         table = pa.table(data)
-        return gather(table.to_batches(), table.schema, _SOURCE, MAX_BYTES)
+        return collect_batches(table.to_batches(), table.schema, _SOURCE, MAX_BYTES)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise damaged(_SOURCE, "an Arrow table", error) from error
 

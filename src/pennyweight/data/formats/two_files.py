@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
-from ..streams import near_names
+from ..file_streams import suggest_names
 from ..table import AS_NAMED, Columns, FileOptions
-from .plain import read_plain
+from .plain_text import read_plain
 
 
 def as_two_files(source: str | Path) -> tuple[Path, Path] | None:
@@ -27,7 +27,7 @@ def read_two_files(texts: Path, labels: Path, max_bytes: int, options: FileOptio
         DataError: either file is missing or empty, or they differ in length.
     """
     if not os.path.isfile(labels):
-        raise DataError("no such file", remedy=near_names(labels), where=labels)
+        raise DataError("no such file", remedy=suggest_names(labels), where=labels)
     found, held = (read_plain(path, max_bytes, "txt", options) for path in (texts, labels))
     words = [cell.strip() for cell in held.values["text"]]
     while words and not words[-1]:

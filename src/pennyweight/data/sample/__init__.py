@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from ..read import read
+from ..sources import read
 from ..table import Table
 
 FOLDER = Path(__file__).parent

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from pennyweight.data import streams as source
-from pennyweight.data.read import read
-from pennyweight.data.streams import is_zipped, near_names, open_bytes, read_bytes, text_lines
+from pennyweight.data import file_streams as source
+from pennyweight.data.file_streams import is_compressed, open_bytes, read_bytes, read_lines, suggest_names
+from pennyweight.data.sources import read
 
 LIMIT = 1 << 30
 
 
 def lines(path: Path, limit: int = LIMIT) -> list[str]:
-    return list(text_lines(path, limit))
+    return list(read_lines(path, limit))
 
 
 def test_lines_are_physical_and_keep_their_ends(file) -> None:
@@ -29,9 +29,9 @@ def test_gzip_is_told_by_its_bytes(file) -> None:
     assert lines(file("named.gz", gzip.compress(b"a\nb"))) == ["a\n", "b"]
     unnamed = file("unnamed.csv", gzip.compress(b"a\nb"))
     assert lines(unnamed) == ["a\n", "b"]
-    assert is_zipped(unnamed)
-    assert not is_zipped(file("plain.csv", b"a"))
-    assert not is_zipped(unnamed.with_name("absent"))
+    assert is_compressed(unnamed)
+    assert not is_compressed(file("plain.csv", b"a"))
+    assert not is_compressed(unnamed.with_name("absent"))
 
 
 def test_a_name_that_says_gzip_and_content_that_does_not(file, refusal) -> None:
@@ -151,19 +151,19 @@ def test_bytes_come_back_whole(file) -> None:
 
 def test_near_names(file, tmp_path: Path) -> None:
     file("train.csv", "")
-    assert near_names(tmp_path / "trian.csv") == f"did you mean {tmp_path}/train.csv?"
-    assert near_names(tmp_path / "quite-another.parquet") is None
-    assert near_names(tmp_path / "none" / "f.csv") == f"the folder {tmp_path}/none does not exist either"
+    assert suggest_names(tmp_path / "trian.csv") == f"did you mean {tmp_path}/train.csv?"
+    assert suggest_names(tmp_path / "quite-another.parquet") is None
+    assert suggest_names(tmp_path / "none" / "f.csv") == f"the folder {tmp_path}/none does not exist either"
 
 
 def test_a_named_encoding(file, refusal) -> None:
     path = file("f.csv", "text,label\ncaf\u00e9,y\n".encode("cp1252"))
-    assert list(text_lines(path, LIMIT, "cp1252")) == ["text,label\n", "caf\u00e9,y\n"]
+    assert list(read_lines(path, LIMIT, "cp1252")) == ["text,label\n", "caf\u00e9,y\n"]
     for codec in ("utf-16-le", "utf-16-be", "utf-8", "utf-8-sig"):
         marked = file("f.txt", "\ufeffcaf\u00e9\n".encode(codec.removesuffix("-sig")))
-        assert list(text_lines(marked, LIMIT, codec)) == ["caf\u00e9\n"]
-    assert list(text_lines(file("f.txt", "caf\u00e9".encode("utf-16")), LIMIT, "utf-16")) == ["caf\u00e9"]
-    assert refusal(list, text_lines(file("g.csv", b"a\nb\x81\n"), LIMIT, "cp1252")) == (
+        assert list(read_lines(marked, LIMIT, codec)) == ["caf\u00e9\n"]
+    assert list(read_lines(file("f.txt", "caf\u00e9".encode("utf-16")), LIMIT, "utf-16")) == ["caf\u00e9"]
+    assert refusal(list, read_lines(file("g.csv", b"a\nb\x81\n"), LIMIT, "cp1252")) == (
         "TMP/g.csv:2: byte 0x81 at offset 3 is not cp1252; expected cp1252; "
         "say another with --encoding, such as --encoding cp1252"
     )
@@ -171,13 +171,13 @@ def test_a_named_encoding(file, refusal) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "base64", "rot13", "no\0name"])
 def test_no_such_encoding(file, refusal, name: str) -> None:
-    assert refusal(list, text_lines(file("f.csv", "a"), LIMIT, name)) == (
+    assert refusal(list, read_lines(file("f.csv", "a"), LIMIT, name)) == (
         f"no such character encoding; expected one such as utf-8, cp1252, latin-1 or utf-16; received {name}"
     )
 
 
 @pytest.mark.parametrize(("codec", "mark"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
 def test_a_byte_order_mark_contradicts_the_named_encoding(file, refusal, codec: str, mark: str) -> None:
-    assert refusal(list, text_lines(file("f.csv", "text".encode(codec)), LIMIT, "latin-1")) == (
+    assert refusal(list, read_lines(file("f.csv", "text".encode(codec)), LIMIT, "latin-1")) == (
         f"TMP/f.csv: the file is {mark}, as its first bytes say; expected what --encoding says, latin-1"
     )

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 
-from pennyweight.data.formats.python_objects import columns_of_python
+from pennyweight.data.formats.python_objects import python_columns
 from pennyweight.data.input_spec import InputSpec
-from pennyweight.data.read import from_python
+from pennyweight.data.input_texts import is_single_text, to_texts
+from pennyweight.data.sources import read_python
 from pennyweight.data.table import PAIR, Table
-from pennyweight.data.text_input import is_one, texts_of
 from pennyweight.errors import InputError
 from pennyweight.predict.explanation import explain
 
@@ -25,7 +25,7 @@ FRAME = pd.DataFrame({"id": [1, 2, 3], "text": TEXTS, "label": ["x", "y", "x"]})
 
 
 def texts(data: Any, **fields: Any) -> list[str]:
-    return texts_of(data, InputSpec(**fields, named_by_user=True))
+    return to_texts(data, InputSpec(**fields, named_by_user=True))
 
 
 def generated() -> Iterator[str]:
@@ -80,7 +80,7 @@ def test_every_shape_gives_the_same_texts(shape: str) -> None:
     found = texts(SHAPES[shape])
     assert found == TEXTS
     assert all(type(text) is str for text in found)
-    assert not is_one(SHAPES[shape])
+    assert not is_single_text(SHAPES[shape])
 
 
 def test_a_generator_is_read_once() -> None:
@@ -89,7 +89,7 @@ def test_a_generator_is_read_once() -> None:
 
 @pytest.mark.parametrize("text", ["one text", np.str_("one text"), np.array("one text")])
 def test_one_string_is_one_text(text: Any) -> None:
-    assert is_one(text)
+    assert is_single_text(text)
     assert texts(text) == ["one text"]
 
 
@@ -204,8 +204,8 @@ def test_pairs_of_columns_and_one_pair() -> None:
     frame = pd.DataFrame(PAIRS, columns=["premise", "hypothesis"])
     for data in (frame, frame.to_dict("list"), frame.to_dict("records"), Dataset.from_pandas(frame)):
         assert texts(data, pair=True, text_columns=("premise", "hypothesis")) == [f"a{PAIR}b", f"{PAIR}d"]
-    assert is_one(("a", "b"), pair=True)
-    assert not is_one(("a", "b"))
+    assert is_single_text(("a", "b"), pair=True)
+    assert not is_single_text(("a", "b"))
     assert texts(("a", "b"), pair=True) == [f"a{PAIR}b"]
     with pytest.raises(InputError, match=r"^text 1: this classifier reads pairs of texts; expected predict"):
         texts(["a", "b"], pair=True)
@@ -215,7 +215,7 @@ def test_pairs_of_columns_and_one_pair() -> None:
 
 def test_columns_are_read_as_training_reads_them() -> None:
     frame = pd.DataFrame({"title": ["a"], "description": ["b"], "label": ["x"]})
-    assert texts(frame) == from_python(frame).texts == ["a b"]
+    assert texts(frame) == read_python(frame).texts == ["a b"]
     assert texts(frame, text_columns=("description",)) == ["b"]
     named = pd.DataFrame({"review": ["a"], "comment": ["b"]})
     assert texts(named, label_column="comment") == ["a"]
@@ -225,11 +225,11 @@ def test_columns_are_read_as_training_reads_them() -> None:
 
 @pytest.mark.parametrize("shape", ["arrow table", "foreign frame", "column of a dataset"])
 def test_training_reads_them_too(shape: str) -> None:
-    assert columns_of_python(SHAPES[shape], "train").values["text"] == TEXTS
+    assert python_columns(SHAPES[shape], "train").values["text"] == TEXTS
 
 
 def test_labels_of_a_column_vector_are_one_a_text() -> None:
-    table = from_python((np.array(["a", "b"])[:, None], np.array([[1], [0]])))
+    table = read_python((np.array(["a", "b"])[:, None], np.array([[1], [0]])))
     assert (table.texts, table.labels) == (["a", "b"], [1, 0])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from .columns import is_null
-from .label_form import LabelForm, is_list
+from .label_format import LabelFormat, is_list
 from .table import Columns, shown
 
 # No list of labels is longer, in characters.
@@ -23,7 +23,7 @@ _ITEM = re.compile(rf"{_QUOTED}|-?\d+\.?\d*|True|False")
 _ARRAY = re.compile(rf"\[\s*(?:(?:{_ITEM.pattern})(?:\s+|(?=\])))+\]")
 
 
-def with_lists(columns: Columns, name: str, form: LabelForm) -> tuple[Columns, tuple[str, ...], int]:
+def parse_label_lists(columns: Columns, name: str, form: LabelFormat) -> tuple[Columns, tuple[str, ...], int]:
     """The columns with the label cells as lists where they are lists written as text, and as classes where they are
     vectors of 0 and 1; what was decided, in words; and the vectors' length, 0 where there are none.
 
@@ -75,7 +75,7 @@ def _literal(text: str) -> Any:
             return None
 
 
-def _as_lists(columns: Columns, name: str, form: LabelForm) -> list[Any]:
+def _as_lists(columns: Columns, name: str, form: LabelFormat) -> list[Any]:
     """The cells, those of text as lists where that is what they hold; else the very list of cells."""
     cells = columns.values[name]
     strings = dict.fromkeys(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip())
@@ -119,7 +119,7 @@ def _are_vectors(cells: Sequence[Any]) -> bool:
     )
 
 
-def _vectors(columns: Columns, name: str, form: LabelForm, cells: list[Any]) -> tuple[Columns, tuple[str, ...]]:
+def _vectors(columns: Columns, name: str, form: LabelFormat, cells: list[Any]) -> tuple[Columns, tuple[str, ...]]:
     ones = [[place for place, value in enumerate(cell) if value] if is_list(cell) else None for cell in cells]
     length = next(len(cell) for cell in cells if is_list(cell))
     several = [row for row, each in enumerate(ones) if each is not None and len(each) != 1]

@@ -24,7 +24,7 @@ _TRUTH = {"true": "true", "True": "true", "TRUE": "true", "false": "false", "Fal
 MISSING_WORDS = ("nan", "NaN", "<NA>", "NaT")
 
 
-def canonical(label: object) -> str:
+def canonical_label(label: object) -> str:
     """What two spellings of one label have in common: `1.0` and 1, `True` and true, composed and decomposed letters.
 
     "007", "1e0", "1.50" and "-1.5" stay as they are, apart from blanks around them.
@@ -42,7 +42,7 @@ def _whole(text: str) -> str:
     return "0" if match[1] == "-0" else match[1]
 
 
-def label_of_cell(value: Any, where: str) -> str | int | None:
+def parse_label(value: Any, where: str) -> str | int | None:
     """A cell as one label, a string or an integer; None where it is missing.
 
     Raises:
@@ -65,7 +65,7 @@ def label_of_cell(value: Any, where: str) -> str | int | None:
     )
 
 
-def of_one_kind(labels: Iterable[str | int]) -> dict[str | int, str | int]:
+def unify_labels(labels: Iterable[str | int]) -> dict[str | int, str | int]:
     """The labels of one column, each distinct one with what it becomes: integers if all are whole numbers, else words.
 
     "007" is no whole number, since it would come back as 7.
@@ -88,7 +88,7 @@ def is_number(label: str | int) -> bool:
     return isinstance(label, int) or _DECIMAL.fullmatch(label) is not None
 
 
-def in_order(labels: Iterable[str | int]) -> list[str | int]:
+def sort_labels(labels: Iterable[str | int]) -> list[str | int]:
     """Labels in the order that their classes get: numbers ascending; with a word among them, all as words."""
     each = list(labels)
     if all(is_number(label) for label in each):

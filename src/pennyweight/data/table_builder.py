@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import DataError
-from .columns import choose_label, choose_texts, is_null, label_base, names_beside, require
-from .label_form import LabelForm, holds_several, labels_of_cells, labels_of_columns
-from .label_values import canonical, label_of_cell, of_one_kind
-from .list_labels import with_lists
-from .pairs import as_pair, join_pair
+from .canonical_labels import canonical_label, parse_label, unify_labels
+from .columns import choose_label_column, choose_text_columns, find_class_name_column, is_null, label_base, require
+from .label_format import LabelFormat, is_multi_label, read_label_cells, read_label_columns
+from .label_lists import parse_label_lists
+from .pairs import join_pair, pair_columns
 from .table import MAX_TEXT, PAIR, Columns, Label, Table, listed, shown
 
 
-def assemble(
+def build_table(
     columns: Columns,
     *,
     text_columns: Sequence[str] | None = None,
@@ -23,7 +23,7 @@ def assemble(
     labelled: bool | None = True,
     separator: str = " ",
     allow_null: bool = False,
-    form: LabelForm | None = None,
+    form: LabelFormat | None = None,
     pair: bool = False,
 ) -> Table:
     """Make a `Table` of a source's columns.
@@ -41,15 +41,17 @@ def assemble(
     Raises:
         DataError: columns that cannot be told, missing or over-long texts, missing or unusable labels.
     """
-    form = form or LabelForm()
+    form = form or LabelFormat()
     if form.columns is not None and labelled is not False:
         return _with_label_columns(columns, form, text_columns, separator, allow_null=allow_null, pair=pair)
     if label_column is not None and labelled is not False:
         label_column = require(columns, label_column, "--label-column c")
-    names = choose_texts(columns, text_columns, label_column, pair=pair)
-    label = choose_label(columns, label_column, names, needed=labelled is True) if labelled is not False else None
+    names = choose_text_columns(columns, text_columns, label_column, pair=pair)
+    label = (
+        choose_label_column(columns, label_column, names, needed=labelled is True) if labelled is not False else None
+    )
     if pair:
-        apart, parts = as_pair(columns, names)
+        apart, parts = pair_columns(columns, names)
         texts = _texts(apart, parts, PAIR, allow_null=allow_null, pair=True)
     else:
         texts = _texts(columns, names, separator, allow_null=allow_null)
@@ -57,9 +59,9 @@ def assemble(
     notes: tuple[str, ...] = ()
     vectors = 0
     if label is not None:
-        columns, notes, vectors = with_lists(columns, label, form)
-    if label is not None and holds_several(columns, label, form):
-        labels = labels_of_cells(columns, label, form)
+        columns, notes, vectors = parse_label_lists(columns, label, form)
+    if label is not None and is_multi_label(columns, label, form):
+        labels = read_label_cells(columns, label, form)
     elif label is not None:
         labels = _labels(columns, label, optional=labelled is None and label_column is None)
     classes = columns.label_names.get(label) if label is not None and labels is not None else None
@@ -84,7 +86,7 @@ def assemble(
 
 def _with_label_columns(
     columns: Columns,
-    form: LabelForm,
+    form: LabelFormat,
     text_columns: Sequence[str] | None,
     separator: str,
     *,
@@ -96,10 +98,10 @@ def _with_label_columns(
     if text_columns is not None:  # positions count the label columns too
         text_columns = [require(columns, name, "--text-columns a,b") for name in text_columns]
     others = replace(columns, values={name: held for name, held in columns.values.items() if name not in names})
-    table = assemble(
+    table = build_table(
         others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null, pair=pair
     )
-    return replace(table, labels=labels_of_columns(columns, names, form), label_names=names)
+    return replace(table, labels=read_label_columns(columns, names, form), label_names=names)
 
 
 def check_text(value: object, where: str, *, allow_null: bool = False) -> str:
@@ -184,9 +186,9 @@ def _labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | Non
             labels.append(seen[key])
             continue
         except TypeError:  # a list or an object
-            label = label_of_cell(value, columns.where(row))
+            label = parse_label(value, columns.where(row))
         except KeyError:
-            label = label_of_cell(value, columns.where(row))
+            label = parse_label(value, columns.where(row))
             # Hub test sets write -1 where the answer is kept back.
             label = seen.setdefault(key, None if numbered and label == -1 else label)
         labels.append(label)
@@ -195,7 +197,7 @@ def _labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | Non
         return None
     if missing:
         raise _missing(columns, name, missing)
-    kinds = of_one_kind(label for label in seen.values() if label is not None)
+    kinds = unify_labels(label for label in seen.values() if label is not None)
     return [kinds[label] for label in labels if label is not None]
 
 
@@ -225,14 +227,14 @@ def _with_names_beside(columns: Columns, table: Table) -> Table:
 
     Numbers that count from 0 without a gap stay, and the source knows their names. Others become the names.
     """
-    beside = None if table.label_column is None else names_beside(columns, table.label_column)
+    beside = None if table.label_column is None else find_class_name_column(columns, table.label_column)
     if beside is None or beside in table.text_columns or table.label_names is not None or table.labels is None:
         return table
     words = [word if isinstance(word, str) and word.strip() else None for word in columns.values[beside]]
     numbers = [label for label in table.labels if isinstance(label, int)]
     if len(numbers) < len(table.labels) or None in words:
         return table
-    pairs = {(number, canonical(word)) for number, word in zip(numbers, words, strict=True)}
+    pairs = {(number, canonical_label(word)) for number, word in zip(numbers, words, strict=True)}
     names = dict(sorted(pairs))
     if not len(pairs) == len(names) == len(set(names.values())) or all(str(n) == word for n, word in names.items()):
         return table

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..streams import text_lines
+from ..file_streams import read_lines
 from ..table import AS_NAMED, Columns, FileOptions, shown
-from .detect import FASTTEXT, Format
+from .format_detection import FASTTEXT, Format
 
 Row = tuple[int, dict[str, Any]]
 
@@ -24,10 +24,10 @@ def read_plain(path: Path, max_bytes: int, form: Format, options: FileOptions = 
     Raises:
         DataError: an empty file, or a line without a label.
     """
-    return next(walk_plain(path, max_bytes, None, form, options), None) or _empty(path)
+    return next(read_plain_blocks(path, max_bytes, None, form, options), None) or _empty(path)
 
 
-def walk_plain(
+def read_plain_blocks(
     path: Path, max_bytes: int, size: int | None, form: Format, options: FileOptions = AS_NAMED
 ) -> Iterator[Columns]:
     """What `read_plain` reads, by blocks of `size` rows; None takes all in one."""
@@ -93,7 +93,7 @@ def _labels_of(line: str) -> tuple[list[str], str]:
 
 
 def _numbered(path: Path, max_bytes: int, options: FileOptions) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text_lines(path, max_bytes, options.encoding), start=1):
+    for number, line in enumerate(read_lines(path, max_bytes, options.encoding), start=1):
         yield number, line.rstrip("\r\n")
 
 

@@ -8,32 +8,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.label_form import LabelForm, check_joined, split_several
+from pennyweight.data.label_format import LabelFormat, refuse_joined_labels, split_multi_label
 from pennyweight.data.labels import LabelSet, fit, refuse_rare
-from pennyweight.data.read import from_python, read
+from pennyweight.data.sources import read, read_python
 from pennyweight.errors import DataError
 
-MULTI = LabelForm(task="multi")
+MULTI = LabelFormat(task="multi")
 
 
-def said(data: Any, form: LabelForm = MULTI) -> str:
+def said(data: Any, form: LabelFormat = MULTI) -> str:
     with pytest.raises(DataError) as caught:
-        from_python(data, form=form)
+        read_python(data, form=form)
     return str(caught.value)
 
 
 def test_a_cell_is_split_at_the_delimiter_and_stripped() -> None:
-    table = from_python([("x", "a | b"), ("y", "b|"), ("z", " a||b|a ")], form=LabelForm(delimiter="|"))
+    table = read_python([("x", "a | b"), ("y", "b|"), ("z", " a||b|a ")], form=LabelFormat(delimiter="|"))
     assert table.labels == [("a", "b"), ("b",), ("a", "b")]
-    assert from_python([("x", "a | b"), ("y", "b|")]).labels == ["a | b", "b|"]
-    assert from_python([("x", "a | b"), ("y", "b|")], form=MULTI).labels == [("a | b",), ("b|",)]
+    assert read_python([("x", "a | b"), ("y", "b|")]).labels == ["a | b", "b|"]
+    assert read_python([("x", "a | b"), ("y", "b|")], form=MULTI).labels == [("a | b",), ("b|",)]
 
 
 def test_lists_are_told_by_themselves_whatever_holds_them() -> None:
     for cells in ([["a"], ["b", "a"]], [("a",), ("b", "a")], [np.array(["a"]), np.array(["b", "a"])]):
-        assert from_python({"text": ["x", "y"], "label": cells}).labels == [("a",), ("b", "a")]
-    assert from_python({"text": ["x", "y"], "label": [{"a"}, {"b", "a"}]}).labels == [("a",), ("a", "b")]
-    assert from_python({"text": ["x", "y"], "label": [[1], [0, 2]]}).labels == [(1,), (0, 2)]
+        assert read_python({"text": ["x", "y"], "label": cells}).labels == [("a",), ("b", "a")]
+    assert read_python({"text": ["x", "y"], "label": [{"a"}, {"b", "a"}]}).labels == [("a",), ("a", "b")]
+    assert read_python({"text": ["x", "y"], "label": [[1], [0, 2]]}).labels == [(1,), (0, 2)]
 
 
 def test_lists_of_class_numbers_take_their_names_from_the_source(tmp_path: Path) -> None:
@@ -42,15 +42,15 @@ def test_lists_of_class_numbers_take_their_names_from_the_source(tmp_path: Path)
     features = Features({"text": Value("string"), "labels": List(ClassLabel(names=["cup", "bank", "sea"]))})
     dataset = Dataset.from_dict({"text": ["x", "y"], "labels": [[0, 2], [1]]}, features=features)
     dataset.to_parquet(tmp_path / "rows.parquet")
-    for table in (from_python(dataset), read(tmp_path / "rows.parquet")):
+    for table in (read_python(dataset), read(tmp_path / "rows.parquet")):
         assert table.labels == [("cup", "sea"), ("bank",)]
         assert table.label_names == ("cup", "bank", "sea")
 
 
 def test_columns_of_zero_and_one_in_every_spelling() -> None:
-    form = LabelForm(columns=("News", "b"))
+    form = LabelFormat(columns=("News", "b"))
     values = {"text": ["x", "y", "z"], "news": ["1", "0", "true"], "b": [0.0, 1, True], "more": [1, 2, 3]}
-    table = from_python(values, form=form)
+    table = read_python(values, form=form)
     assert table.labels == [("news",), ("b",), ("news", "b")]
     assert table.label_names == ("news", "b")
     assert table.text_columns == ("text",)
@@ -68,13 +68,13 @@ def test_what_is_no_list_of_labels() -> None:
     assert "data row 2: the row has no label in column label" in said([("x", ["a"]), ("y", []), ("z", None)])
     assert "received 2 of 3 rows without any label" in said([("x", ["a"]), ("y", []), ("z", None)])
     columns = {"text": ["x", "y"], "a": [1, 0], "b": [1, 0]}
-    assert "data row 2: the row has no label in columns a, b" in said(columns, LabelForm(columns=("a", "b")))
-    allowed = LabelForm(columns=("a", "b"), allow_unlabelled=True)
-    assert from_python(columns, form=allowed).labels == [("a", "b"), ()]
+    assert "data row 2: the row has no label in columns a, b" in said(columns, LabelFormat(columns=("a", "b")))
+    allowed = LabelFormat(columns=("a", "b"), allow_unlabelled=True)
+    assert read_python(columns, form=allowed).labels == [("a", "b"), ()]
 
 
 def test_numbers_of_labels_are_a_matrix() -> None:
-    table = from_python([("x", ["b"]), ("y", ["a", "b"]), ("z", ["a"])])
+    table = read_python([("x", ["b"]), ("y", ["a", "b"]), ("z", ["a"])])
     labels = fit(table)
     assert (labels.names, labels.multi) == (("a", "b"), True)
     assert labels.encode(table).tolist() == [[0, 1], [1, 1], [1, 0]]
@@ -83,7 +83,7 @@ def test_numbers_of_labels_are_a_matrix() -> None:
     with pytest.raises(DataError, match="the rows carry lists of labels, and the classifier gives one label a text"):
         LabelSet(("a", "b")).encode(table)
     with pytest.raises(DataError, match="class c has one row"):
-        refuse_rare(from_python([("x", ["a", "b"]), ("y", ["a", "b", "c"])]))
+        refuse_rare(read_python([("x", ["a", "b"]), ("y", ["a", "b", "c"])]))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -93,38 +93,38 @@ def test_a_split_spreads_rare_labels(seed: int) -> None:
     labels[:4] = np.eye(4, dtype=np.int64)
     labels[4] = [0, 0, 0, 0]
     labels[5:15, 3] = 1
-    kept, held = split_several(labels, size=0.2, seed=seed, names="abcd")
+    kept, held = split_multi_label(labels, size=0.2, seed=seed, names="abcd")
     assert sorted([*kept, *held]) == list(range(200))
     assert len(held) == 40
     for side in (kept, held):
         assert (labels[side].sum(axis=0) > 0).all()
-    again = split_several(labels, size=0.2, seed=seed, names="abcd")
+    again = split_multi_label(labels, size=0.2, seed=seed, names="abcd")
     assert np.array_equal(again[1], held)
 
 
 def test_a_split_of_few_rows_with_many_kinds_is_plain() -> None:
     labels = np.eye(12, dtype=np.int64).repeat(2, axis=0)
-    kept, held = split_several(labels, size=3, seed=0, names=[str(number) for number in range(12)])
+    kept, held = split_multi_label(labels, size=3, seed=0, names=[str(number) for number in range(12)])
     assert (len(kept), len(held)) == (21, 3)
 
 
 def test_the_single_row_of_a_label_stays_in_training() -> None:
     labels = np.array([[1, 0, 0], [0, 1, 0]] * 10 + [[1, 0, 1]])
     for seed in range(5):
-        kept, held = split_several(labels, size=0.2, seed=seed, names="abc")
+        kept, held = split_multi_label(labels, size=0.2, seed=seed, names="abc")
         assert 20 in kept
         assert sorted([*kept, *held]) == list(range(21))
 
 
 def test_spellings_of_one_label_in_lists_are_one() -> None:
-    table = from_python([("x", "1.0|2"), ("y", "2.0"), ("z", "10|10.0")], form=LabelForm(delimiter="|"))
+    table = read_python([("x", "1.0|2"), ("y", "2.0"), ("z", "10|10.0")], form=LabelFormat(delimiter="|"))
     assert table.labels == [(1, 2), (2,), (10,)]
-    assert from_python([("x", ["a", "b "]), ("y", ["cafe\u0301"])]).labels == [("a", "b"), ("caf\u00e9",)]
+    assert read_python([("x", ["a", "b "]), ("y", ["cafe\u0301"])]).labels == [("a", "b"), ("caf\u00e9",)]
 
 
 def joined(labels: list[str]) -> str:
     with pytest.raises(DataError) as caught:
-        check_joined(from_python([("x", label) for label in labels]))
+        refuse_joined_labels(read_python([("x", label) for label in labels]))
     return str(caught.value)
 
 
@@ -142,4 +142,4 @@ def test_labels_that_look_joined_are_refused_and_the_flag_named() -> None:
         ["Arts, Crafts & Sewing", "Books", "Toys", "Music"],
         ["a|b", "c", "d", "e"],
     ):
-        check_joined(from_python([("x", label) for label in fine * 3]))
+        refuse_joined_labels(read_python([("x", label) for label in fine * 3]))

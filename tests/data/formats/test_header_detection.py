@@ -1,6 +1,6 @@
 import pytest
 
-from pennyweight.data.formats.header import are_ids, is_sentence, judge, starts_with_class
+from pennyweight.data.formats.header_detection import are_ids, is_sentence, judge, starts_with_class
 
 LONG = [f"A sentence that is long enough to be a text, number {number}." for number in range(6)]
 

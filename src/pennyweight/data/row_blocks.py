@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .assemble import assemble
-from .columns import choose_texts, is_null
-from .formats.arrow_stream import walk_arrow
+from .columns import choose_text_columns, is_null
+from .file_streams import check_compressed, is_compressed
+from .formats.arrow_stream import read_arrow_blocks
 from .formats.columnar import is_saved
-from .formats.delimited import form_of, walk_delimited
-from .formats.detect import detect
+from .formats.delimited import form_of, read_delimited_blocks
 from .formats.folder import file_of_split
-from .formats.json_lines import in_lines, walk_jsonl
-from .formats.plain import walk_plain
+from .formats.format_detection import detect
+from .formats.json_lines import is_json_lines, read_jsonl_blocks
+from .formats.plain_text import read_plain_blocks
 from .formats.two_files import as_two_files
 from .input_spec import InputSpec
-from .read import read_columns
-from .streams import check_zipped, is_zipped
+from .sources import read_columns
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
+from .table_builder import build_table
 
 #: Rows of a block. Inference looks at the first thousand, so that a walk decides as a whole reading does.
 BLOCK = 8192
@@ -53,7 +53,7 @@ class Empty:
 
 
 @dataclass(frozen=True)
-class Walk:
+class RowBlocks:
     """N rows of a source that has been read to its end once, so that every error it holds is known.
 
     Attributes:
@@ -93,14 +93,14 @@ class Walk:
             yield block, _texts_of(block, self.texts, self.input_spec)
 
 
-def walk(
+def read_in_blocks(
     source: str | Path,
     *,
     input_spec: InputSpec | None = None,
     split: str = "train",
     options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
-) -> Walk:
+) -> RowBlocks:
     """Read a source once, keeping nothing, to be read again block by block.
 
     CSV, TSV, JSON lines, Parquet, Arrow, fastText, TREC and plain lines are walked; anything else (`read` says what)
@@ -121,8 +121,8 @@ def walk(
     blocks = None if as_two_files(source) else _walker(path, max_bytes, options)
     if blocks is None:
         return _whole(read_columns(source, split, max_bytes, options), input_spec)
-    if is_zipped(path):
-        check_zipped(path, max_bytes)
+    if is_compressed(path):
+        check_compressed(path, max_bytes)
     # Fields of JSON objects may first come late in a file; every block gets all of them.
     names: dict[str, None] = {}
     unreadable: dict[str, str] = {}
@@ -138,7 +138,7 @@ def walk(
         names.update(dict.fromkeys(block.values))
         unreadable.update(block.unreadable)
         block = _widened(block, names)
-        texts = texts or choose_texts(block, *input_spec.columns_for(block), pair=input_spec.pair)
+        texts = texts or choose_text_columns(block, *input_spec.columns_for(block), pair=input_spec.pair)
         empty.add(_texts_of(block, texts, input_spec))
     if not rows:  # what an empty file is called, and whether it is one, the whole readers say
         return _whole(read_columns(source, split, max_bytes, options), input_spec)
@@ -146,7 +146,7 @@ def walk(
     def again() -> Iterator[Columns]:
         return (_widened(block, names) for block in blocks() if block.lines)
 
-    return Walk(
+    return RowBlocks(
         str(source),
         rows,
         again,
@@ -160,7 +160,7 @@ def walk(
     )
 
 
-def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
+def class_name_of(value: object, names: Sequence[str] | None = None) -> str | None:
     """A cell of a label column as the class's name; None where it is missing."""
     if is_null(value) or (isinstance(value, str) and not value.strip()):
         return None
@@ -176,19 +176,19 @@ def label_of(value: object, names: Sequence[str] | None = None) -> str | None:
 def _walker(path: Path, max_bytes: int, options: FileOptions) -> Callable[[], Iterator[Columns]] | None:
     if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return None
-    zipped = is_zipped(path)
+    zipped = is_compressed(path)
     most = max_bytes if zipped or max_bytes != MAX_BYTES else _ANY_BYTES
     form = detect(path, max_bytes if zipped else most, options)
     if form in ("csv", "tsv"):
         tabs = form == "tsv"
         found = functools.cache(lambda: form_of(path, most, options, tabs=tabs))
-        return lambda: walk_delimited(path, most, BLOCK, options, tabs=tabs, form=found())
-    if form in ("json", "jsonl") and in_lines(path, most, options):
-        return lambda: walk_jsonl(path, most, BLOCK, options)
+        return lambda: read_delimited_blocks(path, most, BLOCK, options, tabs=tabs, form=found())
+    if form in ("json", "jsonl") and is_json_lines(path, most, options):
+        return lambda: read_jsonl_blocks(path, most, BLOCK, options)
     if form in ("txt", "fasttext", "trec"):
-        return lambda: walk_plain(path, most, BLOCK, form, options)
+        return lambda: read_plain_blocks(path, most, BLOCK, form, options)
     if form in ("parquet", "arrow") and not zipped:
-        return lambda: walk_arrow(path, max_bytes, BLOCK, form)
+        return lambda: read_arrow_blocks(path, max_bytes, BLOCK, form)
     return None
 
 
@@ -200,7 +200,7 @@ def _widened(block: Columns, names: Sequence[str] | dict[str, None]) -> Columns:
 
 
 def _texts_of(block: Columns, names: Sequence[str], input_spec: InputSpec) -> Table:
-    return assemble(
+    return build_table(
         block,
         text_columns=names,
         labelled=False,
@@ -210,8 +210,8 @@ def _texts_of(block: Columns, names: Sequence[str], input_spec: InputSpec) -> Ta
     )
 
 
-def _whole(columns: Columns, input_spec: InputSpec) -> Walk:
-    names = choose_texts(columns, *input_spec.columns_for(columns), pair=input_spec.pair)
+def _whole(columns: Columns, input_spec: InputSpec) -> RowBlocks:
+    names = choose_text_columns(columns, *input_spec.columns_for(columns), pair=input_spec.pair)
     empty = Empty()
     empty.add(_texts_of(columns, names, input_spec))
 
@@ -224,7 +224,7 @@ def _whole(columns: Columns, input_spec: InputSpec) -> Walk:
                 values={name: values[start:end] for name, values in columns.values.items()},
             )
 
-    return Walk(
+    return RowBlocks(
         columns.source,
         len(columns.lines),
         blocks,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pennyweight.data.input_spec import InputSpec
-from pennyweight.data.read import read, stream
+from pennyweight.data.sources import read, stream
 
 CSV = "text,label\na,x\nb,y\n"
 JSONL = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from ...errors import DataError
 from ..table import listed
 
-#: How many bytes `kind` has to see.
+#: How many bytes `detect_compression` has to see.
 MAGIC = 10
 
 #: What a name's ending says about its compression; what the content says counts.
@@ -29,7 +29,7 @@ BZIP2_DAMAGED = "Invalid data stream"
 _PACKAGES = ("[Content_Types].xml", "mimetype")
 
 
-def kind(head: bytes) -> str | None:
+def detect_compression(head: bytes) -> str | None:
     """How a file is compressed, by its first `MAGIC` bytes: gzip, bzip2, xz or zip; None where it is not."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
@@ -41,7 +41,7 @@ def kind(head: bytes) -> str | None:
 
 
 @contextmanager
-def unfolded(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[BinaryIO, str | None, int]]:
+def open_decompressed(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[BinaryIO, str | None, int]]:
     """Open a file's content.
 
     Args:
@@ -55,7 +55,7 @@ def unfolded(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[BinaryIO, 
             encrypted one.
     """
     head = file.peek(MAGIC)[:MAGIC]  # type: ignore[attr-defined]
-    found = kind(head)
+    found = detect_compression(head)
     named = ENDINGS.get(path.suffix.lower())
     if named and not found and size:
         raise DataError(
@@ -83,10 +83,10 @@ def unfolded(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[BinaryIO, 
 
 def is_package(path: Path) -> bool:
     """Whether a zip archive is one document, such as a workbook: it is read as it is."""
-    return any(name in _PACKAGES for name in names(path))
+    return any(name in _PACKAGES for name in list_archive(path))
 
 
-def names(path: Path) -> list[str]:
+def list_archive(path: Path) -> list[str]:
     """The names in a zip archive; none where it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -99,14 +99,14 @@ def inner_name(path: Path) -> str:
     """The name that says the format of a file's content: that of the one file in a zip archive, else its own.
 
     Raises:
-        DataError: as `unfolded` does.
+        DataError: as `open_decompressed` does.
     """
     try:
         with path.open("rb") as file:
             head = file.read(MAGIC)
     except OSError:
         return path.name
-    if kind(head) != "zip" or is_package(path):
+    if detect_compression(head) != "zip" or is_package(path):
         return path.name
     with _archive(path) as archive:
         return PurePosixPath(_member(archive, path).filename).name

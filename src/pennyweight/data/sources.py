@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .assemble import assemble, check_length, check_text
-from .columns import choose_texts
+from .columns import choose_text_columns
+from .file_streams import check_compressed, is_compressed, is_pipe, suggest_names
 from .formats.columnar import read_arrow, read_hub, read_parquet
 from .formats.delimited import read_delimited
-from .formats.detect import Format, detect, is_file_name
 from .formats.excel import read_excel
 from .formats.folder import read_folder
+from .formats.format_detection import Format, detect, is_file_name
 from .formats.json_lines import read_json, stream_records
 from .formats.pickled import read_pickle
-from .formats.plain import read_plain
-from .formats.python_objects import columns_of_python
+from .formats.plain_text import read_plain
+from .formats.python_objects import python_columns
 from .formats.two_files import as_two_files, read_two_files
 from .input_spec import InputSpec
-from .label_form import LabelForm
-from .pairs import as_pair, join_pair
-from .streams import check_zipped, is_pipe, is_zipped, near_names
+from .label_format import LabelFormat
+from .pairs import join_pair, pair_columns
 from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
-
-__all__ = ["Table", "from_python", "read", "stream"]
+from .table_builder import build_table, check_length, check_text
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
@@ -57,7 +55,7 @@ def read(
     split: str = "train",
     separator: str = " ",
     allow_null: bool = False,
-    form: LabelForm | None = None,
+    form: LabelFormat | None = None,
     pair: bool = False,
     options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
@@ -86,7 +84,7 @@ def read(
     columns = read_columns(source, split, max_bytes, options)
     if labelled:
         check_labelled(columns)
-    return assemble(
+    return build_table(
         columns,
         text_columns=text_columns,
         label_column=label_column,
@@ -98,7 +96,7 @@ def read(
     )
 
 
-def from_python(
+def read_python(
     data: Any,
     *,
     text_columns: Sequence[str] | None = None,
@@ -107,7 +105,7 @@ def from_python(
     split: str = "train",
     separator: str = " ",
     allow_null: bool = False,
-    form: LabelForm | None = None,
+    form: LabelFormat | None = None,
     pair: bool = False,
     options: FileOptions = AS_NAMED,
 ) -> Table:
@@ -126,7 +124,7 @@ def from_python(
     columns = columns_of(data, split, options)
     if labelled and isinstance(data, (str, Path)):
         check_labelled(columns)
-    return assemble(
+    return build_table(
         columns,
         text_columns=text_columns,
         label_column=label_column,
@@ -150,10 +148,10 @@ def labelled_table(table: Table) -> Table:
 
 
 def columns_of(data: Any, split: str, options: FileOptions = AS_NAMED) -> Columns:
-    """A path or a Python object as columns, all of it; arguments and errors as for `from_python`."""
+    """A path or a Python object as columns, all of it; arguments and errors as for `read_python`."""
     if isinstance(data, (str, Path)):
         return read_columns(data, split, MAX_BYTES, options)
-    return columns_of_python(data, split)
+    return python_columns(data, split)
 
 
 def stream(
@@ -181,9 +179,9 @@ def stream(
         else:
             named = True
         row = Columns({name: [value] for name, value in record.items()}, [number], where, named=named)
-        names = choose_texts(row, input_spec.columns_for(row)[0], None, pair=input_spec.pair)
+        names = choose_text_columns(row, input_spec.columns_for(row)[0], None, pair=input_spec.pair)
         if input_spec.pair:
-            row, names = as_pair(row, names)
+            row, names = pair_columns(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
         text = join_pair(parts, where) if input_spec.pair else input_spec.separator.join(part for part in parts if part)
         yield record, check_length(text, where)
@@ -200,13 +198,13 @@ def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOp
     if not os.path.exists(path):
         if not is_file_name(str(source)) and _HUB_NAME.fullmatch(str(source)):
             return read_hub(str(source), split, max_bytes)
-        raise DataError("no such file", remedy=near_names(path), where=path)
+        raise DataError("no such file", remedy=suggest_names(path), where=path)
     if is_pipe(path):
         raise DataError(
             "a pipe can be read only once", expected="a file", remedy="write it to a file first", where=path
         )
-    if is_zipped(path):
-        check_zipped(path, max_bytes)
+    if is_compressed(path):
+        check_compressed(path, max_bytes)
     return _READERS[detect(path, max_bytes, options)](path, max_bytes, options, split)
 
 

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.assemble import assemble
 from pennyweight.data.table import MAX_TEXT, Columns, Table
+from pennyweight.data.table_builder import build_table
 
 NAN = float("nan")
 
@@ -12,7 +12,7 @@ NAN = float("nan")
 def build(values: dict[str, list[Any]], **options: Any) -> Table:
     names = options.pop("label_names", {})
     rows = len(next(iter(values.values())))
-    return assemble(Columns(values, list(range(2, rows + 2)), "f.csv", label_names=names), **options)
+    return build_table(Columns(values, list(range(2, rows + 2)), "f.csv", label_names=names), **options)
 
 
 def test_a_table_knows_where_its_parts_came_from() -> None:

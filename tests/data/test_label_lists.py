@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.label_form import LabelForm
-from pennyweight.data.list_labels import parsed
-from pennyweight.data.read import from_python, read
+from pennyweight.data.label_format import LabelFormat
+from pennyweight.data.label_lists import parsed
+from pennyweight.data.sources import read, read_python
 from pennyweight.data.table import Table
 
 
 def table(*cells: Any, **form: Any) -> Table:
     texts = [f"text {row}" for row in range(len(cells))]
-    return from_python({"text": texts, "label": list(cells)}, form=LabelForm(**form))
+    return read_python({"text": texts, "label": list(cells)}, form=LabelFormat(**form))
 
 
 @pytest.mark.parametrize(

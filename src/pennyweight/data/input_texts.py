@@ -7,24 +7,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import DataError, InputError
-from .assemble import assemble, check_text
-from .columns import choose_texts
-from .formats.python_objects import as_list, columns_of_python, has_columns
+from .columns import choose_text_columns
+from .formats.python_objects import as_list, has_columns, python_columns
 from .input_spec import InputSpec
 from .pairs import join_pair
 from .table import PAIR, Table, shown
+from .table_builder import build_table, check_text
 
 _EXPECTED = "a text, or a list, array, Series, frame, dataset or dict of texts"
 
 
-def is_one(data: Any, pair: bool = False) -> bool:
+def is_single_text(data: Any, pair: bool = False) -> bool:
     """Whether `data` is a single text (of pairs: one tuple of two strings) rather than a collection of them."""
     if pair and isinstance(data, tuple) and len(data) == 2:
         return all(isinstance(part, str) for part in data)
     return isinstance(data, str) or (getattr(data, "ndim", None) == 0 and isinstance(data.item(), str))
 
 
-def texts_of(data: Any, input_spec: InputSpec) -> list[str]:
+def to_texts(data: Any, input_spec: InputSpec) -> list[str]:
     """N strings from whatever holds N texts; the two texts of a pair are joined by `PAIR`.
 
     Args:
@@ -38,21 +38,21 @@ def texts_of(data: Any, input_spec: InputSpec) -> list[str]:
         InputError: single texts where pairs belong, or the other way round.
     """
     pair = input_spec.pair
-    if is_one(data, pair):
-        return [as_text(data if isinstance(data, (str, tuple)) else data.item(), pair, "text 1")]
+    if is_single_text(data, pair):
+        return [to_text(data if isinstance(data, (str, tuple)) else data.item(), pair, "text 1")]
     if _is_sparse(data) or not (isinstance(data, Table) or has_columns(data)):
-        return [as_text(value, pair, f"text {number}") for number, value in enumerate(_members(data), start=1)]
+        return [to_text(value, pair, f"text {number}") for number, value in enumerate(_members(data), start=1)]
     if _is_empty(data):
         return []
     if isinstance(data, Table):
-        return [as_text(text, pair, data.source) for text in data.texts]
-    columns = columns_of_python(data, "test")
+        return [to_text(text, pair, data.source) for text in data.texts]
+    columns = python_columns(data, "test")
     names, label = input_spec.columns_for(columns)
-    texts = choose_texts(columns, names, label)
-    return assemble(columns, text_columns=texts, labelled=False, separator=input_spec.separator, pair=pair).texts
+    texts = choose_text_columns(columns, names, label)
+    return build_table(columns, text_columns=texts, labelled=False, separator=input_spec.separator, pair=pair).texts
 
 
-def as_text(value: Any, pair: bool, where: str = "text") -> str:
+def to_text(value: Any, pair: bool, where: str = "text") -> str:
     """A text, or the two texts of a pair, as one string.
 
     Raises:

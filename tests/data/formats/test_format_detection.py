@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pennyweight.data.formats.detect import detect, is_file_name
-from pennyweight.data.read import read
+from pennyweight.data.formats.format_detection import detect, is_file_name
+from pennyweight.data.sources import read
 from pennyweight.data.table import FileOptions
 
 FRAME = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..recipe.loading import DataRecipe
+from .canonical_labels import parse_label, unify_labels
 from .columns import is_null
-from .label_values import label_of_cell, of_one_kind
 from .split import Indices, split
 from .table import Columns, Label, Table, listed, shown
 
@@ -27,7 +27,7 @@ Several = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class LabelForm:
+class LabelFormat:
     """How labels stand in a source.
 
     Attributes:
@@ -45,20 +45,20 @@ class LabelForm:
     vectors: int | None = None
 
 
-def form_of(wanted: DataRecipe) -> LabelForm:
+def form_of(wanted: DataRecipe) -> LabelFormat:
     """The form that a recipe's data section says."""
     columns = None if wanted.label_columns is None else tuple(wanted.label_columns)
-    return LabelForm(wanted.task, wanted.label_delimiter, columns, wanted.allow_unlabelled)
+    return LabelFormat(wanted.task, wanted.label_delimiter, columns, wanted.allow_unlabelled)
 
 
 def changed(
-    form: LabelForm,
+    form: LabelFormat,
     *,
     label_column: str | None = None,
     label_columns: Sequence[str] | None = None,
     label_delimiter: str | None = None,
     allow_unlabelled: bool = False,
-) -> LabelForm:
+) -> LabelFormat:
     """How labels stand in other data than those of the training; what is not said is as it was there.
 
     A label column or a delimiter says that the labels are no longer one column each.
@@ -74,7 +74,7 @@ def changed(
     )
 
 
-def holds_several(columns: Columns, name: str, form: LabelForm) -> bool:
+def is_multi_label(columns: Columns, name: str, form: LabelFormat) -> bool:
     """Whether the label column `name` is to be read as any number of labels a row."""
     if form.task != "auto":
         return form.task == "multi"
@@ -82,7 +82,7 @@ def holds_several(columns: Columns, name: str, form: LabelForm) -> bool:
     return form.delimiter is not None or (bool(cells) and all(is_list(value) for value in cells))
 
 
-def labels_of_cells(columns: Columns, name: str, form: LabelForm) -> list[Label]:
+def read_label_cells(columns: Columns, name: str, form: LabelFormat) -> list[Label]:
     """N tuples of labels out of one column of lists or of cells with a delimiter.
 
     Raises:
@@ -104,13 +104,13 @@ def labels_of_cells(columns: Columns, name: str, form: LabelForm) -> list[Label]
         else:
             parts = [cell]
         found.append(_labels(parts, where, names))
-    kinds = of_one_kind(label for held in found for label in held)
+    kinds = unify_labels(label for held in found for label in held)
     found = [tuple(dict.fromkeys(kinds[label] for label in held)) for held in found]
     _check_unlabelled(columns, found, f"column {name}", form)
     return [*found]
 
 
-def labels_of_columns(columns: Columns, names: Sequence[str], form: LabelForm) -> list[Label]:
+def read_label_columns(columns: Columns, names: Sequence[str], form: LabelFormat) -> list[Label]:
     """N tuples of the names of the columns that hold 1.
 
     Raises:
@@ -142,7 +142,7 @@ def labels_of_columns(columns: Columns, names: Sequence[str], form: LabelForm) -
 _JOINTS = (("|", 1.0), (";", 2.0), (",", 2.0))
 
 
-def check_joined(table: Table) -> None:
+def refuse_joined_labels(table: Table) -> None:
     """Refuse labels that look like several joined in one cell.
 
     Raises:
@@ -180,7 +180,7 @@ def check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
             )
 
 
-def split_several(
+def split_multi_label(
     labels: npt.NDArray[np.int64], *, size: float | int, seed: int, names: Sequence[str]
 ) -> tuple[Indices, Indices]:
     """As `split.split`, for (N, L) labels of 0 and 1: rows are spread by the rarest label that each carries.
@@ -194,7 +194,7 @@ def split_several(
     alone = labels[:, counts == 1].any(axis=1)
     if alone.any() and not alone.all():
         rest = np.flatnonzero(~alone)
-        kept, held = split_several(labels[rest], size=size, seed=seed, names=names)
+        kept, held = split_multi_label(labels[rest], size=size, seed=seed, names=names)
         return np.sort(np.concatenate([rest[kept], np.flatnonzero(alone)])), rest[held]
     rarest = np.where(labels == 1, counts, len(labels) + 1).argmin(axis=1)
     rarest[labels.sum(axis=1) == 0] = labels.shape[1]
@@ -233,7 +233,7 @@ def _labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> 
             continue
         if is_list(part):
             raise _not_labels(part, where)
-        label = label_of_cell(part, where)
+        label = parse_label(part, where)
         if label is None:
             raise DataError(
                 "a label in the list is missing",
@@ -266,7 +266,7 @@ def _truth(value: object) -> bool | None:
     return bool(value) if isinstance(value, (int, float, Integral)) and value in (0, 1) else None
 
 
-def _check_unlabelled(columns: Columns, found: Sequence[Label], place: str, form: LabelForm) -> None:
+def _check_unlabelled(columns: Columns, found: Sequence[Label], place: str, form: LabelFormat) -> None:
     empty = [row for row, held in enumerate(found) if held == ()]
     if empty and not form.allow_unlabelled:
         raise DataError(

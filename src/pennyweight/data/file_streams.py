@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
-from .formats import compressed
+from .formats import compression
 
 #: The longest line read, in characters: far above the longest text, far below what a bomb unfolds to.
 MAX_LINE = 16 << 20
@@ -31,15 +31,15 @@ _MARKS = (
 )
 
 
-def near_names(path: Path) -> str | None:
+def suggest_names(path: Path) -> str | None:
     """A remedy naming the files beside a missing `path` that are spelled like it, if there are any."""
     if not os.path.isdir(path.parent):
         return f"the folder {path.parent} does not exist either"
-    close = difflib.get_close_matches(path.name, names_in(path.parent), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(path.name, list_folder(path.parent), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(str(path.parent / name) for name in close)}?" if close else None
 
 
-def names_in(folder: Path) -> list[str]:
+def list_folder(folder: Path) -> list[str]:
     """What a folder holds, sorted; nothing if it may not be listed."""
     try:
         return sorted(os.listdir(folder))
@@ -74,10 +74,10 @@ class _Bounded(io.RawIOBase):
         view = memoryview(buffer)  # type: ignore[arg-type]
         try:
             block = self._stream.read(len(view))
-        except compressed.DAMAGED as error:
+        except compression.DAMAGED as error:
             raise self._damaged(error) from error
         except OSError as error:
-            if self._kind != "bzip2" or str(error) != compressed.BZIP2_DAMAGED:
+            if self._kind != "bzip2" or str(error) != compression.BZIP2_DAMAGED:
                 raise
             raise self._damaged(error) from error
         view[: len(block)] = block
@@ -120,7 +120,7 @@ def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
     try:
         with (
             path.open("rb") as file,
-            compressed.unfolded(file, path, os.fstat(file.fileno()).st_size) as (
+            compression.open_decompressed(file, path, os.fstat(file.fileno()).st_size) as (
                 stream,
                 kind,
                 stored,
@@ -131,7 +131,7 @@ def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=path) from error
 
 
-def is_zipped(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     """Whether a file is compressed, by its first bytes.
 
     False, too, for one that cannot be read (its reader will say so) and for what is no regular file: it can be read
@@ -141,13 +141,13 @@ def is_zipped(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            kind = compressed.kind(file.read(compressed.MAGIC))
+            kind = compression.detect_compression(file.read(compression.MAGIC))
     except OSError:
         return False
-    return kind is not None and not (kind == "zip" and compressed.is_package(path))
+    return kind is not None and not (kind == "zip" and compression.is_package(path))
 
 
-def check_zipped(path: Path, max_bytes: int) -> None:
+def check_compressed(path: Path, max_bytes: int) -> None:
     """Unfold a compressed file once without keeping anything, so that a bomb or damage is known before a row is kept.
 
     Raises:
@@ -164,7 +164,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         return stream.read()
 
 
-def text_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Iterator[str]:
+def read_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Iterator[str]:
     """The physical lines of a UTF-8 file (a byte order mark is dropped), line ends kept as they are.
 
     Args:

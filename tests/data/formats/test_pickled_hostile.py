@@ -21,7 +21,7 @@ import torch
 from datasets import Dataset
 
 from pennyweight.data.formats.pickled import read_pickled_dataset
-from pennyweight.data.read import read
+from pennyweight.data.sources import read
 
 
 class Call:

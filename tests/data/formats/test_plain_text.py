@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pennyweight.data.blocks import walk
-from pennyweight.data.read import read
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read
 from pennyweight.data.table import FileOptions
 
 NAMES = ("f.txt", "f.text", "f.label", "f.data", "f", "train.ft.txt")
@@ -61,7 +61,7 @@ def test_plain_lines_keep_their_blanks(file) -> None:
     path = file("f.txt", "one\n\n three, and\r\n")
     table = read(path, labelled=False)
     assert (table.texts, table.lines) == (["one", "", " three, and"], [1, 2, 3])
-    assert list(walk(path).each_text()) == table.texts
+    assert list(read_in_blocks(path).each_text()) == table.texts
 
 
 def test_plain_lines_have_no_labels(file, refusal) -> None:
@@ -113,7 +113,7 @@ def test_texts_and_labels_in_two_files(two: tuple[Path, Path]) -> None:
         table = read(source)
         assert (table.texts, table.labels, table.lines) == (["one, two", "", "three"], ["a", "b", "a"], [1, 2, 3])
         assert table.source == str(two[0])
-        assert list(walk(source).each_text()) == table.texts
+        assert list(read_in_blocks(source).each_text()) == table.texts
 
 
 def test_two_files_that_do_not_fit(two: tuple[Path, Path], file, refusal) -> None:

@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
-from pennyweight.data.blocks import walk
-from pennyweight.data.read import read
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read
 
 CSV = b"text,label\na,x\nb,y\n"
 FASTTEXT = b"__label__x a\n__label__y b\n"
@@ -37,7 +37,7 @@ def test_each_compression_is_told_by_its_bytes(file, kind: str, name: str, conte
         path = file(called, packed)
         table = read(path)
         assert (table.texts, table.labels) == (["a", "b"], ["x", "y"])
-        assert list(walk(path).each_text()) == ["a", "b"]
+        assert list(read_in_blocks(path).each_text()) == ["a", "b"]
 
 
 def test_a_zip_archive_is_read_by_the_name_in_it(file) -> None:
@@ -94,7 +94,7 @@ def test_damage_is_one_line(file, refusal, kind: str) -> None:
 @pytest.mark.parametrize("kind", PACK)
 def test_bombs_are_refused(file, refusal, kind: str) -> None:
     packed = PACK[kind](b"text\n" + b"a" * (80 << 20))
-    for reader in (read, walk):
+    for reader in (read, read_in_blocks):
         message = refusal(reader, file(f"f.csv.{kind}", packed))
         assert "unfolds like a bomb" in message
     assert "too large once decompressed" in refusal(read, file("g.csv.xz", lzma.compress(CSV)), max_bytes=5)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from pennyweight.data import blocks as walking
-from pennyweight.data.blocks import label_of, walk
-from pennyweight.data.read import read
+from pennyweight.data import row_blocks as walking
+from pennyweight.data.row_blocks import class_name_of, read_in_blocks
+from pennyweight.data.sources import read
 from pennyweight.errors import DataError
 
 ROWS = [{"id": number, "text": f"Text number {number} of\nseveral, with \"quotes\"", "label": "ab"[number % 2]}
@@ -107,7 +107,7 @@ def write(path: Path) -> Path:
 )  # fmt: skip
 def test_blocks_are_the_rows_of_the_whole(name: str, streamed: bool, tmp_path: Path) -> None:
     whole = read(write(tmp_path / name), labelled=False)
-    walked = walk(tmp_path / name)
+    walked = read_in_blocks(tmp_path / name)
     assert (walked.rows, walked.texts, walked.streamed) == (25, ("text",), streamed)
     for _ in range(2):  # any number of times
         tables = list(walked.tables())
@@ -124,7 +124,7 @@ def test_blocks_are_the_rows_of_the_whole(name: str, streamed: bool, tmp_path: P
 def test_every_other_form_is_walked_as_it_is_read(name: str, tmp_path: Path) -> None:
     OTHERS[name](tmp_path / name)
     whole = read(tmp_path / name, labelled=False)
-    walked = walk(tmp_path / name)
+    walked = read_in_blocks(tmp_path / name)
     assert walked.rows == len(whole) == {"plain.txt": 50, "late.ft": 26}.get(name, 25)
     assert walked.notes == whole.notes
     for _ in range(2):
@@ -143,7 +143,7 @@ def test_the_official_form_without_a_header(tmp_path: Path) -> None:
     lines = [f'"{number % 4 + 1}","Title {number}","Description {number}"' for number in range(9)]
     (tmp_path / "d.csv").write_text("\n".join(lines) + "\n", "utf-8")
     (tmp_path / "classes.txt").write_text("World\nSports\nBusiness\nSci/Tech\n", "utf-8")
-    walked = walk(tmp_path / "d.csv")
+    walked = read_in_blocks(tmp_path / "d.csv")
     assert walked.rows == 9
     assert walked.texts == ("title", "description")
     assert [text for table in walked.tables() for text in table.texts] == read(tmp_path / "d.csv").texts
@@ -152,13 +152,13 @@ def test_the_official_form_without_a_header(tmp_path: Path) -> None:
 def test_a_field_that_comes_late_is_in_every_block(tmp_path: Path) -> None:
     rows = [{"text": f"text {number}"} | ({"id": number} if number > 9 else {}) for number in range(12)]
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    found = [row for table in walk(tmp_path / "d.jsonl").tables() for row in table.extras["id"]]
+    found = [row for table in read_in_blocks(tmp_path / "d.jsonl").tables() for row in table.extras["id"]]
     assert found == [None] * 10 + [10, 11]
 
 
 def test_tabs_without_quoting_are_read_as_such(tmp_path: Path) -> None:
     (tmp_path / "d.tsv").write_text("text\tid\n" + "".join(f'5" disk {n}\t{n}\n' for n in range(9)), "utf-8")
-    assert [text for table in walk(tmp_path / "d.tsv").tables() for text in table.texts][8] == '5" disk 8'
+    assert [text for table in read_in_blocks(tmp_path / "d.tsv").tables() for text in table.texts][8] == '5" disk 8'
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_errors_are_those_of_a_whole_reading(name: str, content: str | None, tmp
     with pytest.raises(DataError) as whole:
         read(tmp_path / name, labelled=False, allow_null=True)
     with pytest.raises(DataError) as walked:
-        walk(tmp_path / name)
+        read_in_blocks(tmp_path / name)
     assert str(walked.value) == str(whole.value)
 
 
@@ -206,13 +206,13 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
         for _ in range(80):
             file.write("a" * 1_000_000 + "\n")
     with pytest.raises(DataError, match="unfolds like a bomb"):
-        walk(tmp_path / "d.csv.gz")
+        read_in_blocks(tmp_path / "d.csv.gz")
 
 
 def test_labels_as_class_names() -> None:
     cells: list[object] = ["a ", "", None, float("nan"), 3, 3.0, True, "3"]
-    assert [label_of(cell) for cell in cells] == ["a", None, None, None, "3", "3", "true", "3"]
-    assert [label_of(cell, ("x", "y")) for cell in (0, 1, -1)] == ["x", "y", None]
+    assert [class_name_of(cell) for cell in cells] == ["a", None, None, None, "3", "3", "true", "3"]
+    assert [class_name_of(cell, ("x", "y")) for cell in (0, 1, -1)] == ["x", "y", None]
 
 
 def test_predictions_in_blocks_are_those_of_the_whole(
@@ -232,7 +232,7 @@ def test_predictions_in_blocks_are_those_of_the_whole(
 def test_remarks_of_a_whole_file(tmp_path: Path) -> None:
     rows = "".join(f"{number},A text of some length {number}\n\n" for number in range(9))
     (tmp_path / "d.csv").write_text(f"id,text\n{rows}", "utf-8")
-    walked = walk(tmp_path / "d.csv")
+    walked = read_in_blocks(tmp_path / "d.csv")
     assert walked.rows == 9
     assert walked.notes == ("8 blank lines were skipped: 3, 5, 7, 9, 11, 13 and 2 more",)
     assert read(tmp_path / "d.csv", labelled=False).notes == walked.notes
@@ -242,7 +242,7 @@ def test_two_columns_of_one_name_that_differ_late(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("text,label,label\n" + "a text,x,x\n" * 9 + "b,y,z\n", "utf-8")
     with pytest.raises(DataError, match="label, columns 2 and 3, which differ on line 11"):
-        walk(path)
+        read_in_blocks(path)
 
 
 @pytest.mark.parametrize("kind", ["string_view", "string"])
@@ -253,6 +253,6 @@ def test_an_arrow_file_of_views_is_read_as_one_of_strings(kind: str, tmp_path: P
     table = pa.table({"text": pa.array([row["text"] for row in ROWS], getattr(pa, kind)())})
     with pa.OSFile(str(tmp_path / "d.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    walked = walk(tmp_path / "d.arrow")
+    walked = read_in_blocks(tmp_path / "d.arrow")
     found = list(walked.each_text())
     assert found == [row["text"] for row in ROWS] == read(tmp_path / "d.arrow", labelled=False).texts

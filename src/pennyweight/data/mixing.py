@@ -11,7 +11,7 @@ from .labels import LabelSet
 from .table import Table
 
 
-def mixed(training: Table, further: Table, labels: LabelSet, share: float | None, seed: int) -> Table:
+def mix_rows(training: Table, further: Table, labels: LabelSet, share: float | None, seed: int) -> Table:
     """The training rows, and behind them rows of a second source.
 
     Args:

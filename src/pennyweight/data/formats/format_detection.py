@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ...errors import DataError
-from ..columns import names_labels, names_texts
-from ..streams import open_bytes
+from ..columns import is_label_name, is_text_name
+from ..file_streams import open_bytes
 from ..table import AS_NAMED, FileOptions, shown
-from . import compressed
+from . import compression
 
 #: The formats a user may name; `pickle` is told by its bytes or its name.
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx", "fasttext", "trec", "txt", "pickle"]
@@ -81,14 +81,14 @@ def ending(name: str) -> str:
     """The ending that says what a file's content is, in small letters; that of its compression aside."""
     path = PurePosixPath(name)
     return next(
-        (end for end in reversed([each.lower() for each in path.suffixes]) if end not in compressed.ENDINGS), ""
+        (end for end in reversed([each.lower() for each in path.suffixes]) if end not in compression.ENDINGS), ""
     )
 
 
 def is_file_name(name: str) -> bool:
     """Whether a name has the ending of a data file (and so is not the name of a dataset on the hub)."""
     end = ending(name)
-    return end in ENDINGS or end in OTHERS or (bool(end) and end in TEXTS) or Path(name).suffix in compressed.ENDINGS
+    return end in ENDINGS or end in OTHERS or (bool(end) and end in TEXTS) or Path(name).suffix in compression.ENDINGS
 
 
 def detect(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Format:
@@ -99,7 +99,7 @@ def detect(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Forma
     """
     if options.format is not None:
         return options.format  # type: ignore[return-value]
-    end = ending(compressed.inner_name(path) if path.is_file() else path.name)
+    end = ending(compression.inner_name(path) if path.is_file() else path.name)
     by_name = ENDINGS.get(end)
     if not path.is_file():  # a pipe can be read only once
         if by_name is None:
@@ -117,8 +117,8 @@ def _by_bytes(path: Path, head: bytes) -> Format | None:
     Raises:
         DataError: they say one that is not read.
     """
-    if head.startswith(b"PK") and compressed.is_package(path):
-        held = compressed.names(path)
+    if head.startswith(b"PK") and compression.is_package(path):
+        held = compression.list_archive(path)
         if "xl/workbook.xml" in held:
             return "xlsx"
         for name, what, remedy in _PACKAGES:
@@ -205,7 +205,7 @@ def _is_table(lines: list[str]) -> bool | None:
         width = len(rows[0]) if rows else 0
         if width < 2:
             continue
-        if sum(names_texts(cell) or names_labels(cell) for cell in rows[0]) >= min(width, 2):
+        if sum(is_text_name(cell) or is_label_name(cell) for cell in rows[0]) >= min(width, 2):
             return True
         if len(rows) > 3 and all(len(row) == width for row in rows) and any(map(_few, zip(*rows, strict=True))):
             return None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..columns import names_column
+from ..columns import is_column_name
 
 #: `names` and `data` are sure enough; `weak` is names for want of a better sign; `doubt` is neither.
 Verdict = Literal["names", "weak", "data", "doubt"]
@@ -59,7 +59,7 @@ def judge(rows: Sequence[Sequence[str]]) -> Verdict:
 
 
 def _weigh(cell: str, below: list[str], signs: _Signs, *, alone: bool) -> None:
-    if names_column(cell):
+    if is_column_name(cell):
         signs.names += 2
         signs.data += cell in below
     elif _NUMBER.fullmatch(cell):
