@@ -64,7 +64,7 @@ def shift(
         **columns: as for `Classifier.evaluate`.
 
     Raises:
-        InputError: for a corruption or severity that is not in the suite, or where a text may carry any number of labels.
+        InputError: for a corruption or severity that is not in the suite, or a multi-label classifier.
         DataError: when a source cannot be read, or a label was not seen in training.
     """
     if classifier.multi:

@@ -81,11 +81,12 @@ def read_evaluation_data(
 
     every, cleaning = read_labelled(spec, data, split=split, options=options)
     table, unknown, notes = known(every)
-    other, other_unknown, other_notes = None, 0, ()
+    found = EvaluationData(table, every.texts, unknown, notes=notes, cleaning=cleaning)
     if ood is not None:
-        other, other_unknown, other_notes = known(read_labelled(spec, ood, split=split, options=options)[0])
+        other, other_unknown, said = known(read_labelled(spec, ood, split=split, options=options)[0])
+        found = replace(found, ood=other, ood_unknown=other_unknown, notes=notes + said)
     renaming.check()
-    return EvaluationData(table, every.texts, unknown, other, other_unknown, notes + other_notes, cleaning)
+    return found
 
 
 @dataclass(frozen=True)
