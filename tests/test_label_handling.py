@@ -350,7 +350,7 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     assert said["calibration"]["fitted_on"] is None
     refused = command("predict", run, news / "test.csv", "--target-accuracy", "0.9")
     assert refused.code == 2
-    assert "kept no validation answers to pick on" in refused.err
+    assert "kept no validation predictions to pick a threshold on" in refused.err
 
     other = tmp_path / "other"
     pw.train(news / "train.csv", test=news / "test.csv", out=other, seed=1, **settings)

@@ -180,9 +180,9 @@ def test_predict_writes_lists_or_joins_them(
 def test_texts_without_any_answer_still_say_what_their_lists_are_of(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from pennyweight.predict import writers as answers
+    from pennyweight.predict.writers import write_file
 
-    answers.write([{"labels": [], "p_a": 0.1}], tmp_path / "out.parquet")
+    write_file([{"labels": [], "p_a": 0.1}], tmp_path / "out.parquet")
     assert str(pq.read_table(tmp_path / "out.parquet").schema.field("labels").type) == "list<element: string>"
 
 
@@ -199,8 +199,8 @@ def test_verbs_do_the_sensible_thing_or_refuse(
         == (metrics(run)["test"]["micro_f1"])
     )
     assert "submission has one label a text" in command("predict", run, source, "--submission").error
-    assert "each from its own threshold on" in command("predict", run, source, "--abstain-below", "0.5").error
-    assert "each from its own threshold on" in command("predict", run, source, "--target-accuracy", "0.9").error
+    assert "has a threshold for each label" in command("predict", run, source, "--abstain-below", "0.5").error
+    assert "has a threshold for each label" in command("predict", run, source, "--target-accuracy", "0.9").error
     assert command("explain", run, "The bank and the cup.", "--label", "sport").out.startswith("sport: ")
 
 
