@@ -265,7 +265,7 @@ def test_weights_that_answer_nan_are_refused(tiny_run: Path, news: Path, tmp_pat
         for parameter in loaded.artifact.model.head.parameters():
             parameter.fill_(3e38)
     loaded.save(tmp_path / "huge")
-    with pytest.raises(ArtifactError, match="answers to 2 of 2 texts are not finite numbers; train it again"):
+    with pytest.raises(ArtifactError, match="logits of 2 of 2 texts are not finite numbers; train it again"):
         loaded.predict(["The bank.", "The cup."])
     done = command("predict", tmp_path / "huge", news / "test.csv", "--out", tmp_path / "out.csv")
     assert (done.code, done.error) == (
