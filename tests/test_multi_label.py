@@ -16,6 +16,7 @@ from pennyweight.errors import InputError, Interrupted
 from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics
 from pennyweight.evaluate.report.metrics_file import SeveralMetricsFile
 from pennyweight.export import stock as export
+from pennyweight.train.observer import forward_log
 
 Pairs = list[tuple[str, list[str]]]
 SETTINGS: dict[str, Any] = {
@@ -208,8 +209,8 @@ def test_shift_is_refused_before_anything_is_trained(
     rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with pytest.raises(InputError, match="one label a text"):
-        pw.train(rows["train"], out=tmp_path / "run", shift=True, say=said.append, **settings)
+    with pytest.raises(InputError, match="one label a text"), forward_log(said.append):
+        pw.train(rows["train"], out=tmp_path / "run", shift=True, **settings)
     assert not any("model:" in line for line in said)
     assert not (tmp_path / "run" / "metrics.json").exists()
 

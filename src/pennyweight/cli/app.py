@@ -19,9 +19,9 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..budget.estimate import estimate
 from ..data.table import listed, visible
 from ..errors import InputError, Interrupted
+from ..train.machine_speed import estimate_training
 from ..train.observer import forward_log
 from . import verbs
 from .failures import drop_output, failure, fill_streams
@@ -140,6 +140,7 @@ def plan(
     from ..budget.plan_table import render
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.plan_plot import picture
+    from ..model.backbone import config_of
     from ..recipe import planning
     from ..recipe.loading import resolve_recipe
 
@@ -148,9 +149,9 @@ def plan(
     if plot is not None:
         check_picture(plot)
     settled = resolve_recipe(recipe, settings)
-    config = planning.describe_backbone(settled)
+    config = config_of(settled.model.backbone, settled.model.revision)
     made = planning.plan_for(settled, config, labels)
-    cost = estimate(config, made, settled, texts=texts, tokens=tokens)
+    cost = estimate_training(settled, config, made, texts=texts, tokens=tokens)
     if plot is not None:
         save(picture(made, config), plot)
     if as_json:

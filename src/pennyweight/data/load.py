@@ -117,10 +117,6 @@ def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> D
     source = train_data if train_data is not None else wanted.train
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
-    if wanted.mix_share is not None and wanted.mix is None:
-        raise RecipeError(
-            "a share of nothing", where="data -> mix_share", remedy="name the second source with --mix FILE"
-        )
     dropped: dict[str, Any] = {}
     renaming = LabelRenamer(wanted.label_map)
     asked, options = InputSpec.of_recipe(wanted), options_of(wanted)
