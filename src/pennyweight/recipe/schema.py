@@ -2,7 +2,7 @@
 
 These defaults are the recipe `default`, and the only ones. How they were chosen is in docs/evidence.md and docs/log.md:
 rate and dropouts on AG News' validation split under a budget of 200k, `lp_ft` ahead at every budget tried. Who changes
-one keeps the former value in `train.resume.STOOD`.
+one keeps the former value in `train.resume.FORMER_DEFAULTS`.
 """
 
 from __future__ import annotations
