@@ -172,10 +172,10 @@ def leaderboard(
     Every id once, every label in range.
     """
     from ..data.sources import read
-    from ..predict.submission import check, ids_of
+    from ..predict.submission import check_submission, read_ids
 
     table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table, id_column), labels))
+    return str(check_submission(submission, read_ids(table, id_column), labels))
 
 
 def export(

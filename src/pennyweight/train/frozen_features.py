@@ -14,7 +14,7 @@ from ..data.sampling import sample_rows
 from ..evaluate.baselines.baseline import Baseline
 from ..evaluate.baselines.linear_probe import linear_probe
 from ..model.backbone import Backbone
-from ..model.classifier import Pooled, build
+from ..model.classifier import ModelSettings, Pooled, build
 from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
 from ..recipe.loading import Recipe
@@ -39,8 +39,8 @@ class FrozenBackbone:
     def __init__(self, backbone: Backbone, recipe: Recipe, plan: Plan, runtime: Runtime, pad_id: int) -> None:
         began = time.perf_counter()
         # The mean over tokens is the stronger pooling where nothing is trained, so the harder baseline.
-        averaged = recipe.model.model_copy(update={"pooling": "mean"})
-        self.model = Pooled(build(backbone, averaged, replace(plan, adapter=None), 2, runtime)).eval()
+        settings = ModelSettings(**recipe.model.settings() | {"pooling": "mean"})
+        self.model = Pooled(build(backbone, replace(plan, adapter=None), 2, runtime, settings)).eval()
         self.recipe = recipe
         self.runtime = runtime
         self.pad_id = pad_id
