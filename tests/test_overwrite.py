@@ -248,7 +248,7 @@ def test_answers_do_not_replace_the_texts(tiny_run: Path, tmp_path: Path, comman
     for name in ("texts.csv", "link.csv"):
         done = command("predict", tiny_run, texts, "--out", tmp_path / name)
         assert done.code == 2
-        assert "the answers would take the place of the texts" in done.error
+        assert "the output would overwrite the input" in done.error
     assert texts.read_text() == "text\nThe bank cut its rate.\n"
 
 

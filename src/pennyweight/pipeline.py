@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ from .train.observer import say_to_logging
 if TYPE_CHECKING:
     import numpy as np
 
+    from .data.batching import Encoded
+    from .evaluate.baselines.baseline import Baseline
+    from .evaluate.evaluation import Evaluation
+    from .evaluate.labelled_rows import LabelledRows
     from .predict.predictor import Classifier
     from .train.observer import Observer
     from .train.state import FitResult
@@ -114,11 +118,16 @@ def _run(
     # Imported here, so that planning and help never wait for torch.
     from .artifact.artifact import Artifact
     from .artifact.load_artifact import read_fingerprint
-    from .artifact.model_card import model_card
+    from .artifact.model_card import model_card, shared_recipe, shown_backbone
     from .artifact.save_artifact import save_artifact
     from .artifact.versions import versions
     from .audit.short_audit import audit_splits
+    from .evaluate.evaluation import unmeasured
+    from .evaluate.labelled_rows import LabelledRows
     from .evaluate.metrics import epoch_metrics as quick
+    from .evaluate.report.command_line import commands
+    from .evaluate.report.pictures import write_pictures
+    from .evaluate.report.run_report import RunFacts, write_run_report
     from .model.adapters.lora import scale
     from .model.backbone import resolve
     from .model.classifier import ModelSettings, build
@@ -127,8 +136,7 @@ def _run(
     from .model.tokenizer import check_max_length, encode, load_tokenizer
     from .model.trainable import trainable
     from .predict.predictor import Classifier, load
-    from .runs.robustness import refuse_several
-    from .runs.stage import Report
+    from .runs import robustness
     from .train.accelerator import make_accelerator
     from .train.augmentation import augment
     from .train.batch_source import choose_batch_sources
@@ -148,7 +156,7 @@ def _run(
     for note in data.notes:
         logger.info(note)
     if data.labels.multi and (recipe.train.shift or data.ood is not None):
-        refuse_several()  # now, not after an hour of training
+        robustness.refuse_multi_label()  # now, not after an hour of training
     weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
 
     # budget: from the config alone, before any weight is loaded
@@ -266,8 +274,19 @@ def _run(
     scale(model.module, recipe.train.adapter_scale)
 
     # evaluate
-    report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", data.unknown)
-    bundle.metrics = report.to_json(outcome.seconds, tokenize_seconds) | {
+    labelled = {
+        name: LabelledRows.of_table(table, tokens[name], truth[name], data.unknown.get(name, 0))
+        for name, table in data.tables().items()
+    }
+    names, multi_label = data.labels.names, data.labels.multi
+    evaluation, evaluation_seconds = _evaluate(classifier, labelled, tokens, recipe.train.report if folder else "none")
+    if evaluation is not None:
+        for name, predictions in evaluation.predictions.items():
+            bundle.answers |= predictions.to_arrays(name)
+    found = unmeasured(names, multi_label=multi_label) if evaluation is None else evaluation.to_json()
+    seconds = {"training": outcome.seconds, "tokenizing": tokenize_seconds} | evaluation_seconds
+    bundle.metrics = found | {
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": plan.count.trainable,
         "total": plan.count.total,
         "budget": plan.budget,
@@ -288,16 +307,80 @@ def _run(
         "machine": machine(runtime) | {"encoder": model.engine, "training_energy_joules": joules},
     }  # fmt: skip
 
-    report.under_shift(recipe.train.shift, data.ood)
+    shift = None
+    if evaluation is not None and (recipe.train.shift or data.ood is not None):
+        shift = robustness.shift(
+            classifier, data.tables()[evaluation.measured_on],
+            severities=robustness.SEVERITIES if recipe.train.shift else (),
+            ood=data.ood, ood_unknown=data.unknown.get("ood", 0),
+        )  # fmt: skip
+        bundle.metrics["shift"] = shift.to_json() | {"measured_on": evaluation.measured_on}
 
     # artifact
     bundle.card = model_card(bundle)
     if folder is not None:
         save_artifact(bundle, folder)
-        report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
+        # After: until then a former classifier's report stays with it.
+        write_pictures(folder / "report", None if evaluation is None else evaluation.metrics, outcome.history)
+        if evaluation is not None:
+            run = RunFacts(
+                plan=bundle.plan,
+                metrics=bundle.metrics,
+                backbone=shown_backbone(backbone.name),
+                commands=commands({key: getattr(recipe.data, key) for key in SOURCES}, folder),
+                recipe=shared_recipe(recipe).to_yaml(),
+                versions=versions(),
+                shift=shift,
+            )
+            write_run_report(folder / "report.html", evaluation, labelled, run)
         mark_ended(folder)
         logger.info(f"saved: {folder}")
     return classifier
+
+
+def _evaluate(
+    classifier: Classifier, rows: Mapping[str, LabelledRows], tokens: Mapping[str, Encoded], report: str
+) -> tuple[Evaluation | None, dict[str, float]]:
+    """Measure the trained classifier against its baselines; None where no rows are held out and there are no test rows.
+
+    Args:
+        rows: `train`, and `validation`, `test`, both or neither; `tokens`: theirs.
+        report: the recipe's: `full`, `short` without the baseline that needs the backbone, `none` without any.
+
+    Returns:
+        The evaluation, and the seconds spent on `baselines` and on `measuring`.
+    """
+    from .evaluate.baselines.text_baselines import train_text_baselines
+    from .evaluate.evaluation import EvaluationSettings, evaluate
+    from .train.frozen_features import FrozenBackbone, train_linear_probe
+
+    if rows.keys() == {"train"}:
+        logger.info("nothing is measured: no rows were held out, and there are no test texts")
+        return None, {"baselines": 0.0, "measuring": 0.0}
+    bundle, names = classifier.artifact, classifier.labels
+    recipe, seed = bundle.recipe, bundle.recipe.train.seed
+    train, measured_on = rows["train"], "test" if "test" in rows else "validation"
+    baselines: tuple[Baseline, ...] = ()
+    if report != "none":
+        full = ", frozen backbone + linear head" if report == "full" else ""
+        logger.info(f"baselines: majority class, TF-IDF + logistic regression{full}")
+        baselines = train_text_baselines(train, rows[measured_on], rows.get("validation"), len(names), seed=seed)
+    if report == "full":
+        pad_id = bundle.tokenizer.pad_token_id
+        tuned_on = ["validation"] if classifier.multi and "validation" in rows else []
+        asked = [tokens[name] for name in (*tuned_on, measured_on)]
+        baselines += (
+            train_linear_probe(
+                FrozenBackbone(bundle.backbone, recipe, bundle.plan, classifier.runtime, pad_id),
+                tokens["train"], train.labels, asked, len(names), seed=seed,
+            ),
+        )  # fmt: skip
+    began = time.perf_counter()
+    logits = {name: classifier.logits_of(tokens[name]) for name in ("validation", "test") if name in rows}
+    settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
+    evaluation = evaluate(rows, logits, names, settings, baselines)
+    measuring = time.perf_counter() - began
+    return evaluation, {"baselines": sum(one.seconds for one in baselines), "measuring": measuring}
 
 
 def _remember_speed(

@@ -15,6 +15,7 @@ from ..data.columns import choose_label_column
 from ..data.input_spec import InputSpec
 from ..data.label_format import LabelFormat, read_label_cells
 from ..data.row_blocks import BLOCK, RowBlocks, class_name_of, read_in_blocks
+from ..data.sampling import sample_rows
 from ..data.table import AS_NAMED, Columns, FileOptions
 from ..errors import DataError
 from .duplicates import find_duplicates
@@ -95,16 +96,11 @@ def audit(
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 
 
-def sample(rows: int, most: int) -> np.ndarray:
-    """At most so many of the row numbers, ascending, the same in every audit."""
-    return np.arange(rows) if rows <= most else np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-
-
 def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -> np.ndarray:
     """A sample for one check, and the note that it is one."""
     if rows > most:
         left_out.append(f"{what} of {name}: measured on {most:,} of {rows:,} rows, drawn at random")
-    return sample(rows, most)
+    return sample_rows(rows, most)
 
 
 def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Finding]:

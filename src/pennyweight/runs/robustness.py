@@ -12,13 +12,16 @@ import numpy as np
 from ..data.batching import pack
 from ..data.corruption import MIDDLE
 from ..data.load import read_labelled
+from ..data.sampling import sample_rows
 from ..data.table import AS_NAMED, Table
 from ..errors import InputError
 from ..evaluate.metrics import shift as figures
-from ..evaluate.metrics.calibration import softmax
+from ..evaluate.metrics.probabilities import softmax
 from ..evaluate.metrics.shift import ROWS, SEED, Row, Shift, suite
-from ..evaluate.row_predictions import sample
 from ..predict.predictor import Classifier
+
+# What a run measures where its recipe says `shift: true`.
+SEVERITIES = (1, 3, 5)
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,11 @@ def shift(
         **columns: as for `Classifier.evaluate`.
 
     Raises:
-        InputError: for a corruption or severity that is not in the suite, or several labels a text.
+        InputError: for a corruption or severity that is not in the suite, or a multi-label classifier.
         DataError: when a source cannot be read, or a label was not seen in training.
     """
     if classifier.multi:
-        refuse_several()
+        refuse_multi_label()
     asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
     input_spec = classifier.input_spec.changed(**columns)
     table, _ = read_labelled(input_spec, data, **asked)
@@ -92,7 +95,7 @@ def prepare(
     Raises:
         InputError: for a corruption or severity that is not in the suite.
     """
-    chosen = sample(len(texts), rows, seed)
+    chosen = sample_rows(len(texts), rows, seed)
     kept = [texts[index] for index in chosen.tolist()]
     made = {(name, level): found for name, level, found in suite(kept, names=names, severities=severities, seed=seed)}
     return Suite(kept, labels[chosen], made, seed)
@@ -144,6 +147,10 @@ def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-def refuse_several() -> None:
-    """Figures under shift count right answers, which a text with any number of labels does not have."""
+def refuse_multi_label() -> None:
+    """Figures under shift are accuracies of one label a text.
+
+    Raises:
+        InputError: always.
+    """
     raise InputError("figures under shift are for one label a text", remedy="leave out --shift and --ood")
