@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..data.cleaning import strip_markup
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
-from ..data.table import AS_NAMED, Columns, FileOptions
+from ..data.table import Columns
 from ..errors import InputError
 from ..predict.writers import neutral
 from ..storage.atomic import atomic_file
@@ -145,7 +146,9 @@ def fix(
     kept = 0
     with (
         atomic_file(out) as aside,
-        _writer(aside, out.suffix.lower(), walked.names, source, frozenset(walked.texts if csv_guard else ())) as write,
+        _writer(
+            aside, out.suffix.lower(), walked.names, source, frozenset(walked.text_columns if csv_guard else ())
+        ) as write,
     ):
         row = 0
         for block in walked.blocks():
@@ -154,7 +157,7 @@ def fix(
             stay = [place for place, number in enumerate(rows) if number not in gone]
             cleaned = {name: [block.values[name][place] for place in stay] for name in walked.names}
             touched = set()
-            for name in walked.texts:
+            for name in walked.text_columns:
                 for place, cell in enumerate(cleaned[name]):
                     better = strip_markup(repair(cell)) if isinstance(cell, str) else cell
                     if better != cell and better:

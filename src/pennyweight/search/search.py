@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..data.label_format import form_of
+from ..data.input_spec import InputSpec
 from ..data.load import load as load_data
 from ..data.sources import read_python
 from ..errors import BudgetError, Interrupted, PennyweightError, RecipeError
@@ -100,11 +100,7 @@ def search(
     space, rest = narrowed(base, settings)
     base = _with_paths(resolve_recipe(base, rest | space.fixed()), source)
     if source is not None and not isinstance(source, (str, Path)):
-        columns = base.data
-        source = read_python(
-            source, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
-            separator=columns.separator, form=form_of(columns), pair=columns.pair,
-        )  # fmt: skip
+        source = read_python(source, InputSpec.of_recipe(base.data), split="train")
     blind = resolve_recipe(base, {"test": "none"})
     if blind.data.validation is None and not blind.data.validation_size:
         raise RecipeError(
