@@ -13,16 +13,16 @@ import numpy as np
 import psutil
 
 from pennyweight.budget.cost import work
-from pennyweight.budget.estimate import estimate
 from pennyweight.model.backbone import resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import choose
 from pennyweight.model.inference import TokenFeed, evaluating, logits
 from pennyweight.model.tokenizer import encode, load_tokenizer
-from pennyweight.pipeline import plan_for
 from pennyweight.recipe.loading import load
+from pennyweight.recipe.planning import plan_for
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.loop import fit
+from pennyweight.train.machine_speed import estimate_training
 from pennyweight.train.prefix_cache import Prefix, first_trained_layer, prepare
 
 BUCKET = 16  # the recipes' own
@@ -97,7 +97,7 @@ class Ours:
         self.runtime = choose(train.device, train.precision, train.threads)
         backbone = resolve(str(folder))
         self.plan = plan_for(self.recipe, backbone.config, classes)
-        self.model = build(backbone, self.recipe.model, self.plan, classes, self.runtime)
+        self.model = build(backbone, self.plan, classes, self.runtime, ModelSettings(**self.recipe.model.settings()))
         self.labels, self.batch_size = np.asarray(labels), batch_size
         began = time.perf_counter()
         self.tokenizer, self.max_length = load_tokenizer(folder), max_length
@@ -130,7 +130,7 @@ class Ours:
     def _estimate(self, config: dict[str, Any]) -> None:
         """What `plan` would say of this run, kept beside what it then takes."""
         count = len(self.tokens)
-        said = estimate(config, self.plan, self.recipe, texts=count, tokens=round(self.mean_tokens))
+        said = estimate_training(self.recipe, config, self.plan, texts=count, tokens=round(self.mean_tokens))
         self.estimated_texts_per_second = count / said.seconds_per_epoch
         self.estimated_memory_mb, self.estimated_cache_mb = said.memory_bytes / 1e6, said.cache_bytes / 1e6
 

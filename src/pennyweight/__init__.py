@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import PennyweightError
     from .integrations.scikit_learn import PennyweightClassifier
-    from .pipeline import train
+    from .pipeline import plan, train
     from .predict.predictor import Classifier, load
     from .recipe.loading import Recipe
-    from .recipe.planning import plan
     from .runs.robustness import shift
     from .search.search import search
 
@@ -32,7 +31,7 @@ __version__ = "0.1.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
-    "plan": "recipe.planning",
+    "plan": "pipeline",
     "load": "predict.predictor",
     "Classifier": "predict.predictor",
     "PennyweightClassifier": "integrations.scikit_learn",

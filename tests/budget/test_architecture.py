@@ -7,7 +7,6 @@ import pytest
 from torch import nn
 
 from pennyweight.budget.architecture import (
-    FAMILIES,
     describe,
     encoder_parameters,
     head_parameters,
@@ -15,6 +14,7 @@ from pennyweight.budget.architecture import (
     size,
 )
 from pennyweight.budget.backbone_config import known_names, load_config
+from pennyweight.budget.families import FAMILIES
 from pennyweight.errors import BackboneError
 
 DEBERTA_V3 = {

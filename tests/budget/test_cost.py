@@ -82,8 +82,8 @@ def test_the_prefix_is_what_lies_below_the_lowest_adapted_block() -> None:
     assert upper.first_layer == 3
     weights, attention = 4 * 384 * 384 + 2 * 384 * 1536, 2 * 64 * 384
     assert upper.prefix == 3 * 64 * 2 * (weights + attention)
-    assert upper.training(texts=10, epochs=3, cached=True) == 10 * upper.prefix + 30 * (upper.forward + upper.backward)
-    assert upper.training(texts=10, epochs=3, cached=False) == 30 * upper.per_text(cached=False)
+    assert upper.per_text(cached=True) == upper.forward + upper.backward
+    assert upper.per_text(cached=False) == upper.prefix + upper.forward + upper.backward
 
 
 def test_the_first_token_alone_saves_work_in_the_last_block() -> None:
@@ -140,7 +140,7 @@ def test_seconds_follow_from_a_measured_speed() -> None:
 
 def test_bytes() -> None:
     config = load_config("embedded")
-    assert cache_bytes(config, tokens=4000 * 53) == 4000 * 53 * 384 * 2
+    assert cache_bytes(config, vectors=4000 * 53, bytes_per_number=2) == 4000 * 53 * 384 * 2
     whole, upper = manual(config, "all-linear"), manual(config, "all-linear", layers=(3, 4, 5))
     all_blocks = memory(config, whole, batch_size=32, length=64, pooling="mean")
     half = memory(config, upper, batch_size=32, length=64, pooling="mean")

@@ -1,110 +1,47 @@
-"""How fast this machine is: remembered of trainings long enough, for each way of computing on its own."""
+"""Seconds, cache and memory of a workload, in words and numbers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-import pytest
+from pennyweight.budget.backbone_config import load_config
+from pennyweight.budget.cost import memory, work
+from pennyweight.budget.estimate import Speed, Workload, estimate
+from pennyweight.budget.plan import plan
 
-from pennyweight.budget import estimate as estimates
-from pennyweight.budget.estimate import Estimate, estimate, remember
-from pennyweight.recipe.loading import resolve_recipe
-from pennyweight.recipe.planning import describe_backbone, plan_for
-
-BF16 = {"device": "cpu", "precision": "bf16", "engine": "fast"}
-FP32 = BF16 | {"precision": "fp32"}
-SLOW = BF16 | {"engine": "reference"}
-CUDA = BF16 | {"device": "cuda"}
+CONFIG = load_config("embedded")
+UPPER = plan(CONFIG, labels=4, budget=200_000, strategy="top")
+WORKLOAD = Workload(texts=1000, tokens=50, batch_size=32, pooling="cls", caches_prefix=True, bytes_per_number=2)
+SPEED = Speed(1e9, "cpu, bf16, fast encoder")
 
 
-@pytest.fixture(autouse=True)
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(estimates, "guessed_speed", lambda: 1e9)
-    return tmp_path / "pennyweight" / "speed.json"
+def test_a_cached_prefix_is_computed_once_and_takes_room() -> None:
+    found = estimate(CONFIG, UPPER, WORKLOAD, SPEED)
+    operations = work(CONFIG, UPPER, length=50)
+    assert found.seconds_per_epoch == 1000 * (operations.forward + operations.backward) / 1e9
+    assert found.first_epoch_seconds == found.seconds_per_epoch + 1000 * operations.prefix / 1e9
+    assert found.cache_bytes == 1000 * 50 * 384 * 2
+    assert "38 MB prefix cache" in str(found)
+    without = estimate(CONFIG, UPPER, replace(WORKLOAD, caches_prefix=False), SPEED)
+    assert (without.cache_bytes, without.first_epoch_seconds) == (0, without.seconds_per_epoch)
+    assert without.seconds_per_epoch > found.seconds_per_epoch
 
 
-def asked(**settings: Any) -> Estimate:
-    recipe = resolve_recipe("default", settings)
-    config = describe_backbone(recipe)
-    return estimate(config, plan_for(recipe, config, 4), recipe, texts=1000, tokens=50)
+def test_a_head_alone_keeps_one_vector_a_text() -> None:
+    alone = plan(CONFIG, labels=4, budget=None, strategy="manual")
+    assert estimate(CONFIG, alone, WORKLOAD, SPEED).cache_bytes == 1000 * 384 * 2
 
 
-def speed(**settings: Any) -> float:
-    """Relative to the guess."""
-    guess = 1000 * estimates.work(
-        describe_backbone(resolve_recipe("default", settings)),
-        plan_for(resolve_recipe("default", settings), describe_backbone(resolve_recipe("default", settings)), 4),
-        length=50, pooling="cls",
-    ).per_text(cached=asked(**settings).cache_bytes > 0) / 1e9  # fmt: skip
-    return round(guess / asked(**settings).seconds_per_epoch, 6)
+def test_bytes_per_number_count_for_the_cache_and_for_memory() -> None:
+    found = estimate(CONFIG, UPPER, replace(WORKLOAD, bytes_per_number=4), SPEED)
+    assert found.cache_bytes == 1000 * 50 * 384 * 4
+    assert found.memory_bytes == memory(CONFIG, UPPER, batch_size=32, length=50, bytes_per_number=4).total
 
 
-def test_without_a_training_it_is_a_guess_and_says_so() -> None:
-    found = asked()
-    assert found.measured is None
-    assert "(a guess: no training of 30 s or more was seen here yet)" in str(found)
-
-
-def test_a_short_training_teaches_nothing(file: Path) -> None:
-    remember(1e6, 29.9, **BF16)
-    assert not file.exists()
-    assert asked().measured is None
-
-
-def test_a_training_of_half_a_minute_is_remembered() -> None:
-    remember(30 * 4e9, 30.0, **BF16)
-    assert speed() == pytest.approx(4)
-    assert "(as fast as the last training here on cpu, bf16, fast encoder)" in str(asked())
-
-
-def test_device_precision_and_engine_have_speeds_of_their_own() -> None:
-    for number, how in enumerate((BF16, FP32, SLOW, CUDA), 2):
-        remember(60 * number * 1e9, 60.0, **how)
-    assert speed(precision="fp32") == pytest.approx(3)
-    assert speed(encoder="reference") == pytest.approx(4)
-    assert speed(hidden_dropout=0.1) == pytest.approx(4)  # the fast encoder has none: the reference computes
-    assert speed(device="cpu", encoder="fast", precision="bf16") == pytest.approx(2)
-    assert asked(precision="fp16").measured is None
-    assert asked().measured == "cuda, bf16, fast encoder"  # auto: as last time
-    remember(60 * 9e9, 60.0, **FP32)
-    assert asked().measured == "cpu, fp32, fast encoder"
-    assert speed(precision="fp32") == pytest.approx(9)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"operations_per_second": 1000000.0}',  # as it was kept before, of one training of whatever length
-        "", "[]", "3", "null", "{", '{"format": 2}', '{"format": 2, "speeds": 3}', '{"format": 2, "speeds": [[1]]}',
-        '{"format": 2, "speeds": [["cpu", "bf16", "fast", "quick"]]}', "[" * 100_000,
-        '{"format": 2, "speeds": [["cpu", "bf16", "fast", -1], ["cpu", "fp32", "fast", NaN]]}',
-        '{"format": 3, "speeds": [["cpu", "bf16", "fast", 1e12]]}',
-    ],
-)  # fmt: skip
-def test_a_file_that_says_nothing_is_as_none(text: str, file: Path) -> None:
-    file.parent.mkdir()
-    file.write_text(text)
-    assert asked().measured is None
-    remember(60 * 2e9, 60.0, **BF16)
-    assert speed() == pytest.approx(2)
-
-
-def test_a_place_that_cannot_be_written_is_fine(file: Path) -> None:
-    file.parent.write_text("a file where the folder should be")
-    remember(1e12, 60.0, **BF16)
-    assert asked().measured is None
-
-
-def test_plan_after_a_training_of_a_few_texts(
-    tiny_backbone: Callable[..., Path], news: Path, file: Path, command: Callable[..., Any]
-) -> None:
-    import pennyweight as pw
-
-    pw.train(news / "train.csv", backbone=str(tiny_backbone("bert")), budget="5k", max_steps=2, precision="fp32")
-    assert not file.exists()
-    done = command("plan", "--json")
-    assert json.loads(done.out)["estimate"]["measured"] is None
+def test_a_guess_says_so() -> None:
+    assert "(as fast as the last training here on cpu, bf16, fast encoder)" in str(
+        estimate(CONFIG, UPPER, WORKLOAD, SPEED)
+    )
+    assert "(a guess: no training of 30 s or more was seen here yet)" in str(
+        estimate(CONFIG, UPPER, WORKLOAD, Speed(1e9, None))
+    )

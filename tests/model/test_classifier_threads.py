@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 import pennyweight as pw
-from pennyweight.model.backbone import resolve
-from pennyweight.model.classifier import SequenceClassifier, build
+from pennyweight.model.backbone import config_of, resolve
+from pennyweight.model.classifier import ModelSettings, SequenceClassifier, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.kernels import frozen_linear as frozen
 from pennyweight.model.tokenizer import encode, load_tokenizer
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.planning import describe_backbone, plan_for
+from pennyweight.recipe.planning import plan_for
 
 THREADS, ROUNDS = 4, 5
 KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]
@@ -29,8 +29,10 @@ KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbe
 def built(folder: Path, precision: str, **settings: Any) -> SequenceClassifier:
     """A classifier whose adapter counts, the same every time."""
     wanted = recipe.load(backbone=str(folder), budget="9k", strategy="all-linear", **settings)
-    plan = plan_for(wanted, describe_backbone(wanted), 3)
-    model = build(resolve(str(folder)), wanted.model, plan, 3, Runtime(torch.device("cpu"), precision))
+    plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
+    model = build(
+        resolve(str(folder)), plan, 3, Runtime(torch.device("cpu"), precision), ModelSettings(**wanted.model.settings())
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

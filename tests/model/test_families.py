@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import pennyweight as pw
-from pennyweight.budget.architecture import FAMILIES
 from pennyweight.budget.cost import first_trained_layer
+from pennyweight.budget.families import FAMILIES
 from pennyweight.data.batching import plan_batches
 from pennyweight.errors import ArtifactError, ResourceError
 from pennyweight.export.stock import to_merged, to_peft
@@ -41,7 +41,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 FACTORS: tuple[tuple[str, ...], ...] = (
-    FAMILIES,
+    tuple(FAMILIES),
     tuple(STRATEGIES),
     ("fp32", "bf16"),
     ("memory", "off"),

@@ -17,15 +17,16 @@ from pennyweight.budget.specs import HeadSpec
 from pennyweight.budget.strategies import AutoRule
 from pennyweight.budget.targets import ranks
 from pennyweight.errors import RecipeError
+from pennyweight.model.backbone import config_of
 from pennyweight.recipe.loading import resolve_recipe
-from pennyweight.recipe.planning import describe_backbone, pin_plan, plan_for
+from pennyweight.recipe.planning import pin_plan, plan_for
 
 Command = Callable[..., Any]
 
 
 def adapted(plan: Plan) -> dict[str, int]:
     assert plan.adapter is not None
-    return ranks(describe_backbone(resolve_recipe("default", {"backbone": "roberta-base"})), plan.adapter)
+    return ranks(config_of("roberta-base"), plan.adapter)
 
 
 def planned(**settings: Any) -> Plan:
@@ -63,7 +64,7 @@ def test_the_recipe_of_a_plan_spells_out_what_was_chosen() -> None:
     wanted = resolve_recipe(
         "default", {"backbone": "roberta-base", "head": "auto", "max_rank": 2, "forced_modules": "query"}
     )
-    config = describe_backbone(wanted)
+    config = config_of(wanted.model.backbone)
     first = plan_for(wanted, config, 4)
     spelled = pin_plan(wanted, first)
     assert (spelled.plan.head, spelled.plan.max_rank, spelled.plan.forced_modules) == ("linear", None, None)

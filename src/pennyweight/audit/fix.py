@@ -18,7 +18,7 @@ from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
 from ..data.table import Columns
 from ..errors import InputError
-from ..predict.writers import neutral
+from ..predict.formula_guard import escape_formula
 from ..storage.atomic import atomic_file
 from .audit import open_source
 from .audit_report import write_rows
@@ -263,7 +263,7 @@ def _writer(
         def lines(block: Columns) -> None:
             rows = zip(*(block.values[name] for name in names), strict=True)
             if form == ".csv":
-                guards = [neutral if name in guarded else _cell for name in names]
+                guards = [escape_formula if name in guarded else _cell for name in names]
                 table.writerows([[guard(cell) for guard, cell in zip(guards, row, strict=True)] for row in rows])
             else:
                 for row in rows:

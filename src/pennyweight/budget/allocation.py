@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import BudgetError
 from .architecture import LinearLayer, describe, encoder_parameters, linear_modules, size
 from .config_fields import Config
 from .count import Count, bias_parameters, count, head_shapes
 from .reasons import head_reason, left_over_reason, strategy_reasons
-from .specs import AdapterSpec, Bias, HeadSpec, Scaling, contradiction, positive_whole
+from .specs import AdapterSettings, AdapterSpec, HeadSpec, contradiction, positive_whole
 from .strategies import ATTENTION_ROLES, STRATEGIES, Candidate, Limits, Ranks, auto_rule, spent
 from .suggestions import head_over_budget
 from .targets import express, resolve_targets
@@ -20,8 +20,8 @@ from .targets import express, resolve_targets
 RSLORA_ALPHA = 16.0
 
 
-@dataclass(frozen=True)
-class PlanOptions:
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(AdapterSettings):
     """What the planner may choose from; every strategy but `manual` reads it.
 
     Attributes:
@@ -34,7 +34,6 @@ class PlanOptions:
         forced: modules that are adapted whatever the strategy prefers.
         alpha: alpha for each rank, so that matrices are scaled alike: lora_alpha = alpha * r.
         least_alpha: and at least this, because the smallest ranks learn too little at the same rate (docs/evidence.md).
-        lora_dropout: see `AdapterSpec`, as the rest.
     """
 
     target_modules: tuple[str, ...] | None = None
@@ -45,12 +44,6 @@ class PlanOptions:
     forced: tuple[str, ...] = ()
     alpha: float = 2.0
     least_alpha: float = 8.0
-    lora_dropout: float = 0.0
-    bias: Bias = "none"
-    use_rslora: bool = False
-    use_dora: bool = False
-    scaling: Scaling = "alpha/r"
-    adaptive_ranks: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,18 +174,13 @@ def _adapter(config: Config, linears: Sequence[LinearLayer], ranks: Ranks, optio
         lora_alpha=_alpha(options, base),
         target_modules=targets,
         layers=layers,
-        lora_dropout=options.lora_dropout,
-        bias=options.bias,
         rank_pattern=rank_pattern,
         alpha_pattern={
             key: _alpha(options, rank)
             for key, rank in rank_pattern.items()
             if _alpha(options, rank) != _alpha(options, base)
         },
-        use_rslora=options.use_rslora,
-        use_dora=options.use_dora,
-        scaling=options.scaling,
-        adaptive_ranks=options.adaptive_ranks,
+        **{field.name: getattr(options, field.name) for field in fields(AdapterSettings)},
     )
 
 

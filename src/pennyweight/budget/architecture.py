@@ -7,23 +7,11 @@ the real classes. Counting, planning and costing all read this one description.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import BackboneError
-from .config_fields import Config, flag, whole
-from .families import Architecture, Shapes, bert, deberta, distilbert, linear, modernbert, norm
-
-_DESCRIBE: dict[str, Callable[[Config], Architecture]] = {
-    "bert": bert,
-    "roberta": bert,
-    "xlm-roberta": bert,
-    "distilbert": distilbert,
-    "deberta-v2": deberta,
-    "modernbert": modernbert,
-    "electra": bert,
-}
-FAMILIES = tuple(_DESCRIBE)
+from .config_fields import Config
+from .families import FAMILIES, Architecture, Shapes, linear, norm
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ def describe(config: Config) -> Architecture:
             expected="one of " + ", ".join(FAMILIES),
             received=repr(family),
         )
-    return _DESCRIBE[family](config)
+    return FAMILIES[family](config)
 
 
 def linear_modules(config: Config) -> tuple[LinearLayer, ...]:
@@ -100,27 +88,9 @@ def head_parameters(config: Config, labels: int) -> Shapes:
     DistilBERT's pre_classifier and classifier, DeBERTa's pooler and classifier, ModernBERT's head and classifier.
     """
     architecture = describe(config)
-    hidden = architecture.hidden
-    shapes: Shapes = {}
-    dense, output = own_head_names(architecture.family)
-    width = whole(config, "pooler_hidden_size", hidden) if architecture.family == "deberta-v2" else hidden
-    if architecture.family == "modernbert":
-        linear(shapes, dense, hidden, hidden, flag(config, "classifier_bias", False))
-        norm(shapes, "head.norm", hidden, flag(config, "norm_bias", False))
-    else:
-        linear(shapes, dense, width, width, True)
-    linear(shapes, output, hidden, labels, True)
+    shapes = dict(architecture.own_head.hidden)
+    linear(shapes, architecture.own_head.output, architecture.hidden, labels)
     return shapes
-
-
-def own_head_names(family: str) -> tuple[str, str]:
-    """The dense layer and the output layer of a family's own head."""
-    return {
-        "bert": ("pooler.dense", "classifier"),
-        "deberta-v2": ("pooler.dense", "classifier"),
-        "distilbert": ("pre_classifier", "classifier"),
-        "modernbert": ("head.dense", "classifier"),
-    }.get(family, ("classifier.dense", "classifier.out_proj"))
 
 
 def size(shapes: Shapes) -> int:

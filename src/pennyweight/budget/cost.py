@@ -48,11 +48,6 @@ class Work:
         """Operations a text takes in one epoch, with or without the prefix already computed."""
         return self.forward + self.backward + (0.0 if cached else self.prefix)
 
-    def training(self, *, texts: int, epochs: float, cached: bool) -> float:
-        """Operations of a whole training; with a cache the prefix is computed once."""
-        once = self.prefix * texts if cached else 0.0
-        return once + texts * epochs * self.per_text(cached=cached)
-
 
 @dataclass(frozen=True)
 class Memory:
@@ -132,9 +127,9 @@ def seconds_per_epoch(operations: Work, *, texts: int, operations_per_second: fl
     return texts * operations.per_text(cached=cached) / operations_per_second
 
 
-def cache_bytes(config: Config, *, tokens: int, bytes_per_number: int = 2) -> int:
-    """Bytes the prefix cache takes: one hidden vector a token, in bfloat16 unless said otherwise."""
-    return tokens * describe(config).hidden * bytes_per_number
+def cache_bytes(config: Config, *, vectors: int, bytes_per_number: int) -> int:
+    """Bytes the prefix cache takes: a hidden vector for each token, or for each text where only the head is trained."""
+    return vectors * describe(config).hidden * bytes_per_number
 
 
 def memory(

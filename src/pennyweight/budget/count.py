@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import RecipeError
-from .architecture import LinearLayer, encoder_parameters, head_parameters, linear_modules, own_head_names, size
+from .architecture import LinearLayer, describe, encoder_parameters, head_parameters, linear_modules, size
 from .config_fields import Config
 from .families import Shapes
 from .specs import AdapterSpec, HeadSpec
@@ -64,6 +64,19 @@ class Count:
     backbone: int
 
 
+@dataclass(frozen=True)
+class AdapterCount:
+    """What an adapter adds to an encoder.
+
+    Attributes:
+        parts: every group of trained parameters.
+        untrained: numbers that it adds but does not train.
+    """
+
+    parts: tuple[TrainedPart, ...]
+    untrained: int = 0
+
+
 def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels: int) -> Count:
     """Count what a setting trains, part by part.
 
@@ -77,13 +90,11 @@ def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels
         RecipeError: a target, layer or pattern that matches nothing, or fewer than 2 labels.
         BackboneError: a config that lacks what is needed.
     """
-    shapes = encoder_parameters(config)
-    backbone, head_size = size(shapes), size(head_shapes(config, head, labels))
-    parts = [] if adapter is None else _adapter_parts(config, adapter, shapes)
+    backbone, head_size = size(encoder_parameters(config)), size(head_shapes(config, head, labels))
+    adapted = AdapterCount(()) if adapter is None else ADAPTERS[adapter.method](config, adapter)
+    parts = list(adapted.parts)
     # A bias already belongs to the encoder: training it adds nothing to the total.
-    added = sum(part.parameters for part in parts if part.kind != "bias")
-    if adapter is not None and adapter.adaptive_ranks:
-        added += len(ranks(config, adapter))  # PEFT keeps each matrix's rank as a parameter that is not trained
+    added = adapted.untrained + sum(part.parameters for part in parts if part.kind != "bias")
     rank = head.rank if head.kind == "low_rank" else None
     parts.append(TrainedPart(head.kind, "head", rank, head_size, "head"))
     return Count(
@@ -103,12 +114,12 @@ def head_shapes(config: Config, head: HeadSpec, labels: int) -> Shapes:
     if isinstance(labels, bool) or not isinstance(labels, int) or labels < 2:
         raise RecipeError("a classifier needs classes to tell apart", expected="2 labels or more", received=labels)
     own = head_parameters(config, labels)
-    dense, output = own_head_names(str(config["model_type"]))
+    names = describe(config).own_head
     if head.kind == "linear":
-        return {name: shape for name, shape in own.items() if name.startswith(output + ".")}
+        return {name: shape for name, shape in own.items() if name.startswith(names.output + ".")}
     if head.kind == "full":
         return own
-    out_features, in_features = own.pop(f"{dense}.weight")
+    out_features, in_features = own.pop(f"{names.dense}.weight")
     if head.rank > min(out_features, in_features):
         raise RecipeError(
             "the head's rank is above the width of the layer it factors",
@@ -116,7 +127,11 @@ def head_shapes(config: Config, head: HeadSpec, labels: int) -> Shapes:
             expected=f"at most {min(out_features, in_features)}",
             received=head.rank,
         )
-    return {f"{dense}.down.weight": (head.rank, in_features), f"{dense}.up.weight": (out_features, head.rank), **own}
+    return {
+        f"{names.dense}.down.weight": (head.rank, in_features),
+        f"{names.dense}.up.weight": (out_features, head.rank),
+        **own,
+    }
 
 
 def bias_parameters(shapes: Shapes) -> int:
@@ -136,7 +151,8 @@ def layers_in_words(layers: Sequence[int]) -> str:
     return ("layer " if len(set(layers)) == 1 else "layers ") + words
 
 
-def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list[TrainedPart]:
+def count_lora(config: Config, adapter: AdapterSpec) -> AdapterCount:
+    """LoRA's A and B, DoRA's magnitudes, and the biases that are trained."""
     by_name = ranks(config, adapter)
     adapted = [module for module in linear_modules(config) if module.name in by_name]
     groups: dict[tuple[str, int], list[LinearLayer]] = {}
@@ -153,8 +169,6 @@ def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list
         for (suffix, rank), modules in sorted(groups.items(), key=lambda group: (order[group[0][0]], group[0][1]))
     ]
     where = layers_in_words([module.layer for module in adapted])
-    if adapter.adaptive_ranks:
-        parts.append(TrainedPart("singular values", where, None, sum(by_name.values())))
     if adapter.use_dora:
         parts.append(
             TrainedPart("magnitudes", where, None, sum(module.out_features for module in adapted), "magnitude")
@@ -163,5 +177,20 @@ def _adapter_parts(config: Config, adapter: AdapterSpec, shapes: Shapes) -> list
         own = sum(module.out_features for module in adapted if module.bias)
         parts.append(TrainedPart("biases", where, None, own, "bias"))
     elif adapter.bias == "all":
-        parts.append(TrainedPart("biases", "whole encoder", None, bias_parameters(shapes), "bias"))
-    return parts
+        parts.append(TrainedPart("biases", "whole encoder", None, bias_parameters(encoder_parameters(config)), "bias"))
+    return AdapterCount(tuple(parts))
+
+
+def count_adalora(config: Config, adapter: AdapterSpec) -> AdapterCount:
+    """LoRA's A and B, and one singular value a rank. PEFT keeps each matrix's rank as a parameter, untrained."""
+    by_name = ranks(config, adapter)
+    where = layers_in_words([module.layer for module in linear_modules(config) if module.name in by_name])
+    singular_values = TrainedPart("singular values", where, None, sum(by_name.values()))
+    return AdapterCount((*count_lora(config, adapter).parts, singular_values), untrained=len(by_name))
+
+
+# By `AdapterSpec.method`; `model.adapters` holds the same methods by the same names. A new one is one more line.
+ADAPTERS: dict[str, Callable[[Config, AdapterSpec], AdapterCount]] = {
+    "lora": count_lora,
+    "adalora": count_adalora,
+}

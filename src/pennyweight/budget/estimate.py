@@ -1,31 +1,50 @@
-"""What a plan will take on this machine: seconds, cache and memory, before anything is loaded.
-
-The arithmetic is `budget.cost`'s. How fast this machine does it is remembered from its trainings of at least
-`LEAST_SECONDS`: of shorter ones most is start-up. Device, number format and engine differ by orders of magnitude, so
-each combination has its own speed. Where none is known a tenth of a second of NumPy products stands in, and the
-estimate says so.
-"""
+"""What a plan will take: seconds, cache and memory, before anything is loaded. The arithmetic is `budget.cost`'s."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ..errors import StorageError
-from ..recipe.loading import Recipe
-from ..storage.json_files import write_json
-from ..storage.user_cache import cache_folder
-from .cost import cache_bytes, memory, seconds_per_epoch, work
+from .architecture import describe
+from .config_fields import Config
+from .cost import Pooling, cache_bytes, memory, seconds_per_epoch, work
 from .plan import Plan
 
-# Of NumPy's fp32 peak, what training in bf16 on the same processor was seen to reach, roughly: a stand-in, not a claim.
-GUESSED_SHARE = 0.8
-LEAST_SECONDS = 30.0
-FORMAT = 2
+LEAST_SECONDS = 30.0  # a shorter training says nothing about a machine's speed
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained on, and how it is computed.
+
+    Attributes:
+        texts: training texts.
+        tokens: their mean length.
+        batch_size: texts in one forward pass.
+        pooling: cls or mean.
+        caches_prefix: whether what frozen lower layers compute is kept.
+        bytes_per_number: of frozen weights and of hidden states, kept ones included.
+    """
+
+    texts: int
+    tokens: int
+    batch_size: int
+    pooling: Pooling
+    caches_prefix: bool
+    bytes_per_number: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a machine computes.
+
+    Attributes:
+        operations_per_second: see `cost.work`.
+        measured: how it computed in the training this was measured in, such as `cpu, bf16, fast encoder`; None for a
+            guess.
+    """
+
+    operations_per_second: float
+    measured: str | None
 
 
 @dataclass(frozen=True)
@@ -37,8 +56,7 @@ class Estimate:
         first_epoch_seconds: with the filling.
         cache_bytes: of the prefix cache; 0 where nothing can be cached.
         memory_bytes: most memory held while training, interpreter and libraries aside.
-        measured: how this machine computed in the training its speed is from, such as `cpu, bf16, fast encoder`; None
-            for a guess.
+        measured: as in `Speed`.
     """
 
     texts: int
@@ -62,80 +80,28 @@ class Estimate:
         )
 
 
-def estimate(config: dict[str, Any], plan: Plan, recipe: Recipe, *, texts: int, tokens: int) -> Estimate:
-    """Estimate training `plan` with `recipe` on `texts` texts of `tokens` tokens each."""
-    operations = work(config, plan, length=tokens, pooling=recipe.model.pooling)
-    cached = recipe.train.prefix_cache != "off" and operations.first_layer > 0
-    known = _known(recipe, plan)
-    speed = known[1] if known else guessed_speed()
-    each = seconds_per_epoch(operations, texts=texts, operations_per_second=speed, cached=cached)
-    held = memory(config, plan, batch_size=recipe.train.batch_size, length=tokens, pooling=recipe.model.pooling)
+def estimate(config: Config, plan: Plan, workload: Workload, speed: Speed) -> Estimate:
+    """Estimate training `plan` on `workload` at `speed`.
+
+    Args:
+        config: fields of the backbone's `config.json`.
+    """
+    texts, tokens, size = workload.texts, workload.tokens, workload.bytes_per_number
+    operations = work(config, plan, length=tokens, pooling=workload.pooling)
+    cached = workload.caches_prefix and operations.first_layer > 0
+    # Below a head alone there is one pooled vector a text to keep.
+    vectors = texts if operations.first_layer == describe(config).layers else texts * tokens
+    rate = speed.operations_per_second
+    each = seconds_per_epoch(operations, texts=texts, operations_per_second=rate, cached=cached)
+    held = memory(
+        config, plan, batch_size=workload.batch_size, length=tokens, bytes_per_number=size, pooling=workload.pooling
+    )
     return Estimate(
         texts=texts,
         tokens=tokens,
         seconds_per_epoch=each,
-        first_epoch_seconds=each + (texts * operations.prefix / speed if cached else 0.0),
-        cache_bytes=cache_bytes(config, tokens=texts * tokens) if cached else 0,
+        first_epoch_seconds=each + (texts * operations.prefix / rate if cached else 0.0),
+        cache_bytes=cache_bytes(config, vectors=vectors, bytes_per_number=size) if cached else 0,
         memory_bytes=held.total,
-        measured=known[0] if known else None,
+        measured=speed.measured,
     )
-
-
-def remember(operations: float, seconds: float, *, device: str, precision: str, engine: str) -> None:
-    """Keep a training's speed for later estimates; a place that cannot be written is fine.
-
-    Args:
-        operations: what was computed in `seconds`; a training of less than `LEAST_SECONDS` is left out.
-        device, precision, engine: how: `cpu`, `bf16`, `fast`.
-    """
-    if seconds < LEAST_SECONDS:
-        return
-    speeds = _speeds()
-    speeds.pop((device, precision, engine), None)
-    speeds[device, precision, engine] = operations / seconds  # the last is the newest
-    try:
-        write_json(_file(), {"format": FORMAT, "speeds": [[*how, speed] for how, speed in speeds.items()]})
-    except StorageError:
-        return
-
-
-def guessed_speed() -> float:
-    """Operations a second, from a few NumPy products."""
-    import numpy as np
-
-    left = np.ones((512, 512), dtype=np.float32)
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        left @ left
-        times.append(time.perf_counter() - began)
-    return float(GUESSED_SHARE * 2 * 512**3 / min(times))
-
-
-def _known(recipe: Recipe, plan: Plan) -> tuple[str, float] | None:
-    """The newest speed that was measured as the recipe will compute, in words and in operations a second."""
-    # What the fast encoder does not do; that there are architectures it does not know takes torch to see.
-    slow = recipe.model.hidden_dropout or recipe.model.attention_dropout
-    slow = slow or (plan.adapter is not None and plan.adapter.bias != "none")
-    engine = "reference" if slow else recipe.model.encoder
-    wanted = (recipe.train.device, recipe.train.precision, engine)
-    for how, speed in reversed(_speeds().items()):
-        if all(one in ("auto", other) for one, other in zip(wanted, how, strict=True)):
-            device, precision, encoder = how
-            return f"{device}, {precision}, {encoder} encoder", speed
-    return None
-
-
-def _speeds() -> dict[tuple[str, str, str], float]:
-    """Operations a second by device, precision and engine, oldest first; a file that is none of ours is as none."""
-    try:
-        kept = json.loads(_file().read_text("utf-8"))
-        rows = kept["speeds"] if kept["format"] == FORMAT else []
-        found = {(str(row[0]), str(row[1]), str(row[2])): float(row[3]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return {}
-    return {how: speed for how, speed in found.items() if 0 < speed < math.inf}
-
-
-def _file() -> Path:
-    return cache_folder() / "speed.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import BackboneError
@@ -32,6 +33,21 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class OwnHead:
+    """The classification head of an architecture's stock class in transformers.
+
+    Attributes:
+        dense: name of its dense layer.
+        output: name of its output layer, which has one row a label.
+        hidden: name to shape of every parameter but the output layer's.
+    """
+
+    dense: str
+    output: str
+    hidden: Shapes
+
+
+@dataclass(frozen=True)
 class Architecture:
     """An encoder, described.
 
@@ -44,11 +60,13 @@ class Architecture:
         matrices: the linear layers of one block.
         norms: the layer norms of one block.
         outside: every parameter that is not in a block (embeddings, final norms, relative positions, convolution).
+        own_head: the classification head of the stock class.
         skipped: parameters a block lacks although the others have them.
         window: positions a token attends to in a local layer, None where all are seen.
         global_layers: the layers that see all positions.
         positions: rows of relative position embeddings that attention multiplies with, per direction (DeBERTa).
         position_terms: how many such products a layer makes (0 to 2).
+        reserved_positions: rows of the position embeddings that no token uses.
     """
 
     family: str
@@ -59,17 +77,19 @@ class Architecture:
     matrices: tuple[BlockLinear, ...]
     norms: tuple[Norm, ...]
     outside: Shapes
+    own_head: OwnHead
     skipped: frozenset[str] = frozenset()
     window: int | None = None
     global_layers: frozenset[int] = frozenset()
     positions: int = 0
     position_terms: int = 0
+    reserved_positions: int = 0
 
 
 def bert(config: Config) -> Architecture:
     """BERT, RoBERTa, XLM-R and ELECTRA: one encoder under four names."""
     hidden, layers, heads = body(config)
-    electra = config["model_type"] == "electra"
+    electra, roberta = config["model_type"] == "electra", config["model_type"] in ("roberta", "xlm-roberta")
     width = whole(config, "embedding_size", 128) if electra else hidden
     outside: Shapes = {
         "embeddings.word_embeddings.weight": (whole(config, "vocab_size"), width),
@@ -93,6 +113,11 @@ def bert(config: Config) -> Architecture:
         ),
         norms=_bert_norms(hidden),
         outside=outside,
+        own_head=_own_head("pooler.dense", "classifier", hidden)
+        if config["model_type"] == "bert"
+        else _own_head("classifier.dense", "classifier.out_proj", hidden),
+        # RoBERTa numbers positions from one past the padding id.
+        reserved_positions=integer(config, "pad_token_id", 1) + 1 if roberta else 0,
     )
 
 
@@ -123,6 +148,7 @@ def deberta(config: Config) -> Architecture:
         stack="encoder.layer",
         matrices=(*matrices, *_bert_dense(config, hidden)),
         norms=_bert_norms(hidden),
+        own_head=_own_head("pooler.dense", "classifier", whole(config, "pooler_hidden_size", hidden)),
         outside=_deberta_outside(config, hidden, 2 * span if relative else 0),
         positions=2 * span if relative else 0,
         position_terms=sum(kind in kinds for kind in ("c2p", "p2c")) if relative else 0,
@@ -179,6 +205,7 @@ def distilbert(config: Config) -> Architecture:
         ),
         norms=(Norm("sa_layer_norm", hidden), Norm("output_layer_norm", hidden)),
         outside=outside,
+        own_head=_own_head("pre_classifier", "classifier", hidden),
     )
 
 
@@ -191,6 +218,9 @@ def modernbert(config: Config) -> Architecture:
     outside: Shapes = {"embeddings.tok_embeddings.weight": (whole(config, "vocab_size"), hidden)}
     norm(outside, "embeddings.norm", hidden, norm_bias)
     norm(outside, "final_norm", hidden, norm_bias)
+    own_head: Shapes = {}
+    linear(own_head, "head.dense", hidden, hidden, flag(config, "classifier_bias", False))
+    norm(own_head, "head.norm", hidden, norm_bias)
     return Architecture(
         family="modernbert",
         hidden=hidden,
@@ -205,6 +235,7 @@ def modernbert(config: Config) -> Architecture:
         ),
         norms=(Norm("attn_norm", hidden, norm_bias), Norm("mlp_norm", hidden, norm_bias)),
         outside=outside,
+        own_head=OwnHead("head.dense", "classifier", own_head),
         # The embeddings are already normed, so the first block's attention norm is an identity.
         skipped=frozenset({"layers.0.attn_norm"}),
         window=whole(config, "local_attention", 128) + 1,
@@ -240,6 +271,12 @@ def _bert_norms(hidden: int) -> tuple[Norm, ...]:
     return Norm("attention.output.LayerNorm", hidden), Norm("output.LayerNorm", hidden)
 
 
+def _own_head(dense: str, output: str, width: int) -> OwnHead:
+    hidden: Shapes = {}
+    linear(hidden, dense, width, width)
+    return OwnHead(dense, output, hidden)
+
+
 def linear(shapes: Shapes, name: str, in_features: int, out_features: int, bias: bool = True) -> None:
     """Add a linear layer's parameters to `shapes`."""
     shapes[f"{name}.weight"] = (out_features, in_features)
@@ -252,3 +289,15 @@ def norm(shapes: Shapes, name: str, width: int, bias: bool = True) -> None:
     shapes[f"{name}.weight"] = (width,)
     if bias:
         shapes[f"{name}.bias"] = (width,)
+
+
+# By transformers' `model_type`. A new family is described by a function here or elsewhere, and one more line.
+FAMILIES: dict[str, Callable[[Config], Architecture]] = {
+    "bert": bert,
+    "roberta": bert,
+    "xlm-roberta": bert,
+    "distilbert": distilbert,
+    "deberta-v2": deberta,
+    "modernbert": modernbert,
+    "electra": bert,
+}

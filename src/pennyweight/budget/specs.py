@@ -1,9 +1,9 @@
-"""What is adapted, and with which head: two plain records that are valid once built."""
+"""What is adapted, how, and with which head: plain values; an adapter and a head are valid once built."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,7 +15,61 @@ HeadKind = Literal["linear", "low_rank", "full"]
 
 
 @dataclass(frozen=True)
-class AdapterSpec:
+class Conflict:
+    """Two settings that are valid one by one and impossible together.
+
+    Attributes:
+        setting: name of the one.
+        expected: what goes with it.
+        received: the other and its value.
+        reason: why both cannot hold, a clause.
+    """
+
+    setting: str
+    expected: str
+    received: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """What an adapter is, whatever its ranks. The values here are neutral: a recipe's defaults are its schema's.
+
+    Attributes:
+        lora_dropout: dropout before A.
+        bias: none, the adapted layers' own (`lora_only`), or every bias of the encoder (`all`).
+        use_rslora: scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732).
+        use_dora: train a magnitude per output as well (Liu et al. 2024, arXiv:2402.09353).
+        scaling: `alpha/r` as PEFT does, W = W0 + alpha/r BA; or `alpha`, W = W0 + alpha BA.
+        adaptive_ranks: AdaLoRA (Zhang et al. 2023, arXiv:2303.10512): W = W0 + alpha/r B diag(E) A, the ranks are where
+            training starts, and it drops those that matter least.
+    """
+
+    lora_dropout: float = 0.0
+    bias: Bias = "none"
+    use_rslora: bool = False
+    use_dora: bool = False
+    scaling: Scaling = "alpha/r"
+    adaptive_ranks: bool = False
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """The settings that cannot hold together."""
+        if self.use_rslora and self.scaling == "alpha":
+            yield Conflict("use_rslora", "scaling alpha/r", "scaling alpha", "rsLoRA is itself a way of scaling")
+        if self.adaptive_ranks:
+            for other, given in (
+                (f"bias {self.bias}", self.bias != "none"),
+                ("scaling alpha", self.scaling == "alpha"),
+                ("use_dora", self.use_dora),
+                ("use_rslora", self.use_rslora),
+            ):
+                if given:
+                    reason = "AdaLoRA trains B diag(E) A, scaled by alpha / r, alone"
+                    yield Conflict("adaptive_ranks", "plain LoRA", other, reason)
+
+
+@dataclass(frozen=True)
+class AdapterSpec(AdapterSettings):
     """A LoRA adapter (Hu et al. 2021, arXiv:2106.09685), in PEFT's terms.
 
     Attributes:
@@ -24,15 +78,8 @@ class AdapterSpec:
         target_modules: PEFT suffixes (`query`, `output.dense`), roles (`query`, `key`, `value` in any architecture)
             or groups (`attention`, `all-linear`).
         layers: blocks to adapt, 0 nearest the embeddings; None for all.
-        lora_dropout: dropout before A.
-        bias: none, the adapted layers' own (`lora_only`), or every bias of the encoder (`all`).
         rank_pattern: regular expression on a module's name, matched from a dot to the end as PEFT does, to its rank.
         alpha_pattern: the same for `lora_alpha`.
-        use_rslora: scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv:2312.03732).
-        use_dora: train a magnitude per output as well (Liu et al. 2024, arXiv:2402.09353).
-        scaling: `alpha/r` as PEFT does, W = W0 + alpha/r BA; or `alpha`, W = W0 + alpha BA.
-        adaptive_ranks: AdaLoRA (Zhang et al. 2023, arXiv:2303.10512): W = W0 + alpha/r B diag(E) A, the ranks are where
-            training starts, and it drops those that matter least.
 
     Raises:
         RecipeError: a value out of range, or two that contradict each other.
@@ -42,14 +89,13 @@ class AdapterSpec:
     lora_alpha: float
     target_modules: tuple[str, ...]
     layers: tuple[int, ...] | None = None
-    lora_dropout: float = 0.0
-    bias: Bias = "none"
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    use_rslora: bool = False
-    use_dora: bool = False
-    scaling: Scaling = "alpha/r"
-    adaptive_ranks: bool = False
+
+    @property
+    def method(self) -> str:
+        """The name of the adapter's method, by which `budget.count` and `model.adapters` know it."""
+        return "adalora" if self.adaptive_ranks else "lora"
 
     def __post_init__(self) -> None:
         positive_whole(self.r, "adapter -> r")
@@ -70,19 +116,8 @@ class AdapterSpec:
             )
         one_of(self.bias, get_args(Bias), "adapter -> bias")
         one_of(self.scaling, get_args(Scaling), "adapter -> scaling")
-        if self.use_rslora and self.scaling == "alpha":
-            raise contradiction("use_rslora", "scaling alpha", "rsLoRA is itself a way of scaling")
-        if self.adaptive_ranks:
-            for other, given in (
-                ("use_dora", self.use_dora),
-                ("use_rslora", self.use_rslora),
-                (f"bias {self.bias}", self.bias != "none"),
-                ("scaling alpha", self.scaling == "alpha"),
-            ):
-                if given:
-                    raise contradiction(
-                        "adaptive_ranks", other, "AdaLoRA trains B diag(E) A, scaled by alpha / r, alone"
-                    )
+        for found in self.conflicts():
+            raise contradiction(found.setting, found.received, found.reason)
 
 
 @dataclass(frozen=True)

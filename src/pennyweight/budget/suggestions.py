@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ..errors import BudgetError, RecipeError
-from .architecture import describe, head_parameters, own_head_names, size
+from .architecture import describe, head_parameters, size
 from .config_fields import Config
 from .count import Count, count, head_shapes, layers_in_words
 from .specs import AdapterSpec, HeadSpec
@@ -104,7 +104,7 @@ def _smaller_heads(config: Config, head: HeadSpec, labels: int, budget: int) -> 
     def needs(smaller: HeadSpec) -> int:
         return size(head_shapes(config, smaller, labels))
 
-    dense, _ = own_head_names(describe(config).family)
+    dense = describe(config).own_head.dense
     width = min(head_parameters(config, labels)[f"{dense}.weight"])
     if head.kind != "linear":
         rank = _largest(width, lambda k: needs(HeadSpec("low_rank", k)) <= budget)

@@ -171,12 +171,12 @@ def leaderboard(
     """
     from ..data.input_spec import InputSpec
     from ..data.sources import read
-    from ..predict.submission import check, ids_of
+    from ..predict.submission import check_submission, read_ids
 
     names = _listed(text_columns)
     input_spec = InputSpec(text_columns=None if names is None else tuple(names))
     table = read(test, input_spec, labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table, id_column), labels))
+    return str(check_submission(submission, read_ids(table, id_column), labels))
 
 
 def export(

@@ -106,17 +106,11 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
 
     Raises:
         DataError: whatever is wrong with a source, a row or a label.
-        RecipeError: there is nothing to train on, or settings that need a source without one.
+        RecipeError: there is nothing to train on.
     """
     source = train_data if train_data is not None else settings.train
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
-    if settings.mix_share is not None and settings.mix is None:
-        raise RecipeError(
-            "mix_share is set but mix is not",
-            where="data -> mix_share",
-            remedy="name the second source with --mix FILE",
-        )
     reader = _SourceReader(settings)
     training, labels, notes = _fit_classes(settings, reader.read_training(source))
     training, validation, said = _hold_out(settings, reader, training, labels)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .schema import BY_STRATEGY, DataRecipe, PlanRecipe, Section, TrainRecipe
 
 
-def contradictions(section: Section) -> Iterator[str]:
+def find_conflicts(section: Section) -> Iterator[str]:
     """What is wrong with a section, as `section -> key: expected ..., received ...`."""
     if isinstance(section, DataRecipe):
         size, names = section.validation_size, section.label_names
@@ -15,11 +15,11 @@ def contradictions(section: Section) -> Iterator[str]:
             yield f"data -> validation_size: expected a share below 1 or a whole number of rows, received {size}"
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
-        yield from _label_contradictions(section)
+        if section.mix_share is not None and section.mix is None:
+            yield "data -> mix_share: mix_share is set but mix is not: expected a second source, --mix FILE"
+        yield from _label_conflicts(section)
     if isinstance(section, PlanRecipe):
-        yield from _plan_contradictions(section)
-        if section.use_rslora and section.scaling == "alpha":
-            yield "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
+        yield from _plan_conflicts(section)
         if section.strategy not in ("manual", "head-only") and section.budget.lower() == "none":
             yield (
                 "plan -> strategy: expected manual or head-only when the budget is none "
@@ -27,7 +27,7 @@ def contradictions(section: Section) -> Iterator[str]:
             )
 
 
-def between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
+def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
     """What is wrong between two sections, as above."""
     if data.validation is None and not data.validation_size and train.early_stopping_patience is not None:
         yield (
@@ -36,7 +36,7 @@ def between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
         )
 
 
-def _label_contradictions(section: DataRecipe) -> Iterator[str]:
+def _label_conflicts(section: DataRecipe) -> Iterator[str]:
     columns = section.label_columns
     if columns is not None:
         if section.label_column is not None:
@@ -52,7 +52,7 @@ def _label_contradictions(section: DataRecipe) -> Iterator[str]:
         yield f"data -> task: expected multi (or auto) with {(several or ['allow_unlabelled'])[0]}, received single"
 
 
-def _plan_contradictions(plan: PlanRecipe) -> Iterator[str]:
+def _plan_conflicts(plan: PlanRecipe) -> Iterator[str]:
     """Settings about ranks that are valid one by one and impossible together."""
     low, high = plan.min_rank, plan.max_rank
     if low is not None and high is not None and low > high:
@@ -64,14 +64,7 @@ def _plan_contradictions(plan: PlanRecipe) -> Iterator[str]:
                     f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
                     f"received strategy {plan.strategy}"
                 )
-    if plan.adaptive_ranks:
-        beside = {
-            "strategy head-only": plan.strategy == "head-only",
-            f"bias {plan.bias}": plan.bias != "none",
-            f"scaling {plan.scaling}": plan.scaling == "alpha",
-            "use_dora": plan.use_dora,
-            "use_rslora": plan.use_rslora,
-        }
-        for other, given in beside.items():
-            if given:
-                yield f"plan -> adaptive_ranks: expected plain LoRA beside adaptive_ranks, received {other}"
+    if plan.adaptive_ranks and plan.strategy == "head-only":
+        yield "plan -> adaptive_ranks: expected a strategy that adapts layers, received strategy head-only"
+    for found in plan.adapter_settings().conflicts():
+        yield f"plan -> {found.setting}: expected {found.expected} with {found.setting}, received {found.received}"

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ..errors import RecipeError
 from ..storage.atomic import write_text
 from ..storage.bounded_yaml import check_bounds
-from .conflicts import between, contradictions
+from .conflicts import find_conflicts, find_conflicts_between
 from .schema import BY_STRATEGY, DataRecipe, FileFormat, ModelRecipe, PlanRecipe, Section, TrainRecipe  # fmt: skip
 
 __all__ = [
@@ -157,9 +157,9 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
             problems.setdefault(place, f"{place}: {problem}")
     for name, model in SECTIONS.items():
         if not any(place.split(" -> ")[0] == name for place in problems):
-            problems |= {line: line for line in contradictions(model.model_validate(values.get(name, {})))}
+            problems |= {line: line for line in find_conflicts(model.model_validate(values.get(name, {})))}
     if recipe is not None:
-        problems |= {line: line for line in between(recipe.data, recipe.train)}
+        problems |= {line: line for line in find_conflicts_between(recipe.data, recipe.train)}
     if recipe is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         count += "" if where else " in the recipe"

@@ -1,42 +1,16 @@
-"""From a recipe to a plan: which backbone, how many labels, what the budget buys."""
+"""From a recipe and the facts of a backbone to a plan, and from a plan to the recipe that repeats it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ..budget.architecture import describe
-from ..budget.backbone_config import load_config
 from ..budget.plan import Plan, PlanOptions, parse_budget
 from ..budget.plan import plan as make_plan
 from ..budget.specs import AdapterSpec, HeadSpec
-from ..errors import BackboneError, RecipeError
-from .loading import BY_STRATEGY, Recipe, parse, resolve_recipe
-
-
-def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
-    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
-
-    Args:
-        labels: number of classes.
-        **settings: any field of the recipe by its key.
-
-    Raises:
-        BudgetError: when it does not fit the budget.
-    """
-    settled = resolve_recipe(recipe, settings)
-    return plan_for(settled, describe_backbone(settled), labels)
-
-
-def describe_backbone(recipe: Recipe) -> dict[str, Any]:
-    """The backbone's config: from the facts that ship with the package, a local folder, or the hub."""
-    try:
-        return load_config(recipe.model.backbone)
-    except BackboneError:
-        from ..model.backbone import resolve
-
-        return resolve(recipe.model.backbone, recipe.model.revision).config
+from ..errors import RecipeError
+from .loading import BY_STRATEGY, Recipe, parse
 
 
 def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
@@ -48,14 +22,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
     wanted = recipe.plan
     head = None if wanted.head == "auto" else HeadSpec(wanted.head, wanted.head_rank)
     budget = parse_budget(wanted.budget)
-    shared: dict[str, Any] = {
-        "lora_dropout": wanted.lora_dropout,
-        "bias": wanted.bias,
-        "use_rslora": wanted.use_rslora,
-        "use_dora": wanted.use_dora,
-        "scaling": wanted.scaling,
-        "adaptive_ranks": wanted.adaptive_ranks,
-    }
+    shared = wanted.adapter_settings()
     if wanted.strategy == "head-only":
         return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=None, head=head)
     if wanted.strategy != "manual":
@@ -64,7 +31,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
             max_rank=wanted.max_rank,
             frozen=tuple(wanted.frozen_modules or ()),
             forced=tuple(wanted.forced_modules or ()),
-            **shared,
+            **asdict(shared),
         )
         return make_plan(config, labels=labels, budget=budget, strategy=wanted.strategy, head=head, options=options)
     layers = wanted.layers
@@ -82,7 +49,7 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
         layers=None if layers is None else tuple(layers),
         rank_pattern=wanted.rank_pattern,
         alpha_pattern=wanted.alpha_pattern,
-        **shared,
+        **asdict(shared),
     )
     return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=adapter, head=head)
 

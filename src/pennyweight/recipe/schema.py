@@ -2,16 +2,19 @@
 
 These defaults are the recipe `default`, and the only ones. How they were chosen is in docs/evidence.md and docs/log.md:
 rate and dropouts on AG News' validation split under a budget of 200k, `lp_ft` ahead at every budget tried. Who changes
-one keeps the former value in `train.resume.STOOD`.
+one keeps the former value in `train.resume.FORMER_DEFAULTS`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..budget.specs import AdapterSettings, Bias, Scaling
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx", "fasttext", "trec", "txt"]
@@ -192,6 +195,10 @@ class ModelRecipe(Section):
         0.0, description="Dropout on attention weights; above 0 the reference encoder is used."
     )
 
+    def settings(self) -> dict[str, Any]:
+        """All but the backbone's name and revision, by field: what `model.classifier.ModelSettings` takes."""
+        return self.model_dump(exclude={"backbone", "revision"})
+
 
 class PlanRecipe(Section):
     """The budget of trainable parameters and what it buys."""
@@ -220,7 +227,7 @@ class PlanRecipe(Section):
     layers: Annotated[TopLayers | LayerNumbers | None, BeforeValidator(_layers)] = Field(
         None, description="Layers to adapt: all, top:3 or 3,4,5 (counted from 0)."
     )
-    bias: Literal["none", "lora_only", "all"] = Field("none", description="Which biases are trained.")
+    bias: Bias = Field("none", description="Which biases are trained.")
     rank_pattern: Ranks = Field({}, description="Exceptions to r by module name: output.dense=4.")
     alpha_pattern: Numbers = Field({}, description="Exceptions to lora_alpha by module name.")
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
@@ -228,9 +235,11 @@ class PlanRecipe(Section):
     adaptive_ranks: bool = Field(
         False, description="Remove the least useful ranks during training (AdaLoRA), starting from the planned ones."
     )
-    scaling: Literal["alpha/r", "alpha"] = Field(
-        "alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha."
-    )
+    scaling: Scaling = Field("alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha.")
+
+    def adapter_settings(self) -> AdapterSettings:
+        """The fields that say what an adapter is, whatever its ranks."""
+        return AdapterSettings(**{field.name: getattr(self, field.name) for field in fields(AdapterSettings)})
 
 
 # What only the strategies that choose ranks read.

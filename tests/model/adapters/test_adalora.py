@@ -225,18 +225,18 @@ def test_what_it_does_not_go_with(change: dict[str, Any], other: str) -> None:
     with pytest.raises(RecipeError) as error:
         pw.plan(adaptive_ranks=True, **change)
     assert str(error.value) == (
-        f"1 problem in the recipe: plan -> adaptive_ranks: expected plain LoRA beside adaptive_ranks, received {other}"
+        f"1 problem in the recipe: plan -> adaptive_ranks: expected plain LoRA with adaptive_ranks, received {other}"
     ).replace("1 problem in the recipe", "recipe default: 1 problem")
     with pytest.raises(RecipeError, match=f"adaptive_ranks and {other} contradict each other"):
         AdapterSpec(r=2, lora_alpha=4, target_modules=("query",), adaptive_ranks=True, **change)
 
 
 def test_an_old_checkpoint_stands_where_the_new_fields_default(news: Path, settings: dict[str, Any]) -> None:
-    from pennyweight.train.checkpoint import State
-    from pennyweight.train.resume import Resumption
+    from pennyweight.train.checkpoint import Checkpoint
+    from pennyweight.train.resume import ResumePoint
 
     was = {"plan -> r": 8}
-    state = State({}, {}, {}, {}, {"step": 1}, was)
-    Resumption(Path("run"), state).check({"plan -> r": 8, "plan -> adaptive_ranks": False, "plan -> min_rank": None})
+    state = Checkpoint({}, {}, {}, {}, {"step": 1}, was)
+    ResumePoint(Path("run"), state).check({"plan -> r": 8, "plan -> adaptive_ranks": False, "plan -> min_rank": None})
     with pytest.raises(RecipeError, match="plan -> adaptive_ranks: was False, is True"):
-        Resumption(Path("run"), state).check({"plan -> adaptive_ranks": True})
+        ResumePoint(Path("run"), state).check({"plan -> adaptive_ranks": True})

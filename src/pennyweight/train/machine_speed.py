@@ -1,0 +1,119 @@
+"""How fast this machine trains: remembered from its last trainings, guessed where there was none.
+
+Only trainings of at least `LEAST_SECONDS` are remembered: of shorter ones most is start-up. Device, number format and
+engine differ by orders of magnitude, so each combination has its own speed. Where none is known a tenth of a second of
+NumPy products stands in, and the estimate says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
+from ..budget.plan import Plan
+from ..errors import StorageError
+from ..recipe.loading import Recipe
+from ..storage.json_files import write_json
+from ..storage.user_cache import cache_folder
+
+# Of NumPy's fp32 peak, what training in bf16 on the same processor was seen to reach, roughly: a stand-in, not a claim.
+GUESSED_SHARE = 0.8
+FORMAT = 2
+
+How = tuple[str, str, str]  # device, precision and engine, such as cpu, bf16, fast
+
+
+def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, texts: int, tokens: int) -> Estimate:
+    """Estimate what training a plan takes on this machine.
+
+    Args:
+        config: fields of the backbone's `config.json`.
+        texts: training texts.
+        tokens: their mean length.
+    """
+    wanted = recipe.train.device, recipe.train.precision, _engine(recipe, plan)
+    known = _known(wanted)
+    how, rate = known or (wanted, guessed_speed())
+    _, precision, engine = how
+    # The reference keeps its weights and hidden states in fp32, whatever its products are in. A precision of `auto`
+    # that no training here has shown yet is taken for bf16.
+    size = 4 if engine == "reference" or precision == "fp32" else 2
+    workload = Workload(
+        texts=texts,
+        tokens=tokens,
+        batch_size=recipe.train.batch_size,
+        pooling=recipe.model.pooling,
+        caches_prefix=recipe.train.prefix_cache != "off",
+        bytes_per_number=size,
+    )
+    measured = f"{', '.join(how)} encoder" if known else None
+    return estimate(config, plan, workload, Speed(rate, measured))
+
+
+def remember_speed(operations: float, seconds: float, *, device: str, precision: str, engine: str) -> None:
+    """Keep a training's speed for later estimates; a place that cannot be written is fine.
+
+    Args:
+        operations: what was computed in `seconds`; a training of less than `LEAST_SECONDS` is left out.
+        device, precision, engine: how: `cpu`, `bf16`, `fast`.
+    """
+    if seconds < LEAST_SECONDS:
+        return
+    speeds = _speeds()
+    speeds.pop((device, precision, engine), None)
+    speeds[device, precision, engine] = operations / seconds  # the last is the newest
+    try:
+        write_json(_file(), {"format": FORMAT, "speeds": [[*how, speed] for how, speed in speeds.items()]})
+    except StorageError:
+        return
+
+
+def guessed_speed() -> float:
+    """Operations a second, from a few NumPy products."""
+    import numpy as np
+
+    left = np.ones((512, 512), dtype=np.float32)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        left @ left
+        times.append(time.perf_counter() - began)
+    return float(GUESSED_SHARE * 2 * 512**3 / min(times))
+
+
+def _engine(recipe: Recipe, plan: Plan) -> str:
+    """`reference` where the fast encoder has no such option, else the recipe's own, which may be `auto`.
+
+    That there are architectures the fast encoder does not support takes torch to see.
+    """
+    slow = recipe.model.hidden_dropout or recipe.model.attention_dropout
+    slow = slow or (plan.adapter is not None and plan.adapter.bias != "none")
+    return "reference" if slow else recipe.model.encoder
+
+
+def _known(wanted: How) -> tuple[How, float] | None:
+    """The newest speed that was measured as is wanted, where `auto` is any, and how it was measured."""
+    for how, speed in reversed(_speeds().items()):
+        if all(one in ("auto", other) for one, other in zip(wanted, how, strict=True)):
+            return how, speed
+    return None
+
+
+def _speeds() -> dict[How, float]:
+    """Operations a second, oldest first; empty where the file is missing or cannot be read as one of ours."""
+    try:
+        kept = json.loads(_file().read_text("utf-8"))
+        rows = kept["speeds"] if kept["format"] == FORMAT else []
+        found = {(str(row[0]), str(row[1]), str(row[2])): float(row[3]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return {}
+    return {how: speed for how, speed in found.items() if 0 < speed < math.inf}
+
+
+def _file() -> Path:
+    return cache_folder() / "speed.json"
