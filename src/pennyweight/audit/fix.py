@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..data.cleaning import strip_markup
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
-from ..data.table import AS_NAMED, Columns, FileOptions
+from ..data.table import Columns
 from ..errors import InputError
-from ..predict.writers import neutral
+from ..predict.formula_guard import escape_formula
 from ..storage.atomic import atomic_file
 from .audit import open_source
 from .audit_report import write_rows
@@ -139,14 +140,14 @@ def fix(
     gone = reasons(audit)
     opened, label = open_source(source, input_spec, "train", options)
     spelling = merged(audit) if merge_labels and label is not None else {}
-    guarded = frozenset(opened.texts if csv_guard else ())
+    guarded = frozenset(opened.text_columns if csv_guard else ())
     changed: list[int] = []
     start = kept = 0
     with atomic_file(out) as aside, _writer(aside, out.suffix.lower(), opened.names, source, guarded) as write:
         for block in opened.blocks():
             stay = [place for place in range(len(block.lines)) if start + place not in gone]
             cleaned = {name: [block.values[name][place] for place in stay] for name in opened.names}
-            touched = set().union(*(_clean_texts(cleaned[name]) for name in opened.texts))
+            touched = set().union(*(_clean_texts(cleaned[name]) for name in opened.text_columns))
             if label is not None and spelling:
                 touched |= _respell(cleaned[label], spelling)
             changed += sorted(start + stay[place] for place in touched)
@@ -260,7 +261,7 @@ def _writer(
         def lines(block: Columns) -> None:
             rows = zip(*(block.values[name] for name in names), strict=True)
             if form == ".csv":
-                guards = [neutral if name in guarded else _cell for name in names]
+                guards = [escape_formula if name in guarded else _cell for name in names]
                 table.writerows([[guard(cell) for guard, cell in zip(guards, row, strict=True)] for row in rows])
             else:
                 for row in rows:
