@@ -121,8 +121,8 @@ class DataRecipe(Section):
         0.1, description="Share (0.1) or number (640) of training rows held out for validation; 0 holds none out."
     )
     split_seed: Seed = Field(42, description="Seed of the validation split.")
-    text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
-    label_column: Word | None = Field(None, description="Label column; inferred if not given.")
+    text_columns: Words | None = Field(None, description="Text columns, joined in this order; detected if not given.")
+    label_column: Word | None = Field(None, description="Label column; detected if not given.")
     label_names: Words | None = Field(None, description="Label names in order; sorted if not given.")
     label_map: Names | None = Field(
         None, description="Names of the labels in the data, such as 0=World,1=Sports; two labels may share a name."
