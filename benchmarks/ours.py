@@ -14,7 +14,7 @@ import psutil
 
 from pennyweight.budget.cost import work
 from pennyweight.model.backbone import resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import choose
 from pennyweight.model.inference import TokenFeed, evaluating, logits
 from pennyweight.model.tokenizer import encode, load_tokenizer
@@ -97,7 +97,7 @@ class Ours:
         self.runtime = choose(train.device, train.precision, train.threads)
         backbone = resolve(str(folder))
         self.plan = plan_for(self.recipe, backbone.config, classes)
-        self.model = build(backbone, self.recipe.model, self.plan, classes, self.runtime)
+        self.model = build(backbone, self.plan, classes, self.runtime, ModelSettings(**self.recipe.model.settings()))
         self.labels, self.batch_size = np.asarray(labels), batch_size
         began = time.perf_counter()
         self.tokenizer, self.max_length = load_tokenizer(folder), max_length

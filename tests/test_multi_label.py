@@ -16,6 +16,7 @@ from pennyweight.errors import InputError, Interrupted
 from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics
 from pennyweight.evaluate.report.metrics_file import SeveralMetricsFile
 from pennyweight.export import stock as export
+from pennyweight.train.observer import forward_log
 
 Pairs = list[tuple[str, list[str]]]
 SETTINGS: dict[str, Any] = {
@@ -180,9 +181,9 @@ def test_predict_writes_lists_or_joins_them(
 def test_texts_without_any_answer_still_say_what_their_lists_are_of(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from pennyweight.predict import writers as answers
+    from pennyweight.predict.writers import write_file
 
-    answers.write([{"labels": [], "p_a": 0.1}], tmp_path / "out.parquet")
+    write_file([{"labels": [], "p_a": 0.1}], tmp_path / "out.parquet")
     assert str(pq.read_table(tmp_path / "out.parquet").schema.field("labels").type) == "list<element: string>"
 
 
@@ -199,8 +200,8 @@ def test_verbs_do_the_sensible_thing_or_refuse(
         == (metrics(run)["test"]["micro_f1"])
     )
     assert "submission has one label a text" in command("predict", run, source, "--submission").error
-    assert "each from its own threshold on" in command("predict", run, source, "--abstain-below", "0.5").error
-    assert "each from its own threshold on" in command("predict", run, source, "--target-accuracy", "0.9").error
+    assert "has a threshold for each label" in command("predict", run, source, "--abstain-below", "0.5").error
+    assert "has a threshold for each label" in command("predict", run, source, "--target-accuracy", "0.9").error
     assert command("explain", run, "The bank and the cup.", "--label", "sport").out.startswith("sport: ")
 
 
@@ -208,8 +209,8 @@ def test_shift_is_refused_before_anything_is_trained(
     rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with pytest.raises(InputError, match="one label a text"):
-        pw.train(rows["train"], out=tmp_path / "run", shift=True, say=said.append, **settings)
+    with pytest.raises(InputError, match="one label a text"), forward_log(said.append):
+        pw.train(rows["train"], out=tmp_path / "run", shift=True, **settings)
     assert not any("model:" in line for line in said)
     assert not (tmp_path / "run" / "metrics.json").exists()
 

@@ -18,7 +18,7 @@ from pennyweight.data.table import PAIR
 from pennyweight.errors import InputError
 from pennyweight.export import stock as export
 from pennyweight.model.backbone import resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference import TokenFeed
 from pennyweight.model.tokenizer import encode, load_tokenizer
@@ -93,7 +93,7 @@ def test_ids_and_logits_are_those_of_stock_transformers(kind: str, tiny_backbone
             wanted = recipe.load(backbone=str(folder), encoder=engine, r=2, budget="none", head="full")
             backbone = resolve(str(folder))
             plan = plan_for(wanted, backbone.config, 2)
-            model = build(backbone, wanted.model, plan, 2, CPU).eval()
+            model = build(backbone, plan, 2, CPU, ModelSettings(**wanted.model.settings())).eval()
             outputs[engine] = model(**batch)
             hidden = model.encoder.embed(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
             pooled = model.encoder.pooled(hidden, batch["attention_mask"], 0, "cls")

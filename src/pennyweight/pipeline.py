@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from .budget.cost import work
 from .budget.plan import Plan
-from .data.label_format import unlabelled
+from .data.label_cells import count_unlabelled
 from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
-from .data.provenance import ENDINGS, SOURCES, provenance
+from .data.provenance import ENDINGS, SOURCES, absolute_recipe, provenance
 from .errors import DataError, InputError
 from .model.backbone import config_of
-from .recipe import loading as recipes
 from .recipe.loading import Recipe, resolve_recipe
 from .recipe.planning import plan_for
 from .storage.folders import refuse_nonempty_folder
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from .predict.predictor import Classifier
     from .train.observer import Observer
-    from .train.state import Fit
+    from .train.state import FitResult
 
 logger = logging.getLogger(__name__)
 
@@ -71,19 +70,19 @@ def train(
             still there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
-    settled = _with_sources(resolve_recipe(recipe, settings), data, test)
+    settled = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
     _check_sources(settled, recipe, {"train": data, "test": test} | settings)
     if out is None:
         if resume or resume_anyway:
-            raise InputError("there is nothing to go on with: no run folder is named", remedy="name it with --out")
+            raise InputError("nothing to resume: no run folder is named", remedy="name it with --out")
         with say_to_logging(say):
             return _run(settled, data, test, None, False, False, observer)
     folder = Path(out)
     _check_folder(folder, resume, overwrite)
-    from .train.resume import begun
+    from .train.resume import unfinished_run
     from .train.signals import resumable
 
-    with say_to_logging(say), lock_folder(folder), resumable(folder, lambda: begun(folder), overwrite):
+    with say_to_logging(say), lock_folder(folder), resumable(folder, lambda: unfinished_run(folder), overwrite):
         return _run(settled, data, test, folder, resume, resume_anyway, observer)
 
 
@@ -122,23 +121,25 @@ def _run(
     from .evaluate.metrics import epoch_metrics as quick
     from .model.adapters.lora import scale
     from .model.backbone import resolve
-    from .model.classifier import build
+    from .model.classifier import ModelSettings, build
     from .model.device import choose, machine
-    from .model.inference import logits
+    from .model.inference import TokenFeed, logits
     from .model.tokenizer import check_max_length, encode, load_tokenizer
     from .model.trainable import trainable
     from .predict.predictor import Classifier, load
     from .runs.robustness import refuse_several
     from .runs.stage import Report
-    from .train import batch_source as feeds
     from .train.accelerator import make_accelerator
     from .train.augmentation import augment
+    from .train.batch_source import choose_batch_sources
     from .train.checkpoint import check_fits
     from .train.class_balance import class_weights, label_counts
     from .train.energy import EnergyMeter
-    from .train.head_init import probe
+    from .train.head_init import fit_head
     from .train.loop import fit
-    from .train.resume import Resumption, begin, end, fingerprint
+    from .train.resume import ResumePoint, mark_begun, mark_ended, run_fingerprint
+    from .train.state import TrainingState
+    from .train.training_rows import TrainingRows
 
     # recipe: settled by now. data:
     data = load_data(recipe.data, train_data, test_data)
@@ -155,22 +156,24 @@ def _run(
     logger.info(_plan_line(plan))
 
     # model
-    going_on = Resumption()
+    resume_point = ResumePoint()
     if folder is not None and resume:
-        going_on = Resumption.find(folder, read_fingerprint(folder))
-    precision = going_on.precision(recipe.train.precision)
+        resume_point = ResumePoint.find(folder, read_fingerprint(folder))
+    precision = resume_point.precision(recipe.train.precision)
     runtime = choose(recipe.train.device, precision, recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     frozen = backbone.fingerprint()
-    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, versions())
-    if folder is not None and going_on.is_finished(facts):
+    facts = run_fingerprint(
+        recipe.model_dump(mode="json"), data=data.fingerprint(), backbone=frozen, config=backbone.config,
+        runtime=runtime, versions=versions(),
+    )  # fmt: skip
+    if folder is not None and resume_point.is_finished(facts):
         logger.info(f"this run is finished, nothing is left to do: {folder}")
         return load(folder, device=recipe.train.device, precision=runtime.precision)
-    going_on.check(facts, resume_anyway)
-    model = build(
-        backbone, recipe.model, plan, len(data.labels.names), runtime, recipe.plan.head_dropout, recipe.train.seed
-    )
+    resume_point.check(facts, resume_anyway)
+    settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
+    model = build(backbone, plan, len(data.labels.names), runtime, settings)
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     bundle = Artifact(
         model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
@@ -202,10 +205,23 @@ def _run(
     rows, targets = tokens["train"], truth["train"]
     if spare is not None:
         logger.info(str(spare))
-        rows, targets = spare.tokens, targets[spare.owners]
+        rows, targets = spare.tokens, targets[spare.texts]
 
     # train: what frozen layers compute is computed once
-    fed = feeds.make(model, tokens | {"train": rows}, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
+    sources_of = {"train": rows} | ({"validation": tokens["validation"]} if "validation" in tokens else {})
+    fed = choose_batch_sources(
+        model,
+        {
+            name: TokenFeed(
+                encoded, bundle.tokenizer.pad_token_id, recipe.data.pad_to_multiple_of, recipe.data.max_length,
+                runtime.device,
+            )
+            for name, encoded in sources_of.items()
+        },
+        recipe.train,
+        backbone=f"{frozen}/{model.engine}/{runtime.precision}",
+        stochastic=bool(recipe.model.hidden_dropout or recipe.model.attention_dropout),
+    )  # fmt: skip
     logger.info(str(fed))
 
     def validate() -> dict[str, float]:
@@ -214,40 +230,33 @@ def _run(
         values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
         return quick.figures(truth["validation"], values, data.labels.names)
 
-    facts["prefix kept"] = fed.names()
-    going_on.check({"prefix kept": facts["prefix kept"]}, resume_anyway)
-    if going_on.state is not None and model.adaptive is None:  # ranks that move have more to keep
-        check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
+    facts["prefix kept"] = list(fed.prefixes)
+    resume_point.check({"prefix kept": facts["prefix kept"]}, resume_anyway)
+    if resume_point.checkpoint is not None and model.adaptive is None:  # ranks that move have more to keep
+        check_fits(resume_point.checkpoint, trainable(model))  # before anything in the folder is touched
     if folder is not None:
-        begin(folder, going_on.state)  # a former classifier stays until the new one is saved
-    if recipe.train.lp_ft and going_on.state is None:
-        size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
-        loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
+        mark_begun(folder, resume_point.checkpoint)  # a former classifier stays until the new one is saved
+    epochs = None if spare is None else spare.epochs
+    training_rows = TrainingRows(fed.train, targets, rows.lengths, recipe.data.pad_to_multiple_of, weights, epochs)
+    if recipe.train.lp_ft and resume_point.checkpoint is None:
+        loss = fit_head(model, training_rows, batch_size=recipe.train.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
-    accelerator = make_accelerator(recipe.train, runtime, folder, going_on.state)
+    accelerator = make_accelerator(recipe.train, runtime, folder, resume_point.checkpoint)
     meter = EnergyMeter()
+    state = TrainingState(
+        model, training_rows, recipe.train, accelerator, plan.count.trainable, resume_point.checkpoint
+    )
     outcome = fit(
-        model,
-        fed.train,
-        targets,
-        rows.lengths,
-        recipe.train,
-        accelerator=accelerator,
+        state,
         evaluate=validate if data.validation is not None else None,
-        planned=plan.count.trainable,
-        bucket=recipe.data.pad_to_multiple_of,
-        weights=weights,
         store=None if folder is None else folder / "checkpoints",
         fingerprint=facts,
-        resume=going_on.state,
         observer=observer,
-        adaptive=model.adaptive,
-        drawn=None if spare is None else spare.epochs,
     )
     joules = meter.joules()
     accelerator.end_training()
     how = {"device": runtime.device.type, "precision": runtime.precision, "engine": model.engine}
-    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept), how)
+    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.prefixes), how)
 
     if model.adaptive is not None:
         # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
@@ -286,7 +295,7 @@ def _run(
     if folder is not None:
         save_artifact(bundle, folder)
         report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
-        end(folder)
+        mark_ended(folder)
         logger.info(f"saved: {folder}")
     return classifier
 
@@ -296,7 +305,7 @@ def _remember_speed(
     config: dict[str, Any],
     plan: Plan,
     lengths: np.ndarray,
-    outcome: Fit,
+    outcome: FitResult,
     cached: bool,
     how: dict[str, str],
 ) -> None:
@@ -305,21 +314,6 @@ def _remember_speed(
         return
     each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
     remember_speed(each * outcome.texts, outcome.seconds, **how)
-
-
-def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
-    """Paths given in Python are part of the recipe, absolute while the run lasts; what is saved of them are names."""
-    values = recipe.model_dump()
-    for key, given in (("train", train_data), ("test", test_data)):
-        if isinstance(given, (str, Path)):
-            values["data"][key] = str(given)
-    for key in SOURCES:
-        name = values["data"][key]
-        if name is not None and os.path.exists(name):
-            values["data"][key] = str(Path(name).resolve())
-    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
-        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
-    return recipes.parse(values)
 
 
 def _check_sources(recipe: Recipe, source: str | Path | Recipe, given: dict[str, Any]) -> None:
@@ -356,7 +350,7 @@ def _data_line(data: Data) -> str:
     validation = "no" if data.validation is None else f"{len(data.validation):,}"
     dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
     gone = f" ({dropped:,} rows dropped)" if dropped else ""
-    bare = sum(unlabelled(table) for table in data.tables().values())
+    bare = sum(count_unlabelled(table) for table in data.tables().values())
     gone += f" ({bare:,} of all rows without any label)" if bare else ""
     return (
         f"data: {len(data.train):,} training, {validation} validation{test} texts{gone}, "

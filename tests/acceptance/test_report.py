@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight.predict.abstention import abstainer
+from pennyweight.predict.abstention import make_abstainer
 
 pytestmark = pytest.mark.acceptance
 
@@ -160,7 +160,7 @@ def test_a_target_accuracy_picked_on_validation_is_met_on_the_test_rows_within_i
 
     classifier = pw.load(run)
     target = max(one["target"] for one in metrics(run)["abstention"])
-    value = abstainer(classifier, target=target).threshold
+    value = make_abstainer(classifier, target=target).threshold
     test = Answers.from_arrays(classifier.artifact.answers, "test")
     assert test is not None
     assert value is not None

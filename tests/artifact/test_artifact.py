@@ -25,9 +25,9 @@ from pennyweight.artifact.model_card import model_card
 from pennyweight.artifact.save_artifact import save_artifact
 from pennyweight.artifact.saved_files import SavedFiles, read_files
 from pennyweight.errors import ArtifactError, PennyweightError, StorageError
-from pennyweight.predict import label_shift as prior
 from pennyweight.predict import predictor as predict
 from pennyweight.predict.explanation import explain
+from pennyweight.predict.label_shift import training_shares
 from pennyweight.storage import checksums, untrusted_folder
 
 from ..json_values import places, put
@@ -392,7 +392,7 @@ def test_every_figure_made_odd_is_refused_or_harmless(run: Path) -> None:
         one = predict.Classifier(replace(classifier.artifact, metrics=found), classifier.runtime)
         assert (one.probabilities(np.zeros((1, 2), np.float32)) == 0.5).all()
         assert one.thresholds.shape == (2,)
-        prior.trained(found, {}, 2)
+        training_shares(found, {}, 2)
         model_card(one.artifact)
 
     made = [json.dumps(put(value, path, odd)).encode() for path in places(value) for odd in ODD]

@@ -161,7 +161,7 @@ def test_a_copy_never_overwrites_the_original(
     assert "would overwrite the original" in done.error
     done = audit(files[0], "--fix", tmp_path / "out.xlsx")
     assert done.error == (
-        f"{tmp_path}/out.xlsx: the form of the cleaned copy cannot be told; expected a name ending in .csv, .jsonl or "
+        f"{tmp_path}/out.xlsx: unknown file format for the cleaned copy; expected a name ending in .csv, .jsonl or "
         ".parquet; received out.xlsx"
     )
     assert files[0].read_text("utf-8").startswith("text,label")

@@ -14,7 +14,7 @@ from pennyweight.data.labels import LabelSet
 from pennyweight.errors import ArtifactError
 from pennyweight.export import stock as export
 from pennyweight.model.backbone import resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.tokenizer import load_tokenizer
 from pennyweight.model.trainable import trainable
@@ -30,7 +30,7 @@ def trained(folder: Path, **settings: Any) -> Artifact:
     wanted = recipe.load(backbone=str(folder), **{"r": 4, "target_modules": "attention", "budget": "none"} | settings)
     backbone = resolve(str(folder))
     plan = plan_for(wanted, backbone.config, len(NAMES))
-    model = build(backbone, wanted.model, plan, len(NAMES), CPU)
+    model = build(backbone, plan, len(NAMES), CPU, ModelSettings(**wanted.model.settings()))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in trainable(model).values():
@@ -105,7 +105,7 @@ def test_a_head_alone_exports_merged(tiny_backbone: Callable[..., Path], tmp_pat
     wanted = recipe.load(backbone=str(folder), strategy="head-only", budget="none")
     backbone = resolve(str(folder))
     plan = plan_for(wanted, backbone.config, len(NAMES))
-    model = build(backbone, wanted.model, plan, len(NAMES), CPU)
+    model = build(backbone, plan, len(NAMES), CPU, ModelSettings(**wanted.model.settings()))
     artifact = Artifact(model.eval(), load_tokenizer(folder), backbone, LabelSet(NAMES), wanted, plan, {})
     with pytest.raises(ArtifactError, match="there is no adapter: only the head was trained; use --format merged"):
         export.to_peft(artifact, tmp_path / "peft")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pennyweight.model.backbone import config_of, resolve
-from pennyweight.model.classifier import Pooled, SequenceClassifier, build
+from pennyweight.model.classifier import ModelSettings, Pooled, SequenceClassifier, build
 from pennyweight.model.device import Runtime
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
@@ -20,7 +20,9 @@ from pennyweight.recipe.planning import plan_for
 def built(folder: Path, precision: str, **settings: Any) -> SequenceClassifier:
     wanted = recipe.load(backbone=str(folder), budget="9k", strategy="all-linear", **settings)
     plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
-    return build(resolve(str(folder)), wanted.model, plan, 3, Runtime(torch.device("cpu"), precision))
+    return build(
+        resolve(str(folder)), plan, 3, Runtime(torch.device("cpu"), precision), ModelSettings(**wanted.model.settings())
+    )
 
 
 def batch() -> dict[str, Tensor]:

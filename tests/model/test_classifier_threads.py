@@ -15,7 +15,7 @@ from torch import Tensor
 
 import pennyweight as pw
 from pennyweight.model.backbone import config_of, resolve
-from pennyweight.model.classifier import SequenceClassifier, build
+from pennyweight.model.classifier import ModelSettings, SequenceClassifier, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.kernels import frozen_linear as frozen
 from pennyweight.model.tokenizer import encode, load_tokenizer
@@ -30,7 +30,9 @@ def built(folder: Path, precision: str, **settings: Any) -> SequenceClassifier:
     """A classifier whose adapter counts, the same every time."""
     wanted = recipe.load(backbone=str(folder), budget="9k", strategy="all-linear", **settings)
     plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
-    model = build(resolve(str(folder)), wanted.model, plan, 3, Runtime(torch.device("cpu"), precision))
+    model = build(
+        resolve(str(folder)), plan, 3, Runtime(torch.device("cpu"), precision), ModelSettings(**wanted.model.settings())
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

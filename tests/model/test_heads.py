@@ -10,10 +10,11 @@ import torch
 
 from pennyweight.errors import BackboneError
 from pennyweight.model.backbone import pooler_tensors, resolve
-from pennyweight.model.heads import FORMS, Head, form_of
+from pennyweight.model.encoders import FAMILIES, stock_head_of
+from pennyweight.model.heads import Head
 
 
-@pytest.mark.parametrize("kind", sorted(FORMS.keys() - {"deberta"}))  # whose head is deberta-v2's
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
 @pytest.mark.parametrize("head", ["linear", "low_rank", "full"])
 def test_parameters_are_the_plans(kind: str, head: str, tiny_backbone: Callable[..., Path]) -> None:
     from pennyweight import plan
@@ -68,5 +69,5 @@ def test_a_full_bert_head_starts_at_the_pretrained_pooler() -> None:
 
 def test_an_architecture_without_a_known_head() -> None:
     with pytest.raises(BackboneError, match=r"the gpt2 architecture's own head is not known; .*; use --head linear"):
-        form_of({"model_type": "gpt2"})
-    assert form_of({"model_type": "deberta-v2", "pooler_hidden_act": "tanh"}).activation == "tanh"
+        stock_head_of({"model_type": "gpt2"})
+    assert stock_head_of({"model_type": "deberta-v2", "pooler_hidden_act": "tanh"}).activation == "tanh"

@@ -12,7 +12,7 @@ import torch
 
 from pennyweight.data.batching import pack
 from pennyweight.model.backbone import config_of, resolve
-from pennyweight.model.classifier import build
+from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference import TokenFeed
 from pennyweight.model.trainable import trainable
@@ -20,7 +20,9 @@ from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 from pennyweight.train import accelerator as accelerate
 from pennyweight.train.accelerator import make_accelerator
-from pennyweight.train.loop import Fit, fit
+from pennyweight.train.loop import fit
+from pennyweight.train.state import TrainingState
+from pennyweight.train.training_rows import TrainingRows
 
 CPU = torch.device("cpu")
 
@@ -50,7 +52,9 @@ def test_scaled_training_in_fp16_is_that_in_fp32_but_for_rounding(
     losses: dict[str, list[float]] = {}
     weights = {}
     for precision in ("fp32", "fp16"):
-        model = build(resolve(wanted.model.backbone), wanted.model, plan, 3, Runtime(CPU, precision))
+        model = build(
+            resolve(wanted.model.backbone), plan, 3, Runtime(CPU, precision), ModelSettings(**wanted.model.settings())
+        )
         accelerator = make_accelerator(wanted.train, Runtime(CPU, "fp32"), None)
         if precision == "fp16":
             accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -65,13 +69,10 @@ def test_scaled_training_in_fp16_is_that_in_fp32_but_for_rounding(
             def evaluation(self, record: dict[str, Any]) -> None:
                 pass
 
-        feed = TokenFeed(encoded, 0, 8, 64, CPU)
-        done = fit(
-            model, feed, np.arange(8) % 3, encoded.lengths, wanted.train, accelerator=accelerator,
-            evaluate=lambda: {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}, planned=plan.count.trainable, bucket=8,
-            observer=Losses(),
-        )  # fmt: skip
-        assert isinstance(done, Fit)
+        rows = TrainingRows(TokenFeed(encoded, 0, 8, 64, CPU), np.arange(8) % 3, encoded.lengths, 8)
+        state = TrainingState(model, rows, wanted.train, accelerator, plan.count.trainable)
+        evaluation = {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}
+        fit(state, evaluate=lambda: evaluation, observer=Losses())  # noqa: B023 (called within this round)
         weights[precision] = torch.cat([parameter.detach().flatten() for parameter in trainable(model).values()])
         assert (accelerator.scaler is None) == (precision == "fp32")
     eps = torch.finfo(torch.float16).eps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import DataError, InputError, RecipeError
+from pennyweight.train import head_init
 from pennyweight.train.observer import forward_log
 
 TEXTS = ["The bank held its rate.", "The striker and the cup.", "Polls in the valley."]
@@ -93,7 +93,6 @@ def test_lp_ft_starts_from_a_fitted_head(
 def test_a_part_of_many_rows_fits_the_head(
     settings: dict[str, Any], news: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probe = importlib.import_module("pennyweight.train.head_init")
     settings |= {"max_steps": 1, "learning_rate": 1e-9, "budget": "20k"}
 
     def loss(lp_ft: bool) -> float:
@@ -101,7 +100,7 @@ def test_a_part_of_many_rows_fits_the_head(
         return float(trained.metrics["train"]["best"]["validation_loss"])
 
     cold, whole = loss(False), loss(True)
-    monkeypatch.setattr(probe, "MOST_ROWS", 30)
+    monkeypatch.setattr(head_init, "MOST_ROWS", 30)
     part = loss(True)
     assert part != whole
     assert part < cold - 0.1

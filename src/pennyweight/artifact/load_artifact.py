@@ -10,7 +10,7 @@ import numpy as np
 from ..data.input_spec import InputSpec
 from ..errors import ArtifactError
 from ..model.adapters import lora as adapt
-from ..model.classifier import build
+from ..model.classifier import ModelSettings, build
 from ..model.device import Runtime
 from ..recipe.loading import Recipe
 from ..storage.atomic import recover
@@ -48,7 +48,7 @@ def load_artifact(saved: SavedFiles | str | Path, runtime: Runtime, backbone: st
         # Checked before anything of the plan's size is built: as many numbers are there as the plan says.
         validation.check_numbers(saved.path(PLAN), plan, found, len(labels), (*head.values(), *adapter.values()))
         tokenizer = validation.tokenizer(saved, TOKENIZER, found)
-        model = build(found, recipe.model, plan, len(labels), runtime)
+        model = build(found, plan, len(labels), runtime, ModelSettings(**recipe.model.settings()))
         try:
             adapt.load_adapter_state(model.module, adapter)
         except ArtifactError as error:

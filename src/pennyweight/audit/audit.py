@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ..data.columns import choose_label_column
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
-from ..data.label_format import LabelFormat, read_label_cells
-from ..data.row_blocks import BLOCK, RowBlocks, class_name_of, read_in_blocks
-from ..data.table import AS_NAMED, Columns, FileOptions
+from ..data.label_cells import class_name_of, read_label_cells
+from ..data.label_format import LabelFormat
+from ..data.row_blocks import BLOCK, RowBlocks, read_in_blocks
+from ..data.table import Columns
 from ..errors import DataError
 from .duplicates import find_duplicates
 from .findings import Audit, AuditedPart, Finding, balance, look_alikes, unknown_share
@@ -31,7 +33,7 @@ IMBALANCED, RARE = 3.0, 10
 MUCH_UNKNOWN = 0.05
 
 #: No column is named: all are inferred.
-INFERRED = InputSpec(named_by_user=True)
+INFERRED = InputSpec()
 
 #: Gives two arrays (N,) of N texts: their lengths in tokens, and how many of these the tokenizer does not know.
 CountTokens = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -163,7 +165,7 @@ def open_source(
     label = input_spec.columns_for(first)[1]
     if label is not None and not input_spec.named_by_user and label not in first.values:
         return walked, None  # texts without labels can be audited for a classifier, too
-    return walked, choose_label_column(first, label, walked.texts, needed=False)
+    return walked, choose_label_column(first, label, walked.text_columns, needed=False)
 
 
 def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[LabelName] | None:
@@ -199,7 +201,7 @@ def _scan(
     scan.part(name, walked.source, first.unit)
     if label is None:
         left_out.append(f"{name} has no label column: classes, conflicting labels and shortcut features")
-    for block, table in walked.both():
+    for block, table in walked.blocks_and_tables():
         scan.add(table.texts, labels_of(block, label, delimiter), block.lines)
 
 

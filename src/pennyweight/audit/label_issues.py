@@ -115,7 +115,7 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
         BackboneError: it is not to be had.
     """
     from ..model.backbone import config_of, resolve
-    from ..model.classifier import Pooled, build
+    from ..model.classifier import ModelSettings, Pooled, build
     from ..model.device import choose
     from ..model.inference import TokenFeed, logits
     from ..model.tokenizer import encode, load_tokenizer
@@ -124,8 +124,9 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
     plan = replace(plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), classes), adapter=None)
-    averaged = recipe.model.model_copy(update={"pooling": "mean"})
-    model: Any = Pooled(build(backbone, averaged, plan, classes, runtime)).eval()
+    model: Any = Pooled(
+        build(backbone, plan, classes, runtime, ModelSettings(**recipe.model.settings() | {"pooling": "mean"}))
+    ).eval()
     tokenizer = load_tokenizer(backbone.folder)
 
     def features(texts: Sequence[str]) -> np.ndarray:

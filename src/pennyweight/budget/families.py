@@ -66,6 +66,7 @@ class Architecture:
         global_layers: the layers that see all positions.
         positions: rows of relative position embeddings that attention multiplies with, per direction (DeBERTa).
         position_terms: how many such products a layer makes (0 to 2).
+        reserved_positions: rows of the position embeddings that no token uses.
     """
 
     family: str
@@ -82,12 +83,13 @@ class Architecture:
     global_layers: frozenset[int] = frozenset()
     positions: int = 0
     position_terms: int = 0
+    reserved_positions: int = 0
 
 
 def bert(config: Config) -> Architecture:
     """BERT, RoBERTa, XLM-R and ELECTRA: one encoder under four names."""
     hidden, layers, heads = body(config)
-    electra = config["model_type"] == "electra"
+    electra, roberta = config["model_type"] == "electra", config["model_type"] in ("roberta", "xlm-roberta")
     width = whole(config, "embedding_size", 128) if electra else hidden
     outside: Shapes = {
         "embeddings.word_embeddings.weight": (whole(config, "vocab_size"), width),
@@ -114,6 +116,8 @@ def bert(config: Config) -> Architecture:
         own_head=_own_head("pooler.dense", "classifier", hidden)
         if config["model_type"] == "bert"
         else _own_head("classifier.dense", "classifier.out_proj", hidden),
+        # RoBERTa numbers positions from one past the padding id.
+        reserved_positions=integer(config, "pad_token_id", 1) + 1 if roberta else 0,
     )
 
 

@@ -211,14 +211,16 @@ def predict(
     A name that an input column has already gets predicted_ in front.
     """
     from ..artifact.load_artifact import read_input_spec
+    from ..data.file_options import FileOptions
     from ..data.formats.columnar import read_column_types
     from ..data.row_blocks import read_in_blocks
-    from ..data.table import FileOptions
-    from ..predict import predictor as prediction
-    from ..predict import writers as answers
-    from ..predict.abstention import abstainer
-    from ..predict.submission import check_ids, numbering
-    from ..predict.submission import submission as numbered
+    from ..predict.abstention import make_abstainer
+    from ..predict.formula_guard import formula_guard
+    from ..predict.prediction_rows import merge_row, predict_rows, prediction_columns
+    from ..predict.predictor import load
+    from ..predict.streaming import open_pipe
+    from ..predict.submission import class_numbers, refuse_unnamed_ids, submission_rows
+    from ..predict.writers import output_form, write_file, write_lines
 
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
@@ -233,45 +235,43 @@ def predict(
         raise InputError(
             "standard input is texts or JSON objects, one a line, in UTF-8", remedy="write the texts to a file first"
         )
-    target = None if out is None else answers.check_target(out, form, source)
+    target = None if out is None else output_form(out, form, source)
     options = FileOptions(input_format, encoding, header)
     # A file that cannot be read is told before the model's checksums are computed.
-    pipe = _standard_input() if source == "-" else answers.open_pipe(source)
+    pipe = _standard_input() if source == "-" else open_pipe(source)
     walked = read_in_blocks(source, split=split, input_spec=input_spec, options=options) if pipe is None else None
-    classifier = prediction.load(
-        model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
-    )
-    numbers = numbering(classifier, label_order) if submission else None
+    classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
+    numbers = class_numbers(classifier, label_order) if submission else None
     classifier = classifier if prior is None else classifier.with_prior(prior, walked.each_text() if walked else ())
-    abstain = abstainer(classifier, abstain_below, target_accuracy)
+    abstain = make_abstainer(classifier, abstain_below, target_accuracy)
     if numbers is not None and walked is not None:
-        check_ids(walked.names, id_column)
+        refuse_unnamed_ids(walked.names, id_column)
     for note in () if walked is None else walked.notes:
         _note(f"{source}: {note}")
     if walked is not None and walked.empty.count:
         _note(f"{source}: {walked.empty}")
     keep = input_columns and numbers is None
     if walked is not None:
-        pairs = prediction.answered(classifier, walked.both(), keep=keep, ids=id_column)
+        pairs = predict_rows(classifier, walked.blocks_and_tables(), keep=keep, ids=id_column)
     else:
         pairs = _conversation(classifier, pipe, source, input_spec, keep, id_column)
     if numbers is not None:
-        rows = numbered(pairs, numbers)
+        rows = submission_rows(pairs, numbers)
         _note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
     else:
-        rows = (prediction.joined(fields, abstain.decide(found)) for fields, found in pairs)
+        rows = (merge_row(fields, abstain.decide(found)) for fields, found in pairs)
     manner: dict[str, Any] = {"delimiter": classifier.delimiter}
     if csv_guard and numbers is None:
         exact = (id_column, classifier.input_spec.label_column)
-        manner["guard"] = answers.guard_for(walked.texts if walked else (), filter(None, exact))
+        manner["guard"] = formula_guard(walked.text_columns if walked else (), filter(None, exact))
     if out is None:
         form = form or ("csv" if submission else "jsonl")
-        answers.write_lines(rows, sys.stdout, form, flush=walked is None, **manner)
+        write_lines(rows, sys.stdout, form, flush=walked is None, **manner)
     else:
         types = read_column_types(Path(source)) if walked is not None and target == "parquet" else None
-        _note(f"{answers.write(rows, out, target, types=types, **manner):,} texts labelled: {out}")
+        _note(f"{write_file(rows, out, target, types=types, **manner):,} texts labelled: {out}")
     if walked is not None and keep:
-        _note_columns(walked.names, prediction.answer_names(classifier), walked.unreadable)
+        _note_columns(walked.names, prediction_columns(classifier), walked.unreadable)
     if abstain.threshold is not None:
         _note(str(abstain))
 
@@ -289,18 +289,17 @@ def _conversation(
     """The texts of a pipe, each with the fields that go with its answer, and the answers as they come."""
     from ..data.sources import stream
     from ..data.table import Columns
-    from ..predict.predictor import kept
-    from ..predict.streaming import converse
-    from ..predict.writers import utf8_lines
+    from ..predict.prediction_rows import columns_to_keep
+    from ..predict.streaming import predict_stream, read_lines
 
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
-        for record, text in stream(utf8_lines(cast("IO[bytes]", pipe), name), source=name, input_spec=input_spec):
-            names = kept(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
+        for record, text in stream(read_lines(cast("IO[bytes]", pipe), name), source=name, input_spec=input_spec):
+            names = columns_to_keep(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
             yield {key: record[key] for key in names}, text
 
-    return converse(classifier, texts())
+    return predict_stream(classifier, texts())
 
 
 def _note_columns(names: Iterable[str], answered: Iterable[str], unreadable: dict[str, str]) -> None:

@@ -76,8 +76,8 @@ def evaluate(
     say: Callable[[str], None],
 ) -> str:
     """Measure a saved classifier on labelled texts."""
+    from ..data.file_options import FileOptions
     from ..data.load import read_labelled
-    from ..data.table import FileOptions
     from ..predict.predictor import load
     from ..runs.measure import measure
 
@@ -169,11 +169,14 @@ def leaderboard(
 
     Every id once, every label in range.
     """
+    from ..data.input_spec import InputSpec
     from ..data.sources import read
-    from ..predict.submission import check, ids_of
+    from ..predict.submission import check_submission, read_ids
 
-    table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
-    return str(check(submission, ids_of(table, id_column), labels))
+    names = _listed(text_columns)
+    input_spec = InputSpec(text_columns=None if names is None else tuple(names))
+    table = read(test, input_spec, labelled=False, allow_null=True)
+    return str(check_submission(submission, read_ids(table, id_column), labels))
 
 
 def export(
@@ -277,15 +280,15 @@ def audit(
 
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
+    from ..data.file_options import FileOptions
     from ..data.input_spec import InputSpec
-    from ..data.table import FileOptions
     from .audit_command import run
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
         data,
         test,
-        input_spec=InputSpec(named_by_user=True).changed(
+        input_spec=InputSpec().changed(
             text_columns=_listed(text_columns), label_column=label_column, label_delimiter=label_delimiter
         ),
         recipe=recipe,

@@ -82,6 +82,23 @@ def _of_rows(key: str, data: Data) -> str | None:
     return digest.hexdigest() if held else None
 
 
+def absolute_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """A recipe with the paths of its files and folders absolute, so that it trains from any working directory.
+
+    Args:
+        given: paths that take the place of the recipe's, by key (`train`, `test`); what is no path is left out.
+    """
+    values = recipe.model_dump()
+    values["data"] |= {key: str(source) for key, source in given.items() if isinstance(source, (str, Path))}
+    for key in SOURCES:
+        name = values["data"][key]
+        if name is not None and os.path.exists(name):
+            values["data"][key] = str(Path(name).resolve())
+    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
+        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
+    return parse(values)
+
+
 def shareable_recipe(recipe: Recipe) -> Recipe:
     """A recipe without this machine's folders, as it is saved: others cannot use them, and should not see them.
 

@@ -14,7 +14,7 @@ from ..artifact.model_card import base_model, block, code
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters import lora as adapt
-from ..model.heads import Form, form_of
+from ..model.encoders import StockHead, stock_head_of
 from ..storage.atomic import atomic_folder, write_text
 from ..storage.folders import refuse_nonempty_folder
 
@@ -36,7 +36,7 @@ def stock_head(artifact: Artifact) -> dict[str, Tensor]:
     Raises:
         ArtifactError: when the stock class cannot express this head; the message says which setting would do.
     """
-    form = form_of(artifact.backbone.config)
+    stock = stock_head_of(artifact.backbone.config)
     head = artifact.model.head
     _refuse_pooling(artifact)
     out = {"weight": head.out.weight.detach().cpu().clone(), "bias": head.out.bias.detach().cpu().clone()}
@@ -46,17 +46,19 @@ def stock_head(artifact: Artifact) -> dict[str, Tensor]:
         if head.dense.bias is not None:
             dense["bias"] = head.dense.bias.detach().cpu().clone()
     else:
-        dense, out = _identity_dense(form, out, artifact.model.module)
-    named = {f"{form.dense}.{key}": tensor for key, tensor in dense.items()}
-    named |= {f"{form.out}.{key}": tensor for key, tensor in out.items()}
-    if head.norm is not None and form.norm:
-        named |= {f"{form.norm}.{key}": tensor.detach().cpu().clone() for key, tensor in head.norm.state_dict().items()}
+        dense, out = _identity_dense(stock, out, artifact.model.module)
+    named = {f"{stock.dense}.{key}": tensor for key, tensor in dense.items()}
+    named |= {f"{stock.output}.{key}": tensor for key, tensor in out.items()}
+    if head.norm is not None and stock.norm:
+        named |= {
+            f"{stock.norm}.{key}": tensor.detach().cpu().clone() for key, tensor in head.norm.state_dict().items()
+        }
     return named
 
 
 def _refuse_pooling(artifact: Artifact) -> None:
     config, pooling = artifact.backbone.config, artifact.recipe.model.pooling
-    stock = config.get("classifier_pooling", "cls") if config["model_type"] == "modernbert" else "cls"
+    stock = stock_head_of(config).pooling
     if pooling != stock:
         raise ArtifactError(
             f"transformers' stock {config['model_type']} classifier cannot express {pooling} pooling",
@@ -67,22 +69,22 @@ def _refuse_pooling(artifact: Artifact) -> None:
 
 
 def _identity_dense(
-    form: Form, out: dict[str, Tensor], encoder: nn.Module
+    stock: StockHead, out: dict[str, Tensor], encoder: nn.Module
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Dense and output layers that reproduce `out` through the stock head's activation."""
     size = out["weight"].shape[1]
-    if form.norm:
+    if stock.norm:
         raise ArtifactError(
             "the stock head normalises between its dense layer and its output, which a linear head cannot pass through",
             expected="a classifier trained with --head full or --head low_rank",
             received="--head linear",
         )
-    if form.activation == "tanh":
+    if stock.activation == "tanh":
         dense = {"weight": torch.eye(size) * EPSILON, "bias": torch.zeros(size)}
         return dense, {"weight": out["weight"] / EPSILON, "bias": out["bias"]}
-    if form.activation not in ("relu", "gelu"):
+    if stock.activation not in ("relu", "gelu"):
         raise ArtifactError(
-            f"a linear head cannot pass through the stock head's {form.activation}", remedy="train with --head full"
+            f"a linear head cannot pass through the stock head's {stock.activation}", remedy="train with --head full"
         )
     norm = _last_norm(encoder)
     bound = size**0.5 * norm.weight.detach().float().abs() + norm.bias.detach().float().abs()  # (H,)
@@ -114,18 +116,18 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     refuse_nonempty_folder(folder)
     if artifact.plan.adapter is None:
         raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
-    form = form_of(artifact.backbone.config)
+    stock = stock_head_of(artifact.backbone.config)
     head = stock_head(artifact)
     config = adapt.lora_config(artifact.plan.adapter, artifact.backbone.config)
     config.task_type = "SEQ_CLS"
-    config.modules_to_save = list(form.saved)
+    config.modules_to_save = list(stock.modules_to_save)
     config.base_model_name_or_path = _base_name(artifact)
     config.inference_mode = True
     with atomic_folder(folder) as aside:
         config.save_pretrained(aside)
         tensors = {f"base_model.model.{name}": tensor for name, tensor in head.items()}
         for name, tensor in adapt.adapter_state(artifact.model.module).items():
-            tensors[name.replace("base_model.model.", f"base_model.model.{form.backbone}.", 1)] = tensor
+            tensors[name.replace("base_model.model.", f"base_model.model.{stock.encoder_attribute}.", 1)] = tensor
         save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         artifact.tokenizer.save_pretrained(aside)
         if artifact.labels.multi:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -201,15 +202,17 @@ def load_module(backbone: Backbone, **config_overrides: Any) -> Any:
         MemoryError: when there is too little of it.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModel
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(backbone.folder, local_files_only=True, trust_remote_code=False)
             for key, value in config_overrides.items():
                 setattr(config, key, value)
-            # Only these classes know the pooler; elsewhere the argument would be refused.
-            pooler = {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta") else {}
+            # Only some classes know the pooler; the others refuse the argument.
+            model: Any = MODEL_MAPPING[type(config)]
+            has_pooler = "add_pooling_layer" in inspect.signature(model).parameters
+            pooler = {"add_pooling_layer": False} if has_pooler else {}
             module, found = AutoModel.from_pretrained(
                 backbone.folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 dtype="float32", output_loading_info=True, **pooler,

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..budget.plan import Plan
-from ..budget.specs import AdapterSpec
-from ..errors import RecipeError
-from ..recipe.loading import ModelRecipe
 from .adapters import adalora as adaptive
 from .adapters import lora as adapt
-from .backbone import Backbone, load_module, pooler_tensors
+from .backbone import Backbone, pooler_tensors
 from .device import Runtime
-from .encoders.bert import FastEncoder, supports
-from .encoders.encoder import Encoder
-from .encoders.reference import GenericEncoder
+from .encoders import Encoder, EncoderSettings, load_encoder, stock_head_of
 from .heads import Head
 
 
@@ -79,21 +74,34 @@ class Pooled(nn.Module):
         return self.classifier.pooled(**batch)
 
 
-def build(
-    backbone: Backbone,
-    recipe: ModelRecipe,
-    plan: Plan,
-    labels: int,
-    runtime: Runtime,
-    head_dropout: float = 0.0,
-    seed: int = 0,
-) -> SequenceClassifier:
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a model is built around a backbone.
+
+    Attributes:
+        encoder: `auto`, `fast` or `reference`.
+        pooling: `cls` or `mean`.
+        hidden_dropout: dropout inside the backbone.
+        attention_dropout: dropout on attention weights.
+        head_dropout: dropout before each linear map of the head.
+        seed: of the adapter's and the head's initial values.
+    """
+
+    encoder: str
+    pooling: str
+    hidden_dropout: float
+    attention_dropout: float
+    head_dropout: float = 0.0
+    seed: int = 0
+
+
+def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, settings: ModelSettings) -> SequenceClassifier:
     """Load the frozen encoder, inject the adapter, put the head on top.
 
     Args:
-        runtime: device and number format. In bf16 and fp16 the fast encoder keeps its frozen matrices so; what is
-            trained, biases and norms stay fp32.
-        seed: of the adapter's and the head's first values.
+        labels: L, the number of classes.
+        runtime: device and number format. In bf16 and fp16 the fast encoder keeps its frozen matrices in that format;
+            trained parameters, biases and norms stay fp32.
 
     Returns:
         The classifier in evaluation mode.
@@ -102,53 +110,21 @@ def build(
         RecipeError: when the fast encoder is asked for where it does not apply.
         BackboneError: when the backbone cannot be loaded.
     """
-    engine = choose_engine(backbone.config, recipe, plan.adapter)
-    reference = load_module(backbone, **_dropouts(backbone.config, recipe))
-    torch.manual_seed(seed)
-    chosen: Encoder = GenericEncoder(reference, runtime.dtype)
-    if engine == "fast":
-        fast = FastEncoder(backbone.config, runtime.dtype)
-        fast.load_weights(reference.state_dict())
-        chosen = fast
+    bias = "none" if plan.adapter is None else plan.adapter.bias
+    encoder, engine = load_encoder(
+        backbone,
+        settings.encoder,
+        EncoderSettings(runtime.dtype, settings.hidden_dropout, settings.attention_dropout, bias),
+    )
+    torch.manual_seed(settings.seed)
     moving = None
     if plan.adapter is not None and plan.adapter.adaptive_ranks:
-        moving = adaptive.inject(chosen.module, plan.adapter, backbone.config)
+        moving = adaptive.inject(encoder.module, plan.adapter, backbone.config)
     else:
-        adapt.inject(chosen.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
-    head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=head_dropout)
-    head.start_from_pooler(pooler_tensors(backbone) if backbone.config["model_type"] == "bert" else {})
-    model = SequenceClassifier(chosen, head, recipe.pooling, engine).to(runtime.device)
+        adapt.inject(encoder.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
+    head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=settings.head_dropout)
+    if plan.head.kind == "full" and stock_head_of(backbone.config).pretrained:
+        head.start_from_pooler(pooler_tensors(backbone))
+    model = SequenceClassifier(encoder, head, settings.pooling, engine).to(runtime.device)
     model.adaptive = moving
     return model.eval()
-
-
-def choose_engine(config: Mapping[str, Any], recipe: ModelRecipe, adapter: AdapterSpec | None) -> str:
-    """`fast` or `reference`.
-
-    Raises:
-        RecipeError: with the reason, when `fast` was asked for in vain.
-    """
-    reason = None
-    if not supports(config):
-        reason = f"the architecture {config['model_type']}"
-    elif recipe.hidden_dropout or recipe.attention_dropout:
-        reason = "dropout inside the backbone"
-    elif adapter is not None and adapter.bias != "none":
-        reason = f"bias {adapter.bias}"
-    if recipe.encoder == "fast" and reason is not None:
-        raise RecipeError(
-            "the fast encoder does not do this",
-            where="model -> encoder",
-            received=reason,
-            remedy="use --encoder reference, or auto",
-        )
-    return "reference" if recipe.encoder == "reference" or reason is not None else "fast"
-
-
-def _dropouts(config: Mapping[str, Any], recipe: ModelRecipe) -> dict[str, float]:
-    """The recipe's dropouts under the architecture's names: the checkpoint's own are never used silently."""
-    kind = config["model_type"]
-    special = {"distilbert": "dropout", "modernbert": "mlp_dropout"}
-    values = {special.get(kind, "hidden_dropout_prob"): recipe.hidden_dropout}
-    values["attention_dropout" if kind in special else "attention_probs_dropout_prob"] = recipe.attention_dropout
-    return values | ({"embedding_dropout": recipe.hidden_dropout} if kind == "modernbert" else {})

@@ -1,64 +1,14 @@
-"""Classification heads on one pooled vector, and their stock names in transformers' sequence classifiers."""
+"""Classification heads on one pooled vector."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from ..errors import BackboneError
-
-
-@dataclass(frozen=True)
-class Form:
-    """How an architecture's own sequence classifier ends.
-
-    Attributes:
-        activation: between the dense layer and the output, by transformers' name.
-        dense: stock name of the dense layer. For BERT it is the pooler inside the backbone.
-        out: stock name of the output layer.
-        norm: stock name of a norm after the activation, if there is one.
-        saved: PEFT's `modules_to_save` for the whole head.
-        backbone: stock attribute that holds the encoder.
-    """
-
-    activation: str
-    dense: str
-    out: str
-    saved: tuple[str, ...]
-    backbone: str
-    norm: str | None = None
-
-
-FORMS = {
-    "bert": Form("tanh", "bert.pooler.dense", "classifier", ("pooler", "classifier"), "bert"),
-    "roberta": Form("tanh", "classifier.dense", "classifier.out_proj", ("classifier",), "roberta"),
-    "xlm-roberta": Form("tanh", "classifier.dense", "classifier.out_proj", ("classifier",), "roberta"),
-    "electra": Form("gelu", "classifier.dense", "classifier.out_proj", ("classifier",), "electra"),
-    "distilbert": Form("relu", "pre_classifier", "classifier", ("pre_classifier", "classifier"), "distilbert"),
-    "deberta-v2": Form("gelu", "pooler.dense", "classifier", ("pooler", "classifier"), "deberta"),
-    "modernbert": Form("gelu", "head.dense", "classifier", ("head", "classifier"), "model", norm="head.norm"),
-}
-
-
-def form_of(config: dict[str, Any]) -> Form:
-    """The architecture's own head, its activation taken from the config where the config names one.
-
-    Raises:
-        BackboneError: for an architecture whose head is not known here.
-    """
-    kind = config["model_type"]
-    if kind not in FORMS:
-        raise BackboneError(
-            f"the {kind} architecture's own head is not known", expected=", ".join(FORMS), remedy="use --head linear"
-        )
-    form = FORMS[kind]
-    named = {"modernbert": "classifier_activation", "deberta-v2": "pooler_hidden_act"}
-    activation = config.get(named.get(kind, ""), form.activation)
-    return Form(activation, form.dense, form.out, form.saved, form.backbone, form.norm)
+from .encoders import stock_head_of
 
 
 class Head(nn.Module):
@@ -89,28 +39,26 @@ class Head(nn.Module):
         self.norm: nn.LayerNorm | None = None
         self.act: nn.Module = nn.Identity()
         if kind != "linear":
-            form = form_of(config)
-            bias = bool(config.get("classifier_bias", False)) if form.norm else True
+            stock = stock_head_of(config)
             if kind == "low_rank":
                 self.down = nn.Linear(size, rank, bias=False)
-                self.dense = nn.Linear(rank, size, bias=bias)
+                self.dense = nn.Linear(rank, size, bias=stock.dense_bias)
             else:
-                self.dense = nn.Linear(size, size, bias=bias)
-            self.act = ACT2FN[form.activation]
-            if form.norm:
-                bias = bool(config.get("norm_bias", False))
-                self.norm = nn.LayerNorm(size, eps=config.get("norm_eps", 1e-5), bias=bias)
+                self.dense = nn.Linear(size, size, bias=stock.dense_bias)
+            self.act = ACT2FN[stock.activation]
+            if stock.norm:
+                self.norm = nn.LayerNorm(size, eps=stock.norm_eps, bias=stock.norm_bias)
         self.out = nn.Linear(size, labels)
-        self._initialise(float(config.get("initializer_range", 0.02)))
+        self._initialize(float(config.get("initializer_range", 0.02)))
 
-    def _initialise(self, std: float) -> None:
+    def _initialize(self, std: float) -> None:
         for module in self.children():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.down is not None:
-            # A product of two small matrices would start with vanishing signal; rows of unit variance do not.
+            # Two matrices of small values would give almost nothing; rows of unit norm keep the input's size.
             nn.init.normal_(self.down.weight, std=self.down.in_features**-0.5)
 
     def forward(self, pooled: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..budget.architecture import describe
 from ..data.batching import Encoded, pack
 from ..data.table import parts_of
 from ..errors import BackboneError, RecipeError
@@ -40,10 +41,8 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def longest_input(config: dict[str, Any]) -> int:
-    """Tokens the backbone has positions for. RoBERTa's first two positions (padding_idx + 1) are never used."""
-    positions = int(config.get("max_position_embeddings", 512))
-    offset = config.get("pad_token_id", 1) + 1 if config["model_type"] in ("roberta", "xlm-roberta") else 0
-    return positions - offset
+    """The most tokens that the backbone has positions for."""
+    return int(config.get("max_position_embeddings", 512)) - describe(config).reserved_positions
 
 
 def check_max_length(max_length: int, config: dict[str, Any]) -> None:

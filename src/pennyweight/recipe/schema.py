@@ -2,7 +2,7 @@
 
 These defaults are the recipe `default`, and the only ones. How they were chosen is in docs/evidence.md and docs/log.md:
 rate and dropouts on AG News' validation split under a budget of 200k, `lp_ft` ahead at every budget tried. Who changes
-one keeps the former value in `train.resume.STOOD`.
+one keeps the former value in `train.resume.FORMER_DEFAULTS`.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class DataRecipe(Section):
         0.1, description="Share (0.1) or number (640) of training rows held out for validation; 0 holds none out."
     )
     split_seed: Seed = Field(42, description="Seed of the validation split.")
-    text_columns: Words | None = Field(None, description="Text columns, joined in this order; inferred if not given.")
-    label_column: Word | None = Field(None, description="Label column; inferred if not given.")
+    text_columns: Words | None = Field(None, description="Text columns, joined in this order; detected if not given.")
+    label_column: Word | None = Field(None, description="Label column; detected if not given.")
     label_names: Words | None = Field(None, description="Label names in order; sorted if not given.")
     label_map: Names | None = Field(
         None, description="Names of the labels in the data, such as 0=World,1=Sports; two labels may share a name."
@@ -194,6 +194,10 @@ class ModelRecipe(Section):
     attention_dropout: Fraction = Field(
         0.0, description="Dropout on attention weights; above 0 the reference encoder is used."
     )
+
+    def settings(self) -> dict[str, Any]:
+        """All but the backbone's name and revision, by field: what `model.classifier.ModelSettings` takes."""
+        return self.model_dump(exclude={"backbone", "revision"})
 
 
 class PlanRecipe(Section):

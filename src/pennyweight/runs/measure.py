@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.load import LabelRenamer, apply_unknown_labels, notes_of, read_labelled
-from ..data.table import AS_NAMED, FileOptions, Table
+from ..data.file_options import AS_NAMED, FileOptions
+from ..data.load import LabelRenamer, apply_unknown_labels, describe_labels, read_labelled
+from ..data.table import Table
 from ..evaluate.evaluation import Judgement, Part, intervals, slices
 from ..evaluate.metrics.calibration import calibrate, softmax
 from ..evaluate.metrics.ordinal import ordinal
@@ -100,18 +101,18 @@ def measure(
         check_names(None, severities)  # before anything is computed
     if classifier.multi and (severities or ood is not None):
         refuse_several()
-    renaming = LabelRenamer(label_map)
+    renamer = LabelRenamer(label_map)
     # Another map takes the place of the training's.
     input_spec = classifier.input_spec if label_map is None else classifier.input_spec.changed(label_map={})
 
     def read(source: Any) -> tuple[Table, int, tuple[str, ...]]:
-        found = renaming(read_labelled(input_spec, source, split=split, options=options)[0])
+        found = renamer.rename(read_labelled(input_spec, source, split=split, options=options)[0])
         known, gone, notes = apply_unknown_labels(classifier.artifact.labels, found, unknown)
-        return known, gone, (*notes_of(classifier.artifact.labels, known), *notes)
+        return known, gone, (*describe_labels(classifier.artifact.labels, known), *notes)
 
     table, gone, notes = read(data)
     other, other_gone, said = (None, 0, ()) if ood is None else read(ood)
-    renaming.check()
+    renamer.check()
     notes += said
     counted = unknown == "wrong"
     tokens = classifier.tokens(table.texts)

@@ -11,7 +11,7 @@ import numpy as np
 from ..artifact.artifact import Artifact
 from ..data.batching import Encoded, select
 from ..evaluate.row_predictions import sample
-from ..model.classifier import Pooled, build
+from ..model.classifier import ModelSettings, Pooled, build
 from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
 from ..predict.predictor import Classifier
@@ -28,9 +28,9 @@ class FrozenBackbone:
 
     def __init__(self, artifact: Artifact, runtime: Runtime) -> None:
         # Its tokens averaged: the stronger pooling where nothing is trained, so the harder rival.
-        recipe = artifact.recipe.model.model_copy(update={"pooling": "mean"})
+        settings = ModelSettings(**artifact.recipe.model.settings() | {"pooling": "mean"})
         plan = replace(artifact.plan, adapter=None)
-        self.model = Pooled(build(artifact.backbone, recipe, plan, len(artifact.labels.names), runtime)).eval()
+        self.model = Pooled(build(artifact.backbone, plan, len(artifact.labels.names), runtime, settings)).eval()
         self.artifact = artifact
         self.runtime = runtime
 

@@ -232,11 +232,11 @@ def test_what_it_does_not_go_with(change: dict[str, Any], other: str) -> None:
 
 
 def test_an_old_checkpoint_stands_where_the_new_fields_default(news: Path, settings: dict[str, Any]) -> None:
-    from pennyweight.train.checkpoint import State
-    from pennyweight.train.resume import Resumption
+    from pennyweight.train.checkpoint import Checkpoint
+    from pennyweight.train.resume import ResumePoint
 
     was = {"plan -> r": 8}
-    state = State({}, {}, {}, {}, {"step": 1}, was)
-    Resumption(Path("run"), state).check({"plan -> r": 8, "plan -> adaptive_ranks": False, "plan -> min_rank": None})
+    state = Checkpoint({}, {}, {}, {}, {"step": 1}, was)
+    ResumePoint(Path("run"), state).check({"plan -> r": 8, "plan -> adaptive_ranks": False, "plan -> min_rank": None})
     with pytest.raises(RecipeError, match="plan -> adaptive_ranks: was False, is True"):
-        Resumption(Path("run"), state).check({"plan -> adaptive_ranks": True})
+        ResumePoint(Path("run"), state).check({"plan -> adaptive_ranks": True})

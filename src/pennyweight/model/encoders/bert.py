@@ -1,8 +1,9 @@
-"""Our own forward pass for the post-norm BERT family, for frozen weights and few shapes.
+"""The BERT family: our own forward pass for frozen weights, and the reference encoder.
 
-BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805), RoBERTa, XLM-R, and all that share their form:
-DistilRoBERTa, MiniLM, E5, BGE. Parameter names are transformers', so that its weights load as they are and PEFT can
-inject into the module. What it does not do: dropout inside the backbone, relative positions, cross attention.
+`FastEncoder` computes post-norm BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805), RoBERTa, XLM-R and what
+shares their architecture: DistilRoBERTa, MiniLM, E5, BGE. Its parameters have transformers' names, so that weights load
+unchanged and PEFT can inject into the module. It supports no dropout inside the backbone, no relative positions and no
+cross attention.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from ...errors import BackboneError, DataError
+from ..backbone import Backbone, load_module
 from ..kernels.first_token_attention import attend_absorbed
 from ..kernels.frozen_linear import Linear, stacked
 from ..kernels.lora_linear import fork, product, terms
 from ..kernels.packed_attention import Packing, attend_all, attend_firsts
+from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
+from .reference import BertLayers, ReferenceLoader
 
-FAMILIES = ("bert", "roberta", "xlm-roberta")
+FAST_FAMILIES = ("bert", "roberta", "xlm-roberta")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_python": F.gelu,
@@ -35,36 +39,37 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def supports(config: Mapping[str, Any]) -> bool:
-    """Whether `FastEncoder` computes what transformers computes for this config.json."""
-    return (
-        config.get("model_type") in FAMILIES
-        and config.get("hidden_act", "gelu") in ACTIVATIONS
-        and config.get("position_embedding_type", "absolute") in (None, "absolute")
-        and not config.get("is_decoder", False)
-        and not config.get("add_cross_attention", False)
-        and config["hidden_size"] % config["num_attention_heads"] == 0
-    )
+def unsupported(config: Config) -> str | None:
+    """What of a config.json of the BERT family `FastEncoder` does not compute as transformers does; None if nothing."""
+    activation, positions = config.get("hidden_act", "gelu"), config.get("position_embedding_type")
+    if config.get("model_type") not in FAST_FAMILIES:
+        return f"the architecture {config.get('model_type')}"
+    if activation not in ACTIVATIONS:
+        return f"the activation {activation}"
+    if positions not in (None, "absolute"):
+        return f"{positions} positions"
+    if config.get("is_decoder", False) or config.get("add_cross_attention", False):
+        return "decoders"
+    if config["hidden_size"] % config["num_attention_heads"] != 0:
+        return "a hidden_size that the attention heads do not divide"
+    return None
 
 
 class FastEncoder:
-    """An `Encoder` (see protocol.py) that multiplies no padding and computes only what the head reads.
+    """An `Encoder` that computes no padding and only what the head reads.
 
     Args:
         config: the backbone's config.json.
         dtype: of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
 
     Raises:
-        BackboneError: when `supports(config)` is false.
+        BackboneError: when the config is one that it does not support.
     """
 
-    def __init__(self, config: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
-        if not supports(config):
-            raise BackboneError(
-                f"the fast encoder does not compute {config.get('model_type')!r} with this config",
-                expected=f"{', '.join(FAMILIES)} with absolute positions",
-                remedy="use the reference encoder",
-            )
+    def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
+        limit = unsupported(config)
+        if limit is not None:
+            raise BackboneError(f"the fast encoder does not support {limit}", remedy="use the reference encoder")
         self.hidden_size = int(config["hidden_size"])
         self.num_layers = int(config["num_hidden_layers"])
         self.heads = int(config["num_attention_heads"])
@@ -137,7 +142,7 @@ class FastEncoder:
     def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
-        With `cls` the last layer works for the first token only, see kernels/first_token_attention.py.
+        With `cls` the last layer runs for the first token only, see kernels/first_token_attention.py.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             packing = Packing(attention_mask)
@@ -195,7 +200,7 @@ def _norm(module: Any, x: Tensor) -> Tensor:
     return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
 
 
-def _tree(config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+def _tree(config: Config, dtype: torch.dtype) -> nn.Module:
     """Modules that only hold parameters, under transformers' names; values are set by `load_weights`."""
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
 
@@ -234,3 +239,41 @@ def _node(**children: nn.Module) -> nn.Module:
     for name, child in children.items():
         node.add_module(name, child)
     return node
+
+
+def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
+    """A backbone's weights, as transformers loads them, in a `FastEncoder`.
+
+    Raises:
+        BackboneError: when the backbone cannot be loaded or is not supported.
+    """
+    encoder = FastEncoder(backbone.config, settings.dtype)
+    encoder.load_weights(load_module(backbone).state_dict())
+    return encoder
+
+
+def fast_limit(config: Config, settings: EncoderSettings) -> str | None:
+    """What `FastEncoder` does not support of a config and settings, in words; None if nothing."""
+    limit = unsupported(config)
+    if limit is None and (settings.hidden_dropout or settings.attention_dropout):
+        return "dropout inside the backbone"
+    if limit is None and settings.trained_bias != "none":
+        return f"bias {settings.trained_bias}"
+    return limit
+
+
+def _bert_head(config: Config) -> StockHead:
+    return StockHead("tanh", "bert.pooler.dense", "classifier", ("pooler", "classifier"), "bert", pretrained=True)
+
+
+def _roberta_head(config: Config) -> StockHead:
+    return StockHead("tanh", "classifier.dense", "classifier.out_proj", ("classifier",), "roberta")
+
+
+def _electra_head(config: Config) -> StockHead:
+    return StockHead("gelu", "classifier.dense", "classifier.out_proj", ("classifier",), "electra")
+
+
+BERT = EncoderFamily(ReferenceLoader(BertLayers()), _bert_head, load_fast, fast_limit)
+ROBERTA = EncoderFamily(ReferenceLoader(BertLayers()), _roberta_head, load_fast, fast_limit)  # and XLM-R
+ELECTRA = EncoderFamily(ReferenceLoader(BertLayers()), _electra_head)

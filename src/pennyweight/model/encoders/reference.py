@@ -1,39 +1,41 @@
-"""Any supported transformers encoder behind our small Protocol: the reference.
+"""The reference encoder: transformers' own modules behind the `Encoder` protocol.
 
 Layers and embeddings are transformers' own modules, called one by one, so that the stack can be entered and left
-between two layers. What stands around them in a model's `forward` (masks, relative positions, rotary angles, final
-norms) is written out here, one class a family. Nothing of a module is changed by a forward pass: threads may share it.
+between two layers. What surrounds them in a model's `forward` (masks, relative positions, rotary angles, final norms)
+is written in one class a family, of which `BertLayers` is the default. A forward pass changes nothing in a module:
+threads may share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import (
-    create_bidirectional_mask,
-    create_bidirectional_sliding_window_mask,
-    create_causal_mask,
-)
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from ...errors import BackboneError
+from ..backbone import Backbone, load_module
+from .encoder import Encoder, EncoderSettings
 
 
-class _Bert:
-    """BERT, RoBERTa, XLM-R and ELECTRA: one encoder under four names."""
+class BertLayers:
+    """How the layers of BERT, RoBERTa, XLM-R and ELECTRA are called; other families override what differs.
+
+    Attributes:
+        stack: path of the list of layers inside the model.
+    """
 
     stack = "encoder.layer"
 
     def embed(self, module: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        """(B, T) to what the lowest layer reads, (B, T, H)."""
+        """(B, T) ids, mask and segments to what the lowest layer reads, (B, T, H)."""
         hidden: Tensor = module.embeddings(input_ids=ids, token_type_ids=types)
         project = getattr(module, "embeddings_project", None)  # ELECTRA's, where the embeddings are narrower
         return hidden if project is None else project(hidden)
 
     def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
-        """What all layers read beside the hidden states, made once a pass: here the attention mask."""
+        """What all layers read beside the hidden states (B, T, H), made once a pass: here the attention mask."""
         make = create_causal_mask if getattr(module.config, "is_decoder", False) else create_bidirectional_mask
         return make(config=module.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None)
 
@@ -45,186 +47,120 @@ class _Bert:
     def first_token(self, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
         """One layer's output for each text's first token: (B, T, H) -> (B, 1, H).
 
-        All tokens are attended to; what follows attention treats tokens one by one, so the others are left out there.
+        It attends to all tokens; what follows attention treats tokens one by one and runs for the first alone.
         """
-        return self._after_attention(layer, layer.attention.self(hidden, attention_mask=shared)[0], hidden)
+        return self.after_attention(layer, layer.attention.self(hidden, attention_mask=shared)[0], hidden)
 
-    def cuts(self, module: Any, index: int) -> bool:
-        """Whether `first_token` can stand for the layer of this number."""
+    def has_first_token(self, module: Any, index: int) -> bool:
+        """Whether `first_token` gives what the layer of this index gives for the first token."""
         return True
 
     def finish(self, module: Any, hidden: Tensor) -> Tensor:
-        """What follows the last layer."""
+        """What follows the last layer: (B, T, H) -> (B, T, H)."""
         return hidden
 
     @staticmethod
-    def _after_attention(layer: Any, attended: Tensor, hidden: Tensor) -> Tensor:
+    def after_attention(layer: Any, attended: Tensor, hidden: Tensor) -> Tensor:
+        """A layer's output for the first token, from what attention gives: (B, T, H) twice -> (B, 1, H)."""
         x = layer.attention.output(attended[:, :1], hidden[:, :1])
         out: Tensor = layer.output(layer.intermediate(x), x)
         return out
 
 
-class _Deberta(_Bert):
-    """DeBERTa-v2 and v3: attention over relative positions, and perhaps a convolution beside the lowest layer."""
-
-    def embed(self, module: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        hidden: Tensor = module.embeddings(input_ids=ids, token_type_ids=types, mask=mask)
-        return hidden
-
-    def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
-        encoder = module.encoder
-        positions = {"relative_pos": encoder.get_rel_pos(hidden), "rel_embeddings": encoder.get_rel_embedding()}
-        return mask, encoder.get_attention_mask(mask), positions
-
-    def layer(self, module: Any, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
-        mask, attention_mask, positions = shared
-        out: Tensor = layer(hidden, attention_mask, **positions)[0]
-        encoder = module.encoder
-        if encoder.conv is not None and layer is encoder.layer[0]:
-            out = encoder.conv(hidden, out, mask)
-        return out
-
-    def first_token(self, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
-        _, attention_mask, positions = shared
-        return self._after_attention(layer, layer.attention.self(hidden, attention_mask, **positions)[0], hidden)
-
-    def cuts(self, module: Any, index: int) -> bool:
-        return index > 0 or module.encoder.conv is None  # the convolution reads all of the lowest layer's output
-
-
-class _Distilbert(_Bert):
-    """DistilBERT: BERT's layers without token types, under names of its own."""
-
-    stack = "transformer.layer"
-
-    def embed(self, module: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        hidden: Tensor = module.embeddings(input_ids=ids)
-        return hidden
-
-    def first_token(self, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
-        attended = layer.attention(hidden, attention_mask=shared)[0]
-        x = layer.sa_layer_norm(attended[:, :1] + hidden[:, :1])
-        out: Tensor = layer.output_layer_norm(layer.ffn(x) + x)
-        return out
-
-
-class _Modernbert(_Bert):
-    """ModernBERT: pre-norm layers, local and global ones, rotary positions, a norm after the last."""
-
-    stack = "layers"
-
-    def embed(self, module: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        hidden: Tensor = module.embeddings(input_ids=ids)
-        return hidden
-
-    def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
-        known = {"config": module.config, "inputs_embeds": hidden, "attention_mask": mask}
-        masks = {
-            "full_attention": create_bidirectional_mask(**known),
-            "sliding_attention": create_bidirectional_sliding_window_mask(**known),
-        }
-        positions = torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)  # (1, T)
-        return {
-            kind: {"attention_mask": masks[kind], "position_embeddings": module.rotary_emb(hidden, positions, kind)}
-            for kind in dict.fromkeys(module.config.layer_types)
-        }
-
-    def layer(self, module: Any, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
-        out: Tensor = layer(hidden, **shared[layer.attention_type])
-        return out
-
-    def first_token(self, layer: Any, hidden: Tensor, shared: Any) -> Tensor:
-        attended = layer.attn(layer.attn_norm(hidden), **shared[layer.attention_type])[0]
-        x = (hidden + attended)[:, :1]
-        out: Tensor = x + layer.mlp(layer.mlp_norm(x))
-        return out
-
-    def finish(self, module: Any, hidden: Tensor) -> Tensor:
-        out: Tensor = module.final_norm(hidden)
-        return out
-
-
-FAMILIES: Mapping[str, _Bert] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), _Bert()),
-    "deberta-v2": _Deberta(),
-    "distilbert": _Distilbert(),
-    "modernbert": _Modernbert(),
-}
-
-
-class GenericEncoder:
-    """An `Encoder` (see protocol.py) made of transformers' own modules.
+class ReferenceEncoder:
+    """An `Encoder` made of transformers' own modules.
 
     Args:
         module: transformers' `AutoModel`, in fp32.
-        products: number format of the products; in bf16 and fp16 the passes run under autocast, whoever calls.
-
-    Raises:
-        BackboneError: for an architecture that is not supported.
+        layers: how the family's layers are called.
+        products: number format of the products; in bf16 and fp16 forward passes run under autocast, inside a caller's
+            autocast or not.
     """
 
     # Autocast keeps sums and norms of all these architectures, and so the states between layers, in fp32.
     dtype = torch.float32
 
-    def __init__(self, module: Any, products: torch.dtype = torch.float32) -> None:
+    def __init__(self, module: Any, layers: BertLayers, products: torch.dtype = torch.float32) -> None:
         config = module.config
-        kind = str(config.model_type)
-        if kind not in FAMILIES:
-            raise BackboneError(f"architecture {kind!r} is not supported", expected=", ".join(FAMILIES))
         self.module: nn.Module = module
         self.hidden_size = int(config.hidden_size)
         self.num_layers = int(config.num_hidden_layers)
         self.products = products
-        self._family = FAMILIES[kind]
+        self._calls = layers
         self._segments = int(getattr(config, "type_vocab_size", 0) or 0) > 1
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(B, T) token ids and perhaps segments to (B, T, H) hidden states before layer 0."""
-        with self._computing(input_ids):
+        with self._autocast(input_ids):
             types = token_type_ids if self._segments else None
-            return self._family.embed(self.module, input_ids, attention_mask, types).to(self.dtype)
+            return self._calls.embed(self.module, input_ids, attention_mask, types).to(self.dtype)
 
     def run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
         """Hidden states (B, T, H) after layers [first, last); what follows the last layer belongs to it."""
         if first >= last:
             return hidden
-        with self._computing(hidden):
+        with self._autocast(hidden):
             hidden = hidden.to(self.dtype)
-            hidden = self._run(hidden, self._family.shared(self.module, hidden, attention_mask), first, last)
-            return (self._family.finish(self.module, hidden) if last == self.num_layers else hidden).to(self.dtype)
+            hidden = self._run(hidden, self._calls.shared(self.module, hidden, attention_mask), first, last)
+            return (self._calls.finish(self.module, hidden) if last == self.num_layers else hidden).to(self.dtype)
 
     def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
         """Run the layers from `first` on and pool: (B, T, H) -> (B, H).
 
-        With `cls` the last layer's feed-forward sees the first token alone.
+        With `cls` the last layer's feed-forward runs for the first token alone.
         """
         last = self.num_layers - 1
-        if pooling != "cls" or first > last or not self._family.cuts(self.module, last):
+        if pooling != "cls" or first > last or not self._calls.has_first_token(self.module, last):
             return pool(self.run(hidden, attention_mask, first, self.num_layers), attention_mask, pooling)
-        with self._computing(hidden):
+        with self._autocast(hidden):
             hidden = hidden.to(self.dtype)
-            shared = self._family.shared(self.module, hidden, attention_mask)
+            shared = self._calls.shared(self.module, hidden, attention_mask)
             hidden = self._run(hidden, shared, first, last)
-            hidden = self._family.first_token(self._layers[last], hidden, shared)  # (B, 1, H)
-            return self._family.finish(self.module, hidden).to(self.dtype)[:, 0]
+            hidden = self._calls.first_token(self._layers[last], hidden, shared)  # (B, 1, H)
+            return self._calls.finish(self.module, hidden).to(self.dtype)[:, 0]
 
     @property
     def _layers(self) -> list[Any]:
-        stack: Any = self.module.get_submodule(self._family.stack)
+        stack: Any = self.module.get_submodule(self._calls.stack)
         return list(stack)
 
     def _run(self, hidden: Tensor, shared: Any, first: int, last: int) -> Tensor:
         for layer in self._layers[first:last]:
-            hidden = self._family.layer(self.module, layer, hidden, shared)
+            hidden = self._calls.layer(self.module, layer, hidden, shared)
         return hidden
 
-    def _computing(self, like: Tensor) -> torch.autocast:
-        """The one place that says in which number format this encoder computes, in training as in prediction.
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        """The one place that sets the number format this encoder computes in, in training as in prediction.
 
-        Frozen weights would not be kept in autocast's cache anyway, and it is one for all threads: it stays off.
+        Autocast's cache stays off: it never holds frozen weights, and all threads share it.
         """
         half = self.products != torch.float32
         return torch.autocast(like.device.type, self.products if half else None, enabled=half, cache_enabled=False)
+
+
+@dataclass(frozen=True)
+class ReferenceLoader:
+    """Loads a backbone as transformers' own model behind a `ReferenceEncoder`.
+
+    Attributes:
+        layers: how the family's layers are called.
+        hidden_dropouts: the fields of config.json that hold dropouts inside the backbone.
+        attention_dropout: the field that holds the dropout on attention weights.
+    """
+
+    layers: BertLayers
+    hidden_dropouts: tuple[str, ...] = ("hidden_dropout_prob",)
+    attention_dropout: str = "attention_probs_dropout_prob"
+
+    def __call__(self, backbone: Backbone, settings: EncoderSettings) -> Encoder:
+        """The encoder, with the settings' dropouts instead of the checkpoint's.
+
+        Raises:
+            BackboneError: when transformers cannot load the backbone.
+        """
+        dropouts = dict.fromkeys(self.hidden_dropouts, settings.hidden_dropout)
+        dropouts[self.attention_dropout] = settings.attention_dropout
+        return ReferenceEncoder(load_module(backbone, **dropouts), self.layers, settings.dtype)
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
