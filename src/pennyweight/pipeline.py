@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .budget.cost import work
 from .budget.plan import Plan
-from .data.label_format import unlabelled
+from .data.label_cells import count_unlabelled
 from .data.labels import find_order_source
 from .data.load import Data
 from .data.load import load as load_data
@@ -433,7 +433,7 @@ def _data_line(data: Data) -> str:
     validation = "no" if data.validation is None else f"{len(data.validation):,}"
     dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
     gone = f" ({dropped:,} rows dropped)" if dropped else ""
-    bare = sum(unlabelled(table) for table in data.tables().values())
+    bare = sum(count_unlabelled(table) for table in data.tables().values())
     gone += f" ({bare:,} of all rows without any label)" if bare else ""
     return (
         f"data: {len(data.train):,} training, {validation} validation{test} texts{gone}, "
