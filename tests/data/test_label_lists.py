@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.label_format import LabelFormat
 from pennyweight.data.label_lists import parsed
 from pennyweight.data.sources import read, read_python
@@ -17,7 +18,7 @@ from pennyweight.data.table import Table
 
 def table(*cells: Any, **form: Any) -> Table:
     texts = [f"text {row}" for row in range(len(cells))]
-    return read_python({"text": texts, "label": list(cells)}, form=LabelFormat(**form))
+    return read_python({"text": texts, "label": list(cells)}, InputSpec(form=LabelFormat(**form)))
 
 
 @pytest.mark.parametrize(

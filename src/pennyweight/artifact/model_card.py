@@ -11,6 +11,7 @@ from typing import Any
 from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
+from ..model.backbone import EMBEDDED_HUB_ID
 from ..recipe.loading import Recipe
 from .artifact import Artifact
 
@@ -198,4 +199,4 @@ def base_model(artifact: Artifact) -> str:
     name = artifact.backbone.name
     if is_local(name):
         return ""
-    return f"base_model: {json.dumps('sentence-transformers/all-MiniLM-L6-v2' if name == 'embedded' else name)}\n"
+    return f"base_model: {json.dumps(EMBEDDED_HUB_ID if name == 'embedded' else name)}\n"

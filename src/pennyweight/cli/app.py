@@ -211,9 +211,9 @@ def predict(
     A name that an input column has already gets predicted_ in front.
     """
     from ..artifact.load_artifact import read_input_spec
+    from ..data.file_options import FileOptions
     from ..data.formats.columnar import read_column_types
     from ..data.row_blocks import read_in_blocks
-    from ..data.table import FileOptions
     from ..predict.abstention import make_abstainer
     from ..predict.formula_guard import formula_guard
     from ..predict.prediction_rows import merge_row, predict_rows, prediction_columns
@@ -252,7 +252,7 @@ def predict(
         _note(f"{source}: {walked.empty}")
     keep = input_columns and numbers is None
     if walked is not None:
-        pairs = predict_rows(classifier, walked.both(), keep=keep, ids=id_column)
+        pairs = predict_rows(classifier, walked.blocks_and_tables(), keep=keep, ids=id_column)
     else:
         pairs = _conversation(classifier, pipe, source, input_spec, keep, id_column)
     if numbers is not None:
@@ -263,7 +263,7 @@ def predict(
     manner: dict[str, Any] = {"delimiter": classifier.delimiter}
     if csv_guard and numbers is None:
         exact = (id_column, classifier.input_spec.label_column)
-        manner["guard"] = formula_guard(walked.texts if walked else (), filter(None, exact))
+        manner["guard"] = formula_guard(walked.text_columns if walked else (), filter(None, exact))
     if out is None:
         form = form or ("csv" if submission else "jsonl")
         write_lines(rows, sys.stdout, form, flush=walked is None, **manner)

@@ -14,9 +14,10 @@ from ..audit.audit import INFERRED, CountTokens, audit, open_source
 from ..audit.findings import Audit
 from ..audit.label_issues import LabelIssues, frozen_features, rank_label_issues
 from ..data.batching import count_token
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
 from ..data.row_blocks import RowBlocks
-from ..data.table import AS_NAMED, FileOptions, shown
+from ..data.table import shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
 from ..storage.json_files import to_json

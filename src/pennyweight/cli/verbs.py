@@ -76,7 +76,7 @@ def evaluate(
     say: Callable[[str], None],
 ) -> str:
     """Measure a saved classifier on labelled texts."""
-    from ..data.table import FileOptions
+    from ..data.file_options import FileOptions
     from ..predict.predictor import load
     from ..runs.saved_evaluation import evaluate_saved, read_evaluation_data
 
@@ -171,10 +171,13 @@ def leaderboard(
 
     Every id once, every label in range.
     """
+    from ..data.input_spec import InputSpec
     from ..data.sources import read
     from ..predict.submission import check_submission, read_ids
 
-    table = read(test, text_columns=_listed(text_columns), labelled=False, allow_null=True)
+    names = _listed(text_columns)
+    input_spec = InputSpec(text_columns=None if names is None else tuple(names))
+    table = read(test, input_spec, labelled=False, allow_null=True)
     return str(check_submission(submission, read_ids(table, id_column), labels))
 
 
@@ -202,11 +205,12 @@ def export(
         from ..export.hub import push as parcel
 
         return str(parcel(model, push, send=send, private=not public, report=with_report))
-    from ..export import stock as exports
+    from ..export.merged import to_merged
+    from ..export.peft import to_peft
     from ..predict.predictor import load
 
     classifier = load(model, backbone=backbone, device="cpu", precision="fp32")
-    write = exports.to_peft if form == "peft" else exports.to_merged
+    write = to_peft if form == "peft" else to_merged
     gap = write(classifier.artifact, out)
     return f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32"
 
@@ -279,15 +283,15 @@ def audit(
 
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """
+    from ..data.file_options import FileOptions
     from ..data.input_spec import InputSpec
-    from ..data.table import FileOptions
     from .audit_command import run
 
     settings = {"max_length": max_length, "backbone": named}
     return run(
         data,
         test,
-        input_spec=InputSpec(named_by_user=True).changed(
+        input_spec=InputSpec().changed(
             text_columns=_listed(text_columns), label_column=label_column, label_delimiter=label_delimiter
         ),
         recipe=recipe,

@@ -145,18 +145,6 @@ def collate_types(encoded: Encoded, indices: npt.NDArray[np.integer], mask: npt.
     return types
 
 
-def padding_waste(
-    lengths: npt.NDArray[np.integer], batches: Sequence[Integers], *, bucket: int, max_length: int
-) -> float:
-    """The share of a plan's positions that are padding, 0 to 1, batches padded as `collate` pads them."""
-    lengths = np.asarray(lengths, dtype=np.int64)
-    longest = np.array([lengths[batch].max() for batch in batches], dtype=np.int64)
-    rows = np.array([len(batch) for batch in batches], dtype=np.int64)
-    computed = int((np.minimum(_round_up(longest, bucket), max_length) * rows).sum())
-    used = int(sum(lengths[batch].sum() for batch in batches))
-    return 1 - used / computed if computed else 0.0
-
-
 def _round_up(lengths: Integers, bucket: int) -> Integers:
     """The next multiples of `bucket`, at least one `bucket`: an empty sequence still takes a place."""
     return np.maximum(-(-lengths // bucket), 1) * bucket

@@ -57,7 +57,7 @@ def choose_text_columns(
         DataError: a named column is absent, or none or several could be the text.
     """
     if wanted is not None:
-        names = tuple(require(columns, name, "--text-columns a,b") for name in wanted)
+        names = tuple(require_column(columns, name, "--text-columns a,b") for name in wanted)
         if not names or len(set(names)) < len(names):
             raise DataError(
                 "no text column, or one twice, in --text-columns", received=listed(wanted), where=columns.source
@@ -81,7 +81,7 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
         DataError: the named column is absent or is a text column; none (when needed) or several could be the label.
     """
     if wanted is not None:
-        name = require(columns, wanted, "--label-column c")
+        name = require_column(columns, wanted, "--label-column c")
         if name in texts:
             raise DataError(
                 f"column {name} cannot be both text and label",
@@ -108,7 +108,7 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
     return known[0] if known else None
 
 
-def require(columns: Columns, name: str, flag: str, *, positions: bool = True) -> str:
+def require_column(columns: Columns, name: str, flag: str, *, positions: bool = True) -> str:
     """`name` as the source spells it (case and outer blanks aside); where no column has it, a number is a position.
 
     Args:
@@ -148,7 +148,7 @@ def id_column(columns: Columns, wanted: str | None = None) -> str | None:
         DataError: there is no such column.
     """
     if wanted is not None:
-        return require(columns, wanted, "--id-column c")
+        return require_column(columns, wanted, "--id-column c")
     return "id" if "id" in columns.values else next((name for name in columns.values if _key(name) == "id"), None)
 
 
@@ -199,7 +199,7 @@ def is_null(value: object) -> bool:
     return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, Real) and bool(value != value))
 
 
-def label_base(name: str, numbers: list[int]) -> int:
+def infer_label_base(name: str, numbers: list[int]) -> int:
     """1 for a column called "Class Index" that starts there (the contest's form, with or without a header), else 0."""
     return 1 if _key(name) == "class_index" and min(numbers, default=0) >= 1 else 0
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import DataError, InputError
-from .columns import choose_text_columns
 from .formats.python_objects import as_list, has_columns, python_columns
 from .input_spec import InputSpec
 from .pairs import join_pair
@@ -47,9 +46,7 @@ def to_texts(data: Any, input_spec: InputSpec) -> list[str]:
     if isinstance(data, Table):
         return [to_text(text, pair, data.source) for text in data.texts]
     columns = python_columns(data, "test")
-    names, label = input_spec.columns_for(columns)
-    texts = choose_text_columns(columns, names, label)
-    return build_table(columns, text_columns=texts, labelled=False, separator=input_spec.separator, pair=pair).texts
+    return build_table(columns, input_spec, labelled=False).texts
 
 
 def to_text(value: Any, pair: bool, where: str = "text") -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import DataError
 from .columns import is_null
-from .label_format import LabelFormat, is_list
+from .label_cells import is_list
+from .label_format import LabelFormat
 from .table import Columns, shown
 
 # No list of labels is longer, in characters.

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from . import label_format as multi
 from .canonical_labels import canonical_label, is_number, sort_labels
+from .label_cells import count_labels, refuse_delimiter_in_names
+from .label_format import DELIMITER
 from .table import Label, Table, listed, shown
 
 
@@ -205,11 +206,11 @@ class LabelSet:
         return cls(tuple(names), value.get("multi") is True, tuple(aliases.items()))
 
 
-def fit(
+def fit_labels(
     table: Table,
     *,
     names: Sequence[str] | None = None,
-    delimiter: str = multi.DELIMITER,
+    delimiter: str = DELIMITER,
     aliases: Mapping[str, str] | None = None,
 ) -> LabelSet:
     """Fix the classes of a training table and their order.
@@ -242,6 +243,8 @@ def fit(
     said = tuple((canonical_label(label), name) for label, name in (aliases or {}).items())
     if names is None:
         names = table.label_names or [str(label) for label in sort_labels(counts)]
+        if table.label_names is None:
+            _refuse_spellings(table, names)
     else:
         alike = [name for name, count in Counter(map(canonical_label, names)).items() if count > 1]
         if alike and len(set(names)) == len(names):
@@ -253,9 +256,24 @@ def fit(
         said = (*said, *_numbered(table, counts, names))
     classes = LabelSet(tuple(names), table.multi, said)
     if table.multi:
-        multi.check_names(table, classes.names, delimiter)
+        refuse_delimiter_in_names(table, classes.names, delimiter)
     classes.encode(table)
     return classes
+
+
+def _refuse_spellings(table: Table, names: Sequence[str]) -> None:
+    """Refuse two spellings of one label as two classes."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(canonical_label(name), []).append(name)
+    spellings = next((same for same in alike.values() if len(same) > 1), None)
+    if spellings is not None:
+        raise DataError(
+            f"{listed(spellings)} are spellings of one label",
+            expected="one spelling for each class",
+            remedy="write them alike; if they are names, such as versions, put a letter before them: v3.10",
+            where=table.source,
+        )
 
 
 def find_order_source(classes: Sequence[str], names: Sequence[str] | None, table: Table) -> str:
@@ -296,7 +314,7 @@ def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str
     return []
 
 
-def named(table: Table) -> Table:
+def with_class_names(table: Table) -> Table:
     """A table whose labels are names where its source names its class numbers."""
     names, base = table.label_names, table.label_base
     if names is None or table.labels is None or table.multi:
@@ -309,7 +327,7 @@ def named(table: Table) -> Table:
     return replace(table, labels=labels, label_base=0, notes=(*table.notes, note))
 
 
-def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, set[str]]:
+def rename_labels(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, set[str]]:
     """A table whose labels are called as `label_map` says (label to class name), others staying as they are.
 
     Labels are looked up by the names that the source gives them, if it does.
@@ -319,7 +337,7 @@ def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, s
     """
     if not label_map or table.labels is None:
         return table, set()
-    table = named(table)
+    table = with_class_names(table)
     wanted = {canonical_label(label): name.strip() for label, name in label_map.items()}
     made: dict[str | int, str | int] = {label: wanted.get(canonical_label(label), label) for label in _each(table)}
     if any(isinstance(name, str) for name in made.values()):
@@ -335,8 +353,8 @@ def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, s
     return table, {canonical_label(label) for label in made} & set(wanted)
 
 
-def without(table: Table, gone: Iterable[str | int]) -> Table:
-    """A table, its labels `named`, without some labels; rows that have no other go too."""
+def drop_labels(table: Table, gone: Iterable[str | int]) -> Table:
+    """A table, its labels `with_class_names`, without some labels; rows that have no other go too."""
     away = set(gone)
     labels: list[Label] = [
         tuple(part for part in label if part not in away) if isinstance(label, tuple) else label
@@ -348,7 +366,7 @@ def without(table: Table, gone: Iterable[str | int]) -> Table:
     return replace(table, labels=labels, label_names=names or None).select(kept)
 
 
-def rare(table: Table, least: int = 2) -> dict[str | int, int]:
+def find_rare(table: Table, least: int = 2) -> dict[str | int, int]:
     """The classes of a table with fewer than `least` rows, with their rows' number, in the order of their rows."""
     return {label: count for label, count in _each(table).items() if count < least}
 
@@ -359,7 +377,7 @@ def refuse_rare(table: Table) -> None:
     Raises:
         DataError: naming the classes with one row, and the flags that say what to do with them.
     """
-    few = list(rare(table))
+    few = list(find_rare(table))
     if not few:
         return
     labels = table.labels or []
@@ -399,7 +417,7 @@ def check_ordered(table: Table, names: Sequence[str] | None) -> None:
 
 def _each(table: Table) -> Counter[str | int]:
     """Rows by label."""
-    return multi.count(table) if table.multi else Counter(_single(table.labels or ()))
+    return count_labels(table) if table.multi else Counter(_single(table.labels or ()))
 
 
 def _single(labels: Sequence[Label]) -> list[str | int]:

@@ -117,7 +117,6 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             text_columns=None if columns is None else tuple(columns),
             separator=settings.get("separator", " "),
             pair=bool(settings.get("pair")),
-            named_by_user=True,
         )
         try:
             return to_texts(data, input_spec)

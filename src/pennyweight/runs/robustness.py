@@ -11,10 +11,11 @@ import numpy as np
 
 from ..data.batching import Encoded, pack
 from ..data.corruption import MIDDLE
+from ..data.file_options import AS_NAMED
 from ..data.labels import LabelSet
 from ..data.load import Data, read_labelled
 from ..data.sampling import sample_rows
-from ..data.table import AS_NAMED, Table
+from ..data.table import Table
 from ..errors import InputError
 from ..evaluate.metrics import shift as figures
 from ..evaluate.metrics.probabilities import softmax

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.cleaning import CleanReport
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
-from ..data.load import LabelRenamer, apply_unknown_labels, notes_of, read_labelled
-from ..data.table import AS_NAMED, FileOptions, Table
+from ..data.load import LabelRenamer, apply_unknown_labels, describe_labels, read_labelled
+from ..data.table import Table
 from ..evaluate.evaluation import Evaluation, EvaluationSettings, LabelThresholds, evaluate
 from ..evaluate.labelled_rows import LabelledRows
 from ..evaluate.metrics.calibration import Temperature
@@ -73,11 +74,11 @@ def read_evaluation_data(
     spec = input_spec or classifier.input_spec
     if label_map is not None:
         spec = spec.changed(label_map={})
-    renaming, labels = LabelRenamer(label_map), classifier.artifact.labels
+    renamer, labels = LabelRenamer(label_map), classifier.artifact.labels
 
     def known(table: Table) -> tuple[Table, int, tuple[str, ...]]:
-        found, left_out, notes = apply_unknown_labels(labels, renaming(table), unknown_labels)
-        return found, left_out if unknown_labels == "wrong" else 0, (*notes_of(labels, found), *notes)
+        found, left_out, notes = apply_unknown_labels(labels, renamer.rename(table), unknown_labels)
+        return found, left_out if unknown_labels == "wrong" else 0, (*describe_labels(labels, found), *notes)
 
     every, cleaning = read_labelled(spec, data, split=split, options=options)
     table, unknown, notes = known(every)
@@ -85,7 +86,7 @@ def read_evaluation_data(
     if ood is not None:
         other, other_unknown, said = known(read_labelled(spec, ood, split=split, options=options)[0])
         found = replace(found, ood=other, ood_unknown=other_unknown, notes=notes + said)
-    renaming.check()
+    renamer.check()
     return found
 
 

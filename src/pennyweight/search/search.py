@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..data.label_format import form_of
+from ..data.input_spec import InputSpec
 from ..data.load import load as load_data
 from ..data.provenance import absolute_recipe
 from ..data.sources import read_python
@@ -97,11 +97,7 @@ def _prepare(
     space, rest = narrow_space(base, settings)
     base = absolute_recipe(resolve_recipe(base, rest | space.fixed()), {"train": data})
     if data is not None and not isinstance(data, (str, Path)):
-        columns = base.data
-        data = read_python(
-            data, split="train", text_columns=columns.text_columns, label_column=columns.label_column,
-            separator=columns.separator, form=form_of(columns), pair=columns.pair,
-        )  # fmt: skip
+        data = read_python(data, InputSpec.of_recipe(base.data), split="train")
     blind = resolve_recipe(base, {"test": "none"})
     if blind.data.validation is None and not blind.data.validation_size:
         raise RecipeError(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pennyweight.data.file_options import FileOptions
 from pennyweight.data.formats.delimited import read_delimited
-from pennyweight.data.table import FileOptions
 
 LIMIT = 1 << 30
 QUOTES = 'put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"'

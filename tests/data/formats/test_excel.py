@@ -11,9 +11,10 @@ from typing import Any
 import openpyxl
 import pandas as pd
 
+from pennyweight.data.file_options import FileOptions
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read
-from pennyweight.data.table import FileOptions
 
 
 def book(path: Path, *sheets: list[list[Any]]) -> Path:
@@ -66,7 +67,7 @@ def test_a_sheet_without_a_header(tmp_path: Path) -> None:
     table = read(book(tmp_path / "f.xlsx", rows))
     assert (table.texts[0], table.labels, table.named) == ("A striker scored.", [1, 0, 1, 0], False)
     path = book(tmp_path / "f.xlsx", [["A striker scored.", "x"], ["A bank warned us.", "y"], ["Late goal.", "x"]])
-    assert read(path, labelled=False, text_columns=["column 1"], options=FileOptions(header=False)).texts[0] == (
+    assert read(path, InputSpec(("column 1",)), labelled=False, options=FileOptions(header=False)).texts[0] == (
         "A striker scored."
     )
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pennyweight.data.formats.format_detection import detect, is_file_name
+from pennyweight.data.file_options import FileOptions
+from pennyweight.data.formats.format_detection import detect_format, is_file_name
 from pennyweight.data.sources import read
-from pennyweight.data.table import FileOptions
 
 FRAME = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
 LIMIT = 1 << 30
@@ -85,8 +85,8 @@ def test_binary_content_of_no_known_format(file, refusal) -> None:
 
 def test_a_pipe_is_not_looked_into(tmp_path: Path, refusal) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "the format of the file cannot be told from its name; " in refusal(detect, tmp_path / "pipe", LIMIT)
-    assert detect(tmp_path / "pipe", LIMIT, FileOptions(format="csv")) == "csv"
+    assert "the format of the file cannot be told from its name; " in refusal(detect_format, tmp_path / "pipe", LIMIT)
+    assert detect_format(tmp_path / "pipe", LIMIT, FileOptions(format="csv")) == "csv"
 
 
 def test_names_of_files_and_of_datasets() -> None:

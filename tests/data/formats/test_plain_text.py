@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pennyweight.data.file_options import FileOptions
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read
-from pennyweight.data.table import FileOptions
 
 NAMES = ("f.txt", "f.text", "f.label", "f.data", "f", "train.ft.txt")
 
@@ -44,7 +45,7 @@ def test_trec_is_told_by_its_lines(file, name: str) -> None:
     table = read(path)
     assert table.texts == ["How did it end ?", "What films: which ?"]
     assert table.labels == ["DESC:manner", "SCI/TECH:cremat"]
-    assert read(path, label_column="coarse").labels == ["DESC", "SCI/TECH"]
+    assert read(path, InputSpec(label_column="coarse")).labels == ["DESC", "SCI/TECH"]
 
 
 def test_a_label_up_to_the_first_blank_where_that_is_said(file, refusal) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.sources import read, read_python
 from pennyweight.data.table import Table
 
@@ -61,7 +62,7 @@ def test_what_pandas_calls_missing(refusal, missing: Any) -> None:
 
 def test_columns_of_a_frame_can_be_named_and_joined() -> None:
     frame = pd.DataFrame({"head": TEXTS, "tail": TEXTS, "kind": pd.Categorical(LABELS), "when": pd.Timestamp(0)})
-    table = read_python(frame, text_columns=["head", "tail"], label_column="kind", separator="/")
+    table = read_python(frame, InputSpec(("head", "tail"), "kind", "/"))
     assert (table.texts, table.labels) == (["a/a", "b/b", "c/c"], LABELS)
 
 

@@ -19,6 +19,8 @@ from pennyweight.evaluate.misclassified import likely_mislabelled, most_confiden
 from pennyweight.evaluate.report.html import ReportInput, render, write_html
 from pennyweight.evaluate.slices import by_column
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 HOSTILE = "</pre><script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
 

@@ -1,7 +1,11 @@
 import re
 
+import pytest
+
 from pennyweight.evaluate.report import figures
 from pennyweight.evaluate.report.svg import PAGE, inline_svg
+
+pytestmark = pytest.mark.usefixtures("rendered")
 
 
 def drawing(name: str = "picture", label: str = "a") -> str:

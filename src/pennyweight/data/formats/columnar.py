@@ -10,11 +10,15 @@ from typing import Any
 
 from ...errors import DataError
 from ..columns import is_label_name
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import BOMB_FLOOR, BOMB_RATIO, is_compressed, read_bytes
-from ..table import AS_NAMED, Columns, FileOptions, listed, shown
+from ..table import Columns, listed, shown
 from . import compression
+from .format_detection import Format
 
 _BATCH = 16_384
+#: The most one block may take: some thousands of the longest texts.
+_BLOCK_BYTES = 1 << 30
 
 #: What makes a folder one that `datasets` saved. Nothing else is opened, so no loading script is ever run.
 _SAVED = "state.json"
@@ -40,7 +44,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
         return collect_batches(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, "Parquet", error) from error
+        raise damaged_file(path, "Parquet", error) from error
 
 
 def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
@@ -60,7 +64,39 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
         stream = pa.ipc.open_stream(content)
         return collect_batches(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, "Arrow", error) from error
+        raise damaged_file(path, "Arrow", error) from error
+
+
+def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> Iterator[Columns]:
+    """What `read_parquet` and `read_arrow` read (a plain file of either), by blocks of at most `size` rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    form = "Parquet" if format == "parquet" else "Arrow"
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(6)
+        if form == "Parquet":
+            file = parquet.ParquetFile(path)
+            schema = file.schema_arrow
+            names = readable_columns(schema)
+            batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
+        else:
+            mapped = pa.memory_map(str(path))
+            arrow = pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
+            schema = arrow.schema
+            whole = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
+            batches = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
+        done, unfolded = 0, 0
+        for batch in batches:
+            found = collect_batches([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
+            unfolded += sum(without_views(column).nbytes for column in batch.columns)
+            if unfolded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
+                raise decompression_bomb(str(path), path.stat().st_size)
+            done += batch.num_rows
+            yield found
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged_file(path, form, error) from error
 
 
 def is_saved(folder: Path) -> bool:
@@ -79,7 +115,7 @@ def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # a damaged folder fails in many ways: JSON, keys, Arrow, files
-        raise damaged(folder, "a saved dataset", error) from error
+        raise damaged_file(folder, "a saved dataset", error) from error
     return from_dataset(pick_split(loaded, split, str(folder)), str(folder), max_bytes)
 
 
@@ -145,7 +181,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
     try:
         return collect_batches(batches() if names else (), schema, source, max_bytes)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(source, "a dataset", error) from error
+        raise damaged_file(source, "a dataset", error) from error
 
 
 def without_views(column: Any) -> Any:
@@ -277,13 +313,13 @@ def read_column_types(path: Path) -> dict[str, Any]:
         else:
             return {}
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, "Parquet or Arrow", error) from error
+        raise damaged_file(path, "Parquet or Arrow", error) from error
     kinds = {name: schema.field(name).type for name in readable_columns(schema)}
     kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
     return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
 
 
-def damaged(where: str | Path, kind: str, error: Exception) -> DataError:
+def damaged_file(where: str | Path, kind: str, error: Exception) -> DataError:
     """What a library's failure to read a file comes to."""
     return DataError(
         f"cannot be read as {kind}: not that, or damaged",

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import BOMB_FLOOR, BOMB_RATIO, read_bytes
-from ..table import AS_NAMED, Columns, FileOptions, listed, shown
+from ..table import Columns, listed, shown
 from .compression import DAMAGED
 
 _CHUNK = 1 << 20

@@ -12,8 +12,9 @@ from typing import Literal
 
 from ...errors import DataError
 from ..columns import is_label_name, is_text_name
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import open_bytes
-from ..table import AS_NAMED, FileOptions, shown
+from ..table import shown
 from . import compression
 
 #: The formats a user may name; `pickle` is told by its bytes or its name.
@@ -91,7 +92,7 @@ def is_file_name(name: str) -> bool:
     return end in ENDINGS or end in OTHERS or (bool(end) and end in TEXTS) or Path(name).suffix in compression.ENDINGS
 
 
-def detect(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Format:
+def detect_format(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Format:
     """The format of a file.
 
     Raises:

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import pytest
 
 from pennyweight.data import row_blocks as walking
+from pennyweight.data.file_options import MAX_BYTES, FileOptions
 from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read_columns
-from pennyweight.data.table import MAX_BYTES, Columns, FileOptions
+from pennyweight.data.table import Columns
 from pennyweight.errors import DataError
 
 T = TypeVar("T")
