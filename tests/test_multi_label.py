@@ -15,7 +15,8 @@ import pennyweight as pw
 from pennyweight.errors import InputError, Interrupted
 from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics
 from pennyweight.evaluate.report.metrics_file import SeveralMetricsFile
-from pennyweight.export import stock as export
+from pennyweight.export.merged import to_merged
+from pennyweight.export.peft import to_peft
 from pennyweight.train.observer import forward_log
 
 Pairs = list[tuple[str, list[str]]]
@@ -136,7 +137,7 @@ def test_every_form_of_labels_trains_the_same(rows: dict[str, Pairs], settings: 
 
 def test_stock_peft_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
     artifact = pw.load(run, device="cpu", precision="fp32").artifact
-    assert export.to_peft(artifact, tmp_path / "peft") < 1e-4
+    assert to_peft(artifact, tmp_path / "peft") < 1e-4
 
     # The user's lines, with nothing of ours.
     from peft import PeftModel
@@ -151,7 +152,7 @@ def test_stock_peft_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
     theirs = model(**batch).logits.detach()
     ours = artifact.model(batch["attention_mask"], input_ids=batch["input_ids"]).detach()
     assert float((theirs - ours).abs().max()) < 1e-4
-    export.to_merged(artifact, tmp_path / "merged")
+    to_merged(artifact, tmp_path / "merged")
     merged = json.loads((tmp_path / "merged" / "config.json").read_text("utf-8"))
     assert merged["problem_type"] == "multi_label_classification"
 

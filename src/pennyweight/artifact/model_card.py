@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
+from ..model.backbone import EMBEDDED_HUB_ID
 from .artifact import Artifact
 
 # What means something within a line of Markdown, and what does at its beginning.
@@ -189,4 +190,4 @@ def base_model(artifact: Artifact) -> str:
     name = artifact.backbone.name
     if is_local(name):
         return ""
-    return f"base_model: {json.dumps('sentence-transformers/all-MiniLM-L6-v2' if name == 'embedded' else name)}\n"
+    return f"base_model: {json.dumps(EMBEDDED_HUB_ID if name == 'embedded' else name)}\n"

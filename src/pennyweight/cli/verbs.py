@@ -203,11 +203,12 @@ def export(
         from ..export.hub import push as parcel
 
         return str(parcel(model, push, send=send, private=not public, report=with_report))
-    from ..export import stock as exports
+    from ..export.merged import to_merged
+    from ..export.peft import to_peft
     from ..predict.predictor import load
 
     classifier = load(model, backbone=backbone, device="cpu", precision="fp32")
-    write = exports.to_peft if form == "peft" else exports.to_merged
+    write = to_peft if form == "peft" else to_merged
     gap = write(classifier.artifact, out)
     return f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32"
 

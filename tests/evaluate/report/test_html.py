@@ -17,6 +17,8 @@ from pennyweight.evaluate.metrics.selective import Abstention, answered, risk_co
 from pennyweight.evaluate.metrics.single_label import score
 from pennyweight.evaluate.report.html import ReportInput, render, write_html
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 HOSTILE = "</pre><script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
 

@@ -1,10 +1,13 @@
 import re
 
 import numpy as np
+import pytest
 
 from pennyweight.evaluate.metrics.single_label import score
 from pennyweight.evaluate.report import figures
 from pennyweight.evaluate.report.svg import PAGE, inline_svg
+
+pytestmark = pytest.mark.usefixtures("rendered")
 
 
 def drawing(name: str = "picture", label: str = "a") -> str:

@@ -15,7 +15,8 @@ from pennyweight.budget.plan import Plan, plan
 from pennyweight.budget.specs import AdapterSpec, HeadSpec
 from pennyweight.budget.targets import ranks
 from pennyweight.errors import RecipeError
-from pennyweight.export.stock import to_merged, to_peft
+from pennyweight.export.merged import to_merged
+from pennyweight.export.peft import to_peft
 from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.trainable import check_count, trainable
 from pennyweight.recipe.loading import TrainRecipe
