@@ -301,3 +301,5 @@ FAMILIES: dict[str, Callable[[Config], Architecture]] = {
     "modernbert": modernbert,
     "electra": bert,
 }
+# Those that have a fast encoder (model/encoders/), by which estimates are made without loading any.
+FAST_FAMILIES = ("bert", "roberta", "xlm-roberta")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
+from ..budget.families import FAST_FAMILIES
 from ..budget.plan import Plan
 from ..errors import StorageError
 from ..recipe.loading import Recipe
@@ -36,7 +37,7 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
         texts: training texts.
         tokens: their mean length.
     """
-    wanted = recipe.train.device, recipe.train.precision, _engine(recipe, plan)
+    wanted = recipe.train.device, recipe.train.precision, _engine(recipe, config, plan)
     known = _known(wanted)
     how, rate = known or (wanted, guessed_speed())
     _, precision, engine = how
@@ -86,12 +87,12 @@ def guessed_speed() -> float:
     return float(GUESSED_SHARE * 2 * 512**3 / min(times))
 
 
-def _engine(recipe: Recipe, plan: Plan) -> str:
-    """`reference` where the fast encoder has no such option, else the recipe's own, which may be `auto`.
+def _engine(recipe: Recipe, config: Mapping[str, Any], plan: Plan) -> str:
+    """`reference` where there is no fast encoder or it lacks an option, else the recipe's own, which may be `auto`.
 
-    That there are architectures the fast encoder does not support takes torch to see.
+    Told without torch, which `model.encoders.choose_engine` takes.
     """
-    slow = recipe.model.hidden_dropout or recipe.model.attention_dropout
+    slow = config["model_type"] not in FAST_FAMILIES or recipe.model.hidden_dropout or recipe.model.attention_dropout
     slow = slow or (plan.adapter is not None and plan.adapter.bias != "none")
     return "reference" if slow else recipe.model.encoder
 
