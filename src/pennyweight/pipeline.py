@@ -18,8 +18,9 @@ from .data.load import load as load_data
 from .data.provenance import ENDINGS, SOURCES, absolute_recipe, provenance
 from .errors import DataError, InputError
 from .model.backbone import config_of
-from .recipe.loading import Recipe, resolve_recipe
+from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
+from .recipe.schema import Recipe
 from .storage.folders import refuse_nonempty_folder
 from .storage.locks import lock_folder
 from .train.machine_speed import remember_speed

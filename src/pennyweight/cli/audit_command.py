@@ -20,6 +20,7 @@ from ..data.row_blocks import RowBlocks
 from ..data.table import shown
 from ..errors import BackboneError, InputError
 from ..recipe import loading as recipes
+from ..recipe.schema import Recipe
 from ..storage.json_files import to_json
 
 SHOWN = 8
@@ -98,7 +99,7 @@ def run(
     return to_json(answer).rstrip() if as_json else "\n".join(lines)
 
 
-def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
+def token_counter(recipe: Recipe) -> tuple[CountTokens | None, str]:
     """What counts tokens with the tokenizer of a recipe's backbone; without it None, and why."""
     from ..model.backbone import resolve
     from ..model.tokenizer import encode, load_tokenizer
@@ -115,9 +116,7 @@ def token_counter(recipe: recipes.Recipe) -> tuple[CountTokens | None, str]:
     return count, ""
 
 
-def _rank(
-    found: Audit, data: str, walked: RowBlocks, recipe: recipes.Recipe
-) -> tuple[LabelIssues, np.ndarray, list[str]]:
+def _rank(found: Audit, data: str, walked: RowBlocks, recipe: Recipe) -> tuple[LabelIssues, np.ndarray, list[str]]:
     """The label issues, the labelled rows they are indices of, and those rows' texts."""
     part = found.parts["data"]
     if part.codes is None:

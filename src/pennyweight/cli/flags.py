@@ -11,7 +11,8 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from ..recipe.loading import SECTIONS, FileFormat, Recipe, load, shipped
+from ..recipe.loading import load, shipped
+from ..recipe.schema import SECTIONS, FileFormat, Recipe
 
 Command = Callable[..., Any]
 # Other spellings of a field's flag: `predict` has a --format of its own.

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..recipe.loading import DataRecipe, Recipe, parse
+from ..recipe.loading import parse
+from ..recipe.schema import DataRecipe, Recipe
 from ..storage.checksums import sha256
 from .load import Data
 from .table import Table

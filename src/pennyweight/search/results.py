@@ -13,7 +13,7 @@ from typing import Any
 from ..evaluate.metrics.intervals import wilson
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import write_json
 

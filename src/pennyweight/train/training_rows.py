@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.batching import plan_batches
 from ..model.inference import Feed
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 from .class_balance import oversampled
 
 
