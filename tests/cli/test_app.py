@@ -101,7 +101,7 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
             ["export", "RUN", "OUT", "--format", "gguf"],
             "Invalid value for '--format': 'gguf' is not one of 'peft', 'merged'; see --help",
         ),
-        (["train", "a.csv", "--train", "b.csv"], "training data named twice; received a.csv and --train b.csv"),
+        (["train", "a.csv", "--train", "b.csv"], "training data given twice; received a.csv and --train b.csv"),
         (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
         (["plan", "--epochs", "3"], ("No such option: --epochs; see --help", "No such option '--epochs'; see --help")),
         (
