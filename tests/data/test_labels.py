@@ -304,7 +304,7 @@ def test_a_number_is_one_label_however_it_is_spelled(refusal) -> None:
     labels = fit_labels(table("1.5", "2", "1.5", "2"))
     assert labels.encode(table("1.50", "+2", "2.00", "+1.5")).tolist() == [0, 1, 1, 0]
     signed = fit_labels(table("+1", "-1", "+1", "-1"))
-    assert [signed.names[number] for number in signed.encode(table("+1", -1))] == ["1", "-1"]
+    assert [signed.names[number] for number in signed.encode(table(1, -1))] == ["+1", "-1"]
     for word in ("007", "1e3", "2.x"):
         assert refusal(labels.encode, table(word)).startswith(f"f.csv:2: label {word} is not one of the classes")
     assert LabelSet(("a", "b"), aliases=(("1.50", "a"),)).encode(table("1.5", "b")).tolist() == [0, 1]  # saved by 0.1
