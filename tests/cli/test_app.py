@@ -258,7 +258,7 @@ def test_files_without_a_header_and_in_another_encoding(
         refused = command(*verb)
         assert refused.code == 2
         assert refused.err.count("\n") == 1
-        assert "is not UTF-8; expected UTF-8; say what it is, such as --encoding cp1252" in refused.err
+        assert "is not UTF-8; expected UTF-8; name it, such as --encoding cp1252" in refused.err
     assert command("predict", tiny_run, "-", "--no-header").err == (
         "error: standard input is texts or JSON objects, one a line, in UTF-8; write the texts to a file first\n"
     )
