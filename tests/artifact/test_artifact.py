@@ -96,7 +96,7 @@ def test_no_classifier(tmp_path: Path, copy: Path) -> None:
     assert refusal(tmp_path / "empty") == "F: not a saved classifier: no pennyweight.json"
     (copy / "pennyweight.json").unlink()
     assert refusal(copy) == (
-        "F: not a saved classifier: no pennyweight.json; the run did not finish; go on with --resume"
+        "F: not a saved classifier: no pennyweight.json; the run did not finish; continue it with --resume"
     )
 
 

@@ -118,7 +118,8 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, 
     from pennyweight.model.tokenizer import encode
 
     data = load_data(found.artifact.recipe.data)
-    frozen = FrozenBackbone(found.artifact, found.runtime)
+    bundle = found.artifact
+    frozen = FrozenBackbone(bundle.backbone, bundle.recipe, bundle.plan, found.runtime, bundle.tokenizer.pad_token_id)
 
     def features(texts: list[str]) -> np.ndarray:
         return frozen.features(encode(found.artifact.tokenizer, texts, 128))

@@ -15,7 +15,7 @@ from ..model.classifier import SequenceClassifier
 from ..recipe.schema import Recipe
 
 
-@dataclass
+@dataclass(frozen=True)
 class Artifact:
     """A trained classifier in memory, with all that describes it.
 

@@ -18,6 +18,7 @@ from ..data.label_cells import class_name_of, is_list, is_multi_label, read_labe
 from ..data.label_format import LabelFormat
 from ..data.label_lists import parse_label_lists
 from ..data.row_blocks import BLOCK, RowBlocks, read_in_blocks
+from ..data.sampling import sample_rows
 from ..data.table import Columns
 from ..errors import DataError
 from .duplicates import find_duplicates
@@ -98,16 +99,11 @@ def audit(
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 
 
-def sample(rows: int, most: int) -> np.ndarray:
-    """At most so many of the row numbers, ascending, the same in every audit."""
-    return np.arange(rows) if rows <= most else np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-
-
 def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -> np.ndarray:
     """A sample for one check, and the note that it is one."""
     if rows > most:
         left_out.append(f"{what} of {name}: measured on {most:,} of {rows:,} rows, drawn at random")
-    return sample(rows, most)
+    return sample_rows(rows, most)
 
 
 def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Finding]:

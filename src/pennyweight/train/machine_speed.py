@@ -12,8 +12,9 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..budget.cost import Pooling, work
 from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
 from ..budget.families import FAST_FAMILIES
 from ..budget.plan import Plan
@@ -21,6 +22,9 @@ from ..errors import StorageError
 from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
 from ..storage.user_cache import cache_folder
+
+if TYPE_CHECKING:  # which needs torch, and an estimate does not
+    from .state import FitResult
 
 # Of NumPy's fp32 peak, what training in bf16 on the same processor was seen to reach, roughly: a stand-in, not a claim.
 GUESSED_SHARE = 0.8
@@ -72,6 +76,24 @@ def remember_speed(operations: float, seconds: float, *, device: str, precision:
         write_json(_file(), {"format": FORMAT, "speeds": [[*how, speed] for how, speed in speeds.items()]})
     except StorageError:
         return
+
+
+def remember_training(
+    plan: Plan, config: Mapping[str, Any], result: FitResult, length: int, *, pooling: Pooling, cached: bool, how: How
+) -> None:
+    """Keep the speed of a finished training; one of a head alone is too little work to tell.
+
+    Args:
+        config: fields of the backbone's `config.json`.
+        length: mean tokens of its texts.
+        cached: whether the frozen layers were computed once.
+        how: device, precision and engine.
+    """
+    if plan.adapter is None:
+        return
+    operations = work(config, plan, length=length, pooling=pooling).per_text(cached=cached)
+    device, precision, engine = how
+    remember_speed(operations * result.texts, result.seconds, device=device, precision=precision, engine=engine)
 
 
 def guessed_speed() -> float:
