@@ -20,7 +20,7 @@ from ..errors import RecipeError
 from ..model.classifier import SequenceClassifier
 from ..model.device import Runtime
 from ..model.trainable import trainable
-from ..recipe.loading import SECTIONS, Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import to_json
 from ..storage.system_errors import storage_errors
