@@ -98,11 +98,12 @@ def prepare(agnews: Path, training: Table, choose: bool, rows: int) -> Bench:
 def measure(classifier: pw.Classifier, bench: Bench) -> dict[str, Any]:
     """Every figure of one classifier."""
     labels = classifier.artifact.labels
-    found = shift.measure(classifier, bench.suite)
-    plain = shift.other_table(classifier, bench.plain)
-    newsroom = shift.other_table(classifier, bench.newsroom)
+    predict = shift.predict_distinct(classifier.tokens, classifier.probabilities_of)
+    found = shift.measure(predict, bench.suite)
+    plain = shift.measure_table(predict, labels, bench.plain)
+    newsroom = shift.measure_table(predict, labels, bench.newsroom)
     truth = labels.encode(bench.newsroom)
-    probabilities = shift.probabilities(classifier, bench.newsroom.texts)
+    probabilities = predict(bench.newsroom.texts)
     trained = np.full(len(labels), 1 / len(labels))  # AG News is balanced
     corrected = adjust(probabilities, trained, estimate_shares(probabilities, trained))
     styles = np.array(bench.newsroom.extras["source"])

@@ -17,9 +17,9 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from pennyweight.artifact.metrics_file import schema
 from pennyweight.cli.app import app
 from pennyweight.data.corruption import CORRUPTIONS
-from pennyweight.evaluate.report.metrics_file import schema
 from pennyweight.recipe import loading as recipe
 
 DOCS = Path(__file__).parent

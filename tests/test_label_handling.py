@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile, MultiLabelMetricsFile
 from pennyweight.errors import InputError, Interrupted
-from pennyweight.evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
-from pennyweight.runs.measure import measure
+from pennyweight.runs.saved_evaluation import evaluate_saved, read_evaluation_data
 from pennyweight.train.observer import forward_log
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8, "audit": "off", "report": "short"}
@@ -139,7 +139,7 @@ def test_a_sources_own_names_are_matched_by_name(pairs: Pairs, settings: dict[st
     assert "labels of data: 0 = Business, 1 = Sports, 2 = World" in heard
     assert "labels of data: 0 = World, 1 = Sports, 2 = Business" in heard
     assert found.evaluate(pairs[:15]).accuracy == found.metrics["test"]["accuracy"]
-    measured = measure(found, dataset(pairs[:15], backwards))
+    measured = evaluate_saved(found, read_evaluation_data(found, dataset(pairs[:15], backwards)))
     assert measured.notes == ("labels of data: 0 = World, 1 = Sports, 2 = Business",)
 
 
@@ -224,7 +224,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     assert unlike.code == 2
     assert "expected 5 rows with unknown labels that count as wrong; received 0" in unlike.err
     with pytest.raises(InputError, match="no row has a label that is one of the classes"):
-        measure(wrong, [("a text", "Health")], unknown="drop")
+        read_evaluation_data(wrong, [("a text", "Health")], unknown_labels="drop")
 
 
 def test_unknown_labels_in_a_validation_file_are_left_out(
@@ -381,7 +381,8 @@ def test_without_validation_and_test_nothing_is_measured(
     assert "Not measured." in (run / "README.md").read_text("utf-8")
     again = pw.load(run)
     assert again.evaluate(news / "test.csv").n == 15
-    assert measure(again, news / "test.csv").to_json()["calibration"]["fitted_on"] is None
+    measured = evaluate_saved(again, read_evaluation_data(again, news / "test.csv"))
+    assert measured.to_json()["calibration"]["fitted_on"] is None
     assert command("predict", run, news / "test.csv").code == 0
     assert command("evaluate", run, news / "test.csv").code == 0
     unmeasured = command("compare", run, run)
@@ -398,7 +399,7 @@ def test_without_validation_every_threshold_is_a_half(
         found = pw.train(rows, test=rows[:20], validation_size=0, out=run, **settings)
     assert any(line.endswith("and every label has the threshold 0.5") for line in heard)
     values = json.loads((run / "metrics.json").read_text("utf-8"))
-    SeveralMetricsFile.model_validate(values, strict=True)
+    MultiLabelMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
     page = (run / "report.html").read_text("utf-8")
     assert "Each label is given from a probability of 0.5 on." in page
@@ -408,7 +409,9 @@ def test_without_validation_every_threshold_is_a_half(
     assert again.evaluate(rows[:20]).exact == found.metrics["test"]["exact_match"]
     bare = pw.train(rows, validation_size=0, out=tmp_path / "bare", **settings)
     assert {"validation", "test"}.isdisjoint(bare.metrics)
-    SeveralMetricsFile.model_validate(json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True)
+    MultiLabelMetricsFile.model_validate(
+        json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True
+    )
     assert pw.load(tmp_path / "bare").evaluate(rows[:20]).n == 20
 
 

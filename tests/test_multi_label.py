@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MultiLabelMetricsFile
 from pennyweight.errors import InputError, Interrupted
-from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics
-from pennyweight.evaluate.report.metrics_file import SeveralMetricsFile
+from pennyweight.evaluate.metrics.classification import Metrics
 from pennyweight.export.merged import to_merged
 from pennyweight.export.peft import to_peft
 from pennyweight.train.observer import forward_log
@@ -59,7 +59,7 @@ def write(path: Path, rows: Pairs, delimiter: str = "|") -> Path:
 
 def test_it_learns_and_measures(run: Path) -> None:
     found = metrics(run)
-    SeveralMetricsFile.model_validate(found, strict=True)
+    MultiLabelMetricsFile.model_validate(found, strict=True)
     assert found["data"]["labels"] == ["money", "sport", "world"]
     assert found["train"]["history"][-1]["train_loss"] < found["train"]["history"][0]["train_loss"]
     assert set(found["train"]["history"][0]) >= {"accuracy", "macro_f1", "micro_f1", "validation_loss"}
@@ -83,7 +83,7 @@ def test_the_saved_classifier_gives_the_same_probabilities_and_figures(run: Path
     assert probabilities.shape == (40, 3)
     assert not np.allclose(probabilities.sum(axis=1), 1)  # each label on its own
     found = first.evaluate(rows["test"])
-    assert isinstance(found, MultilabelMetrics)
+    assert isinstance(found, Metrics)
     assert found.micro.f1 == metrics(run)["test"]["micro_f1"]
     given = [[first.labels[i] for i in np.flatnonzero(row >= first.thresholds)] for row in probabilities]
     assert first.predict(texts) == given
@@ -319,11 +319,11 @@ def test_other_data_may_hold_labels_in_another_form(
     columns["world"] = [int("world" in held) for _, held in rows["test"]]
     classifier, expected = pw.load(run), metrics(run)["test"]["micro_f1"]
     found = classifier.evaluate(columns, label_columns=["money", "sport", "world"])
-    assert isinstance(found, MultilabelMetrics)
+    assert isinstance(found, Metrics)
     assert found.micro.f1 == expected
     cells = write(tmp_path / "cells.csv", rows["test"], ";")
     found = classifier.evaluate(cells, label_column="label", label_delimiter=";")
-    assert isinstance(found, MultilabelMetrics)
+    assert isinstance(found, Metrics)
     assert found.micro.f1 == expected
     bare = write(tmp_path / "bare.csv", [*rows["test"], ("The sea.", [])], ";")
     refused = command("evaluate", run, bare, "--label-delimiter", ";")

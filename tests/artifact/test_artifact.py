@@ -25,6 +25,7 @@ from pennyweight.artifact.model_card import model_card
 from pennyweight.artifact.save_artifact import save_artifact
 from pennyweight.artifact.saved_files import SavedFiles, read_files
 from pennyweight.errors import ArtifactError, PennyweightError, StorageError
+from pennyweight.model import backbone as backbones
 from pennyweight.predict import predictor as predict
 from pennyweight.predict.explanation import explain
 from pennyweight.predict.label_shift import training_shares
@@ -95,7 +96,7 @@ def test_no_classifier(tmp_path: Path, copy: Path) -> None:
     assert refusal(tmp_path / "empty") == "F: not a saved classifier: no pennyweight.json"
     (copy / "pennyweight.json").unlink()
     assert refusal(copy) == (
-        "F: not a saved classifier: no pennyweight.json; the run did not finish; go on with --resume"
+        "F: not a saved classifier: no pennyweight.json; the run did not finish; continue it with --resume"
     )
 
 
@@ -273,6 +274,19 @@ def test_each_file_is_read_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     listed = json.loads((copy / "pennyweight.json").read_text())["sha256"]
     predict.load(copy, device="cpu")
     assert sorted(seen) == sorted(["pennyweight.json", *listed])
+
+
+def test_the_backbones_weights_are_hashed_once_in_training_and_once_on_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(backbones, "sha256", lambda path: [hashed.append(path.name), checksums.sha256(path)][1])
+    pipeline.train(
+        ROWS, out=tmp_path / "run", strategy="head-only", max_steps=1, device="cpu", precision="fp32", report="short"
+    )
+    assert hashed == ["model.safetensors"]
+    predict.load(tmp_path / "run", device="cpu")
+    assert hashed == ["model.safetensors"] * 2
 
 
 @pytest.mark.parametrize("number", range(1, 16))

@@ -148,7 +148,7 @@ def test_train_leaves_a_run_and_says_what_it_reached(
     again = command("train", news / "train.csv", "--backbone", backbone, "--out", tmp_path / "run")
     assert again.code == 2
     assert again.error.startswith(f"{tmp_path / 'run'}: the run folder is not empty; received README.md, ")
-    assert again.error.endswith("go on with --resume, replace it with --overwrite, or choose another --out")
+    assert again.error.endswith("continue it with --resume, replace it with --overwrite, or choose another --out")
 
 
 def test_the_saved_recipe_repeats_the_run_bit_for_bit(

@@ -298,3 +298,24 @@ def test_what_is_fitted_is_encoded_in_the_same_order(labels: list[str | int]) ->
         return
     classes = fit_labels(given)
     assert [classes.names[number] for number in classes.encode(given)] == [str(label) for label in given.labels or ()]
+
+
+def test_a_number_is_one_label_however_it_is_spelled(refusal) -> None:
+    labels = fit_labels(table("1.5", "2", "1.5", "2"))
+    assert labels.encode(table("1.50", "+2", "2.00", "+1.5")).tolist() == [0, 1, 1, 0]
+    signed = fit_labels(table("+1", "-1", "+1", "-1"))
+    assert [signed.names[number] for number in signed.encode(table("+1", -1))] == ["1", "-1"]
+    for word in ("007", "1e3", "2.x"):
+        assert refusal(labels.encode, table(word)).startswith(f"f.csv:2: label {word} is not one of the classes")
+    assert LabelSet(("a", "b"), aliases=(("1.50", "a"),)).encode(table("1.5", "b")).tolist() == [0, 1]  # saved by 0.1
+
+
+def test_two_spellings_of_one_number_are_no_two_classes(refusal) -> None:
+    versions = table("3.1", "3.10", "3.2", "3.1", "3.10")
+    assert refusal(fit_labels, versions) == (
+        "f.csv: 3.1, 3.10 are spellings of one label; expected one spelling for each class; write them alike; if they "
+        "are names, such as versions, put a letter before them: v3.10"
+    )
+    renamed, used = rename_labels(versions, {"3.10": "v3.10", "3.2": "v3.2"})
+    assert (renamed.labels, used) == (["3.1", "v3.10", "v3.2", "3.1", "v3.10"], {"3.1", "3.2"})
+    assert fit_labels(renamed).names == ("3.1", "v3.10", "v3.2")

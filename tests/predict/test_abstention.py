@@ -8,7 +8,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.evaluate.row_predictions import Answers
+from pennyweight.evaluate.row_predictions import RowPredictions
 from pennyweight.predict.abstention import Abstainer, make_abstainer, threshold_for_accuracy
 
 
@@ -34,7 +34,7 @@ def test_the_threshold_comes_from_the_validation_rows(run: Path) -> None:
     confidence = np.linspace(0.5, 0.99, 100).astype(np.float32)
     labels = np.zeros(100, dtype=np.int32)
     wrong = (np.arange(100) < 40).astype(np.int32)  # the unsure ones are wrong
-    kept = Answers(np.arange(100), labels, wrong, confidence)
+    kept = RowPredictions(np.arange(100), labels, wrong, confidence)
     classifier.artifact.answers = kept.to_arrays("validation")
     picked = threshold_for_accuracy(classifier, 0.9)
     assert confidence[34] < picked.value < confidence[41]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile
 from pennyweight.data.corruption import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.evaluate.report.metrics_file import MetricsFile
 from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]

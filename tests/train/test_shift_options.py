@@ -118,7 +118,8 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, 
     from pennyweight.model.tokenizer import encode
 
     data = load_data(found.artifact.recipe.data)
-    frozen = FrozenBackbone(found.artifact, found.runtime)
+    bundle = found.artifact
+    frozen = FrozenBackbone(bundle.backbone, bundle.recipe, bundle.plan, found.runtime, bundle.tokenizer.pad_token_id)
 
     def features(texts: list[str]) -> np.ndarray:
         return frozen.features(encode(found.artifact.tokenizer, texts, 128))
@@ -189,12 +190,12 @@ def test_a_second_style_joins_the_training_rows_alone(settings: dict[str, Any], 
 
 
 def test_classes_may_be_written_as_numbers_in_the_second_source(tmp_path: Path) -> None:
-    from pennyweight.data.labels import fit
+    from pennyweight.data.labels import fit_labels
     from pennyweight.data.mixing import mix_rows
     from pennyweight.data.sources import read_python
 
     training = read_python([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
-    labels = fit(training, aliases={"0": "x", "1": "y"})
+    labels = fit_labels(training, aliases={"0": "x", "1": "y"})
     found = mix_rows(training, read_python([("e", 1), ("f", 0)]), labels, None, 0)
     assert found.labels == ["x", "y", "x", "y", "y", "x"]
     assert found.texts[-2:] == ["e", "f"]

@@ -15,7 +15,7 @@ from ..model.classifier import SequenceClassifier
 from ..recipe.loading import Recipe
 
 
-@dataclass
+@dataclass(frozen=True)
 class Artifact:
     """A trained classifier in memory, with all that describes it.
 

@@ -8,9 +8,11 @@ import os
 import re
 from typing import Any
 
+from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.backbone import EMBEDDED_HUB_ID
+from ..recipe.loading import Recipe
 from .artifact import Artifact
 
 # What means something within a line of Markdown, and what does at its beginning.
@@ -178,6 +180,13 @@ def _index(name: str, measured: dict[str, Any] | None) -> str:
 def shown_backbone(name: str) -> str:
     """A backbone's name as it is handed on: of a folder of this machine its last part."""
     return os.path.basename(os.path.normpath(name)) if is_local(name) else name
+
+
+def shared_recipe(recipe: Recipe) -> Recipe:
+    """A recipe as a report shows it: of folders of this machine their last part."""
+    shared = shareable_recipe(recipe)
+    model = shared.model.model_copy(update={"backbone": shown_backbone(shared.model.backbone)})
+    return shared.model_copy(update={"model": model})
 
 
 def is_local(name: str) -> bool:

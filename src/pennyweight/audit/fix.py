@@ -17,6 +17,7 @@ import numpy as np
 from ..data.cleaning import strip_markup
 from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
+from ..data.label_lists import parsed
 from ..data.table import Columns
 from ..errors import InputError
 from ..predict.formula_guard import escape_formula
@@ -210,11 +211,16 @@ def merged(audit: Audit) -> dict[str, str]:
 
 
 def _respelled(cell: Any, spelling: Mapping[str, str]) -> Any:
+    """A label cell with its names in the spelling that most rows have; a list written as text becomes one in JSON."""
     if isinstance(cell, (list, tuple)):
         return list(dict.fromkeys(_respelled(one, spelling) for one in cell))
     if not isinstance(cell, str):
         return cell
-    return spelling.get(cell, spelling.get(cell.strip(), cell))
+    bare = cell.strip()
+    names = parsed(bare) if bare[:1] + bare[-1:] in ("[]", "()", "{}") else None
+    if names is not None and any(_respelled(name, spelling) != name for name in names):
+        return json.dumps(_respelled(names, spelling), ensure_ascii=False)
+    return spelling.get(cell, spelling.get(bare, cell))
 
 
 @contextmanager

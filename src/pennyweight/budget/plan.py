@@ -126,7 +126,7 @@ def plan(
 
     Strategies: `manual` takes `adapter` and `head` as they are. `uniform` is one rank everywhere. `top` adapts the
     upper half of the blocks. `graded` lets the rank rise with depth. `attention` and `all-linear` adapt those matrices
-    everywhere and spend the remainder on one more rank in the upper blocks. `auto` follows the table
+    everywhere and use the remainder for one more rank in the upper blocks. `auto` follows the table
     `strategies.AUTO`.
 
     Args:

@@ -62,9 +62,8 @@ class Progress:
 
 def summary(metrics: dict[str, Any]) -> str:
     """The end of a run in a few lines: what was trained, how fast, how good. Fits 80 columns."""
-    from ..evaluate.metrics.multi_label import MultilabelMetrics
-    from ..evaluate.metrics.single_label import Metrics
-    from ..evaluate.report.text_tables import several_table, text_table
+    from ..evaluate.metrics.classification import Metrics
+    from ..evaluate.report.metrics_table import metrics_table
 
     name = "test" if "test" in metrics else "validation"
     budget = "no budget" if metrics["budget"] is None else f"budget {metrics['budget']:,}"
@@ -78,9 +77,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines += [
         f"measured on {name}:",
         "",
-        several_table(MultilabelMetrics.from_json(metrics[name]))
-        if metrics.get("task") == "multi"
-        else text_table(Metrics.from_json(metrics[name])),
+        metrics_table(Metrics.from_json(metrics[name])),
     ]
     if "ordinal" in metrics[name]:
         ranks = metrics[name]["ordinal"]

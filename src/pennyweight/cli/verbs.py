@@ -77,9 +77,8 @@ def evaluate(
 ) -> str:
     """Measure a saved classifier on labelled texts."""
     from ..data.file_options import FileOptions
-    from ..data.load import read_labelled
     from ..predict.predictor import load
-    from ..runs.measure import measure
+    from ..runs.saved_evaluation import evaluate_saved, read_evaluation_data
 
     if severity is not None and not shift:
         raise InputError("--severity says how badly texts are corrupted", remedy="add --shift, or leave it out")
@@ -94,28 +93,31 @@ def evaluate(
         allow_unlabelled=allow_unlabelled,
         separator=separator,
         markup=markup,
-        label_map=None if label_map is None else {},
     )
-    options = FileOptions(format, encoding, header)
-    table, cleaning = read_labelled(input_spec, data, split=split, options=options)
-    if cleaning is not None and any(cleaning.dropped.values()):
-        say(f"{data}: {cleaning}")
-    if prior is not None:
-        classifier = classifier.with_prior(prior, table.texts)
-    measured = measure(
+    found = read_evaluation_data(
         classifier,
-        table,
-        slices_by=_listed(slices),
-        severities=_severities(severity or "1,3,5") if shift else (),
-        ood=None if ood is None else read_labelled(input_spec, ood, split=split, options=options)[0],
-        rows=rows,
-        options=options,
-        unknown=unknown_labels,
+        data,
+        ood=ood,
+        input_spec=input_spec,
         label_map=_label_map(label_map),
+        unknown_labels=unknown_labels,
+        split=split,
+        options=FileOptions(format, encoding, header),
+    )
+    if found.cleaning is not None and any(found.cleaning.dropped.values()):
+        say(f"{data}: {found.cleaning}")
+    if prior is not None:
+        classifier = classifier.with_prior(prior, found.texts)
+    evaluated = evaluate_saved(
+        classifier,
+        found,
+        slice_columns=_listed(slices),
+        severities=_severities(severity or "1,3,5") if shift else (),
+        rows=rows,
     )
     if report is not None:
-        measured.write(report)
-    return _json(measured.to_json()) if as_json else str(measured)
+        evaluated.write_report(report)
+    return _json(evaluated.to_json()) if as_json else str(evaluated)
 
 
 def compare(

@@ -115,7 +115,7 @@ class LabelSet:
         """The class number of each label that occurs; None where it is no class."""
         exact = {name: number for number, name in enumerate(self.names)}
         alike = {canonical_label(name): number for name, number in reversed(exact.items())}
-        others = {label: exact[name] for label, name in self.aliases if name in exact}
+        others = {canonical_label(label): exact[name] for label, name in self.aliases if name in exact}
 
         def named(label: str) -> int | None:
             key = canonical_label(label)
@@ -339,7 +339,13 @@ def rename_labels(table: Table, label_map: Mapping[str, str] | None) -> tuple[Ta
         return table, set()
     table = with_class_names(table)
     wanted = {canonical_label(label): name.strip() for label, name in label_map.items()}
-    made: dict[str | int, str | int] = {label: wanted.get(canonical_label(label), label) for label in _each(table)}
+    spelled = {label.strip(): name.strip() for label, name in label_map.items()}
+    # 3.1 and 3.10 of one table are names, such as versions, of which the map means the one it spells.
+    found = Counter(canonical_label(label) for label in _each(table))
+    made: dict[str | int, str | int] = {}
+    for label in _each(table):
+        alike = canonical_label(label)
+        made[label] = spelled.get(str(label), label) if found[alike] > 1 and "." in alike else wanted.get(alike, label)
     if any(isinstance(name, str) for name in made.values()):
         made = {label: str(name) for label, name in made.items()}
     labels: list[Label] = [

@@ -16,7 +16,7 @@ from ..recipe.loading import DataRecipe
 from .cleaning import CleanReport, clean
 from .file_options import AS_NAMED, FileOptions
 from .input_spec import InputSpec
-from .label_cells import refuse_joined_labels
+from .label_cells import count_unlabelled, refuse_joined_labels
 from .label_format import DELIMITER
 from .labels import (
     LabelSet,
@@ -66,6 +66,19 @@ class Data:
         """By name: train, and validation and test if there are such."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: table for name, table in found.items() if table is not None}
+
+    def __str__(self) -> str:
+        test = "" if self.test is None else f", {len(self.test):,} test"
+        validation = "no" if self.validation is None else f"{len(self.validation):,}"
+        dropped = sum(sum(report["dropped"].values()) for report in self.cleaning.values())
+        without_label = sum(count_unlabelled(table) for table in self.tables().values())
+        remarks = f" ({dropped:,} rows dropped)" if dropped else ""
+        remarks += f" ({without_label:,} of all rows without any label)" if without_label else ""
+        return (
+            f"{len(self.train):,} training, {validation} validation{test} texts{remarks}, "
+            f"{len(self.labels.names)} labels{', any number a text' if self.labels.multi else ''}: "
+            f"{', '.join(self.labels.names)}"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over every text and label, in order."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
 from ..recipe.loading import DataRecipe, Recipe, parse
 from ..storage.checksums import sha256
 from .load import Data
@@ -97,6 +98,34 @@ def absolute_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
     if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
         values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
     return parse(values)
+
+
+def check_sources_exist(recipe: Recipe, source: str | Path | Recipe, given: Mapping[str, Any]) -> None:
+    """Refuse a recipe file whose data files are not there: a saved classifier's recipe names them without folders.
+
+    Args:
+        source: the recipe as it was given.
+        given: sources that take the place of the recipe's, by key.
+
+    Raises:
+        DataError: naming the files to give.
+    """
+    if isinstance(source, Recipe) or not os.path.isfile(source):
+        return
+    named = {key: getattr(recipe.data, key) for key in SOURCES if given.get(key) is None}
+    missing = {
+        key: name
+        for key, name in named.items()
+        if name is not None and name == os.path.basename(name) and name.lower().endswith(ENDINGS)
+        and not os.path.exists(name)
+    }  # fmt: skip
+    if missing:
+        flags = [f"FOLDER/{name}" if key == "train" else f"--{key} FOLDER/{name}" for key, name in missing.items()]
+        raise DataError(
+            f"the recipe names {' and '.join(missing.values())}, which {'is' if len(missing) == 1 else 'are'} not here",
+            where=source,
+            remedy=f"say where: `pennyweight train {' '.join(flags)} --recipe {source}`",
+        )
 
 
 def shareable_recipe(recipe: Recipe) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ArtifactError, InputError
 from ..evaluate.metrics.selective import Threshold, pick_threshold
-from ..evaluate.row_predictions import Answers
+from ..evaluate.row_predictions import RowPredictions
 from .predictor import Classifier
 
 
@@ -84,7 +84,7 @@ def threshold_for_accuracy(classifier: Classifier, target: float) -> Threshold:
     """
     if not 0 < target <= 1:
         raise InputError("a target accuracy is a share", expected="above 0 and at most 1", received=target)
-    kept = Answers.from_arrays(classifier.artifact.answers, "validation")
+    kept = RowPredictions.from_arrays(classifier.artifact.answers, "validation")
     if kept is None:
         raise ArtifactError(
             "this classifier kept no validation predictions to pick a threshold on", remedy="train it again"

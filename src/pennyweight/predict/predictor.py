@@ -21,15 +21,13 @@ from ..data.input_texts import is_single_text, to_texts
 from ..data.label_format import DELIMITER
 from ..data.load import apply_unknown_labels, read_labelled
 from ..errors import ArtifactError, InputError
-from ..evaluate.metrics.calibration import COLDEST, HOTTEST, softmax
-from ..evaluate.metrics.epoch_metrics import sigmoid
-from ..evaluate.metrics.multi_label import MultilabelMetrics, score_multilabel
-from ..evaluate.metrics.single_label import Metrics, score
+from ..evaluate.metrics.calibration import COLDEST, HOTTEST
+from ..evaluate.metrics.classification import Metrics, score
+from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters.lora import scale
 from ..model.device import Runtime, choose
-from ..model.inference import TokenFeed, logits
-from ..model.tokenizer import encode
+from ..model.text_model import TextModel
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import labels_reaching
 
@@ -116,30 +114,24 @@ class Classifier:
     def _encoded(self, texts: Any) -> Encoded:
         return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
 
+    @property
+    def text_model(self) -> TextModel:
+        """The model with its tokenizer, from texts to the logits as trained."""
+        artifact, recipe = self.artifact, self.artifact.recipe
+        return TextModel(
+            artifact.model, artifact.tokenizer, self.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
+            recipe.train.eval_batch_size, self.pair,
+        )  # fmt: skip
+
     def tokens(self, texts: Iterable[str]) -> Encoded:
-        """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
-        return encode(self.artifact.tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
+        """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
+        return self.text_model.encode(texts)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""
-        recipe = self.artifact.recipe
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        bucket = recipe.data.pad_to_multiple_of
-        feed = TokenFeed(
-            encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
-        )
-        found = logits(
-            self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
-        )
-        if not np.isfinite(found).all():
-            raise ArtifactError(
-                f"the classifier's logits of {int((~np.isfinite(found)).any(axis=1).sum()):,} of {len(found):,} texts "
-                "are not finite numbers",
-                remedy="compute with --precision fp32, or train it again: its weights are unusable"
-                if self.runtime.precision == "fp16"
-                else "train it again: its weights are unusable",
-            )
+        found = self.text_model.logits(encoded)
         if self.weights is None:
             return found
         # Dividing by the temperature later multiplies the probabilities by the weights.
@@ -175,7 +167,7 @@ class Classifier:
             names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
         return names[0] if is_single_text(texts, self.pair) else names
 
-    def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
+    def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts.
 
         Args:
@@ -194,10 +186,8 @@ class Classifier:
         wrong = gone if unknown == "wrong" else 0
         truth = self.artifact.labels.encode(table)
         probabilities = self.probabilities_of(self.tokens(table.texts))
-        if self.multi:
-            found = score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
-            return found.with_unknown(wrong)
-        return score(truth, probabilities, self.labels).with_unknown(wrong)
+        thresholds = self.thresholds if self.multi else None
+        return score(truth, probabilities, self.labels, thresholds).with_unknown(wrong)
 
     def scaled(self, factor: float) -> Classifier:
         """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate.metrics.intervals import wilson
+from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
+from ..evaluate.report.text_table import text_table
 from ..recipe.loading import Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import write_json
@@ -83,7 +85,8 @@ class SearchResult:
     def frontier(self) -> tuple[TrialResult, ...]:
         """The complete trials that none beats in both accuracy and parameters."""
         done = [trial for trial in self.trials if trial.state == "complete"]
-        return tuple(one for one in done if not any(_dominates(other, one) for other in done))
+        front = pareto_front([one.accuracy or 0.0 for one in done], [one.trainable or 0 for one in done])
+        return tuple(one for one, kept in zip(done, front.tolist(), strict=True) if kept)
 
     def __str__(self) -> str:
         """A plain text table of the best trials, the best first."""
@@ -97,12 +100,10 @@ class SearchResult:
             [*_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)]
             for trial in ranked[:SHOWN]
         ]
-        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
         states = [trial.state for trial in self.trials]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         note = f"{len(self.trials)} trials: {counts}; measured on {self.validation:,} validation texts"
-        return "\n".join([*lines, "", note])
+        return "\n".join([text_table(header, rows, left=0), "", note])
 
 
 def rank_trials(trials: Iterable[TrialResult], metric: str = "accuracy") -> list[TrialResult]:
@@ -207,8 +208,3 @@ def _cells(trial: TrialResult, metric: str) -> list[str]:
 
 def _shown(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _dominates(other: TrialResult, one: TrialResult) -> bool:
-    a, b = (other.accuracy or 0.0, -(other.trainable or 0)), (one.accuracy or 0.0, -(one.trainable or 0))
-    return a != b and a[0] >= b[0] and a[1] >= b[1]

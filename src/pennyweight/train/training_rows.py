@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.batching import plan_batches
+from ..data.batching import Encoded, plan_batches
 from ..model.inference import Feed
+from ..model.text_model import TextModel
 from ..recipe.loading import TrainRecipe
+from .augmentation import augment
+from .batch_source import BatchSources, choose_batch_sources
 from .class_balance import oversampled
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,3 +54,37 @@ class TrainingRows:
         batches = [rows[batch] for batch in positions]
         size = settings.gradient_accumulation_steps
         return [batches[start : start + size] for start in range(0, len(batches), size)]
+
+
+def prepare_rows(
+    model: TextModel,
+    texts: Sequence[str],
+    tokens: Mapping[str, Encoded],
+    labels: np.ndarray,
+    settings: TrainRecipe,
+    *,
+    class_weights: np.ndarray | None,
+    backbone: str,
+    stochastic: bool,
+) -> tuple[TrainingRows, BatchSources]:
+    """The rows to train on, augmented if the settings say so, and the sources of all batches.
+
+    Args:
+        texts, labels: of the training split.
+        tokens: `train`, and `validation` where something is held out.
+        backbone, stochastic: as for `choose_batch_sources`.
+    """
+    encoded, epochs = tokens["train"], None
+    augmented = augment(
+        texts, encoded, model.encode,
+        share=settings.augment, copies=settings.augment_copies, epochs=settings.epochs, seed=settings.seed,
+    )  # fmt: skip
+    if augmented is not None:
+        logger.info(str(augmented))
+        encoded, labels, epochs = augmented.tokens, labels[augmented.texts], augmented.epochs
+    batches = {"train": model.batches(encoded)}
+    if "validation" in tokens:
+        batches["validation"] = model.batches(tokens["validation"])
+    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, stochastic=stochastic)
+    logger.info(str(sources))
+    return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs), sources

@@ -112,3 +112,14 @@ def test_two_columns_of_one_name(refusal) -> None:
     assert refusal(read_python, frame) == (
         "data: two columns are named label, columns 2 and 3, and they differ; rename one of them"
     )
+
+
+def test_a_tuple_of_two_rows_is_no_tuple_of_texts_and_labels(refusal) -> None:
+    assert read_python((("good", 1), ("bad", 0))).labels == [1, 0]
+    assert read_python(((("a", "b"), "x"), (("c", "d"), "y")), InputSpec(pair=True)).labels == ["x", "y"]
+    for data in ((("good", "bad"), (1, 0)), (["good", "bad"], ["1", "0"]), (("good", "bad", "so"), ("x", "y", "z"))):
+        assert read_python(data).texts[:2] == ["good", "bad"]
+    assert refusal(read_python, (("good", "pos"), ("bad", "neg"))) == (
+        "data: a tuple of two tuples of two may hold two (text, label) pairs or the texts and their labels; expected a "
+        "list of pairs [(text, label), ...], or lists ([texts], [labels]); received (('good', 'pos'), ('bad', 'neg'))"
+    )

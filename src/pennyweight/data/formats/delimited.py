@@ -14,8 +14,10 @@ from ...errors import DataError
 from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import read_lines
 from ..table import Columns, listed, shown
-from .dialect import Dialect, Lines, Recorded, detect_dialect, is_blank, joins_rows, long_fields
+from .dialect import Dialect, Lines, RecordedLines, is_blank, long_fields
+from .dialect_detection import detect_dialect
 from .header_detection import are_ids, classify_first_row, starts_with_class
+from .quoting import joins_rows
 
 # The first row is judged by so many rows, of no more cells than that.
 _JUDGED, _CELLS = 1_000, 200_000
@@ -232,7 +234,7 @@ def _blocks(
 
 def _records(path: Path, lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[list[str], int, list[str]]]:
     """Each row (an empty one for a blank line) with its first line's number; all its lines, if it has several."""
-    recorded = Recorded(itertools.islice(lines, dialect.skip, None))
+    recorded = RecordedLines(itertools.islice(lines, dialect.skip, None))
     reader = dialect.rows(recorded)
     last, first_end = dialect.skip, ""
     while True:

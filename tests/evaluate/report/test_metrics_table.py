@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pennyweight.evaluate.metrics.single_label import score
-from pennyweight.evaluate.report.text_tables import text_table, write_pictures
+from pennyweight.evaluate.metrics.classification import score
+from pennyweight.evaluate.report.metrics_table import metrics_table
+from pennyweight.evaluate.report.pictures import write_pictures
 
 
 def metrics():
@@ -14,15 +15,15 @@ def metrics():
 
 
 def test_the_text_table_is_aligned_plain_text() -> None:
-    assert text_table(metrics()).splitlines() == [
+    assert metrics_table(metrics()).splitlines() == [
         "accuracy 75.0% (95% interval 30.1 to 95.4), 4 texts",
         "log loss 0.4004 nats, calibration error 30.0%",
         "",
-        "class                precision %  recall %    F1 %  texts",
-        "ham                        100.0      66.7    80.0      3",
-        "spam, eggs and spam         50.0     100.0    66.7      1",
-        "macro average               75.0      83.3    73.3",
-        "weighted average            87.5      75.0    76.7",
+        "class                precision %  recall %  F1 %  texts",
+        "ham                        100.0      66.7  80.0      3",
+        "spam, eggs and spam         50.0     100.0  66.7      1",
+        "macro average               75.0      83.3  73.3",
+        "weighted average            87.5      75.0  76.7",
     ]
 
 

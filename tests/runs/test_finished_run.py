@@ -13,9 +13,9 @@ import yaml
 from pydantic import ValidationError
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile, schema
 from pennyweight.data import sample
-from pennyweight.evaluate.metrics.calibration import softmax
-from pennyweight.evaluate.report.metrics_file import MetricsFile, schema
+from pennyweight.evaluate.metrics.probabilities import softmax
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -133,10 +133,12 @@ def test_frozen_features_are_the_backbones_own_whatever_was_trained(tiny_backbon
     settings = {"epochs": 1, "budget": "none", "bias": "all", "r": 2, "precision": "fp32"}
     classifier = pw.train(table, backbone=str(tiny_backbone("roberta")), **settings)
     tokens = encode(classifier.artifact.tokenizer, table.texts, 128)
-    before = FrozenBackbone(classifier.artifact, classifier.runtime).features(tokens)
+    bundle = classifier.artifact
+    facts = bundle.backbone, bundle.recipe, bundle.plan, classifier.runtime, bundle.tokenizer.pad_token_id
+    before = FrozenBackbone(*facts).features(tokens)
     with torch.no_grad():
         for parameter in trainable(classifier.artifact.model).values():
             parameter.add_(1.0)
-    after = FrozenBackbone(classifier.artifact, classifier.runtime).features(tokens)
+    after = FrozenBackbone(*facts).features(tokens)
     assert np.array_equal(before, after)
     assert before.shape == (40, 32)

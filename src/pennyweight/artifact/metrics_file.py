@@ -22,25 +22,25 @@ class _Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Averages(_Closed):
+class AveragesEntry(_Closed):
     precision: Share
     recall: Share
     f1: Share
 
 
-class ClassFigures(Averages):
+class ClassEntry(AveragesEntry):
     name: str
     support: Count = Field(description="Rows of this class.")
 
 
-class Intervals(_Closed):
+class IntervalsEntry(_Closed):
     accuracy: Ends = Field(description="Wilson.")
     macro_f1: Ends = Field(description="Percentile bootstrap over rows.")
     log_loss: Ends = Field(description="Normal.")
     ece: Ends = Field(description="Basic bootstrap over rows.")
 
 
-class OrdinalFigures(_Closed):
+class OrdinalEntry(_Closed):
     """Where the classes have an order; intervals by percentile bootstrap over rows."""
 
     mean_absolute_error: float = Field(ge=0, description="Ranks.")
@@ -49,7 +49,7 @@ class OrdinalFigures(_Closed):
     quadratic_kappa_interval: Ends
 
 
-class Figures(_Closed):
+class MetricsEntry(_Closed):
     """Figures on one set of rows, the temperature applied."""
 
     n: Count
@@ -57,19 +57,19 @@ class Figures(_Closed):
     accuracy_interval: Ends
     macro_f1: Share
     weighted_f1: Share
-    macro: Averages
-    weighted: Averages
+    macro: AveragesEntry
+    weighted: AveragesEntry
     log_loss: float = Field(ge=0, description="Nats a row.")
     ece: Share = Field(description="Expected calibration error, 15 bins of equal width.")
-    per_class: list[ClassFigures]
+    per_class: list[ClassEntry]
     confusion: list[list[Count]] = Field(description="Rows: true class; columns: predicted class.")
-    ordinal: OrdinalFigures | None = None
-    intervals: Intervals | None = None
+    ordinal: OrdinalEntry | None = None
+    intervals: IntervalsEntry | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
     unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the accuracy only.")
 
 
-class Calibration(_Closed):
+class CalibrationEntry(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
     fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
     not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
@@ -78,12 +78,12 @@ class Calibration(_Closed):
     ece_after: Share
 
 
-class Verdict(_Closed):
+class VerdictEntry(_Closed):
     standing: Literal["better", "unclear", "no better", "not compared"]
     headline: str
 
 
-class Baseline(_Closed):
+class BaselineEntry(_Closed):
     name: str
     rows: Count = Field(description="Training rows.")
     accuracy: Share
@@ -95,14 +95,14 @@ class Baseline(_Closed):
     p: Share = Field(description="McNemar's exact test.")
 
 
-class Slice(_Closed):
+class SliceEntry(_Closed):
     name: str
     n: Count
     accuracy: Share
     interval: Ends
 
 
-class Threshold(_Closed):
+class ThresholdEntry(_Closed):
     value: Share = Field(description="Texts with at least this confidence are answered.")
     n: Count
     coverage: Share
@@ -110,28 +110,28 @@ class Threshold(_Closed):
     interval: Ends
 
 
-class Abstention(_Closed):
+class AbstentionEntry(_Closed):
     target: Share
-    picked: Threshold = Field(description="On the validation rows.")
-    test: Threshold | None = None
-    validation: Threshold | None = None
+    picked: ThresholdEntry = Field(description="On the validation rows.")
+    test: ThresholdEntry | None = None
+    validation: ThresholdEntry | None = None
 
 
-class Leaks(_Closed):
+class LeakageEntry(_Closed):
     """Texts of a split that stand in training too."""
 
     exact: Count
     near: Count
 
 
-class Balance(_Closed):
+class BalanceEntry(_Closed):
     ratio: float = Field(ge=0, description="Rows of the largest class over those of the smallest.")
     smallest: str
     smallest_rows: Count
     entropy: Share = Field(description="Of the class shares, as a share of that of equal classes.")
 
 
-class ShortAudit(_Closed):
+class AuditEntry(_Closed):
     """What the short audit before training found."""
 
     mode: Literal["short", "off", "skipped"]
@@ -139,17 +139,17 @@ class ShortAudit(_Closed):
     exact_duplicates: Count | None = Field(None, description="Training texts that repeat an earlier one.")
     near_duplicates: Count | None = None
     conflicting_labels: Count | None = Field(None, description="Training rows whose text has another label too.")
-    leakage: dict[str, Leaks] | None = None
+    leakage: dict[str, LeakageEntry] | None = None
     truncated: Share | None = Field(None, description="Of the training texts, at the recipe's max_length.")
     unknown_tokens: Share | None = Field(None, description="Of the training texts' tokens.")
     similar_classes: list[list[str]] | None = Field(None, description="Class names that look alike.")
     without_validation: list[str] | None = Field(None, description="Classes without a validation row.")
-    balance: Balance | None = None
+    balance: BalanceEntry | None = None
     warnings: list[str] | None = None
     seconds: Seconds | None = None
 
 
-class ShiftRow(_Closed):
+class ShiftRowEntry(_Closed):
     name: str
     severity: int = Field(ge=0, le=5, description="0: not corrupted.")
     n: Count
@@ -158,11 +158,11 @@ class ShiftRow(_Closed):
     ece: Share
 
 
-class CorruptionRow(ShiftRow):
+class CorruptionEntry(ShiftRowEntry):
     family: Literal["training", "held out"] = Field(description="Training may draw from the first, never the second.")
 
 
-class FamilyMean(_Closed):
+class FamilyMeanEntry(_Closed):
     family: Literal["training", "held out"]
     severity: int = Field(ge=1, le=5)
     corruptions: Count
@@ -172,18 +172,18 @@ class FamilyMean(_Closed):
     ece: Share
 
 
-class Shift(_Closed):
+class ShiftEntry(_Closed):
     """Figures on corrupted texts and on other files."""
 
     seed: int
-    clean: ShiftRow
-    corruptions: list[CorruptionRow]
-    means: list[FamilyMean]
-    ood: list[ShiftRow]
+    clean: ShiftRowEntry
+    corruptions: list[CorruptionEntry]
+    means: list[FamilyMeanEntry]
+    ood: list[ShiftRowEntry]
     measured_on: Literal["test", "validation"] | None = None
 
 
-class Training(_Open):
+class TrainingEntry(_Open):
     steps: Count
     texts: Count
     seconds: Seconds
@@ -192,7 +192,7 @@ class Training(_Open):
     history: list[dict[str, Any]]
 
 
-class Source(_Closed):
+class SourceEntry(_Closed):
     """Where texts came from."""
 
     name: str = Field(description="Of a file or folder its last part, or a hub name; `data` for Python objects.")
@@ -201,16 +201,16 @@ class Source(_Closed):
     sha256_of: Literal["file", "rows"] = Field(description="The file, or the rows as they were used.")
 
 
-class DataFacts(_Open):
+class DataEntry(_Open):
     """What a run learnt from."""
 
     labels: list[str]
     counts: list[Count] | None = Field(None, description="Training rows of each class.")
     cleaning: dict[str, dict[str, Any]]
-    sources: dict[str, Source] | None = None
+    sources: dict[str, SourceEntry] | None = None
 
 
-class Spent(_Closed):
+class SecondsEntry(_Closed):
     """Wall-clock seconds."""
 
     training: Seconds
@@ -219,18 +219,18 @@ class Spent(_Closed):
     measuring: Seconds
 
 
-class LabelFigures(ClassFigures):
+class LabelEntry(ClassEntry):
     threshold: float = Field(gt=0, lt=1, description="The label is given from this probability on.")
 
 
-class SeveralIntervals(_Closed):
+class MultiLabelIntervalsEntry(_Closed):
     micro_f1: Ends = Field(description="Percentile bootstrap over rows, as macro_f1 and hamming_loss.")
     macro_f1: Ends
     hamming_loss: Ends
     exact_match: Ends = Field(description="Wilson.")
 
 
-class SeveralFigures(_Closed):
+class MultiLabelMetricsEntry(_Closed):
     """Figures on one set of rows that may carry any number of labels each."""
 
     n: Count
@@ -241,24 +241,24 @@ class SeveralFigures(_Closed):
     macro_f1: Share
     weighted_f1: Share
     samples_f1: Share
-    micro: Averages
-    macro: Averages
-    weighted: Averages
-    samples: Averages
+    micro: AveragesEntry
+    macro: AveragesEntry
+    weighted: AveragesEntry
+    samples: AveragesEntry
     log_loss: float = Field(ge=0, description="Binary cross-entropy, nats a row and label.")
-    per_label: list[LabelFigures]
-    intervals: SeveralIntervals | None = None
+    per_label: list[LabelEntry]
+    intervals: MultiLabelIntervalsEntry | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
     unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the exact match only.")
 
 
-class Thresholds(_Closed):
+class ThresholdsEntry(_Closed):
     values: list[float] = Field(description="In the order of the labels.")
     tuned_for: Literal["macro_f1", "micro_f1", "fixed"]
     tuned_on: Literal["validation"] | None = Field(description="null: no rows were held out; all are 0.5.")
 
 
-class SeveralBaseline(_Closed):
+class MultiLabelBaselineEntry(_Closed):
     name: str
     rows: Count = Field(description="Training rows.")
     micro_f1: Share
@@ -270,25 +270,30 @@ class SeveralBaseline(_Closed):
     difference_interval: Ends = Field(description="Paired bootstrap.")
 
 
-class MetricsFile(_Open):
-    """metrics.json of a run."""
+class _RunFile(_Open):
+    """What metrics.json holds of any run."""
 
-    test: Figures | None = None
-    validation: Figures | None = Field(None, description="Absent where no rows were held out.")
-    calibration: Calibration | None = Field(None, description="Absent where nothing was measured.")
-    verdict: Verdict | None = None
-    baselines: list[Baseline] | None = None
-    slices: dict[str, list[Slice]] | None = None
-    abstention: list[Abstention] | None = None
-    shift: Shift | None = None
+    verdict: VerdictEntry | None = None
+    slices: dict[str, list[SliceEntry]] | None = None
     trainable: Count
     total: Count
     budget: Count | None
-    train: Training
-    data: DataFacts
-    audit: ShortAudit | None = None
+    train: TrainingEntry
+    data: DataEntry
     machine: dict[str, Any]
-    seconds: Spent
+    seconds: SecondsEntry
+
+
+class MetricsFile(_RunFile):
+    """metrics.json of a run."""
+
+    test: MetricsEntry | None = None
+    validation: MetricsEntry | None = Field(None, description="Absent where no rows were held out.")
+    calibration: CalibrationEntry | None = Field(None, description="Absent where nothing was measured.")
+    baselines: list[BaselineEntry] | None = None
+    abstention: list[AbstentionEntry] | None = None
+    shift: ShiftEntry | None = None
+    audit: AuditEntry | None = None
 
     @model_validator(mode="after")
     def _calibrated(self) -> MetricsFile:
@@ -297,26 +302,17 @@ class MetricsFile(_Open):
         return self
 
 
-class SeveralMetricsFile(_Open):
+class MultiLabelMetricsFile(_RunFile):
     """metrics.json of a run whose texts may carry any number of labels."""
 
     task: Literal["multi"]
-    test: SeveralFigures | None = None
-    validation: SeveralFigures | None = Field(None, description="Absent where no rows were held out.")
-    thresholds: Thresholds
-    verdict: Verdict | None = None
-    baselines: list[SeveralBaseline] | None = None
-    slices: dict[str, list[Slice]] | None = None
-    trainable: Count
-    total: Count
-    budget: Count | None
-    train: Training
-    data: DataFacts
-    machine: dict[str, Any]
-    seconds: Spent
+    test: MultiLabelMetricsEntry | None = None
+    validation: MultiLabelMetricsEntry | None = Field(None, description="Absent where no rows were held out.")
+    thresholds: ThresholdsEntry
+    baselines: list[MultiLabelBaselineEntry] | None = None
 
 
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of metrics.json: of one label a text, or of any number."""
-    both: TypeAdapter[Any] = TypeAdapter(MetricsFile | SeveralMetricsFile)
+    both: TypeAdapter[Any] = TypeAdapter(MetricsFile | MultiLabelMetricsFile)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | both.json_schema()

@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
 
-from pennyweight.evaluate.metrics.error_analysis import (
-    by_column,
-    by_number,
-    likely_mislabelled,
-    most_confident,
-)
+from pennyweight.evaluate.misclassified import likely_mislabelled, most_confident
 
 NAMES = ("ham", "spam")
 
@@ -15,7 +10,7 @@ def two(spam: list[float]) -> np.ndarray:
     return np.array([[1 - value, value] for value in spam])
 
 
-def test_most_confident_mistakes_come_first() -> None:
+def test_the_most_confident_come_first() -> None:
     labels, probabilities = np.array([0, 0, 1, 0]), two([0.6, 0.9, 0.9, 0.1])
     first, second = most_confident(labels, probabilities, ["a", "b", "c", "d"], NAMES)
     assert (first.row, first.text, first.label, first.predicted) == (1, "b", "ham", "spam")
@@ -25,7 +20,7 @@ def test_most_confident_mistakes_come_first() -> None:
     assert most_confident(labels, probabilities, ["a", "b", "c", "d"], NAMES, limit=1) == (first,)
 
 
-def test_without_mistakes_there_are_none() -> None:
+def test_where_all_is_right_there_are_none() -> None:
     assert most_confident(np.array([1]), two([0.9]), ["a"], NAMES) == ()
     assert likely_mislabelled(np.array([1]), two([0.9]), ["a"], NAMES) == ()
 
@@ -52,40 +47,3 @@ def test_flipped_labels_are_found_among_noise() -> None:
 
 def test_a_class_without_test_rows_raises_no_suspicion() -> None:
     assert likely_mislabelled(np.array([0, 0]), two([0.99, 0.99]), ["a", "b"], NAMES) == ()
-
-
-def test_slices_by_value() -> None:
-    labels, predicted = np.zeros(6, int), np.array([0, 0, 1, 0, 1, 1])
-    wire, web, missing = by_column(labels, predicted, ["wire", "wire", "wire", "web", "web", None])
-    assert (wire.name, wire.n, wire.accuracy) == ("wire", 3, pytest.approx(2 / 3))
-    assert wire.interval[0] < 2 / 3 < wire.interval[1]
-    assert (web.name, web.accuracy) == ("web", 0.5)
-    assert (missing.name, missing.accuracy) == ("None", 0.0)
-
-
-def test_rare_values_are_taken_together() -> None:
-    values = ["common"] * 5 + [f"rare {index}" for index in range(30)]
-    slices = by_column(np.zeros(35, int), np.zeros(35, int), values)
-    assert len(slices) == 21
-    assert (slices[0].name, slices[-1].name, slices[-1].n) == ("common", "11 other values", 11)
-    assert sum(one.n for one in slices) == 35
-
-
-def test_many_numbers_become_fifths_and_few_stay_values() -> None:
-    labels = np.zeros(100, int)
-    predicted = (np.arange(100) >= 80).astype(int)
-    fifths = by_column(labels, predicted, list(range(100)), "tokens")
-    assert [one.name for one in fifths] == [
-        "0 to 19 tokens",
-        "20 to 39 tokens",
-        "40 to 59 tokens",
-        "60 to 79 tokens",
-        "80 to 99 tokens",
-    ]
-    assert [one.accuracy for one in fifths] == [1, 1, 1, 1, 0]
-    assert [one.name for one in by_column(labels, predicted, [2023, 2024] * 50)] == ["2023", "2024"]
-
-
-def test_equal_numbers_stay_together() -> None:
-    slices = by_number(np.zeros(10, int), np.zeros(10, int), np.array([5.0] * 9 + [9.0]), "words")
-    assert [(one.name, one.n) for one in slices] == [("5 words", 9), ("9 words", 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +96,19 @@ def test_backslashes_before_quotes_and_delimiters(file: File, refusal: Refusal) 
         "TMP/d.csv:2: a quote inside a quoted field is not doubled"
     )
     assert rows(file("d.csv", "text,label\nC:\\new,y\n"))[1] == ("C:\\new", "y")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_escaped_line_breaks_in_a_single_column(file: File, refusal: Refusal, end: str) -> None:
+    content = io.StringIO()
+    writer = csv.writer(content, quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator=end)
+    writer.writerows([["text"], ["one line"], ["two\nlines"], ["the last"]])
+    for name in ("d.csv", "d.tsv"):
+        assert refusal(read_delimited, file(name, content.getvalue()), LIMIT, tabs=name == "d.tsv").startswith(
+            f"TMP/{name}:3: the line ends with a backslash: does its text go on in the next line?; expected "
+        )
+    for harmless in ("text\nC:\\dir\nends so\\\nb\n", 'text\n"two\\\nlines"\nb\n', "text\na\nb\\"):
+        assert read_delimited(file("d.csv", harmless), LIMIT).values["text"][-1].startswith("b")
 
 
 def test_a_stray_quote_in_a_tsv_file_swallows_no_rows(file: File) -> None:
