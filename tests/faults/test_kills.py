@@ -169,7 +169,7 @@ def test_a_changed_run_is_refused_with_the_difference(ask: Ask, toy: Any, tmp_pa
     assert "has changed since its checkpoint: data: was '" in refused["error"]
     anyway = ask("train", resume=True, resume_anyway=True, **settings | {"learning_rate": 1e-3})
     assert anyway["code"] == 0
-    assert "going on although train -> learning_rate: was 0.005, is 0.001" in anyway["result"]["said"]
+    assert "resuming although train -> learning_rate: was 0.005, is 0.001" in anyway["result"]["said"]
     misfit = ask("train", resume=True, resume_anyway=True, **settings | {"r": 3})
     assert misfit["kind"] == "ArtifactError"
     assert "the checkpoint does not fit the plan; expected shape (" in misfit["error"]
@@ -241,8 +241,8 @@ def kill_a_save(
             break
         assert code == -signal.SIGKILL
         number += step
-    figure(f"SIGKILL at {len(found) - 1} moments of a save over a classifier: the former one loads {found.count('old')} times, "
-           f"the new one {found.count('new') - 1} times")  # fmt: skip
+    figure(f"SIGKILL at {len(found) - 1} moments of a save over a classifier: the former one loads "
+           f"{found.count('old')} times, the new one {found.count('new') - 1} times")  # fmt: skip
     assert found == sorted(found, reverse=True)  # the old one until a moment, the new one from then on
     assert {"old", "new"} == set(found)
 

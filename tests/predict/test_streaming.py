@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,8 @@ def test_standard_input_that_is_closed(tiny_run: Path) -> None:
 def test_a_named_pipe_is_read_once(tiny_run: Path, tmp_path: Path, command: Command) -> None:
     os.mkfifo(tmp_path / "texts")
     out = tmp_path / "out.parquet"
-    with ThreadPoolExecutor() as pool:
-        pool.submit((tmp_path / "texts").write_text, LINES)
-        done = command("predict", tiny_run, tmp_path / "texts", "--out", out)
+    threading.Thread(target=(tmp_path / "texts").write_text, args=[LINES], daemon=True).start()
+    done = command("predict", tiny_run, tmp_path / "texts", "--out", out)
     assert (done.code, done.out, done.err) == (0, "", f"4 texts labelled: {out}\n")
     table = pq.read_table(out).to_pydict()
     assert (table["id"], table["text"]) == ([0, 1, 2, 3], TEXTS)

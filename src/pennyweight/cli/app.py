@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -295,9 +295,11 @@ def _conversation(
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
-        for record, text in stream(read_lines(cast("IO[bytes]", pipe), name), source=name, input_spec=input_spec):
-            names = columns_to_keep(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
-            yield {key: record[key] for key in names}, text
+        opened = cast("IO[bytes]", pipe)
+        with nullcontext(opened) if source == "-" else opened as handle:  # standard input is not ours to close
+            for record, text in stream(read_lines(handle, name), source=name, input_spec=input_spec):
+                names = columns_to_keep(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
+                yield {key: record[key] for key in names}, text
 
     return predict_stream(classifier, texts())
 
