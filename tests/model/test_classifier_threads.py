@@ -103,7 +103,7 @@ def test_threads_may_start_and_stop_layers_anywhere(tiny_backbone: Callable[...,
 
 
 def test_weights_are_laid_out_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Slow(frozen.Matrix):
+    class Slow(frozen.FrozenMatrix):
         def __init__(self, weight: Tensor, prepack: bool) -> None:
             time.sleep(0.05)  # long enough for the others to ask meanwhile
             super().__init__(weight, prepack)
@@ -113,7 +113,7 @@ def test_weights_are_laid_out_once_however_many_threads_ask(monkeypatch: pytest.
     expected = torch.cat([module.weight.clone() for module in modules])
     together = Barrier(THREADS)
 
-    def run(_: int) -> frozen.Matrix:
+    def run(_: int) -> frozen.FrozenMatrix:
         together.wait()
         return frozen.matrix(modules)
 
