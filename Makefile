@@ -1,4 +1,4 @@
-# Every target stands on `setup`, which makes .venv once and again only when its inputs change.
+# Every target depends on `setup`, which makes .venv anew only when its inputs change.
 
 PYTHON ?= python3
 # Passed to pip for torch alone, e.g. TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu".
@@ -22,8 +22,8 @@ help:
 	@echo "make isa         tests that depend on arithmetic, for four kinds of processor"
 	@echo "make random      all tests in random order               ARGS=--random-order-seed=N to repeat one"
 	@echo "make lowest      all tests on the lowest versions that pyproject.toml allows, in .venv-lowest (7 GB)"
-	@echo "make faults      kill, fill, corrupt: minutes long"
-	@echo "make audit       known weaknesses of the locked dependencies (needs the network)"
+	@echo "make faults      kills, full disks, corrupted files: takes minutes"
+	@echo "make audit       known vulnerabilities of the locked dependencies (needs the network)"
 	@echo "make bench       ours against peers, side by side        ARGS='--quick --json'"
 	@echo "make docs        rewrite the generated parts of docs/"
 	@echo "make lock        resolve requirements.lock anew          UPGRADE=--upgrade for newer versions"
@@ -34,7 +34,7 @@ setup: $(STAMP)
 # The hashed part first, so that torch finds all it needs and brings nothing but itself (and, where its build is
 # for CUDA, the CUDA libraries). --no-deps: the lock is complete, and nothing outside it may slip in.
 $(STAMP): requirements.lock requirements-torch.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pennyweight needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": say make setup PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pennyweight needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": run make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(PIP) --require-hashes --no-deps -r requirements.lock
 	$(PIP) $(TORCH_FLAGS) -r requirements-torch.txt
@@ -71,7 +71,7 @@ random: export OMP_NUM_THREADS ?= 2
 random: setup
 	$(BIN)/python -m pytest --random-order $(ARGS)
 
-# pandas is no dependency of ours but of datasets; its constraint is what Colab carries.
+# pandas is a dependency of datasets, not of ours; the constraint is Colab's version.
 LOWEST := .venv-lowest
 lowest: export OMP_NUM_THREADS ?= 2
 lowest: export HF_HUB_OFFLINE = 1

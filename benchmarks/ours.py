@@ -1,10 +1,9 @@
-"""Pennyweight as a contender: its own build, prefix, loop and predictions, timed by the loop's own observer."""
+"""Pennyweight as a contender: the pipeline's own stages, with steps timed by the loop's own observer."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,29 @@ import numpy as np
 import psutil
 
 from pennyweight.budget.cost import work
-from pennyweight.model.backbone import resolve
-from pennyweight.model.classifier import ModelSettings, build
-from pennyweight.model.device import choose
-from pennyweight.model.inference import TokenFeed, evaluating, logits
-from pennyweight.model.tokenizer import encode, load_tokenizer
+from pennyweight.model.inference import evaluating
+from pennyweight.pipeline import build_model, load_data, plan_run
 from pennyweight.recipe.loading import load
-from pennyweight.recipe.planning import plan_for
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.loop import fit
 from pennyweight.train.machine_speed import estimate_training
-from pennyweight.train.prefix_cache import Prefix, first_trained_layer, prepare
+from pennyweight.train.run_folder import RunFolder
+from pennyweight.train.state import TrainingState
+from pennyweight.train.training_rows import prepare_rows
 
 BUCKET = 16  # the recipes' own
+# What the stages import when they are first called; its memory is the libraries', not the training's.
+IMPORTED = ("peft", "transformers", "pennyweight.runs.robustness", "pennyweight.audit.short_audit")
 
 
 def import_heavy() -> None:
-    """What `build` imports when it is first called; its memory is the libraries', not the training's."""
-    for name in ("peft", "transformers"):
+    """Import what the stages would."""
+    for name in IMPORTED:
         importlib.import_module(name)
 
 
 class _Stop(Exception):
-    """The watcher has seen enough."""
+    """Raised to end a training that has run long enough."""
 
 
 class _Watch:
@@ -90,42 +89,36 @@ class Ours:
         self.recipe = load(
             backbone=str(folder), target_modules=["query", "key", "value"], r=16, lora_alpha=32.0, lora_dropout=0.1,
             layers=None if top is None else f"top:{top}", head="linear", budget=None, max_length=max_length,
-            batch_size=batch_size, learning_rate=self.learning_rate, epochs=1, device=device, seed=0,
-            pad_to_multiple_of=BUCKET,
+            batch_size=batch_size, learning_rate=self.learning_rate, epochs=2, device=device, seed=0,
+            pad_to_multiple_of=BUCKET, eval_batch_size=64, validation_size=0, audit="off", prefix_cache="memory",
         )  # fmt: skip
-        train = self.recipe.train
-        self.runtime = choose(train.device, train.precision, train.threads)
-        backbone = resolve(str(folder))
-        self.plan = plan_for(self.recipe, backbone.config, classes)
-        self.model = build(backbone, self.plan, classes, self.runtime, ModelSettings(**self.recipe.model.settings()))
-        self.labels, self.batch_size = np.asarray(labels), batch_size
-        began = time.perf_counter()
-        self.tokenizer, self.max_length = load_tokenizer(folder), max_length
-        self.tokens = encode(self.tokenizer, list(texts), max_length)
-        self.tokenize_seconds = time.perf_counter() - began
-        self.feed: TokenFeed | Prefix = self._tokens(self.tokens)
-        self.prefix_seconds = 0.0
-        if top is not None:
-            encoder = self.model.encoder
-            first = first_trained_layer(encoder.module, encoder.num_layers)
-            pooling = self.recipe.model.pooling
-            began = time.perf_counter()
-            prefix = prepare(
-                encoder, self.feed, first=first, pooling=pooling, dtype=encoder.dtype, backbone="benchmark"
-            )
-            assert prefix is not None, "the prefix does not fit into memory"
-            self.feed, self.prefix_seconds = prefix, time.perf_counter() - began
+        loaded = load_data(self.recipe, [(text, f"class {label}") for text, label in zip(texts, labels, strict=True)])
+        assert (len(loaded.splits.train), len(loaded.names)) == (len(texts), classes), "all texts and classes are read"
+        self.planned = plan_run(self.recipe, loaded, RunFolder())
+        self.built = build_model(self.recipe, loaded, self.planned)
+        self.plan, self.model, self.batch_size = self.planned.plan, self.built.text_model.model, batch_size
+        self.classes = np.array([int(name.removeprefix("class ")) for name in loaded.names])
+        self.labels, self.tokens = loaded.targets["train"], self.built.tokens["train"]
+        self.tokenize_seconds = self.built.tokenize_seconds
+        self.rows, sources = prepare_rows(
+            self.built.text_model, texts, self.built.tokens, self.labels, self.recipe.train,
+            class_weights=None, backbone="benchmark", stochastic=False,
+        )  # fmt: skip
+        assert bool(sources.prefixes) == (top is not None), "the prefix does not fit into memory"
+        self.feed = self.rows.source
+        self.prefix_seconds = sum(prefix.seconds for prefix in sources.prefixes.values())
+        self.cache_mb = sum(prefix.bytes for prefix in sources.prefixes.values()) / 1e6
         # Counted text by text, since attention grows with the square of the length.
         sizes, counts = np.unique(self.tokens.lengths, return_counts=True)
         self.mean_tokens = float(self.tokens.lengths.mean())
-        self.cache_mb = self.feed.bytes / 1e6 if isinstance(self.feed, Prefix) else 0.0
-        self._estimate(backbone.config)
+        config = self.planned.backbone.config
+        self._estimate(config)
         self.operations = self.executed = 0.0
         for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
-            counted = work(backbone.config, self.plan, length=size, pooling=self.recipe.model.pooling)
+            counted = work(config, self.plan, length=size, pooling=self.recipe.model.pooling)
             each = counted.per_text(cached=top is not None)
             self.operations += count * each
-            self.executed += count * (each - spared(backbone.config, size))
+            self.executed += count * (each - spared(config, size))
 
     def _estimate(self, config: dict[str, Any]) -> None:
         """What `plan` would say of this run, kept beside what it then takes."""
@@ -134,25 +127,20 @@ class Ours:
         self.estimated_texts_per_second = count / said.seconds_per_epoch
         self.estimated_memory_mb, self.estimated_cache_mb = said.memory_bytes / 1e6, said.cache_bytes / 1e6
 
-    def _tokens(self, tokens: Any) -> TokenFeed:
-        return TokenFeed(tokens, self.tokenizer.pad_token_id, BUCKET, self.max_length, self.runtime.device)
-
     def epoch(self, epochs: int = 1, watch: Callable[[int, float], bool] | None = None) -> list[float]:
         """Train over all texts; seconds of each step. `watch` as for the peers."""
         observer = _Watch(watch)
-        recipe = self.recipe.train.model_copy(update={"epochs": epochs})
-        accelerator = make_accelerator(recipe, self.runtime, None)
+        settings = self.recipe.train.model_copy(update={"epochs": epochs})
+        accelerator = make_accelerator(settings, self.planned.runtime, None)
+        state = TrainingState(self.model, self.rows, settings, accelerator, self.plan.count.trainable)
+        figures = {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}
         with contextlib.suppress(_Stop):
-            fit(
-                self.model, self.feed, self.labels, self.tokens.lengths, recipe, accelerator=accelerator,
-                evaluate=lambda: {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}, planned=self.plan.count.trainable,
-                bucket=BUCKET, observer=observer,
-            )  # fmt: skip
+            fit(state, evaluate=lambda: figures, observer=observer)
         return observer.steps
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """Most probable classes, (N,)."""
-        tokens = encode(self.tokenizer, list(texts), self.max_length)
+        model = self.built.text_model
         with evaluating(self.model):  # a run that was stopped leaves it in training mode
-            out = logits(self.model, self._tokens(tokens), tokens.lengths, batch_size=64, bucket=BUCKET)
-        return out.argmax(1)
+            out = model.logits(model.encode(texts))
+        return self.classes[out.argmax(1)]

@@ -34,7 +34,7 @@ from pennyweight.data.sources import read
 from pennyweight.data.split import split
 from pennyweight.data.table import Table
 from pennyweight.evaluate.metrics.shift import FAMILIES
-from pennyweight.predict import label_shift as prior
+from pennyweight.predict.label_shift import adjust, estimate_shares
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.runs import robustness as shift
 
@@ -98,13 +98,14 @@ def prepare(agnews: Path, training: Table, choose: bool, rows: int) -> Bench:
 def measure(classifier: pw.Classifier, bench: Bench) -> dict[str, Any]:
     """Every figure of one classifier."""
     labels = classifier.artifact.labels
-    found = shift.measure(classifier, bench.suite)
-    plain = shift.other_table(classifier, bench.plain)
-    newsroom = shift.other_table(classifier, bench.newsroom)
+    predict = shift.predict_distinct(classifier.tokens, classifier.probabilities_of)
+    found = shift.measure(predict, bench.suite)
+    plain = shift.measure_table(predict, labels, bench.plain)
+    newsroom = shift.measure_table(predict, labels, bench.newsroom)
     truth = labels.encode(bench.newsroom)
-    probabilities = shift.probabilities(classifier, bench.newsroom.texts)
+    probabilities = predict(bench.newsroom.texts)
     trained = np.full(len(labels), 1 / len(labels))  # AG News is balanced
-    corrected = prior.adjusted(probabilities, trained, prior.estimated(probabilities, trained))
+    corrected = adjust(probabilities, trained, estimate_shares(probabilities, trained))
     styles = np.array(bench.newsroom.extras["source"])
     right = probabilities.argmax(axis=1) == truth
     return {

@@ -245,6 +245,33 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def rendered() -> None:
+    """For tests that look at the pictures they make."""
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_built_and_not_rendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """matplotlib renders a report's pictures for longer than a toy trains: only tests that look at them have them.
+
+    All of our own code runs; what takes its time is `savefig`. Fixtures of a module or the session come before this one
+    and render.
+    """
+    if "rendered" in request.fixturenames:
+        return
+    from matplotlib.figure import Figure
+
+    def save(figure: Figure, target: io.StringIO | io.BytesIO, *, format: str, **options: Any) -> None:
+        if isinstance(target, io.StringIO):
+            target.write(
+                '<?xml version="1.0"?>\n<svg width="1.0pt" height="1.0pt" xmlns="http://www.w3.org/2000/svg"></svg>'
+            )
+        else:
+            target.write(b"\x89PNG\r\n\x1a\n")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.fixture
 def default_signals() -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP as in a fresh terminal, for this process and for those that the test starts.
 

@@ -15,7 +15,7 @@ import pytest
 from pennyweight import pipeline
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "results.md"])
 LABELS_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.DOTALL)
 
 
@@ -62,6 +62,15 @@ def test_the_python_in_the_page_on_labels_runs(
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["classifier"].metrics["train"]["steps"] == 2
+
+
+def test_every_source_file_that_a_page_names_exists() -> None:
+    roots = [ROOT, ROOT / "src" / "pennyweight", ROOT / "benchmarks"]
+    named = [
+        (page.name, path) for page in PAGES for path in re.findall(r"`([\w./]+\.py|\w+/)`", page.read_text("utf-8"))
+    ]
+    assert len(named) > 20
+    assert [(page, path) for page, path in named if not any((root / path).exists() for root in roots)] == []
 
 
 def test_every_test_that_a_page_names_exists() -> None:

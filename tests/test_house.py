@@ -287,8 +287,8 @@ BODY = "    x\n"
         (wrong_way, "errors.py", "from .storage import files", ["errors imports storage"]),
         (wrong_way, "evaluate/evaluation.py", "from ..model.heads import Head", ["evaluate imports model"]),
         (wrong_way, "model/heads.py", "from ..evaluate.evaluation import Evaluation", []),
-        (wrong_way, "export/stock.py", "from ..serve import app", ["export imports serve"]),
-        (wrong_way, "export/stock.py", "from ..predict import predictor\nfrom .. import __version__", []),
+        (wrong_way, "export/peft.py", "from ..serve import app", ["export imports serve"]),
+        (wrong_way, "export/peft.py", "from ..predict import predictor\nfrom .. import __version__", []),
         (wrong_way, "predict/predictor.py", "from ..pipeline import train", ["predict imports pipeline"]),
         (wrong_way, "runs/compare.py", "from .. import pipeline", ["runs imports pipeline"]),
         (wrong_way, "pipeline.py", "from .search import study", ["pipeline imports search"]),
@@ -470,6 +470,8 @@ def test_no_source_file_is_too_long() -> None:
 
 # Tests whose subject is no single module.
 ACROSS = {
+    "evaluate/baselines/test_baselines.py": "all baselines",
+    "runs/test_finished_run.py": "what a finished run leaves: metrics.json, report, card and pictures",
     "test_bad_input.py": "what a user may get wrong, through the commands",
     "test_cases.py": "the files of tests/cases, through training and the commands",
     "test_dependency_audit.py": "the script .ci/audit",

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile, MultiLabelMetricsFile
 from pennyweight.errors import InputError, Interrupted
-from pennyweight.evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
-from pennyweight.runs.measure import measure
+from pennyweight.runs.saved_evaluation import evaluate_saved, read_evaluation_data
+from pennyweight.train.observer import forward_log
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8, "audit": "off", "report": "short"}
 NUMBERS = {"Business": 0, "Sports": 1, "World": 2}
@@ -101,13 +102,14 @@ def test_numbers_are_no_positions_where_nothing_says_so(
     with pytest.raises(InputError) as caught:
         pw.train(train, test=test, **settings)
     assert str(caught.value).endswith(
-        "numbers are not taken for positions: if they are class numbers, say so: "
+        "numbers are not read as positions: if they are class numbers, map them: "
         "--label-map 1=Business,2=Sports,3=World"
     )
     heard: list[str] = []
     label_map = "1=Business,2=Sports,3=World"
     out = tmp_path / "run"
-    found = pw.train(train, test=test, label_map=label_map, out=out, say=heard.append, **settings)
+    with forward_log(heard.append):
+        found = pw.train(train, test=test, label_map=label_map, out=out, **settings)
     assert f"labels of {test}: 1 = Business, 2 = Sports" in heard
     assert found.metrics["test"]["n"] == 20
     # The saved classifier remembers what the numbers mean.
@@ -132,11 +134,12 @@ def test_a_sources_own_names_are_matched_by_name(pairs: Pairs, settings: dict[st
 
     heard: list[str] = []
     forwards, backwards = ["Business", "Sports", "World"], ["World", "Sports", "Business"]
-    found = pw.train(dataset(pairs, forwards), test=dataset(pairs[:15], backwards), say=heard.append, **settings)
+    with forward_log(heard.append):
+        found = pw.train(dataset(pairs, forwards), test=dataset(pairs[:15], backwards), **settings)
     assert "labels of data: 0 = Business, 1 = Sports, 2 = World" in heard
     assert "labels of data: 0 = World, 1 = Sports, 2 = Business" in heard
     assert found.evaluate(pairs[:15]).accuracy == found.metrics["test"]["accuracy"]
-    measured = measure(found, dataset(pairs[:15], backwards))
+    measured = evaluate_saved(found, read_evaluation_data(found, dataset(pairs[:15], backwards)))
     assert measured.notes == ("labels of data: 0 = World, 1 = Sports, 2 = Business",)
 
 
@@ -163,7 +166,8 @@ def test_labels_joined_in_cells_are_refused_with_the_flag_to_add(pairs: Pairs, s
 def test_one_hot_vectors_train_and_are_measured_as_classes(pairs: Pairs, settings: dict[str, Any]) -> None:
     rows = [(text, [int(NUMBERS[label] == place) for place in range(3)]) for text, label in pairs]
     heard: list[str] = []
-    found = pw.train(rows, test=rows[:15], say=heard.append, label_names="Business,Sports,World", **settings)
+    with forward_log(heard.append):
+        found = pw.train(rows, test=rows[:15], label_names="Business,Sports,World", **settings)
     assert "data: one-hot label vectors of length 3 read as classes 0 to 2" in heard
     assert "labels of data: 0 = Business, 1 = Sports, 2 = World" in heard
     assert found.evaluate(rows[:15]).accuracy == found.evaluate(pairs[:15]).accuracy
@@ -181,8 +185,9 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     with pytest.raises(InputError, match="label Health is not one of the classes"):
         pw.train(pairs, test=test, **settings)
     heard: list[str] = []
-    drop = pw.train(pairs, test=test, unknown_labels="drop", say=heard.append, **settings)
-    assert f"labels: 5 of 20 rows of {test} left out, their labels being no classes (Health 5)" in heard
+    with forward_log(heard.append):
+        drop = pw.train(pairs, test=test, unknown_labels="drop", **settings)
+    assert f"labels: 5 of 20 rows of {test} left out, since their labels are not classes (Health 5)" in heard
     assert drop.metrics["test"]["n"] == 15
     assert "unknown" not in drop.metrics["test"]
     out = tmp_path / "run"
@@ -204,7 +209,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
 
     assert command("evaluate", out, test).code == 2
     said = command("evaluate", out, test, "--unknown-labels", "wrong").out
-    assert f"rows of {test} counted as wrong, their labels being no classes (Health 5)" in said
+    assert f"rows of {test} counted as wrong, since their labels are not classes (Health 5)" in said
     assert "20 texts\n5 texts with unknown labels count as wrong in the accuracy; all else is of the other 15\n" in said
     as_json = json.loads(command("evaluate", out, test, "--unknown-labels", "drop", "--json").out)
     assert (as_json["n"], as_json["accuracy"]) == (15, known["accuracy"])
@@ -219,7 +224,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     assert unlike.code == 2
     assert "expected 5 rows with unknown labels that count as wrong; received 0" in unlike.err
     with pytest.raises(InputError, match="no row has a label that is one of the classes"):
-        measure(wrong, [("a text", "Health")], unknown="drop")
+        read_evaluation_data(wrong, [("a text", "Health")], unknown_labels="drop")
 
 
 def test_unknown_labels_in_a_validation_file_are_left_out(
@@ -228,8 +233,9 @@ def test_unknown_labels_in_a_validation_file_are_left_out(
     validation = written(tmp_path / "validation.csv", [*pairs[:15], ("a text", "Health")])
     for how in ("drop", "wrong"):
         heard: list[str] = []
-        found = pw.train(pairs, validation=str(validation), unknown_labels=how, say=heard.append, **settings)
-        assert f"labels: 1 of 16 rows of {validation} left out, their labels being no classes (Health 1)" in heard
+        with forward_log(heard.append):
+            found = pw.train(pairs, validation=str(validation), unknown_labels=how, **settings)
+        assert f"labels: 1 of 16 rows of {validation} left out, since their labels are not classes (Health 1)" in heard
         assert (found.metrics["validation"]["n"], "unknown" in found.metrics["validation"]) == (15, False)
 
 
@@ -265,10 +271,12 @@ def test_a_class_with_one_row_is_refused_left_out_or_kept(pairs: Pairs, settings
     with pytest.raises(InputError, match="data row 61: class Gardening has one row"):
         pw.train(rows, **settings)
     heard: list[str] = []
-    dropped = pw.train(rows, rare_classes="drop", say=heard.append, **settings)
+    with forward_log(heard.append):
+        dropped = pw.train(rows, rare_classes="drop", **settings)
     assert dropped.labels == ("Business", "Sports", "World")
     assert "labels: 1 row of 1 rare class dropped (Gardening)" in heard
-    kept = pw.train(rows, rare_classes="keep", say=heard.append, **settings)
+    with forward_log(heard.append):
+        kept = pw.train(rows, rare_classes="keep", **settings)
     assert kept.labels == ("Business", "Gardening", "Sports", "World")
     assert kept.metrics["data"]["counts"][1] == 1
     assert "labels: trained on and not validated: 1 class with one row (Gardening)" in heard
@@ -312,7 +320,8 @@ def test_a_rare_label_among_several(several: Callable[..., Any], settings: dict[
 def test_few_rows_of_many_classes_are_split_one_a_class(pairs: Pairs, settings: dict[str, Any]) -> None:
     rows = [(text, f"intent {row % 12}") for row, (text, _) in enumerate(pairs)]
     heard: list[str] = []
-    found = pw.train(rows, say=heard.append, **settings)
+    with forward_log(heard.append):
+        found = pw.train(rows, **settings)
     assert (found.metrics["train"]["rows"], found.metrics["validation"]["n"]) == (48, 12)
     assert [one["support"] for one in found.metrics["validation"]["per_class"]] == [1] * 12
     assert "validation: 12 rows, one a class, since 10% would be 6; --validation-size 0 trains on all of them" in heard
@@ -327,9 +336,8 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     heard: list[str] = []
     run = tmp_path / "run"
     settings |= {"max_steps": None, "epochs": 3, "lp_ft": False}
-    found = pw.train(
-        news / "train.csv", test=news / "test.csv", validation_size=0, out=run, say=heard.append, **settings
-    )
+    with forward_log(heard.append):
+        found = pw.train(news / "train.csv", test=news / "test.csv", validation_size=0, out=run, **settings)
     assert any(line.startswith("data: 60 training, no validation, 15 test texts, 3 labels") for line in heard)
     assert "validation: none held out, so that the last epoch is kept, no temperature is fitted" in heard
     values = json.loads((run / "metrics.json").read_text("utf-8"))
@@ -350,7 +358,7 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     assert said["calibration"]["fitted_on"] is None
     refused = command("predict", run, news / "test.csv", "--target-accuracy", "0.9")
     assert refused.code == 2
-    assert "kept no validation answers to pick on" in refused.err
+    assert "kept no validation predictions to pick a threshold on" in refused.err
 
     other = tmp_path / "other"
     pw.train(news / "train.csv", test=news / "test.csv", out=other, seed=1, **settings)
@@ -373,7 +381,8 @@ def test_without_validation_and_test_nothing_is_measured(
     assert "Not measured." in (run / "README.md").read_text("utf-8")
     again = pw.load(run)
     assert again.evaluate(news / "test.csv").n == 15
-    assert measure(again, news / "test.csv").to_json()["calibration"]["fitted_on"] is None
+    measured = evaluate_saved(again, read_evaluation_data(again, news / "test.csv"))
+    assert measured.to_json()["calibration"]["fitted_on"] is None
     assert command("predict", run, news / "test.csv").code == 0
     assert command("evaluate", run, news / "test.csv").code == 0
     unmeasured = command("compare", run, run)
@@ -386,10 +395,11 @@ def test_without_validation_every_threshold_is_a_half(
 ) -> None:
     rows, heard = several(60, 1), []
     run = tmp_path / "run"
-    found = pw.train(rows, test=rows[:20], validation_size=0, out=run, say=heard.append, **settings)
+    with forward_log(heard.append):
+        found = pw.train(rows, test=rows[:20], validation_size=0, out=run, **settings)
     assert any(line.endswith("and every label has the threshold 0.5") for line in heard)
     values = json.loads((run / "metrics.json").read_text("utf-8"))
-    SeveralMetricsFile.model_validate(values, strict=True)
+    MultiLabelMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
     page = (run / "report.html").read_text("utf-8")
     assert "Each label is given from a probability of 0.5 on." in page
@@ -399,7 +409,9 @@ def test_without_validation_every_threshold_is_a_half(
     assert again.evaluate(rows[:20]).exact == found.metrics["test"]["exact_match"]
     bare = pw.train(rows, validation_size=0, out=tmp_path / "bare", **settings)
     assert {"validation", "test"}.isdisjoint(bare.metrics)
-    SeveralMetricsFile.model_validate(json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True)
+    MultiLabelMetricsFile.model_validate(
+        json.loads((tmp_path / "bare" / "metrics.json").read_text("utf-8")), strict=True
+    )
     assert pw.load(tmp_path / "bare").evaluate(rows[:20]).n == 20
 
 

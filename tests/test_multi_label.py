@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MultiLabelMetricsFile
 from pennyweight.errors import InputError, Interrupted
-from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics
-from pennyweight.evaluate.report.metrics_file import SeveralMetricsFile
-from pennyweight.export import stock as export
+from pennyweight.evaluate.metrics.classification import Metrics
+from pennyweight.export.merged import to_merged
+from pennyweight.export.peft import to_peft
+from pennyweight.train.observer import forward_log
 
 Pairs = list[tuple[str, list[str]]]
 SETTINGS: dict[str, Any] = {
@@ -57,7 +59,7 @@ def write(path: Path, rows: Pairs, delimiter: str = "|") -> Path:
 
 def test_it_learns_and_measures(run: Path) -> None:
     found = metrics(run)
-    SeveralMetricsFile.model_validate(found, strict=True)
+    MultiLabelMetricsFile.model_validate(found, strict=True)
     assert found["data"]["labels"] == ["money", "sport", "world"]
     assert found["train"]["history"][-1]["train_loss"] < found["train"]["history"][0]["train_loss"]
     assert set(found["train"]["history"][0]) >= {"accuracy", "macro_f1", "micro_f1", "validation_loss"}
@@ -81,7 +83,7 @@ def test_the_saved_classifier_gives_the_same_probabilities_and_figures(run: Path
     assert probabilities.shape == (40, 3)
     assert not np.allclose(probabilities.sum(axis=1), 1)  # each label on its own
     found = first.evaluate(rows["test"])
-    assert isinstance(found, MultilabelMetrics)
+    assert isinstance(found, Metrics)
     assert found.micro.f1 == metrics(run)["test"]["micro_f1"]
     given = [[first.labels[i] for i in np.flatnonzero(row >= first.thresholds)] for row in probabilities]
     assert first.predict(texts) == given
@@ -135,7 +137,7 @@ def test_every_form_of_labels_trains_the_same(rows: dict[str, Pairs], settings: 
 
 def test_stock_peft_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
     artifact = pw.load(run, device="cpu", precision="fp32").artifact
-    assert export.to_peft(artifact, tmp_path / "peft") < 1e-4
+    assert to_peft(artifact, tmp_path / "peft") < 1e-4
 
     # The user's lines, with nothing of ours.
     from peft import PeftModel
@@ -150,7 +152,7 @@ def test_stock_peft_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
     theirs = model(**batch).logits.detach()
     ours = artifact.model(batch["attention_mask"], input_ids=batch["input_ids"]).detach()
     assert float((theirs - ours).abs().max()) < 1e-4
-    export.to_merged(artifact, tmp_path / "merged")
+    to_merged(artifact, tmp_path / "merged")
     merged = json.loads((tmp_path / "merged" / "config.json").read_text("utf-8"))
     assert merged["problem_type"] == "multi_label_classification"
 
@@ -180,9 +182,9 @@ def test_predict_writes_lists_or_joins_them(
 def test_texts_without_any_answer_still_say_what_their_lists_are_of(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from pennyweight.predict import writers as answers
+    from pennyweight.predict.writers import write_file
 
-    answers.write([{"labels": [], "p_a": 0.1}], tmp_path / "out.parquet")
+    write_file([{"labels": [], "p_a": 0.1}], tmp_path / "out.parquet")
     assert str(pq.read_table(tmp_path / "out.parquet").schema.field("labels").type) == "list<element: string>"
 
 
@@ -199,8 +201,8 @@ def test_verbs_do_the_sensible_thing_or_refuse(
         == (metrics(run)["test"]["micro_f1"])
     )
     assert "submission has one label a text" in command("predict", run, source, "--submission").error
-    assert "each from its own threshold on" in command("predict", run, source, "--abstain-below", "0.5").error
-    assert "each from its own threshold on" in command("predict", run, source, "--target-accuracy", "0.9").error
+    assert "has a threshold for each label" in command("predict", run, source, "--abstain-below", "0.5").error
+    assert "has a threshold for each label" in command("predict", run, source, "--target-accuracy", "0.9").error
     assert command("explain", run, "The bank and the cup.", "--label", "sport").out.startswith("sport: ")
 
 
@@ -208,8 +210,8 @@ def test_shift_is_refused_before_anything_is_trained(
     rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with pytest.raises(InputError, match="one label a text"):
-        pw.train(rows["train"], out=tmp_path / "run", shift=True, say=said.append, **settings)
+    with pytest.raises(InputError, match="one label a text"), forward_log(said.append):
+        pw.train(rows["train"], out=tmp_path / "run", shift=True, **settings)
     assert not any("model:" in line for line in said)
     assert not (tmp_path / "run" / "metrics.json").exists()
 
@@ -317,11 +319,11 @@ def test_other_data_may_hold_labels_in_another_form(
     columns["world"] = [int("world" in held) for _, held in rows["test"]]
     classifier, expected = pw.load(run), metrics(run)["test"]["micro_f1"]
     found = classifier.evaluate(columns, label_columns=["money", "sport", "world"])
-    assert isinstance(found, MultilabelMetrics)
+    assert isinstance(found, Metrics)
     assert found.micro.f1 == expected
     cells = write(tmp_path / "cells.csv", rows["test"], ";")
     found = classifier.evaluate(cells, label_column="label", label_delimiter=";")
-    assert isinstance(found, MultilabelMetrics)
+    assert isinstance(found, Metrics)
     assert found.micro.f1 == expected
     bare = write(tmp_path / "bare.csv", [*rows["test"], ("The sea.", [])], ";")
     refused = command("evaluate", run, bare, "--label-delimiter", ";")

@@ -20,6 +20,7 @@ from pennyweight import pipeline
 from pennyweight.artifact import save_artifact
 from pennyweight.errors import InputError, Interrupted, PennyweightError, StorageError
 from pennyweight.train import loop
+from pennyweight.train.observer import forward_log
 
 TEXTS = ["the bank", "the cup", "a match"]
 Command = Callable[..., Any]
@@ -98,7 +99,8 @@ def test_a_save_that_fails_leaves_the_run_to_go_on_with(
             pw.train(news / "train.csv", out=old, overwrite=True, **settings)
     assert pw.load(old).logits(TEXTS).tolist() == expected
     said: list[str] = []
-    again = pw.train(news / "train.csv", out=old, resume=True, say=said.append, **settings)
+    with forward_log(said.append):
+        again = pw.train(news / "train.csv", out=old, resume=True, **settings)
     assert "checkpoint: step 14" in said
     assert pw.load(old).logits(TEXTS).tolist() == again.logits(TEXTS).tolist() != expected
 
@@ -115,17 +117,19 @@ def test_an_overwrite_that_was_stopped_goes_on_to_its_own_end(
         pw.train(**sources, out=old, overwrite=True, observer=StopAt(9), **settings)
     assert str(caught.value) == (
         f"{old}/checkpoints/step-00000009: stopped by a signal after step 9 of 14; the state is saved; "
-        f"go on with the same command and --out {old} --resume in place of --overwrite"
+        f"continue with the same command and --out {old} --resume in place of --overwrite"
     )
     # The former run's checkpoints are gone: with its last one this run would have nothing left to do.
     assert {path.name for path in (old / "checkpoints").iterdir()} == {"step-00000007", "step-00000009", "unfinished"}
     assert pw.load(old).logits(TEXTS).tolist() == former
     said: list[str] = []
-    ended = pw.train(**sources, out=old, resume=True, say=said.append, **settings)
+    with forward_log(said.append):
+        ended = pw.train(**sources, out=old, resume=True, **settings)
     assert "checkpoint: step 9" in said
     assert not any("finished" in line for line in said)
     assert ended.logits(TEXTS).tolist() == pw.load(old).logits(TEXTS).tolist() == whole.logits(TEXTS).tolist()
-    pw.train(**sources, out=old, resume=True, say=said.append, **settings)
+    with forward_log(said.append):
+        pw.train(**sources, out=old, resume=True, **settings)
     assert said[-1] == f"this run is finished, nothing is left to do: {old}"
 
 
@@ -139,8 +143,9 @@ def test_an_overwrite_that_was_stopped_before_its_first_checkpoint_starts_over(
             pw.train(news / "train.csv", test=news / "test.csv", out=old, overwrite=True, **settings)
     assert str(caught.value).endswith(f"--out {old} --resume in place of --overwrite")
     said: list[str] = []
-    pw.train(news / "train.csv", test=news / "test.csv", out=old, resume=True, say=said.append, **settings)
-    assert "no complete checkpoint yet: from the beginning" in said
+    with forward_log(said.append):
+        pw.train(news / "train.csv", test=news / "test.csv", out=old, resume=True, **settings)
+    assert "no complete checkpoint yet: starting from the beginning" in said
     assert said[-1] == f"saved: {old}"
 
 
@@ -157,7 +162,7 @@ def test_a_run_that_is_stopped_before_training_is_not_said_to_be_resumable(
 def test_resuming_takes_a_folder(news: Path, settings: dict[str, Any], command: Command, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         pw.train(news / "train.csv", resume=True, **settings)
-    assert str(caught.value) == "there is nothing to go on with: no run folder is named; name it with --out"
+    assert str(caught.value) == "nothing to resume: no run folder is named; name it with --out"
     for flag in ("--resume", "--resume-anyway"):
         done = command("train", news / "train.csv", flag)
         assert (done.code, done.out) == (2, "")
@@ -199,7 +204,7 @@ def test_a_stopped_command_says_what_to_type(
     assert stopped.code == 130
     (run,) = (tmp_path / "runs").iterdir()
     assert stopped.error == (
-        f"runs/{run.name}: stopped by a signal; go on with the same command and --out runs/{run.name} --resume"
+        f"runs/{run.name}: stopped by a signal; continue with the same command and --out runs/{run.name} --resume"
     )
     done = command("train", news / "train.csv", "--max-steps", "3", *flags, "--out", f"runs/{run.name}", "--resume")
     assert done.code == 0, done.err
@@ -243,7 +248,7 @@ def test_answers_do_not_replace_the_texts(tiny_run: Path, tmp_path: Path, comman
     for name in ("texts.csv", "link.csv"):
         done = command("predict", tiny_run, texts, "--out", tmp_path / name)
         assert done.code == 2
-        assert "the answers would take the place of the texts" in done.error
+        assert "the output would overwrite the input" in done.error
     assert texts.read_text() == "text\nThe bank cut its rate.\n"
 
 

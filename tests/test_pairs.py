@@ -16,7 +16,7 @@ import torch
 import pennyweight as pw
 from pennyweight.data.table import PAIR
 from pennyweight.errors import InputError
-from pennyweight.export import stock as export
+from pennyweight.export.peft import to_peft
 from pennyweight.model.backbone import resolve
 from pennyweight.model.classifier import ModelSettings, build
 from pennyweight.model.device import Runtime
@@ -129,7 +129,7 @@ def test_files_and_python_train_the_same(files: Path, run: Path, settings: dict[
 
 def test_stock_peft_gives_the_same_logits(run: Path, tmp_path: Path) -> None:
     artifact = pw.load(run, device="cpu", precision="fp32").artifact
-    assert export.to_peft(artifact, tmp_path / "peft") < 1e-4
+    assert to_peft(artifact, tmp_path / "peft") < 1e-4
     assert "tokenizer(first, second)" in (tmp_path / "peft" / "README.md").read_text("utf-8")
 
 

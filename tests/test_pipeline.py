@@ -14,6 +14,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.errors import BudgetError, PennyweightError, RecipeError
 from pennyweight.recipe import loading as recipe
+from pennyweight.train.observer import forward_log
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8}
 
@@ -114,7 +115,8 @@ def test_a_run_is_told_as_it_goes(pairs: list[tuple[str, str]], settings: dict[s
         def evaluation(self, record: dict[str, Any]) -> None:
             evaluations.append(record)
 
-    pw.train(pairs, observer=Watcher(), say=lines.append, **settings)
+    with forward_log(lines.append):
+        pw.train(pairs, observer=Watcher(), **settings)
     assert steps == [(1, 2), (2, 2)]
     assert evaluations[-1]["step"] == 2
     assert lines[0] == "data: 54 training, 6 validation texts, 3 labels: Business, Sports, World"

@@ -1,37 +1,40 @@
-"""The one way through the house: recipe, data, budget, model, train, evaluate, artifact."""
+"""Training, stage by stage: load data, plan, build, fit, evaluate, save. Each stage returns one frozen result."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .budget.cost import work
 from .budget.plan import Plan
-from .data.label_format import unlabelled
 from .data.labels import find_order_source
 from .data.load import Data
-from .data.load import load as load_data
-from .data.provenance import ENDINGS, SOURCES, provenance
-from .errors import DataError, InputError
-from .model.backbone import config_of
-from .recipe import loading as recipes
-from .recipe.loading import Recipe, resolve_recipe
+from .data.load import load as read_splits
+from .data.provenance import absolute_recipe, check_sources_exist, provenance
+from .model.backbone import Backbone, config_of, resolve
+from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
-from .storage.folders import refuse_nonempty_folder
-from .storage.locks import lock_folder
-from .train.machine_speed import remember_speed
-from .train.observer import say_to_logging
+from .recipe.schema import Recipe
+from .train.observer import Observer, say_to_logging
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it
     import numpy as np
 
+    from .audit.short_audit import ShortAudit
+    from .data.batching import Encoded
+    from .evaluate.baselines.baseline import Baseline
+    from .evaluate.evaluation import Evaluation
+    from .evaluate.labelled_rows import LabelledRows
+    from .evaluate.metrics.shift import Shift
+    from .model.device import Runtime
+    from .model.text_model import TextModel
     from .predict.predictor import Classifier
-    from .train.observer import Observer
-    from .train.state import Fit
+    from .train.resume import ResumePoint
+    from .train.run_folder import RunFolder
+    from .train.state import FitResult
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,6 @@ def train(
     resume_anyway: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
-    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Classifier:
     """Train a classifier under a budget.
@@ -56,12 +58,12 @@ def train(
         test: labelled texts to measure on, in any of these forms.
         recipe: a shipped name, a YAML file or a `Recipe`.
         out: folder for the run: checkpoints, then the saved classifier and its report. None keeps all in memory.
-        resume: go on from the newest checkpoint in `out`, which has to be named.
+        resume: continue from the newest checkpoint in `out`, which has to be named.
         resume_anyway: even when recipe, data or versions changed since.
         overwrite: replace a finished run in `out`.
-        observer: is told of each step and evaluation.
-        say: deprecated; receives what is logged, a message at a time.
-        **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`, `learning_rate=1e-4`.
+        observer: follows each step and evaluation; everything else is logged, see `train.observer`.
+        **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`, `learning_rate=1e-4`. Also `say`,
+            deprecated: a function that receives each logged message.
 
     Returns:
         The classifier with the best validation score, its figures in `.metrics`.
@@ -71,20 +73,34 @@ def train(
             still there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
-    settled = _with_sources(resolve_recipe(recipe, settings), data, test)
-    _check_sources(settled, recipe, {"train": data, "test": test} | settings)
-    if out is None:
-        if resume or resume_anyway:
-            raise InputError("there is nothing to go on with: no run folder is named", remedy="name it with --out")
-        with say_to_logging(say):
-            return _run(settled, data, test, None, False, False, observer)
-    folder = Path(out)
-    _check_folder(folder, resume, overwrite)
-    from .train.resume import begun
-    from .train.signals import resumable
+    say = settings.pop("say", None)
+    resolved = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
+    check_sources_exist(resolved, recipe, {"train": data, "test": test} | settings)
+    from .train.run_folder import open_run_folder
 
-    with say_to_logging(say), lock_folder(folder), resumable(folder, lambda: begun(folder), overwrite):
-        return _run(settled, data, test, folder, resume, resume_anyway, observer)
+    options = {"resume": resume, "resume_anyway": resume_anyway, "overwrite": overwrite}
+    with say_to_logging(say), open_run_folder(out, **options) as folder:
+        return _run(resolved, data, test, folder, observer)
+
+
+def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, observer: Observer | None) -> Classifier:
+    """Every stage, in order."""
+    loaded = load_data(recipe, train_data, test_data)
+    planned = plan_run(recipe, loaded, folder)
+    if planned.is_finished:
+        from .predict.predictor import load
+
+        assert folder.path is not None
+        logger.info(f"this run is finished, nothing is left to do: {folder.path}")
+        return load(folder.path, device=recipe.train.device, precision=planned.runtime.precision)
+
+    from .train.random_state import preserved_random_state
+
+    with preserved_random_state():
+        built = build_model(recipe, loaded, planned)
+        fitted = fit_model(recipe, loaded, planned, built, folder, observer)
+        evaluated = evaluate_model(recipe, loaded, planned, built, fitted, report=folder.path is not None)
+    return save_model(recipe, loaded, planned, built, fitted, evaluated, folder).classifier
 
 
 def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
@@ -102,268 +118,380 @@ def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings
     return plan_for(resolved, config_of(resolved.model.backbone, resolved.model.revision), labels)
 
 
-def _run(
-    recipe: Recipe,
-    train_data: Any,
-    test_data: Any,
-    folder: Path | None,
-    resume: bool,
-    resume_anyway: bool,
-    observer: Observer | None,
-) -> Classifier:
-    """Every stage, in order."""
-    # Imported here, so that planning and help never wait for torch.
-    from .artifact.artifact import Artifact
-    from .artifact.load_artifact import read_fingerprint
-    from .artifact.model_card import model_card
-    from .artifact.save_artifact import save_artifact
-    from .artifact.versions import versions
-    from .audit.short_audit import audit_splits
-    from .evaluate.metrics import epoch_metrics as quick
-    from .model.adapters.lora import scale
-    from .model.backbone import resolve
-    from .model.classifier import ModelSettings, build
-    from .model.device import choose, machine
-    from .model.inference import logits
-    from .model.tokenizer import check_max_length, encode, load_tokenizer
-    from .model.trainable import trainable
-    from .predict.predictor import Classifier, load
-    from .runs.robustness import refuse_several
-    from .runs.stage import Report
-    from .train import batch_source as feeds
-    from .train.accelerator import make_accelerator
-    from .train.augmentation import augment
-    from .train.checkpoint import check_fits
-    from .train.class_balance import class_weights, label_counts
-    from .train.energy import EnergyMeter
-    from .train.head_init import probe
-    from .train.loop import fit
-    from .train.resume import Resumption, begin, end, fingerprint
+# --- load data ---------------------------------------------------------------------------------------------------
 
-    # recipe: settled by now. data:
-    data = load_data(recipe.data, train_data, test_data)
-    sources = provenance(recipe.data, {"train": train_data, "test": test_data}, data)
-    logger.info(_data_line(data))
-    for note in data.notes:
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The texts and labels of a run.
+
+    Attributes:
+        targets: by split: (N,) class numbers, or (N, L) of 0 and 1.
+        class_weights: (L,) as `train.class_balance` gives them; None for none.
+        sources: of each source name, rows and checksum, as in metrics.json.
+    """
+
+    splits: Data
+    targets: Mapping[str, np.ndarray]
+    class_weights: np.ndarray | None
+    sources: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """L class names, in label order."""
+        return self.splits.labels.names
+
+
+def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> LoadedData:
+    """Read, clean and split the texts, and turn labels into numbers."""
+    from .runs.robustness import refuse_multi_label
+    from .train.class_balance import class_weights
+
+    splits = read_splits(recipe.data, train_data, test_data)
+    sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
+    logger.info(f"data: {splits}")
+    for note in splits.notes:
         logger.info(note)
-    if data.labels.multi and (recipe.train.shift or data.ood is not None):
-        refuse_several()  # now, not after an hour of training
-    weights = class_weights(data.labels.encode(data.train), data.labels.names, recipe.train.class_weights)
+    if splits.labels.multi and (recipe.train.shift or splits.ood is not None):
+        refuse_multi_label()  # now, not after an hour of training
+    targets = {name: splits.labels.encode(table) for name, table in splits.tables().items()}
+    weights = class_weights(targets["train"], splits.labels.names, recipe.train.class_weights)
+    return LoadedData(splits, targets, weights, sources)
 
-    # budget: from the config alone, before any weight is loaded
-    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(data.labels.names))
-    logger.info(_plan_line(plan))
 
-    # model
-    going_on = Resumption()
-    if folder is not None and resume:
-        going_on = Resumption.find(folder, read_fingerprint(folder))
-    precision = going_on.precision(recipe.train.precision)
-    runtime = choose(recipe.train.device, precision, recipe.train.threads)
+# --- plan --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is decided before any weight is loaded.
+
+    Attributes:
+        fingerprint: what the result depends on, see `train.resume.run_fingerprint`.
+    """
+
+    plan: Plan
+    backbone: Backbone
+    runtime: Runtime
+    resume_point: ResumePoint
+    fingerprint: Mapping[str, Any]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the classifier in the run's folder is already the result of this run."""
+        return self.resume_point.is_finished(self.fingerprint)
+
+
+def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
+    """Spend the budget, find the backbone and the checkpoint to resume from, and choose device and number format.
+
+    Raises:
+        BudgetError: it does not fit the budget.
+        RecipeError: the run to resume was another.
+    """
+    from .artifact.load_artifact import read_fingerprint
+    from .artifact.versions import versions
+    from .model.device import choose
+    from .model.tokenizer import check_max_length
+    from .train.resume import ResumePoint, run_fingerprint
+
+    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(loaded.names))
+    limit = "no budget" if plan.budget is None else f"of {plan.budget:,}"
+    logger.info(f"plan: {plan.count.trainable:,} trainable parameters {limit} ({plan.strategy})")
+    resume_point = ResumePoint()
+    if folder.path is not None and folder.resume:
+        resume_point = ResumePoint.find(folder.path, read_fingerprint(folder.path))
+    runtime = choose(recipe.train.device, resume_point.precision(recipe.train.precision), recipe.train.threads)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
-    frozen = backbone.fingerprint()
-    facts = fingerprint(recipe, data.fingerprint(), frozen, backbone.config, runtime, versions())
-    if folder is not None and going_on.is_finished(facts):
-        logger.info(f"this run is finished, nothing is left to do: {folder}")
-        return load(folder, device=recipe.train.device, precision=runtime.precision)
-    going_on.check(facts, resume_anyway)
+    fingerprint = run_fingerprint(
+        recipe.model_dump(mode="json"), data=loaded.splits.fingerprint(), backbone=backbone.fingerprint(),
+        config=backbone.config, runtime=runtime, versions=versions(),
+    )  # fmt: skip
+    planned = Planned(plan, backbone, runtime, resume_point, fingerprint)
+    if not planned.is_finished:
+        resume_point.check(fingerprint, folder.resume_anyway)
+    return planned
+
+
+# --- build -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """The model, and the texts as it reads them.
+
+    Attributes:
+        text_model: the frozen backbone with adapter and head, and the tokenizer.
+        tokens: by split.
+        tokenize_seconds: what tokenizing took.
+        audit: of the splits.
+    """
+
+    text_model: TextModel
+    tokens: Mapping[str, Encoded]
+    tokenize_seconds: float
+    audit: ShortAudit
+
+
+def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
+    """Load the backbone, inject the adapter, put the head on top; tokenize every text once, and audit them."""
+    from .audit.short_audit import audit_splits
+    from .model.classifier import ModelSettings, build
+    from .model.text_model import TextModel
+    from .model.tokenizer import load_tokenizer
+
+    backbone, runtime = planned.backbone, planned.runtime
     settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
-    model = build(backbone, plan, len(data.labels.names), runtime, settings)
+    model = build(backbone, planned.plan, len(loaded.names), runtime, settings)
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
-    bundle = Artifact(
-        model, load_tokenizer(backbone.folder), backbone, data.labels, recipe, plan, metrics={},
-        input_spec=data.input_spec, run=facts,
+    text_model = TextModel(
+        model, load_tokenizer(backbone.folder), runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
+        recipe.train.eval_batch_size, recipe.data.pair,
     )  # fmt: skip
-    classifier = Classifier(bundle, runtime)
-
-    # train: texts become token ids once
     began = time.perf_counter()
-    tokens = {
-        name: encode(bundle.tokenizer, table.texts, recipe.data.max_length, pair=recipe.data.pair)
-        for name, table in data.tables().items()
-    }
-    tokenize_seconds = time.perf_counter() - began
-    truth = {name: data.labels.encode(table) for name, table in data.tables().items()}
-    checked = audit_splits(
-        recipe.train.audit, data.tables(), tokens, recipe.data.max_length, bundle.tokenizer.unk_token_id
-    )
-    if checked.mode != "off":
-        logger.info(str(checked))
+    tables = loaded.splits.tables()
+    tokens = {name: text_model.encode(table.texts) for name, table in tables.items()}
+    seconds = time.perf_counter() - began
+    unknown_id = text_model.tokenizer.unk_token_id
+    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
+    if audit.mode != "off":
+        logger.info(str(audit))
+    return BuiltModel(text_model, tokens, seconds, audit)
 
-    # train: corrupted copies are rows like the others
-    spare = augment(
-        data.train.texts, tokens["train"],
-        lambda texts: encode(bundle.tokenizer, texts, recipe.data.max_length, pair=recipe.data.pair),
-        share=recipe.train.augment, copies=recipe.train.augment_copies, epochs=recipe.train.epochs,
-        seed=recipe.train.seed,
+
+# --- fit ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training gave; the model of the stage before holds the weights.
+
+    Attributes:
+        plan: of what is left where ranks were taken away in training, else as planned.
+        prefix: of the kept prefix, as in metrics.json; None where nothing was kept.
+        joules: energy of the training; None where it cannot be measured.
+        fingerprint: the plan stage's, with whose prefixes were kept.
+    """
+
+    plan: Plan
+    result: FitResult
+    prefix: Mapping[str, Any] | None
+    joules: float | None
+    fingerprint: Mapping[str, Any]
+
+
+def fit_model(
+    recipe: Recipe,
+    loaded: LoadedData,
+    planned: Planned,
+    built: BuiltModel,
+    folder: RunFolder,
+    observer: Observer | None = None,
+) -> Fitted:
+    """Train adapter and head, from the checkpoint to resume from if there is one.
+
+    Raises:
+        Interrupted: after a signal, once the state is saved.
+        ArtifactError: the checkpoint does not fit the model.
+    """
+    from .model.adapters.lora import scale
+    from .model.trainable import trainable
+    from .train.accelerator import make_accelerator
+    from .train.checkpoint import check_fits
+    from .train.energy import EnergyMeter
+    from .train.head_init import fit_head
+    from .train.loop import fit
+    from .train.machine_speed import remember_training
+    from .train.resume import mark_begun
+    from .train.state import TrainingState
+    from .train.training_rows import prepare_rows
+    from .train.validation import validation
+
+    settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
+    rows, sources = prepare_rows(
+        built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
+        class_weights=loaded.class_weights,
+        backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}",
+        stochastic=bool(recipe.model.hidden_dropout or recipe.model.attention_dropout),
     )  # fmt: skip
-    rows, targets = tokens["train"], truth["train"]
-    if spare is not None:
-        logger.info(str(spare))
-        rows, targets = spare.tokens, targets[spare.owners]
-
-    # train: what frozen layers compute is computed once
-    fed = feeds.make(model, tokens | {"train": rows}, bundle.tokenizer.pad_token_id, recipe, runtime, frozen)
-    logger.info(str(fed))
-
-    def validate() -> dict[str, float]:
-        assert fed.validation is not None  # not asked for where there is none
-        size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
-        values = logits(model, fed.validation, tokens["validation"].lengths, batch_size=size, bucket=bucket)
-        return quick.figures(truth["validation"], values, data.labels.names)
-
-    facts["prefix kept"] = fed.names()
-    going_on.check({"prefix kept": facts["prefix kept"]}, resume_anyway)
-    if going_on.state is not None and model.adaptive is None:  # ranks that move have more to keep
-        check_fits(going_on.state, trainable(model))  # before anything in the folder is touched
-    if folder is not None:
-        begin(folder, going_on.state)  # a former classifier stays until the new one is saved
-    if recipe.train.lp_ft and going_on.state is None:
-        size, bucket = recipe.train.eval_batch_size, recipe.data.pad_to_multiple_of
-        loss = probe(model, fed.train, rows, targets, batch_size=size, bucket=bucket, weights=weights)
+    prefixes = {"prefix kept": list(sources.prefixes)}
+    planned.resume_point.check(prefixes, folder.resume_anyway)
+    fingerprint = {**planned.fingerprint, **prefixes}
+    if checkpoint is not None and model.adaptive is None:  # adaptive ranks have more to keep
+        check_fits(checkpoint, trainable(model))  # before anything in the folder is touched
+    if folder.path is not None:
+        mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
+    if settings.lp_ft and checkpoint is None:
+        loss = fit_head(model, rows, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
-    accelerator = make_accelerator(recipe.train, runtime, folder, going_on.state)
+    accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = EnergyMeter()
-    outcome = fit(
-        model,
-        fed.train,
-        targets,
-        rows.lengths,
-        recipe.train,
-        accelerator=accelerator,
-        evaluate=validate if data.validation is not None else None,
-        planned=plan.count.trainable,
-        bucket=recipe.data.pad_to_multiple_of,
-        weights=weights,
-        store=None if folder is None else folder / "checkpoints",
-        fingerprint=facts,
-        resume=going_on.state,
-        observer=observer,
-        adaptive=model.adaptive,
-        drawn=None if spare is None else spare.epochs,
-    )
+    state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
+    store = None if folder.path is None else folder.path / "checkpoints"
+    validate = validation(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
+    result = fit(state, evaluate=validate, store=store, fingerprint=fingerprint, observer=observer)
     joules = meter.joules()
     accelerator.end_training()
-    how = {"device": runtime.device.type, "precision": runtime.precision, "engine": model.engine}
-    _remember_speed(recipe, backbone.config, plan, tokens["train"].lengths, outcome, bool(fed.kept), how)
-
+    plan, runtime = planned.plan, planned.runtime
+    remember_training(
+        plan, planned.backbone.config, result, round(float(built.tokens["train"].lengths.mean())),
+        pooling=recipe.model.pooling, cached=bool(sources.prefixes),
+        how=(runtime.device.type, runtime.precision, model.engine),
+    )  # fmt: skip
     if model.adaptive is not None:
         # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-        bundle.plan = model.adaptive.settle(plan, len(data.labels.names))
-        model.adaptive = None
-        logger.info(bundle.plan.why[-1])
-    scale(model.module, recipe.train.adapter_scale)
+        plan, model.adaptive = model.adaptive.settle(plan, len(loaded.names)), None
+        logger.info(plan.why[-1])
+    scale(model.module, settings.adapter_scale)
+    return Fitted(plan, result, sources.to_json(), joules, fingerprint)
 
-    # evaluate
-    report = Report(classifier, data.tables(), tokens, truth, recipe.train.report if folder else "none", data.unknown)
-    bundle.metrics = report.to_json(outcome.seconds, tokenize_seconds) | {
-        "trainable": plan.count.trainable,
-        "total": plan.count.total,
-        "budget": plan.budget,
-        "train": outcome.to_json() | {
-            "rows": len(data.train),
-            "truncated": tokens["train"].truncated,
-            "tokenize_seconds": round(tokenize_seconds, 3),
-            "prefix": fed.to_json(),
+
+# --- evaluate ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How good the classifier is.
+
+    Attributes:
+        rows: by split.
+        evaluation: None where nothing was held out and there are no test texts.
+        seconds: of training and comparing with the `baselines`, and of `measuring`.
+        shift: on corrupted texts and texts of another kind, where the recipe asks for it.
+    """
+
+    rows: Mapping[str, LabelledRows]
+    evaluation: Evaluation | None
+    seconds: Mapping[str, float]
+    shift: Shift | None = None
+
+
+def evaluate_model(
+    recipe: Recipe, loaded: LoadedData, planned: Planned, built: BuiltModel, fitted: Fitted, *, report: bool
+) -> Evaluated:
+    """Measure on the test texts, or on the validation texts where there are none.
+
+    Args:
+        report: whether a report will be written; without one no baselines are trained.
+    """
+    from .evaluate.evaluation import EvaluationSettings, evaluate
+    from .evaluate.labelled_rows import LabelledRows
+    from .runs.robustness import shift_of_run
+    from .train.baselines import train_baselines
+    from .train.frozen_features import FrozenBackbone
+
+    unknown = loaded.splits.unknown
+    rows = {
+        name: LabelledRows.of_table(table, built.tokens[name], loaded.targets[name], unknown.get(name, 0))
+        for name, table in loaded.splits.tables().items()
+    }
+    if rows.keys() == {"train"}:
+        logger.info("nothing is measured: no rows were held out, and there are no test texts")
+        return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
+    baselines: tuple[Baseline, ...] = ()
+    if report:
+        pad_id, full = built.text_model.tokenizer.pad_token_id, recipe.train.report == "full"
+        frozen = FrozenBackbone(planned.backbone, recipe, fitted.plan, planned.runtime, pad_id) if full else None
+        baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
+    began = time.perf_counter()
+    measured = [name for name in rows if name != "train"]
+    logits = {name: built.text_model.logits(built.tokens[name]) for name in measured}
+    settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
+    evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
+    measuring = time.perf_counter() - began
+    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring}
+    shift = None
+    if recipe.train.shift or loaded.splits.ood is not None:
+        assert evaluation.calibration is not None  # multi-label data was refused at the start
+        temperature = evaluation.calibration.temperature
+        shift = shift_of_run(
+            built.text_model, temperature, loaded.splits, evaluation.measured_on, corrupted=recipe.train.shift
+        )
+    return Evaluated(rows, evaluation, seconds, shift)
+
+
+# --- save --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The finished classifier, and its folder; None where it is in memory only."""
+
+    classifier: Classifier
+    folder: Path | None
+
+
+def save_model(
+    recipe: Recipe,
+    loaded: LoadedData,
+    planned: Planned,
+    built: BuiltModel,
+    fitted: Fitted,
+    evaluated: Evaluated,
+    folder: RunFolder,
+) -> Saved:
+    """Put the artifact together, and write it and its report into the run's folder if there is one."""
+    from .artifact.artifact import Artifact
+    from .artifact.model_card import model_card
+    from .artifact.save_artifact import save_artifact
+    from .predict.predictor import Classifier
+    from .runs.reports import write_reports
+    from .train.resume import mark_ended
+
+    evaluation = evaluated.evaluation
+    predictions = {} if evaluation is None else evaluation.predictions
+    artifact = Artifact(
+        built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
+        metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
+        input_spec=loaded.splits.input_spec,
+        answers={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
+        run=dict(fitted.fingerprint),
+    )  # fmt: skip
+    artifact = replace(artifact, card=model_card(artifact))
+    if folder.path is not None:
+        save_artifact(artifact, folder.path)
+        # Only now: until the save is complete, an earlier classifier's report stays with it.
+        write_reports(folder.path, artifact, evaluation, evaluated.rows, evaluated.shift)
+        mark_ended(folder.path)
+        logger.info(f"saved: {folder.path}")
+    return Saved(Classifier(artifact, planned.runtime), folder.path)
+
+
+def run_metrics(
+    recipe: Recipe, loaded: LoadedData, planned: Planned, built: BuiltModel, fitted: Fitted, evaluated: Evaluated
+) -> dict[str, Any]:
+    """metrics.json: what was measured, and what it was measured with."""
+    from .evaluate.evaluation import unmeasured
+    from .model.device import machine
+    from .train.class_balance import label_counts
+
+    splits, evaluation, names = loaded.splits, evaluated.evaluation, loaded.names
+    figures = unmeasured(names, multi_label=splits.labels.multi) if evaluation is None else evaluation.to_json()
+    seconds = {"training": fitted.result.seconds, "tokenizing": built.tokenize_seconds} | dict(evaluated.seconds)
+    metrics = figures | {
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "trainable": planned.plan.count.trainable,
+        "total": planned.plan.count.total,
+        "budget": planned.plan.budget,
+        "train": fitted.result.to_json() | {
+            "rows": len(splits.train),
+            "truncated": built.tokens["train"].truncated,
+            "tokenize_seconds": round(built.tokenize_seconds, 3),
+            "prefix": fitted.prefix,
         },
         "data": {
-            "labels": list(data.labels.names),
-            "label_order": find_order_source(data.labels.names, recipe.data.label_names, data.train),
-            "counts": label_counts(truth["train"], len(data.labels.names)),
-            "cleaning": data.cleaning,
-            "sources": sources,
+            "labels": list(names),
+            "label_order": find_order_source(names, recipe.data.label_names, splits.train),
+            "counts": label_counts(loaded.targets["train"], len(names)),
+            "cleaning": splits.cleaning,
+            "sources": loaded.sources,
         },
-        "audit": checked.to_json(),
-        "machine": machine(runtime) | {"encoder": model.engine, "training_energy_joules": joules},
+        "audit": built.audit.to_json(),
+        "machine": machine(planned.runtime) | {
+            "encoder": built.text_model.model.engine, "training_energy_joules": fitted.joules,
+        },
     }  # fmt: skip
-
-    report.under_shift(recipe.train.shift, data.ood)
-
-    # artifact
-    bundle.card = model_card(bundle)
-    if folder is not None:
-        save_artifact(bundle, folder)
-        report.write(folder, outcome.history)  # after: until then a former classifier's report stays with it
-        end(folder)
-        logger.info(f"saved: {folder}")
-    return classifier
-
-
-def _remember_speed(
-    recipe: Recipe,
-    config: dict[str, Any],
-    plan: Plan,
-    lengths: np.ndarray,
-    outcome: Fit,
-    cached: bool,
-    how: dict[str, str],
-) -> None:
-    """Keep this machine's speed for the estimates of `pennyweight plan`; a head alone is too little work to tell."""
-    if plan.adapter is None:
-        return
-    each = work(config, plan, length=round(float(lengths.mean())), pooling=recipe.model.pooling).per_text(cached=cached)
-    remember_speed(each * outcome.texts, outcome.seconds, **how)
-
-
-def _with_sources(recipe: Recipe, train_data: Any, test_data: Any) -> Recipe:
-    """Paths given in Python are part of the recipe, absolute while the run lasts; what is saved of them are names."""
-    values = recipe.model_dump()
-    for key, given in (("train", train_data), ("test", test_data)):
-        if isinstance(given, (str, Path)):
-            values["data"][key] = str(given)
-    for key in SOURCES:
-        name = values["data"][key]
-        if name is not None and os.path.exists(name):
-            values["data"][key] = str(Path(name).resolve())
-    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
-        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
-    return recipes.parse(values)
-
-
-def _check_sources(recipe: Recipe, source: str | Path | Recipe, given: dict[str, Any]) -> None:
-    """A recipe out of a saved classifier names its data without their folders: say which files are to be given."""
-    if isinstance(source, Recipe) or not os.path.isfile(source):
-        return
-    named = {key: getattr(recipe.data, key) for key in SOURCES if given.get(key) is None}
-    lost = {
-        key: name
-        for key, name in named.items()
-        if name is not None and name == os.path.basename(name) and name.lower().endswith(ENDINGS)
-        and not os.path.exists(name)
-    }  # fmt: skip
-    if lost:
-        words = " ".join(f"FOLDER/{name}" if key == "train" else f"--{key} FOLDER/{name}" for key, name in lost.items())
-        raise DataError(
-            f"the recipe names {' and '.join(lost.values())}, which {'is' if len(lost) == 1 else 'are'} not here",
-            where=source,
-            remedy=f"say where: `pennyweight train {words} --recipe {source}`",
-        )
-
-
-def _check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Never write into a folder that holds something else, nor over a finished run, unless told to."""
-    if resume and overwrite:
-        raise InputError("--resume and --overwrite contradict each other", remedy="go on, or begin anew: drop one")
-    if os.path.isfile(folder) or not (resume or overwrite):
-        remedy = "go on with --resume, replace it with --overwrite, or choose another --out"
-        refuse_nonempty_folder(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
-
-
-def _data_line(data: Data) -> str:
-    test = "" if data.test is None else f", {len(data.test):,} test"
-    validation = "no" if data.validation is None else f"{len(data.validation):,}"
-    dropped = sum(sum(report["dropped"].values()) for report in data.cleaning.values())
-    gone = f" ({dropped:,} rows dropped)" if dropped else ""
-    bare = sum(unlabelled(table) for table in data.tables().values())
-    gone += f" ({bare:,} of all rows without any label)" if bare else ""
-    return (
-        f"data: {len(data.train):,} training, {validation} validation{test} texts{gone}, "
-        f"{len(data.labels.names)} labels{', any number a text' if data.labels.multi else ''}: "
-        f"{', '.join(data.labels.names)}"
-    )
-
-
-def _plan_line(plan: Plan) -> str:
-    limit = "no budget" if plan.budget is None else f"of {plan.budget:,}"
-    return f"plan: {plan.count.trainable:,} trainable parameters {limit} ({plan.strategy})"
+    if evaluation is not None and evaluated.shift is not None:
+        metrics["shift"] = evaluated.shift.to_json() | {"measured_on": evaluation.measured_on}
+    return metrics

@@ -11,7 +11,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.data import sample
-from pennyweight.export import stock as export
+from pennyweight.export.peft import to_peft
 
 pytestmark = pytest.mark.acceptance
 
@@ -42,4 +42,4 @@ def test_it_learns_what_a_text_is_made_of(several: Callable[..., Pairs], tmp_pat
     loaded = pw.load(tmp_path / "run")
     assert np.array_equal(loaded.predict_proba(texts), classifier.predict_proba(texts))
     exact = pw.load(tmp_path / "run", device="cpu", precision="fp32").artifact
-    assert export.to_peft(exact, tmp_path / "peft") < 1e-3
+    assert to_peft(exact, tmp_path / "peft") < 1e-3

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight.predict.abstention import abstainer
+from pennyweight.predict.abstention import make_abstainer
 
 pytestmark = pytest.mark.acceptance
 
@@ -156,12 +156,12 @@ def test_the_temperature_changes_no_label(run: Path, subset: Callable[..., Path]
 
 def test_a_target_accuracy_picked_on_validation_is_met_on_the_test_rows_within_its_interval(run: Path) -> None:
     from pennyweight.evaluate.metrics.intervals import wilson
-    from pennyweight.evaluate.row_predictions import Answers
+    from pennyweight.evaluate.row_predictions import RowPredictions
 
     classifier = pw.load(run)
     target = max(one["target"] for one in metrics(run)["abstention"])
-    value = abstainer(classifier, target=target).threshold
-    test = Answers.from_arrays(classifier.artifact.answers, "test")
+    value = make_abstainer(classifier, target=target).threshold
+    test = RowPredictions.from_arrays(classifier.artifact.answers, "test")
     assert test is not None
     assert value is not None
     right = test.correct[test.confidence >= value]

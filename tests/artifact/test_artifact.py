@@ -25,9 +25,10 @@ from pennyweight.artifact.model_card import model_card
 from pennyweight.artifact.save_artifact import save_artifact
 from pennyweight.artifact.saved_files import SavedFiles, read_files
 from pennyweight.errors import ArtifactError, PennyweightError, StorageError
-from pennyweight.predict import label_shift as prior
+from pennyweight.model import backbone as backbones
 from pennyweight.predict import predictor as predict
 from pennyweight.predict.explanation import explain
+from pennyweight.predict.label_shift import training_shares
 from pennyweight.storage import checksums, untrusted_folder
 
 from ..json_values import places, put
@@ -95,7 +96,7 @@ def test_no_classifier(tmp_path: Path, copy: Path) -> None:
     assert refusal(tmp_path / "empty") == "F: not a saved classifier: no pennyweight.json"
     (copy / "pennyweight.json").unlink()
     assert refusal(copy) == (
-        "F: not a saved classifier: no pennyweight.json; the run did not finish; go on with --resume"
+        "F: not a saved classifier: no pennyweight.json; the run did not finish; continue it with --resume"
     )
 
 
@@ -275,6 +276,19 @@ def test_each_file_is_read_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(seen) == sorted(["pennyweight.json", *listed])
 
 
+def test_the_backbones_weights_are_hashed_once_in_training_and_once_on_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(backbones, "sha256", lambda path: [hashed.append(path.name), checksums.sha256(path)][1])
+    pipeline.train(
+        ROWS, out=tmp_path / "run", strategy="head-only", max_steps=1, device="cpu", precision="fp32", report="short"
+    )
+    assert hashed == ["model.safetensors"]
+    predict.load(tmp_path / "run", device="cpu")
+    assert hashed == ["model.safetensors"] * 2
+
+
 @pytest.mark.parametrize("number", range(1, 16))
 def test_a_save_that_fails_at_any_rename_leaves_the_former_classifier(
     number: int, copy: Path, other: Path, monkeypatch: pytest.MonkeyPatch
@@ -392,7 +406,7 @@ def test_every_figure_made_odd_is_refused_or_harmless(run: Path) -> None:
         one = predict.Classifier(replace(classifier.artifact, metrics=found), classifier.runtime)
         assert (one.probabilities(np.zeros((1, 2), np.float32)) == 0.5).all()
         assert one.thresholds.shape == (2,)
-        prior.trained(found, {}, 2)
+        training_shares(found, {}, 2)
         model_card(one.artifact)
 
     made = [json.dumps(put(value, path, odd)).encode() for path in places(value) for odd in ODD]

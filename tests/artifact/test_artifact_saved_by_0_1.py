@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight.export import stock as export
+from pennyweight.export.peft import to_peft
 from pennyweight.predict.explanation import explain
 from pennyweight.train.observer import forward_log
 
@@ -73,7 +73,7 @@ def test_it_is_explained_and_saved_again(kind: str, classifier: pw.Classifier, t
 
 def test_it_is_exported(tmp_path: Path) -> None:
     classifier = pw.load(assembled("single", tmp_path / "old"), device="cpu", precision="fp32")
-    assert export.to_peft(classifier.artifact, tmp_path / "peft") < 1e-3
+    assert to_peft(classifier.artifact, tmp_path / "peft") < 1e-3
 
 
 def test_its_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pennyweight.artifact.artifact import Artifact
 from pennyweight.artifact.model_card import block, code, model_card, prose
 from pennyweight.data.labels import LabelSet
 from pennyweight.errors import ArtifactError
-from pennyweight.export import stock as export
+from pennyweight.export.peft import to_peft
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -131,7 +131,7 @@ def test_the_readme_of_an_export_shows_hostile_names_as_they_read(
         rows, backbone=str(tiny_backbone("bert", num_hidden_layers=1)), strategy="manual", r=1, budget="none",
         max_steps=1, head="full", device="cpu", precision="fp32", report="short",
     )  # fmt: skip
-    export.to_peft(made.artifact, tmp_path / "peft")
+    to_peft(made.artifact, tmp_path / "peft")
     page = Read(render((tmp_path / "peft" / "README.md").read_text("utf-8").split("---\n", 2)[2]))
     assert page.tags == ["h1", "pre", "code", "p", "code", "code"]
     assert first in page.words

@@ -161,7 +161,7 @@ def test_a_copy_never_overwrites_the_original(
     assert "would overwrite the original" in done.error
     done = audit(files[0], "--fix", tmp_path / "out.xlsx")
     assert done.error == (
-        f"{tmp_path}/out.xlsx: the form of the cleaned copy cannot be told; expected a name ending in .csv, .jsonl or "
+        f"{tmp_path}/out.xlsx: unknown file format for the cleaned copy; expected a name ending in .csv, .jsonl or "
         ".parquet; received out.xlsx"
     )
     assert files[0].read_text("utf-8").startswith("text,label")
@@ -201,6 +201,13 @@ def test_bad_input_is_one_line(audit: Callable[..., Any], tmp_path: Path) -> Non
     assert "no column named class" in done.error
 
 
+def test_one_hot_labels_are_classes_as_in_training(audit: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [(BANK, "[1, 0, 0]"), (CUP, "[0, 1, 0]"), (POLLS, "[0, 0, 1]"), (RAIN, "[1, 0, 0]")]
+    answer = json.loads(audit(write(tmp_path / "data.csv", rows), "--json").out)
+    assert answer["parts"]["data"]["several_labels"] is False
+    assert answer["parts"]["data"]["classes"] == {"0": 2, "1": 1, "2": 1}
+
+
 def test_without_a_tokenizer_the_rest_is_done(command: Command, files: tuple[Path, Path], tmp_path: Path) -> None:
     answer = json.loads(command("audit", files[0], "--backbone", tmp_path / "nowhere", "--json").out)
     assert len(answer["left_out"]) == 1
@@ -222,6 +229,10 @@ def test_several_labels_a_row(audit: Callable[..., Any], tmp_path: Path) -> None
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     lists = json.loads(audit(tmp_path / "data.jsonl", "--json").out)
     assert lists["parts"]["data"]["classes"] == answer["parts"]["data"]["classes"]
+    written = [(text, repr(labels.split("|")) if labels else "[]") for text, labels in rows]
+    as_text = json.loads(audit(write(tmp_path / "text.csv", written), "--json").out)
+    assert as_text["parts"]["data"]["classes"] == answer["parts"]["data"]["classes"]
+    assert lines(as_text)["data", "conflicting-labels"] == found["data", "conflicting-labels"]
     done = audit(data, "--label-delimiter", "|", "--suspects")
     assert done.error == f"{data}: --suspects needs one label a row; received several"
 
@@ -277,6 +288,12 @@ def test_class_names_that_look_alike_are_told_and_merged(audit: Callable[..., An
     audit(source, "--fix", copy, "--merge-labels")
     merged = [row["label"] for row in csv.DictReader(copy.read_text("utf-8").splitlines())]
     assert merged == [*["Sci/Tech"] * 5, "Sports"]
+    cells = ["['News']", "['News', 'b']", "['NEWS', 'b']", "['b']"]
+    lists = write(tmp_path / "lists.csv", list(zip([BANK, CUP, POLLS, RAIN], cells, strict=True)))
+    copy.unlink()
+    audit(lists, "--fix", copy, "--merge-labels")
+    merged = [row["label"] for row in csv.DictReader(copy.read_text("utf-8").splitlines())]
+    assert merged == [*cells[:2], '["News", "b"]', "['b']"]
     refused = audit(source, "--merge-labels")
     assert (refused.code, refused.error) == (
         2, "--merge-labels changes the cleaned copy; name the copy with --fix OUT"

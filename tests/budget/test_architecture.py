@@ -131,7 +131,7 @@ def test_an_unsupported_kind_is_named() -> None:
     with pytest.raises(BackboneError) as error:
         describe({"model_type": "gpt2"})
     assert str(error.value) == (
-        "config -> model_type: this kind of backbone is not supported; expected one of bert, roberta, xlm-roberta, "
+        "config -> model_type: unsupported architecture; expected one of bert, roberta, xlm-roberta, "
         "distilbert, deberta-v2, modernbert, electra; received 'gpt2'"
     )
 

@@ -49,7 +49,7 @@ def test_an_unknown_name_says_what_is_known_and_what_to_do() -> None:
     with pytest.raises(BackboneError) as error:
         load_config("acme/secret-bert")
     assert str(error.value) == (
-        "this backbone is not known here; expected embedded, a folder with a config.json, or one of "
+        "unknown backbone; expected embedded, a folder with a config.json, or one of "
         + ", ".join(known_names())
         + "; received 'acme/secret-bert'; download it once where there is a network and give the folder"
     )

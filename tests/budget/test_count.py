@@ -173,11 +173,11 @@ def test_a_rank_is_a_positive_whole_number(r: Any) -> None:
         ),
         (
             {"bias": "some"},
-            "adapter -> bias: the value is not known; expected one of none, lora_only, all; received 'some'",
+            "adapter -> bias: unknown value; expected one of none, lora_only, all; received 'some'",
         ),
         (
             {"scaling": "alpha*r"},
-            "adapter -> scaling: the value is not known; expected one of alpha/r, alpha; received 'alpha*r'",
+            "adapter -> scaling: unknown value; expected one of alpha/r, alpha; received 'alpha*r'",
         ),
         (
             {"scaling": "alpha", "use_rslora": True},
@@ -203,7 +203,7 @@ def test_alpha_is_above_zero() -> None:
     [
         (
             lambda: HeadSpec("deep"),  # type: ignore[arg-type]
-            "head -> kind: the value is not known; expected one of linear, low_rank, full; received 'deep'",
+            "head -> kind: unknown value; expected one of linear, low_rank, full; received 'deep'",
         ),
         (
             lambda: HeadSpec("low_rank", 0),
@@ -216,7 +216,7 @@ def test_alpha_is_above_zero() -> None:
         ),
         (
             lambda: count(load_config("embedded"), adapter=None, head=LINEAR, labels=1),
-            "a classifier needs classes to tell apart; expected 2 labels or more; received 1",
+            "a classifier needs at least two classes; expected 2 labels or more; received 1",
         ),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_budget_too_small_for_any_rank_buys_the_head() -> None:
     planned = plan(load_config("roberta-base"), labels=4, budget=4_000)
     assert planned.adapter is None
     assert planned.count.trainable == 3_076
-    assert planned.why[1] == "ranks: none, for the cheapest matrix costs 1,536 at rank 1 and 924 is left"
+    assert planned.why[1] == "ranks: none, because the cheapest matrix costs 1,536 at rank 1 and 924 is left"
 
 
 def test_less_than_a_layer_buys_single_matrices_of_the_last() -> None:

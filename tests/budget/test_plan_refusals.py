@@ -19,7 +19,7 @@ ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
     [
         (
             {"strategy": "best"},
-            "strategy: the value is not known; expected one of manual, uniform, top, graded, attention, all-linear, "
+            "strategy: unknown value; expected one of manual, uniform, top, graded, attention, all-linear, "
             "auto; received 'best'",
         ),
         ({"budget": 0}, "budget: the value cannot be used; expected a whole number of 1 or more; received 0"),

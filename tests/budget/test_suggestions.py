@@ -79,7 +79,7 @@ SPENDING = (
             LINEAR,
             80_000,
             "the setting trains 82,948 parameters, 2,948 over the budget; expected at most 80,000; received "
-            "query 67,584 + query 12,288 + linear head 3,076; what fits: ranks held to 6 (79,876); "
+            "query 67,584 + query 12,288 + linear head 3,076; what fits: ranks capped at 6 (79,876); "
             "layers 1-11 only (76,804)",
         ),
         (

@@ -182,7 +182,7 @@ CHOICES = "one of query, key, value, attention.output.dense, intermediate.dense,
         ),
         (
             lora("query", layers=(0, 12, -1)),
-            "adapter -> layers: there is no such layer; expected whole numbers from 0 to 11; received 12, -1",
+            "adapter -> layers: no such layer; expected whole numbers from 0 to 11; received 12, -1",
         ),
         (
             lora("query", layers=()),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pennyweight.data.batching import Encoded, collate, pack, padding_waste, plan_batches
+from pennyweight.data.batching import collate, pack, plan_batches
 
 PLANS = {
     "lengths": st.lists(st.integers(0, 70), max_size=120),
@@ -62,9 +62,11 @@ def test_grouped_batches_have_few_shapes_and_each_row_few_blanks() -> None:
     mixed = [batch for batch in batches if len({-(-length // 16) for length in lengths[batch]}) > 1]
     assert len(mixed) < 128 // 16
     plain = plan_batches(lengths, batch_size=32, bucket=16, seed=0, epoch=0, group=False)
-    grouped_waste = padding_waste(lengths, batches, bucket=16, max_length=128)
-    assert grouped_waste < 0.16
-    assert grouped_waste < padding_waste(lengths, plain, bucket=16, max_length=128) / 2
+    grouped, shuffled = (
+        1 - lengths.sum() / sum(len(batch) * padded(lengths, batch, 16) for batch in each) for each in (batches, plain)
+    )
+    assert grouped < 0.16
+    assert grouped < shuffled / 2
 
 
 def test_grouped_batches_come_in_no_order_of_length() -> None:
@@ -114,7 +116,6 @@ def test_packing_nothing() -> None:
     nothing = pack([])
     assert len(nothing) == 0
     assert plan_batches(nothing.lengths, batch_size=4, bucket=8, seed=0) == []
-    assert padding_waste(nothing.lengths, [], bucket=8, max_length=16) == 0
 
 
 def test_collating_by_hand() -> None:
@@ -139,12 +140,3 @@ def test_collating_loses_and_invents_nothing(rows: list[list[int]], bucket: int)
     assert ids.shape == mask.shape == (len(rows), padded(np.array([len(row) for row in rows]), order, bucket))
     assert [row[keep == 1].tolist() for row, keep in zip(ids, mask, strict=True)] == rows[::-1]
     assert (ids[mask == 0] == -1).all()
-
-
-def test_waste_is_the_share_of_padding_that_collate_makes() -> None:
-    lengths = texts_like(300)
-    encoded = Encoded(np.zeros(lengths.sum(), np.int32), np.concatenate([[0], np.cumsum(lengths)]))
-    batches = plan_batches(lengths, batch_size=32, bucket=16, seed=3, epoch=1, group=False)
-    masks = [collate(encoded, batch, pad_id=0, bucket=16, max_length=128)[1] for batch in batches]
-    waste = 1 - sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
-    assert padding_waste(lengths, batches, bucket=16, max_length=128) == pytest.approx(waste)

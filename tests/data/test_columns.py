@@ -5,10 +5,10 @@ import pytest
 from pennyweight.data.columns import (
     choose_label_column,
     choose_text_columns,
+    infer_label_base,
     is_column_name,
     is_null,
-    label_base,
-    require,
+    require_column,
 )
 from pennyweight.data.table import Columns
 
@@ -68,7 +68,7 @@ def test_several_candidates_are_refused(refusal) -> None:
 def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> None:
     source = Columns({"a": [1, 2], "b": [3, 4]}, [1, 2], "f.parquet", unreadable={"tokens": "list<string>"})
     assert refusal(choose_text_columns, source, None, None) == (
-        "f.parquet: no column can be told to be the text; received columns a, b, tokens (list<string>); "
+        "f.parquet: cannot tell which column is the text; received columns a, b, tokens (list<string>); "
         "name it with --text-columns a,b"
     )
     assert refusal(choose_text_columns, source, ["tokens"], None) == (
@@ -80,7 +80,7 @@ def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> 
 def test_named_columns_keep_their_order_and_may_differ_in_case() -> None:
     source = columns("Headline", "Body")
     assert choose_text_columns(source, ["body", "headline"], None) == ("Body", "Headline")
-    assert require(source, "Body", "") == "Body"
+    assert require_column(source, "Body", "") == "Body"
 
 
 def test_a_named_column_that_is_not_there(refusal) -> None:
@@ -127,7 +127,7 @@ def test_labels_that_cannot_be_told(refusal) -> None:
     )
     for source in (columns("text", "colour", "shape"), columns(text=LONG), columns("text", id=list(range(10)))):
         message = refusal(choose_label_column, source, None, ["text"], needed=True)
-        assert message.startswith("f.csv: no column can be told to be the label; received columns text")
+        assert message.startswith("f.csv: cannot tell which column is the label; received columns text")
 
 
 def test_a_column_cannot_be_both(refusal) -> None:
@@ -143,22 +143,22 @@ def test_missing_cells() -> None:
 
 
 def test_class_numbers_from_one_only_where_the_column_says_so() -> None:
-    assert label_base("Class Index", [1, 2]) == 1
-    assert label_base("Class Index", [0, 1]) == 0
-    assert label_base("label", [1, 2]) == 0
+    assert infer_label_base("Class Index", [1, 2]) == 1
+    assert infer_label_base("Class Index", [0, 1]) == 0
+    assert infer_label_base("label", [1, 2]) == 0
 
 
 def test_a_position_names_a_column_where_no_name_does(refusal) -> None:
     source = columns("colour", "7", words=LONG)
     assert choose_text_columns(source, ["3"], None) == ("words",)
     assert choose_label_column(source, "1", ["words"], needed=True) == "colour"
-    assert require(source, "7", "") == "7"  # a name wins
-    assert refusal(require, source, "4", "--label-column c") == (
+    assert require_column(source, "7", "") == "7"  # a name wins
+    assert refusal(require_column, source, "4", "--label-column c") == (
         "f.csv: no column named 4; expected one of colour, 7, words; name it with --label-column c"
     )
     # What could not be read stood somewhere, too.
     partly = Columns({"a": LONG, "b": SHORT}, list(range(10)), "f.parquet", unreadable={"vector": "list<double>"})
-    assert refusal(require, partly, "2", "--label-column c").startswith("f.parquet: no column named 2; ")
+    assert refusal(require_column, partly, "2", "--label-column c").startswith("f.parquet: no column named 2; ")
 
 
 def test_the_label_is_never_a_text_whatever_it_is_called() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pennyweight.data.label_format import LabelFormat, refuse_joined_labels, split_multi_label
-from pennyweight.data.labels import LabelSet, fit, refuse_rare
+from pennyweight.data.input_spec import InputSpec
+from pennyweight.data.label_cells import refuse_joined_labels
+from pennyweight.data.label_format import LabelFormat
+from pennyweight.data.labels import LabelSet, fit_labels, refuse_rare
 from pennyweight.data.sources import read, read_python
+from pennyweight.data.split import split_multi_label
 from pennyweight.errors import DataError
 
 MULTI = LabelFormat(task="multi")
@@ -18,15 +21,15 @@ MULTI = LabelFormat(task="multi")
 
 def said(data: Any, form: LabelFormat = MULTI) -> str:
     with pytest.raises(DataError) as caught:
-        read_python(data, form=form)
+        read_python(data, InputSpec(form=form))
     return str(caught.value)
 
 
 def test_a_cell_is_split_at_the_delimiter_and_stripped() -> None:
-    table = read_python([("x", "a | b"), ("y", "b|"), ("z", " a||b|a ")], form=LabelFormat(delimiter="|"))
+    table = read_python([("x", "a | b"), ("y", "b|"), ("z", " a||b|a ")], InputSpec(form=LabelFormat(delimiter="|")))
     assert table.labels == [("a", "b"), ("b",), ("a", "b")]
     assert read_python([("x", "a | b"), ("y", "b|")]).labels == ["a | b", "b|"]
-    assert read_python([("x", "a | b"), ("y", "b|")], form=MULTI).labels == [("a | b",), ("b|",)]
+    assert read_python([("x", "a | b"), ("y", "b|")], InputSpec(form=MULTI)).labels == [("a | b",), ("b|",)]
 
 
 def test_lists_are_told_by_themselves_whatever_holds_them() -> None:
@@ -50,7 +53,7 @@ def test_lists_of_class_numbers_take_their_names_from_the_source(tmp_path: Path)
 def test_columns_of_zero_and_one_in_every_spelling() -> None:
     form = LabelFormat(columns=("News", "b"))
     values = {"text": ["x", "y", "z"], "news": ["1", "0", "true"], "b": [0.0, 1, True], "more": [1, 2, 3]}
-    table = read_python(values, form=form)
+    table = read_python(values, InputSpec(form=form))
     assert table.labels == [("news",), ("b",), ("news", "b")]
     assert table.label_names == ("news", "b")
     assert table.text_columns == ("text",)
@@ -70,12 +73,12 @@ def test_what_is_no_list_of_labels() -> None:
     columns = {"text": ["x", "y"], "a": [1, 0], "b": [1, 0]}
     assert "data row 2: the row has no label in columns a, b" in said(columns, LabelFormat(columns=("a", "b")))
     allowed = LabelFormat(columns=("a", "b"), allow_unlabelled=True)
-    assert read_python(columns, form=allowed).labels == [("a", "b"), ()]
+    assert read_python(columns, InputSpec(form=allowed)).labels == [("a", "b"), ()]
 
 
 def test_numbers_of_labels_are_a_matrix() -> None:
     table = read_python([("x", ["b"]), ("y", ["a", "b"]), ("z", ["a"])])
-    labels = fit(table)
+    labels = fit_labels(table)
     assert (labels.names, labels.multi) == (("a", "b"), True)
     assert labels.encode(table).tolist() == [[0, 1], [1, 1], [1, 0]]
     assert LabelSet.from_json(labels.to_json()) == labels
@@ -117,7 +120,7 @@ def test_the_single_row_of_a_label_stays_in_training() -> None:
 
 
 def test_spellings_of_one_label_in_lists_are_one() -> None:
-    table = read_python([("x", "1.0|2"), ("y", "2.0"), ("z", "10|10.0")], form=LabelFormat(delimiter="|"))
+    table = read_python([("x", "1.0|2"), ("y", "2.0"), ("z", "10|10.0")], InputSpec(form=LabelFormat(delimiter="|")))
     assert table.labels == [(1, 2), (2,), (10,)]
     assert read_python([("x", ["a", "b "]), ("y", ["cafe\u0301"])]).labels == [("a", "b"), ("caf\u00e9",)]
 
@@ -131,7 +134,7 @@ def joined(labels: list[str]) -> str:
 def test_labels_that_look_joined_are_refused_and_the_flag_named() -> None:
     cells = [f"{first}|{second}" for first in "abcd" for second in "vwxyz"]
     assert joined(cells) == (
-        "data: the labels look like several in one cell, joined by |; received 20 of 20 labels with |: 20 different "
+        "data: the cells look like several labels joined by |; received 20 of 20 labels with |: 20 different "
         "ones, 9 once they are split, such as a|v; add --label-delimiter '|', or --task single if each cell is one "
         "label"
     )

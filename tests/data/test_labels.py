@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pennyweight.data.labels import LabelSet, check_ordered, fit, named, rare, refuse_rare, renamed, without
+from pennyweight.data.labels import (
+    LabelSet,
+    check_ordered,
+    drop_labels,
+    find_rare,
+    fit_labels,
+    refuse_rare,
+    rename_labels,
+    with_class_names,
+)
 from pennyweight.data.table import Table
 
 NEWS = LabelSet(("World", "Sports", "Business", "Sci/Tech"))
@@ -17,28 +26,28 @@ def table(*labels: str | int, base: int = 0, names: tuple[str, ...] | None = Non
 
 
 def test_strings_are_sorted() -> None:
-    assert fit(table("b", "a", "b", "a", "C", "C")).names == ("C", "a", "b")
+    assert fit_labels(table("b", "a", "b", "a", "C", "C")).names == ("C", "a", "b")
 
 
 def test_integers_ascend_as_numbers() -> None:
-    assert fit(table(10, 9, 10, 9, 2, 2)).names == ("2", "9", "10")
+    assert fit_labels(table(10, 9, 10, 9, 2, 2)).names == ("2", "9", "10")
 
 
 def test_the_sources_own_order_wins_over_sorting_and_given_names_over_both() -> None:
     source = table(1, 0, 1, 0, names=("no", "yes"))
-    assert fit(source).names == ("no", "yes")
-    assert fit(source, names=["nein", "ja"]).names == ("nein", "ja")
-    assert fit(table("b", "a", "b", "a"), names=["b", "a"]).names == ("b", "a")
+    assert fit_labels(source).names == ("no", "yes")
+    assert fit_labels(source, names=["nein", "ja"]).names == ("nein", "ja")
+    assert fit_labels(table("b", "a", "b", "a"), names=["b", "a"]).names == ("b", "a")
 
 
 def test_a_class_without_rows_is_kept_where_the_names_are_known() -> None:
-    labels = fit(table(0, 3, 0, 3, names=NEWS.names))
+    labels = fit_labels(table(0, 3, 0, 3, names=NEWS.names))
     assert labels == NEWS
     assert len(labels) == 4
 
 
 def test_one_class_only(refusal) -> None:
-    assert refusal(fit, table("x", "x", "x")) == (
+    assert refusal(fit_labels, table("x", "x", "x")) == (
         "f.csv: all 3 rows have the label x; expected at least two classes; "
         "check the label column, or name another with --label-column c"
     )
@@ -51,9 +60,9 @@ def test_a_class_with_one_row(refusal) -> None:
         "add rows, merge the class with --label-map, or say --rare-classes drop (leave it out) or keep (train on it, "
         "not validated)"
     )
-    assert rare(one) == {"z": 1}
-    assert without(one, rare(one)).labels == ["x", "x", "y", "y"]
-    assert fit(one).names == ("x", "y", "z")
+    assert find_rare(one) == {"z": 1}
+    assert drop_labels(one, find_rare(one)).labels == ["x", "x", "y", "y"]
+    assert fit_labels(one).names == ("x", "y", "z")
     refuse_rare(table("x", "x", "y", "y"))
 
 
@@ -68,18 +77,18 @@ def test_a_label_column_that_is_none(refusal) -> None:
 def test_no_labels(refusal) -> None:
     unlabelled = Table(["a"], None, "f.csv", [2])
     expected = "f.csv: there are no labels; name their column with --label-column c"
-    assert refusal(fit, unlabelled) == expected
+    assert refusal(fit_labels, unlabelled) == expected
     assert refusal(NEWS.encode, unlabelled) == expected
 
 
 @pytest.mark.parametrize("names", [[], ["only"], ["a", "a"], ["a", ""]])
 def test_names_that_cannot_be_used(refusal, names: list[str]) -> None:
-    message = refusal(fit, table("a", "a", "b", "b"), names=names)
+    message = refusal(fit_labels, table("a", "a", "b", "b"), names=names)
     assert message.startswith("the class names cannot be used; expected two or more, all different; received")
 
 
 def test_labels_that_are_not_among_the_given_names(refusal) -> None:
-    assert refusal(fit, table("a", "a", "b", "b"), names=["a", "c"]).startswith(
+    assert refusal(fit_labels, table("a", "a", "b", "b"), names=["a", "c"]).startswith(
         "f.csv:4: label b is not one of the classes; expected one of a, c; received 2 of 4 rows"
     )
 
@@ -161,11 +170,11 @@ def test_what_numbers_could_mean_is_said_and_how_to_say_it(refusal, labels: tupl
     message = refusal(NEWS.encode, table(*labels))
     assert message.startswith(f"f.csv:2: label {labels[0]} is not one of the classes; expected one of World, Sports")
     assert message.endswith(
-        f"numbers are not taken for positions: if they are class numbers, say so: --label-map {said}"
+        f"numbers are not read as positions: if they are class numbers, map them: --label-map {said}"
     )
-    assert NEWS.encode(renamed(table(*labels), dict(pair.split("=") for pair in said.split(",")))[0]).tolist() == [
-        label - int(said[0]) for label in labels
-    ]
+    assert NEWS.encode(
+        rename_labels(table(*labels), dict(pair.split("=") for pair in said.split(",")))[0]
+    ).tolist() == [label - int(said[0]) for label in labels]
 
 
 def test_numbers_that_fit_no_classes_get_no_such_advice(refusal) -> None:
@@ -176,7 +185,7 @@ def test_numbers_that_fit_no_classes_get_no_such_advice(refusal) -> None:
 def test_a_test_set_of_minus_ones_is_unlabelled(refusal) -> None:
     assert refusal(NEWS.encode, table(-1, -1)) == (
         "f.csv: the rows seem to be unlabelled: every label is -1; expected one of World, Sports, Business, Sci/Tech; "
-        "received 2 rows; hub test sets often keep their labels back: name a labelled file or split, such as validation"
+        "received 2 rows; hub test sets often withhold their labels: name a labelled file or split, such as validation"
     )
     assert LabelSet(("-1", "0", "1")).encode(table(-1, -1)).tolist() == [0, 0]
 
@@ -214,7 +223,7 @@ def test_the_mapping_that_was_used_can_be_told(names: tuple[str, ...], given: Ta
     ],
 )
 def test_given_names_name_numbers_and_the_classes_remember_it(given, names, numbers) -> None:
-    labels = fit(given, names=names)
+    labels = fit_labels(given, names=names)
     assert labels.names == tuple(names)
     assert labels.encode(given).tolist() == numbers
     again = LabelSet.from_json(json.loads(json.dumps(labels.to_json())))
@@ -224,43 +233,43 @@ def test_given_names_name_numbers_and_the_classes_remember_it(given, names, numb
 
 
 def test_numbers_from_one_with_one_missing_are_not_guessed(refusal) -> None:
-    message = refusal(fit, table(1, 2, 1, 2), names=["a", "b", "c"])
-    assert message.endswith("if they are class numbers, say so: --label-map 1=a,2=b,3=c")
+    message = refusal(fit_labels, table(1, 2, 1, 2), names=["a", "b", "c"])
+    assert message.endswith("if they are class numbers, map them: --label-map 1=a,2=b,3=c")
 
 
 def test_names_of_one_canonical_form_are_refused(refusal) -> None:
-    assert refusal(fit, table(1, 2, 1, 2), names=["1", "1.0", "2"]) == (
+    assert refusal(fit_labels, table(1, 2, 1, 2), names=["1", "1.0", "2"]) == (
         "two class names are one label; expected names that differ in more than 1 and 1.0, True and true, or blanks "
         "around them; received 1, 1.0"
     )
 
 
 def test_labels_are_renamed_and_merged_by_a_map() -> None:
-    found, used = renamed(table(1, 2, 3, 1), {"1.0": "bad", "2": "good", "3": "good", "9": "none"})
+    found, used = rename_labels(table(1, 2, 3, 1), {"1.0": "bad", "2": "good", "3": "good", "9": "none"})
     assert (found.labels, used) == (["bad", "good", "good", "bad"], {"1", "2", "3"})
     assert found.notes == ("labels of f.csv: 1 = bad, 2 = good, 3 = good",)
-    sourced, used = renamed(table(1, 0, 1, 0, names=("no", "yes")), {"yes": "ja"})
+    sourced, used = rename_labels(table(1, 0, 1, 0, names=("no", "yes")), {"yes": "ja"})
     assert (sourced.labels, sourced.label_names, used) == (["ja", "no", "ja", "no"], ("no", "ja"), {"yes"})
-    words, used = renamed(table("a", "b"), {"c": "d"})
+    words, used = rename_labels(table("a", "b"), {"c": "d"})
     assert (words.labels, words.notes, used) == (["a", "b"], (), set())
     lists = Table(["t"] * 2, [("a", "b"), ("b",)], "f.csv", [1, 2])
-    assert renamed(lists, {"a": "b"})[0].labels == [("b",), ("b",)]
-    fitted = fit(table("bad", "good", "bad", "good"), aliases={"1": "bad", "2": "good"})
+    assert rename_labels(lists, {"a": "b"})[0].labels == [("b",), ("b",)]
+    fitted = fit_labels(table("bad", "good", "bad", "good"), aliases={"1": "bad", "2": "good"})
     assert fitted.encode(table(2, 1)).tolist() == [1, 0]
 
 
 def test_numbers_get_the_names_of_their_source_before_a_class_goes() -> None:
-    source = named(table(0, 1, 2, 2, names=("a", "b", "c", "d")))
+    source = with_class_names(table(0, 1, 2, 2, names=("a", "b", "c", "d")))
     assert source.labels == ["a", "b", "c", "c"]
     assert source.notes == ("labels of f.csv: 0 = a, 1 = b, 2 = c, 3 = d",)
-    left = without(source, ["a"])
+    left = drop_labels(source, ["a"])
     assert (left.labels, left.label_names) == (["b", "c", "c"], ("b", "c", "d"))
     lists = Table(["t"] * 3, [("a", "b"), ("b",), ("a",)], "f.csv", [1, 2, 3])
-    assert without(lists, ["a"]).labels == [("b",), ("b",)]
+    assert drop_labels(lists, ["a"]).labels == [("b",), ("b",)]
 
 
 def test_decimals_have_an_order_of_their_own(refusal) -> None:
-    assert fit(table("2.5", "10", "2.5", "10", "0.5", "0.5")).names == ("0.5", "2.5", "10")
+    assert fit_labels(table("2.5", "10", "2.5", "10", "0.5", "0.5")).names == ("0.5", "2.5", "10")
     check_ordered(table("0.5", "1.5"), None)
     assert "the order of the classes is not known" in refusal(check_ordered, table("low", "1.5"), None)
 
@@ -287,5 +296,26 @@ def test_what_is_fitted_is_encoded_in_the_same_order(labels: list[str | int]) ->
     given = table(*uniform, *uniform)
     if len(set(uniform)) < 2:
         return
-    classes = fit(given)
+    classes = fit_labels(given)
     assert [classes.names[number] for number in classes.encode(given)] == [str(label) for label in given.labels or ()]
+
+
+def test_a_number_is_one_label_however_it_is_spelled(refusal) -> None:
+    labels = fit_labels(table("1.5", "2", "1.5", "2"))
+    assert labels.encode(table("1.50", "+2", "2.00", "+1.5")).tolist() == [0, 1, 1, 0]
+    signed = fit_labels(table("+1", "-1", "+1", "-1"))
+    assert [signed.names[number] for number in signed.encode(table(1, -1))] == ["+1", "-1"]
+    for word in ("007", "1e3", "2.x"):
+        assert refusal(labels.encode, table(word)).startswith(f"f.csv:2: label {word} is not one of the classes")
+    assert LabelSet(("a", "b"), aliases=(("1.50", "a"),)).encode(table("1.5", "b")).tolist() == [0, 1]  # saved by 0.1
+
+
+def test_two_spellings_of_one_number_are_no_two_classes(refusal) -> None:
+    versions = table("3.1", "3.10", "3.2", "3.1", "3.10")
+    assert refusal(fit_labels, versions) == (
+        "f.csv: 3.1, 3.10 are spellings of one label; expected one spelling for each class; write them alike; if they "
+        "are names, such as versions, put a letter before them: v3.10"
+    )
+    renamed, used = rename_labels(versions, {"3.10": "v3.10", "3.2": "v3.2"})
+    assert (renamed.labels, used) == (["3.1", "v3.10", "v3.2", "3.1", "v3.10"], {"3.1", "3.2"})
+    assert fit_labels(renamed).names == ("3.1", "v3.10", "v3.2")

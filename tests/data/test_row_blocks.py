@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from pennyweight.data import row_blocks as walking
-from pennyweight.data.row_blocks import class_name_of, read_in_blocks
+from pennyweight.data.label_cells import class_name_of
+from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read
 from pennyweight.errors import DataError
 
@@ -108,7 +109,7 @@ def write(path: Path) -> Path:
 def test_blocks_are_the_rows_of_the_whole(name: str, streamed: bool, tmp_path: Path) -> None:
     whole = read(write(tmp_path / name), labelled=False)
     walked = read_in_blocks(tmp_path / name)
-    assert (walked.rows, walked.texts, walked.streamed) == (25, ("text",), streamed)
+    assert (walked.rows, walked.text_columns, walked.streamed) == (25, ("text",), streamed)
     for _ in range(2):  # any number of times
         tables = list(walked.tables())
         assert len(tables) > 5
@@ -145,7 +146,7 @@ def test_the_official_form_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("World\nSports\nBusiness\nSci/Tech\n", "utf-8")
     walked = read_in_blocks(tmp_path / "d.csv")
     assert walked.rows == 9
-    assert walked.texts == ("title", "description")
+    assert walked.text_columns == ("title", "description")
     assert [text for table in walked.tables() for text in table.texts] == read(tmp_path / "d.csv").texts
 
 
@@ -205,7 +206,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
         file.write("text\n")
         for _ in range(80):
             file.write("a" * 1_000_000 + "\n")
-    with pytest.raises(DataError, match="unfolds like a bomb"):
+    with pytest.raises(DataError, match="looks like a decompression bomb"):
         read_in_blocks(tmp_path / "d.csv.gz")
 
 

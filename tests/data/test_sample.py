@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from pennyweight.data import sample
-from pennyweight.data.labels import fit
+from pennyweight.data.labels import fit_labels
 
 
 def test_the_split_is_whole_and_disjoint() -> None:
@@ -26,7 +26,7 @@ def test_the_split_is_fixed() -> None:
 
 
 def test_the_classes_are_those_of_ag_news() -> None:
-    assert set(fit(sample.load("train")).names) == {"World", "Sports", "Business", "Sci/Tech"}
+    assert set(fit_labels(sample.load("train")).names) == {"World", "Sports", "Business", "Sci/Tech"}
 
 
 def test_another_split_is_an_error() -> None:

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.table import MAX_TEXT, Columns, Table
 from pennyweight.data.table_builder import build_table
 
@@ -12,7 +13,9 @@ NAN = float("nan")
 def build(values: dict[str, list[Any]], **options: Any) -> Table:
     names = options.pop("label_names", {})
     rows = len(next(iter(values.values())))
-    return build_table(Columns(values, list(range(2, rows + 2)), "f.csv", label_names=names), **options)
+    how = {key: options.pop(key) for key in ("labelled", "allow_null") if key in options}
+    source = Columns(values, list(range(2, rows + 2)), "f.csv", label_names=names)
+    return build_table(source, InputSpec(**options), **how)
 
 
 def test_a_table_knows_where_its_parts_came_from() -> None:
@@ -27,7 +30,7 @@ def test_texts_are_joined_and_empty_parts_left_out() -> None:
     values = {"title": ["T", "", "only"], "description": ["d", "d", ""], "label": [0, 1, 0]}
     assert build(values).texts == ["T d", "d", "only"]
     assert build(values, separator=" | ").texts == ["T | d", "d", "only"]
-    assert build(values, text_columns=["description", "title"]).texts == ["d T", "d", "only"]
+    assert build(values, text_columns=("description", "title")).texts == ["d T", "d", "only"]
 
 
 def test_labelled_true_false_and_none() -> None:
@@ -40,7 +43,7 @@ def test_labelled_true_false_and_none() -> None:
 
 def test_labels_needed_and_not_there(refusal) -> None:
     assert refusal(build, {"text": ["a", "b"]}) == (
-        "f.csv: no column can be told to be the label; received columns text; name it with --label-column c"
+        "f.csv: cannot tell which column is the label; received columns text; name it with --label-column c"
     )
 
 
@@ -172,6 +175,8 @@ def test_minus_one_means_no_label_where_the_source_numbers_its_classes(refusal) 
         (["1e0", "1"], ["1e0", "1"]),
         (["007", "8.0"], ["007", "8"]),
         (["1.10", "1.1"], ["1.10", "1.1"]),
+        (["+1", "-1", 1], [1, -1, 1]),
+        (["+1", "heart"], ["+1", "heart"]),
         ([1e22, 1], [10**22, 1]),
         (["12345678901234567890.0", "1"], ["12345678901234567890", "1"]),
         (["cafe\u0301", "caf\u00e9 "], ["caf\u00e9", "caf\u00e9"]),

@@ -139,7 +139,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     answer = ask("train", out=tmp_path / "run", stop=[2, number], **settings)
     assert answer["code"] == 130
     assert answer["kind"] == "Interrupted"
-    assert answer["error"].endswith(f"go on with the same command and --out {tmp_path / 'run'} --resume")
+    assert answer["error"].endswith(f"continue with the same command and --out {tmp_path / 'run'} --resume")
     assert ask("train", out=tmp_path / "run", resume=True, **settings)["code"] == 0
     assert outcome(tmp_path / "run") == expected
 

@@ -115,7 +115,7 @@ def test_weights_are_laid_out_once_however_many_threads_ask(monkeypatch: pytest.
 
     def run(_: int) -> frozen.FrozenMatrix:
         together.wait()
-        return frozen.matrix(modules)
+        return frozen.frozen_matrix(modules)
 
     with ThreadPoolExecutor(THREADS) as pool:
         made = list(pool.map(run, range(THREADS)))

@@ -24,7 +24,8 @@ from pennyweight.budget.cost import first_trained_layer
 from pennyweight.budget.families import FAMILIES
 from pennyweight.data.batching import plan_batches
 from pennyweight.errors import ArtifactError, ResourceError
-from pennyweight.export.stock import to_merged, to_peft
+from pennyweight.export.merged import to_merged
+from pennyweight.export.peft import to_peft
 from pennyweight.model import device as runtime
 from pennyweight.model.heads import Head
 from pennyweight.model.trainable import trainable

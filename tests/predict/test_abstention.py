@@ -8,8 +8,8 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.evaluate.row_predictions import Answers
-from pennyweight.predict.abstention import Abstainer, abstainer, threshold_for_accuracy
+from pennyweight.evaluate.row_predictions import RowPredictions
+from pennyweight.predict.abstention import Abstainer, make_abstainer, threshold_for_accuracy
 
 
 def given(*confidence: float) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def test_unsure_answers_lose_their_label_and_nothing_else() -> None:
 
 
 def test_without_a_threshold_everything_is_answered(run: Path) -> None:
-    abstain = abstainer(pw.load(run))
+    abstain = make_abstainer(pw.load(run))
     assert list(abstain(given(0.1))) == given(0.1)
 
 
@@ -34,12 +34,12 @@ def test_the_threshold_comes_from_the_validation_rows(run: Path) -> None:
     confidence = np.linspace(0.5, 0.99, 100).astype(np.float32)
     labels = np.zeros(100, dtype=np.int32)
     wrong = (np.arange(100) < 40).astype(np.int32)  # the unsure ones are wrong
-    kept = Answers(np.arange(100), labels, wrong, confidence)
+    kept = RowPredictions(np.arange(100), labels, wrong, confidence)
     classifier.artifact.answers = kept.to_arrays("validation")
     picked = threshold_for_accuracy(classifier, 0.9)
     assert confidence[34] < picked.value < confidence[41]
     assert picked.accuracy >= 0.9
-    abstain = abstainer(classifier, target=0.9)
+    abstain = make_abstainer(classifier, target=0.9)
     assert abstain.threshold == picked.value
     assert "which on 100 validation texts answers" in abstain.why
 
@@ -54,12 +54,12 @@ def test_the_threshold_comes_from_the_validation_rows(run: Path) -> None:
 )
 def test_thresholds_out_of_range_are_refused(run: Path, below: float, target: float, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        abstainer(pw.load(run), below, target)
+        make_abstainer(pw.load(run), below, target)
     assert str(caught.value) == said
 
 
 def test_a_classifier_without_validation_answers_says_so(run: Path) -> None:
     classifier = pw.load(run)
     classifier.artifact.answers = {}
-    with pytest.raises(ArtifactError, match="kept no validation answers to pick on; train it again"):
+    with pytest.raises(ArtifactError, match="kept no validation predictions to pick a threshold on; train it again"):
         threshold_for_accuracy(classifier, 0.9)

@@ -36,7 +36,7 @@ def test_the_words_that_count_are_found_with_their_places() -> None:
     found = weights("A goal, then another goal: shares rose.")
     assert (found.label, found.predicted) == ("sport", "sport")
     assert found.probability == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(1) + 1))
-    for_it, against = found.speaking()
+    for_it, against = found.strongest()
     assert [word.text for word in for_it] == ["goal", "goal"]
     assert [word.text for word in against] == ["shares"]
     assert all(found.text[word.start : word.end] == word.text for word in found.words)
@@ -53,7 +53,7 @@ def test_another_label_can_be_asked_for() -> None:
     found = weights("a goal and a share and a goal", "business")
     assert found.label == "business"
     assert str(found).startswith("business: 24.5% (predicted: sport)\n\nspeaks for it\n  ")
-    assert [word.text for word in found.speaking()[0]] == ["share"]
+    assert [word.text for word in found.strongest()[0]] == ["share"]
 
 
 def test_scripts_without_spaces_are_weighed_character_by_character() -> None:
@@ -63,7 +63,7 @@ def test_scripts_without_spaces_are_weighed_character_by_character() -> None:
 @pytest.mark.parametrize(
     ("text", "label", "said"),
     [
-        ("  ", None, "the text has no words to weigh"),
+        ("  ", None, "the text has no words"),
         ("goal", "Sport", "unknown label; expected sport, business, rest; received Sport"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pennyweight.errors import InputError
-from pennyweight.predict.label_shift import adjusted, estimated, parse, shares
+from pennyweight.predict.label_shift import adjust, estimate_shares, parse_shares, shares_from_counts
 
 BALANCED = np.array([0.5, 0.5])
 
@@ -21,29 +21,29 @@ def world(share: float, n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_bayes_rule() -> None:
-    found = adjusted(np.array([[0.8, 0.2]]), BALANCED, np.array([0.2, 0.8]))
+    found = adjust(np.array([[0.8, 0.2]]), BALANCED, np.array([0.2, 0.8]))
     assert found == pytest.approx(np.array([[0.5, 0.5]]))
     same = np.array([[0.3, 0.7]])
-    assert adjusted(same, BALANCED, BALANCED) == pytest.approx(same)
+    assert adjust(same, BALANCED, BALANCED) == pytest.approx(same)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_em_finds_the_shares_and_helps(share: float) -> None:
     labels, probabilities = world(share)
-    found = estimated(probabilities, BALANCED)
+    found = estimate_shares(probabilities, BALANCED)
     assert found[1] == pytest.approx(share, abs=0.04)
     before = (probabilities.argmax(axis=1) == labels).mean()
-    after = (adjusted(probabilities, BALANCED, found).argmax(axis=1) == labels).mean()
+    after = (adjust(probabilities, BALANCED, found).argmax(axis=1) == labels).mean()
     assert after > before + 0.01
 
 
 def test_shares_from_words_and_counts() -> None:
-    assert parse("em", ["a", "b"]) is None
-    assert parse("balanced", ["a", "b"]) == pytest.approx([0.5, 0.5])
-    assert parse("b=0.7, a=0.3", ["a", "b"]) == pytest.approx([0.3, 0.7])
-    assert parse("x=y=1", ["x=y"]) == pytest.approx([1.0])
-    assert shares([3, 1]) == pytest.approx([0.75, 0.25])
-    assert shares([3, 0])[1] > 0
+    assert parse_shares("em", ["a", "b"]) is None
+    assert parse_shares("balanced", ["a", "b"]) == pytest.approx([0.5, 0.5])
+    assert parse_shares("b=0.7, a=0.3", ["a", "b"]) == pytest.approx([0.3, 0.7])
+    assert parse_shares("x=y=1", ["x=y"]) == pytest.approx([1.0])
+    assert shares_from_counts([3, 1]) == pytest.approx([0.75, 0.25])
+    assert shares_from_counts([3, 0])[1] > 0
     for wrong in ("a=0.3", "a=0.3,b=0.3", "a=0.5,b=0.5,c=0", "a=x,b=0.5", "a=0,b=1", "nonsense", ""):
-        with pytest.raises(InputError, match="the classes' shares cannot be used; expected balanced, em, or a share"):
-            parse(wrong, ["a", "b"])
+        with pytest.raises(InputError, match="the classes' shares are not valid; expected balanced, em, or a share"):
+            parse_shares(wrong, ["a", "b"])

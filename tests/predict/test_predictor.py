@@ -18,9 +18,9 @@ import torch
 
 import pennyweight as pw
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.predict import writers as answers
-from pennyweight.predict.streaming import converse
-from pennyweight.predict.submission import numbering
+from pennyweight.predict.streaming import predict_stream
+from pennyweight.predict.submission import class_numbers
+from pennyweight.predict.writers import write_file
 
 Command = Callable[..., Any]
 TEXTS = ["The bank and the rate.", "", "The striker and the cup " * 40, "Voters in the valley."]
@@ -88,7 +88,7 @@ def test_every_form_keeps_the_order(
     out = tmp_path / f"answers.{form}"
     done = command("predict", tiny_run, unlabelled, "--out", out)
     assert (done.code, done.out, done.err) == (
-        0, "", f"{unlabelled}: 1 empty text, answered all the same: 3\n4 texts labelled: {out}\n"
+        0, "", f"{unlabelled}: 1 empty text, classified all the same: 3\n4 texts labelled: {out}\n"
     )  # fmt: skip
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
     table = read[form](out) if form in read else pd.read_json(out, lines=True)
@@ -111,7 +111,7 @@ def test_a_submission_is_ids_and_class_numbers(
     done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", ORDER)
     assert done.out.splitlines() == ["ID,Label", *(f"n{row},{number}" for row, number in enumerate(numbers))]
     assert done.err.splitlines() == [
-        f"{unlabelled}: 1 empty text, answered all the same: 3",
+        f"{unlabelled}: 1 empty text, classified all the same: 3",
         "class numbers: 0 = World, 1 = Sports, 2 = Business",
     ]
     # Without ids of its own, a file's rows are counted from 0.
@@ -139,7 +139,7 @@ def test_a_submission_needs_an_order_that_is_not_the_alphabets(
     for order in ("World,Sports", "World,Sports,Sports", "World,Sports,Business,Sci/Tech", ""):
         done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", order)
         assert (done.code, done.error) == (
-            2, "--label-order names each label once; expected Business, Sports, World, in any order; "
+            2, "--label-order has to name each label once; expected Business, Sports, World, in any order; "
             f"received {order}".rstrip(),
         )  # fmt: skip
     assert command("predict", tiny_run, unlabelled, "--label-order", ORDER).error == (
@@ -172,11 +172,11 @@ def test_where_the_order_of_the_classes_comes_from(
     )
     if numbers is None:
         with pytest.raises(InputError, match="only alphabetical"):
-            numbering(stand_in)
+            class_numbers(stand_in)
     else:
-        assert numbering(stand_in) == numbers
+        assert class_numbers(stand_in) == numbers
     quoted = ",".join(f'"{name}"' for name in reversed(labels))
-    assert numbering(stand_in, quoted) == {name: number for number, name in enumerate(reversed(labels))}
+    assert class_numbers(stand_in, quoted) == {name: number for number, name in enumerate(reversed(labels))}
 
 
 def test_the_contests_pickled_file(classifier: pw.Classifier, tiny_run: Path, tmp_path: Path, command: Command) -> None:
@@ -228,7 +228,7 @@ def test_what_waits_is_answered_in_batches(classifier: pw.Classifier) -> None:
             return classifier.predict_proba(texts)
 
     given = (({"id": number}, f"text {number}") for number in range(300))
-    found = list(converse(Counting(), given, most=32))  # type: ignore[arg-type]
+    found = list(predict_stream(Counting(), given, most=32))  # type: ignore[arg-type]
     assert [fields["id"] for fields, _ in found] == list(range(300))
     assert max(sizes) <= 32
     assert len(sizes) < 300
@@ -239,7 +239,7 @@ def test_a_failing_source_fails_after_what_came_before(classifier: pw.Classifier
         yield {"id": 0}, "The bank."
         raise InputError("broken")
 
-    found = converse(classifier, lines())
+    found = predict_stream(classifier, lines())
     assert next(found)[0] == {"id": 0}
     with pytest.raises(InputError, match="broken"):
         next(found)
@@ -253,7 +253,7 @@ def test_a_failure_half_way_leaves_the_old_file(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     out.write_text("old\n", "utf-8")
     with pytest.raises(InputError, match="broken"):
-        answers.write(rows(), out)
+        write_file(rows(), out)
     assert out.read_text("utf-8") == "old\n"
     assert list(tmp_path.iterdir()) == [out]
 
@@ -265,10 +265,10 @@ def test_weights_that_answer_nan_are_refused(tiny_run: Path, news: Path, tmp_pat
         for parameter in loaded.artifact.model.head.parameters():
             parameter.fill_(3e38)
     loaded.save(tmp_path / "huge")
-    with pytest.raises(ArtifactError, match="answers to 2 of 2 texts are not finite numbers; train it again"):
+    with pytest.raises(ArtifactError, match="logits of 2 of 2 texts are not finite numbers; train it again"):
         loaded.predict(["The bank.", "The cup."])
     done = command("predict", tmp_path / "huge", news / "test.csv", "--out", tmp_path / "out.csv")
     assert (done.code, done.error) == (
-        2, "the classifier's answers to 15 of 15 texts are not finite numbers; train it again: its weights are unusable"
+        2, "the classifier's logits of 15 of 15 texts are not finite numbers; train it again: its weights are unusable"
     )  # fmt: skip
     assert not (tmp_path / "out.csv").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import pennyweight as pw
+from pennyweight.data.file_streams import MAX_LINE
+from pennyweight.errors import DataError
+from pennyweight.predict.streaming import read_lines
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["The bank and the rate.", "", "The striker and the cup.", "Voters in the valley."]
@@ -127,3 +131,23 @@ def test_a_pipe_that_is_called_a_table_is_refused(tiny_run: Path, news: Path, tm
         2, "TMP/texts.csv: a pipe can be read only once; expected a file; write it to a file first",
     )  # fmt: skip
     assert command("train", tmp_path / "texts.csv", "--out", tmp_path / "run").code == 2
+
+
+def test_bytes_become_lines_as_they_come() -> None:
+    class Slow(io.RawIOBase):
+        """Gives what it is asked for in small pieces, as a terminal or a slow pipe does."""
+
+        def __init__(self, *pieces: bytes) -> None:
+            self.pieces = list(pieces)
+
+        def read(self, size: int = -1) -> bytes:
+            return self.pieces.pop(0) if self.pieces else b""
+
+    given: Any = Slow(b"a", b"\xc3", b"\xa9\nb\n\n", b"c")
+    assert list(read_lines(given, "f")) == ["a\u00e9\n", "b\n", "\n", "c"]
+    endless: Any = Slow(b"ok\n", *[b"x" * (1 << 20)] * 20)
+    lines = read_lines(endless, "f")
+    assert next(lines) == "ok\n"
+    with pytest.raises(DataError, match=f"^f:2: the line is too long; expected at most {MAX_LINE:,} bytes$"):
+        next(lines)
+    assert endless.pieces  # it was not read to its end

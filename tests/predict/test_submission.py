@@ -10,7 +10,7 @@ import pytest
 
 from pennyweight.data.sources import read_python
 from pennyweight.errors import DataError
-from pennyweight.predict.submission import check, ids_of
+from pennyweight.predict.submission import check_submission, read_ids
 
 IDS = ["7", "8", "9"]
 
@@ -23,7 +23,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_whole_submission_may_leave_in_any_order(tmp_path: Path) -> None:
     path = written(tmp_path, "ID,Label\n9,0\n7,1\n8,1\n")
-    found = check(path, IDS, 3)
+    found = check_submission(path, IDS, 3)
     assert found.counts == {0: 1, 1: 2, 2: 0}
     assert str(found) == f"{path}: 3 rows, every id once, labels in range (0: 1, 1: 2, 2: 0)"
 
@@ -42,7 +42,7 @@ def test_a_whole_submission_may_leave_in_any_order(tmp_path: Path) -> None:
 def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, body: str, said: str) -> None:
     path = written(tmp_path, f"ID,Label\n{body}")
     with pytest.raises(DataError) as caught:
-        check(path, IDS, 3)
+        check_submission(path, IDS, 3)
     assert str(caught.value) == f"{path}: the submission would be refused: {said}"
 
 
@@ -56,17 +56,17 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path, body: str, sai
 )
 def test_what_is_no_submission_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        check(written(tmp_path, text), IDS, 3)
+        check_submission(written(tmp_path, text), IDS, 3)
     with pytest.raises(DataError, match=r"no such submission"):
-        check(tmp_path / "none.csv", IDS, 3)
+        check_submission(tmp_path / "none.csv", IDS, 3)
 
 
 def test_ids_are_the_files_own_or_row_numbers() -> None:
-    assert ids_of(read_python([{"id": 7, "text": "a", "label": "x"}, {"id": 9, "text": "b", "label": "y"}])) == [
+    assert read_ids(read_python([{"id": 7, "text": "a", "label": "x"}, {"id": 9, "text": "b", "label": "y"}])) == [
         "7",
         "9",
     ]
-    assert ids_of(read_python([("a", "x"), ("b", "y")])) == ["0", "1"]
+    assert read_ids(read_python([("a", "x"), ("b", "y")])) == ["0", "1"]
 
 
 def test_ids_of_a_submission_are_neither_made_up_nor_repeated(
@@ -100,4 +100,4 @@ def test_empty_texts_are_counted(tiny_run: Path, tmp_path: Path, command: Callab
     source.write_text('{"text": "The bank"}\n{"txt": "a typo"}\n{"text": null}\n', "utf-8")
     done = command("predict", tiny_run, source, "--text-columns", "text")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
-    assert f"{source}: 2 empty texts, answered all the same: 2, 3" in done.err.splitlines()
+    assert f"{source}: 2 empty texts, classified all the same: 2, 3" in done.err.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pennyweight as pw
-from pennyweight.data.file_streams import MAX_LINE
-from pennyweight.errors import DataError
-from pennyweight.predict import writers as answers
-from pennyweight.predict.predictor import joined
+from pennyweight.predict.writers import CHUNK, write_file
 
 Command = Callable[..., Any]
 OURS = ["label", "probability", "p_Business", "p_Sports", "p_World"]
@@ -112,15 +108,6 @@ def test_without_the_inputs_columns_the_id_stays(table: Path, tiny_run: Path, co
     assert list(json.loads(done.out)) == ["n", *OURS]
 
 
-def test_a_name_that_is_taken_gets_another() -> None:
-    found = {"label": "a", "probability": 0.9}
-    assert joined({"text": "x"}, found) == {"text": "x", **found}
-    assert list(joined({"label": 1, "x": 2}, found)) == ["label", "x", "predicted_label", "probability"]
-    assert list(joined({"label": 1, "predicted_label": 2}, found)) == [
-        "label", "predicted_label", "predicted_predicted_label", "probability",
-    ]  # fmt: skip
-
-
 def test_values_of_json_stay_what_they_are(tiny_run: Path, tmp_path: Path, command: Command) -> None:
     given = {
         "text": "The bank.", "n": 3, "x": 1.0, "yes": True, "none": None, "tags": ["a", "b"], "deep": {"a": [1, None]},
@@ -185,10 +172,10 @@ def test_numbers_of_parquet_keep_their_types(tiny_run: Path, tmp_path: Path, com
 def test_a_parquet_column_that_changes_after_the_first_block(
     early: Any, late: Any, kind: str, first: Any, tmp_path: Path
 ) -> None:
-    block = answers.CHUNK
+    block = CHUNK
     rows: list[dict[str, Any]] = [{"n": number, "x": early} for number in range(block)]
     rows += [{"n": block, "x": late}, {"n": block + 1, "x": early, "more": 1}]
-    assert answers.write(iter(rows), tmp_path / "out.parquet") == block + 2
+    assert write_file(iter(rows), tmp_path / "out.parquet") == block + 2
     found = pq.read_table(tmp_path / "out.parquet")
     assert [(one.name, str(one.type)) for one in found.schema] == [("n", "int64"), ("x", kind), ("more", "int64")]
     assert found["n"].to_pylist() == list(range(block + 2))
@@ -207,42 +194,3 @@ def test_csv_has_one_header(tiny_run: Path, command: Command) -> None:
         "write JSONL: --format jsonl",
     )  # fmt: skip
     assert [row["n"] for row in csv.DictReader(done.out.splitlines())] == ["1", ""]
-
-
-@pytest.mark.parametrize(
-    ("cell", "written"),
-    [
-        ("=1+1", "'=1+1"), ("@x", "'@x"), ("-x", "'-x"), ("+x", "'+x"), ("\tx", "'\tx"), ("\uff1d1", "'\uff1d1"),
-        ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"), ("+49 170", "'+49 170"),
-        ("-1", "-1"), ("+49", "+49"), ("-0.5", "-0.5"), ("-.5", "-.5"), ("-1e-3", "-1e-3"), ("-12%", "-12%"),
-        ("plain", "plain"), (-2, -2), (None, None), ("", ""),
-    ],
-)  # fmt: skip
-def test_what_a_spreadsheet_would_run_gets_an_apostrophe(cell: Any, written: Any) -> None:
-    assert answers.neutral(cell) == written
-
-
-def test_headers_of_free_text_are_guarded_too() -> None:
-    handle = io.StringIO()
-    answers.write_lines([{"=x": "=y", "id": "=z", "label": "=l"}], handle, "csv", guard=answers.guard_for())
-    assert handle.getvalue() == "'=x,id,label\n'=y,=z,=l\n"
-
-
-def test_bytes_become_lines_as_they_come() -> None:
-    class Slow(io.RawIOBase):
-        """Gives what it is asked for in small pieces, as a terminal or a slow pipe does."""
-
-        def __init__(self, *pieces: bytes) -> None:
-            self.pieces = list(pieces)
-
-        def read(self, size: int = -1) -> bytes:
-            return self.pieces.pop(0) if self.pieces else b""
-
-    given: Any = Slow(b"a", b"\xc3", b"\xa9\nb\n\n", b"c")
-    assert list(answers.utf8_lines(given, "f")) == ["a\u00e9\n", "b\n", "\n", "c"]
-    endless: Any = Slow(b"ok\n", *[b"x" * (1 << 20)] * 20)
-    lines = answers.utf8_lines(endless, "f")
-    assert next(lines) == "ok\n"
-    with pytest.raises(DataError, match=f"^f:2: the line is too long; expected at most {MAX_LINE:,} bytes$"):
-        next(lines)
-    assert endless.pieces  # it was not read to its end

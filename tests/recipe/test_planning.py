@@ -111,6 +111,7 @@ def test_forced_modules_that_cost_more_than_the_budget_say_what_would_do(command
     assert command(*asked, "--budget", "21508").code == 0
 
 
+@pytest.mark.usefixtures("rendered")
 def test_plan_draws_itself(command: Command, tmp_path: Path) -> None:
     done = command("plan", "--budget", "200k", "--plot", tmp_path / "plan.png")
     assert done.code == 0, done.err

@@ -8,13 +8,13 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from pennyweight.errors import ArtifactError, DataError, InputError
-from pennyweight.evaluate.row_predictions import Answers, aligned, fingerprint, identities
+from pennyweight.evaluate.row_predictions import RowPredictions, aligned, fingerprint, identities
 from pennyweight.runs.compare import Run, holm, read_run, side_by_side
 
 
 def test_runs_on_the_same_rows_are_compared_whatever_their_order(run: Path, second_run: Path) -> None:
     first, second = read_run(run), read_run(second_run)
-    assert first.answers.rows.tolist() != second.answers.rows.tolist()
+    assert first.predictions.rows.tolist() != second.predictions.rows.tolist()
     both = side_by_side([first, second])
     (pair,) = both.pairs
     assert (pair.first, pair.second, pair.n) == ("first", "second", 60)
@@ -29,22 +29,22 @@ def test_runs_on_the_same_rows_are_compared_whatever_their_order(run: Path, seco
 
 def test_other_rows_are_refused_and_the_message_says_how_many_are_shared(run: Path) -> None:
     first = read_run(run)
-    rows = first.answers.rows.copy()
+    rows = first.predictions.rows.copy()
     rows[:7] += 1
-    other = replace(first, name="other", answers=replace(first.answers, rows=rows))
+    other = replace(first, name="other", predictions=replace(first.predictions, rows=rows))
     with pytest.raises(DataError) as caught:
         side_by_side([first, other])
     assert str(caught.value) == (
-        "first and other were not measured on the same test rows, so that a difference could be the rows'; expected "
+        "first and other were not measured on the same test rows; expected "
         "60 test rows; received 60 test rows, 53 texts in common; train or evaluate both on one test file"
     )
 
 
 def test_other_labels_are_refused(run: Path) -> None:
     first = read_run(run)
-    moved = replace(first.answers, labels=(first.answers.labels + 1) % len(first.labels))
+    moved = replace(first.predictions, labels=(first.predictions.labels + 1) % len(first.labels))
     with pytest.raises(DataError, match="expected the same label for each text; received 60 texts with another label"):
-        side_by_side([first, replace(first, name="other", answers=moved)])
+        side_by_side([first, replace(first, name="other", predictions=moved)])
     renamed = replace(first, name="other", labels=("x", *first.labels[1:]))
     with pytest.raises(DataError, match="expected labels "):
         side_by_side([first, renamed])
@@ -54,11 +54,11 @@ def test_labels_in_another_order_are_the_same_labels(run: Path) -> None:
     first = read_run(run)
     count = len(first.labels)
     turned = replace(
-        first.answers,
-        labels=(count - 1 - first.answers.labels).astype(np.int32),
-        predicted=(count - 1 - first.answers.predicted).astype(np.int32),
+        first.predictions,
+        labels=(count - 1 - first.predictions.labels).astype(np.int32),
+        predicted=(count - 1 - first.predictions.predicted).astype(np.int32),
     )
-    (pair,) = side_by_side([first, replace(first, labels=first.labels[::-1], answers=turned)]).pairs
+    (pair,) = side_by_side([first, replace(first, labels=first.labels[::-1], predictions=turned)]).pairs
     assert (pair.only_first, pair.only_second, pair.second) == (0, 0, "first (2)")
 
 
@@ -97,9 +97,9 @@ def test_rows_are_known_by_letters_and_digits_not_by_markup() -> None:
 
 
 def test_repeated_texts_stand_for_each_other_label_by_label() -> None:
-    def rows(ids: list[int], labels: list[int]) -> Answers:
+    def rows(ids: list[int], labels: list[int]) -> RowPredictions:
         many = np.array(labels, dtype=np.int32)
-        return Answers(np.array(ids), many, many, np.ones(len(ids), dtype=np.float32))
+        return RowPredictions(np.array(ids), many, many, np.ones(len(ids), dtype=np.float32))
 
     order = aligned(rows([5, 5, 7], [0, 1, 2]), rows([7, 5, 5], [2, 1, 0]))
     assert order is not None
@@ -108,9 +108,9 @@ def test_repeated_texts_stand_for_each_other_label_by_label() -> None:
     assert aligned(rows([5, 5], [0, 1]), rows([5], [0])) is None
 
 
-def test_half_kept_answers_are_refused() -> None:
-    whole = Answers(np.arange(3), np.zeros(3), np.zeros(3), np.ones(3)).to_arrays("test")
-    assert Answers.from_arrays(whole, "validation") is None
+def test_half_kept_predictions_are_refused() -> None:
+    whole = RowPredictions(np.arange(3), np.zeros(3), np.zeros(3), np.ones(3)).to_arrays("test")
+    assert RowPredictions.from_arrays(whole, "validation") is None
     del whole["test.labels"]
-    with pytest.raises(DataError, match="test: the kept answers are damaged; train again"):
-        Answers.from_arrays(whole, "test")
+    with pytest.raises(DataError, match="test: the kept predictions are damaged; train again"):
+        RowPredictions.from_arrays(whole, "test")

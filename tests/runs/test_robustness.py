@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile
 from pennyweight.data.corruption import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, InputError
-from pennyweight.evaluate.report.metrics_file import MetricsFile
 from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
@@ -136,7 +136,7 @@ def test_a_prior_reweighs_the_probabilities(tiny_run: Path, news: Path, command:
     assert first[f"p_{names[0]}"] == pytest.approx(expected[0, 0], abs=1e-4)
     assert command("evaluate", tiny_run, news / "test.csv", "--prior", "em").code == 0
     refused = command("predict", tiny_run, "-", "--prior", "em", stdin="A text.\n")
-    assert (refused.code, refused.error) == (2, "shares are estimated from texts, and there are none; received em")
+    assert (refused.code, refused.error) == (2, "there are no texts to estimate the shares from; received em")
 
 
 def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> N
     del classifier.metrics["data"]["counts"]
     assert classifier.with_prior("balanced").weights is not None  # from the validation rows that it kept
     classifier.artifact.answers.clear()
-    with pytest.raises(ArtifactError, match="this classifier does not say how often it saw each class"):
+    with pytest.raises(ArtifactError, match="this classifier did not record how often it saw each class"):
         classifier.with_prior("balanced")
-    with pytest.raises(InputError, match="shares are estimated from texts"):
+    with pytest.raises(InputError, match="there are no texts to estimate the shares from"):
         pw.load(tiny_run).with_prior("em")

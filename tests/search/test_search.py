@@ -21,9 +21,9 @@ import pennyweight as pw
 from pennyweight.data.table import PAIR
 from pennyweight.errors import BudgetError, Interrupted, RecipeError, StorageError
 from pennyweight.recipe import loading as recipe
-from pennyweight.search import search as searching
-from pennyweight.search.results import Found, Tried, by_rank
-from pennyweight.search.study import JOURNAL, WORKERS, Journal, counts, opened
+from pennyweight.search import trial as trials
+from pennyweight.search.results import SearchResult, TrialResult, rank_trials
+from pennyweight.search.study import JOURNAL, WORKERS, Journal, counts, open_journal
 from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
@@ -35,7 +35,7 @@ def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
     return {**QUICK, "backbone": str(tiny_backbone("bert"))}
 
 
-def outcomes(found: Found) -> list[tuple[Any, ...]]:
+def outcomes(found: SearchResult) -> list[tuple[Any, ...]]:
     return [(one.budget, one.state, one.settings, one.accuracy, one.trainable) for one in found.trials]
 
 
@@ -115,28 +115,28 @@ def test_trials_are_compared_by_the_metric_of_the_recipe(
 
 
 def test_of_equal_trials_the_one_of_lowest_loss_is_the_best() -> None:
-    one = Tried(0, "5k", "complete", {}, 1.0, (0.9, 1.0), 1000, 1.0, score=1.0, loss=0.5)
+    one = TrialResult(0, "5k", "complete", {}, 1.0, (0.9, 1.0), 1000, 1.0, score=1.0, loss=0.5)
     other = replace(one, number=1, trainable=5000, loss=0.05)
-    assert [trial.number for trial in by_rank([one, other])] == [1, 0]
+    assert [trial.number for trial in rank_trials([one, other])] == [1, 0]
     cheap = replace(other, number=2, trainable=2000)
-    assert [trial.number for trial in by_rank([one, other, cheap])] == [2, 1, 0]
+    assert [trial.number for trial in rank_trials([one, other, cheap])] == [2, 1, 0]
     early = replace(one, number=3, loss=None)  # of a search that did not note the loss yet
-    assert [trial.number for trial in by_rank([early, one])] == [0, 3]
+    assert [trial.number for trial in rank_trials([early, one])] == [0, 3]
     by_loss = [replace(one, score=0.5), replace(one, number=1, score=0.4, loss=0.4)]
-    assert [trial.number for trial in by_rank(by_loss, "loss")] == [1, 0]
+    assert [trial.number for trial in rank_trials(by_loss, "loss")] == [1, 0]
 
 
 def test_pairs_in_memory_stay_pairs(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["bank", "cup", "rate", "polls"]
     rows = [((f"The {words[n % 4]}.", f"A {words[n // 2 % 4]}."), "ab"[n % 2]) for n in range(40)]
     seen: list[Any] = []
-    train = searching.train
+    train = trials.train
 
     def watched(data: Any, **more: Any) -> Any:
         seen.append(data.texts[0])
         return train(data, **more)
 
-    monkeypatch.setattr(searching, "train", watched)
+    monkeypatch.setattr(trials, "train", watched)
     texts, labels = zip(*rows, strict=True)
     columns = {"one": [a for a, _ in texts], "two": [b for _, b in texts], "label": list(labels)}
     for data, more in ((rows, {}), (columns, {"text_columns": "one,two"})):
@@ -175,7 +175,7 @@ def test_going_on_draws_what_an_unbroken_search_draws(
         def stopped(*given: Any, **more: Any) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(searching, "train", stopped)
+        patched.setattr(trials, "train", stopped)
         with pytest.raises(Interrupted, match="stopped by a signal; go on with --out"):
             pw.search(news / "train.csv", budget="5k", trials=6, out=tmp_path / "parts", **settings)
     parts = pw.search(news / "train.csv", budget="5k", trials=6, out=tmp_path / "parts", **settings)
@@ -192,15 +192,15 @@ def test_what_a_killed_process_was_trying_is_tried_again(news: Path, settings: d
     code = f"""
 import os, signal
 import pennyweight as pw
-from pennyweight.search import search as searching
+from pennyweight.search import trial
 def killed(*given, **more):
     os.kill(os.getpid(), signal.SIGKILL)
-searching.train = killed
+trial.train = killed
 pw.search({str(news / "train.csv")!r}, budget="5k", trials=2, out={str(out)!r}, **{settings!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    with opened(out, 7) as journal:
+    with open_journal(out, 7) as journal:
         (left,) = [trial for trial in journal.study("5k").get_trials() if trial.state.name == "RUNNING"]
     found = pw.search(news / "train.csv", budget="5k", trials=2, out=out, **settings)
     assert [one.state for one in found.trials if one.state != "does not fit"] == ["complete", "complete"]
@@ -221,7 +221,7 @@ pw.search({str(news / "train.csv")!r}, budget="5k", trials=6, out={str(out)!r}, 
     pw.search(news / "train.csv", budget="5k", trials=6, out=out, **settings)
     _, said = other.communicate()
     assert other.returncode == 0, said
-    with opened(out, 7) as journal:
+    with open_journal(out, 7) as journal:
         trials = journal.study("5k").get_trials()
     assert sum(counts(trial) for trial in trials) == 6
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
@@ -230,7 +230,7 @@ pw.search({str(news / "train.csv")!r}, budget="5k", trials=6, out={str(out)!r}, 
 
 
 def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
-    with opened(tmp_path, 0) as first, opened(tmp_path, 0) as second:
+    with open_journal(tmp_path, 0) as first, open_journal(tmp_path, 0) as second:
         turn = first.ask("5k", {"epochs": (1, 2)}, 2)
         assert turn is not None
         other = second.ask("5k", {"epochs": (1, 2)}, 2)
@@ -240,11 +240,11 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
-    with opened(tmp_path, 0) as journal:
+    with open_journal(tmp_path, 0) as journal:
         journal.ask("5k", {"epochs": (1, 2)}, 1)
     with (tmp_path / JOURNAL).open("ab") as handle:
         handle.write(b'{"op_code":4,"wor')
-    with opened(tmp_path, 0) as journal:
+    with open_journal(tmp_path, 0) as journal:
         assert len(journal.study("5k").get_trials()) == 1
         assert journal.ask("5k", {"epochs": (1, 2)}, 1) is not None
 
@@ -265,7 +265,7 @@ def test_trials_below_the_median_are_stopped(
         metrics = {"train": {"prefix": None, "seconds": 1.0, "best": record}}
         return type("Trained", (), {"metrics": metrics})
 
-    monkeypatch.setattr(searching, "train", fake)
+    monkeypatch.setattr(trials, "train", fake)
     found = pw.search(
         news / "train.csv", budget="5k", trials=6, out=tmp_path / "s", **{**settings, "epochs": 2, "head": "linear"}
     )
@@ -388,6 +388,6 @@ def test_ctrl_c_ends_with_how_to_go_on(news: Path, settings: dict[str, Any], tmp
     guard.cancel()
     assert running.returncode == 130, said
     assert said.splitlines()[-1] == f"error: {out}: stopped by a signal; go on with --out {out}"
-    with opened(out, 7) as journal:
+    with open_journal(out, 7) as journal:
         assert {trial.state.name for trial in journal.study("5k").get_trials()} >= {"COMPLETE"}
         assert "RUNNING" not in {trial.state.name for trial in journal.study("5k").get_trials()}

@@ -64,7 +64,7 @@ def test_stopping_does_not_advise_what_seeds_cannot_do(tmp_path: Path, monkeypat
     with pytest.raises(Interrupted) as caught:
         train_seeds([("a", "x"), ("b", "y")], count=2, out=tmp_path)
     assert str(caught.value) == (
-        "runs/seed-0: stopped by a signal; several seeds do not go on where they were: "
+        "runs/seed-0: stopped by a signal; a run with several seeds cannot be resumed: "
         "run the same command again with --overwrite"
     )
 

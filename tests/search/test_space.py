@@ -8,7 +8,7 @@ import pytest
 
 from pennyweight.errors import RecipeError
 from pennyweight.recipe import loading as recipe
-from pennyweight.search.space import Range, Space, budgets, narrowed
+from pennyweight.search.space import Range, Space, narrow_space, parse_budgets
 
 BASE = recipe.load()
 
@@ -25,7 +25,7 @@ BASE = recipe.load()
     ],
 )
 def test_budgets_read_as_people_list_them(text: Any, found: tuple[str, ...]) -> None:
-    assert budgets(text) == found
+    assert parse_budgets(text) == found
 
 
 @pytest.mark.parametrize(
@@ -42,23 +42,25 @@ def test_budgets_read_as_people_list_them(text: Any, found: tuple[str, ...]) -> 
 )
 def test_budgets_that_are_none(text: str, message: str) -> None:
     with pytest.raises(RecipeError) as error:
-        budgets(text)
+        parse_budgets(text)
     assert str(error.value) == message
 
 
 def test_one_value_fixes_and_several_narrow() -> None:
-    space, rest = narrowed(BASE, {"epochs": "2", "learning_rate": "1e-3,2e-3", "pooling": ["mean"], "batch_size": "8"})
+    space, rest = narrow_space(
+        BASE, {"epochs": "2", "learning_rate": "1e-3,2e-3", "pooling": ["mean"], "batch_size": "8"}
+    )
     assert (space.epochs, space.learning_rate, space.pooling) == ((2,), (1e-3, 2e-3), ("mean",))
     assert space.head == Space().head
     assert rest == {"batch_size": "8"}
     assert space.fixed() == {"epochs": 2, "pooling": "mean"}
     assert set(space.open()) == {"strategy", "head", "learning_rate", "lora_dropout", "label_smoothing"}
-    assert isinstance(narrowed(BASE, {})[0].learning_rate, Range)
+    assert isinstance(narrow_space(BASE, {})[0].learning_rate, Range)
 
 
 def test_who_names_ranks_has_made_the_plan() -> None:
-    assert narrowed(BASE, {"r": "4"})[0].strategy == ("manual",)
-    assert narrowed(BASE, {"r": "4", "strategy": "top"})[0].strategy == ("top",)  # refused when it becomes a recipe
+    assert narrow_space(BASE, {"r": "4"})[0].strategy == ("manual",)
+    assert narrow_space(BASE, {"r": "4", "strategy": "top"})[0].strategy == ("top",)  # refused when it becomes a recipe
 
 
 @pytest.mark.parametrize(
@@ -71,5 +73,5 @@ def test_who_names_ranks_has_made_the_plan() -> None:
 )
 def test_values_are_held_to_the_recipe(settings: dict[str, str], message: str) -> None:
     with pytest.raises(RecipeError) as error:
-        narrowed(BASE, settings)
+        narrow_space(BASE, settings)
     assert message in str(error.value)

@@ -20,7 +20,9 @@ from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 from pennyweight.train import accelerator as accelerate
 from pennyweight.train.accelerator import make_accelerator
-from pennyweight.train.loop import Fit, fit
+from pennyweight.train.loop import fit
+from pennyweight.train.state import TrainingState
+from pennyweight.train.training_rows import TrainingRows
 
 CPU = torch.device("cpu")
 
@@ -67,13 +69,10 @@ def test_scaled_training_in_fp16_is_that_in_fp32_but_for_rounding(
             def evaluation(self, record: dict[str, Any]) -> None:
                 pass
 
-        feed = TokenFeed(encoded, 0, 8, 64, CPU)
-        done = fit(
-            model, feed, np.arange(8) % 3, encoded.lengths, wanted.train, accelerator=accelerator,
-            evaluate=lambda: {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}, planned=plan.count.trainable, bucket=8,
-            observer=Losses(),
-        )  # fmt: skip
-        assert isinstance(done, Fit)
+        rows = TrainingRows(TokenFeed(encoded, 0, 8, 64, CPU), np.arange(8) % 3, encoded.lengths, 8)
+        state = TrainingState(model, rows, wanted.train, accelerator, plan.count.trainable)
+        evaluation = {"loss": 0.0, "accuracy": 0.0, "macro_f1": 0.0}
+        fit(state, evaluate=lambda: evaluation, observer=Losses())  # noqa: B023 (called within this round)
         weights[precision] = torch.cat([parameter.detach().flatten() for parameter in trainable(model).values()])
         assert (accelerator.scaler is None) == (precision == "fp32")
     eps = torch.finfo(torch.float16).eps

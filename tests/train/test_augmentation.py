@@ -22,12 +22,12 @@ def read(encoded: Encoded, row: int) -> str:
 def test_each_epoch_reads_each_text_once_clean_or_as_one_of_its_copies() -> None:
     found = augment(TEXTS, encode(TEXTS), encode, share=0.5, copies=3, epochs=4, seed=1)
     assert found is not None
-    assert len(found.tokens) == len(found.owners)
+    assert len(found.tokens) == len(found.texts)
     copies = {
         (text, copy): augmented(TEXTS[text], 1, copy) for text in range(40) for copy in range(3)
     }  # fmt: skip
     for rows in found.epochs:
-        assert found.owners[rows].tolist() == list(range(40))
+        assert found.texts[rows].tolist() == list(range(40))
         for text, row in enumerate(rows.tolist()):
             said = read(found.tokens, row)
             assert said == TEXTS[text] if row < 40 else said in {copies[text, copy] for copy in range(3)}
@@ -35,8 +35,8 @@ def test_each_epoch_reads_each_text_once_clean_or_as_one_of_its_copies() -> None
     assert all(0.2 < share < 0.8 for share in corrupted)
     assert len({tuple(rows.tolist()) for rows in found.epochs}) == 4
     # Only what is read was made.
-    assert set(found.owners[40:]) <= set(range(40))
-    assert set(range(40, len(found.owners))) == {row for rows in found.epochs for row in rows[rows >= 40].tolist()}
+    assert set(found.texts[40:]) <= set(range(40))
+    assert set(range(40, len(found.texts))) == {row for rows in found.epochs for row in rows[rows >= 40].tolist()}
 
 
 def test_the_draw_hangs_on_the_seed_and_an_epoch_on_no_other() -> None:

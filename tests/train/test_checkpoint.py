@@ -14,17 +14,17 @@ from torch import Tensor
 from pennyweight.errors import ArtifactError
 from pennyweight.storage.checksums import seal
 from pennyweight.train import checkpoint
-from pennyweight.train.checkpoint import State
+from pennyweight.train.checkpoint import Checkpoint
 
 
-def state(step: int) -> State:
+def state(step: int) -> Checkpoint:
     weights = {"head.weight": torch.full((2, 3), step / 7), "head.bias": torch.arange(2.0)}
     moments: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         moments |= {f"{name}/exp_avg": tensor + 1, f"{name}/exp_avg_sq": tensor * tensor}
         moments[f"{name}/step"] = torch.tensor(float(step))
     progress = {"step": step, "history": [{"step": step, "train_loss": 0.1 + 0.2}], "best": {}}
-    return State(weights, moments, {}, {"cpu": torch.get_rng_state()}, progress, {"data": "abc"})
+    return Checkpoint(weights, moments, {}, {"cpu": torch.get_rng_state()}, progress, {"data": "abc"})
 
 
 def parameters() -> dict[str, torch.nn.Parameter]:
@@ -136,14 +136,6 @@ def test_a_checkpoint_of_another_plan_is_refused() -> None:
     other.random = {}
     with pytest.raises(ArtifactError, match="holds no random state"):
         checkpoint.check_fits(other, parameters())
-
-
-def test_the_generators_go_on_where_they_were() -> None:
-    before = checkpoint.random_state()
-    first = torch.rand(3)
-    torch.rand(5)
-    checkpoint.set_random_state(before)
-    assert torch.equal(torch.rand(3), first)
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:

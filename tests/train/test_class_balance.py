@@ -83,7 +83,7 @@ def test_a_weight_for_a_class_that_is_not_there() -> None:
     with pytest.raises(RecipeError) as caught:
         class_weights(LABELS, ["World", "Sports", "Business"], {"Sprots": 2.0})
     assert str(caught.value) == (
-        "train -> class_weights: a weight for a class that is not there: Sprots; expected some of the classes World, "
+        "train -> class_weights: a weight for a class that does not exist: Sprots; expected some of the classes World, "
         "Sports, Business; did you mean Sports?"
     )
 

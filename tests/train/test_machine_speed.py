@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pennyweight.budget.cost import work
 from pennyweight.budget.estimate import Estimate
+from pennyweight.budget.families import FAST_FAMILIES
 from pennyweight.model.backbone import config_of
+from pennyweight.model.encoders import FAMILIES, EncoderSettings
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
 from pennyweight.train import machine_speed
@@ -76,6 +79,13 @@ def test_device_precision_and_engine_have_speeds_of_their_own() -> None:
     assert speed(precision="fp32") == pytest.approx(9)
 
 
+def test_the_families_that_are_estimated_as_fast_are_those_with_a_fast_encoder() -> None:
+    settings = EncoderSettings(torch.float32)
+    fast = {kind for kind, family in FAMILIES.items() if family.fast is not None
+            and family.fast_limit(config_of("embedded") | {"model_type": kind}, settings) is None}  # fmt: skip
+    assert fast == set(FAST_FAMILIES)
+
+
 def test_numbers_are_as_wide_as_the_engine_keeps_them() -> None:
     numbers = 1000 * 50 * 384  # one hidden vector a token
     half = asked(strategy="top", encoder="fast", precision="bf16")
@@ -88,6 +98,8 @@ def test_numbers_are_as_wide_as_the_engine_keeps_them() -> None:
         assert found.cache_bytes == 4 * numbers
         assert found.memory_bytes > half.memory_bytes
     assert asked(strategy="top").cache_bytes == 2 * numbers  # auto, and nothing is known
+    deberta = asked(strategy="top", backbone="microsoft/deberta-v3-base", precision="bf16", budget="1M")
+    assert deberta.cache_bytes == 4 * 1000 * 50 * 768  # it has no fast encoder
     remember_speed(1e12, 60.0, **FP32)
     assert asked(strategy="top").cache_bytes == 4 * numbers  # as last time
 

@@ -26,9 +26,17 @@ from pennyweight.model.encoders.bert import FastEncoder
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
-from pennyweight.train import batch_source as feeds
 from pennyweight.train import prefix_cache as prefix
-from pennyweight.train.prefix_cache import Prefix, PrefixWarning, estimate, first_trained_layer, prefix_key, prepare
+from pennyweight.train.batch_source import choose_batch_sources
+from pennyweight.train.prefix_cache import (
+    Prefix,
+    PrefixSpec,
+    PrefixWarning,
+    estimate,
+    first_trained_layer,
+    prefix_key,
+    prepare,
+)
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert",
@@ -62,8 +70,9 @@ def feed() -> TokenFeed:
 
 
 def make(encoder: Any, feed: TokenFeed, *, first: int = 2, **options: Any) -> Prefix:
-    settings: dict[str, Any] = {"pooling": "cls", "dtype": torch.float32, "backbone": "b", "batch_size": 4}
-    found = prepare(encoder, feed, first=first, **(settings | options))
+    settings: dict[str, Any] = {"pooling": "cls", "dtype": torch.float32, "backbone": "b", "batch_size": 4} | options
+    spec = PrefixSpec(first, *(settings.pop(key) for key in ("pooling", "dtype", "backbone")))
+    found = prepare(encoder, feed, spec, **settings)
     assert found is not None
     return found
 
@@ -130,7 +139,7 @@ def test_dropout_is_off_while_it_is_computed_and_on_again_after(encoder: FastEnc
 
 
 def test_nothing_is_kept_when_the_lowest_layer_is_trained(encoder: FastEncoder, feed: TokenFeed) -> None:
-    assert prepare(encoder, feed, first=0, pooling="cls", dtype=torch.float32, backbone="b") is None
+    assert prepare(encoder, feed, PrefixSpec(0, "cls", torch.float32, "b")) is None
 
 
 def test_the_lowest_trained_layer_is_read_from_the_parameters(encoder: FastEncoder) -> None:
@@ -161,15 +170,14 @@ def test_in_bf16_what_is_kept_is_what_would_be_computed(
     plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
     runtime = Runtime(torch.device("cpu"), "bf16")
     model = build(resolve(wanted.model.backbone), plan, 3, runtime, ModelSettings(**wanted.model.settings()))
-    tokens = {"train": feed.encoded, "validation": feed.encoded}
-    fed = feeds.make(model, tokens, feed.pad_id, wanted, runtime, "b")
-    (kept, _) = fed.kept
+    sources = choose_batch_sources(model, {"train": feed, "validation": feed}, wanted.train, backbone="b")
+    kept, _ = sources.prefixes.values()
     assert kept.first == (2 if strategy == "top" else 4)
     assert kept.hidden.dtype == (model.encoder.dtype if strategy == "top" else torch.float32)
     rows = np.array([3, 4])  # of one length, so that these are the batches they were kept in
     with torch.inference_mode():
         given: Any = feed(rows)
-        found, expected = model(**fed.train(rows)), model(**given)
+        found, expected = model(**sources.train(rows)), model(**given)
     assert float((found - expected).abs().max()) <= 4 * torch.finfo(torch.bfloat16).eps * float(expected.abs().max())
     if strategy == "head-only":
         vectors = kept.hidden[torch.from_numpy(kept.starts[rows])]
@@ -195,22 +203,22 @@ def asleep(encoder: FastEncoder) -> Any:
 
 def test_the_key_depends_on_backbone_texts_layer_pooling_and_type(feed: TokenFeed) -> None:
     tokens = feed.encoded
-    base = ("b", tokens, 2, "cls", torch.float32)
+    base = PrefixSpec(2, "cls", torch.float32, "b")
     ids = tokens.ids.copy()
     ids[7] += 1
     offsets = tokens.offsets.copy()
     offsets[1] += 1
     others = [
-        ("c", *base[1:]),
-        ("b", Encoded(ids, tokens.offsets), *base[2:]),
-        ("b", Encoded(tokens.ids, offsets), *base[2:]),
-        ("b", tokens, 1, "cls", torch.float32),
-        ("b", tokens, 2, "mean", torch.float32),
-        ("b", tokens, 2, "cls", torch.bfloat16),
+        (replace(base, backbone="c"), tokens),
+        (base, Encoded(ids, tokens.offsets)),
+        (base, Encoded(tokens.ids, offsets)),
+        (replace(base, first=1), tokens),
+        (replace(base, pooling="mean"), tokens),
+        (replace(base, dtype=torch.bfloat16), tokens),
     ]
-    keys = [prefix_key(*arguments) for arguments in [base, *others]]  # type: ignore[arg-type]
+    keys = [prefix_key(spec, encoded) for spec, encoded in [(base, tokens), *others]]
     assert len(set(keys)) == len(keys)
-    assert prefix_key(*base) == prefix_key("b", replace(tokens), *base[2:])
+    assert keys[0] == prefix_key(base, replace(tokens))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +291,7 @@ def test_a_limit_too_small_for_the_folder_means_memory(encoder: FastEncoder, fee
 
 def test_a_limit_too_small_for_memory_means_no_prefix(encoder: FastEncoder, feed: TokenFeed) -> None:
     with pytest.warns(PrefixWarning, match="lower layers are computed in every epoch; train on fewer or shorter texts"):
-        found = prepare(encoder, feed, first=2, pooling="cls", dtype=torch.float32, backbone="b", limit=100)
+        found = prepare(encoder, feed, PrefixSpec(2, "cls", torch.float32, "b"), limit=100)
     assert found is None
 
 
@@ -415,9 +423,7 @@ def test_neither_disk_nor_memory_is_one_warning(
 ) -> None:
     monkeypatch.setattr(prefix.psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
     with pytest.warns(PrefixWarning, match=r"expected at most .* lower layers are computed in every epoch") as caught:
-        found = prepare(
-            encoder, feed, first=2, pooling="cls", dtype=torch.float32, backbone="b", folder=tmp_path, limit=100
-        )
+        found = prepare(encoder, feed, PrefixSpec(2, "cls", torch.float32, "b"), folder=tmp_path, limit=100)
     assert found is None
     assert len(caught) == 1
 

@@ -11,20 +11,23 @@ import torch
 from pennyweight.errors import RecipeError
 from pennyweight.model.device import Runtime
 from pennyweight.recipe import loading as recipe
-from pennyweight.train.accelerator import going_on
-from pennyweight.train.checkpoint import State
-from pennyweight.train.resume import Resumption, begin, begun, end, fingerprint
+from pennyweight.train import accelerator
+from pennyweight.train.checkpoint import Checkpoint
+from pennyweight.train.resume import ResumePoint, mark_begun, mark_ended, run_fingerprint, unfinished_run
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 
 
 def facts(**settings: Any) -> dict[str, Any]:
     settings = {"learning_rate": 5e-4, "seed": 0, "strategy": "manual", "r": 8, "pooling": "cls"} | settings
-    return fingerprint(recipe.load(**settings), "d1", "b1", {"hidden_size": 8}, CPU, {"torch": "2.0"})
+    return run_fingerprint(
+        recipe.load(**settings).model_dump(mode="json"), data="d1", backbone="b1", config={"hidden_size": 8},
+        runtime=CPU, versions={"torch": "2.0"},
+    )  # fmt: skip
 
 
-def at(step: int, was: dict[str, Any]) -> Resumption:
-    return Resumption(Path("run"), State({}, {}, {}, {}, {"step": step}, was))
+def at(step: int, was: dict[str, Any]) -> ResumePoint:
+    return ResumePoint(Path("run"), Checkpoint({}, {}, {}, {}, {"step": step}, was))
 
 
 @pytest.mark.parametrize(
@@ -49,16 +52,18 @@ def test_what_does_not_change_the_result_may_change(settings: dict[str, Any]) ->
         ({"pooling": "mean"}, "model -> pooling: was 'cls', is 'mean'"),
     ],
 )
-def test_what_changes_the_result_is_refused_and_named(settings: dict[str, Any], difference: str) -> None:
+def test_what_changes_the_result_is_refused_and_named(
+    settings: dict[str, Any], difference: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(RecipeError) as caught:
         at(3, facts()).check(facts(**settings))
     assert str(caught.value) == (
         f"run: cannot resume: the run has changed since its checkpoint: {difference}; use the run's own recipe and "
         "data, or --resume-anyway if you know what you do"
     )
-    said: list[str] = []
-    at(3, facts()).check(facts(**settings), True, said.append)
-    assert said == [f"going on although {clause}" for clause in difference.split(" | ")]
+    caplog.set_level("INFO", "pennyweight")
+    at(3, facts()).check(facts(**settings), True)
+    assert caplog.messages == [f"resuming although {clause}" for clause in difference.split(" | ")]
 
 
 def test_data_backbone_versions_device_and_threads_count() -> None:
@@ -69,31 +74,35 @@ def test_data_backbone_versions_device_and_threads_count() -> None:
 
 
 def test_a_finished_run_is_known_by_its_fingerprint() -> None:
-    done = Resumption(Path("run"), None, facts() | {"prefix kept": []})
+    done = ResumePoint(Path("run"), None, facts() | {"prefix kept": []})
     assert done.is_finished(facts())
     assert not done.is_finished(facts(seed=3))
-    assert not Resumption().is_finished(facts())
+    assert not ResumePoint().is_finished(facts())
     with pytest.raises(RecipeError, match="train -> seed: was 0, is 3"):
         done.check(facts(seed=3))
-    Resumption().check(facts())
+    ResumePoint().check(facts())
 
 
 def test_a_number_format_chosen_by_timing_is_not_chosen_again() -> None:
     assert at(3, facts()).precision("auto") == "fp32"
     assert at(3, facts()).precision("bf16") == "bf16"
     assert at(3, {"precision": "rm -rf"}).precision("auto") == "auto"
-    assert Resumption().precision("auto") == "auto"
+    assert ResumePoint().precision("auto") == "auto"
 
 
-def test_nothing_to_go_on_from(tmp_path: Path) -> None:
-    said: list[str] = []
-    assert Resumption.find(tmp_path, {}, said.append).state is None
-    assert said == ["no complete checkpoint yet: from the beginning"]
+def test_nothing_to_resume_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "pennyweight")
+    assert ResumePoint.find(tmp_path, {}).checkpoint is None
+    assert caplog.messages == ["no complete checkpoint yet: starting from the beginning"]
 
 
-def test_trackers_go_on_with_their_own_runs() -> None:
-    assert going_on({}, 4) == {"tensorboard": {"purge_step": 5}}
-    assert going_on({"wandb": "w", "mlflow": "m", "trackio": "t"}, 4) == {
+def test_trackers_resume_their_own_runs() -> None:
+    def arguments(**trackers: str) -> dict[str, dict[str, Any]]:
+        progress = {"step": 4, "trackers": trackers} if trackers else {"step": 4}
+        return accelerator._resume_arguments(Checkpoint({}, {}, {}, {}, progress, {}))
+
+    assert arguments() == {"tensorboard": {"purge_step": 5}}
+    assert arguments(wandb="w", mlflow="m", trackio="t") == {
         "tensorboard": {"purge_step": 5},
         "wandb": {"id": "w", "resume": "allow"},
         "mlflow": {"run_id": "m"},
@@ -112,15 +121,15 @@ def test_a_field_whose_default_changed_stood_where_it_stood_then() -> None:
 
 def test_a_run_that_began_and_has_not_ended_is_not_finished(tmp_path: Path) -> None:
     made = facts()
-    assert begun(tmp_path) == ""
-    assert Resumption.find(tmp_path, made, str).is_finished(facts())
-    begin(tmp_path, None)
-    first = begun(tmp_path)
+    assert unfinished_run(tmp_path) == ""
+    assert ResumePoint.find(tmp_path, made).is_finished(facts())
+    mark_begun(tmp_path, None)
+    first = unfinished_run(tmp_path)
     assert first
-    assert not Resumption.find(tmp_path, made, str).is_finished(facts())
-    assert Resumption.find(tmp_path, facts(seed=3), str).check(facts()) is None  # a former run's says nothing of this
-    begin(tmp_path, None)
-    assert begun(tmp_path) not in ("", first)
-    end(tmp_path)
-    end(tmp_path)
-    assert Resumption.find(tmp_path, made, str).is_finished(facts())
+    assert not ResumePoint.find(tmp_path, made).is_finished(facts())
+    assert ResumePoint.find(tmp_path, facts(seed=3)).check(facts()) is None  # a former run's says nothing of this
+    mark_begun(tmp_path, None)
+    assert unfinished_run(tmp_path) not in ("", first)
+    mark_ended(tmp_path)
+    mark_ended(tmp_path)
+    assert ResumePoint.find(tmp_path, made).is_finished(facts())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import DataError, InputError, RecipeError
+from pennyweight.train import head_init
 from pennyweight.train.observer import forward_log
 
 TEXTS = ["The bank held its rate.", "The striker and the cup.", "Polls in the valley."]
@@ -93,7 +93,6 @@ def test_lp_ft_starts_from_a_fitted_head(
 def test_a_part_of_many_rows_fits_the_head(
     settings: dict[str, Any], news: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probe = importlib.import_module("pennyweight.train.head_init")
     settings |= {"max_steps": 1, "learning_rate": 1e-9, "budget": "20k"}
 
     def loss(lp_ft: bool) -> float:
@@ -101,7 +100,7 @@ def test_a_part_of_many_rows_fits_the_head(
         return float(trained.metrics["train"]["best"]["validation_loss"])
 
     cold, whole = loss(False), loss(True)
-    monkeypatch.setattr(probe, "MOST_ROWS", 30)
+    monkeypatch.setattr(head_init, "MOST_ROWS", 30)
     part = loss(True)
     assert part != whole
     assert part < cold - 0.1
@@ -119,7 +118,8 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(settings: dict[str, 
     from pennyweight.model.tokenizer import encode
 
     data = load_data(found.artifact.recipe.data)
-    frozen = FrozenBackbone(found.artifact, found.runtime)
+    bundle = found.artifact
+    frozen = FrozenBackbone(bundle.backbone, bundle.recipe, bundle.plan, found.runtime, bundle.tokenizer.pad_token_id)
 
     def features(texts: list[str]) -> np.ndarray:
         return frozen.features(encode(found.artifact.tokenizer, texts, 128))
@@ -190,12 +190,12 @@ def test_a_second_style_joins_the_training_rows_alone(settings: dict[str, Any], 
 
 
 def test_classes_may_be_written_as_numbers_in_the_second_source(tmp_path: Path) -> None:
-    from pennyweight.data.labels import fit
+    from pennyweight.data.labels import fit_labels
     from pennyweight.data.mixing import mix_rows
     from pennyweight.data.sources import read_python
 
     training = read_python([("a", "x"), ("b", "y"), ("c", "x"), ("d", "y")])
-    labels = fit(training, aliases={"0": "x", "1": "y"})
+    labels = fit_labels(training, aliases={"0": "x", "1": "y"})
     found = mix_rows(training, read_python([("e", 1), ("f", 0)]), labels, None, 0)
     assert found.labels == ["x", "y", "x", "y", "y", "x"]
     assert found.texts[-2:] == ["e", "f"]

@@ -46,9 +46,9 @@ def test_an_evaluation_is_broken_off() -> None:
         return 1
 
     with stop_requested() as stop:
-        assert stop.unless(lambda: 7) == 7
-        assert stop.unless(evaluate) is None
-        assert stop.unless(lambda: 7) is None
+        assert stop.interruptible(lambda: 7) == 7
+        assert stop.interruptible(evaluate) is None
+        assert stop.interruptible(lambda: 7) is None
     assert done == []
 
 
@@ -85,7 +85,9 @@ def test_outside_the_loop_a_signal_ends_the_run_with_the_way_on() -> None:
     begun = iter(["", "this run"])
     with pytest.raises(Interrupted) as caught, resumable(Path("runs/x"), lambda: next(begun)):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert str(caught.value) == ("runs/x: stopped by a signal; go on with the same command and --out runs/x --resume")
+    assert str(caught.value) == (
+        "runs/x: stopped by a signal; continue with the same command and --out runs/x --resume"
+    )
     assert caught.value.exit_code == 130
 
 
@@ -106,7 +108,7 @@ def test_who_overwrites_goes_on_without_overwriting() -> None:
         raise told
     assert str(caught.value) == (
         "runs/x/checkpoints/step-3: stopped by a signal after step 3 of 8; the state is saved; "
-        "go on with the same command and --out runs/x --resume in place of --overwrite"
+        "continue with the same command and --out runs/x --resume in place of --overwrite"
     )
     with pytest.raises(Interrupted) as caught, resumable(Path("runs/x"), str):
         raise told

@@ -8,44 +8,44 @@ import pytest
 import torch
 from torch import nn
 
-from pennyweight.recipe.loading import TrainRecipe
-from pennyweight.train.state import Run, rank, score_of
+from pennyweight.recipe.schema import TrainRecipe
+from pennyweight.train.state import Progress, rank, score_of
 
 
-def walk(evaluations: list[tuple[float, float]], **settings: Any) -> tuple[Run, list[int]]:
+def walk(evaluations: list[tuple[float, float]], **settings: Any) -> tuple[Progress, list[int]]:
     """Evaluate (accuracy, loss) after each step, the weight being the step; the run, and the steps it came to."""
     recipe = TrainRecipe.model_validate(settings)
-    run, weight, steps = Run(), nn.Parameter(torch.zeros(1)), []
+    run, weight, steps = Progress(), nn.Parameter(torch.zeros(1)), []
     for step, (accuracy, loss) in enumerate(evaluations, 1):
         run.step = step
         with torch.no_grad():
             weight.fill_(step)
         scores = {"loss": loss, "accuracy": accuracy, "macro_f1": accuracy / 2}
-        run.evaluated(scores, recipe, 1e-3, 1, {"w": weight})
+        run.record_evaluation(scores, recipe, 1e-3, step, {"w": weight})
         steps.append(step)
-        if run.fit.stopped_early:
+        if run.result.stopped_early:
             break
-    assert run.best_weights["w"].item() == run.fit.best["step"]
+    assert run.best_weights["w"].item() == run.result.best["step"]
     return run, steps
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "micro_f1"])
 def test_of_equals_the_one_of_lowest_loss_is_the_best(metric: str) -> None:
     forty = [(1.0, 0.5 / (epoch + 1)) for epoch in range(40)]  # 100% from the first epoch on, while the loss falls
-    assert walk(forty, metric=metric)[0].fit.best["step"] == 40
-    assert walk([(0.9, 0.4), (0.9, 0.2), (0.9, 0.3)], metric=metric)[0].fit.best["step"] == 2
-    assert walk([(0.8, 0.1), (0.9, 0.4), (0.8, 0.01)], metric=metric)[0].fit.best["step"] == 2
+    assert walk(forty, metric=metric)[0].result.best["step"] == 40
+    assert walk([(0.9, 0.4), (0.9, 0.2), (0.9, 0.3)], metric=metric)[0].result.best["step"] == 2
+    assert walk([(0.8, 0.1), (0.9, 0.4), (0.8, 0.01)], metric=metric)[0].result.best["step"] == 2
 
 
 def test_of_full_equals_the_first_is_the_best() -> None:
-    assert walk([(0.9, 0.4), (0.9, 0.4)])[0].fit.best["step"] == 1
-    assert walk([(0.9, 0.4), (0.1, 0.4)], metric="loss")[0].fit.best["step"] == 1
+    assert walk([(0.9, 0.4), (0.9, 0.4)])[0].result.best["step"] == 1
+    assert walk([(0.9, 0.4), (0.1, 0.4)], metric="loss")[0].result.best["step"] == 1
 
 
 def test_a_tie_with_a_lower_loss_is_a_gain_for_patience() -> None:
     falling = [(1.0, 0.5), (1.0, 0.4), (1.0, 0.3), (1.0, 0.3), (1.0, 0.35), (1.0, 0.2)]
     run, steps = walk(falling, early_stopping_patience=2)
-    assert (run.fit.best["step"], steps) == (3, [1, 2, 3, 4, 5])
+    assert (run.result.best["step"], steps) == (3, [1, 2, 3, 4, 5])
     assert walk([(0.9, 0.4), (0.8, 0.1), (0.8, 0.1)], early_stopping_patience=2)[1] == [1, 2, 3]
 
 

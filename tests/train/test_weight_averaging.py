@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from pennyweight.errors import ArtifactError
-from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train import checkpoint
-from pennyweight.train.checkpoint import State
+from pennyweight.train.checkpoint import Checkpoint
 from pennyweight.train.weight_averaging import Average
 
 
@@ -26,7 +26,7 @@ def walk(
     for step, value in enumerate(values, at + 1):
         with torch.no_grad():
             held["a"].fill_(value)
-        average.stepped(step, per_epoch)
+        average.update(step, per_epoch)
     with average.applied():
         found = float(held["a"].detach()[0])
     assert float(held["a"].detach()[0]) == values[-1]  # put back
@@ -68,7 +68,7 @@ def test_a_run_that_goes_on_averages_the_same(kind: str, tmp_path: Path) -> None
     first = Average(recipe, held, {})
     walk(first, held, [1, 2, 3], per_epoch=2)
     named = {"a": held["a"].detach()}
-    saved = State(named, {}, {}, {"cpu": torch.get_rng_state()}, {"step": 3}, {}, first.state())
+    saved = Checkpoint(named, {}, {}, {"cpu": torch.get_rng_state()}, {"step": 3}, {}, first.state())
     checkpoint.save(tmp_path, saved, 1)
     found = checkpoint.latest(tmp_path)
     assert found is not None
@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_averages_the_same(kind: str, tmp_path: Path) -> None
 
 
 def test_a_checkpoint_without_an_average_is_read_as_before(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, State({}, {}, {}, {"cpu": torch.get_rng_state()}, {"step": 3}, {}), 1)
+    checkpoint.save(tmp_path, Checkpoint({}, {}, {}, {"cpu": torch.get_rng_state()}, {"step": 3}, {}), 1)
     assert not (tmp_path / "step-00000003" / "average.safetensors").exists()
     found = checkpoint.latest(tmp_path)
     assert found is not None

@@ -12,10 +12,10 @@ from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..model.backbone import Backbone
 from ..model.classifier import SequenceClassifier
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 
 
-@dataclass
+@dataclass(frozen=True)
 class Artifact:
     """A trained classifier in memory, with all that describes it.
 

@@ -8,8 +8,11 @@ import os
 import re
 from typing import Any
 
+from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
+from ..model.backbone import EMBEDDED_HUB_ID
+from ..recipe.schema import Recipe
 from .artifact import Artifact
 
 # What means something within a line of Markdown, and what does at its beginning.
@@ -179,6 +182,13 @@ def shown_backbone(name: str) -> str:
     return os.path.basename(os.path.normpath(name)) if is_local(name) else name
 
 
+def shared_recipe(recipe: Recipe) -> Recipe:
+    """A recipe as a report shows it: of folders of this machine their last part."""
+    shared = shareable_recipe(recipe)
+    model = shared.model.model_copy(update={"backbone": shown_backbone(shared.model.backbone)})
+    return shared.model_copy(update={"model": model})
+
+
 def is_local(name: str) -> bool:
     """Whether a backbone's name is that of a folder of this machine, not of a hub's repository."""
     return name.startswith((".", "/", "~")) or os.path.isdir(name)
@@ -189,4 +199,4 @@ def base_model(artifact: Artifact) -> str:
     name = artifact.backbone.name
     if is_local(name):
         return ""
-    return f"base_model: {json.dumps('sentence-transformers/all-MiniLM-L6-v2' if name == 'embedded' else name)}\n"
+    return f"base_model: {json.dumps(EMBEDDED_HUB_ID if name == 'embedded' else name)}\n"

@@ -136,7 +136,9 @@ def _read_manifest(root: int, path: Path) -> bytes:
     try:
         return _read_inside(root, path.parent, MANIFEST, LARGEST_TEXT)
     except FileNotFoundError:
-        hint = "the run did not finish; go on with --resume" if os.path.isdir(path.parent / "checkpoints") else None
+        hint = (
+            "the run did not finish; continue it with --resume" if os.path.isdir(path.parent / "checkpoints") else None
+        )
         raise ArtifactError(f"not a saved classifier: no {MANIFEST}", where=path.parent, remedy=hint) from None
 
 

@@ -22,14 +22,15 @@ from ..budget.plan import Plan
 from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
-from ..evaluate.report.metrics_file import MetricsFile, SeveralMetricsFile
 from ..model.adapters import lora as adapt
 from ..model.backbone import Backbone, resolve
 from ..model.tokenizer import load_tokenizer
-from ..recipe.loading import Recipe, parse
+from ..recipe.loading import parse
+from ..recipe.schema import Recipe
 from ..storage.system_errors import storage_errors
 from .file_contents import damaged, parse_json
 from .layout import MANIFEST
+from .metrics_file import MetricsFile, MultiLabelMetricsFile
 from .saved_files import SavedFiles
 
 # What a backbone's config says about who wrote it, not about what it computes.
@@ -72,7 +73,7 @@ def metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any]:
     if found and (found.get("task") == "multi") != multi:
         raise damaged(saved.path(name), "the figures are not those of a classifier of this task")
     try:
-        (SeveralMetricsFile if multi else MetricsFile).model_validate(found)
+        (MultiLabelMetricsFile if multi else MetricsFile).model_validate(found)
     except ValidationError as error:
         wrong = [one for one in error.errors(include_url=False) if one["type"] not in ADDED_OR_LEFT_OUT]
         if wrong:

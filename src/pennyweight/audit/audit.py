@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from ..data.columns import choose_label_column
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
-from ..data.label_format import LabelFormat, read_label_cells
-from ..data.row_blocks import BLOCK, RowBlocks, class_name_of, read_in_blocks
-from ..data.table import AS_NAMED, Columns, FileOptions
+from ..data.label_cells import class_name_of, is_list, is_multi_label, read_label_cells
+from ..data.label_format import LabelFormat
+from ..data.label_lists import parse_label_lists
+from ..data.row_blocks import BLOCK, RowBlocks, read_in_blocks
+from ..data.sampling import sample_rows
+from ..data.table import Columns
 from ..errors import DataError
 from .duplicates import find_duplicates
 from .findings import Audit, AuditedPart, Finding, balance, look_alikes, unknown_share
@@ -31,7 +35,7 @@ IMBALANCED, RARE = 3.0, 10
 MUCH_UNKNOWN = 0.05
 
 #: No column is named: all are inferred.
-INFERRED = InputSpec(named_by_user=True)
+INFERRED = InputSpec()
 
 #: Gives two arrays (N,) of N texts: their lengths in tokens, and how many of these the tokenizer does not know.
 CountTokens = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -68,7 +72,7 @@ def audit(
                     scan,
                     name,
                     partial(open_source, given, input_spec, options=options),
-                    input_spec.form.delimiter,
+                    input_spec.form,
                     left_out,
                 )
         parts = scan.parts()
@@ -95,16 +99,11 @@ def audit(
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 
 
-def sample(rows: int, most: int) -> np.ndarray:
-    """At most so many of the row numbers, ascending, the same in every audit."""
-    return np.arange(rows) if rows <= most else np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-
-
 def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -> np.ndarray:
     """A sample for one check, and the note that it is one."""
     if rows > most:
         left_out.append(f"{what} of {name}: measured on {most:,} of {rows:,} rows, drawn at random")
-    return sample(rows, most)
+    return sample_rows(rows, most)
 
 
 def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Finding]:
@@ -163,20 +162,22 @@ def open_source(
     label = input_spec.columns_for(first)[1]
     if label is not None and not input_spec.named_by_user and label not in first.values:
         return walked, None  # texts without labels can be audited for a classifier, too
-    return walked, choose_label_column(first, label, walked.texts, needed=False)
+    return walked, choose_label_column(first, label, walked.text_columns, needed=False)
 
 
-def labels_of(block: Columns, column: str | None, delimiter: str | None = None) -> list[LabelName] | None:
-    """A block's labels as class names; tuples of them where cells are lists or hold a delimiter."""
-    if column is None:
-        return None
-    cells = block.values[column]
-    if delimiter is not None or any(isinstance(cell, (list, tuple)) for cell in cells):
-        form = LabelFormat("multi", delimiter, allow_unlabelled=True)
+def read_labels(block: Columns, column: str, form: LabelFormat) -> tuple[list[LabelName], LabelFormat]:
+    """A block's labels as class names, tuples of them where a row may have several; and the format of further blocks.
+
+    Lists may be written as text, as in training.
+    """
+    block, _, vectors = parse_label_lists(block, column, form)
+    form = replace(form, vectors=vectors)
+    if is_multi_label(block, column, form) or any(map(is_list, block.values[column])):
+        form = replace(form, task="multi", allow_unlabelled=True)
         sets = read_label_cells(block, column, form)
-        return [tuple(map(str, each)) if isinstance(each, tuple) else str(each) for each in sets]
+        return [tuple(map(str, each)) if isinstance(each, tuple) else str(each) for each in sets], form
     names = block.label_names.get(column)
-    return [_label(value, names, block, row) for row, value in enumerate(cells)]
+    return [_label(value, names, block, row) for row, value in enumerate(block.values[column])], form
 
 
 def _label(value: object, names: Sequence[str] | None, block: Columns, row: int) -> str | None:
@@ -191,7 +192,7 @@ def _scan(
     scan: Scan,
     name: str,
     opened: Callable[..., tuple[RowBlocks, str | None]],
-    delimiter: str | None,
+    form: LabelFormat,
     left_out: list[str],
 ) -> None:
     walked, label = opened(split="train" if name == "data" else "test")
@@ -199,8 +200,11 @@ def _scan(
     scan.part(name, walked.source, first.unit)
     if label is None:
         left_out.append(f"{name} has no label column: classes, conflicting labels and shortcut features")
-    for block, table in walked.both():
-        scan.add(table.texts, labels_of(block, label, delimiter), block.lines)
+    for block, table in walked.blocks_and_tables():
+        labels = None
+        if label is not None:
+            labels, form = read_labels(block, label, form)
+        scan.add(table.texts, labels, block.lines)
 
 
 def _tags(name: str, part: AuditedPart, scan: Scan, rows: np.ndarray) -> list[Finding]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.table import shown
 from ..evaluate.report import figures
-from ..predict.writers import neutral
+from ..predict.formula_guard import escape_formula
 from ..storage.atomic import atomic_file
 from ..storage.folders import make_folder
 from ..storage.json_files import write_json
@@ -126,7 +126,7 @@ def write_rows(path: Path, header: tuple[str, ...], rows: Iterator[tuple[Any, ..
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            writer.writerow([neutral(cell) for cell in row])
+            writer.writerow([escape_formula(cell) for cell in row])
             count += 1
     return count
 

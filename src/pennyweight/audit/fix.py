@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..data.cleaning import strip_markup
+from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
-from ..data.table import AS_NAMED, Columns, FileOptions
+from ..data.label_lists import parsed
+from ..data.table import Columns
 from ..errors import InputError
-from ..predict.writers import neutral
+from ..predict.formula_guard import escape_formula
 from ..storage.atomic import atomic_file
 from .audit import open_source
 from .audit_report import write_rows
@@ -26,11 +29,12 @@ from .text_checks import repair
 
 _FORMS = ("csv", "jsonl", "parquet")
 DROPPED = ("row", "what", "why", "partner part", "partner row")
+Reason = tuple[str, int | None, str | None]  # why, the partner's row from 0, and the partner's part
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """What a cleaned copy came to."""
+class CleanedCopy:
+    """How many rows a cleaned copy kept, dropped by reason, and changed; and the columns it left out."""
 
     kept: int
     dropped: dict[str, int]
@@ -51,7 +55,7 @@ def check_target(out: Path, *sources: str | Path | None) -> None:
     """
     if out.suffix.lower().removeprefix(".") not in _FORMS:
         raise InputError(
-            "the form of the cleaned copy cannot be told", where=out,
+            "unknown file format for the cleaned copy", where=out,
             expected="a name ending in .csv, .jsonl or .parquet", received=out.name,
         )  # fmt: skip
     for target in (out, dropped_name(out)):
@@ -68,19 +72,19 @@ def check_target(out: Path, *sources: str | Path | None) -> None:
 
 
 def dropped_name(out: Path) -> Path:
-    """Where the list goes."""
+    """Where the list of dropped and changed rows goes."""
     return out.with_name(f"{out.stem}.dropped.csv")
 
 
-def reasons(audit: Audit) -> dict[int, tuple[str, int | None, str | None]]:
-    """Which rows of `data` go: row -> (why, partner row from 0, partner's part).
+def reasons(audit: Audit) -> dict[int, Reason]:
+    """Which rows of `data` go, and why.
 
     Texts without letters; rows without a label among labelled ones; all rows of a text that stands there with different
     labels, since nothing says which is right; later copies, exact ones and near ones with the same label, of a row that
     stays; and rows that stand in the test set too. Near copies with another label stay: either may be right, a person
     has to look.
     """
-    found: dict[int, tuple[str, int | None, str | None]] = {}
+    found: dict[int, Reason] = {}
     part = audit.parts["data"]
     unlabelled = audit.of("missing-label")
     if unlabelled is not None and len(unlabelled.rows) < len(part):
@@ -122,7 +126,7 @@ def fix(
     *,
     merge_labels: bool = False,
     csv_guard: bool = True,
-) -> Fixed:
+) -> CleanedCopy:
     """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
 
     Kept rows lose markup, control characters and encoding damage that can be undone; every other cell stays.
@@ -135,61 +139,63 @@ def fix(
         StorageError: when either cannot be written.
     """
     gone = reasons(audit)
-    walked, label = open_source(source, input_spec, "train", options)
-    part = audit.parts["data"]
+    opened, label = open_source(source, input_spec, "train", options)
     spelling = merged(audit) if merge_labels and label is not None else {}
-    counts: dict[str, int] = {}
-    for why, _, _ in gone.values():
-        counts[why] = counts.get(why, 0) + 1
+    guarded = frozenset(opened.text_columns if csv_guard else ())
     changed: list[int] = []
-    kept = 0
-    with (
-        atomic_file(out) as aside,
-        _writer(aside, out.suffix.lower(), walked.names, source, frozenset(walked.texts if csv_guard else ())) as write,
-    ):
-        row = 0
-        for block in walked.blocks():
-            rows = range(row, row + len(block.lines))
-            row += len(block.lines)
-            stay = [place for place, number in enumerate(rows) if number not in gone]
-            cleaned = {name: [block.values[name][place] for place in stay] for name in walked.names}
-            touched = set()
-            for name in walked.texts:
-                for place, cell in enumerate(cleaned[name]):
-                    better = strip_markup(repair(cell)) if isinstance(cell, str) else cell
-                    if better != cell and better:
-                        cleaned[name][place] = better
-                        touched.add(rows[stay[place]])
-            if spelling and label is not None:
-                for place, cell in enumerate(cleaned[label]):
-                    better = _respelled(cell, spelling)
-                    if better != cell:
-                        cleaned[label][place] = better
-                        touched.add(rows[stay[place]])
-            changed += sorted(touched)
+    start = kept = 0
+    with atomic_file(out) as aside, _writer(aside, out.suffix.lower(), opened.names, source, guarded) as write:
+        for block in opened.blocks():
+            stay = [place for place in range(len(block.lines)) if start + place not in gone]
+            cleaned = {name: [block.values[name][place] for place in stay] for name in opened.names}
+            touched = set().union(*(_clean_texts(cleaned[name]) for name in opened.text_columns))
+            if label is not None and spelling:
+                touched |= _respell(cleaned[label], spelling)
+            changed += sorted(start + stay[place] for place in touched)
+            start += len(block.lines)
             kept += len(stay)
-            write(_slimmed(block, cleaned, stay))
+            lines = [block.lines[place] for place in stay]
+            write(Columns(cleaned, lines, block.source, block.unit, block.label_names))
         if not kept:
             raise InputError("nothing would be left of the file", where=source, remedy="look at the findings first")
-    lines = part.lines
+    what = "markup, encoding or label" if spelling else "markup or encoding"
+    write_rows(dropped_name(out), DROPPED, _listed(audit, gone, changed, what))
+    dropped = Counter(why for why, _, _ in gone.values())
+    return CleanedCopy(kept, dict(dropped), len(changed), tuple(opened.unreadable))
 
-    def listed() -> Iterator[tuple[Any, ...]]:
-        for number in sorted({*gone, *changed}):
-            if number not in gone:
-                yield (
-                    int(lines[number]),
-                    "changed",
-                    "markup, encoding or label" if spelling else "markup or encoding",
-                    "",
-                    "",
-                )
-                continue
-            why, partner, where = gone[number]
-            other = "" if partner is None else int(audit.parts[str(where)].lines[partner])
-            yield int(lines[number]), "dropped", why, where or "", other
 
-    write_rows(dropped_name(out), DROPPED, listed())
-    return Fixed(kept, counts, len(changed), tuple(walked.unreadable))
+def _clean_texts(cells: list[Any]) -> set[int]:
+    """Take markup and encoding damage out of the cells; the places of those that changed."""
+    touched = set()
+    for place, cell in enumerate(cells):
+        better = strip_markup(repair(cell)) if isinstance(cell, str) else cell
+        if better != cell and better:
+            cells[place] = better
+            touched.add(place)
+    return touched
+
+
+def _respell(cells: list[Any], spelling: Mapping[str, str]) -> set[int]:
+    """Give the labels in the cells the spelling that most rows have; the places of those that changed."""
+    touched = set()
+    for place, cell in enumerate(cells):
+        better = _respelled(cell, spelling)
+        if better != cell:
+            cells[place] = better
+            touched.add(place)
+    return touched
+
+
+def _listed(audit: Audit, gone: Mapping[int, Reason], changed: Sequence[int], what: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of the list, ascending: `DROPPED` says its columns."""
+    lines = audit.parts["data"].lines
+    for number in sorted({*gone, *changed}):
+        if number not in gone:
+            yield int(lines[number]), "changed", what, "", ""
+            continue
+        why, partner, where = gone[number]
+        other = "" if partner is None else int(audit.parts[str(where)].lines[partner])
+        yield int(lines[number]), "dropped", why, where or "", other
 
 
 def merged(audit: Audit) -> dict[str, str]:
@@ -204,16 +210,17 @@ def merged(audit: Audit) -> dict[str, str]:
     return found
 
 
-def _respelled(cell: Any, spelling: dict[str, str]) -> Any:
+def _respelled(cell: Any, spelling: Mapping[str, str]) -> Any:
+    """A label cell with its names in the spelling that most rows have; a list written as text becomes one in JSON."""
     if isinstance(cell, (list, tuple)):
         return list(dict.fromkeys(_respelled(one, spelling) for one in cell))
     if not isinstance(cell, str):
         return cell
-    return spelling.get(cell, spelling.get(cell.strip(), cell))
-
-
-def _slimmed(block: Columns, values: dict[str, list[Any]], stay: list[int]) -> Columns:
-    return Columns(values, [block.lines[place] for place in stay], block.source, block.unit, block.label_names)
+    bare = cell.strip()
+    names = parsed(bare) if bare[:1] + bare[-1:] in ("[]", "()", "{}") else None
+    if names is not None and any(_respelled(name, spelling) != name for name in names):
+        return json.dumps(_respelled(names, spelling), ensure_ascii=False)
+    return spelling.get(cell, spelling.get(bare, cell))
 
 
 @contextmanager
@@ -260,7 +267,7 @@ def _writer(
         def lines(block: Columns) -> None:
             rows = zip(*(block.values[name] for name in names), strict=True)
             if form == ".csv":
-                guards = [neutral if name in guarded else _cell for name in names]
+                guards = [escape_formula if name in guarded else _cell for name in names]
                 table.writerows([[guard(cell) for guard, cell in zip(guards, row, strict=True)] for row in rows])
             else:
                 for row in rows:

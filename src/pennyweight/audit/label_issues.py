@@ -6,14 +6,14 @@ Source: Northcutt, Jiang and Chuang, "Confident Learning", JAIR 2021; https://do
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DataError
-from ..evaluate.baselines.baselines import linear, tfidf
-from ..recipe.loading import Recipe
+from ..evaluate.baselines.linear_probe import linear_probe
+from ..evaluate.baselines.tfidf import tfidf
+from ..recipe.schema import Recipe
 
 #: The share of the rows that is listed, most suspicious first.
 LISTED = 0.05
@@ -94,7 +94,7 @@ def out_of_sample(
         here, there = [texts[row] for row in held.tolist()], [texts[row] for row in rest.tolist()]
         each = [tfidf(there, labels[rest], here, classes, seed=seed).probabilities]
         if vectors is not None:
-            each.append(linear(vectors[rest], labels[rest], vectors[held], classes, seed=seed).probabilities)
+            each.append(linear_probe(vectors[rest], labels[rest], vectors[held], classes, seed=seed).probabilities)
         probabilities[held] = np.mean(each, axis=0)
     return probabilities
 
@@ -115,24 +115,18 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
         BackboneError: it is not to be had.
     """
     from ..model.backbone import config_of, resolve
-    from ..model.classifier import ModelSettings, Pooled, build
     from ..model.device import choose
-    from ..model.inference import TokenFeed, logits
     from ..model.tokenizer import encode, load_tokenizer
     from ..recipe.planning import plan_for
+    from ..train.frozen_features import FrozenBackbone
 
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
-    plan = replace(plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), classes), adapter=None)
-    model: Any = Pooled(
-        build(backbone, plan, classes, runtime, ModelSettings(**recipe.model.settings() | {"pooling": "mean"}))
-    ).eval()
     tokenizer = load_tokenizer(backbone.folder)
+    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), classes)
+    frozen = FrozenBackbone(backbone, recipe, plan, runtime, tokenizer.pad_token_id)
 
     def features(texts: Sequence[str]) -> np.ndarray:
-        tokens = encode(tokenizer, list(texts), recipe.data.max_length)
-        bucket = recipe.data.pad_to_multiple_of
-        feed = TokenFeed(tokens, tokenizer.pad_token_id, bucket, recipe.data.max_length, runtime.device)
-        return logits(model, feed, tokens.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket)
+        return frozen.features(encode(tokenizer, list(texts), recipe.data.max_length))
 
     return features

@@ -1,12 +1,18 @@
-"""Integers and tables about a budget of trainable parameters: nothing here needs weights, torch or a network.
+"""The budget of trainable parameters: counted and planned without weights, torch or a network.
 
-checkpoints    facts of well-known backbones, or a local folder's config.json
-architecture   every parameter of an encoder and of its own head, by name and shape
-targets        which linear layers a setting means, in PEFT's terms
-count          what a setting trains
-strategies     ranks for every matrix, given something to spend
-plan           budget in, adapter and head out, with the reasons
-over           what to say when a setting does not fit
-bill           the plan as a bill
-cost           operations, bytes and seconds of a plan
+config_fields    reading the fields of a config.json
+backbone_config  the config.json of well-known backbones, or of a local folder
+families         the supported encoder families, described from their config.json
+architecture     every parameter of an encoder and of its own head, by name and shape
+specs            the settings of an adapter and a head, and which conflict
+targets          which linear layers a setting means, in PEFT's terms
+count            what a setting trains
+strategies       a rank for each matrix, given a number of parameters
+allocation       a strategy applied to one backbone: candidates, limits, adapter
+reasons          why a plan is as it is
+plan             a budget in, an adapter and a head out
+plan_table       a plan as a table
+suggestions      what would fit, when a setting does not
+cost             operations and bytes of a plan
+estimate         seconds, cache and memory of a training
 """

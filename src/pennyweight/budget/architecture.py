@@ -1,4 +1,4 @@
-"""What an encoder is made of: every parameter by name and shape, from the facts of its `config.json` alone.
+"""What an encoder is made of: every parameter by name and shape, from its `config.json` alone.
 
 The names are those of transformers' `AutoModel` without a pooling layer; a test compares them, shapes included, with
 the real classes. Counting, planning and costing all read this one description.
@@ -47,7 +47,7 @@ def describe(config: Config) -> Architecture:
     family = config.get("model_type")
     if family not in FAMILIES:
         raise BackboneError(
-            "this kind of backbone is not supported",
+            "unsupported architecture",
             where="config -> model_type",
             expected="one of " + ", ".join(FAMILIES),
             received=repr(family),

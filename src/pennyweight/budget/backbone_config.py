@@ -41,7 +41,7 @@ def load_config(name: str | Path) -> dict[str, Any]:
             "the folder has no config.json", where=folder, remedy="give the folder a backbone was saved to"
         )
     raise BackboneError(
-        "this backbone is not known here",
+        "unknown backbone",
         expected="embedded, a folder with a config.json, or one of " + ", ".join(known_names()),
         received=repr(str(name)),
         remedy="download it once where there is a network and give the folder",

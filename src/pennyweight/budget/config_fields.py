@@ -1,4 +1,4 @@
-"""Reading the fields of a `config.json`: what is missing or of the wrong kind is said with the field's name."""
+"""Reading the fields of a `config.json`; errors name the field that is missing or of the wrong type."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ def whole(config: Config, name: str, default: int | None = None) -> int:
             expected="a positive whole number",
         )
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BackboneError(
-            "the backbone's config holds a value that cannot be used",
-            where=f"config -> {name}",
-            expected="a positive whole number",
-            received=repr(value),
-        )
+        raise unusable(name, "a positive whole number", value)
     return value
 
 
@@ -37,12 +32,7 @@ def integer(config: Config, name: str, default: int) -> int:
     """A whole number that may be zero or negative where that means "none"."""
     value = config.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BackboneError(
-            "the backbone's config holds a value that cannot be used",
-            where=f"config -> {name}",
-            expected="a whole number",
-            received=repr(value),
-        )
+        raise unusable(name, "a whole number", value)
     return value
 
 
@@ -50,13 +40,18 @@ def flag(config: Config, name: str, default: bool) -> bool:
     """A switch."""
     value = config.get(name, default)
     if not isinstance(value, bool):
-        raise BackboneError(
-            "the backbone's config holds a value that cannot be used",
-            where=f"config -> {name}",
-            expected="true or false",
-            received=repr(value),
-        )
+        raise unusable(name, "true or false", value)
     return value
+
+
+def unusable(name: str, expected: str, value: object) -> BackboneError:
+    """The error for a field that holds something else than is expected."""
+    return BackboneError(
+        "the backbone's config holds a value that cannot be used",
+        where=f"config -> {name}",
+        expected=expected,
+        received=repr(value),
+    )
 
 
 def words(value: object) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def head_shapes(config: Config, head: HeadSpec, labels: int) -> Shapes:
         RecipeError: fewer than 2 labels, or a rank above the width of the dense layer it factors.
     """
     if isinstance(labels, bool) or not isinstance(labels, int) or labels < 2:
-        raise RecipeError("a classifier needs classes to tell apart", expected="2 labels or more", received=labels)
+        raise RecipeError("a classifier needs at least two classes", expected="2 labels or more", received=labels)
     own = head_parameters(config, labels)
     names = describe(config).own_head
     if head.kind == "linear":

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import BackboneError
-from .config_fields import Config, body, flag, integer, whole, words
+from .config_fields import Config, body, flag, integer, unusable, whole, words
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -249,12 +248,7 @@ def _global_layers(config: Config, layers: int) -> frozenset[int]:
     if kinds is None:
         return frozenset(range(0, layers, whole(config, "global_attn_every_n_layers", 3)))
     if not isinstance(kinds, list) or len(kinds) != layers:
-        raise BackboneError(
-            "the backbone's config holds a value that cannot be used",
-            where="config -> layer_types",
-            expected=f"a list of {layers} kinds of layer",
-            received=repr(kinds),
-        )
+        raise unusable("layer_types", f"a list of {layers} kinds of layer", kinds)
     return frozenset(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
 
 
@@ -301,3 +295,5 @@ FAMILIES: dict[str, Callable[[Config], Architecture]] = {
     "modernbert": modernbert,
     "electra": bert,
 }
+# Those that have a fast encoder (model/encoders/), by which estimates are made without loading any.
+FAST_FAMILIES = ("bert", "roberta", "xlm-roberta")

@@ -19,6 +19,7 @@ from .suggestions import over_budget
 __all__ = ["NAMES", "Plan", "PlanOptions", "parse_budget", "plan"]
 
 NAMES = ("manual", *STRATEGIES, "auto")
+BUDGET_AS_WRITTEN = "a number of parameters such as 1M, 500k or 998404, or none"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def parse_budget(text: str | int | None) -> int | None:
     raise RecipeError(
         "the budget cannot be read",
         where="budget",
-        expected="a number of parameters such as 1M, 500k or 998404, or none",
+        expected=BUDGET_AS_WRITTEN,
         received=repr(text),
     )
 
@@ -126,7 +127,7 @@ def plan(
 
     Strategies: `manual` takes `adapter` and `head` as they are. `uniform` is one rank everywhere. `top` adapts the
     upper half of the blocks. `graded` lets the rank rise with depth. `attention` and `all-linear` adapt those matrices
-    everywhere and spend the remainder on one more rank in the upper blocks. `auto` follows the table
+    everywhere and use the remainder for one more rank in the upper blocks. `auto` follows the table
     `strategies.AUTO`.
 
     Args:

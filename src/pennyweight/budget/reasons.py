@@ -27,8 +27,8 @@ def strategy_reasons(
     yield f"{asked}: {_ONE_LINE[followed]}"
     if not ranks:
         cheapest = min(limits.min_rank * one.per_rank + one.fixed for one in candidates)
-        left = max(0, limits.budget)
-        yield f"ranks: none, for the cheapest matrix costs {cheapest:,} at rank {limits.min_rank} and {left:,} is left"
+        left, rank = max(0, limits.budget), limits.min_rank
+        yield f"ranks: none, because the cheapest matrix costs {cheapest:,} at rank {rank} and {left:,} is left"
         return
     matrices = Counter(ranks.values())
     yield "ranks: " + ", ".join(

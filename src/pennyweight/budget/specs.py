@@ -153,9 +153,7 @@ def positive_whole(value: object, where: str) -> int:
 def one_of(value: object, allowed: tuple[str, ...], where: str) -> None:
     """Raise `RecipeError` unless `value` is one of the allowed words."""
     if value not in allowed:
-        raise RecipeError(
-            "the value is not known", where=where, expected="one of " + ", ".join(allowed), received=repr(value)
-        )
+        raise RecipeError("unknown value", where=where, expected="one of " + ", ".join(allowed), received=repr(value))
 
 
 def contradiction(one: str, other: str, reason: str) -> RecipeError:

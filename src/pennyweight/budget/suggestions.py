@@ -1,4 +1,4 @@
-"""What to say when a setting does not fit: the number, the excess, what spends it, and the nearest settings that do."""
+"""The error for a setting over the budget: its parameters, the excess, its parts, and the nearest settings that fit."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _lower_rank(adapter: AdapterSpec, fits: Callable[[AdapterSpec], bool]) -> tu
     """The largest rank that fits."""
     highest = max([adapter.r, *adapter.rank_pattern.values()])
     rank = _largest(highest - 1, lambda r: fits(_held_to(adapter, r)))
-    words = f"ranks held to {rank}" if adapter.rank_pattern else f"r={rank}"
+    words = f"ranks capped at {rank}" if adapter.rank_pattern else f"r={rank}"
     return (_held_to(adapter, rank), words) if rank else None
 
 

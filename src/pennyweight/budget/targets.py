@@ -1,4 +1,4 @@
-"""Which linear layers a setting means, read as PEFT 0.21 reads it, and how to say a choice of layers back to PEFT."""
+"""Which linear layers a setting means, read as PEFT 0.21 reads it, and how to express a choice of layers for PEFT."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def pattern_key(patterns: Iterable[str], name: str) -> str | None:
 
 
 def express(config: Config, chosen: Sequence[LinearLayer]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
-    """`target_modules` and `layers` that mean exactly `chosen`, in the fewest words PEFT understands.
+    """The shortest `target_modules` and `layers` from which PEFT selects exactly `chosen`.
 
     Suffixes and whole blocks where that is exact, else full names and no layers.
     """
@@ -186,7 +186,7 @@ def _kept_layers(config: Config, layers: Sequence[int] | None) -> frozenset[int]
     wrong = [layer for layer in layers if isinstance(layer, bool) or layer not in range(count)]
     if wrong or not layers:
         raise RecipeError(
-            "there is no such layer" if wrong else "no layer is given",
+            "no such layer" if wrong else "no layer is given",
             where="adapter -> layers",
             expected=f"whole numbers from 0 to {count - 1}",
             received=", ".join(map(repr, wrong)) or "none",

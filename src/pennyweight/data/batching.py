@@ -48,14 +48,14 @@ class Encoded:
 
 
 def select(encoded: Encoded, indices: npt.NDArray[np.integer]) -> Encoded:
-    """The sequences at `indices`, in that order; what was truncated of them is not known any more."""
+    """The sequences at `indices`, in that order; how many of them were truncated is unknown."""
     spans = [slice(encoded.offsets[index], encoded.offsets[index + 1]) for index in indices]
     types = None if encoded.type_ids is None else [encoded.type_ids[span].tolist() for span in spans]
     return pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
 
 
 def count_token(encoded: Encoded, token_id: int | None) -> Integers:
-    """(N,) how often a token stands in each sequence; all 0 where there is no such token."""
+    """(N,) how often a token occurs in each sequence; all 0 where there is no such token."""
     if token_id is None:
         return np.zeros(len(encoded), dtype=np.int64)
     seen = np.concatenate([[0], np.cumsum(encoded.ids == token_id, dtype=np.int64)])
@@ -143,18 +143,6 @@ def collate_types(encoded: Encoded, indices: npt.NDArray[np.integer], mask: npt.
     types = np.zeros(mask.shape, dtype=np.int64)
     types[mask == 1] = encoded.type_ids[places]
     return types
-
-
-def padding_waste(
-    lengths: npt.NDArray[np.integer], batches: Sequence[Integers], *, bucket: int, max_length: int
-) -> float:
-    """The share of a plan's positions that are padding, 0 to 1, batches padded as `collate` pads them."""
-    lengths = np.asarray(lengths, dtype=np.int64)
-    longest = np.array([lengths[batch].max() for batch in batches], dtype=np.int64)
-    rows = np.array([len(batch) for batch in batches], dtype=np.int64)
-    computed = int((np.minimum(_round_up(longest, bucket), max_length) * rows).sum())
-    used = int(sum(lengths[batch].sum() for batch in batches))
-    return 1 - used / computed if computed else 0.0
 
 
 def _round_up(lengths: Integers, bucket: int) -> Integers:

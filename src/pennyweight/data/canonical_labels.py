@@ -1,4 +1,4 @@
-"""One label, one spelling: what a CSV file, a data frame and a Parquet column hold for the same class is the same."""
+"""The canonical form of a label: the same for one class in a CSV file, a data frame and a Parquet column."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from ..errors import DataError
 from .columns import is_null
 from .table import shown
 
-# 1.0, as pandas writes whole numbers in a column with gaps. 1.50 and 1e0 stay words: versions are written so.
-_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?")
+# A decimal number: sign, whole part, fraction. "007" and "1e3" are names: leading zeros and exponents occur in ids.
+_NUMBER = re.compile(r"([+-]?)(0|[1-9]\d*)(?:\.(\d+))?")
 # More digits are an identifier, not a number to sort by.
 _MOST_DIGITS = 18
-_DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
 _TRUTH = {"true": "true", "True": "true", "TRUE": "true", "false": "false", "False": "false", "FALSE": "false"}
 
 #: How pandas and NumPy write a missing value where it was turned into a word. "None" and "NA" are words people use.
@@ -25,21 +24,24 @@ MISSING_WORDS = ("nan", "NaN", "<NA>", "NaT")
 
 
 def canonical_label(label: object) -> str:
-    """What two spellings of one label have in common: `1.0` and 1, `True` and true, composed and decomposed letters.
+    """What the spellings of one label have in common: of `1.0`, `+1` and 1, of `1.50` and 1.5, of `True` and true.
 
-    "007", "1e0", "1.50" and "-1.5" stay as they are, apart from blanks around them.
+    Letters are composed and blanks at the ends removed. "007" and "1e3" stay as they are.
     """
     if isinstance(label, bool):
         return "true" if label else "false"
     text = unicodedata.normalize("NFC", str(label)).strip()
-    return _TRUTH.get(text) or _whole(text)
+    return _TRUTH.get(text) or _canonical_number(text)
 
 
-def _whole(text: str) -> str:
-    match = _WHOLE.fullmatch(text)
+def _canonical_number(text: str) -> str:
+    """A decimal number without a plus and without zeros at the end of its fraction; another text as it is."""
+    match = _NUMBER.fullmatch(text)
     if match is None:
         return text
-    return "0" if match[1] == "-0" else match[1]
+    fraction = (match[3] or "").rstrip("0")
+    digits = f"{match[2]}.{fraction}" if fraction else match[2]
+    return f"-{digits}" if match[1] == "-" and digits != "0" else digits
 
 
 def parse_label(value: Any, where: str) -> str | int | None:
@@ -72,20 +74,27 @@ def unify_labels(labels: Iterable[str | int]) -> dict[str | int, str | int]:
     """
     distinct = list(dict.fromkeys(labels))
     if all(isinstance(label, int) or _is_whole(label) for label in distinct):
-        return {label: label if isinstance(label, int) else int(_whole(label)) for label in distinct}
+        return {label: label if isinstance(label, int) else int(_canonical_number(label)) for label in distinct}
     if all(label in _TRUTH for label in distinct):
         return {label: _TRUTH[str(label)] for label in distinct}
-    return {label: _whole(str(label)) for label in distinct}
+    # Beside words only the .0 of pandas goes: +1 may be a name.
+    return {label: _without_zeros(str(label)) for label in distinct}
+
+
+def _without_zeros(label: str) -> str:
+    match = _NUMBER.fullmatch(label)
+    whole = match is not None and match[1] != "+" and not (match[3] or "").strip("0")
+    return _canonical_number(label) if whole else label
 
 
 def _is_whole(label: str) -> bool:
-    match = _WHOLE.fullmatch(label)
-    return match is not None and len(match[1].lstrip("-")) <= _MOST_DIGITS
+    match = _NUMBER.fullmatch(label)
+    return match is not None and not (match[3] or "").strip("0") and len(match[2]) <= _MOST_DIGITS
 
 
 def is_number(label: str | int) -> bool:
     """Whether a label is a plain decimal number."""
-    return isinstance(label, int) or _DECIMAL.fullmatch(label) is not None
+    return isinstance(label, int) or _NUMBER.fullmatch(label) is not None
 
 
 def sort_labels(labels: Iterable[str | int]) -> list[str | int]:

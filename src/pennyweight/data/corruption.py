@@ -1,7 +1,7 @@
-"""Texts as they come in the wild: named corruptions at severities 1 to 5, the same for the same seed.
+"""Named text corruptions at severities 1 to 5, the same for the same seed.
 
 Corruptions fall into two families that never mix: `training`, which augmentation may draw from, and `held out`, which
-it never does. Only the second says how a classifier takes what it was not prepared for. The families differ in kind as
+it never does. Only the second measures robustness to what training did not cover. The families differ in kind as
 far as their members can: training loses characters, words and ends and gains markup; held out exchanges characters,
 changes the order, the signs and the case, and adds sentences about something else.
 
@@ -67,7 +67,7 @@ Change = Callable[[str, float, random.Random], str]
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way in which texts go wrong.
+    """One kind of corruption.
 
     Attributes:
         name: as it is asked for.
@@ -200,38 +200,40 @@ _MORE = (1, 2, 3, 4, 5)
 _ALL = (
     Corruption("dropped_characters", "training", "letters are lost", "share of letters", _LETTERS, _drop_characters),
     Corruption(
-        "repeated_characters", "training", "letters come two or three times", "share of letters", _LETTERS,
+        "repeated_characters", "training", "letters are doubled or tripled", "share of letters", _LETTERS,
         _repeat_characters,
     ),
     Corruption("word_drop", "training", "words are lost", "share of words", (0.1, 0.2, 0.3, 0.4, 0.5), _drop_words),
-    Corruption("lower_case", "training", "words in lower case", "share of words", _WORDS, _lower),
-    Corruption("truncation", "training", "the end is missing", "words kept", (40, 25, 15, 10, 6), _truncate),
+    Corruption("lower_case", "training", "words are in lower case", "share of words", _WORDS, _lower),
+    Corruption("truncation", "training", "the end is cut off", "words kept", (40, 25, 15, 10, 6), _truncate),
     Corruption(
-        "html_debris", "training", "tags and entities at the start and between words", "share of gaps", _GAPS, _debris
+        "html_debris", "training", "tags and entities are added at the start and between words", "share of gaps",
+        _GAPS, _debris,
     ),
     Corruption(
-        "whitespace", "training", "gaps are lost or widened, words are cut in two", "share of gaps and of words",
+        "whitespace", "training", "spaces are lost or widened, words are split", "share of gaps and of words",
         (0.02, 0.05, 0.1, 0.2, 0.3), _blanks,
     ),
-    Corruption("keyboard_typos", "held out", "the key beside the right one", "share of letters", _LETTERS, _typos),
+    Corruption("keyboard_typos", "held out", "letters become a neighbouring key", "share of letters", _LETTERS, _typos),
     Corruption(
-        "swapped_characters", "held out", "two letters change places", "share of pairs", _LETTERS, _swap_characters
+        "swapped_characters", "held out", "neighbouring letters are swapped", "share of pairs", _LETTERS,
+        _swap_characters,
     ),
-    Corruption("upper_case", "held out", "words in capitals", "share of words", _WORDS, _upper),
+    Corruption("upper_case", "held out", "words are in capitals", "share of words", _WORDS, _upper),
     Corruption(
-        "random_case", "held out", "capitals and small letters exchanged", "share of letters",
+        "random_case", "held out", "the case of letters is inverted", "share of letters",
         (0.1, 0.2, 0.3, 0.4, 0.5), _random_case,
     ),
     Corruption(
-        "no_punctuation", "held out", "punctuation is missing", "share of signs", _WORDS, _no_punctuation
+        "no_punctuation", "held out", "punctuation is missing", "share of marks", _WORDS, _no_punctuation
     ),
-    Corruption("boilerplate_prefix", "held out", "a site's own sentences before", "sentences", _MORE, _prefix),
-    Corruption("boilerplate_suffix", "held out", "a site's own sentences behind", "sentences", _MORE, _suffix),
+    Corruption("boilerplate_prefix", "held out", "a website's own sentences come first", "sentences", _MORE, _prefix),
+    Corruption("boilerplate_suffix", "held out", "a website's own sentences come last", "sentences", _MORE, _suffix),
     Corruption(
-        "sentence_shuffle", "held out", "sentences and clauses change places", "exchanges", (1, 2, 4, 8, 16),
+        "sentence_shuffle", "held out", "sentences and clauses are reordered", "exchanges", (1, 2, 4, 8, 16),
         _shuffle_sentences,
     ),
-    Corruption("rambling", "held out", "filler words, as in chat", "share of gaps", _GAPS, _ramble),
+    Corruption("rambling", "held out", "filler words are added, as in chat", "share of gaps", _GAPS, _ramble),
 )  # fmt: skip
 CORRUPTIONS: dict[str, Corruption] = {one.name: one for one in _ALL}
 TRAINING = tuple(one.name for one in _ALL if one.family == "training")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import DataError
-from ..recipe.loading import DataRecipe
 from .cleaning import Markup, strip_markup
-from .columns import require
-from .label_format import LabelFormat, changed, form_of
+from .columns import require_column
+from .label_format import LabelFormat
 from .table import Columns, Table, shown
+
+if TYPE_CHECKING:
+    from ..recipe.schema import DataRecipe
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,14 @@ class InputSpec:
     Attributes:
         text_columns: the columns that are joined as the text; None where the training data had no column names.
         label_column: the label's column; None where there were no names, or where each label has a column of its own.
-        separator: what stands between joined texts.
+        separator: between joined texts.
         pair: whether two texts are one input of two segments.
-        markup: what is done with tags and entities: `drop` leaves rows out of measurements, and every text that is
-            asked for is answered.
-        min_chars, max_chars: texts shorter or longer than this are left out of measurements.
-        form: how labels stand in the source.
-        label_map: what labels in the source are called, label to class name.
-        label_base: the number of the first class in the training data; None, judged by each source.
+        markup: what is done with tags and entities; `drop` leaves rows out of training and evaluation, never out of
+            predictions.
+        min_chars, max_chars: texts shorter or longer than this are left out of training and evaluation.
+        form: how labels are written in the source.
+        label_map: labels in the source to class names.
+        label_base: the number of the first class in the training data; None, inferred from each source.
         named_by_user: whether the columns were named by the user for this source, and not by the training data.
     """
 
@@ -42,21 +44,20 @@ class InputSpec:
     form: LabelFormat = field(default_factory=LabelFormat)
     label_map: dict[str, str] = field(default_factory=dict)
     label_base: int | None = None
-    named_by_user: bool = False
+    named_by_user: bool = True
 
     @classmethod
-    def of_recipe(cls, recipe: DataRecipe) -> InputSpec:
+    def of_recipe(cls, settings: DataRecipe) -> InputSpec:
         """What a recipe says; columns it does not name are inferred."""
         return cls(
-            text_columns=None if recipe.text_columns is None else tuple(recipe.text_columns),
-            label_column=recipe.label_column,
-            separator=recipe.separator,
-            pair=recipe.pair,
-            markup=recipe.markup,
-            min_chars=recipe.min_chars,
-            max_chars=recipe.max_chars,
-            form=form_of(recipe),
-            named_by_user=True,
+            text_columns=None if settings.text_columns is None else tuple(settings.text_columns),
+            label_column=settings.label_column,
+            separator=settings.separator,
+            pair=settings.pair,
+            markup=settings.markup,
+            min_chars=settings.min_chars,
+            max_chars=settings.max_chars,
+            form=LabelFormat.of_recipe(settings),
         )
 
     def resolved(self, training: Table) -> InputSpec:
@@ -82,9 +83,8 @@ class InputSpec:
         markup: Markup | None = None,
         label_map: Mapping[str, str] | None = None,
     ) -> InputSpec:
-        """The same for a source that differs from the training data; what is not said stays as it was there."""
-        form = changed(
-            self.form,
+        """The same for a source that differs from the training data; what is not given stays as in training."""
+        form = self.form.changed(
             label_column=label_column,
             label_columns=label_columns,
             label_delimiter=label_delimiter,
@@ -116,7 +116,7 @@ class InputSpec:
         if not source.named:
             return None, None
         for name in self.text_columns or ():
-            require(source, name, "--text-columns a,b", positions=False)
+            require_column(source, name, "--text-columns a,b", positions=False)
         return self.text_columns, self.label_column
 
     def cleaned(self, text: str) -> str:
@@ -137,10 +137,10 @@ class InputSpec:
             DataError: the value is something else.
         """
         try:
-            return cls(**_checked(value))
+            return cls(**_checked(value), named_by_user=False)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                "not a description of how data is read",
+                "not an input specification",
                 expected=", ".join(cls().to_json()),
                 received=shown(value),
             ) from error

@@ -1,4 +1,4 @@
-"""Texts as Python callers give them, brought to one list of strings."""
+"""Texts for prediction as Python callers give them, brought to one list of strings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import DataError, InputError
-from .columns import choose_text_columns
 from .formats.python_objects import as_list, has_columns, python_columns
 from .input_spec import InputSpec
 from .pairs import join_pair
@@ -47,9 +46,7 @@ def to_texts(data: Any, input_spec: InputSpec) -> list[str]:
     if isinstance(data, Table):
         return [to_text(text, pair, data.source) for text in data.texts]
     columns = python_columns(data, "test")
-    names, label = input_spec.columns_for(columns)
-    texts = choose_text_columns(columns, names, label)
-    return build_table(columns, text_columns=texts, labelled=False, separator=input_spec.separator, pair=pair).texts
+    return build_table(columns, input_spec, labelled=False).texts
 
 
 def to_text(value: Any, pair: bool, where: str = "text") -> str:
@@ -87,9 +84,9 @@ def _members(data: Any) -> list[Any]:
     Raises:
         DataError: no collection, one without an order, or an array of more than one column.
     """
-    problem = "not a text, nor a collection of texts"
+    problem = "neither a text nor a collection of texts"
     if isinstance(data, (set, frozenset)):
-        problem = "a set has no order in which to answer"
+        problem = "a set has no order"
     elif _is_sparse(data):
         problem = "sparse input: a matrix holds numbers, not texts"
     elif data is not None and not isinstance(data, (bytes, bytearray, os.PathLike)) and _iterable(data):

@@ -1,41 +1,29 @@
-"""Texts that carry any number of labels: lists, cells with a delimiter, or a column of 0 and 1 for each label."""
+"""How labels are written in a source: one label a row, lists, joined by a delimiter, or a column for each label."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from ..recipe.schema import DataRecipe
 
-from ..errors import DataError
-from ..recipe.loading import DataRecipe
-from .canonical_labels import parse_label, unify_labels
-from .columns import is_null
-from .split import Indices, split
-from .table import Columns, Label, Table, listed, shown
-
-#: What stands between labels where they are written into one cell and no other delimiter was given.
+#: The delimiter between labels in one cell where none was given.
 DELIMITER = "|"
-
-_TRUTH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-
-Several = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """How labels stand in a source.
+    """How labels are written in a source.
 
     Attributes:
         task: `auto` is multi where columns or a delimiter are given or the label column holds lists.
-        delimiter: what stands between the labels of one cell.
-        columns: one column of 0 and 1 a label, instead of a label column.
+        delimiter: between the labels of one cell.
+        columns: one column of 0 and 1 for each label, instead of a label column.
         allow_unlabelled: whether a row may be without any label.
-        vectors: the length of the label vectors of 0 and 1; 0, lists are lists of labels; None, judged by the cells.
+        vectors: the length of the label vectors of 0 and 1; 0, lists are lists of labels; None, inferred from the
+            cells.
     """
 
     task: Literal["auto", "single", "multi"] = "auto"
@@ -44,240 +32,30 @@ class LabelFormat:
     allow_unlabelled: bool = False
     vectors: int | None = None
 
+    @classmethod
+    def of_recipe(cls, settings: DataRecipe) -> LabelFormat:
+        """As a recipe's data section says."""
+        columns = None if settings.label_columns is None else tuple(settings.label_columns)
+        return cls(settings.task, settings.label_delimiter, columns, settings.allow_unlabelled)
 
-def form_of(wanted: DataRecipe) -> LabelFormat:
-    """The form that a recipe's data section says."""
-    columns = None if wanted.label_columns is None else tuple(wanted.label_columns)
-    return LabelFormat(wanted.task, wanted.label_delimiter, columns, wanted.allow_unlabelled)
+    def changed(
+        self,
+        *,
+        label_column: str | None = None,
+        label_columns: Sequence[str] | None = None,
+        label_delimiter: str | None = None,
+        allow_unlabelled: bool = False,
+    ) -> LabelFormat:
+        """The same for data that differ from the training data; what is not given stays as it was in training.
 
-
-def changed(
-    form: LabelFormat,
-    *,
-    label_column: str | None = None,
-    label_columns: Sequence[str] | None = None,
-    label_delimiter: str | None = None,
-    allow_unlabelled: bool = False,
-) -> LabelFormat:
-    """How labels stand in other data than those of the training; what is not said is as it was there.
-
-    A label column or a delimiter says that the labels are no longer one column each.
-    """
-    columns = None if label_column or label_delimiter else form.columns
-    other = label_column or label_columns or label_delimiter
-    return replace(
-        form,
-        vectors=None if other else form.vectors,
-        columns=tuple(label_columns) if label_columns else columns,
-        delimiter=label_delimiter or form.delimiter,
-        allow_unlabelled=allow_unlabelled or form.allow_unlabelled,
-    )
-
-
-def is_multi_label(columns: Columns, name: str, form: LabelFormat) -> bool:
-    """Whether the label column `name` is to be read as any number of labels a row."""
-    if form.task != "auto":
-        return form.task == "multi"
-    cells = [value for value in columns.values[name] if not is_null(value)]
-    return form.delimiter is not None or (bool(cells) and all(is_list(value) for value in cells))
-
-
-def read_label_cells(columns: Columns, name: str, form: LabelFormat) -> list[Label]:
-    """N tuples of labels out of one column of lists or of cells with a delimiter.
-
-    Raises:
-        DataError: a cell that is neither, or rows without any label where that is not allowed.
-    """
-    names = columns.label_names.get(name)
-    cells = columns.values[name]
-    found: list[Several] = []
-    for row, cell in enumerate(cells):
-        where = columns.where(row)
-        parts: Iterable[Any]
-        if is_null(cell):
-            parts = ()
-        elif isinstance(cell, str):
-            parts = [cell] if form.delimiter is None else cell.split(form.delimiter)
-        elif is_list(cell):
-            parts = cell.tolist() if hasattr(cell, "tolist") else cell  # an array's own numbers are not Python's
-            parts = sorted(parts, key=str) if isinstance(parts, (set, frozenset)) else parts
-        else:
-            parts = [cell]
-        found.append(_labels(parts, where, names))
-    kinds = unify_labels(label for held in found for label in held)
-    found = [tuple(dict.fromkeys(kinds[label] for label in held)) for held in found]
-    _check_unlabelled(columns, found, f"column {name}", form)
-    return [*found]
-
-
-def read_label_columns(columns: Columns, names: Sequence[str], form: LabelFormat) -> list[Label]:
-    """N tuples of the names of the columns that hold 1.
-
-    Raises:
-        DataError: a value other than 0 and 1 (its line, its column and how many), or rows of zeros where that is not
-            allowed.
-    """
-    held: list[list[str]] = [[] for _ in columns.lines]
-    for name in names:
-        wrong = []
-        for row, value in enumerate(columns.values[name]):
-            truth = _truth(value)
-            if truth is None:
-                wrong.append(row)
-            elif truth:
-                held[row].append(name)
-        if wrong:
-            raise DataError(
-                f"column {name} holds a value other than 0 and 1",
-                expected="0 or 1 in every row of --label-columns",
-                received=f"{shown(columns.values[name][wrong[0]])}, and {len(wrong)} of {len(held)} rows such",
-                where=columns.where(wrong[0]),
-            )
-    found: list[Label] = [tuple(each) for each in held]
-    _check_unlabelled(columns, found, f"columns {listed(names)}", form)
-    return found
-
-
-# Where most labels hold one of these, and the parts are so many times fewer than the whole.
-_JOINTS = (("|", 1.0), (";", 2.0), (",", 2.0))
-
-
-def refuse_joined_labels(table: Table) -> None:
-    """Refuse labels that look like several joined in one cell.
-
-    Raises:
-        DataError: naming what joins them, and the flags that say what was meant.
-    """
-    counts = Counter(str(label) for label in table.labels or () if not isinstance(label, tuple))
-    for joint, times in _JOINTS:
-        holding = sum(rows for label, rows in counts.items() if joint in label.strip(joint))
-        parts = {part.strip() for label in counts for part in label.split(joint)} - {""}
-        if 2 * holding > len(table) and len(counts) > max(3, times * len(parts)):
-            raise DataError(
-                f"the labels look like several in one cell, joined by {joint}",
-                received=f"{holding:,} of {len(table):,} labels with {joint}: {len(counts)} different ones, "
-                f"{len(parts)} once they are split, such as {shown(next(label for label in counts if joint in label))}",
-                remedy=f"add --label-delimiter '{joint}', or --task single if each cell is one label",
-                where=table.source,
-            )
-
-
-def check_names(table: Table, names: Sequence[str], delimiter: str) -> None:
-    """Refuse a label that holds the delimiter: joined with others it could not be told apart again.
-
-    Raises:
-        DataError: naming the label, its first line and how many rows carry it.
-    """
-    for name in names:
-        if delimiter in name:
-            rows = [row for row, held in enumerate(table.labels or []) if isinstance(held, tuple) and name in held]
-            raise DataError(
-                f"label {shown(name)} holds the delimiter {delimiter}",
-                expected="labels that can be joined with the delimiter and told apart again",
-                received=f"{len(rows)} of {len(table)} rows with this label",
-                remedy="rename it, or choose another delimiter with --label-delimiter",
-                where=table.where(rows[0]) if rows else table.source,
-            )
-
-
-def split_multi_label(
-    labels: npt.NDArray[np.int64], *, size: float | int, seed: int, names: Sequence[str]
-) -> tuple[Indices, Indices]:
-    """As `split.split`, for (N, L) labels of 0 and 1: rows are spread by the rarest label that each carries.
-
-    The single row of a label stays in training.
-
-    Raises:
-        DataError: a size that leaves a side empty, or a label that would have no training rows.
-    """
-    counts = labels.sum(axis=0)
-    alone = labels[:, counts == 1].any(axis=1)
-    if alone.any() and not alone.all():
-        rest = np.flatnonzero(~alone)
-        kept, held = split_multi_label(labels[rest], size=size, seed=seed, names=names)
-        return np.sort(np.concatenate([rest[kept], np.flatnonzero(alone)])), rest[held]
-    rarest = np.where(labels == 1, counts, len(labels) + 1).argmin(axis=1)
-    rarest[labels.sum(axis=1) == 0] = labels.shape[1]
-    _, groups, rows = np.unique(rarest, return_inverse=True, return_counts=True)
-    count = int(np.ceil(size * len(labels))) if isinstance(size, float) else size
-    # A row that is alone of its kind cannot be spread: it goes with the largest group.
-    groups = np.where(rows[groups] < 2, rows.argmax(), groups)
-    if len(np.unique(groups)) > min(count, len(labels) - count):
-        groups = np.zeros(len(labels), dtype=np.int64)
-    kept, held = split(groups, size=size, seed=seed)
-    lost = np.flatnonzero((labels[kept].sum(axis=0) == 0) & (counts > 0))
-    if lost.size:
-        raise DataError(
-            f"label {shown(names[lost[0]])} would have no training rows",
-            received=f"{int(counts[lost[0]])} rows of it, and a validation set of {len(held)} of {len(labels)}",
-            remedy="make the validation set smaller, add rows of that label, or choose another --split-seed",
+        A label column or a delimiter replaces columns of 0 and 1.
+        """
+        columns = None if label_column or label_delimiter else self.columns
+        other = label_column or label_columns or label_delimiter
+        return replace(
+            self,
+            vectors=None if other else self.vectors,
+            columns=tuple(label_columns) if label_columns else columns,
+            delimiter=label_delimiter or self.delimiter,
+            allow_unlabelled=allow_unlabelled or self.allow_unlabelled,
         )
-    return kept, held
-
-
-def unlabelled(table: Table) -> int:
-    """Rows without any label."""
-    return sum(1 for held in table.labels or () if held == ())
-
-
-def is_list(value: object) -> bool:
-    """Whether a cell is a list, a tuple, a set or a one-dimensional array."""
-    return isinstance(value, (list, tuple, set, frozenset)) or getattr(value, "ndim", 0) == 1
-
-
-def _labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> Several:
-    """The distinct labels of a row, in order."""
-    found: dict[str | int, None] = {}
-    for part in parts:
-        if isinstance(part, str) and not part.strip():
-            continue
-        if is_list(part):
-            raise _not_labels(part, where)
-        label = parse_label(part, where)
-        if label is None:
-            raise DataError(
-                "a label in the list is missing",
-                received=shown(part),
-                remedy="fill it in or remove it",
-                where=where,
-            )
-        if isinstance(label, int):
-            if names is not None and 0 <= label < len(names):
-                label = names[label]
-            if label in found:
-                raise DataError(
-                    f"the row names label {label} twice",
-                    remedy="if these are zeros and ones, one a label, give them as columns: --label-columns a,b",
-                    where=where,
-                )
-        found[label] = None
-    return tuple(found)
-
-
-def _not_labels(part: object, where: str) -> DataError:
-    return DataError(
-        "the labels cannot be used", expected="a list of strings or numbers", received=shown(part), where=where
-    )
-
-
-def _truth(value: object) -> bool | None:
-    if isinstance(value, str):
-        return _TRUTH.get(value.strip().lower())
-    return bool(value) if isinstance(value, (int, float, Integral)) and value in (0, 1) else None
-
-
-def _check_unlabelled(columns: Columns, found: Sequence[Label], place: str, form: LabelFormat) -> None:
-    empty = [row for row, held in enumerate(found) if held == ()]
-    if empty and not form.allow_unlabelled:
-        raise DataError(
-            f"the row has no label in {place}",
-            expected="at least one label a row",
-            received=f"{len(empty)} of {len(found)} rows without any label",
-            remedy="label or remove them, or take them as rows that none of the labels fits: --allow-unlabelled",
-            where=columns.where(empty[0]),
-        )
-
-
-def count(table: Table) -> Counter[str | int]:
-    """Rows by label."""
-    return Counter(label for held in table.labels or () if isinstance(held, tuple) for label in held)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from . import label_format as multi
 from .canonical_labels import canonical_label, is_number, sort_labels
+from .label_cells import count_labels, refuse_delimiter_in_names
+from .label_format import DELIMITER
 from .table import Label, Table, listed, shown
 
 
@@ -25,7 +26,7 @@ class LabelSet:
     Attributes:
         names: as the training data or the user spelled them.
         multi: whether a text may carry any number of them.
-        aliases: what else a source may write for a class, as pairs of a canonical label and a class name: what the user
+        aliases: other labels of a class in a source, as pairs of a canonical label and a class name: what the user
             said in label_map, and the numbers that label_names gave names to.
 
     Raises:
@@ -88,7 +89,7 @@ class LabelSet:
         return np.array([all(numbers[label] is not None for label in each) for each in held], dtype=bool)
 
     def mapping(self, table: Table) -> str | None:
-        """Which numbers in a table stand for which classes, as `0 = World, 1 = Sports`; None where they are names."""
+        """Which numbers in a table mean which classes, as `0 = World, 1 = Sports`; None where they are names."""
         held = self._held(table)
         numbers = self._numbers(table, held)
         found = {str(label): number for label, number in numbers.items() if isinstance(label, int)}
@@ -114,7 +115,7 @@ class LabelSet:
         """The class number of each label that occurs; None where it is no class."""
         exact = {name: number for number, name in enumerate(self.names)}
         alike = {canonical_label(name): number for name, number in reversed(exact.items())}
-        others = {label: exact[name] for label, name in self.aliases if name in exact}
+        others = {canonical_label(label): exact[name] for label, name in self.aliases if name in exact}
 
         def named(label: str) -> int | None:
             key = canonical_label(label)
@@ -146,7 +147,7 @@ class LabelSet:
                 "the rows seem to be unlabelled: every label is -1",
                 expected=f"one of {listed(self.names)}",
                 received=f"{rows} rows",
-                remedy="hub test sets often keep their labels back: name a labelled file or split, such as validation",
+                remedy="hub test sets often withhold their labels: name a labelled file or split, such as validation",
                 where=table.source,
             )
         label = next(label for label in held[first] if label in unknown)
@@ -180,7 +181,7 @@ class LabelSet:
         pairs = [f"{number}={name}" for number, name in enumerate(self.names, start=first)]
         said = ",".join(pairs) if len(pairs) <= 12 else ",".join(pairs[:3]) + ",..."
         return (
-            f"numbers are not taken for positions: if they are class numbers, say so: --label-map {shlex.quote(said)}"
+            f"numbers are not read as positions: if they are class numbers, map them: --label-map {shlex.quote(said)}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -205,11 +206,11 @@ class LabelSet:
         return cls(tuple(names), value.get("multi") is True, tuple(aliases.items()))
 
 
-def fit(
+def fit_labels(
     table: Table,
     *,
     names: Sequence[str] | None = None,
-    delimiter: str = multi.DELIMITER,
+    delimiter: str = DELIMITER,
     aliases: Mapping[str, str] | None = None,
 ) -> LabelSet:
     """Fix the classes of a training table and their order.
@@ -219,8 +220,8 @@ def fit(
     contest's form) by their position, and others in ascending order if there are as many as names.
 
     Args:
-        delimiter: what labels are joined with where a text may carry several; no name may hold it.
-        aliases: what else stands for a class, as label to class name.
+        delimiter: between joined labels of multi-label data; no name may hold it.
+        aliases: other labels of a class, as label to class name.
 
     Raises:
         DataError: no labels, one class only, two names of one canonical form, or a label that is not in `names`.
@@ -242,6 +243,8 @@ def fit(
     said = tuple((canonical_label(label), name) for label, name in (aliases or {}).items())
     if names is None:
         names = table.label_names or [str(label) for label in sort_labels(counts)]
+        if table.label_names is None:
+            _refuse_spellings(table, names)
     else:
         alike = [name for name, count in Counter(map(canonical_label, names)).items() if count > 1]
         if alike and len(set(names)) == len(names):
@@ -253,9 +256,24 @@ def fit(
         said = (*said, *_numbered(table, counts, names))
     classes = LabelSet(tuple(names), table.multi, said)
     if table.multi:
-        multi.check_names(table, classes.names, delimiter)
+        refuse_delimiter_in_names(table, classes.names, delimiter)
     classes.encode(table)
     return classes
+
+
+def _refuse_spellings(table: Table, names: Sequence[str]) -> None:
+    """Refuse two spellings of one label as two classes."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(canonical_label(name), []).append(name)
+    spellings = next((same for same in alike.values() if len(same) > 1), None)
+    if spellings is not None:
+        raise DataError(
+            f"{listed(spellings)} are spellings of one label",
+            expected="one spelling for each class",
+            remedy="write them alike; if they are names, such as versions, put a letter before them: v3.10",
+            where=table.source,
+        )
 
 
 def find_order_source(classes: Sequence[str], names: Sequence[str] | None, table: Table) -> str:
@@ -288,7 +306,7 @@ def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str
     numbers = sorted(label for label in counts if isinstance(label, int))
     base, most = table.label_base, len(names)
     fits = base <= numbers[0] and numbers[-1] < base + most
-    # 1, 2, 3 of four names: counted from 1 without the last, or from 0 without the first? Nobody can tell.
+    # 1, 2, 3 of four names is ambiguous: counted from 1 without the last, or from 0 without the first.
     if fits and (numbers[0] == base or base or table.label_names is not None):
         return [(str(number), name) for number, name in zip(range(base, base + most), names, strict=True)]
     if len(numbers) == most:
@@ -296,7 +314,7 @@ def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str
     return []
 
 
-def named(table: Table) -> Table:
+def with_class_names(table: Table) -> Table:
     """A table whose labels are names where its source names its class numbers."""
     names, base = table.label_names, table.label_base
     if names is None or table.labels is None or table.multi:
@@ -309,7 +327,7 @@ def named(table: Table) -> Table:
     return replace(table, labels=labels, label_base=0, notes=(*table.notes, note))
 
 
-def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, set[str]]:
+def rename_labels(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, set[str]]:
     """A table whose labels are called as `label_map` says (label to class name), others staying as they are.
 
     Labels are looked up by the names that the source gives them, if it does.
@@ -319,9 +337,15 @@ def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, s
     """
     if not label_map or table.labels is None:
         return table, set()
-    table = named(table)
+    table = with_class_names(table)
     wanted = {canonical_label(label): name.strip() for label, name in label_map.items()}
-    made: dict[str | int, str | int] = {label: wanted.get(canonical_label(label), label) for label in _each(table)}
+    spelled = {label.strip(): name.strip() for label, name in label_map.items()}
+    # 3.1 and 3.10 of one table are names, such as versions, of which the map means the one it spells.
+    found = Counter(canonical_label(label) for label in _each(table))
+    made: dict[str | int, str | int] = {}
+    for label in _each(table):
+        alike = canonical_label(label)
+        made[label] = spelled.get(str(label), label) if found[alike] > 1 and "." in alike else wanted.get(alike, label)
     if any(isinstance(name, str) for name in made.values()):
         made = {label: str(name) for label, name in made.items()}
     labels: list[Label] = [
@@ -335,8 +359,8 @@ def renamed(table: Table, label_map: Mapping[str, str] | None) -> tuple[Table, s
     return table, {canonical_label(label) for label in made} & set(wanted)
 
 
-def without(table: Table, gone: Iterable[str | int]) -> Table:
-    """A table, its labels `named`, without some labels; rows that have no other go too."""
+def drop_labels(table: Table, gone: Iterable[str | int]) -> Table:
+    """A table, its labels `with_class_names`, without some labels; rows that have no other go too."""
     away = set(gone)
     labels: list[Label] = [
         tuple(part for part in label if part not in away) if isinstance(label, tuple) else label
@@ -348,7 +372,7 @@ def without(table: Table, gone: Iterable[str | int]) -> Table:
     return replace(table, labels=labels, label_names=names or None).select(kept)
 
 
-def rare(table: Table, least: int = 2) -> dict[str | int, int]:
+def find_rare(table: Table, least: int = 2) -> dict[str | int, int]:
     """The classes of a table with fewer than `least` rows, with their rows' number, in the order of their rows."""
     return {label: count for label, count in _each(table).items() if count < least}
 
@@ -359,7 +383,7 @@ def refuse_rare(table: Table) -> None:
     Raises:
         DataError: naming the classes with one row, and the flags that say what to do with them.
     """
-    few = list(rare(table))
+    few = list(find_rare(table))
     if not few:
         return
     labels = table.labels or []
@@ -378,15 +402,13 @@ def refuse_rare(table: Table) -> None:
 
 
 def check_ordered(table: Table, names: Sequence[str] | None) -> None:
-    """Refuse ranks where nothing says the order: words sorted by the alphabet are in none.
+    """Refuse ordinal labels whose order is unknown: the alphabet is none.
 
     Raises:
         DataError: several labels a text, or words without `names`, by the recipe or the source.
     """
     if table.multi:
-        raise DataError(
-            "labels that do not exclude each other have no ranks", remedy="leave out --ordinal", where=table.source
-        )
+        raise DataError("multi-label classes have no order", remedy="leave out --ordinal", where=table.source)
     words = not all(is_number(label) for label in _single(table.labels or ()))
     if words and names is None and table.label_names is None:
         raise DataError(
@@ -399,7 +421,7 @@ def check_ordered(table: Table, names: Sequence[str] | None) -> None:
 
 def _each(table: Table) -> Counter[str | int]:
     """Rows by label."""
-    return multi.count(table) if table.multi else Counter(_single(table.labels or ()))
+    return count_labels(table) if table.multi else Counter(_single(table.labels or ()))
 
 
 def _single(labels: Sequence[Label]) -> list[str | int]:

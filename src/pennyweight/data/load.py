@@ -12,34 +12,43 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, RecipeError
-from ..recipe.loading import DataRecipe
+from ..recipe.schema import DataRecipe
 from .cleaning import CleanReport, clean
-from .columns import require
+from .file_options import AS_NAMED, FileOptions
 from .input_spec import InputSpec
-from .label_format import DELIMITER, refuse_joined_labels, split_multi_label
-from .labels import LabelSet, check_ordered, named, rare, refuse_rare, renamed, without
-from .labels import fit as fit_labels
+from .label_cells import count_unlabelled, refuse_joined_labels
+from .label_format import DELIMITER
+from .labels import (
+    LabelSet,
+    check_ordered,
+    drop_labels,
+    find_rare,
+    fit_labels,
+    refuse_rare,
+    rename_labels,
+    with_class_names,
+)
 from .mixing import mix_rows
-from .sources import check_labelled, columns_of, labelled_table
-from .split import split
-from .table import AS_NAMED, FileOptions, Table, listed
+from .sources import refuse_unlabelled, require_labels, to_columns
+from .split import split, split_multi_label
+from .table import Table, listed
 from .table_builder import build_table
 
-# Which part of a source with several is read where the name is not that of one.
+# The split that is read where the source's role is not a split's name.
 SPLITS = {"mix": "train", "ood": "test"}
-# Where a row with an unknown label can count as a wrong answer. On validation rows something is chosen.
+# Where a row with an unknown label can count as a wrong prediction; not on validation rows, which choose the model.
 COUNTED = ("test", "ood")
 NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from, chooses on and is measured on.
+    """The training, validation and test rows of a run.
 
     Attributes:
         validation: None where nothing is held out.
         cleaning: by table, what the filters dropped and changed.
-        unknown: by table (test, ood), rows left out of it whose labels are no classes and that count as wrong answers.
+        unknown: by table (test, ood), rows left out whose labels are no classes and that count as wrong predictions.
         notes: remarks on how the sources and their labels were read, for people.
     """
 
@@ -57,6 +66,19 @@ class Data:
         """By name: train, and validation and test if there are such."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: table for name, table in found.items() if table is not None}
+
+    def __str__(self) -> str:
+        test = "" if self.test is None else f", {len(self.test):,} test"
+        validation = "no" if self.validation is None else f"{len(self.validation):,}"
+        dropped = sum(sum(report["dropped"].values()) for report in self.cleaning.values())
+        without_label = sum(count_unlabelled(table) for table in self.tables().values())
+        remarks = f" ({dropped:,} rows dropped)" if dropped else ""
+        remarks += f" ({without_label:,} of all rows without any label)" if without_label else ""
+        return (
+            f"{len(self.train):,} training, {validation} validation{test} texts{remarks}, "
+            f"{len(self.labels.names)} labels{', any number a text' if self.labels.multi else ''}: "
+            f"{', '.join(self.labels.names)}"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over every text and label, in order."""
@@ -81,111 +103,106 @@ def read_labelled(
         DataError: a column that is missing, or whatever else is wrong with the source, with file and line.
     """
     if isinstance(data, Table):
-        return labelled_table(data), None
-    columns = columns_of(data, split, options)
+        return require_labels(data), None
+    columns = to_columns(data, split, options)
     if isinstance(data, (str, Path)):
-        check_labelled(columns)
-    texts, label = input_spec.columns_for(columns)
-    if label is not None and not input_spec.named_by_user:
-        require(columns, label, "--label-column c", positions=False)
-    table = build_table(
-        columns,
-        text_columns=texts,
-        label_column=label,
-        separator=input_spec.separator,
-        form=input_spec.form,
-        pair=input_spec.pair,
-    )
+        refuse_unlabelled(columns)
+    table = build_table(columns, input_spec)
     if input_spec.label_base is not None and table.label_names is None:
         table = replace(table, label_base=input_spec.label_base)  # counted as in training, whatever numbers occur here
-    table, _ = renamed(table, input_spec.label_map)
+    table, _ = rename_labels(table, input_spec.label_map)
     return clean(table, min_chars=input_spec.min_chars, max_chars=input_spec.max_chars, markup=input_spec.markup)
 
 
-def options_of(wanted: DataRecipe) -> FileOptions:
-    """How a recipe says that its files are to be read."""
-    return FileOptions(wanted.format, wanted.encoding, wanted.header)
-
-
-def load(wanted: DataRecipe, train_data: Any = None, test_data: Any = None) -> Data:
+def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) -> Data:
     """Read, clean, label and split what a recipe names, or what the caller gives instead.
 
     Raises:
         DataError: whatever is wrong with a source, a row or a label.
-        RecipeError: when there is nothing to train on.
+        RecipeError: there is nothing to train on.
     """
-    source = train_data if train_data is not None else wanted.train
+    source = train_data if train_data is not None else settings.train
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
-    dropped: dict[str, Any] = {}
-    renaming = LabelRenamer(wanted.label_map)
-    asked, options = InputSpec.of_recipe(wanted), options_of(wanted)
+    reader = _SourceReader(settings)
+    training, labels, notes = _fit_classes(settings, reader.read_training(source))
+    training, validation, said = _hold_out(settings, reader, training, labels)
+    notes += said
+    test = reader.read("test", test_data if test_data is not None else settings.test)
+    # A second style may come from a file with columns of its own, and nothing is measured on it.
+    further = reader.read("mix", settings.mix, replace(InputSpec.of_recipe(settings), form=reader.input_spec.form))
+    if further is not None:
+        training = mix_rows(training, further, labels, settings.mix_share, settings.split_seed)
+        notes = (*describe_labels(labels, further), *notes)
+    ood = reader.read("ood", settings.ood)
+    reader.renamer.check()
+    measured, unknown, said = _refuse_unknown(settings, labels, {"validation": validation, "test": test, "ood": ood})
+    notes += said
+    tables = [training, *measured.values()]
+    notes = (*dict.fromkeys([note for table in tables for note in describe_labels(labels, table)]), *notes)
+    return Data(
+        labels,
+        replace(reader.input_spec, label_map=dict(settings.label_map or {})),
+        training,
+        measured.get("validation"),
+        measured.get("test"),
+        reader.cleaning,
+        measured.get("ood"),
+        unknown,
+        notes,
+    )
 
-    def opened(name: str, given: Any, input_spec: InputSpec) -> Table:
+
+class _SourceReader:
+    """Reads the sources of one recipe, the further ones by what the training data turned out to be.
+
+    Attributes:
+        input_spec: as the recipe says; from `read_training` on with the columns and the label format of those data.
+        cleaning: by source, what the filters dropped and changed.
+        renamer: calls labels as the recipe's label_map says.
+    """
+
+    def __init__(self, settings: DataRecipe) -> None:
+        self.input_spec = InputSpec.of_recipe(settings)
+        self.cleaning: dict[str, Any] = {}
+        self.renamer = LabelRenamer(settings.label_map)
+        self._options = FileOptions.of_recipe(settings)
+
+    def read_training(self, source: Any) -> Table:
+        """The training rows. Every further source is read by the same columns, now and in all later commands."""
+        table = self._read("train", source, self.input_spec)
+        self.input_spec = self.input_spec.resolved(table)
+        return self.renamer.rename(table)
+
+    def read(self, name: str, source: Any, input_spec: InputSpec | None = None) -> Table | None:
+        """The rows of a further source; None where there is no such source."""
+        return None if source is None else self.renamer.rename(self._read(name, source, input_spec or self.input_spec))
+
+    def _read(self, name: str, source: Any, input_spec: InputSpec) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
-        table, report = read_labelled(input_spec, given, split=SPLITS.get(name, name), options=options)
+        table, report = read_labelled(input_spec, source, split=SPLITS.get(name, name), options=self._options)
         if report is not None:
-            dropped[name] = asdict(report)
+            self.cleaning[name] = asdict(report)
         return table
-
-    def prepared(name: str, given: Any, input_spec: InputSpec) -> Table:
-        return renaming(opened(name, given, input_spec))
-
-    training = opened("train", source, asked)
-    # Every further file is read by the columns of this one, now and in all later commands.
-    input_spec = asked.resolved(training)
-    training, labels, notes = _classes(wanted, renaming(training))
-    validation = None
-    if wanted.validation is not None:
-        validation = prepared("validation", wanted.validation, input_spec)
-    elif wanted.validation_size:
-        training, validation, said = _split_off(wanted, training, labels)
-        notes += said
-    else:
-        notes += (NOT_VALIDATED + (" and every label has the threshold 0.5" if labels.multi else ""),)
-    test_source = test_data if test_data is not None else wanted.test
-    test = None if test_source is None else prepared("test", test_source, input_spec)
-    if wanted.mix is not None:
-        # A second style may come from a file of its own columns, and is never measured.
-        further = prepared("mix", wanted.mix, replace(asked, form=input_spec.form))
-        training = mix_rows(training, further, labels, wanted.mix_share, wanted.split_seed)
-        notes = (*notes_of(labels, further), *notes)
-    ood = None if wanted.ood is None else prepared("ood", wanted.ood, input_spec)
-    renaming.check()
-    measured = {"validation": validation, "test": test, "ood": ood}
-    unknown: dict[str, int] = {}
-    for name, table in measured.items():
-        if table is not None:
-            # A label that training lacks is an error now, not after an hour.
-            measured[name], gone, said = apply_unknown_labels(
-                labels, table, wanted.unknown_labels, may_count=name in COUNTED
-            )
-            notes += said
-            unknown |= {name: gone} if gone and wanted.unknown_labels == "wrong" and name in COUNTED else {}
-    validation, test, ood = measured.values()
-    every = [table for table in (training, validation, test, ood) if table is not None]
-    notes = (*dict.fromkeys([note for table in every for note in notes_of(labels, table)]), *notes)
-    input_spec = replace(input_spec, label_map=dict(wanted.label_map or {}))
-    return Data(labels, input_spec, training, validation, test, dropped, ood, unknown, notes)
 
 
 class LabelRenamer:
-    """Calls labels in tables as a recipe's label_map says, and knows which entries of it were of use."""
+    """Calls labels in tables as a recipe's label_map says, and records which entries matched."""
 
     def __init__(self, label_map: Mapping[str, str] | None) -> None:
         self._map = label_map
         self._used: set[str] = set()
         self._seen: set[str] = set()
 
-    def __call__(self, table: Table) -> Table:
+    def rename(self, table: Table) -> Table:
         """The table with its labels renamed."""
-        self._seen.update(str(label) for label in (named(table).labels or ())[:1000])
-        table, used = renamed(table, self._map)
+        self._seen.update(str(label) for label in (with_class_names(table).labels or ())[:1000])
+        table, used = rename_labels(table, self._map)
         self._used |= used
         return table
 
     def check(self) -> None:
-        """Refuse a map of which nothing was of use: it was meant for labels written otherwise.
+        """Refuse a map that matched no label: the data spell their labels differently.
 
         Raises:
             RecipeError: no label of the map occurs in any table.
@@ -199,40 +216,51 @@ class LabelRenamer:
             )
 
 
-def _classes(wanted: DataRecipe, training: Table) -> tuple[Table, LabelSet, tuple[str, ...]]:
+def _fit_classes(settings: DataRecipe, training: Table) -> tuple[Table, LabelSet, tuple[str, ...]]:
     """The training table without the classes that are to go, the classes, and what was decided, in words."""
-    if wanted.task == "auto" and not training.multi:
+    if settings.task == "auto" and not training.multi:
         refuse_joined_labels(training)
     notes: tuple[str, ...] = ()
-    if wanted.rare_classes == "drop":
-        training = named(training)
-        few = rare(training)
+    if settings.rare_classes == "drop":
+        training = with_class_names(training)
+        few = find_rare(training)
         if few and len(few) < len(training):
-            left = without(training, few)
+            left = drop_labels(training, few)
             gone = len(training) - len(left)
-            notes = (f"labels: {_number(gone, 'row')} of {_number(len(few), 'rare class')} dropped ({listed(few, 6)})",)
+            notes = (f"labels: {_count(gone, 'row')} of {_count(len(few), 'rare class')} dropped ({listed(few, 6)})",)
             training = left
-    aliases, delimiter = wanted.label_map, wanted.label_delimiter or DELIMITER
-    labels = fit_labels(training, names=wanted.label_names, delimiter=delimiter, aliases=aliases)
-    # A class with one row is in nobody's way where nothing is split off.
-    if wanted.rare_classes != "keep" and wanted.validation is None and wanted.validation_size:
+    aliases, delimiter = settings.label_map, settings.label_delimiter or DELIMITER
+    labels = fit_labels(training, names=settings.label_names, delimiter=delimiter, aliases=aliases)
+    # A class with one row matters only where a validation set is split off.
+    if settings.rare_classes != "keep" and settings.validation is None and settings.validation_size:
         refuse_rare(training)
-    if wanted.ordinal:
-        check_ordered(training, wanted.label_names)
+    if settings.ordinal:
+        check_ordered(training, settings.label_names)
     return training, labels, notes
 
 
-def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[Table, Table, tuple[str, ...]]:
+def _hold_out(
+    settings: DataRecipe, reader: _SourceReader, training: Table, labels: LabelSet
+) -> tuple[Table, Table | None, tuple[str, ...]]:
+    """The training rows, the validation rows (named, split off, or none) and what was decided, in words."""
+    if settings.validation is not None:
+        return training, reader.read("validation", settings.validation), ()
+    if settings.validation_size:
+        return _split_off(settings, training, labels)
+    return training, None, (NOT_VALIDATED + (" and every label has the threshold 0.5" if labels.multi else ""),)
+
+
+def _split_off(settings: DataRecipe, training: Table, labels: LabelSet) -> tuple[Table, Table, tuple[str, ...]]:
     """The training table in two, and what was decided, in words."""
-    truth, size, seed = labels.encode(training), wanted.validation_size, wanted.split_seed
+    truth, size, seed = labels.encode(training), settings.validation_size, settings.split_seed
     if labels.multi:
         kept, held = split_multi_label(truth, size=size, seed=seed, names=labels.names)
     else:
         kept, held = split(truth, size=size, seed=seed)
     notes = []
-    if few := rare(training):
+    if few := find_rare(training):
         notes.append(
-            f"labels: trained on and not validated: {_number(len(few), 'class')} with one row ({listed(few, 6)})"
+            f"labels: trained on and not validated: {_count(len(few), 'class')} with one row ({listed(few, 6)})"
         )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
@@ -242,13 +270,33 @@ def _split_off(wanted: DataRecipe, training: Table, labels: LabelSet) -> tuple[T
     return training.select(kept), training.select(held), tuple(notes)
 
 
+def _refuse_unknown(
+    settings: DataRecipe, labels: LabelSet, tables: dict[str, Table | None]
+) -> tuple[dict[str, Table], dict[str, int], tuple[str, ...]]:
+    """The tables that there are, without rows whose labels are no classes; how many of them count as wrong; notes.
+
+    A label that training lacks is an error now, not after an hour.
+    """
+    kept: dict[str, Table] = {}
+    wrong: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    for name, table in tables.items():
+        if table is not None:
+            may_count = name in COUNTED
+            kept[name], gone, said = apply_unknown_labels(labels, table, settings.unknown_labels, may_count=may_count)
+            notes += said
+            if gone and settings.unknown_labels == "wrong" and may_count:
+                wrong[name] = gone
+    return kept, wrong, notes
+
+
 def apply_unknown_labels(
     labels: LabelSet, table: Table, how: str, *, may_count: bool = True
 ) -> tuple[Table, int, tuple[str, ...]]:
     """The rows of a table whose labels are classes.
 
     Args:
-        how: `error` refuses others, `drop` leaves them out, `wrong` leaves them out to be counted as wrong answers.
+        how: `error` refuses others, `drop` leaves them out, `wrong` leaves them out to be counted as wrong predictions.
         may_count: whether rows can count as wrong; where nothing is measured they are only left out.
 
     Returns:
@@ -272,24 +320,24 @@ def apply_unknown_labels(
     counts = Counter(str(label) for label in others.labels or ())
     what = "counted as wrong" if how == "wrong" and may_count else "left out"
     note = (
-        f"labels: {len(others):,} of {len(table):,} rows of {table.source} {what}, their labels being no classes "
+        f"labels: {len(others):,} of {len(table):,} rows of {table.source} {what}, since their labels are not classes "
         f"({listed((f'{label} {count}' for label, count in counts.most_common()), 6)})"
     )
     return table.select(np.flatnonzero(known)), len(others), (note,)
 
 
-def _number(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     """`1 row`, `2 rows`, `3 classes`."""
     return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
-def _mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:
+def _describe_mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:
     """Which numbers were taken for which classes, in words."""
     found = labels.mapping(table)
     return () if found is None else (f"labels of {table.source}: {found}",)
 
 
-def notes_of(labels: LabelSet, table: Table) -> tuple[str, ...]:
+def describe_labels(labels: LabelSet, table: Table) -> tuple[str, ...]:
     """What was decided about the labels of a table that a classifier is measured on, in words."""
     each = (note if table.source in note else f"{table.source}: {note}" for note in table.notes)
-    return (*each, *_mapping(labels, table))
+    return (*each, *_describe_mapping(labels, table))

@@ -1,4 +1,4 @@
-"""Where a run's texts came from, as far as it may be told to others: names without folders, rows, checksums."""
+"""Where a run's texts came from, fit to share: names without folders, rows, checksums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..recipe.loading import DataRecipe, Recipe, parse
+from ..errors import DataError
+from ..recipe.loading import parse
+from ..recipe.schema import DataRecipe, Recipe
 from ..storage.checksums import sha256
 from .load import Data
 from .table import Table
@@ -34,7 +36,7 @@ def provenance(wanted: DataRecipe, given: Mapping[str, Any], data: Data) -> dict
 
     Args:
         wanted: names the sources.
-        given: what the caller gave instead, by the recipe's key; None where he did not.
+        given: what the caller gave instead, by the recipe's key; None where there is nothing.
 
     Returns:
         By the recipe's key: `name` ("data" for Python objects), `rows` before cleaning, `sha256` and `sha256_of`: the
@@ -80,6 +82,51 @@ def _of_rows(key: str, data: Data) -> str | None:
         for text, label in zip(table.texts, table.labels or (), strict=True):
             digest.update(f"{text}\x00{label}\x01".encode("utf-8", "surrogatepass"))
     return digest.hexdigest() if held else None
+
+
+def absolute_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """A recipe with the paths of its files and folders absolute, so that it trains from any working directory.
+
+    Args:
+        given: paths that take the place of the recipe's, by key (`train`, `test`); what is no path is left out.
+    """
+    values = recipe.model_dump()
+    values["data"] |= {key: str(source) for key, source in given.items() if isinstance(source, (str, Path))}
+    for key in SOURCES:
+        name = values["data"][key]
+        if name is not None and os.path.exists(name):
+            values["data"][key] = str(Path(name).resolve())
+    if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
+        values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
+    return parse(values)
+
+
+def check_sources_exist(recipe: Recipe, source: str | Path | Recipe, given: Mapping[str, Any]) -> None:
+    """Refuse a recipe file whose data files are not there: a saved classifier's recipe names them without folders.
+
+    Args:
+        source: the recipe as it was given.
+        given: sources that take the place of the recipe's, by key.
+
+    Raises:
+        DataError: naming the files to give.
+    """
+    if isinstance(source, Recipe) or not os.path.isfile(source):
+        return
+    named = {key: getattr(recipe.data, key) for key in SOURCES if given.get(key) is None}
+    missing = {
+        key: name
+        for key, name in named.items()
+        if name is not None and name == os.path.basename(name) and name.lower().endswith(ENDINGS)
+        and not os.path.exists(name)
+    }  # fmt: skip
+    if missing:
+        flags = [f"FOLDER/{name}" if key == "train" else f"--{key} FOLDER/{name}" for key, name in missing.items()]
+        raise DataError(
+            f"the recipe names {' and '.join(missing.values())}, which {'is' if len(missing) == 1 else 'are'} not here",
+            where=source,
+            remedy=f"say where: `pennyweight train {' '.join(flags)} --recipe {source}`",
+        )
 
 
 def shareable_recipe(recipe: Recipe) -> Recipe:

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from .columns import choose_text_columns
+from .file_options import AS_NAMED, MAX_BYTES, FileOptions
 from .file_streams import check_compressed, is_compressed, is_pipe, suggest_names
 from .formats.columnar import read_arrow, read_hub, read_parquet
 from .formats.delimited import read_delimited
 from .formats.excel import read_excel
 from .formats.folder import read_folder
-from .formats.format_detection import Format, detect, is_file_name
+from .formats.format_detection import Format, detect_format, is_file_name
 from .formats.json_lines import read_json, stream_records
 from .formats.pickled import read_pickle
 from .formats.plain_text import read_plain
 from .formats.python_objects import python_columns
 from .formats.two_files import as_two_files, read_two_files
 from .input_spec import InputSpec
-from .label_format import LabelFormat
 from .pairs import join_pair, pair_columns
-from .table import AS_NAMED, MAX_BYTES, Columns, FileOptions, Table
+from .table import Columns, Table
 from .table_builder import build_table, check_length, check_text
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
-
 
 #: One reader a format; any of them also compressed.
 _READERS: dict[Format, Callable[[Path, int, FileOptions, str], Columns]] = {
     "csv": lambda path, most, options, split: read_delimited(path, most, options),
     "tsv": lambda path, most, options, split: read_delimited(path, most, options, tabs=True),
     "json": lambda path, most, options, split: read_json(path, most, options, split=split),
-    "jsonl": lambda path, most, options, split: read_json(path, most, options, split=split),
+    "jsonl": lambda path, most, options, split: read_json(path, most, options, split=split, by_name=True),
     "parquet": lambda path, most, options, split: read_parquet(path, most, options),
     "arrow": lambda path, most, options, split: read_arrow(path, most, options),
     "xlsx": lambda path, most, options, split: read_excel(path, most, options),
@@ -48,33 +47,26 @@ _READERS: dict[Format, Callable[[Path, int, FileOptions, str], Columns]] = {
 
 def read(
     source: str | Path,
+    input_spec: InputSpec | None = None,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
     labelled: bool | None = True,
     split: str = "train",
-    separator: str = " ",
     allow_null: bool = False,
-    form: LabelFormat | None = None,
-    pair: bool = False,
     options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
 ) -> Table:
     """Read a table of texts.
 
     Args:
-        source: a file of CSV, TSV, JSON, JSON lines, Parquet, Arrow, Excel (.xlsx), fastText, TREC or plain lines, told
-            by its bytes, its name or its lines, and compressed or not (.gz, .bz2, .xz, .zip); `texts.txt,labels.txt`;
-            a .pkl of a pickled `datasets.Dataset` (never executed); a folder from `save_to_disk`, with a folder of
-            texts for each class, or with data files by split; or a hub name, `owner/name`.
-        text_columns: columns to join as the text; None infers them.
-        label_column: the label's column; None infers it.
+        source: a file of CSV, TSV, JSON, JSON lines, Parquet, Arrow, Excel (.xlsx), fastText, TREC or plain lines,
+            detected by its bytes, its name or its lines, and compressed or not (.gz, .bz2, .xz, .zip);
+            `texts.txt,labels.txt`; a .pkl of a pickled `datasets.Dataset` (never executed); a folder from
+            `save_to_disk`, with a folder of texts for each class, or with data files by split; or a hub name,
+            `owner/name`.
+        input_spec: which columns are the text and the label, and how labels are written; None infers it.
         labelled: True, labels are needed; False, they are left alone; None, they are taken if there.
         split: which split of a hub name or a saved dictionary of datasets.
-        separator: what stands between joined texts.
         allow_null: take a missing text as an empty one instead of refusing it.
-        form: how labels stand in the source, where a text may carry several.
-        pair: keep the texts of two columns apart, as one input of two segments.
         options: the file's format, encoding and header, where its name and content do not say.
         max_bytes: the most that is read, after decompression.
 
@@ -83,30 +75,17 @@ def read(
     """
     columns = read_columns(source, split, max_bytes, options)
     if labelled:
-        check_labelled(columns)
-    return build_table(
-        columns,
-        text_columns=text_columns,
-        label_column=label_column,
-        labelled=labelled,
-        separator=separator,
-        allow_null=allow_null,
-        form=form,
-        pair=pair,
-    )
+        refuse_unlabelled(columns)
+    return build_table(columns, input_spec, labelled=labelled, allow_null=allow_null)
 
 
 def read_python(
     data: Any,
+    input_spec: InputSpec | None = None,
     *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
     labelled: bool | None = True,
     split: str = "train",
-    separator: str = " ",
     allow_null: bool = False,
-    form: LabelFormat | None = None,
-    pair: bool = False,
     options: FileOptions = AS_NAMED,
 ) -> Table:
     """Make a table of Python objects.
@@ -114,29 +93,20 @@ def read_python(
     Args:
         data: a list of (text, label) pairs; a tuple (texts, labels); a list of texts; a dict of columns; a list of
             dicts; a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`; a path, as for `read`; or a `Table`.
-        text_columns, label_column, labelled, split, separator, allow_null, form, pair, options: as for `read`.
+        input_spec, labelled, split, allow_null, options: as for `read`.
 
     Raises:
         DataError: another shape, or whatever is wrong with its rows.
     """
     if isinstance(data, Table):
-        return labelled_table(data) if labelled else data
-    columns = columns_of(data, split, options)
+        return require_labels(data) if labelled else data
+    columns = to_columns(data, split, options)
     if labelled and isinstance(data, (str, Path)):
-        check_labelled(columns)
-    return build_table(
-        columns,
-        text_columns=text_columns,
-        label_column=label_column,
-        labelled=labelled,
-        separator=separator,
-        allow_null=allow_null,
-        form=form,
-        pair=pair,
-    )
+        refuse_unlabelled(columns)
+    return build_table(columns, input_spec, labelled=labelled, allow_null=allow_null)
 
 
-def labelled_table(table: Table) -> Table:
+def require_labels(table: Table) -> Table:
     """The table itself.
 
     Raises:
@@ -147,7 +117,7 @@ def labelled_table(table: Table) -> Table:
     return table
 
 
-def columns_of(data: Any, split: str, options: FileOptions = AS_NAMED) -> Columns:
+def to_columns(data: Any, split: str, options: FileOptions = AS_NAMED) -> Columns:
     """A path or a Python object as columns, all of it; arguments and errors as for `read_python`."""
     if isinstance(data, (str, Path)):
         return read_columns(data, split, MAX_BYTES, options)
@@ -205,14 +175,14 @@ def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOp
         )
     if is_compressed(path):
         check_compressed(path, max_bytes)
-    return _READERS[detect(path, max_bytes, options)](path, max_bytes, options, split)
+    return _READERS[detect_format(path, max_bytes, options)](path, max_bytes, options, split)
 
 
-def check_labelled(columns: Columns) -> None:
+def refuse_unlabelled(columns: Columns) -> None:
     """Refuse texts alone where labels are needed.
 
     Raises:
-        DataError: naming where labels may stand.
+        DataError: naming where labels may be.
     """
     if not columns.named and list(columns.values) == ["text"]:
         raise DataError(
@@ -220,6 +190,6 @@ def check_labelled(columns: Columns) -> None:
             expected="a label for each text",
             received=f"{len(columns.lines):,} texts",
             remedy="give the file of the labels, one a line, after a comma (texts.txt,labels.txt), "
-            "or say with --format how labels stand in this one (fasttext, trec, csv, tsv)",
+            "or name the format of one with labels: --format fasttext, trec, csv or tsv",
             where=columns.source,
         )

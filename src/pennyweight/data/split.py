@@ -1,11 +1,14 @@
-"""One stratified split, the same for the same seed."""
+"""Stratified splits, the same for the same seed."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from .table import shown
 
 Indices = npt.NDArray[np.int64]
 
@@ -71,3 +74,38 @@ def _one_of_each(
         outward = random.choice(np.flatnonzero(labels[held] == largest))
         train[inward], held[outward] = held[outward], train[inward]
     return train, held
+
+
+def split_multi_label(
+    labels: npt.NDArray[np.int64], *, size: float | int, seed: int, names: Sequence[str]
+) -> tuple[Indices, Indices]:
+    """As `split`, for (N, L) labels of 0 and 1: rows are spread by the rarest label that each carries.
+
+    The single row of a label stays in training.
+
+    Raises:
+        DataError: a size that leaves a side empty, or a label that would have no training rows.
+    """
+    counts = labels.sum(axis=0)
+    alone = labels[:, counts == 1].any(axis=1)
+    if alone.any() and not alone.all():
+        rest = np.flatnonzero(~alone)
+        kept, held = split_multi_label(labels[rest], size=size, seed=seed, names=names)
+        return np.sort(np.concatenate([rest[kept], np.flatnonzero(alone)])), rest[held]
+    rarest = np.where(labels == 1, counts, len(labels) + 1).argmin(axis=1)
+    rarest[labels.sum(axis=1) == 0] = labels.shape[1]
+    _, groups, rows = np.unique(rarest, return_inverse=True, return_counts=True)
+    count = int(np.ceil(size * len(labels))) if isinstance(size, float) else size
+    # A row that is alone of its kind cannot be spread: it goes with the largest group.
+    groups = np.where(rows[groups] < 2, rows.argmax(), groups)
+    if len(np.unique(groups)) > min(count, len(labels) - count):
+        groups = np.zeros(len(labels), dtype=np.int64)
+    kept, held = split(groups, size=size, seed=seed)
+    lost = np.flatnonzero((labels[kept].sum(axis=0) == 0) & (counts > 0))
+    if lost.size:
+        raise DataError(
+            f"label {shown(names[lost[0]])} would have no training rows",
+            received=f"{int(counts[lost[0]])} rows of it, and a validation set of {len(held)} of {len(labels)}",
+            remedy="make the validation set smaller, add rows of that label, or choose another --split-seed",
+        )
+    return kept, held

@@ -10,10 +10,7 @@ from typing import Any, Literal
 #: The longest text accepted, in characters. No encoder reads more than a few thousand words of it.
 MAX_TEXT = 1_000_000
 
-#: The most bytes read out of one source after decompression, unless the caller says otherwise.
-MAX_BYTES = 4 << 30
-
-#: Stands between the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
+#: Separates the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
 PAIR = "\ufdd0"
 
 # Control characters but the line break, line and paragraph separators, bidirectional controls, lone surrogates.
@@ -23,25 +20,6 @@ Unit = Literal["line", "row"]
 
 #: A label as a source has it; a tuple where a text may carry any number of labels.
 Label = str | int | tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class FileOptions:
-    """How a file is to be read where its name and its content do not say.
-
-    Attributes:
-        format: the file's format instead of the one its name says, such as `csv`; None, by name.
-        encoding: the character encoding of a text file, as Python names it; None for UTF-8.
-        header: whether the first row of a delimited file holds column names; None, judged by its content.
-    """
-
-    format: str | None = None
-    encoding: str | None = None
-    header: bool | None = None
-
-
-#: What a file's own name and content say.
-AS_NAMED = FileOptions()
 
 
 @dataclass(frozen=True)
@@ -105,7 +83,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Columns:
-    """A source as it is, before anyone has decided which column is what.
+    """A source as it is, before its text and label columns are chosen.
 
     Attributes:
         values: column name -> N values.

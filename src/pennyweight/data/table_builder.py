@@ -8,100 +8,98 @@ from typing import Any
 
 from ..errors import DataError
 from .canonical_labels import canonical_label, parse_label, unify_labels
-from .columns import choose_label_column, choose_text_columns, find_class_name_column, is_null, label_base, require
-from .label_format import LabelFormat, is_multi_label, read_label_cells, read_label_columns
+from .columns import (
+    choose_label_column,
+    choose_text_columns,
+    find_class_name_column,
+    infer_label_base,
+    is_null,
+    require_column,
+)
+from .input_spec import InputSpec
+from .label_cells import is_multi_label, read_label_cells, read_label_columns
+from .label_format import LabelFormat
 from .label_lists import parse_label_lists
 from .pairs import join_pair, pair_columns
-from .table import MAX_TEXT, PAIR, Columns, Label, Table, listed, shown
+from .table import MAX_TEXT, Columns, Label, Table, listed, shown
 
 
 def build_table(
-    columns: Columns,
-    *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
-    labelled: bool | None = True,
-    separator: str = " ",
-    allow_null: bool = False,
-    form: LabelFormat | None = None,
-    pair: bool = False,
+    columns: Columns, input_spec: InputSpec | None = None, *, labelled: bool | None = True, allow_null: bool = False
 ) -> Table:
     """Make a `Table` of a source's columns.
 
     Args:
         columns: the source, N rows.
-        text_columns: the columns to join as text; None infers them.
-        label_column: the label's column; None infers it.
+        input_spec: which columns are the text and the label, how texts are joined (empty parts are left out) and how
+            labels are written; None infers it.
         labelled: True, labels are needed; False, they are left alone; None, they are taken if there.
-        separator: what stands between joined texts (empty parts are left out).
         allow_null: take a missing text as an empty one instead of refusing it.
-        form: how labels stand in the source; None, one label a row unless the column holds lists.
-        pair: keep the texts of two columns (or of one column of pairs) apart, as one input of two segments.
 
     Raises:
-        DataError: columns that cannot be told, missing or over-long texts, missing or unusable labels.
+        DataError: text or label columns that cannot be inferred, missing or over-long texts, missing or unusable
+            labels.
     """
-    form = form or LabelFormat()
-    if form.columns is not None and labelled is not False:
-        return _with_label_columns(columns, form, text_columns, separator, allow_null=allow_null, pair=pair)
+    spec = input_spec or InputSpec()
+    if spec.form.columns is not None and labelled is not False:
+        return _with_label_columns(columns, spec, allow_null=allow_null)
+    text_columns, label_column = spec.columns_for(columns)
     if label_column is not None and labelled is not False:
-        label_column = require(columns, label_column, "--label-column c")
-    names = choose_text_columns(columns, text_columns, label_column, pair=pair)
-    label = (
-        choose_label_column(columns, label_column, names, needed=labelled is True) if labelled is not False else None
-    )
-    if pair:
-        apart, parts = pair_columns(columns, names)
-        texts = _texts(apart, parts, PAIR, allow_null=allow_null, pair=True)
-    else:
-        texts = _texts(columns, names, separator, allow_null=allow_null)
-    labels: list[Label] | None = None
-    notes: tuple[str, ...] = ()
-    vectors = 0
-    if label is not None:
-        columns, notes, vectors = parse_label_lists(columns, label, form)
-    if label is not None and is_multi_label(columns, label, form):
-        labels = read_label_cells(columns, label, form)
-    elif label is not None:
-        labels = _labels(columns, label, optional=labelled is None and label_column is None)
-    classes = columns.label_names.get(label) if label is not None and labels is not None else None
-    numbers = [value for value in labels or () if isinstance(value, int)]
+        label_column = require_column(columns, label_column, "--label-column c", positions=spec.named_by_user)
+    names = choose_text_columns(columns, text_columns, label_column, pair=spec.pair)
+    label = None
+    if labelled is not False:
+        label = choose_label_column(columns, label_column, names, needed=labelled is True)
     table = Table(
-        texts=texts,
-        labels=labels,
+        texts=_join_texts(columns, names, spec, allow_null=allow_null),
+        labels=None,
         source=columns.source,
         lines=columns.lines,
         text_columns=names,
-        label_column=None if labels is None else label,
-        label_names=classes,
-        label_base=label_base(label or "", numbers) if classes is None or columns.headerless else 0,
         extras={name: values for name, values in columns.values.items() if name not in names and name != label},
         unit=columns.unit,
         named=columns.named,
+        notes=columns.notes,
+    )
+    if label is None:
+        return table
+    return _with_labels(columns, table, label, spec.form, optional=labelled is None and label_column is None)
+
+
+def _with_labels(columns: Columns, table: Table, name: str, form: LabelFormat, *, optional: bool) -> Table:
+    """The table with the labels of column `name`; without, where all are missing and they are `optional`."""
+    columns, notes, vectors = parse_label_lists(columns, name, form)
+    labels: list[Label] | None
+    if is_multi_label(columns, name, form):
+        labels = read_label_cells(columns, name, form)
+    else:
+        labels = _read_labels(columns, name, optional=optional)
+    if labels is None:
+        return table
+    classes = columns.label_names.get(name)
+    numbers = [label for label in labels if isinstance(label, int)]
+    table = replace(
+        table,
+        labels=labels,
+        label_column=name,
+        label_names=classes,
+        label_base=infer_label_base(name, numbers) if classes is None or columns.headerless else 0,
         vectors=vectors,
-        notes=(*columns.notes, *notes),
+        notes=(*table.notes, *notes),
     )
-    return _with_names_beside(columns, table)
+    return _with_class_names(columns, table)
 
 
-def _with_label_columns(
-    columns: Columns,
-    form: LabelFormat,
-    text_columns: Sequence[str] | None,
-    separator: str,
-    *,
-    allow_null: bool,
-    pair: bool,
-) -> Table:
-    """A table whose labels are the columns that hold 1."""
-    names = tuple(require(columns, name, "--label-columns a,b") for name in form.columns or ())
+def _with_label_columns(columns: Columns, spec: InputSpec, *, allow_null: bool) -> Table:
+    """A table whose labels are the names of the columns that hold 1."""
+    text_columns, _ = spec.columns_for(columns)
+    names = tuple(require_column(columns, name, "--label-columns a,b") for name in spec.form.columns or ())
     if text_columns is not None:  # positions count the label columns too
-        text_columns = [require(columns, name, "--text-columns a,b") for name in text_columns]
+        text_columns = tuple(require_column(columns, name, "--text-columns a,b") for name in text_columns)
     others = replace(columns, values={name: held for name, held in columns.values.items() if name not in names})
-    table = build_table(
-        others, text_columns=text_columns, labelled=False, separator=separator, allow_null=allow_null, pair=pair
-    )
-    return replace(table, labels=read_label_columns(columns, names, form), label_names=names)
+    spec_of_texts = replace(spec, text_columns=text_columns, label_column=None, named_by_user=True)
+    table = build_table(others, spec_of_texts, labelled=False, allow_null=allow_null)
+    return replace(table, labels=read_label_columns(columns, names, spec.form), label_names=names)
 
 
 def check_text(value: object, where: str, *, allow_null: bool = False) -> str:
@@ -149,9 +147,10 @@ def check_length(text: str, where: str) -> str:
     return text
 
 
-def _texts(
-    columns: Columns, names: Sequence[str], separator: str, *, allow_null: bool, pair: bool = False
-) -> list[str]:
+def _join_texts(columns: Columns, names: Sequence[str], spec: InputSpec, *, allow_null: bool) -> list[str]:
+    """N texts: the cells of the text columns, joined by the separator or as pairs."""
+    if spec.pair:
+        columns, names = pair_columns(columns, names)
     parts = [
         [
             # The row's place is put together only for the few rows that need it.
@@ -162,19 +161,19 @@ def _texts(
         ]
         for name in names
     ]
-    if pair:
+    if spec.pair:
         texts = [join_pair(row, columns.where(number)) for number, row in enumerate(zip(*parts, strict=True))]
     elif len(parts) == 1:
         texts = parts[0]
     else:
-        texts = [separator.join(part for part in row if part) for row in zip(*parts, strict=True)]
+        texts = [spec.separator.join(part for part in row if part) for row in zip(*parts, strict=True)]
     for row, text in enumerate(texts):
         if len(text) > MAX_TEXT:
             check_length(text, columns.where(row))
     return texts
 
 
-def _labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | None:
+def _read_labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | None:
     """N labels, all integers or all strings; None when every one is missing and they are `optional`."""
     numbered = name in columns.label_names
     cells = columns.values[name]
@@ -197,8 +196,8 @@ def _labels(columns: Columns, name: str, *, optional: bool) -> list[Label] | Non
         return None
     if missing:
         raise _missing(columns, name, missing)
-    kinds = unify_labels(label for label in seen.values() if label is not None)
-    return [kinds[label] for label in labels if label is not None]
+    unified = unify_labels(label for label in seen.values() if label is not None)
+    return [unified[label] for label in labels if label is not None]
 
 
 def _missing(columns: Columns, name: str, rows: list[int]) -> DataError:
@@ -222,7 +221,7 @@ def _missing(columns: Columns, name: str, rows: list[int]) -> DataError:
     )
 
 
-def _with_names_beside(columns: Columns, table: Table) -> Table:
+def _with_class_names(columns: Columns, table: Table) -> Table:
     """Numbers in `label` named by the words in `label_text`, where each number has one name and each name one number.
 
     Numbers that count from 0 without a gap stay, and the source knows their names. Others become the names.

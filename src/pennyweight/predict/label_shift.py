@@ -1,7 +1,7 @@
-"""Other shares of the classes than in training: probabilities corrected for them.
+"""Label shift: probabilities corrected for classes whose shares differ from those in training.
 
 If only the classes' shares differ, p'(y | x) is proportional to p(y | x) p'(y) / p(y). Where the new shares are not
-known, expectation maximisation finds the likeliest from unlabelled texts. Both stand on calibrated probabilities.
+known, expectation maximisation estimates them from unlabelled texts. Both assume calibrated probabilities.
 
 Source: Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural
 Computation 2002.
@@ -18,84 +18,84 @@ import numpy as np
 from ..errors import ArtifactError, InputError
 
 ROUNDS = 1000
-# Texts that shares are estimated from at most: a share's standard error is below 0.2 points by then.
+# The most texts that shares are estimated from: a share's standard error is below 0.2 points by then.
 MOST_TEXTS = 100_000
 
 
-def adjusted(probabilities: np.ndarray, trained: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def adjust(probabilities: np.ndarray, trained: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Probabilities (N, L) for classes with shares `wanted` (L,) instead of `trained` (L,)."""
-    weighed = probabilities * (wanted / trained)
-    found: np.ndarray = weighed / np.maximum(weighed.sum(axis=1, keepdims=True), 1e-300)
+    weighted = probabilities * (wanted / trained)
+    found: np.ndarray = weighted / np.maximum(weighted.sum(axis=1, keepdims=True), 1e-300)
     return found
 
 
-def estimated(probabilities: np.ndarray, trained: np.ndarray, tolerance: float = 1e-9) -> np.ndarray:
+def estimate_shares(probabilities: np.ndarray, trained: np.ndarray, tolerance: float = 1e-9) -> np.ndarray:
     """The most likely shares (L,) of the classes among N unlabelled texts, by EM from their probabilities (N, L)."""
     shares = trained.astype(float)
     if not len(probabilities):
         return shares
     for _ in range(ROUNDS):
-        found = adjusted(probabilities, trained, shares).mean(axis=0)
+        found = adjust(probabilities, trained, shares).mean(axis=0)
         if np.abs(found - shares).max() < tolerance:
             break
         shares = found
     return shares
 
 
-def shares(counts: Sequence[int]) -> np.ndarray:
+def shares_from_counts(counts: Sequence[int]) -> np.ndarray:
     """(L,) shares of classes from their counts; a class without rows counts as half a row."""
     values = np.maximum(np.asarray(counts, dtype=float), 0.5)
     return np.asarray(values / values.sum())
 
 
-def weights(
+def prior_weights(
     wanted: str,
     names: Sequence[str],
     trained: np.ndarray,
     probabilities: Callable[[list[str]], np.ndarray],
     texts: Iterable[str],
 ) -> np.ndarray:
-    """What the probabilities of L classes are multiplied by, (L,), from shares in words.
+    """The factors (L,) of the probabilities of L classes, from shares as the user writes them.
 
     Args:
-        wanted: as for `parse`.
-        probabilities: of texts, (N, L), uncorrected; asked for `em` alone, as `texts` are.
+        wanted: as for `parse_shares`.
+        probabilities: gives uncorrected probabilities (N, L) of texts; used for `em` alone, as `texts` are.
 
     Raises:
         InputError: shares that cannot be used, or `em` without texts.
     """
-    found = parse(wanted, names)
+    found = parse_shares(wanted, names)
     if found is None:
         some = list(islice(texts, MOST_TEXTS))
         if not some:
-            raise InputError("shares are estimated from texts, and there are none", received="em")
-        found = estimated(probabilities(some), trained)
+            raise InputError("there are no texts to estimate the shares from", received="em")
+        found = estimate_shares(probabilities(some), trained)
     return np.asarray(np.maximum(found, 1e-12) / trained)
 
 
-def trained(metrics: Mapping[str, Any], answers: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    """The shares (L,) of `count` classes in training, as a saved classifier remembers them.
+def training_shares(metrics: Mapping[str, Any], predictions: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """The shares (L,) of `count` classes in training, from what a saved classifier recorded.
 
     Raises:
-        ArtifactError: it does not.
+        ArtifactError: it recorded none.
     """
     counts = metrics.get("data", {}).get("counts")
-    if counts is None and "validation.labels" in answers:  # saved before counts were kept
-        counts = np.bincount(answers["validation.labels"], minlength=count).tolist()
+    if counts is None and "validation.labels" in predictions:  # saved before counts were kept
+        counts = np.bincount(predictions["validation.labels"], minlength=count).tolist()
     try:
-        found = shares(counts)
+        found = shares_from_counts(counts)
         if found.shape == (count,) and np.isfinite(found).all():
             return found
     except (TypeError, ValueError):
         pass
-    raise ArtifactError("this classifier does not say how often it saw each class", remedy="train it again")
+    raise ArtifactError("this classifier did not record how often it saw each class", remedy="train it again")
 
 
-def parse(text: str, names: Sequence[str]) -> np.ndarray | None:
+def parse_shares(text: str, names: Sequence[str]) -> np.ndarray | None:
     """Shares (L,) from `balanced` or `A=0.3,B=0.7`; None for `em`.
 
     Raises:
-        InputError: a class that is not there or is missing, a share that is none, or shares that do not add up to 1.
+        InputError: an unknown or missing class, a share that is not a positive number, or a sum other than 1.
     """
     if text == "em":
         return None
@@ -115,7 +115,7 @@ def _checked(given: Mapping[str, str], names: Sequence[str], text: str) -> np.nd
     sound = bool(np.isfinite(values).all() and (values > 0).all() and abs(values.sum() - 1) < 0.005)
     if wrong or not sound:
         raise InputError(
-            "the classes' shares cannot be used",
+            "the classes' shares are not valid",
             expected=f"balanced, em, or a share above 0 for each of {', '.join(names)}, which add up to 1",
             received=text,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,20 @@ from ..artifact.load_artifact import load_artifact, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
-from ..data.columns import id_column
 from ..data.input_spec import InputSpec
 from ..data.input_texts import is_single_text, to_texts
 from ..data.label_format import DELIMITER
 from ..data.load import apply_unknown_labels, read_labelled
-from ..data.table import Columns, Table
 from ..errors import ArtifactError, InputError
-from ..evaluate.metrics.calibration import COLDEST, HOTTEST, softmax
-from ..evaluate.metrics.epoch_metrics import sigmoid
-from ..evaluate.metrics.multi_label import MultilabelMetrics, score_multilabel
-from ..evaluate.metrics.single_label import Metrics, score
+from ..evaluate.metrics.calibration import COLDEST, HOTTEST
+from ..evaluate.metrics.classification import Metrics, score
+from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters.lora import scale
 from ..model.device import Runtime, choose
-from ..model.inference import TokenFeed, logits
-from ..model.tokenizer import encode
-from . import label_shift as prior
-
-# Texts held at once when predicting a file: bounds memory, whatever the file's size.
-CHUNK = 8192
+from ..model.text_model import TextModel
+from .label_shift import prior_weights, training_shares
+from .prediction_rows import labels_reaching
 
 
 class Classifier:
@@ -44,8 +38,8 @@ class Classifier:
     Attributes:
         artifact: the model with all that describes it.
         runtime: where and in which number format it computes.
-        weights: (L,) what the classes' probabilities are multiplied by before they are brought to a sum of 1; None for
-            as trained. See `with_prior`.
+        weights: (L,) factors of the classes' probabilities, before they are normalised to a sum of 1; None for 1. See
+            `with_prior`.
     """
 
     def __init__(self, artifact: Artifact, runtime: Runtime, weights: np.ndarray | None = None) -> None:
@@ -65,7 +59,7 @@ class Classifier:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by to become probabilities: fitted on validation, 1 before. It changes no label."""
+        """Logits are divided by it before the softmax: fitted on validation rows, 1 before. It changes no label."""
         value = self.metrics.get("calibration", {}).get("temperature", 1.0)
         if not isinstance(value, int | float) or not COLDEST <= value <= HOTTEST:
             raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
@@ -73,12 +67,12 @@ class Classifier:
 
     @property
     def multi(self) -> bool:
-        """Whether it gives a text any number of labels."""
+        """Whether it is multi-label: a text may get any number of labels."""
         return self.artifact.labels.multi
 
     @property
     def thresholds(self) -> np.ndarray:
-        """(L,) the probability from which on each label is given, where a text may carry several; 0.5 before training.
+        """(L,) the least probability at which each label is given, multi-label; 0.5 before training.
 
         Raises:
             ArtifactError: when the saved ones are not L numbers between 0 and 1.
@@ -87,7 +81,7 @@ class Classifier:
 
     @property
     def delimiter(self) -> str:
-        """What stands between several labels that are written into one cell."""
+        """Separates labels written into one cell."""
         return self.artifact.recipe.data.label_delimiter or DELIMITER
 
     @property
@@ -112,7 +106,7 @@ class Classifier:
         Raises:
             InputError: something that is no text (missing, a number, bytes), with its position from 1; data whose
                 text columns cannot be told; single texts where pairs belong, or the other way round.
-            ArtifactError: the classifier answers something that is not a finite number.
+            ArtifactError: when a logit is not a finite number.
         """
         found = self.logits_of(self._encoded(texts))
         return found[0] if is_single_text(texts, self.pair) else found
@@ -120,41 +114,34 @@ class Classifier:
     def _encoded(self, texts: Any) -> Encoded:
         return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
 
+    @property
+    def text_model(self) -> TextModel:
+        """The model with its tokenizer, from texts to the logits as trained."""
+        artifact, recipe = self.artifact, self.artifact.recipe
+        return TextModel(
+            artifact.model, artifact.tokenizer, self.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
+            recipe.train.eval_batch_size, self.pair,
+        )  # fmt: skip
+
     def tokens(self, texts: Iterable[str]) -> Encoded:
-        """N texts as token ids; texts that `data.load.read_as` read, already cleaned."""
-        return encode(self.artifact.tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
+        """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
+        return self.text_model.encode(texts)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""
-        recipe = self.artifact.recipe
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        bucket = recipe.data.pad_to_multiple_of
-        feed = TokenFeed(
-            encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
-        )
-        found = logits(
-            self.artifact.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket
-        )
-        if not np.isfinite(found).all():
-            raise ArtifactError(
-                f"the classifier's answers to {int((~np.isfinite(found)).any(axis=1).sum()):,} of {len(found):,} texts "
-                "are not finite numbers",
-                remedy="compute with --precision fp32, or train it again: its weights are unusable"
-                if self.runtime.precision == "fp16"
-                else "train it again: its weights are unusable",
-            )
+        found = self.text_model.logits(encoded)
         if self.weights is None:
             return found
-        # Whoever divides by the temperature has the probabilities multiplied.
-        weighed: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
-        return weighed
+        # Dividing by the temperature later multiplies the probabilities by the weights.
+        weighted: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
+        return weighted
 
     def predict_proba(self, texts: Any) -> np.ndarray:
         """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
 
-        Each stands on its own where a text may carry several labels; else they sum to 1. `texts` and errors as for
-        `logits`.
+        They sum to 1, except multi-label. `texts` and errors as for `logits`.
         """
         found = self.probabilities_of(self._encoded(texts))
         return found[0] if is_single_text(texts, self.pair) else found
@@ -170,18 +157,17 @@ class Classifier:
     def predict(self, texts: Any) -> Any:
         """N class names; of a single string its class name.
 
-        Where a text may carry any number of labels, a list of names takes the place of a name. `texts` and errors as
-        for `logits`.
+        Multi-label, a list of names for each text. `texts` and errors as for `logits`.
         """
         encoded = self._encoded(texts)
         names: list[Any]
         if self.multi:
-            names = [given(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
+            names = [labels_reaching(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
         else:
             names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
         return names[0] if is_single_text(texts, self.pair) else names
 
-    def evaluate(self, data: Any, **columns: Any) -> Metrics | MultilabelMetrics:
+    def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts.
 
         Args:
@@ -200,10 +186,8 @@ class Classifier:
         wrong = gone if unknown == "wrong" else 0
         truth = self.artifact.labels.encode(table)
         probabilities = self.probabilities_of(self.tokens(table.texts))
-        if self.multi:
-            found = score_multilabel(truth, probabilities, self.labels, threshold=self.thresholds.tolist())
-            return found.with_unknown(wrong)
-        return score(truth, probabilities, self.labels).with_unknown(wrong)
+        thresholds = self.thresholds if self.multi else None
+        return score(truth, probabilities, self.labels, thresholds).with_unknown(wrong)
 
     def scaled(self, factor: float) -> Classifier:
         """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).
@@ -222,19 +206,19 @@ class Classifier:
 
         Args:
             shares: `balanced`, a share for each class (`A=0.3,B=0.7`), or `em`, estimated from `texts`.
-            texts: unlabelled texts of the new kind, for `em`, as for `predict`; the first 100,000 are looked at.
+            texts: unlabelled texts of the new kind, for `em`, as for `predict`; the first 100,000 are used.
 
         Raises:
             InputError: shares that cannot be used, or `em` without texts.
-            ArtifactError: when the classifier does not know the shares it was trained with.
+            ArtifactError: when the classifier did not record the shares it was trained with.
         """
         if self.multi:
-            raise InputError("shares are for one label a text: several labels of a text do not add up to 1")
-        trained = prior.trained(self.metrics, self.artifact.answers, len(self.labels))
+            raise InputError("shares are not for multi-label classifiers, whose probabilities do not add up to 1")
+        trained = training_shares(self.metrics, self.artifact.answers, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
         return Classifier(
-            self.artifact, self.runtime, prior.weights(shares, self.labels, trained, plain.predict_proba, some)
+            self.artifact, self.runtime, prior_weights(shares, self.labels, trained, plain.predict_proba, some)
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -267,68 +251,3 @@ def load(
     found = load_artifact(saved, runtime, backbone)
     scale(found.model.module, adapter_scale)
     return Classifier(found, runtime)
-
-
-def answered(
-    classifier: Classifier, blocks: Iterable[tuple[Columns, Table]], *, keep: bool = True, ids: str | None = None
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Answer texts in order.
-
-    Args:
-        blocks: a source's columns and its texts, as `Walk.both` gives them; no more than one block is held.
-        keep, ids: as for `kept`.
-
-    Yields:
-        The fields of the input that are kept, and its answer: `label`, `probability` and one `p_NAME` a class; where a
-        text may carry several labels `labels`, a list, instead of the first two.
-
-    Raises:
-        DataError: no column named `ids`.
-    """
-    thresholds = classifier.thresholds if classifier.multi else None
-    for columns, table in blocks:
-        names = kept(columns, keep, ids)
-        for start in range(0, len(table), CHUNK):
-            texts = table.texts[start : start + CHUNK]
-            for row, probabilities in enumerate(classifier.predict_proba(texts), start):
-                fields = {name: columns.values[name][row] for name in names}
-                yield fields, answer(classifier.labels, probabilities, thresholds)
-
-
-def kept(columns: Columns, keep: bool, ids: str | None) -> list[str]:
-    """The columns that go with the answers: all, or (not `keep`) the one with the ids, where there is one.
-
-    Args:
-        ids: its name; None looks for one called `id`.
-    """
-    own = id_column(columns, ids)
-    return [*columns.values] if keep else [] if own is None else [own]
-
-
-def joined(fields: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """An input's fields and its answer in one row; `predicted_` in front of a name that is taken."""
-    row = dict(fields)
-    for name, value in found.items():
-        while name in row:
-            name = f"predicted_{name}"
-        row[name] = value
-    return row
-
-
-def answer_names(classifier: Classifier) -> list[str]:
-    """The columns of an answer, in order."""
-    return list(answer(classifier.labels, np.zeros(len(classifier.labels)), np.zeros(1) if classifier.multi else None))
-
-
-def given(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
-    """The labels whose probabilities (L,) reach their thresholds (L,)."""
-    return [names[index] for index in np.flatnonzero(probabilities >= thresholds).tolist()]
-
-
-def answer(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> dict[str, Any]:
-    """One text's answer from its (L,) probabilities; `thresholds` (L,) where it may carry several labels."""
-    best = int(probabilities.argmax())
-    each = {f"p_{name}": round(float(p), 6) for name, p in zip(names, probabilities, strict=True)}
-    if thresholds is not None:
-        return {"labels": given(names, probabilities, thresholds)} | each
-    return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each

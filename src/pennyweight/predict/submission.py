@@ -1,4 +1,4 @@
-"""A submission in the contest's form: its class numbers, and the check before it leaves."""
+"""A submission in a contest's form, `ID,Label`: its class numbers, and the check before it is sent."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ HEADER = ["ID", "Label"]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A submission that may leave: its rows, and how many carry each label (by class number)."""
+class CheckedSubmission:
+    """A submission without faults: its rows, and how many carry each label, by class number."""
 
     path: str
     rows: int
@@ -33,25 +33,27 @@ class Checked:
         return f"{self.path}: {self.rows:,} rows, every id once, labels in range ({each})"
 
 
-def numbering(classifier: Classifier, order: str | None = None) -> dict[str, int]:
-    """The class number, from 0, of each label of a submission.
+def class_numbers(classifier: Classifier, order: str | None = None) -> dict[str, int]:
+    """The number, from 0, of each class in a submission.
 
     Args:
-        order: the labels in the contest's order, with commas between them (a label that holds one goes between double
-            quotes); None for the training data's own, where they have one.
+        order: the labels in the contest's order, separated by commas (a label that contains one goes in double quotes);
+            None for the order of the training data, if they have one.
 
     Raises:
-        InputError: for a classifier that gives several labels; an `order` that does not name each label once; no
-            `order` where that of the training was only alphabetical.
+        InputError: for a multi-label classifier; an `order` that does not name each label once; no `order` where that
+            of the training data was only alphabetical.
     """
     if classifier.multi:
-        raise InputError("a submission has one label a text, and this classifier gives any number of them")
+        raise InputError("a submission has one label a text, and this classifier is multi-label")
     labels = classifier.labels
     if order is not None:
         names = [name.strip() for name in next(csv.reader([order], skipinitialspace=True), [])]
         if sorted(names) != sorted(labels):
             raise InputError(
-                "--label-order names each label once", expected=f"{listed(labels)}, in any order", received=shown(order)
+                "--label-order has to name each label once",
+                expected=f"{listed(labels)}, in any order",
+                received=shown(order),
             )
         return {name: number for number, name in enumerate(names)}
     noted = classifier.metrics.get("data", {}).get("label_order")
@@ -64,20 +66,20 @@ def numbering(classifier: Classifier, order: str | None = None) -> dict[str, int
     return {name: number for number, name in enumerate(labels)}
 
 
-def submission(
-    answered: Iterable[tuple[dict[str, Any], dict[str, Any]]], numbers: dict[str, int]
+def submission_rows(
+    predictions: Iterable[tuple[dict[str, Any], dict[str, Any]]], numbers: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
-    """The contest's form: `ID` and `Label`, a class number.
+    """Rows of a submission: `ID` and `Label`, a class number.
 
     Args:
-        answered: pairs of a text's id, as a field or none, and its answer; without ids the texts count from 0.
-        numbers: as `numbering` gives them.
+        predictions: pairs of a text's fields (its id, or none) and its prediction; without ids texts count from 0.
+        numbers: from `class_numbers`.
 
     Raises:
-        DataError: an id that is missing, or that an earlier text has.
+        DataError: an id that is missing or repeated.
     """
     seen: dict[Any, int] = {}
-    for place, (fields, found) in enumerate(answered):
+    for place, (fields, found) in enumerate(predictions):
         own = next(iter(fields.values()), place)
         if is_null(own) or own == "":
             raise DataError(f"text {place + 1:,} has no id", expected="an id for each text of a submission")
@@ -90,8 +92,8 @@ def submission(
         yield {"ID": own, "Label": numbers[found["label"]]}
 
 
-def check_ids(names: Iterable[str], wanted: str | None) -> None:
-    """Refuse to number the texts where a column looks like their ids and is not called `id`.
+def refuse_unnamed_ids(names: Iterable[str], wanted: str | None) -> None:
+    """Refuse to number the texts if a column looks like their ids but is not called `id`.
 
     Raises:
         InputError: naming the column and the flag.
@@ -105,21 +107,21 @@ def check_ids(names: Iterable[str], wanted: str | None) -> None:
         )
 
 
-def ids_of(table: Table, wanted: str | None = None) -> list[str]:
-    """A test file's own ids, else its row numbers from 0, as a submission writes them."""
+def read_ids(table: Table, wanted: str | None = None) -> list[str]:
+    """The ids of a test file as a submission writes them, else its row numbers from 0."""
     own = id_column(Columns(table.extras, table.lines, table.source), wanted)
     return [str(number) for number in range(len(table))] if own is None else [str(one) for one in table.extras[own]]
 
 
-def check(path: str | Path, ids: Sequence[str], labels: int) -> Checked:
+def check_submission(path: str | Path, ids: Sequence[str], labels: int) -> CheckedSubmission:
     """Check `ID,Label` rows against the ids asked for.
 
     Args:
-        ids: those of the test file.
+        ids: the test file's.
         labels: number of classes; labels are 0 to labels - 1.
 
     Raises:
-        DataError: everything that is wrong, with line numbers, in one message.
+        DataError: all faults, with line numbers, in one message.
     """
     path = Path(path)
     if not os.path.isfile(path):
@@ -146,7 +148,7 @@ def check(path: str | Path, ids: Sequence[str], labels: int) -> Checked:
     if problems:
         raise DataError("the submission would be refused: " + " | ".join(problems), where=path)
     counts = Counter(int(row[1]) for _, row in body)
-    return Checked(str(path), len(body), {label: counts[label] for label in range(labels)})
+    return CheckedSubmission(str(path), len(body), {label: counts[label] for label in range(labels)})
 
 
 def _ids(body: list[tuple[int, list[str]]], ids: Sequence[str]) -> list[str]:

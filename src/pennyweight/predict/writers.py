@@ -1,4 +1,4 @@
-"""Answers on their way out: CSV, JSONL or Parquet, whole or not at all; and the lines of a stream on their way in."""
+"""Writing predictions as CSV, JSONL or Parquet. Files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,57 +6,25 @@ import csv
 import json
 import math
 import os
-import re
-import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from ..data.columns import is_id_name, is_label_name
-from ..data.file_streams import MAX_LINE, is_pipe
 from ..data.table import shown
 from ..errors import DataError, InputError
 from ..storage.atomic import atomic_file
+from .formula_guard import Guard, escape_formula, guard_nothing
 
 # Rows of one Parquet row group: bounds memory, whatever the file's size.
 CHUNK = 8192
-# A pipe is read line by line. One that is called so holds something else.
-_NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".pkl", ".pickle", ".gz", ".zip")
-_READ = 1 << 16
-
-_NUMBER = re.compile(r"[+-]?(\d[\d.,]*|\.\d+)([eE][+-]?\d+)?%?")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-Guard = Callable[[str], bool]
 
 
-def unguarded(name: str) -> bool:
-    """The guard that lets every column out as it is."""
-    return False
-
-
-def guard_for(texts: Iterable[str] = (), exact: Iterable[str] = ()) -> Guard:
-    """Which columns of a CSV file hold free text, whose cells a spreadsheet must not take for formulas.
-
-    Args:
-        texts: the columns that were read as the text: they are guarded whatever their names.
-        exact: columns that are known to be ids or labels, beside those whose names say so.
-    """
-    texts, exact = frozenset(texts), frozenset(name.strip().lower() for name in exact)
-
-    def guarded(name: str) -> bool:
-        labels = is_label_name(name) or name.lower().endswith(("_label", "_labels"))
-        return name in texts or not (name.strip().lower() in exact or labels or is_id_name(name))
-
-    return guarded
-
-
-def check_target(path: str | Path, form: str | None = None, source: str | Path | None = None) -> str:
+def output_form(path: str | Path, form: str | None = None, source: str | Path | None = None) -> str:
     """The form of an output file: `form`, else by the path's ending.
 
     Args:
-        source: what the answers are made of; they must not take its place.
+        source: the input file, which must not be overwritten.
 
     Raises:
         InputError: for an ending that names no known form, a path that is no regular file, or the source itself.
@@ -75,73 +43,73 @@ def check_target(path: str | Path, form: str | None = None, source: str | Path |
         # Writing aside and renaming would put a file where a device (or a link to one: /dev/stdout) is.
         raise InputError("not a regular file", where=path, remedy="leave out --out to write to standard output")
     if source is not None and os.path.exists(path) and os.path.exists(source) and path.samefile(source):
-        raise InputError("the answers would take the place of the texts", where=path, remedy="give --out another name")
+        raise InputError("the output would overwrite the input", where=path, remedy="give --out another name")
     return form
 
 
-def write(
-    answers: Iterable[dict[str, Any]],
+def write_file(
+    rows: Iterable[dict[str, Any]],
     path: str | Path,
     form: str | None = None,
     *,
     delimiter: str = "|",
-    guard: Guard = unguarded,
+    guard: Guard = guard_nothing,
     types: dict[str, Any] | None = None,
 ) -> int:
-    """Write answers to a file, whole or not at all.
+    """Write rows to a file, whole or not at all.
 
     Args:
         form: csv, jsonl or parquet; else by the path's ending.
         delimiter, guard: as for `write_lines`.
-        types: Arrow types of columns, where the source says them: Parquet keeps them.
+        types: Arrow types of the input's columns, if known; Parquet keeps them.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: for an ending that names no known form.
+        InputError: as `output_form`.
         DataError: as `write_lines`.
     """
-    form = check_target(path, form)
+    form = output_form(path, form)
     with atomic_file(path) as aside:
         if form == "parquet":
-            return _write_parquet(answers, aside, types or {})
+            return _write_parquet(rows, aside, types or {})
         # A lone surrogate comes out as the escape that JSON has for it.
         with aside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as handle:
-            return write_lines(answers, handle, form, delimiter=delimiter, guard=guard)
+            return write_lines(rows, handle, form, delimiter=delimiter, guard=guard)
 
 
 def write_lines(
-    answers: Iterable[dict[str, Any]],
+    rows: Iterable[dict[str, Any]],
     handle: IO[str],
     form: str,
     *,
     flush: bool = False,
     delimiter: str = "|",
-    guard: Guard = unguarded,
+    guard: Guard = guard_nothing,
 ) -> int:
-    """Write answers to an open text handle as CSV or JSONL; NaN becomes an empty cell, or null.
+    """Write rows to an open text handle as CSV or JSONL; NaN becomes an empty cell, or null.
 
     Args:
         flush: after each row.
-        delimiter: joins the labels of a cell of CSV. Other lists, and objects, are written as JSON.
-        guard: the columns of CSV whose cells get an apostrophe where a spreadsheet would run them as a formula.
+        delimiter: joins the labels in a cell of CSV. Other lists, and objects, are written as JSON.
+        guard: the columns of CSV in which formulas are escaped.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: a row of CSV has a field that the first one lacks, so that the header has no place for it.
+        DataError: a row of CSV has a field that the first row lacks: the header is already written.
     """
     writer: Any = None
     names: list[str] = []
     count = 0
-    for count, row in enumerate(answers, start=1):
+    for count, row in enumerate(rows, start=1):
         if form == "csv":
             if writer is None:
-                # Only where it ends lines itself does the csv module put a carriage return between quotes.
+                # The csv module quotes a carriage return only if its own line ends have one.
                 writer, names = csv.writer(_Newlines(handle), lineterminator="\r\n"), list(row)
-                writer.writerow([neutral(name) if guard(name) else name for name in names])
+                writer.writerow([escape_formula(name) if guard(name) else name for name in names])
             if not row.keys() <= set(names):
                 raise DataError(
                     f"row {count:,} has fields that the first row lacks",
@@ -150,7 +118,7 @@ def write_lines(
                     remedy="write JSONL: --format jsonl",
                 )
             cells = {name: _cell(value, delimiter) for name, value in row.items()}
-            writer.writerow([neutral(cells.get(name)) if guard(name) else cells.get(name) for name in names])
+            writer.writerow([escape_formula(cells.get(name)) if guard(name) else cells.get(name) for name in names])
         else:
             handle.write(_json(row) + "\n")
         if flush:
@@ -159,23 +127,13 @@ def write_lines(
 
 
 class _Newlines:
-    """Passes on the rows of a csv writer with plain line ends."""
+    """Gives the rows of a csv writer plain line ends."""
 
     def __init__(self, handle: IO[str]) -> None:
         self._handle = handle
 
     def write(self, row: str) -> None:
         self._handle.write(row.removesuffix("\r\n") + "\n")
-
-
-def neutral(value: Any) -> Any:
-    """A spreadsheet runs cells that begin with = + - @: such text gets an apostrophe, unless it is a plain number.
-
-    Source: https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
-        return "'" + value
-    return value
 
 
 def _cell(value: Any, delimiter: str) -> Any:
@@ -204,12 +162,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_parquet(answers: Iterable[dict[str, Any]], path: Path, types: dict[str, Any]) -> int:
-    """Write blocks of rows as they come; where a later one shows a column to be of another type, write all anew."""
+def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, types: dict[str, Any]) -> int:
+    """Write rows in blocks. When a later block widens a column's type, all blocks are rewritten at the end."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    iterator = iter(answers)
+    iterator = iter(rows)
     parts: list[Path] = []
     writer: Any = None
     schema: Any = None
@@ -232,7 +190,7 @@ def _write_parquet(answers: Iterable[dict[str, Any]], path: Path, types: dict[st
     if len(parts) == 1 and pa.null() not in schema.types:
         parts[0].replace(path)
     elif parts:
-        # A column without a single value is one of texts.
+        # A column without any value becomes a column of texts.
         final = pa.schema([pa.field(one.name, _or_string(one.type)) for one in schema])
         with pq.ParquetWriter(path, final) as whole:
             for part in parts:
@@ -314,69 +272,3 @@ def _or_string(kind: Any) -> Any:
     import pyarrow as pa
 
     return pa.string() if pa.types.is_null(kind) else kind
-
-
-def open_pipe(source: str | Path) -> IO[bytes] | None:
-    """A named pipe, `<(...)` or `/dev/stdin`, opened unbuffered to be read once; None for anything else.
-
-    Raises:
-        InputError: one that is named as a file of another form than lines.
-        DataError: it cannot be opened.
-    """
-    path = Path(source)
-    if not is_pipe(path):
-        return None
-    if path.suffix.lower() in _NOT_LINES:
-        raise InputError(
-            "a pipe is read line by line, as JSON lines or plain texts",
-            received=path.name,
-            remedy="write it to a file first",
-            where=path,
-        )
-    try:
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        raise DataError(f"cannot read the pipe ({error.strerror or error})", where=path) from error
-
-
-def utf8_lines(handle: IO[bytes], source: str) -> Iterator[str]:
-    """The lines of a byte stream as they arrive, line ends kept.
-
-    Args:
-        handle: unbuffered, so that a line is not held back until a buffer is full.
-
-    Raises:
-        DataError: naming the line that is not UTF-8, or too long.
-    """
-    for number, line in enumerate(_lines(handle), start=1):
-        if len(line) > MAX_LINE:
-            raise DataError("the line is too long", expected=f"at most {MAX_LINE:,} bytes", where=f"{source}:{number}")
-        try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"byte 0x{line[error.start]:02X} is not UTF-8", where=f"{source}:{number}", expected="UTF-8"
-            ) from None
-
-
-def _lines(handle: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a byte stream; one of more than `MAX_LINE` bytes ends it, unfinished."""
-    held: list[bytes] = []
-    size = 0
-    while True:
-        block = handle.read(_READ)
-        if block is None:  # a descriptor that does not block, and nothing is there yet
-            select.select([handle], [], [])
-            continue
-        if not block:
-            break
-        *whole, rest = block.split(b"\n")
-        for line in whole:
-            yield b"".join([*held, line, b"\n"])
-            held, size = [], 0
-        held.append(rest)
-        size += len(rest)
-        if size > MAX_LINE:
-            break
-    if size:
-        yield b"".join(held)

@@ -1,9 +1,9 @@
-"""Runs side by side: each with its doubt and its price, and every pair compared text by text."""
+"""Runs side by side: each with its metrics, their intervals and its size, and every pair compared text by text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ import numpy as np
 from ..artifact.load_artifact import metrics_of, predictions_of
 from ..artifact.saved_files import read_files
 from ..errors import ArtifactError, DataError, InputError
-from ..evaluate.metrics.multi_label import MultilabelMetrics
+from ..evaluate.metrics.classification import Metrics
 from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
+from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.metrics.shift import Shift
-from ..evaluate.metrics.single_label import Metrics
 from ..evaluate.report.pareto_plot import Point
-from ..evaluate.row_predictions import Answers, aligned
+from ..evaluate.report.text_table import text_table
+from ..evaluate.row_predictions import RowPredictions, aligned
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its figures on the test rows, its answers to them, and what it cost.
+    """A finished run: its metrics on the test rows, its predictions for them, and what it cost.
 
     Attributes:
         labels: class names in label order.
@@ -35,8 +36,8 @@ class Run:
 
     name: str
     labels: tuple[str, ...]
-    metrics: Metrics | MultilabelMetrics
-    answers: Answers
+    metrics: Metrics
+    predictions: RowPredictions
     trainable: int
     total: int
     seconds: float
@@ -98,45 +99,40 @@ class SideBySide:
             "run", "accuracy %", "95% interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
             "Pareto",
         ]  # fmt: skip
-        widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-        table = [
-            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in [header, *lines]
-        ]
-        said = [
+        sentences = [
             f"{pair}"
             + (f"; {p_in_words(adjusted)} corrected for {len(self.pairs)} pairs" if len(self.pairs) > 1 else "")
             for pair, adjusted in zip(self.pairs, self.adjusted, strict=True)
         ]
-        return "\n".join([*(line.rstrip() for line in table), "", *said])
+        return "\n".join([text_table(header, lines), "", *sentences])
 
 
 def read_run(folder: str | Path) -> Run:
     """A run as it lies on disk; nothing is loaded that computes.
 
     Raises:
-        ArtifactError: not a finished run, a damaged one, or one without kept answers to test rows.
+        ArtifactError: not a finished run, a damaged one, or one without kept predictions for test rows.
     """
     folder = Path(folder)
     saved = read_files(folder)
     values, kept = metrics_of(saved), predictions_of(saved)
     try:
-        answers = Answers.from_arrays(kept, "test")
-        if answers is None:
+        predictions = RowPredictions.from_arrays(kept, "test")
+        if predictions is None:
             raise ArtifactError(
                 "this run was not measured on test rows", where=folder, remedy="train it again with --test FILE"
             )
-        several = values.get("task") == "multi"
+        metrics = Metrics.from_json(values["test"])
         return Run(
             name=folder.name,
             labels=tuple(values["data"]["labels"]),
-            metrics=(MultilabelMetrics if several else Metrics).from_json(values["test"]),
-            answers=answers,
+            metrics=metrics,
+            predictions=predictions,
             trainable=int(values["trainable"]),
             total=int(values["total"]),
             seconds=float(values["train"]["seconds"]),
             size=sum(map(len, (saved.manifest, *saved.content.values()))),
-            temperature=1.0 if several else float(values["calibration"]["temperature"]),
+            temperature=1.0 if metrics.multi_label else float(values["calibration"]["temperature"]),
             extra=values,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -152,9 +148,9 @@ def side_by_side(runs: Sequence[Run]) -> SideBySide:
     """
     if len(runs) < 2:
         raise InputError("comparing takes at least two runs", received=len(runs))
-    runs = _told_apart(runs)
+    runs = _with_distinct_names(runs)
     first = runs[0]
-    predicted = {first.name: first.answers.predicted}
+    predicted = {first.name: first.predictions.predicted}
     unknown = first.metrics.unknown
     for run in runs[1:]:
         if run.metrics.unknown != unknown:
@@ -163,12 +159,13 @@ def side_by_side(runs: Sequence[Run]) -> SideBySide:
         predicted[run.name] = _on_rows_of(first, run)
     pairs = tuple(
         compare(
-            first.answers.labels, predicted[one.name], predicted[other.name], names=(one.name, other.name)
+            first.predictions.labels, predicted[one.name], predicted[other.name], names=(one.name, other.name)
         ).with_unknown(unknown)
         for one, other in combinations(runs, 2)
     )
-    best = [run.name for run in runs if not any(_dominates(other, run) for other in runs)]
-    return SideBySide(tuple(runs), pairs, holm([pair.p for pair in pairs]), tuple(best))
+    front = pareto_front([run.metrics.accuracy for run in runs], [run.trainable for run in runs])
+    best = tuple(run.name for run, kept in zip(runs, front.tolist(), strict=True) if kept)
+    return SideBySide(tuple(runs), pairs, holm([pair.p or 0.0 for pair in pairs]), best)
 
 
 def holm(values: Sequence[float]) -> tuple[float, ...]:
@@ -186,65 +183,58 @@ def _on_rows_of(first: Run, run: Run) -> np.ndarray:
     """What `run` predicted, in the order of rows and the class numbers of `first`."""
     if set(first.labels) != set(run.labels):
         raise _unlike(first, run, f"labels {', '.join(first.labels)}", ", ".join(run.labels))
-    if type(first.metrics) is not type(run.metrics):
-        raise _unlike(first, run, "both with one label a text, or both with several", "one of each")
-    if isinstance(first.metrics, MultilabelMetrics):
+    if first.metrics.multi_label != run.metrics.multi_label:
+        raise _unlike(first, run, "both with one label a text, or both with any number of labels", "one of each")
+    if first.metrics.multi_label:
         return _sets_on_rows_of(first, run)
     renumbered = np.array([first.labels.index(name) for name in run.labels], dtype=np.int32)
-    moved = Answers(
-        run.answers.rows,
-        renumbered[run.answers.labels],
-        renumbered[run.answers.predicted],
-        run.answers.confidence,
+    moved = RowPredictions(
+        run.predictions.rows,
+        renumbered[run.predictions.labels],
+        renumbered[run.predictions.predicted],
+        run.predictions.confidence,
     )
-    order = aligned(first.answers, moved)
+    order = aligned(first.predictions, moved)
     if order is None:
-        ours, theirs = len(first.answers.rows), len(moved.rows)
-        shared = len(np.intersect1d(first.answers.rows, moved.rows))
+        ours, theirs = len(first.predictions.rows), len(moved.rows)
+        shared = len(np.intersect1d(first.predictions.rows, moved.rows))
         raise _unlike(first, run, f"{ours:,} test rows", f"{theirs:,} test rows, {shared:,} texts in common")
-    if not (first.answers.labels == moved.labels[order]).all():
-        count = int((first.answers.labels != moved.labels[order]).sum())
+    if not (first.predictions.labels == moved.labels[order]).all():
+        count = int((first.predictions.labels != moved.labels[order]).sum())
         raise _unlike(first, run, "the same label for each text", f"{count:,} texts with another label")
     predicted: np.ndarray = moved.predicted[order]
     return predicted
 
 
 def _sets_on_rows_of(first: Run, run: Run) -> np.ndarray:
-    """As `_on_rows_of` where answers are sets of labels, which have no numbers to be put in another order."""
+    """As `_on_rows_of` for sets of labels, which have no numbers to be put in another order."""
     if first.labels != run.labels:
         expected = f"labels in the order {', '.join(first.labels)} (--label-names)"
         raise _unlike(first, run, expected, ", ".join(run.labels))
-    order = aligned(first.answers, run.answers)
-    if order is None or not (first.answers.labels == run.answers.labels[order]).all():
+    order = aligned(first.predictions, run.predictions)
+    if order is None or not (first.predictions.labels == run.predictions.labels[order]).all():
         raise _unlike(first, run, "the same texts with the same labels", "others")
-    predicted: np.ndarray = run.answers.predicted[order]
+    predicted: np.ndarray = run.predictions.predicted[order]
     return predicted
 
 
 def _unlike(first: Run, run: Run, expected: str, received: str) -> DataError:
     return DataError(
-        f"{first.name} and {run.name} were not measured on the same test rows, so that a difference could be the rows'",
+        f"{first.name} and {run.name} were not measured on the same test rows",
         expected=expected,
         received=received,
         remedy="train or evaluate both on one test file",
     )
 
 
-def _told_apart(runs: Sequence[Run]) -> list[Run]:
+def _with_distinct_names(runs: Sequence[Run]) -> list[Run]:
     """Folders of one name get a number, so that a sentence about them can be understood."""
-    from dataclasses import replace
-
     seen: dict[str, int] = {}
     found = []
     for run in runs:
         seen[run.name] = seen.get(run.name, 0) + 1
         found.append(run if seen[run.name] == 1 else replace(run, name=f"{run.name} ({seen[run.name]})"))
     return found
-
-
-def _dominates(other: Run, run: Run) -> bool:
-    better = other.metrics.accuracy >= run.metrics.accuracy and other.trainable <= run.trainable
-    return better and (other.metrics.accuracy > run.metrics.accuracy or other.trainable < run.trainable)
 
 
 def _figures(run: Run) -> dict[str, Any]:
@@ -254,7 +244,7 @@ def _figures(run: Run) -> dict[str, Any]:
         "accuracy": run.metrics.accuracy,
         "accuracy_interval": list(run.metrics.accuracy_interval),
         "macro_f1": run.metrics.macro.f1,
-        "ece": None if isinstance(run.metrics, MultilabelMetrics) else run.metrics.ece,
+        "ece": run.metrics.ece,
         "temperature": run.temperature,
         "trainable": run.trainable,
         "total": run.total,
@@ -282,7 +272,7 @@ def _cells(run: Run) -> list[str]:
         f"{100 * run.metrics.accuracy:.1f}",
         f"{100 * low:.1f} to {100 * high:.1f}",
         f"{100 * run.metrics.macro.f1:.1f}",
-        "" if isinstance(run.metrics, MultilabelMetrics) else f"{100 * run.metrics.ece:.1f}",
+        "" if run.metrics.ece is None else f"{100 * run.metrics.ece:.1f}",
         f"{run.trainable:,}",
         f"{run.seconds:.0f}",
         f"{run.size / 1000:,.0f}",

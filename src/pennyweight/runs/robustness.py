@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.batching import pack
+from ..data.batching import Encoded, pack
 from ..data.corruption import MIDDLE
-from ..data.load import read_labelled
-from ..data.table import AS_NAMED, Table
+from ..data.file_options import AS_NAMED
+from ..data.labels import LabelSet
+from ..data.load import Data, read_labelled
+from ..data.sampling import sample_rows
+from ..data.table import Table
 from ..errors import InputError
 from ..evaluate.metrics import shift as figures
-from ..evaluate.metrics.calibration import softmax
+from ..evaluate.metrics.probabilities import softmax
 from ..evaluate.metrics.shift import ROWS, SEED, Row, Shift, suite
-from ..evaluate.row_predictions import sample
+from ..model.text_model import TextModel
 from ..predict.predictor import Classifier
+
+# What a run measures where its recipe says `shift: true`.
+SEVERITIES = (1, 3, 5)
+
+# From N texts to (N, L) probabilities.
+Predict = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,21 +70,51 @@ def shift(
         **columns: as for `Classifier.evaluate`.
 
     Raises:
-        InputError: for a corruption or severity that is not in the suite, or several labels a text.
+        InputError: for a corruption or severity that is not in the suite, or a multi-label classifier.
         DataError: when a source cannot be read, or a label was not seen in training.
     """
     if classifier.multi:
-        refuse_several()
+        refuse_multi_label()
     asked = {"split": columns.pop("split", "test"), "options": columns.pop("options", AS_NAMED)}
-    input_spec = classifier.input_spec.changed(**columns)
+    input_spec, labels = classifier.input_spec.changed(**columns), classifier.artifact.labels
+    predict = predict_distinct(classifier.tokens, classifier.probabilities_of)
     table, _ = read_labelled(input_spec, data, **asked)
-    others = [] if ood is None else [other_table(classifier, read_labelled(input_spec, ood, **asked)[0], ood_unknown)]
-    labels = classifier.artifact.labels.encode(table)
-    if not severities:
-        prepared = Suite(table.texts, labels, {}, seed)
+    others = []
+    if ood is not None:
+        others.append(measure_table(predict, labels, read_labelled(input_spec, ood, **asked)[0], ood_unknown))
+    return measure_shift(
+        predict, labels, table, severities=severities, corruptions=corruptions, ood=others, rows=rows, seed=seed
+    )
+
+
+def measure_shift(
+    predict: Predict,
+    labels: LabelSet,
+    table: Table,
+    *,
+    severities: Sequence[int] = SEVERITIES,
+    corruptions: Sequence[str] | None = None,
+    ood: Sequence[Row] = (),
+    rows: int | None = ROWS,
+    seed: int = SEED,
+) -> Shift:
+    """As `shift`, of any function from texts to probabilities; `ood` are rows that are measured already."""
+    truth = labels.encode(table)
+    if severities:
+        prepared = prepare(table.texts, truth, severities=severities, names=corruptions, rows=rows, seed=seed)
     else:
-        prepared = prepare(table.texts, labels, severities=severities, names=corruptions, rows=rows, seed=seed)
-    return measure(classifier, prepared, others)
+        prepared = Suite(table.texts, truth, {}, seed)
+    return measure(predict, prepared, ood)
+
+
+def shift_of_run(model: TextModel, temperature: float, splits: Data, measured_on: str, *, corrupted: bool) -> Shift:
+    """What a run measures of its own: corrupted texts of the split `measured_on`, and its texts of another kind."""
+    predict = predict_distinct(model.encode, lambda tokens: softmax(model.logits(tokens), temperature))
+    ood = []
+    if splits.ood is not None:
+        ood.append(measure_table(predict, splits.labels, splits.ood, splits.unknown.get("ood", 0)))
+    table, severities = splits.tables()[measured_on], SEVERITIES if corrupted else ()
+    return measure_shift(predict, splits.labels, table, severities=severities, ood=ood)
 
 
 def prepare(
@@ -92,17 +131,17 @@ def prepare(
     Raises:
         InputError: for a corruption or severity that is not in the suite.
     """
-    chosen = sample(len(texts), rows, seed)
+    chosen = sample_rows(len(texts), rows, seed)
     kept = [texts[index] for index in chosen.tolist()]
     made = {(name, level): found for name, level, found in suite(kept, names=names, severities=severities, seed=seed)}
     return Suite(kept, labels[chosen], made, seed)
 
 
-def measure(classifier: Classifier, prepared: Suite, ood: Sequence[Row] = ()) -> Shift:
+def measure(predict: Predict, prepared: Suite, ood: Sequence[Row] = ()) -> Shift:
     """Figures of one classifier on a prepared suite."""
     conditions = [prepared.texts, *prepared.corrupted.values()]
     # All at once: batches of one length from everywhere, instead of a ragged last batch in each condition.
-    together = probabilities(classifier, [text for texts in conditions for text in texts])
+    together = predict([text for texts in conditions for text in texts])
     clean, *found = np.split(together, len(conditions))
     return figures.shift(
         prepared.labels,
@@ -113,37 +152,48 @@ def measure(classifier: Classifier, prepared: Suite, ood: Sequence[Row] = ()) ->
     )
 
 
-def other_table(classifier: Classifier, table: Table, unknown: int = 0) -> Row:
+def measure_table(predict: Predict, labels: LabelSet, table: Table, unknown: int = 0) -> Row:
     """Figures of texts that are read already, and of `unknown` further ones that count as wrong."""
-    labels, name = classifier.artifact.labels.encode(table), Path(table.source).name or table.source
-    return figures.row(name, 0, labels, probabilities(classifier, table.texts), unknown)
+    name = Path(table.source).name or table.source
+    return figures.row(name, 0, labels.encode(table), predict(table.texts), unknown)
 
 
-def probabilities(classifier: Classifier, texts: Sequence[str]) -> np.ndarray:
-    """(N, L) probabilities of N texts; what reads the same to the tokenizer is computed once.
+def predict_distinct(encode: Callable[[Sequence[str]], Encoded], predict: Callable[[Encoded], np.ndarray]) -> Predict:
+    """From texts to probabilities, computing texts that are the same to the tokenizer once.
 
     Corruptions leave many texts as they were, and an uncased tokenizer sees no case.
+
+    Args:
+        encode: from N texts to token ids.
+        predict: from N sequences of token ids to (N, L) probabilities.
     """
-    encoded = classifier.tokens(texts)
-    places: dict[bytes, int] = {}
-    firsts: list[int] = []
-    order = np.empty(len(encoded), dtype=np.int64)
-    for row in range(len(encoded)):
-        place = slice(encoded.offsets[row], encoded.offsets[row + 1])
-        key = encoded.ids[place].tobytes() + (b"" if encoded.type_ids is None else encoded.type_ids[place].tobytes())
-        order[row] = places.setdefault(key, len(places))
-        if order[row] == len(firsts):
-            firsts.append(row)
-    types = encoded.type_ids
-    starts = encoded.offsets
-    different = pack(
-        [encoded.row(row).tolist() for row in firsts],
-        type_ids=None if types is None else [types[starts[row] : starts[row + 1]].tolist() for row in firsts],
-    )
-    found: np.ndarray = softmax(classifier.logits_of(different), classifier.temperature)[order]
-    return found
+
+    def predict_texts(texts: Sequence[str]) -> np.ndarray:
+        encoded = encode(texts)
+        types, starts = encoded.type_ids, encoded.offsets
+        places: dict[bytes, int] = {}
+        firsts: list[int] = []
+        order = np.empty(len(encoded), dtype=np.int64)
+        for row in range(len(encoded)):
+            span = slice(starts[row], starts[row + 1])
+            key = encoded.ids[span].tobytes() + (b"" if types is None else types[span].tobytes())
+            order[row] = places.setdefault(key, len(places))
+            if order[row] == len(firsts):
+                firsts.append(row)
+        distinct = pack(
+            [encoded.row(row).tolist() for row in firsts],
+            type_ids=None if types is None else [types[starts[row] : starts[row + 1]].tolist() for row in firsts],
+        )
+        probabilities: np.ndarray = predict(distinct)[order]
+        return probabilities
+
+    return predict_texts
 
 
-def refuse_several() -> None:
-    """Figures under shift count right answers, which a text with any number of labels does not have."""
+def refuse_multi_label() -> None:
+    """Figures under shift are accuracies of one label a text.
+
+    Raises:
+        InputError: always.
+    """
     raise InputError("figures under shift are for one label a text", remedy="leave out --shift and --ood")

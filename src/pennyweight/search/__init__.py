@@ -1,7 +1,10 @@
-"""Trying plans and settings within a budget, and telling which was best: `pennyweight search`.
+"""Training one recipe many times: with other settings (`pennyweight search`), or with other seeds (`train --seeds`).
 
 space     what a trial may try, and how flags narrow it
+identity  what a search's folder is about
 study     the trials on disk (Optuna's journal), shared by several processes and by later runs
-found     what came of the trials: table, Pareto picture, best recipe
-search    the loop
+trial     one trial, trained
+search    the loop over trials
+results   what came of the trials: table, Pareto picture, best recipe
+seeds     one recipe with several seeds
 """

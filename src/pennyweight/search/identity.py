@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, StorageError
-from ..recipe.loading import SECTIONS, Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.folders import make_folder, visible_names
 from ..storage.json_files import to_json
@@ -22,7 +22,7 @@ FORMAT = 1
 FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device", "threads", "report", "save_steps")
 
 
-def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
+def search_facts(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
     """All that has to be the same for trials to be comparable, as flat JSON."""
     from ..model.backbone import resolve
 
@@ -40,7 +40,7 @@ def facts_of(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
     return facts
 
 
-def claim(folder: Path, facts: Mapping[str, Any]) -> None:
+def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write what a search is about into its folder, or hold it to what stands there.
 
     Raises:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate.metrics.intervals import wilson
+from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
-from ..recipe.loading import Recipe
+from ..evaluate.report.text_table import text_table
+from ..recipe.schema import Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import write_json
 
@@ -22,7 +24,7 @@ METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialResult:
     """One trial.
 
     Attributes:
@@ -50,19 +52,19 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What came of a search.
 
     Attributes:
         trials: all of them, by budget and number.
-        best: for each budget with a complete trial, the number of its best, as `by_rank` has it.
+        best: for each budget with a complete trial, the number of its best, as `rank_trials` has it.
         recipe: the best recipe of all; None without a complete trial.
         validation: number of texts the accuracy was measured on.
         folder: where all is written.
         metric: the recipe's, by which trials are compared.
     """
 
-    trials: tuple[Tried, ...]
+    trials: tuple[TrialResult, ...]
     best: dict[str, int]
     recipe: Recipe | None
     validation: int
@@ -80,14 +82,15 @@ class Found:
             "trials": [asdict(trial) | {"pareto": trial in frontier} for trial in self.trials],
         }
 
-    def frontier(self) -> tuple[Tried, ...]:
+    def frontier(self) -> tuple[TrialResult, ...]:
         """The complete trials that none beats in both accuracy and parameters."""
         done = [trial for trial in self.trials if trial.state == "complete"]
-        return tuple(one for one in done if not any(_dominates(other, one) for other in done))
+        front = pareto_front([one.accuracy or 0.0 for one in done], [one.trainable or 0 for one in done])
+        return tuple(one for one, kept in zip(done, front.tolist(), strict=True) if kept)
 
     def __str__(self) -> str:
         """A plain text table of the best trials, the best first."""
-        ranked = by_rank((trial for trial in self.trials if trial.state == "complete"), self.metric)
+        ranked = rank_trials((trial for trial in self.trials if trial.state == "complete"), self.metric)
         if not ranked:
             return "no trial was finished"
         keys = list(dict.fromkeys(key for trial in ranked for key in trial.settings))
@@ -97,18 +100,16 @@ class Found:
             [*_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)]
             for trial in ranked[:SHOWN]
         ]
-        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
         states = [trial.state for trial in self.trials]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         note = f"{len(self.trials)} trials: {counts}; measured on {self.validation:,} validation texts"
-        return "\n".join([*lines, "", note])
+        return "\n".join([text_table(header, rows, left=0), "", note])
 
 
-def by_rank(trials: Iterable[Tried], metric: str = "accuracy") -> list[Tried]:
+def rank_trials(trials: Iterable[TrialResult], metric: str = "accuracy") -> list[TrialResult]:
     """The best by the metric first; of equals the one of lowest validation loss, of fewest parameters, the earliest."""
 
-    def place(one: Tried) -> tuple[float, float, int, int]:
+    def place(one: TrialResult) -> tuple[float, float, int, int]:
         behind = math.inf if one.score is None else one.score if metric == "loss" else -one.score
         return behind, math.inf if one.loss is None else one.loss, one.trainable or 0, one.number
 
@@ -120,7 +121,7 @@ def shown_score(score: float, metric: str) -> str:
     return f"{score:.4f}" if metric == "loss" else f"{score:.2%}"
 
 
-def read(study: Any, budget: str, validation: int, metric: str = "accuracy") -> list[Tried]:
+def read(study: Any, budget: str, validation: int, metric: str = "accuracy") -> list[TrialResult]:
     """The trials of a budget's study; those that were given back are left out."""
     found = []
     for trial in study.get_trials(deepcopy=False):
@@ -131,7 +132,7 @@ def read(study: Any, budget: str, validation: int, metric: str = "accuracy") -> 
         score = -told if told is not None and metric == "loss" else told
         accuracy = trial.user_attrs.get("accuracy", told if metric == "accuracy" else None)
         found.append(
-            Tried(
+            TrialResult(
                 number=trial.number,
                 budget=budget,
                 state=trial.user_attrs.get("state", trial.state.name.lower()),
@@ -147,7 +148,7 @@ def read(study: Any, budget: str, validation: int, metric: str = "accuracy") -> 
     return found
 
 
-def write(found: Found, recipes: dict[str, Recipe]) -> None:
+def write(found: SearchResult, recipes: dict[str, Recipe]) -> None:
     """Write trials.json, table.csv, and the best recipes: best.yaml, and one for each of several budgets."""
     write_json(found.folder / "trials.json", found.to_json())
     write_text(found.folder / "table.csv", _csv(found.trials))
@@ -158,7 +159,7 @@ def write(found: Found, recipes: dict[str, Recipe]) -> None:
             recipe.save(found.folder / f"best-{budget}.yaml")
 
 
-def draw(found: Found) -> None:
+def draw(found: SearchResult) -> None:
     """Draw pareto.png of the complete trials, if there are any."""
     frontier = found.frontier()
     points = [
@@ -171,11 +172,11 @@ def draw(found: Found) -> None:
         save_png(pareto(points, measured="validation"), found.folder / "pareto.png")
 
 
-def _named(trial: Tried) -> str:
+def _named(trial: TrialResult) -> str:
     return " ".join(str(trial.settings[key]) for key in ("strategy", "head") if key in trial.settings)
 
 
-def _csv(trials: Sequence[Tried]) -> str:
+def _csv(trials: Sequence[TrialResult]) -> str:
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -193,7 +194,7 @@ def _blank(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _cells(trial: Tried, metric: str) -> list[str]:
+def _cells(trial: TrialResult, metric: str) -> list[str]:
     assert trial.accuracy is not None
     assert trial.interval is not None
     assert trial.score is not None
@@ -207,8 +208,3 @@ def _cells(trial: Tried, metric: str) -> list[str]:
 
 def _shown(value: Any) -> str:
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _dominates(other: Tried, one: Tried) -> bool:
-    a, b = (other.accuracy or 0.0, -(other.trainable or 0)), (one.accuracy or 0.0, -(one.trainable or 0))
-    return a != b and a[0] >= b[0] and a[1] >= b[1]

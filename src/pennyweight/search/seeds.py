@@ -1,4 +1,4 @@
-"""One recipe with several seeds: what of a figure is the recipe's, and what is luck."""
+"""One recipe with several seeds: how much of a figure is due to chance."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import Spread, over_seeds
 from ..pipeline import train
-from ..recipe.loading import Recipe, resolve_recipe
+from ..recipe.loading import resolve_recipe
+from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
 from ..train.observer import say_to_logging
 
 logger = logging.getLogger(__name__)
 
-# Of one label a text, and of several.
 FIGURES = ("accuracy", "macro_f1", "log_loss", "ece")
-SEVERAL_FIGURES = ("micro_f1", "macro_f1", "exact_match", "log_loss")
+MULTI_LABEL_FIGURES = ("micro_f1", "macro_f1", "exact_match", "log_loss")
 NAMES = {
     "accuracy": "accuracy %",
     "micro_f1": "micro F1 %",
@@ -32,7 +32,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Seeds:
+class SeedSpread:
     """Several runs of one recipe: their seeds and folders, and each figure's spread on the rows called `measured`."""
 
     measured: str
@@ -67,7 +67,7 @@ def train_seeds(
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
     **settings: Any,
-) -> Seeds:
+) -> SeedSpread:
     """Train a recipe with `count` seeds, from the recipe's own on, each into `out/seed-N`; write `out/seeds.json`.
 
     The split stays the same, so that the spread is that of training alone; what frozen layers compute is shared.
@@ -83,42 +83,44 @@ def train_seeds(
     if count < 2:
         raise InputError("a spread takes at least two seeds", received=count)
     folder = Path(out)
-    settled = resolve_recipe(recipe, {key: value for key, value in settings.items() if key != "test"})
-    first = settled.train
-    if (
-        not settled.data.validation_size
-        and not settled.data.validation
-        and not (settled.data.test or settings.get("test") is not None)
-    ):
-        raise InputError(
-            "nothing to measure the spread on", expected="validation rows, or --test FILE", received="validation_size 0"
-        )
-    seeds = tuple(range(first.seed, first.seed + count))
-    own = first.prefix_cache != "auto" or first.cache_dir is not None
+    resolved = resolve_recipe(recipe, {key: value for key, value in settings.items() if key != "test"})
+    _check_measurable(resolved, settings.get("test"))
+    seeds = tuple(range(resolved.train.seed, resolved.train.seed + count))
+    own = resolved.train.prefix_cache != "auto" or resolved.train.cache_dir is not None
     shared = {} if own else {"prefix_cache": "disk", "cache_dir": str(folder / ".prefix")}
     metrics, folders = [], []
     try:
         with say_to_logging(say):
             for seed in seeds:
                 logger.info(f"seed {seed}")
-                target = folder / f"seed-{seed}"
+                folders.append(str(folder / f"seed-{seed}"))
                 run = {**settings, **shared, "seed": seed}
-                try:
-                    metrics.append(train(data, recipe=recipe, out=target, overwrite=overwrite, **run).metrics)
-                except Interrupted as stop:
-                    remedy = "several seeds do not go on where they were: run the same command again with --overwrite"
-                    raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
-                folders.append(str(target))
+                metrics.append(train(data, recipe=recipe, out=folders[-1], overwrite=overwrite, **run).metrics)
+    except Interrupted as stop:
+        remedy = "a run with several seeds cannot be resumed: run the same command again with --overwrite"
+        raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
     finally:
         shutil.rmtree(folder / ".prefix", ignore_errors=True)
+    found = _spread(seeds, folders, metrics)
+    write_json(folder / "seeds.json", found.to_json())
+    return found
+
+
+def _check_measurable(recipe: Recipe, test: Any) -> None:
+    """Raise `InputError` where there are neither validation nor test rows."""
+    if not (recipe.data.validation_size or recipe.data.validation or recipe.data.test or test is not None):
+        raise InputError(
+            "nothing to measure the spread on", expected="validation rows, or --test FILE", received="validation_size 0"
+        )
+
+
+def _spread(seeds: tuple[int, ...], folders: list[str], metrics: list[dict[str, Any]]) -> SeedSpread:
     measured = "test" if "test" in metrics[0] else "validation"
-    figures = SEVERAL_FIGURES if metrics[0].get("task") == "multi" else FIGURES
-    found = Seeds(
+    figures = MULTI_LABEL_FIGURES if metrics[0].get("task") == "multi" else FIGURES
+    return SeedSpread(
         measured,
         seeds,
         tuple(folders),
         {key: over_seeds([one[measured][key] for one in metrics]) for key in figures},
         over_seeds([one["train"]["seconds"] for one in metrics]),
     )
-    write_json(folder / "seeds.json", found.to_json())
-    return found

@@ -10,7 +10,7 @@ from ..budget.plan import parse_budget
 from ..budget.strategies import auto_rule
 from ..errors import RecipeError
 from ..recipe import loading as recipes
-from ..recipe.loading import BY_HAND, SECTION_OF, Recipe
+from ..recipe.schema import BY_HAND, SECTION_OF, Recipe
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Space:
         }
 
 
-def narrowed(base: Recipe, settings: Mapping[str, Any]) -> tuple[Space, dict[str, Any]]:
+def narrow_space(base: Recipe, settings: Mapping[str, Any]) -> tuple[Space, dict[str, Any]]:
     """The space that settings leave open, and the settings that are no part of it.
 
     Args:
@@ -95,7 +95,7 @@ def narrowed(base: Recipe, settings: Mapping[str, Any]) -> tuple[Space, dict[str
     return space, rest
 
 
-def budgets(text: Any) -> tuple[str, ...]:
+def parse_budgets(text: Any) -> tuple[str, ...]:
     """Budgets as people list them: `200k`, `10k,50k,1M`, or a list of these; `998,404` is one number.
 
     Raises:

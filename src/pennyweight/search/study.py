@@ -47,7 +47,7 @@ class FileLock:
 
 
 @dataclass(frozen=True)
-class Turn:
+class AssignedTrial:
     """A trial that this process runs: Optuna's handle on it, and all the settings to try."""
 
     trial: Any
@@ -112,7 +112,7 @@ class Journal:
         trials: int,
         fixed: Mapping[str, Any] | None = None,
         first: Mapping[str, Any] | None = None,
-    ) -> Turn | None:
+    ) -> AssignedTrial | None:
         """The next trial of a budget, or None when `trials` are done or being done.
 
         Args:
@@ -136,7 +136,7 @@ class Journal:
             trial.set_user_attr("worker", self.worker)
             settings = dict(fixed or {}) | trial.params
             trial.set_user_attr("settings", settings)
-            return Turn(trial, settings)
+            return AssignedTrial(trial, settings)
 
     def give_back(self, budget: str) -> None:
         """End what this process was trying without a result."""
@@ -206,7 +206,7 @@ def check_installed() -> None:
 
 
 @contextmanager
-def opened(folder: Path, seed: int) -> Iterator[Journal]:
+def open_journal(folder: Path, seed: int) -> Iterator[Journal]:
     """A search's journal, with this process known as one that works on it.
 
     Raises:

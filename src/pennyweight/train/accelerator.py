@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +12,52 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from ..model.device import Runtime
-from ..recipe.loading import TrainRecipe
-from .checkpoint import State
+from ..recipe.schema import TrainRecipe
+from .checkpoint import Checkpoint
 
 
 def make_accelerator(
-    recipe: TrainRecipe, runtime: Runtime, folder: Path | None, resumed: State | None = None
+    settings: TrainRecipe, runtime: Runtime, folder: Path | None, resumed: Checkpoint | None = None
 ) -> Accelerator:
     """Accelerate for one run: gradient scaling in fp16, trackers if asked for.
 
     The encoder computes in its own number format, in training as in prediction, and needs no autocast around it.
 
     Args:
-        resumed: the state a run goes on from; its trackers go on with their own runs.
+        resumed: the checkpoint the run resumes from; its trackers resume their own runs.
     """
-    # Accelerate's state is one per process; a second run in the same process may want another precision.
-    AcceleratorState._reset_state(reset_partial_state=True)
+    _reset_accelerate()
     accelerator = Accelerator(
         mixed_precision="fp16" if runtime.precision == "fp16" else "no",
         cpu=runtime.device.type == "cpu",
-        log_with=recipe.track or None,
-        project_dir=str(folder) if folder is not None else ("." if recipe.track else None),
+        log_with=settings.track or None,
+        project_dir=str(folder) if folder is not None else ("." if settings.track else None),
     )
-    if recipe.track:
+    if settings.track:
         accelerator.init_trackers(
             "pennyweight",
-            config={k: str(v) for k, v in recipe.model_dump().items()},
-            init_kwargs={} if resumed is None else going_on(resumed.progress.get("trackers", {}), resumed.step),
+            config={k: str(v) for k, v in settings.model_dump().items()},
+            init_kwargs={} if resumed is None else _resume_arguments(resumed),
         )
     return accelerator
 
 
-def prepare(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def _reset_accelerate() -> None:
+    """Forget the precision of an earlier run: Accelerate keeps one state per process.
+
+    The method is private to Accelerate. Without it, only a run in another precision than the first one in the process
+    fails, with Accelerate's own message.
+    """
+    reset = getattr(AcceleratorState, "_reset_state", None)
+    if reset is not None:
+        reset(reset_partial_state=True)
+
+
+def prepare_optimizer(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimizer as it is, unless gradients are scaled.
 
-    Accelerate's wrappers look for optional packages in every step, on the disk. They are gone through only where they
-    do something, which is scaling for fp16.
+    Accelerate's wrappers look for optional packages in every step, on the disk. They are used only where they do
+    something, which is scaling for fp16.
     """
     if accelerator.scaler is None:
         return optimizer
@@ -68,7 +78,7 @@ def clip(accelerator: Accelerator, parameters: Sequence[nn.Parameter], norm: flo
         torch.nn.utils.clip_grad_norm_(parameters, norm)
 
 
-def run_ids(accelerator: Accelerator) -> dict[str, str]:
+def tracker_runs(accelerator: Accelerator) -> dict[str, str]:
     """What each tracker calls its run, kept with the checkpoints."""
     found = {}
     for tracker in accelerator.trackers:
@@ -82,8 +92,9 @@ def run_ids(accelerator: Accelerator) -> dict[str, str]:
     return found
 
 
-def going_on(ids: Mapping[str, str], step: int) -> dict[str, dict[str, Any]]:
-    """Each tracker's arguments for going on with its former run after `step`."""
+def _resume_arguments(resumed: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Each tracker's arguments for resuming its own run after the checkpoint's step."""
+    ids, step = resumed.progress.get("trackers", {}), resumed.step
     arguments: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": step + 1}}
     if "wandb" in ids:
         arguments["wandb"] = {"id": ids["wandb"], "resume": "allow"}

@@ -1,4 +1,4 @@
-"""Corrupted copies of training texts, tokenized once, and the draw of which copy an epoch reads a text as."""
+"""Augmentation: corrupted copies of training texts, tokenized once, and which copy of a text each epoch reads."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Augmented:
 
     Attributes:
         tokens: the N texts as they are, then the copies.
-        owners: (N + M,) which text each row stands for.
+        texts: (N + M,) the text that each row is, or is a copy of.
         epochs: one array (N,) an epoch: the row that each text is read as.
     """
 
     tokens: Encoded
-    owners: np.ndarray
+    texts: np.ndarray
     epochs: tuple[np.ndarray, ...]
 
     def __str__(self) -> str:
-        texts = len(self.epochs[0])
-        return f"augmentation: {len(self.owners) - texts:,} corrupted copies of {texts:,} texts"
+        count = len(self.epochs[0])
+        return f"augmentation: {len(self.texts) - count:,} corrupted copies of {count:,} texts"
 
 
 def augment(
@@ -55,22 +55,23 @@ def augment(
         None where nothing is drawn.
     """
     count = len(texts)
-    drawn: list[np.ndarray] = []  # (N,) an epoch: 0 as it is, else the copy's number
+    numbers: list[np.ndarray] = []  # (N,) an epoch: 0 for the text as it is, else the number of its copy
     for epoch in range(epochs):
         random = np.random.default_rng([seed, epoch, 0xA09])
-        drawn.append((random.random(count) < share) * random.integers(1, copies + 1, count))
-    wanted = np.unique(np.concatenate([(number - 1) * count + np.arange(count) for number in drawn]))
-    wanted = wanted[wanted >= 0]
-    if not len(wanted):
+        numbers.append((random.random(count) < share) * random.integers(1, copies + 1, count))
+    # Copy `number` of text `text` is the one with key (number - 1) * N + text.
+    keys = np.unique(np.concatenate([(number - 1) * count + np.arange(count) for number in numbers]))
+    keys = keys[keys >= 0]
+    if not len(keys):
         return None
-    places = np.full(copies * count, -1, dtype=np.int64)
-    places[wanted] = count + np.arange(len(wanted))
-    made = encode([augmented(texts[key % count], seed, key // count) for key in wanted.tolist()])
-    rows = tuple(
-        np.where(number == 0, np.arange(count), places[np.maximum(number - 1, 0) * count + np.arange(count)])
-        for number in drawn
+    row_of = np.full(copies * count, -1, dtype=np.int64)
+    row_of[keys] = count + np.arange(len(keys))
+    corrupted = encode([augmented(texts[key % count], seed, key // count) for key in keys.tolist()])
+    epoch_rows = tuple(
+        np.where(number == 0, np.arange(count), row_of[np.maximum(number - 1, 0) * count + np.arange(count)])
+        for number in numbers
     )
-    return Augmented(joined(tokens, made), np.concatenate([np.arange(count), wanted % count]), rows)
+    return Augmented(joined(tokens, corrupted), np.concatenate([np.arange(count), keys % count]), epoch_rows)
 
 
 def joined(first: Encoded, second: Encoded) -> Encoded:

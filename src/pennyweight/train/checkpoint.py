@@ -2,7 +2,7 @@
 
 | file                                       | holds                                                            |
 |--------------------------------------------|------------------------------------------------------------------|
-| weights, optimizer, best, random           | `.safetensors`, see `State`                                      |
+| weights, optimizer, best, random           | `.safetensors`, see `Checkpoint`                                 |
 | average                                    | the same, where the run averages weights                         |
 | state.json                                 | progress and fingerprint                                         |
 | manifest.json                              | the step, the SHA-256 of each file above and, its seal, its own  |
@@ -35,8 +35,8 @@ FILES = {STATE, *(f"{name}.safetensors" for name in TENSORS)}
 
 
 @dataclass
-class State:
-    """Everything a run needs to go on as if it had never stopped.
+class Checkpoint:
+    """Everything a run needs to continue as if it had never stopped.
 
     Attributes:
         weights: trained tensors by name.
@@ -46,7 +46,7 @@ class State:
         progress: plain JSON: step (the sampler's position with it), history, best value, patience, sums of the running
             training loss, seconds, loss scale, trackers' run ids.
         fingerprint: what the run depends on (recipe, data, backbone, versions), compared before resuming.
-        average: `average.Average.state()`; empty where nothing is averaged.
+        average: `weight_averaging.Average.state()`; empty where nothing is averaged.
     """
 
     weights: dict[str, Tensor]
@@ -62,21 +62,21 @@ class State:
         return int(self.progress["step"])
 
 
-def save(folder: Path, state: State, keep: int) -> Path:
+def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write `folder/step-N`, then drop all but the newest `keep` checkpoints.
 
     Raises:
         StorageError: when the disk is full; what was there before is intact.
     """
-    target = folder / f"step-{state.step:08d}"
+    target = folder / f"step-{checkpoint.step:08d}"
     with atomic_folder(target) as aside:
-        names = TENSORS if not state.average else (*TENSORS, "average")
+        names = TENSORS if not checkpoint.average else (*TENSORS, "average")
         for name in names:
-            save_file(getattr(state, name), aside / f"{name}.safetensors")
-        facts = {"progress": state.progress, "fingerprint": state.fingerprint}
+            save_file(getattr(checkpoint, name), aside / f"{name}.safetensors")
+        facts = {"progress": checkpoint.progress, "fingerprint": checkpoint.fingerprint}
         (aside / STATE).write_text(to_json(facts), encoding="utf-8")
         files = {STATE, *(f"{name}.safetensors" for name in names)}
-        manifest = {"format": FORMAT, "step": state.step, "sha256": {name: sha256(aside / name) for name in files}}
+        manifest = {"format": FORMAT, "step": checkpoint.step, "sha256": {name: sha256(aside / name) for name in files}}
         (aside / MANIFEST).write_text(seal(manifest), encoding="utf-8")
     # What was just written needs no checking; hashing every file again at each save would.
     for _, old in _listed(folder)[:-keep]:
@@ -110,7 +110,7 @@ def complete(folder: Path) -> list[tuple[int, Path]]:
     return [(step, path) for step, path in _listed(folder) if _is_whole(path)]
 
 
-def read(path: Path) -> State:
+def read(path: Path) -> Checkpoint:
     """Read one complete checkpoint.
 
     Raises:
@@ -120,48 +120,27 @@ def read(path: Path) -> State:
         facts = json.loads((path / STATE).read_text("utf-8"))
         names = [*TENSORS, "average"] if (path / AVERAGE).is_file() else TENSORS
         tensors = {name: load((path / f"{name}.safetensors").read_bytes()) for name in names}
-        return State(**tensors, progress=facts["progress"], fingerprint=facts["fingerprint"])
+        return Checkpoint(**tensors, progress=facts["progress"], fingerprint=facts["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError("this checkpoint cannot be read", where=path, received=str(error)) from error
 
 
-def latest(folder: Path) -> State | None:
-    """The newest complete checkpoint below `folder`, or None. What killed writers left is cleaned up first."""
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest complete checkpoint below `folder`, or None. Remains of killed writers are removed first."""
     recover(folder)
     return next((read(path) for _, path in reversed(_listed(folder)) if _is_whole(path)), None)
 
 
-def keep_up_to(folder: Path, state: State | None) -> None:
-    """Drop what a run that goes on from `state` will write anew, and what is damaged; None drops all.
+def keep_up_to(folder: Path, checkpoint: Checkpoint | None) -> None:
+    """Drop the checkpoints after this one, and damaged ones; None drops all.
 
-    Else a later step of a former run would count as this run's newest.
+    Otherwise a later step of an earlier run would count as the newest of the run that resumes here.
     """
     recover(folder)
-    whole = {path for step, path in complete(folder) if state is not None and step <= state.step}
+    whole = {path for step, path in complete(folder) if checkpoint is not None and step <= checkpoint.step}
     for path in folder.glob("step-*"):
         if path not in whole:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def random_state() -> dict[str, Tensor]:
-    """The states of torch's generators: the CPU's and every accelerator's."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
-    if torch.backends.mps.is_available():
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def set_random_state(states: dict[str, Tensor]) -> None:
-    """Put `random_state()` back, as far as this machine has the same devices."""
-    torch.set_rng_state(states["cpu"])
-    for name, state in states.items():
-        kind, _, number = name.partition(":")
-        if kind == "cuda" and int(number) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(state, int(number))
-    if "mps" in states and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(states["mps"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
@@ -176,26 +155,26 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -
 def set_optimizer_tensors(
     optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.Parameter], tensors: dict[str, Tensor]
 ) -> None:
-    """Put `optimizer_tensors()` back."""
+    """Set what `optimizer_tensors()` returned."""
     for key, value in tensors.items():
         name, _, part = key.rpartition("/")
         # AdamW keeps `step` on the CPU unless fused or capturable; fused wants it beside the parameter.
         optimizer.state[parameters[name]][part] = value.to(parameters[name].device)
 
 
-def check_fits(state: State, parameters: dict[str, torch.nn.Parameter]) -> None:
-    """Hold a checkpoint to the model that goes on from it: every tensor has its place, every place its tensor.
+def check_fits(checkpoint: Checkpoint, parameters: dict[str, torch.nn.Parameter]) -> None:
+    """Check a checkpoint against the model that is to resume from it: the same tensors with the same shapes.
 
     Raises:
-        ArtifactError: after a change of plan that was waved through, or a checkpoint made by somebody else.
+        ArtifactError: the plan has changed, or somebody else made the checkpoint.
     """
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     moments = {f"{name}/{part}": shape for name, shape in shapes.items() for part in ("exp_avg", "exp_avg_sq")}
     moments |= {f"{name}/step": torch.Size() for name in shapes}
     for kind, wanted, held in (
-        ("weights", shapes, state.weights),
-        ("optimizer", moments, state.optimizer),
-        ("best", shapes, state.best),
+        ("weights", shapes, checkpoint.weights),
+        ("optimizer", moments, checkpoint.optimizer),
+        ("best", shapes, checkpoint.best),
     ):
         found = {name: tensor.shape for name, tensor in held.items()}
         if found != wanted and (found or kind == "weights"):
@@ -207,5 +186,5 @@ def check_fits(state: State, parameters: dict[str, torch.nn.Parameter]) -> None:
                 received=f"shape {tuple(found[wrong])}" if wrong in found else "no such tensor",
                 remedy="resume with the recipe the run was started with, or start anew with --overwrite",
             )
-    if "cpu" not in state.random:
+    if "cpu" not in checkpoint.random:
         raise ArtifactError("the checkpoint holds no random state", where="random.safetensors -> cpu")

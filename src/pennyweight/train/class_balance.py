@@ -1,4 +1,4 @@
-"""Rare classes made to count: weights in the loss, or their texts repeated."""
+"""Class imbalance: weights in the loss, or the texts of rarer classes repeated."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _check_names(wanted: Mapping[str, float], names: Sequence[str]) -> None:
     if unknown:
         close = difflib.get_close_matches(unknown[0], names, n=1)
         raise RecipeError(
-            f"a weight for a class that is not there: {', '.join(unknown)}",
+            f"a weight for a class that does not exist: {', '.join(unknown)}",
             where="train -> class_weights",
             expected=f"some of the classes {', '.join(names)}",
             remedy=f"did you mean {close[0]}?" if close else None,

@@ -1,4 +1,4 @@
-"""What a training took from the socket, where the processor counts it.
+"""The energy that a training took, where the processor counts it.
 
 Linux shows the energy counters of processor packages (RAPL) as files, in microjoules; most virtual machines hide them
 and many systems keep them from other users than root. Then there is no figure, rather than a guess.
@@ -13,23 +13,23 @@ COUNTERS = Path("/sys/class/powercap")
 
 
 class EnergyMeter:
-    """Counts from its making on. Only whole packages: what lies within them (core, dram) would count twice."""
+    """Counts from its construction on. Whole packages only: their parts (core, dram) would be counted twice."""
 
     def __init__(self, folder: Path = COUNTERS) -> None:
         packages = sorted(folder.glob("intel-rapl:*")) if folder.is_dir() else []
         self._packages = [package for package in packages if package.name.count(":") == 1]
-        self._began = [_read(package / "energy_uj") for package in self._packages]
+        self._start = [_read(package / "energy_uj") for package in self._packages]
 
     def joules(self) -> float | None:
-        """Joules since the making, all packages together; None where they cannot be read."""
+        """Joules since construction, all packages together; None where they cannot be read."""
         total = 0
-        for package, began in zip(self._packages, self._began, strict=True):
+        for package, start in zip(self._packages, self._start, strict=True):
             now = _read(package / "energy_uj")
-            if began is None or now is None:
+            if start is None or now is None:
                 return None
-            if now < began:  # the counter has begun anew
+            if now < start:  # the counter has wrapped around
                 now += _read(package / "max_energy_range_uj") or 0
-            total += now - began
+            total += now - start
         return total / 1e6 if self._packages else None
 
 

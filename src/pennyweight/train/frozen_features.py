@@ -4,68 +4,77 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from ..artifact.artifact import Artifact
+from ..budget.plan import Plan
 from ..data.batching import Encoded, select
-from ..evaluate.row_predictions import sample
+from ..data.sampling import sample_rows
+from ..evaluate.baselines.baseline import Baseline
+from ..evaluate.baselines.linear_probe import linear_probe
+from ..model.backbone import Backbone
 from ..model.classifier import ModelSettings, Pooled, build
 from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
-from ..predict.predictor import Classifier
+from ..recipe.schema import Recipe
 
-# Past this a linear model learns nothing more, and a baseline should cost seconds.
-FROZEN_ROWS = 20_000
+# Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
+MOST_ROWS = 20_000
 
 
 class FrozenBackbone:
-    """The backbone of a classifier as it was before training.
+    """A backbone as it was before training.
 
     It is loaded afresh: an adapter could be switched off, but not the biases that some plans train.
+
+    Args:
+        recipe: how the backbone is computed and how long texts are; `plan`: of the run, its adapter is left out.
+        pad_id: the tokenizer's padding id.
+
+    Attributes:
+        seconds: spent on loading and computing.
     """
 
-    def __init__(self, artifact: Artifact, runtime: Runtime) -> None:
-        # Its tokens averaged: the stronger pooling where nothing is trained, so the harder rival.
-        settings = ModelSettings(**artifact.recipe.model.settings() | {"pooling": "mean"})
-        plan = replace(artifact.plan, adapter=None)
-        self.model = Pooled(build(artifact.backbone, plan, len(artifact.labels.names), runtime, settings)).eval()
-        self.artifact = artifact
+    def __init__(self, backbone: Backbone, recipe: Recipe, plan: Plan, runtime: Runtime, pad_id: int) -> None:
+        began = time.perf_counter()
+        # The mean over tokens is the stronger pooling where nothing is trained, so the harder baseline.
+        settings = ModelSettings(**recipe.model.settings() | {"pooling": "mean"})
+        self.model = Pooled(build(backbone, replace(plan, adapter=None), 2, runtime, settings)).eval()
+        self.recipe = recipe
         self.runtime = runtime
+        self.pad_id = pad_id
+        self.seconds = time.perf_counter() - began
 
     def features(self, encoded: Encoded) -> np.ndarray:
         """(N, H) fp32 of texts that are token ids, computed in batches of similar length."""
-        recipe = self.artifact.recipe
-        bucket = recipe.data.pad_to_multiple_of
-        feed = TokenFeed(
-            encoded, self.artifact.tokenizer.pad_token_id, bucket, recipe.data.max_length, self.runtime.device
-        )
-        return logits(self.model, feed, encoded.lengths, batch_size=recipe.train.eval_batch_size, bucket=bucket)
+        began = time.perf_counter()
+        bucket, longest = self.recipe.data.pad_to_multiple_of, self.recipe.data.max_length
+        feed = TokenFeed(encoded, self.pad_id, bucket, longest, self.runtime.device)
+        size = self.recipe.train.eval_batch_size
+        found = logits(self.model, feed, encoded.lengths, batch_size=size, bucket=bucket)
+        self.seconds += time.perf_counter() - began
+        return found
 
 
-@dataclass(frozen=True)
-class Features:
-    """What a linear head on the frozen backbone is trained and measured on.
+def train_linear_probe(
+    backbone: FrozenBackbone,
+    train: Encoded,
+    train_labels: np.ndarray,
+    rows: Sequence[Encoded],
+    n_labels: int,
+    *,
+    seed: int = 0,
+) -> Baseline:
+    """The linear probe, trained on at most 20,000 random training rows; its seconds include computing the features.
 
-    Attributes:
-        train: (N, H) of the training rows in `rows`.
-        others: (M, H) of the rows to answer, end to end.
-        rows: (N,) which training rows: all, or a sample past the limit.
-        seconds: of the forward passes.
+    Args:
+        train_labels: (N,) class numbers, or (N, L) of 0 and 1.
+        rows: those to predict: the measured ones, or the validation rows and the measured ones.
     """
-
-    train: np.ndarray
-    others: np.ndarray
-    rows: np.ndarray
-    seconds: float
-
-
-def features_of(classifier: Classifier, train: Encoded, others: Sequence[Encoded], seed: int) -> Features:
-    """The frozen backbone's features of training texts and of the rows to answer."""
-    began = time.perf_counter()
-    backbone = FrozenBackbone(classifier.artifact, classifier.runtime)
-    some = sample(len(train), FROZEN_ROWS, seed)
-    learnt = backbone.features(train if len(some) == len(train) else select(train, some))
-    answered = np.concatenate([backbone.features(each) for each in others])
-    return Features(learnt, answered, some, time.perf_counter() - began)
+    chosen = sample_rows(len(train), MOST_ROWS, seed)
+    learnt = backbone.features(train if len(chosen) == len(train) else select(train, chosen))
+    features = np.concatenate([backbone.features(part) for part in rows])
+    found = linear_probe(learnt, train_labels[chosen], features, n_labels, seed=seed)
+    found = found.split(len(rows[0]) if len(rows) > 1 else 0)
+    return replace(found, seconds=found.seconds + backbone.seconds)

@@ -1,4 +1,4 @@
-"""What training makes small: cross-entropy of one label a text, or binary cross-entropy of each label."""
+"""The training loss: cross-entropy of one label a text, or binary cross-entropy of each label."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(
     Args:
         labels: (N,) class numbers, or (N, L) of 0 and 1.
         label_smoothing: the share of the target that is spread over all classes, or halfway between yes and no.
-        weights: (L,) as `balance.class_weights` gives them.
+        weights: (L,) as `class_balance.class_weights` gives them.
     """
     scale = None if weights is None else torch.from_numpy(weights).to(device, torch.float32)
     if labels.ndim == 1:
@@ -39,11 +39,11 @@ def make(
             )
 
         return single
-    wanted = torch.from_numpy(labels).to(device, torch.float32)  # (N, L)
-    wanted = wanted * (1 - label_smoothing) + label_smoothing / 2
+    binary = torch.from_numpy(labels).to(device, torch.float32)  # (N, L)
+    binary = binary * (1 - label_smoothing) + label_smoothing / 2
 
-    def several(logits: Tensor, indices: np.ndarray) -> Tensor:
-        chosen = wanted[torch.from_numpy(indices).to(device)]  # (B, L)
+    def multi_label(logits: Tensor, indices: np.ndarray) -> Tensor:
+        chosen = binary[torch.from_numpy(indices).to(device)]  # (B, L)
         return binary_cross_entropy_with_logits(logits, chosen, pos_weight=scale, reduction="sum") / chosen.shape[1]
 
-    return several
+    return multi_label

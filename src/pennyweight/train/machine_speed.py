@@ -12,14 +12,19 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..budget.cost import Pooling, work
 from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
+from ..budget.families import FAST_FAMILIES
 from ..budget.plan import Plan
 from ..errors import StorageError
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
 from ..storage.user_cache import cache_folder
+
+if TYPE_CHECKING:  # which needs torch, and an estimate does not
+    from .state import FitResult
 
 # Of NumPy's fp32 peak, what training in bf16 on the same processor was seen to reach, roughly: a stand-in, not a claim.
 GUESSED_SHARE = 0.8
@@ -36,7 +41,7 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
         texts: training texts.
         tokens: their mean length.
     """
-    wanted = recipe.train.device, recipe.train.precision, _engine(recipe, plan)
+    wanted = recipe.train.device, recipe.train.precision, _engine(recipe, config, plan)
     known = _known(wanted)
     how, rate = known or (wanted, guessed_speed())
     _, precision, engine = how
@@ -73,6 +78,24 @@ def remember_speed(operations: float, seconds: float, *, device: str, precision:
         return
 
 
+def remember_training(
+    plan: Plan, config: Mapping[str, Any], result: FitResult, length: int, *, pooling: Pooling, cached: bool, how: How
+) -> None:
+    """Keep the speed of a finished training; one of a head alone is too little work to tell.
+
+    Args:
+        config: fields of the backbone's `config.json`.
+        length: mean tokens of its texts.
+        cached: whether the frozen layers were computed once.
+        how: device, precision and engine.
+    """
+    if plan.adapter is None:
+        return
+    operations = work(config, plan, length=length, pooling=pooling).per_text(cached=cached)
+    device, precision, engine = how
+    remember_speed(operations * result.texts, result.seconds, device=device, precision=precision, engine=engine)
+
+
 def guessed_speed() -> float:
     """Operations a second, from a few NumPy products."""
     import numpy as np
@@ -86,12 +109,12 @@ def guessed_speed() -> float:
     return float(GUESSED_SHARE * 2 * 512**3 / min(times))
 
 
-def _engine(recipe: Recipe, plan: Plan) -> str:
-    """`reference` where the fast encoder has no such option, else the recipe's own, which may be `auto`.
+def _engine(recipe: Recipe, config: Mapping[str, Any], plan: Plan) -> str:
+    """`reference` where there is no fast encoder or it lacks an option, else the recipe's own, which may be `auto`.
 
-    That there are architectures the fast encoder does not support takes torch to see.
+    Told without torch, which `model.encoders.choose_engine` takes.
     """
-    slow = recipe.model.hidden_dropout or recipe.model.attention_dropout
+    slow = config["model_type"] not in FAST_FAMILIES or recipe.model.hidden_dropout or recipe.model.attention_dropout
     slow = slow or (plan.adapter is not None and plan.adapter.bias != "none")
     return "reference" if slow else recipe.model.encoder
 

@@ -1,8 +1,8 @@
 """The frozen prefix, computed once.
 
 Layers below the lowest trained one give the same hidden states in every epoch. They are computed once, without dropout,
-and kept without padding: in memory, or in a file that later runs on the same backbone, texts and layer find again.
-When nothing in the backbone is trained, what is kept is one pooled vector a text.
+and kept without padding: in memory, or in a file that later runs with the same backbone, texts and layer read.
+When nothing in the backbone is trained, one pooled vector a text is kept.
 """
 
 from __future__ import annotations
@@ -45,6 +45,23 @@ class PrefixWarning(UserWarning):
 
 
 @dataclass(frozen=True)
+class PrefixSpec:
+    """What is kept.
+
+    Attributes:
+        first: the lowest trained layer; with `num_layers` pooled vectors are kept instead of hidden states.
+        pooling: `cls` or `mean`.
+        dtype: what values are kept in. That of the encoder's hidden states loses nothing.
+        backbone: fingerprint of the backbone's weights, and of the engine that computes them.
+    """
+
+    first: int
+    pooling: str
+    dtype: torch.dtype
+    backbone: str
+
+
+@dataclass(frozen=True)
 class Prefix:
     """Hidden states before layer `first` of N texts, end to end.
 
@@ -82,7 +99,7 @@ class Prefix:
         width = 1 if longest == 1 else -(-longest // self.bucket) * self.bucket
         columns = np.arange(width)
         mask = columns < lengths[:, None]  # (B, T)
-        # Padding reads the text's first row: any finite value will do, nobody looks at it.
+        # Padding reads the text's first row: any finite value will do, since the mask hides it.
         rows = self.starts[indices][:, None] + np.where(mask, columns, 0)  # (B, T)
         hidden = self.hidden.index_select(0, torch.from_numpy(rows.ravel())).view(*mask.shape, -1)
         return {
@@ -108,15 +125,10 @@ def estimate(lengths: np.ndarray, hidden_size: int, first: int, num_layers: int,
     return rows * hidden_size * dtype.itemsize
 
 
-def prefix_key(backbone: str, tokens: Encoded, first: int, pooling: str, dtype: torch.dtype) -> str:
-    """SHA-256 over all that the kept values depend on.
-
-    Args:
-        backbone: fingerprint of the backbone's weights, and of the engine that computes them.
-        tokens: the token ids, which say what texts, tokenizer and truncation were.
-    """
+def prefix_key(spec: PrefixSpec, tokens: Encoded) -> str:
+    """SHA-256 over all that the kept values depend on; the token ids say what texts, tokenizer and truncation were."""
     digest = hashlib.sha256(MAGIC)
-    digest.update(json.dumps([backbone, first, pooling, str(dtype), torch.__version__]).encode())
+    digest.update(json.dumps([spec.backbone, spec.first, spec.pooling, str(spec.dtype), torch.__version__]).encode())
     digest.update(np.ascontiguousarray(tokens.offsets, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(tokens.ids, dtype="<i4").tobytes())
     if tokens.type_ids is not None:
@@ -127,23 +139,16 @@ def prefix_key(backbone: str, tokens: Encoded, first: int, pooling: str, dtype: 
 def prepare(
     encoder: Encoder,
     feed: TokenFeed,
+    spec: PrefixSpec,
     *,
-    first: int,
-    pooling: str,
-    dtype: torch.dtype,
-    backbone: str,
     folder: str | Path | None = None,
     limit: int | None = None,
     batch_size: int = 64,
 ) -> Prefix | None:
-    """Compute the hidden states before layer `first`, or find them computed.
+    """Compute the hidden states before layer `spec.first`, or read those of an earlier run.
 
     Args:
-        feed: gives batches of token ids, and knows them all.
-        first: the lowest trained layer; with `num_layers` pooled vectors are kept instead.
-        pooling: `cls` or `mean`.
-        dtype: what values are kept in. That of the encoder's hidden states loses nothing.
-        backbone: fingerprint of weights and engine; part of the key.
+        feed: gives batches of token ids, and holds them all.
         folder: where to keep files. None: in memory.
         limit: most bytes to keep, all files of the folder together; of a disk never more than half of what is free
             without them. None: that half, of the memory or the disk.
@@ -151,78 +156,104 @@ def prepare(
     Returns:
         None when there is nothing to keep (`first` is 0), or, with one warning, when it would take more than the limit.
     """
-    if first == 0:
+    if spec.first == 0:
         return None
     began = time.perf_counter()
-    lengths = feed.encoded.lengths
-    needed = estimate(lengths, encoder.hidden_size, first, encoder.num_layers, dtype)
-    kept = np.ones_like(lengths) if first >= encoder.num_layers else np.maximum(lengths, 1)
-    batches = plan_batches(lengths, batch_size=batch_size, bucket=feed.bucket, seed=None)
-    order = np.concatenate(batches) if batches else np.zeros(0, dtype=np.int64)
-    starts = np.empty_like(kept)
-    starts[order] = np.cumsum(kept[order]) - kept[order]
-
-    def result(hidden: Tensor, file: Path | None, reused: bool) -> Prefix:
-        seconds = time.perf_counter() - began
-        return Prefix(hidden, starts, kept, first, feed.bucket, feed.device, file, reused, seconds)
-
-    def chunks() -> Iterator[Tensor]:
-        return _compute(encoder, feed, batches, first, pooling, dtype)
-
-    shape = (int(kept.sum()), encoder.hidden_size)
-    refused = ""
+    work = _Computation(encoder, feed, spec, batch_size)
+    file, problem = None, ""
     if folder is not None:
-        key = prefix_key(backbone, feed.encoded, first, pooling, dtype)
-        file = Path(folder) / f"{key}{SUFFIX}"
-        found = _open(file, key, shape, dtype)
-        if found is not None:
-            return result(found, file, True)
+        file = Path(folder) / f"{prefix_key(spec, feed.encoded)}{SUFFIX}"
         try:
-            _make_room(Path(folder), needed, limit)
-            _write(file, key, shape, dtype, chunks())
-            written = _open(file, key, shape, dtype)
-            if written is not None:
-                _make_room(Path(folder), 0, limit)  # others may have written at the same time
-                return result(written, file, False)
-            raise StorageError("what was written cannot be read back", where=file)
+            hidden, reused = work.read_or_write(file, limit)
         except StorageError as error:
-            refused = f"{error}; "
-    most = psutil.virtual_memory().available // 2 if limit is None or folder is not None else limit
+            file, problem = None, f"{error}; "
+    if file is None:
+        most = psutil.virtual_memory().available // 2 if limit is None or folder is not None else limit
+        if not _fits_in_memory(work.bytes, most, problem):
+            return None
+        hidden, reused = work.in_memory(), False
+    seconds = time.perf_counter() - began
+    return Prefix(hidden, work.starts, work.kept, spec.first, feed.bucket, feed.device, file, reused, seconds)
+
+
+def _fits_in_memory(needed: int, most: int, problem: str) -> bool:
+    """Whether bytes may be kept in memory; warns where not, or where the memory replaces a file after a `problem`."""
     if needed > most:
         warnings.warn(
-            f"{refused}the frozen prefix takes {needed / 1e9:.1f} GB and {most / 1e9:.1f} GB of memory are allowed: "
+            f"{problem}the frozen prefix takes {needed / 1e9:.1f} GB and {most / 1e9:.1f} GB of memory are allowed: "
             "lower layers are computed in every epoch; train on fewer or shorter texts, or raise the limit",
             PrefixWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-        return None
-    if refused:
-        warnings.warn(f"{refused}the frozen prefix is kept in memory instead", PrefixWarning, stacklevel=2)
-    hidden = torch.empty(shape, dtype=dtype)
-    at = 0
-    for chunk in chunks():
-        hidden[at : at + len(chunk)] = chunk
-        at += len(chunk)
-    return result(hidden, None, False)
+        return False
+    if problem:
+        warnings.warn(f"{problem}the frozen prefix is kept in memory instead", PrefixWarning, stacklevel=3)
+    return True
 
 
-def _compute(
-    encoder: Encoder, feed: TokenFeed, batches: list[np.ndarray], first: int, pooling: str, dtype: torch.dtype
-) -> Iterator[Tensor]:
-    """Batch after batch, rows (tokens, H) without padding."""
-    with evaluating(encoder.module):
-        for indices in batches:
-            with torch.no_grad():
-                batch: dict[str, Any] = feed(indices)
-                ids, mask = batch["input_ids"], batch["attention_mask"]
-                hidden = encoder.embed(ids, mask, batch.get("token_type_ids"))  # (B, T, H)
-                if first >= encoder.num_layers:
-                    rows = encoder.pooled(hidden, mask, 0, pooling)  # (B, H)
-                else:
-                    kept = mask.bool()
-                    kept[:, 0] = True  # a text without tokens keeps one row, so that each text has a place
-                    rows = encoder.run(hidden, mask, 0, first)[kept]  # (tokens, H)
-            yield rows.to("cpu", dtype)
+class _Computation:
+    """The forward passes behind a prefix, and where each text's rows go.
+
+    Attributes:
+        kept: (N,) rows of each text.
+        starts: (N,) where they begin; texts lie in the order in which they are computed.
+        bytes: of all rows.
+    """
+
+    def __init__(self, encoder: Encoder, feed: TokenFeed, spec: PrefixSpec, batch_size: int) -> None:
+        self.encoder, self.feed, self.spec = encoder, feed, spec
+        lengths = feed.encoded.lengths
+        self.kept = np.ones_like(lengths) if spec.first >= encoder.num_layers else np.maximum(lengths, 1)
+        self.batches = plan_batches(lengths, batch_size=batch_size, bucket=feed.bucket, seed=None)
+        order = np.concatenate(self.batches) if self.batches else np.zeros(0, dtype=np.int64)
+        self.starts = np.empty_like(self.kept)
+        self.starts[order] = np.cumsum(self.kept[order]) - self.kept[order]
+        self.shape = (int(self.kept.sum()), encoder.hidden_size)
+        self.bytes = estimate(lengths, encoder.hidden_size, spec.first, encoder.num_layers, spec.dtype)
+
+    def read_or_write(self, file: Path, limit: int | None) -> tuple[Tensor, bool]:
+        """The rows mapped from a file, written first unless it is there; and whether it was.
+
+        Raises:
+            StorageError: it does not fit under the limit, or cannot be written.
+        """
+        key, dtype = file.name.removesuffix(SUFFIX), self.spec.dtype
+        found = _open(file, key, self.shape, dtype)
+        if found is not None:
+            return found, True
+        _make_room(file.parent, self.bytes, limit)
+        _write(file, key, self.shape, dtype, self.chunks())
+        written = _open(file, key, self.shape, dtype)
+        if written is None:
+            raise StorageError("what was written cannot be read back", where=file)
+        _make_room(file.parent, 0, limit)  # others may have written at the same time
+        return written, False
+
+    def in_memory(self) -> Tensor:
+        """The rows, computed into memory."""
+        hidden = torch.empty(self.shape, dtype=self.spec.dtype)
+        at = 0
+        for chunk in self.chunks():
+            hidden[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        return hidden
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Batch after batch, rows (tokens, H) without padding."""
+        encoder, first = self.encoder, self.spec.first
+        with evaluating(encoder.module):
+            for indices in self.batches:
+                with torch.no_grad():
+                    batch: dict[str, Any] = self.feed(indices)
+                    ids, mask = batch["input_ids"], batch["attention_mask"]
+                    hidden = encoder.embed(ids, mask, batch.get("token_type_ids"))  # (B, T, H)
+                    if first >= encoder.num_layers:
+                        rows = encoder.pooled(hidden, mask, 0, self.spec.pooling)  # (B, H)
+                    else:
+                        kept = mask.bool()
+                        kept[:, 0] = True  # a text without tokens keeps one row, so that each text has a place
+                        rows = encoder.run(hidden, mask, 0, first)[kept]  # (tokens, H)
+                yield rows.to("cpu", self.spec.dtype)
 
 
 def _write(file: Path, key: str, shape: tuple[int, int], dtype: torch.dtype, chunks: Iterator[Tensor]) -> None:

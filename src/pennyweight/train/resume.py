@@ -1,7 +1,8 @@
-"""Going on with a run, and only with the same run.
+"""Resuming a run, and only the same run.
 
-From `begin` to `end` a run's folder holds a note beside the checkpoints, `unfinished`: a classifier that lies there
-meanwhile is a former run's. It stays in place, whole, until the new one takes its place."""
+From `mark_begun` to `mark_ended` a run's folder holds a file beside the checkpoints, `unfinished`: a classifier in the
+folder belongs to an earlier run until then. It stays in place, whole, until the new one replaces it.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +18,17 @@ import torch
 
 from ..errors import RecipeError
 from ..model.device import Runtime
-from ..recipe.loading import SECTIONS, Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import to_json
 from ..storage.system_errors import storage_errors
-from .checkpoint import State, keep_up_to, latest
+from .checkpoint import Checkpoint, keep_up_to, latest
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED = Path("checkpoints") / "unfinished"
-# Fields whose default was once another: what a run did whose version did not know the field yet.
-STOOD: dict[str, Any] = {
+# Fields whose default has changed: what a run did whose version did not have the field yet.
+FORMER_DEFAULTS: dict[str, Any] = {
     "train -> learning_rate": 7e-4,
     "train -> lp_ft": False,
     "plan -> lora_dropout": 0.0,
@@ -35,24 +36,32 @@ STOOD: dict[str, Any] = {
 }
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
-FREE = {
+NOT_COMPARED = {
     *("train", "test", "validation", "mix", "ood", "backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     *("device", "precision", "threads"),  # what they came to on this machine is compared
 }
 
 
-def fingerprint(
-    recipe: Recipe, data: str, backbone: str, config: Mapping[str, Any], runtime: Runtime, versions: Mapping[str, str]
+def run_fingerprint(
+    settings: Mapping[str, Any],
+    *,
+    data: str,
+    backbone: str,
+    config: Mapping[str, Any],
+    runtime: Runtime,
+    versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """All that decides a run's result, as flat JSON; a changed entry refuses a resume.
 
     Args:
+        settings: the recipe as JSON: fields by section and key.
         data: fingerprint of every text and label.
         backbone: fingerprint of the frozen weights.
         config: the backbone's config.json.
+        versions: of the packages that compute, by name.
     """
-    facts: dict[str, Any] = {
+    fingerprint: dict[str, Any] = {
         "data": data,
         "backbone": backbone,
         "config of the backbone": sha256(to_json(dict(config)).encode()).hexdigest(),
@@ -60,66 +69,68 @@ def fingerprint(
         "precision": runtime.precision,
         "threads": torch.get_num_threads(),
     }
-    for section in SECTIONS:
-        for key, value in getattr(recipe, section).model_dump(mode="json").items():
-            if key not in FREE:
-                facts[f"{section} -> {key}"] = value
-    return facts | {f"version of {name}": value for name, value in versions.items()}
+    fingerprint |= {
+        f"{section} -> {key}": value
+        for section in SECTIONS
+        for key, value in settings[section].items()
+        if key not in NOT_COMPARED
+    }
+    return fingerprint | {f"version of {name}": value for name, value in versions.items()}
 
 
 @dataclass
-class Resumption:
-    """The place a run goes on from; without a state, the beginning.
+class ResumePoint:
+    """Where a run resumes; without a checkpoint, at its beginning.
 
     Attributes:
         folder: the run's.
-        state: its newest complete checkpoint.
-        made: fingerprint of the run that made the finished classifier there; empty if there is none.
+        checkpoint: its newest complete checkpoint.
+        finished: fingerprint of the run that made the classifier in the folder; empty if there is none.
     """
 
     folder: Path | None = None
-    state: State | None = None
-    made: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    finished: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, folder: Path, made: Mapping[str, Any]) -> Resumption:
+    def find(cls, folder: Path, finished: Mapping[str, Any]) -> ResumePoint:
         """The newest complete checkpoint in a run's folder.
 
         Args:
-            made: fingerprint of the run that made the classifier there, if one lies there.
+            finished: fingerprint of the run that made the classifier in the folder, if there is one.
         """
-        if begun(folder):
-            made = {}  # what lies there is what the unfinished run is about to replace
-        state = latest(folder / "checkpoints")
-        if state is not None:
-            logger.info(f"checkpoint: step {state.step}")
-        elif not made:
-            logger.info("no complete checkpoint yet: from the beginning")
-        return cls(folder, state, made)
+        if unfinished_run(folder):
+            finished = {}  # that classifier is what the unfinished run is about to replace
+        checkpoint = latest(folder / "checkpoints")
+        if checkpoint is not None:
+            logger.info(f"checkpoint: step {checkpoint.step}")
+        elif not finished:
+            logger.info("no complete checkpoint yet: starting from the beginning")
+        return cls(folder, checkpoint, finished)
 
-    def is_finished(self, now: Mapping[str, Any]) -> bool:
-        """Whether the classifier in the folder is what this very run makes."""
-        was = _defaults() | dict(self.made)
-        return bool(self.made) and all(was.get(key) == value for key, value in now.items())
+    def is_finished(self, fingerprint: Mapping[str, Any]) -> bool:
+        """Whether the classifier in the folder is the result of the run with this fingerprint."""
+        saved = _defaults() | dict(self.finished)
+        return bool(self.finished) and all(saved.get(key) == value for key, value in fingerprint.items())
 
     def precision(self, wanted: str) -> str:
-        """Where the recipe says auto, the number format the run was started in: the choice rests on a timing."""
-        saved = self._was().get("precision")
+        """Where the recipe says auto, the number format the run was started in: auto decides by a timing."""
+        saved = self._saved().get("precision")
         return saved if wanted == "auto" and saved in ("fp32", "bf16", "fp16") else wanted
 
-    def check(self, now: Mapping[str, Any], anyway: bool = False) -> None:
-        """Hold the run to the fingerprint it was started with, as far as `now` goes.
+    def check(self, fingerprint: Mapping[str, Any], anyway: bool = False) -> None:
+        """Compare entries of a run's fingerprint with those it was started with.
 
         Raises:
             RecipeError: naming each difference, unless `anyway`.
         """
-        was = self._was()
-        if not was:
+        saved = self._saved()
+        if not saved:
             return
         changed = [
-            f"{key}: was {_short(was.get(key))}, is {_short(now[key])}"
-            for key in sorted(now)
-            if was.get(key) != now[key]
+            f"{key}: was {_short(saved.get(key))}, is {_short(fingerprint[key])}"
+            for key in sorted(fingerprint)
+            if saved.get(key) != fingerprint[key]
         ]
         if changed and not anyway:
             raise RecipeError(
@@ -128,26 +139,26 @@ class Resumption:
                 remedy="use the run's own recipe and data, or --resume-anyway if you know what you do",
             )
         for change in changed:
-            logger.info(f"going on although {change}")
+            logger.info(f"resuming although {change}")
 
-    def _was(self) -> Mapping[str, Any]:
-        """What the run was; a field that its version did not know stood where its default stands."""
-        held = self.made if self.state is None else self.state.fingerprint
-        return held and _defaults() | dict(held)
+    def _saved(self) -> Mapping[str, Any]:
+        """The fingerprint the run was started with; a field that its version did not have has its former default."""
+        saved = self.finished if self.checkpoint is None else self.checkpoint.fingerprint
+        return saved and _defaults() | dict(saved)
 
 
-def begin(folder: Path, state: State | None) -> None:
-    """Make the checkpoints in a run's folder those of the run that goes on from `state`, and note that it began.
+def mark_begun(folder: Path, checkpoint: Checkpoint | None) -> None:
+    """Note that a run began in a folder, and drop the checkpoints that are not of the run resuming at `checkpoint`.
 
     Raises:
         StorageError: when the folder cannot be written.
     """
-    keep_up_to(folder / UNFINISHED.parent, state)  # first: with the note in place no former run's may be there
+    keep_up_to(folder / UNFINISHED.parent, checkpoint)  # first: beside the note no earlier run's may lie
     write_text(folder / UNFINISHED, f"{uuid.uuid4().hex}\n")
 
 
-def begun(folder: Path) -> str:
-    """A name for the run that began in a folder and has not ended, the same until another begins; empty for none."""
+def unfinished_run(folder: Path) -> str:
+    """The name of the run that began in a folder and has not ended, different for each run; empty for none."""
     try:
         return (folder / UNFINISHED).read_text("utf-8", errors="replace")
     except FileNotFoundError:
@@ -156,16 +167,16 @@ def begun(folder: Path) -> str:
         return "unknown"
 
 
-def end(folder: Path) -> None:
-    """Take the note away: the classifier in the folder is this run's."""
+def mark_ended(folder: Path) -> None:
+    """Remove the note: the classifier in the folder is this run's."""
     with storage_errors(folder):
         (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def _defaults() -> dict[str, Any]:
     values = Recipe().model_dump(mode="json")
-    now = {f"{section} -> {key}": value for section in SECTIONS for key, value in values[section].items()}
-    return now | STOOD
+    today = {f"{section} -> {key}": value for section in SECTIONS for key, value in values[section].items()}
+    return today | FORMER_DEFAULTS
 
 
 def _short(value: object) -> str:

@@ -35,8 +35,8 @@ class Stop:
         if again or self._breakable:
             raise KeyboardInterrupt
 
-    def unless(self, work: Callable[[], Result]) -> Result | None:
-        """Do `work` that changes nothing, so that it may be broken off; None if it was.
+    def interruptible(self, work: Callable[[], Result]) -> Result | None:
+        """Do `work`, which changes nothing, so that a signal may break it off; None if it did.
 
         An evaluation can take longer than the seconds a scheduler grants between SIGTERM and SIGKILL.
         """
@@ -61,25 +61,26 @@ def stop_requested() -> Iterator[Stop]:
         yield stop
 
 
-def way_on(folder: Path, overwrite: bool = False) -> str:
-    """What to type to go on with a run in `folder` whose training has begun."""
-    return f"go on with the same command and --out {folder} --resume" + (
+def resume_command(folder: Path, overwrite: bool = False) -> str:
+    """What to type to resume a run in `folder` whose training has begun."""
+    return f"continue with the same command and --out {folder} --resume" + (
         " in place of --overwrite" if overwrite else ""
     )
 
 
 @contextmanager
-def resumable(folder: Path, begun: Callable[[], object], overwrite: bool = False) -> Iterator[None]:
-    """Outside the training loop a signal ends the run at once, with the line that says how to go on.
+def resumable(folder: Path, unfinished: Callable[[], object], overwrite: bool = False) -> Iterator[None]:
+    """Outside the training loop a signal ends the run at once, with a message that says how to resume.
 
     Args:
-        begun: names the run whose training has begun in the folder; what was begun before this block is not this run.
-        overwrite: whether the command says so, which does not go with --resume.
+        unfinished: names the run whose training has begun in the folder and not ended; one that it names before this
+            block is another run.
+        overwrite: whether the command has --overwrite, which contradicts --resume.
 
     Raises:
         Interrupted: what was complete before is intact.
     """
-    before = begun()
+    before = unfinished()
 
     def note(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -87,14 +88,14 @@ def resumable(folder: Path, begun: Callable[[], object], overwrite: bool = False
     with _handled(note):
         try:
             yield
-        except Interrupted as stop:  # from the training loop, which knows more but the command
+        except Interrupted as stop:  # from the training loop, which does not know the command
             if not overwrite:
                 raise
-            remedy = f"the state is saved; {way_on(folder, overwrite)}"
+            remedy = f"the state is saved; {resume_command(folder, overwrite)}"
             raise Interrupted(stop.problem, where=stop.where, remedy=remedy) from None
         except KeyboardInterrupt:
-            # Before that nothing is kept, not even a folder that was made for the run.
-            remedy = "run the same command again" if begun() == before else way_on(folder, overwrite)
+            # Before training begins nothing is kept, not even a folder that was made for the run.
+            remedy = "run the same command again" if unfinished() == before else resume_command(folder, overwrite)
             raise Interrupted("stopped by a signal", where=folder, remedy=remedy) from None
 
 

@@ -1,4 +1,4 @@
-"""How far a run is, and what came of it."""
+"""The state of a training run: all that changes from step to step, and what came of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from accelerate import Accelerator
+from torch import nn
 
-from ..errors import ArtifactError
-from ..recipe.loading import TrainRecipe
-from . import checkpoint
+from ..errors import ArtifactError, RecipeError
+from ..model.adapters.adalora import take
+from ..model.classifier import SequenceClassifier
+from ..model.trainable import check_count, trainable
+from ..recipe.schema import TrainRecipe
+from . import loss as losses
+from .accelerator import prepare_optimizer, tracker_runs
+from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors
+from .optimizer import adamw, learning_rate
+from .random_state import random_state, set_random_state
+from .training_rows import TrainingRows
+from .weight_averaging import Average
 
 
 @dataclass
-class Fit:
-    """What came of a run.
+class FitResult:
+    """What came of a training run.
 
     Attributes:
         history: one record an evaluation: step, epoch, train_loss, validation_loss, accuracy, macro_f1, learning_rate.
@@ -61,36 +72,36 @@ def rank(record: Mapping[str, Any], metric: str) -> tuple[float, float]:
 
 
 @dataclass
-class Run:
-    """The moving parts of a run, which a checkpoint must hold.
+class Progress:
+    """How far a run is.
 
     Attributes:
+        step: optimizer steps done.
         waited: evaluations since the best one.
         loss_sum: training loss summed over `loss_texts` texts since the last evaluation.
+        best_weights: the trained parameters at the best evaluation.
     """
 
     step: int = 0
     waited: int = 0
     loss_sum: float = 0.0
     loss_texts: int = 0
-    fit: Fit = field(default_factory=Fit)
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    result: FitResult = field(default_factory=FitResult)
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def evaluation_due(self, recipe: TrainRecipe, per_epoch: int, total: int) -> bool:
-        """Whether the weights of this step are to be evaluated, and are not yet."""
-        if not self.step or (self.fit.history and self.fit.history[-1]["step"] == self.step):
-            return False
-        return self.step % (recipe.eval_steps or per_epoch) == 0 or self.step == total
+    def count_step(self, loss_sum: float, texts: int, seconds: float) -> None:
+        """Note an optimizer step: its loss summed over its texts, and the seconds it took."""
+        self.step += 1
+        self.loss_sum += loss_sum
+        self.loss_texts += texts
+        self.result.texts += texts
+        self.result.seconds += seconds
 
-    def evaluated(
-        self,
-        scores: dict[str, float],
-        recipe: TrainRecipe,
-        rate: float,
-        per_epoch: int,
-        parameters: dict[str, nn.Parameter],
-    ) -> dict[str, Any]:
-        """Record an evaluation, keep the weights if they are the best so far, and say whether patience has ended.
+    def record_evaluation(
+        self, scores: Mapping[str, float], settings: TrainRecipe, rate: float, epoch: float,
+        parameters: Mapping[str, nn.Parameter],
+    ) -> dict[str, Any]:  # fmt: skip
+        """Record an evaluation, keep the weights if they are the best so far, and note whether patience has ended.
 
         The best is what `rank` puts first, of full equals the earliest; patience counts the evaluations since then. So
         an evaluation that is as good by the metric with a lower loss is a gain: where the metric stands still, at 100%
@@ -100,75 +111,175 @@ class Run:
         """
         record = {
             "step": self.step,
-            "epoch": self.step / per_epoch,
+            "epoch": epoch,
             "train_loss": self.loss_sum / max(1, self.loss_texts),
             "learning_rate": rate,
         } | {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
         self.loss_sum, self.loss_texts = 0.0, 0
 
-        best = self.fit.best
-        if not scores or not best or rank(record, recipe.metric) > rank(best, recipe.metric):
-            self.fit.best = record
+        best = self.result.best
+        if not scores or not best or rank(record, settings.metric) > rank(best, settings.metric):
+            self.result.best = record
             self.waited = 0
             self.best_weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         else:
             self.waited += 1
-        self.fit.history.append(record)
-        patience = recipe.early_stopping_patience
-        self.fit.stopped_early = patience is not None and self.waited >= patience
+        self.result.history.append(record)
+        patience = settings.early_stopping_patience
+        self.result.stopped_early = patience is not None and self.waited >= patience
         return record
 
-    def state(
-        self,
-        parameters: dict[str, nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-        fingerprint: dict[str, Any],
-        extras: dict[str, Any],
-        average: dict[str, Tensor],
-    ) -> checkpoint.State:
-        """All of it, to be saved. `extras` is plain JSON that goes with the progress."""
-        names = {id(parameter): name for name, parameter in parameters.items()}
-        progress = {
+    def to_json(self) -> dict[str, Any]:
+        """As a checkpoint holds it."""
+        return {
             "step": self.step,
             "waited": self.waited,
             "loss_sum": self.loss_sum,
             "loss_texts": self.loss_texts,
-            "history": self.fit.history,
-            "best": self.fit.best,
-            "texts": self.fit.texts,
-            "seconds": self.fit.seconds,
-            "stopped_early": self.fit.stopped_early,
+            "history": self.result.history,
+            "best": self.result.best,
+            "texts": self.result.texts,
+            "seconds": self.result.seconds,
+            "stopped_early": self.result.stopped_early,
         }
-        return checkpoint.State(
-            weights={name: parameter.detach().clone() for name, parameter in parameters.items()},
-            optimizer=checkpoint.optimizer_tensors(optimizer, names),
-            best=self.best_weights,
-            random=checkpoint.random_state(),
-            progress=extras | progress,
-            fingerprint=fingerprint,
-            average=average,
-        )
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Progress:
+        """What `to_json` gave.
+
+        Raises:
+            ArtifactError: an entry is missing.
+        """
+        try:
+            result = FitResult(
+                saved["history"], saved["best"], saved["texts"], saved["seconds"], saved["step"], saved["stopped_early"]
+            )
+            return cls(saved["step"], saved["waited"], saved["loss_sum"], saved["loss_texts"], result)
+        except KeyError as error:
+            raise ArtifactError(f"the checkpoint's progress lacks {error}") from error
 
 
-def restore(state: checkpoint.State, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Run:
-    """Put a saved state back into model, optimizer and generators.
+class TrainingState:
+    """A model in training, with its optimizer, average, adaptive ranks and progress.
+
+    Args:
+        model: what is trained of it has `requires_grad`.
+        rows: what it is trained on.
+        accelerator: owns device, gradient scaling and experiment trackers.
+        planned: trainable parameters in the plan.
+        resumed: the checkpoint to go on from; None for a new run.
 
     Raises:
-        ArtifactError: when it does not fit them.
+        BudgetError: the model or the optimizer has another number of trainable parameters than the plan.
+        RecipeError: averaging beside adaptive ranks, or too few steps for these.
+        ArtifactError: `resumed` does not fit the model.
     """
-    checkpoint.check_fits(state, parameters)
-    saved = state.progress
-    try:
-        done = Fit(
-            saved["history"], saved["best"], saved["texts"], saved["seconds"], saved["step"], saved["stopped_early"]
+
+    def __init__(
+        self,
+        model: SequenceClassifier,
+        rows: TrainingRows,
+        settings: TrainRecipe,
+        accelerator: Accelerator,
+        planned: int,
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        if model.adaptive is not None and settings.average != "none":
+            raise RecipeError(
+                "ranks that move cannot be averaged: what one step pruned another still had",
+                where="train -> average",
+                expected="none beside adaptive_ranks",
+                received=settings.average,
+            )
+        self.model, self.rows, self.settings, self.accelerator = model, rows, settings, accelerator
+        self.adaptive = model.adaptive
+        self.parameters = trainable(model)
+        self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
+        check_count(model, planned, self.optimizer)
+        device = next(iter(self.parameters.values())).device
+        self.loss = losses.make(rows.labels, device, settings.label_smoothing, rows.class_weights)
+        self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
+        self.steps_per_epoch = len(self._batches[1])
+        total = self.steps_per_epoch * settings.epochs
+        self.total_steps = total if settings.max_steps is None else min(total, settings.max_steps)
+        torch.manual_seed(settings.seed)
+        importances = {} if resumed is None else take(resumed.optimizer)
+        self.progress = Progress() if resumed is None else self._restore(resumed)
+        self.average = Average(settings, self.parameters, {} if resumed is None else resumed.average)
+        if self.adaptive is not None:
+            self.adaptive.schedule(self.total_steps)
+            self.adaptive.restore(importances, self.progress.step)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done, or patience has ended."""
+        return self.progress.step >= self.total_steps or self.progress.result.stopped_early
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the weights of this step are to be evaluated, and are not yet."""
+        step, history = self.progress.step, self.progress.result.history
+        if not step or (history and history[-1]["step"] == step):
+            return False
+        return step % (self.settings.eval_steps or self.steps_per_epoch) == 0 or step == self.total_steps
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether this step is one of every `save_steps`."""
+        every, step = self.settings.save_steps, self.progress.step
+        return bool(every and step and step % every == 0)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of optimizer step `step` (from 0)."""
+        return learning_rate(step, self.total_steps, self.settings)
+
+    def next_batches(self) -> list[np.ndarray]:
+        """The batches of the next optimizer step."""
+        epoch, position = divmod(self.progress.step, self.steps_per_epoch)
+        if epoch != self._batches[0]:
+            self._batches = epoch, self.rows.batches(epoch, self.settings)
+        return self._batches[1][position]
+
+    def checkpoint(self, fingerprint: dict[str, Any]) -> Checkpoint:
+        """All of it, to be saved."""
+        names = {id(parameter): name for name, parameter in self.parameters.items()}
+        scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+        extras = {"scaler": scaler} if scaler else {}
+        extras["trackers"] = tracker_runs(self.accelerator)
+        moments = optimizer_tensors(self.optimizer, names)
+        if self.adaptive is not None:
+            moments |= self.adaptive.state()
+        return Checkpoint(
+            weights={name: parameter.detach().clone() for name, parameter in self.parameters.items()},
+            optimizer=moments,
+            best=self.progress.best_weights,
+            random=random_state(),
+            progress=extras | self.progress.to_json(),
+            fingerprint=fingerprint,
+            average=self.average.state(),
         )
-        run = Run(saved["step"], saved["waited"], saved["loss_sum"], saved["loss_texts"], done)
-    except KeyError as error:
-        raise ArtifactError(f"the checkpoint's progress lacks {error}") from error
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(state.weights[name])
-    run.best_weights = {name: tensor.to(parameters[name].device) for name, tensor in state.best.items()}
-    checkpoint.set_optimizer_tensors(optimizer, parameters, state.optimizer)
-    checkpoint.set_random_state(state.random)
-    return run
+
+    def finish(self) -> FitResult:
+        """Put the best evaluated weights into the model, in evaluation mode."""
+        with torch.no_grad():
+            for name, weight in self.progress.best_weights.items():
+                self.parameters[name].copy_(weight)
+        self.progress.result.steps = self.progress.step
+        self.model.eval()
+        return self.progress.result
+
+    def _restore(self, saved: Checkpoint) -> Progress:
+        """Put a checkpoint back into model, optimizer, gradient scaler and random generators."""
+        check_fits(saved, self.parameters)
+        progress = Progress.from_json(saved.progress)
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(saved.weights[name])
+        progress.best_weights = {
+            name: tensor.to(self.parameters[name].device) for name, tensor in saved.best.items()
+        }  # fmt: skip
+        set_optimizer_tensors(self.optimizer, self.parameters, saved.optimizer)
+        if self.accelerator.scaler is not None and "scaler" in saved.progress:
+            self.accelerator.scaler.load_state_dict(saved.progress["scaler"])
+        set_random_state(saved.random)
+        return progress

@@ -1,4 +1,4 @@
-"""Averages of the weights along the way: what is evaluated and kept; training goes on from the weights themselves.
+"""Averages of the weights over the run: what is evaluated and kept. Training continues from the weights themselves.
 
 ema           w̄ ← d w̄ + (1 - d) w after each step, with d = min(decay, (1 + t) / (10 + t)): few steps average little.
               Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; the ramp of d as in
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArtifactError
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 
 
 class Average:
@@ -24,18 +24,18 @@ class Average:
 
     Args:
         parameters: what is trained, by name.
-        saved: `state()` of the run that goes on; empty for a new one.
+        saved: `state()` of the run that is resumed; empty for a new one.
 
     Raises:
         ArtifactError: when `saved` does not fit the parameters.
     """
 
     def __init__(
-        self, recipe: TrainRecipe, parameters: Mapping[str, nn.Parameter], saved: Mapping[str, Tensor]
+        self, settings: TrainRecipe, parameters: Mapping[str, nn.Parameter], saved: Mapping[str, Tensor]
     ) -> None:
-        self._kind = recipe.average
-        self._decay = recipe.average_decay
-        self._most = recipe.average_epochs
+        self._kind = settings.average
+        self._decay = settings.average_decay
+        self._most = settings.average_epochs
         self._parameters = parameters
         self._kept: list[dict[str, Tensor]] = []
         for key in sorted(saved):
@@ -50,7 +50,7 @@ class Average:
                 self._kept.append({})
             self._kept[int(number)][name] = saved[key].to(parameters[name].device)
 
-    def stepped(self, step: int, per_epoch: int) -> None:
+    def update(self, step: int, per_epoch: int) -> None:
         """Take in the weights after optimizer step `step` (from 1) of epochs of `per_epoch` steps."""
         if self._kind == "ema":
             if not self._kept:

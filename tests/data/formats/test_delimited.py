@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pennyweight.data.file_options import FileOptions
 from pennyweight.data.formats.delimited import read_delimited
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.label_format import LabelFormat
 from pennyweight.data.sources import read
-from pennyweight.data.table import FileOptions
 from pennyweight.errors import DataError
 
 LIMIT = 1 << 30
@@ -238,7 +239,7 @@ def test_ids_are_no_classes(file, refusal) -> None:
         "TMP/f.tsv: several columns could be the text: column 2, column 4; "
         "received columns column 1, column 2, column 3, column 4; name it by its position, such as --text-columns 2,3"
     )
-    named = read(file("f.tsv", "\n".join(rows)), text_columns=["2", "4"], label_column="3")
+    named = read(file("f.tsv", "\n".join(rows)), input_spec=InputSpec(("2", "4"), "3"))
     assert named.texts[1] == f"{LONG[1]} {LONG[11]}"
     assert named.labels == ["y", "x"] * 6
 
@@ -246,8 +247,7 @@ def test_ids_are_no_classes(file, refusal) -> None:
 def test_a_first_row_that_may_be_either(file, refusal) -> None:
     path = file("f.csv", "good film\nbad film\n")
     assert refusal(read_delimited, path, LIMIT) == (
-        "TMP/f.csv:1: the first row may hold the columns' names or data; received good film; "
-        "say which with --header or --no-header"
+        "TMP/f.csv:1: the first row may be a header or data; received good film; choose with --header or --no-header"
     )
     assert read_delimited(path, LIMIT, FileOptions(header=True)).values == {"good film": ["bad film"]}
     assert read_delimited(path, LIMIT, FileOptions(header=False)).values == {"column 1": ["good film", "bad film"]}
@@ -299,6 +299,6 @@ def test_an_encoding_that_is_named(file) -> None:
 def test_positions_count_label_columns_too(file) -> None:
     path = file("f.csv", "1,0,a calm day at sea\n0,1,rates fell again\n")
     form = LabelFormat("multi", columns=("1", "2"))
-    table = read(path, text_columns=["3"], form=form, options=FileOptions(header=False))
+    table = read(path, InputSpec(("3",), form=form), options=FileOptions(header=False))
     assert table.texts == ["a calm day at sea", "rates fell again"]
     assert table.labels == [("column 1",), ("column 2",)]

@@ -11,9 +11,10 @@ from typing import Any
 import openpyxl
 import pandas as pd
 
+from pennyweight.data.file_options import FileOptions
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read
-from pennyweight.data.table import FileOptions
 
 
 def book(path: Path, *sheets: list[list[Any]]) -> Path:
@@ -66,7 +67,7 @@ def test_a_sheet_without_a_header(tmp_path: Path) -> None:
     table = read(book(tmp_path / "f.xlsx", rows))
     assert (table.texts[0], table.labels, table.named) == ("A striker scored.", [1, 0, 1, 0], False)
     path = book(tmp_path / "f.xlsx", [["A striker scored.", "x"], ["A bank warned us.", "y"], ["Late goal.", "x"]])
-    assert read(path, labelled=False, text_columns=["column 1"], options=FileOptions(header=False)).texts[0] == (
+    assert read(path, InputSpec(("column 1",)), labelled=False, options=FileOptions(header=False)).texts[0] == (
         "A striker scored."
     )
 
@@ -109,7 +110,7 @@ def test_hostile_and_damaged_workbooks(tmp_path: Path, file, refusal) -> None:
         f"TMP/g.xlsx: the workbook defines XML entities; received {sheet}; save it as CSV"
     )
     bomb = changed(path, sheet, b"<worksheet>" + b" " * (80 << 20) + b"</worksheet>")
-    assert "the workbook unfolds like a bomb" in refusal(read, file("g.xlsx", bomb))
+    assert "the workbook looks like a decompression bomb" in refusal(read, file("g.xlsx", bomb))
     assert "cannot be read as an Excel workbook: damaged" in refusal(read, file("g.xlsx", changed(path, sheet, b"<x")))
     whole = path.read_bytes()
     with zipfile.ZipFile(path) as archive:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pennyweight.data.formats.format_detection import detect, is_file_name
+from pennyweight.data.file_options import FileOptions
+from pennyweight.data.formats.format_detection import detect_format, is_file_name
 from pennyweight.data.sources import read
-from pennyweight.data.table import FileOptions
 
 FRAME = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
 LIMIT = 1 << 30
@@ -80,13 +80,14 @@ def test_a_format_that_is_said_is_taken(file) -> None:
 
 
 def test_binary_content_of_no_known_format(file, refusal) -> None:
-    assert "cannot be told from its name, and its content is binary" in refusal(read, file("f.txt", b"a\0b\0"))
+    message = refusal(read, file("f.txt", b"a\0b\0"))
+    assert "cannot detect the file's format from its name, and its content is binary" in message
 
 
 def test_a_pipe_is_not_looked_into(tmp_path: Path, refusal) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "the format of the file cannot be told from its name; " in refusal(detect, tmp_path / "pipe", LIMIT)
-    assert detect(tmp_path / "pipe", LIMIT, FileOptions(format="csv")) == "csv"
+    assert "cannot detect the file's format from its name; " in refusal(detect_format, tmp_path / "pipe", LIMIT)
+    assert detect_format(tmp_path / "pipe", LIMIT, FileOptions(format="csv")) == "csv"
 
 
 def test_names_of_files_and_of_datasets() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from pennyweight.data.formats.header_detection import are_ids, is_sentence, judge, starts_with_class
+from pennyweight.data.formats.header_detection import are_ids, classify_first_row, is_sentence, starts_with_class
 
 LONG = [f"A sentence that is long enough to be a text, number {number}." for number in range(6)]
 
@@ -30,7 +30,7 @@ def table(first: list[str], *columns: list[str]) -> list[list[str]]:
     ],
 )
 def test_what_the_first_row_holds(rows: list[list[str]], verdict: str) -> None:
-    assert judge(rows) == verdict
+    assert classify_first_row(rows) == verdict
 
 
 def test_sentences() -> None:

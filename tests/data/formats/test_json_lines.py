@@ -4,6 +4,8 @@ import pytest
 
 from pennyweight.data.formats import json_lines as jsonl
 from pennyweight.data.formats.json_lines import columns_of, read_json, stream_records
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.data.sources import read
 
 LIMIT = 1 << 30
 
@@ -75,7 +77,7 @@ def test_json_is_an_array_or_lines(file) -> None:
 
 def test_a_bad_array(file, refusal) -> None:
     assert refusal(read_json, file("f.json", '[{"text": "a"},\n 7]'), LIMIT) == (
-        "TMP/f.json row 2: the array holds something else than objects; "
+        "TMP/f.json row 2: the array holds something other than objects; "
         'expected {"text": ..., "label": ...}; received 7'
     )
     assert refusal(read_json, file("f.json", "[]"), LIMIT) == (
@@ -136,6 +138,16 @@ def test_lines_of_pairs_and_of_texts(file, refusal) -> None:
         "TMP/f.jsonl:2: the lines are of different kinds; expected an array, as in the first line; "
         'received {"text": "b"}'
     )
+
+
+@pytest.mark.parametrize("line", ['["a text", "x"]', '["x", 1]', '["a text", ["x", "y"]]'])
+def test_an_only_line_of_a_file_of_lines_is_a_row(file, line: str) -> None:
+    text, label = json.loads(line)
+    path = file("f.jsonl", line + "\n")
+    assert read(path).texts == [text]
+    assert [block.values for block in read_in_blocks(path).blocks()] == [{"text": [text], "label": [label]}]
+    assert read(file("f.json", '["a text", "x"]'), labelled=False).texts == ["a text", "x"]
+    assert read(file("g.jsonl", '[["a text", "x"], ["b text", "y"]]')).labels == ["x", "y"]
 
 
 def test_an_array_in_a_file_of_lines(file) -> None:

@@ -14,7 +14,6 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concaten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pennyweight.data.formats.pickled import read_pickled_dataset
 from pennyweight.data.sources import read, read_python
 from pennyweight.errors import DataError
 
@@ -37,7 +36,7 @@ def texts_only() -> Dataset:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_the_contests_file_in_every_protocol(pickled, protocol: int) -> None:
-    table = read_pickled_dataset(pickled(texts_only(), protocol))
+    table = read(pickled(texts_only(), protocol), labelled=None)
     assert (table.texts, table.labels, table.lines, table.unit) == (TEXTS, None, [1, 2, 3, 4], "row")
     assert table.source.endswith("test_unlabelled.pkl")
 
@@ -77,7 +76,7 @@ MAKERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_datasets_of_every_make(pickled, maker: str) -> None:
-    table = read_pickled_dataset(pickled(MAKERS[maker]()))
+    table = read(pickled(MAKERS[maker]()), labelled=None)
     assert table.texts == TEXTS
     assert table.extras.keys() == {"columns joined": {"id"}, "other columns": {"n", "flag"}}.get(maker, set())
 
@@ -88,18 +87,18 @@ def test_pickles_of_datasets_up_to_four_hold_an_index_of_batches(pickled, protoc
     path = pickled(texts_only(), protocol)
     assert b"_reconstruct_record_batch" in path.read_bytes()
     assert b"numpy" in path.read_bytes()
-    assert read_pickled_dataset(path).texts == TEXTS
+    assert read(path, labelled=None).texts == TEXTS
 
 
 def test_a_mapped_dataset_held_in_memory(pickled) -> None:
     made = texts_only().map(lambda row: {"text": row["text"].upper()}, keep_in_memory=True)
-    assert read_pickled_dataset(pickled(made)).texts == [text.upper() for text in TEXTS]
+    assert read(pickled(made), labelled=None).texts == [text.upper() for text in TEXTS]
 
 
 def test_a_split_of_several(pickled, refusal) -> None:
     path = pickled(DatasetDict(train=texts_only(), test=texts_only().select([3])))
-    assert read_pickled_dataset(path, split="test").texts == ["last"]
-    assert refusal(read_pickled_dataset, path, split="validation") == (
+    assert read(path, split="test", labelled=None).texts == ["last"]
+    assert refusal(read, path, split="validation", labelled=None) == (
         "TMP/test_unlabelled.pkl: the pickle is refused: it has the splits train, test, and not validation; "
         "expected a pickled datasets.Dataset held in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
@@ -108,15 +107,15 @@ def test_a_split_of_several(pickled, refusal) -> None:
 
 def test_a_null_is_missing_or_empty(pickled, refusal) -> None:
     path = pickled(Dataset.from_dict({"text": ["a", None]}))
-    assert refusal(read_pickled_dataset, path).startswith("TMP/test_unlabelled.pkl row 2: the text is missing")
-    assert read_pickled_dataset(path, allow_null=True).texts == ["a", ""]
+    assert refusal(read, path, labelled=None).startswith("TMP/test_unlabelled.pkl row 2: the text is missing")
+    assert read(path, allow_null=True, labelled=None).texts == ["a", ""]
 
 
 def test_a_memory_mapped_dataset_holds_no_rows(pickled, tmp_path: Path, refusal) -> None:
     datasets.disable_progress_bars()
     texts_only().save_to_disk(tmp_path / "saved")
     datasets.enable_progress_bars()
-    message = refusal(read_pickled_dataset, pickled(datasets.load_from_disk(str(tmp_path / "saved"))))
+    message = refusal(read, pickled(datasets.load_from_disk(str(tmp_path / "saved"))), labelled=None)
     assert message == (
         "TMP/test_unlabelled.pkl: the pickle is refused: it holds no rows, only the path of a cache file "
         "(TMP/saved/data-00000-of-00001.arrow); "
@@ -138,13 +137,13 @@ def test_a_memory_mapped_dataset_holds_no_rows(pickled, tmp_path: Path, refusal)
     ],
 )
 def test_other_pickles(pickled, refusal, value: Any, problem: str) -> None:
-    message = refusal(read_pickled_dataset, pickled(value))
+    message = refusal(read, pickled(value), labelled=None)
     assert message.startswith(f"TMP/test_unlabelled.pkl: the pickle is refused: {problem}")
 
 
 @pytest.mark.parametrize("content", [b"", b"text,label\n", b"\0" * 10])
 def test_files_that_are_no_pickles(file, refusal, content: bytes) -> None:
-    assert refusal(read_pickled_dataset, file("f.pkl", content)) == (
+    assert refusal(read, file("f.pkl", content), labelled=None) == (
         "TMP/f.pkl: the pickle is refused: it is not a pickle; expected a pickled datasets.Dataset held in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
     )
@@ -188,7 +187,7 @@ def holding(table: Any, **state: Any) -> Made:
 
 
 def test_buffers_of_older_arrow_are_plain_bytes(pickled) -> None:
-    assert read_pickled_dataset(pickled(holding(in_memory(chunk())))).texts == ["ab", "c"]
+    assert read(pickled(holding(in_memory(chunk()))), labelled=None).texts == ["ab", "c"]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_buffers_of_older_arrow_are_plain_bytes(pickled) -> None:
     ],
 )
 def test_crooked_tables(pickled, refusal, table: Any, problem: str) -> None:
-    assert refusal(read_pickled_dataset, pickled(holding(table))) == (
+    assert refusal(read, pickled(holding(table)), labelled=None) == (
         f"TMP/test_unlabelled.pkl: the pickle is refused: {problem}; "
         "expected a pickled datasets.Dataset held in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
@@ -230,17 +229,17 @@ def test_crooked_tables(pickled, refusal, table: Any, problem: str) -> None:
 
 @pytest.mark.parametrize("nulls", [-5, 2, 1 << 62, "x"])
 def test_the_files_own_count_of_nulls_is_not_believed(pickled, nulls: Any) -> None:
-    assert read_pickled_dataset(pickled(holding(in_memory(chunk(nulls=nulls))))).texts == ["ab", "c"]
+    assert read(pickled(holding(in_memory(chunk(nulls=nulls)))), labelled=None).texts == ["ab", "c"]
 
 
 def test_a_selection_past_the_rows(pickled, refusal) -> None:
     selection = Dataset.from_dict({"indices": pa.array([0, 2], pa.uint64())}).data
     path = pickled(holding(in_memory(chunk()), _indices=selection))
-    assert "its selection of rows points past its rows" in refusal(read_pickled_dataset, path)
+    assert "its selection of rows points past its rows" in refusal(read, path, labelled=None)
     path = pickled(holding(in_memory(chunk()), _indices=in_memory(chunk(), name="indices")))
-    assert "its selection of rows points past its rows" in refusal(read_pickled_dataset, path)
+    assert "its selection of rows points past its rows" in refusal(read, path, labelled=None)
     path = pickled(holding(in_memory(chunk()), _indices=in_memory(chunk())))
-    assert "its selection of rows has no column of indices" in refusal(read_pickled_dataset, path)
+    assert "its selection of rows has no column of indices" in refusal(read, path, labelled=None)
 
 
 def test_bytes_named_over_and_over_are_not_unfolded_over_and_over(pickled, refusal) -> None:
@@ -248,7 +247,7 @@ def test_bytes_named_over_and_over_are_not_unfolded_over_and_over(pickled, refus
     none = chunk(length=0)
     blocks = [[in_memory(*[none] * 300)] * 300] * 300  # 27 million chunks of nothing
     for table in (in_memory(*[big] * 1000), joined(blocks)):
-        message = refusal(read_pickled_dataset, pickled(holding(table)))
+        message = refusal(read, pickled(holding(table)), labelled=None)
         assert "the pickle is refused: it uses the same bytes over and over" in message
 
 
@@ -264,9 +263,9 @@ def test_damage_anywhere_gives_a_table_or_one_line(tmp_path_factory, damage: lis
     path = tmp_path_factory.getbasetemp() / "damaged.pkl"
     path.write_bytes(bytes(content))
     with contextlib.suppress(DataError):
-        assert read_pickled_dataset(path).lines
+        assert read(path, labelled=None).lines
 
 
 def test_cut_off_anywhere(file, refusal) -> None:
     for end in range(0, len(VALID) - 1, 7):
-        assert "the pickle is refused: " in refusal(read_pickled_dataset, file("f.pkl", VALID[:end]))
+        assert "the pickle is refused: " in refusal(read, file("f.pkl", VALID[:end]), labelled=None)

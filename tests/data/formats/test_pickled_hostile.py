@@ -20,8 +20,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from pennyweight.data.formats.pickled import read_pickled_dataset
+from pennyweight.data.formats.pickled import read_pickle
 from pennyweight.data.sources import read
+
+PICKLE_READER = functools.partial(read_pickle, split="train", max_bytes=1 << 30)
 
 
 class Call:
@@ -126,7 +128,7 @@ def test_it_would_run_and_is_not_run(tmp_path: Path, refusal, make: str) -> None
     mark = tmp_path / "ran"
     path = tmp_path / "hostile.pkl"
     path.write_bytes(RUNS[make](str(mark)))
-    for reader in (read_pickled_dataset, functools.partial(read, labelled=False)):
+    for reader in (PICKLE_READER, functools.partial(read, labelled=False)):
         message = refusal(reader, path)
         assert message.startswith("TMP/hostile.pkl: the pickle is refused: it ")
         assert "; nothing in it was run; " in message
@@ -185,7 +187,7 @@ def test_it_is_refused_in_little_memory(tmp_path: Path, refusal, make: str) -> N
     if measured:
         tracemalloc.start()
     try:
-        message = refusal(read_pickled_dataset, path)
+        message = refusal(PICKLE_READER, path)
         peak = tracemalloc.get_traced_memory()[1] if measured else 0
     finally:
         tracemalloc.stop()

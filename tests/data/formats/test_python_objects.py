@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 
+from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.sources import read, read_python
 from pennyweight.data.table import Table
 
@@ -61,7 +62,7 @@ def test_what_pandas_calls_missing(refusal, missing: Any) -> None:
 
 def test_columns_of_a_frame_can_be_named_and_joined() -> None:
     frame = pd.DataFrame({"head": TEXTS, "tail": TEXTS, "kind": pd.Categorical(LABELS), "when": pd.Timestamp(0)})
-    table = read_python(frame, text_columns=["head", "tail"], label_column="kind", separator="/")
+    table = read_python(frame, InputSpec(("head", "tail"), "kind", "/"))
     assert (table.texts, table.labels) == (["a/a", "b/b", "c/c"], LABELS)
 
 
@@ -110,4 +111,15 @@ def test_two_columns_of_one_name(refusal) -> None:
     frame.iloc[1, 2] = "z"
     assert refusal(read_python, frame) == (
         "data: two columns are named label, columns 2 and 3, and they differ; rename one of them"
+    )
+
+
+def test_a_tuple_of_two_rows_is_no_tuple_of_texts_and_labels(refusal) -> None:
+    assert read_python((("good", 1), ("bad", 0))).labels == [1, 0]
+    assert read_python(((("a", "b"), "x"), (("c", "d"), "y")), InputSpec(pair=True)).labels == ["x", "y"]
+    for data in ((("good", "bad"), (1, 0)), (["good", "bad"], ["1", "0"]), (("good", "bad", "so"), ("x", "y", "z"))):
+        assert read_python(data).texts[:2] == ["good", "bad"]
+    assert refusal(read_python, (("good", "pos"), ("bad", "neg"))) == (
+        "data: a tuple of two tuples of two may hold two (text, label) pairs or the texts and their labels; expected a "
+        "list of pairs [(text, label), ...], or lists ([texts], [labels]); received (('good', 'pos'), ('bad', 'neg'))"
     )

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
-from pennyweight.evaluate.baselines.baselines import FROZEN, MAJORITY, TFIDF, Baseline
-from pennyweight.evaluate.baselines.verdict import BaselineRow, against, verdict
-from pennyweight.evaluate.metrics.single_label import Metrics, score
+from pennyweight.evaluate.baselines.baseline import Baseline
+from pennyweight.evaluate.baselines.comparison import BaselineRow, compare_with_baselines
+from pennyweight.evaluate.baselines.linear_probe import LINEAR_PROBE
+from pennyweight.evaluate.baselines.majority import COMMONEST, MAJORITY
+from pennyweight.evaluate.baselines.tfidf import TFIDF
+from pennyweight.evaluate.baselines.verdict import Verdict, verdict
+from pennyweight.evaluate.metrics.classification import Metrics, score
 
 
 def guessing(labels: np.ndarray, accuracy: float, seed: int) -> np.ndarray:
@@ -14,24 +18,37 @@ def guessing(labels: np.ndarray, accuracy: float, seed: int) -> np.ndarray:
 
 def run(accuracy: float, **baselines: float) -> tuple[Metrics, tuple[BaselineRow, ...]]:
     labels = np.arange(900) % 3
-    names = {"majority": MAJORITY, "tfidf": TFIDF, "frozen": FROZEN}
+    names = {"majority": MAJORITY, "tfidf": TFIDF, "frozen": LINEAR_PROBE}
     probabilities = guessing(labels, accuracy, 0)
-    rivals = [Baseline(names[key], guessing(labels, share, 1), 1.5) for key, share in baselines.items()]
-    return score(labels, probabilities, list("abc")), against(labels, probabilities, rivals)
+    compared = compare_with_baselines(
+        labels,
+        probabilities.argmax(axis=1),
+        [
+            Baseline(names[key], guessing(labels, share, 1), 1.5, trivial=key == "majority")
+            for key, share in baselines.items()
+        ],
+    )
+    return score(labels, probabilities, list("abc")), compared
+
+
+def verdict_on(accuracy: float, **baselines: float) -> Verdict:
+    metrics, rows = run(accuracy, **baselines)
+    return verdict(metrics, {}, rows)
 
 
 def test_rows_hold_the_baselines_figures() -> None:
     metrics, (row,) = run(0.9, tfidf=0.8)
     assert row.name == TFIDF
-    assert 0.77 < row.accuracy < 0.83
-    assert row.accuracy_interval[0] < row.accuracy < row.accuracy_interval[1]
+    assert 0.77 < row.metrics.accuracy < 0.83
+    low, high = row.metrics.accuracy_interval
+    assert low < row.metrics.accuracy < high
     assert row.seconds == 1.5
-    assert row.comparison.difference == pytest.approx(metrics.accuracy - row.accuracy)
+    assert row.comparison.difference == pytest.approx(metrics.accuracy - row.metrics.accuracy)
     assert row.comparison.second == "this classifier"
 
 
 def test_better_than_all_names_the_strongest() -> None:
-    result = verdict(*run(0.95, majority=0.33, tfidf=0.8, frozen=0.85))
+    result = verdict_on(0.95, majority=0.33, tfidf=0.8, frozen=0.85)
     assert result.standing == "better"
     assert result.headline.startswith(
         "Better than every baseline tried: this classifier is better than the frozen backbone + linear head by "
@@ -40,13 +57,13 @@ def test_better_than_all_names_the_strongest() -> None:
 
 
 def test_shuffled_labels_are_said_first() -> None:
-    result = verdict(*run(0.34, majority=0.33, tfidf=0.9))
+    result = verdict_on(0.34, majority=0.33, tfidf=0.9)
     assert result.standing == "no better"
     assert result.headline.startswith("This classifier is no better than the majority class (accuracy 3")
 
 
 def test_one_strong_baseline_decides() -> None:
-    result = verdict(*run(0.8, majority=0.33, tfidf=0.95, frozen=0.5))
+    result = verdict_on(0.8, majority=0.33, tfidf=0.95, frozen=0.5)
     assert result.standing == "no better"
     assert result.headline.startswith(
         "Not better than every baseline: this classifier is worse than TF-IDF + logistic regression by 1"
@@ -54,13 +71,42 @@ def test_one_strong_baseline_decides() -> None:
 
 
 def test_an_even_baseline_leaves_it_open() -> None:
-    result = verdict(*run(0.8, majority=0.33, tfidf=0.8))
+    result = verdict_on(0.8, majority=0.33, tfidf=0.8)
     assert result.standing == "unclear"
     assert "is not shown to differ from TF-IDF + logistic regression (difference " in result.headline
 
 
 def test_without_baselines_nothing_is_claimed() -> None:
     metrics, _ = run(0.8)
-    result = verdict(metrics, ())
+    result = verdict(metrics, {}, ())
     assert result.standing == "not compared"
     assert result.headline.startswith("This classifier was compared with no baseline (accuracy ")
+
+
+def test_with_any_number_of_labels_micro_f1_decides() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, (300, 4))
+
+    def noisy(share: float) -> np.ndarray:
+        return np.where(random.random(labels.shape) < share, 1 - labels, labels)
+
+    predicted, validation = noisy(0.05), noisy(0.3) * 0.8 + 0.1
+    baselines = [
+        Baseline(COMMONEST, np.full(labels.shape, 0.5), 0.1, trivial=True, validation=np.full(labels.shape, 0.5)),
+        Baseline("another", validation, 0.1, validation=validation),
+    ]
+    rows = compare_with_baselines(labels, predicted, baselines, validation=labels, unknown=100)
+    metrics = score(labels, predicted.astype(float), list("abcd"))
+    result = verdict(metrics, {"micro_f1": (0.9, 0.97)}, rows)
+    assert result.standing == "better"
+    assert result.headline.startswith("Better than every baseline tried: this classifier is better than another by 2")
+    assert " points of micro F1, 95% interval " in result.headline
+    assert rows[1].to_json()["difference"] == pytest.approx(metrics.micro.f1 - rows[1].metrics.micro.f1)
+    assert rows[1].metrics.unknown == 100
+    assert "p" not in rows[1].to_json()
+    worse = compare_with_baselines(labels, np.zeros_like(labels), baselines, validation=labels)
+    result = verdict(score(labels, np.zeros(labels.shape), list("abcd")), {"micro_f1": (0.0, 0.0)}, worse)
+    assert result.headline == (
+        "This classifier is no better than the commonest labels (micro F1 0.0%, 95% interval 0.0 to 0.0; always "
+        f"predicting the commonest labels gives {100 * worse[0].score:.1f}%)."
+    )

@@ -10,9 +10,10 @@ from pennyweight.evaluate.metrics.bootstrap import (
     macro_f1_interval,
     over_seeds,
 )
-from pennyweight.evaluate.metrics.calibration import expected_calibration_error, softmax
+from pennyweight.evaluate.metrics.calibration import expected_calibration_error
+from pennyweight.evaluate.metrics.classification import score
 from pennyweight.evaluate.metrics.intervals import bootstrap
-from pennyweight.evaluate.metrics.single_label import score
+from pennyweight.evaluate.metrics.probabilities import softmax
 
 
 def calibrated(n: int, seed: int, sharper: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +27,7 @@ def test_macro_f1_interval_is_the_bootstrap_over_rows() -> None:
     labels, probabilities = calibrated(400, 0)
     predicted = probabilities.argmax(axis=1)
     rows = bootstrap(lambda index: f1_score(labels[index], predicted[index], average="macro"), 400)
-    ours = macro_f1_interval(score(labels, probabilities, "abcd"))
+    ours = macro_f1_interval(score(labels, probabilities, "abcd").confusion)
     assert ours == pytest.approx(rows, abs=0.01)
     assert ours[0] < f1_score(labels, predicted, average="macro") < ours[1]
 
@@ -34,7 +35,7 @@ def test_macro_f1_interval_is_the_bootstrap_over_rows() -> None:
 def test_macro_f1_interval_of_a_perfect_classifier_with_an_absent_class() -> None:
     metrics = score(np.array([0, 1, 1]), np.eye(3)[[0, 1, 1]], "abc")
     assert metrics.macro.f1 == 1.0
-    assert macro_f1_interval(metrics) == (1.0, 1.0)
+    assert macro_f1_interval(metrics.confusion) == (1.0, 1.0)
 
 
 def test_log_loss_interval_covers_the_true_loss() -> None:

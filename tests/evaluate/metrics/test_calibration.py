@@ -8,8 +8,8 @@ from pennyweight.evaluate.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
     reliability,
-    softmax,
 )
+from pennyweight.evaluate.metrics.probabilities import softmax
 
 
 def overconfident(n: int, seed: int, factor: float = 3.0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,10 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 import pennyweight as pw
+from pennyweight.artifact.metrics_file import MetricsFile
 from pennyweight.errors import InputError
+from pennyweight.evaluate.metrics.classification import score
 from pennyweight.evaluate.metrics.ordinal import ordinal
-from pennyweight.evaluate.metrics.single_label import score
-from pennyweight.evaluate.report.metrics_file import MetricsFile
 
 ORDER = ["low", "medium", "high"]
 TEXTS = {"low": "The rate and the cut.", "medium": "The cup and the match.", "high": "The polls and the river."}
@@ -26,7 +26,7 @@ TEXTS = {"low": "The rate and the cut.", "medium": "The cup and the match.", "hi
 def test_the_figures_are_scikit_learns(seed: int) -> None:
     draw = np.random.default_rng(seed)
     labels, predicted = draw.integers(0, 4, 50), draw.integers(0, 4, 50)
-    found = ordinal(score(labels, np.eye(4)[predicted], "abcd"))
+    found = ordinal(score(labels, np.eye(4)[predicted], "abcd").confusion)
     assert found.quadratic_kappa == pytest.approx(cohen_kappa_score(labels, predicted, weights="quadratic"), abs=1e-12)
     assert found.mean_absolute_error == pytest.approx(np.abs(labels - predicted).mean(), abs=1e-12)
     for value, (low, high) in (
@@ -37,7 +37,7 @@ def test_the_figures_are_scikit_learns(seed: int) -> None:
 
 
 def test_one_class_alone_says_nothing_about_agreement() -> None:
-    assert ordinal(score(np.zeros(3, dtype=int), np.eye(2)[[0, 0, 0]], "ab")).quadratic_kappa == 0
+    assert ordinal(score(np.zeros(3, dtype=int), np.eye(2)[[0, 0, 0]], "ab").confusion).quadratic_kappa == 0
 
 
 @pytest.fixture(scope="module")
@@ -85,5 +85,5 @@ def test_an_order_that_nothing_states(settings: dict[str, Any]) -> None:
     )
     stars = [(text, ORDER.index(label) + 1) for text, label in rows]
     assert pw.train(stars, ordinal=True, **settings | {"max_steps": 1}).metrics["validation"]["ordinal"]
-    with pytest.raises(InputError, match="labels that do not exclude each other have no ranks; leave out --ordinal"):
+    with pytest.raises(InputError, match="multi-label classes have no order; leave out --ordinal"):
         pw.train([(text, [label]) for text, label in rows], ordinal=True, **settings)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pennyweight.errors import DataError
-from pennyweight.evaluate.metrics.calibration import softmax
+from pennyweight.evaluate.metrics.probabilities import softmax
 from pennyweight.evaluate.metrics.selective import answered, risk_coverage, threshold_for
 
 

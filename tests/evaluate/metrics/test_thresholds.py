@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from pennyweight.errors import DataError
+from pennyweight.evaluate.metrics.classification import Metrics, score
 from pennyweight.evaluate.metrics.epoch_metrics import figures, sigmoid
-from pennyweight.evaluate.metrics.multi_label import MultilabelMetrics, score_multilabel
 from pennyweight.evaluate.metrics.thresholds import tune_thresholds
 
 
@@ -65,9 +65,9 @@ def test_a_clear_gap_is_cut_in_its_middle_and_an_unseen_label_stays_at_half() ->
 def test_each_label_is_scored_from_its_own_threshold_on() -> None:
     labels = np.array([[1, 0], [1, 1]])
     probabilities = np.array([[0.3, 0.6], [0.2, 0.8]])
-    found = score_multilabel(labels, probabilities, ["a", "b"], threshold=[0.1, 0.7])
+    found = score(labels, probabilities, ["a", "b"], [0.1, 0.7])
     assert (found.exact, found.micro.f1, found.thresholds) == (1.0, 1.0, (0.1, 0.7))
-    assert MultilabelMetrics.from_json(found.to_json()) == found
+    assert Metrics.from_json(found.to_json()) == found
 
 
 def test_figures_of_one_evaluation() -> None:

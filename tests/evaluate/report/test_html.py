@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from pennyweight.budget.plan_table import PlanRow, PlanTable
-from pennyweight.evaluate.baselines import baselines
-from pennyweight.evaluate.baselines.verdict import against
-from pennyweight.evaluate.metrics import error_analysis as mistakes
-from pennyweight.evaluate.metrics.calibration import calibrate, softmax
+from pennyweight.evaluate.baselines.comparison import compare_with_baselines
+from pennyweight.evaluate.baselines.majority import majority
+from pennyweight.evaluate.metrics.calibration import calibrate
+from pennyweight.evaluate.metrics.classification import score
+from pennyweight.evaluate.metrics.probabilities import softmax
 from pennyweight.evaluate.metrics.selective import Abstention, answered, risk_coverage, threshold_for
-from pennyweight.evaluate.metrics.single_label import score
+from pennyweight.evaluate.misclassified import likely_mislabelled, most_confident
 from pennyweight.evaluate.report.html import ReportInput, render, write_html
+from pennyweight.evaluate.slices import by_column
+
+pytestmark = pytest.mark.usefixtures("rendered")
 
 HOSTILE = "</pre><script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
@@ -34,7 +38,7 @@ def full(*, classes: int = 4, name: str = "class", text: str = "a text", skill: 
         title=f"{name} report",
         metrics=score(labels, probabilities, names),
         intervals={"macro_f1": (0.5, 0.625), "ece": (0.01, 0.02), "log_loss": (0.1, 0.2)},
-        baselines=against(labels, probabilities, [baselines.majority(labels, 600, classes)]),
+        baselines=compare_with_baselines(labels, predicted, [majority(labels, 600, classes)]),
         plan=PlanTable(
             (PlanRow(name, "layers 3 to 5", 8, 900, 0.45), PlanRow("linear", "head", None, 100, 0.05)),
             1000,
@@ -48,9 +52,9 @@ def full(*, classes: int = 4, name: str = "class", text: str = "a text", skill: 
         abstention=Abstention(
             risk_coverage(labels, probabilities), 0.3, pick, answered(labels, probabilities, pick.value)
         ),
-        slices={name: mistakes.by_column(labels, predicted, [name] * 600)},
-        mistakes=mistakes.most_confident(labels, probabilities, texts, names),
-        mislabelled=mistakes.likely_mislabelled(labels, probabilities, texts, names),
+        slices={name: by_column(labels == predicted, [name] * 600)},
+        misclassified=most_confident(labels, probabilities, texts, names),
+        mislabelled=likely_mislabelled(labels, probabilities, texts, names),
         command=f"pennyweight train {text}",
         recipe=f"backbone: {text}",
         seconds={"training": 187.0},

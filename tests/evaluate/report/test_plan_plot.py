@@ -14,6 +14,8 @@ from pennyweight.errors import InputError
 from pennyweight.evaluate.report.figures import save
 from pennyweight.evaluate.report.plan_plot import picture
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 def drawn(axis: Any) -> dict[tuple[float, float], str]:
     return {text.get_position(): text.get_text() for text in axis.texts if text.get_text()}

@@ -1,14 +1,15 @@
 import re
 
-import numpy as np
+import pytest
 
-from pennyweight.evaluate.metrics.single_label import score
 from pennyweight.evaluate.report import figures
 from pennyweight.evaluate.report.svg import PAGE, inline_svg
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 def drawing(name: str = "picture", label: str = "a") -> str:
-    figure = figures.confusion(score(np.array([0, 1]), np.eye(2), [label, "b"]), PAGE)
+    figure = figures.confusion([[1, 0], [0, 1]], [label, "b"], PAGE)
     return inline_svg(figure, name, 'shows "a" & <b>')
 
 

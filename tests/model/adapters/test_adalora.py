@@ -15,10 +15,11 @@ from pennyweight.budget.plan import Plan, plan
 from pennyweight.budget.specs import AdapterSpec, HeadSpec
 from pennyweight.budget.targets import ranks
 from pennyweight.errors import RecipeError
-from pennyweight.export.stock import to_merged, to_peft
+from pennyweight.export.merged import to_merged
+from pennyweight.export.peft import to_peft
 from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.trainable import check_count, trainable
-from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train.observer import forward_log
 from pennyweight.train.optimizer import adamw
 
@@ -232,11 +233,11 @@ def test_what_it_does_not_go_with(change: dict[str, Any], other: str) -> None:
 
 
 def test_an_old_checkpoint_stands_where_the_new_fields_default(news: Path, settings: dict[str, Any]) -> None:
-    from pennyweight.train.checkpoint import State
-    from pennyweight.train.resume import Resumption
+    from pennyweight.train.checkpoint import Checkpoint
+    from pennyweight.train.resume import ResumePoint
 
     was = {"plan -> r": 8}
-    state = State({}, {}, {}, {}, {"step": 1}, was)
-    Resumption(Path("run"), state).check({"plan -> r": 8, "plan -> adaptive_ranks": False, "plan -> min_rank": None})
+    state = Checkpoint({}, {}, {}, {}, {"step": 1}, was)
+    ResumePoint(Path("run"), state).check({"plan -> r": 8, "plan -> adaptive_ranks": False, "plan -> min_rank": None})
     with pytest.raises(RecipeError, match="plan -> adaptive_ranks: was False, is True"):
-        Resumption(Path("run"), state).check({"plan -> adaptive_ranks": True})
+        ResumePoint(Path("run"), state).check({"plan -> adaptive_ranks": True})

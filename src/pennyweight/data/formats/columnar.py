@@ -10,11 +10,15 @@ from typing import Any
 
 from ...errors import DataError
 from ..columns import is_label_name
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import BOMB_FLOOR, BOMB_RATIO, is_compressed, read_bytes
-from ..table import AS_NAMED, Columns, FileOptions, listed, shown
+from ..table import Columns, listed, shown
 from . import compression
+from .format_detection import Format
 
 _BATCH = 16_384
+#: The most one block may take: some thousands of the longest texts.
+_BLOCK_BYTES = 1 << 30
 
 #: What makes a folder one that `datasets` saved. Nothing else is opened, so no loading script is ever run.
 _SAVED = "state.json"
@@ -31,7 +35,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
     from pyarrow import parquet
 
     try:
-        # Parquet is read from its end: a gzipped one has to be unfolded first.
+        # Parquet is read from its end: a gzipped one has to be decompressed first.
         zipped = is_compressed(path) or path.suffix in compression.ENDINGS
         file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
         schema = file.schema_arrow
@@ -40,7 +44,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
         return collect_batches(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, "Parquet", error) from error
+        raise damaged_file(path, "Parquet", error) from error
 
 
 def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
@@ -60,7 +64,39 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
         stream = pa.ipc.open_stream(content)
         return collect_batches(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, "Arrow", error) from error
+        raise damaged_file(path, "Arrow", error) from error
+
+
+def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> Iterator[Columns]:
+    """What `read_parquet` and `read_arrow` read (a plain file of either), by blocks of at most `size` rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    form = "Parquet" if format == "parquet" else "Arrow"
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(6)
+        if form == "Parquet":
+            file = parquet.ParquetFile(path)
+            schema = file.schema_arrow
+            names = readable_columns(schema)
+            batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
+        else:
+            mapped = pa.memory_map(str(path))
+            arrow = pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
+            schema = arrow.schema
+            whole = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
+            batches = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
+        done, expanded = 0, 0
+        for batch in batches:
+            found = collect_batches([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
+            expanded += sum(without_views(column).nbytes for column in batch.columns)
+            if expanded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
+                raise decompression_bomb(str(path), path.stat().st_size)
+            done += batch.num_rows
+            yield found
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged_file(path, form, error) from error
 
 
 def is_saved(folder: Path) -> bool:
@@ -79,7 +115,7 @@ def read_saved(folder: Path, split: str, max_bytes: int) -> Columns:
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # a damaged folder fails in many ways: JSON, keys, Arrow, files
-        raise damaged(folder, "a saved dataset", error) from error
+        raise damaged_file(folder, "a saved dataset", error) from error
     return from_dataset(pick_split(loaded, split, str(folder)), str(folder), max_bytes)
 
 
@@ -104,7 +140,7 @@ def read_hub(name: str, split: str, max_bytes: int) -> Columns:
             else "check the network and the split's name, or download the dataset and pass a file"
         )
         raise DataError(
-            f"no such file, and the dataset {name} (split {split}) could not be had from the hub",
+            f"no such file, and the dataset {name} (split {split}) could not be fetched from the hub",
             received=f"{type(error).__name__}: {_first_line(error)}",
             remedy=remedy,
         ) from error
@@ -145,7 +181,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
     try:
         return collect_batches(batches() if names else (), schema, source, max_bytes)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(source, "a dataset", error) from error
+        raise damaged_file(source, "a dataset", error) from error
 
 
 def without_views(column: Any) -> Any:
@@ -160,15 +196,15 @@ def without_views(column: Any) -> Any:
 def collect_batches(
     batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None, start: int = 0
 ) -> Columns:
-    """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
+    """Collect Arrow batches into lists, within `max_bytes` (a small file can expand to any number of equal rows).
 
     Args:
-        stored: bytes of the file; what unfolds to far more is taken for a bomb.
+        stored: bytes of the file; what expands to far more is taken for a bomb.
         start: rows of the source that came before.
 
     Raises:
         DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
-        pyarrow.ArrowInvalid: crooked data.
+        pyarrow.ArrowInvalid: inconsistent data.
     """
     import pyarrow as pa
 
@@ -202,17 +238,17 @@ def collect_batches(
 
 
 def decompression_bomb(source: str, stored: int) -> DataError:
-    """What unfolds to far more than it is stored as."""
+    """The error for a file that expands to far more than its size."""
     return DataError(
-        "the file unfolds like a bomb",
+        "the file looks like a decompression bomb",
         expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
-        remedy="if the data are honest, write them as JSONL and read that",
+        remedy="if you trust the file, write them as JSONL and read that",
         where=source,
     )
 
 
 def _validate(column: Any, name: str, where: str) -> None:
-    """Have Arrow check every offset and byte of a column: it trusts files otherwise, and crashes on crooked ones."""
+    """Have Arrow check every offset and byte of a column: it trusts files otherwise, and can crash on bad ones."""
     import pyarrow as pa
 
     try:
@@ -277,14 +313,14 @@ def read_column_types(path: Path) -> dict[str, Any]:
         else:
             return {}
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(path, "Parquet or Arrow", error) from error
+        raise damaged_file(path, "Parquet or Arrow", error) from error
     kinds = {name: schema.field(name).type for name in readable_columns(schema)}
     kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
     return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
 
 
-def damaged(where: str | Path, kind: str, error: Exception) -> DataError:
-    """What a library's failure to read a file comes to."""
+def damaged_file(where: str | Path, kind: str, error: Exception) -> DataError:
+    """The error for a file that a library fails to read."""
     return DataError(
         f"cannot be read as {kind}: not that, or damaged",
         received=f"{type(error).__name__}: {_first_line(error)}",

@@ -1,4 +1,4 @@
-"""CSV, TSV and their kin, read strictly: with a header, without one, or in the contest's form."""
+"""CSV, TSV and other delimited files, read strictly: with a header, without one, or in the contest's form."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import read_lines
-from ..table import AS_NAMED, Columns, FileOptions, listed, shown
-from .dialect import Dialect, Lines, Recorded, detect_dialect, is_blank, joins_rows, long_fields
-from .header_detection import are_ids, judge, starts_with_class
+from ..table import Columns, listed, shown
+from .dialect import Dialect, Lines, RecordedLines, is_blank, long_fields
+from .dialect_detection import detect_dialect
+from .header_detection import are_ids, classify_first_row, starts_with_class
+from .quoting import joins_rows
 
-# The first row is judged by so many rows, of no more cells than that.
-_JUDGED, _CELLS = 1_000, 200_000
+# Header detection looks at so many rows, of no more cells than that.
+_HEADER_ROWS, _CELLS = 1_000, 200_000
 # Rows parsed at once.
 _CHUNK = 256
 _INTEGER = re.compile(r"\d{1,9}")
 _QUOTES = 'put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"'
-_EITHER = "say which with --header or --no-header"
+_EITHER = "choose with --header or --no-header"
 
 
 @dataclass
-class Remarks:
-    """What a reading met that is no error.
+class ReadNotes:
+    """What was found while reading that is no error.
 
     Attributes:
         blank: lines that were skipped.
@@ -51,7 +54,7 @@ class Remarks:
 
 
 @dataclass(frozen=True)
-class Form:
+class DelimitedLayout:
     """How a file is to be read, as its content and its reader say.
 
     Attributes:
@@ -88,16 +91,16 @@ def read_delimited(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, 
     Args:
         path, max_bytes: the file, and the most that is read of it after decompression.
         options: its encoding, and whether it has a header.
-        tabs: whether its name says that tabs stand between fields.
+        tabs: whether its name says that tabs separate fields.
 
     Raises:
-        DataError: empty, ragged (with the line), a quote never closed, a column named twice that holds two things, a
-            first row or a delimiter that cannot be told, or another encoding.
+        DataError: empty, ragged (with the line), a quote never closed, a column named twice that holds two things, an
+            ambiguous first row or delimiter, or another encoding.
     """
-    form = form_of(path, max_bytes, options, tabs=tabs)
-    found = list(read_delimited_blocks(path, max_bytes, None, options, tabs=tabs, form=form))
+    layout = detect_layout(path, max_bytes, options, tabs=tabs)
+    found = list(read_delimited_blocks(path, max_bytes, None, options, tabs=tabs, layout=layout))
     if not found:
-        raise DataError("the file has a header and no rows", received=f"columns {listed(form.names)}", where=path)
+        raise DataError("the file has a header and no rows", received=f"columns {listed(layout.names)}", where=path)
     return found[0]
 
 
@@ -108,41 +111,43 @@ def read_delimited_blocks(
     options: FileOptions = AS_NAMED,
     *,
     tabs: bool = False,
-    form: Form | None = None,
+    layout: DelimitedLayout | None = None,
 ) -> Iterator[Columns]:
     """What `read_delimited` reads, by blocks of `size` rows; the same errors, when the walk comes to them.
 
     Args:
         path, max_bytes, options, tabs: as for `read_delimited`.
         size: rows of a block; None takes all in one.
-        form: how the file is to be read, where that is known already.
+        layout: how the file is to be read, where that is known already.
 
     Yields:
         Blocks that are not empty; the notes of each are those of the file up to its end.
     """
-    form = form or form_of(path, max_bytes, options, tabs=tabs)
-    remarks = Remarks()
-    for rows, lines in _blocks(path, _lines(path, max_bytes, options)(), form, size, remarks):
-        if form.official:
+    layout = layout or detect_layout(path, max_bytes, options, tabs=tabs)
+    met = ReadNotes()
+    for rows, lines in _blocks(path, _lines(path, max_bytes, options)(), layout, size, met):
+        if layout.official:
             _check_class_numbers(path, rows, lines)
         columns = [list(column) for column in zip(*rows, strict=True)]
-        for column, earlier in form.twice.items():
-            _check_twins(path, columns[earlier], columns[column], lines, (earlier, column), form)
+        for column, earlier in layout.twice.items():
+            _check_twins(path, columns[earlier], columns[column], lines, (earlier, column), layout)
         values: dict[str, list[Any]] = {
-            form.names[number]: column for number, column in enumerate(columns) if number not in form.twice
+            layout.names[number]: column for number, column in enumerate(columns) if number not in layout.twice
         }
         yield Columns(
             values,
             lines,
             str(path),
-            label_names=_classes(path, values[form.names[0]]) if form.official else {},
-            headerless=form.official,
-            named=form.header or form.official,
-            notes=(*form.notes, *remarks.notes(lines[-1])),
+            label_names=_classes(path, values[layout.names[0]]) if layout.official else {},
+            headerless=layout.official,
+            named=layout.header or layout.official,
+            notes=(*layout.notes, *met.notes(lines[-1])),
         )
 
 
-def form_of(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, tabs: bool = False) -> Form:
+def detect_layout(
+    path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, tabs: bool = False
+) -> DelimitedLayout:
     """How a file is to be read; arguments and errors as for `read_delimited`."""
     lines = _lines(path, max_bytes, options)
     dialect = detect_dialect(lines, path, tabs=tabs)
@@ -151,27 +156,27 @@ def form_of(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, tabs
     plain = tuple(f"column {number}" for number in range(1, width + 1))
     notes = dialect.notes
     if options.header is False:
-        return Form(dialect, plain, header=False, first=rows[0], line=line, notes=notes)
+        return DelimitedLayout(dialect, plain, header=False, first=rows[0], line=line, notes=notes)
     if options.header is None:
         if starts_with_class(rows[0]) and not are_ids([row[0] for row in rows]):
-            return Form(
+            return DelimitedLayout(
                 dialect, _official_names(width), header=False, first=rows[0], line=line, official=True, notes=notes
             )
-        verdict = judge(rows)
-        if verdict == "data":
+        first_row = classify_first_row(rows)
+        if first_row == "data":
             notes = (*notes, "read without a header: the first row looks like data")
-            return Form(dialect, plain, header=False, first=rows[0], line=line, notes=notes)
-        if verdict == "doubt":
+            return DelimitedLayout(dialect, plain, header=False, first=rows[0], line=line, notes=notes)
+        if first_row == "doubt":
             raise DataError(
-                "the first row may hold the columns' names or data",
+                "the first row may be a header or data",
                 received=listed(rows[0], 6),
                 remedy=_EITHER,
                 where=f"{path}:{line}",
             )
-        if verdict == "weak":
+        if first_row == "weak":
             notes = (*notes, f"the first row is read as the columns' names: {listed(rows[0], 6)}")
     names, twice = _header(rows[0])
-    return Form(dialect, names, header=True, first=rows[0], line=line, notes=notes, twice=twice)
+    return DelimitedLayout(dialect, names, header=True, first=rows[0], line=line, notes=notes, twice=twice)
 
 
 def _lines(path: Path, max_bytes: int, options: FileOptions) -> Lines:
@@ -179,7 +184,7 @@ def _lines(path: Path, max_bytes: int, options: FileOptions) -> Lines:
 
 
 def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[list[list[str]], int]:
-    """The rows to judge a file by, none of them blank, as wide as the first; and the first one's line."""
+    """The rows that detection looks at, none of them blank, as wide as the first; and the first one's line."""
     rows: list[list[str]] = []
     line, left = 0, _CELLS
     for row, start, _ in _records(path, lines, dialect):
@@ -190,7 +195,7 @@ def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[lis
             rows.append(row)
         # Long texts cost what many cells cost.
         left -= len(row) + sum(map(len, row)) // 40
-        if len(rows) == _JUDGED or (len(rows) > 1 and left < 0):
+        if len(rows) == _HEADER_ROWS or (len(rows) > 1 and left < 0):
             break
     if not rows:
         raise DataError("the file is empty", expected="a header and rows", where=path)
@@ -198,26 +203,26 @@ def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[lis
 
 
 def _blocks(
-    path: Path, lines: Iterator[str], form: Form, size: int | None, remarks: Remarks
+    path: Path, lines: Iterator[str], layout: DelimitedLayout, size: int | None, met: ReadNotes
 ) -> Iterator[tuple[list[list[str]], list[int]]]:
     """All rows, each as wide as the first, and the line each starts on, by blocks; no block is empty."""
-    width = len(form.names)
+    width = len(layout.names)
     rows: list[list[str]] = []
     starts: list[int] = []
-    awaited = form.header
-    for row, start, record in _records(path, lines, form.dialect):
+    awaited = layout.header
+    for row, start, record in _records(path, lines, layout.dialect):
         if is_blank(row) and (width > 1 or awaited):
             if width > 1:
-                remarks.blank.append(start)
+                met.blank.append(start)
             continue
         row = row or [""]
         if len(row) != width:
-            raise _ragged(path, start, row, form)
+            raise _ragged(path, start, row, layout)
         if awaited:
             awaited = False
             continue
         if len(record) > 1:
-            _check_joined(path, record, start, form, remarks)
+            _check_joined(path, record, start, layout, met)
         rows.append(row)
         starts.append(start)
         if len(rows) == size:
@@ -229,7 +234,7 @@ def _blocks(
 
 def _records(path: Path, lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[list[str], int, list[str]]]:
     """Each row (an empty one for a blank line) with its first line's number; all its lines, if it has several."""
-    recorded = Recorded(itertools.islice(lines, dialect.skip, None))
+    recorded = RecordedLines(itertools.islice(lines, dialect.skip, None))
     reader = dialect.rows(recorded)
     last, first_end = dialect.skip, ""
     while True:
@@ -276,10 +281,10 @@ def _bad_quotes(path: Path, message: str, start: int, end: int) -> DataError:
     )
 
 
-def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks: Remarks) -> None:
+def _check_joined(path: Path, record: list[str], start: int, layout: DelimitedLayout, met: ReadNotes) -> None:
     """A quoted field may hold line breaks; it may not hold rows."""
     end = start + len(record) - 1
-    found = joins_rows(form.dialect, record, len(form.names))
+    found = joins_rows(layout.dialect, record, len(layout.names))
     if found:
         raise DataError(
             f"a quote opened in this row is closed on line {end}, and the lines between look like rows of their own",
@@ -287,16 +292,16 @@ def _check_joined(path: Path, record: list[str], start: int, form: Form, remarks
             where=f"{path}:{start}",
         )
     if found is None:
-        remarks.joined.append((start, end))
+        met.joined.append((start, end))
 
 
-def _ragged(path: Path, line: int, row: list[str], form: Form) -> DataError:
+def _ragged(path: Path, line: int, row: list[str], layout: DelimitedLayout) -> DataError:
     remedy = "put fields that hold the delimiter or a line break between double quotes"
-    if len(form.names) == 1:
+    if len(layout.names) == 1:
         remedy += "; a file whose lines are whole texts is named .txt"
     return DataError(
         "the row is ragged",
-        expected=f"{len(form.names)} fields ({listed(form.first, 6)})",
+        expected=f"{len(layout.names)} fields ({listed(layout.first, 6)})",
         received=f"{len(row)}",
         remedy=remedy,
         where=f"{path}:{line}",
@@ -332,16 +337,16 @@ def _header(row: list[str]) -> tuple[tuple[str, ...], dict[int, int]]:
 
 
 def _check_twins(
-    path: Path, first: list[str], second: list[str], lines: list[int], places: tuple[int, int], form: Form
+    path: Path, first: list[str], second: list[str], lines: list[int], places: tuple[int, int], layout: DelimitedLayout
 ) -> None:
     """Two columns of one name may hold one thing."""
     differs = next((line for one, other, line in zip(first, second, lines, strict=True) if one != other), None)
     if differs is not None:
         raise DataError(
-            f"the header names a column twice: {shown(form.names[places[0]])}, "
+            f"the header names a column twice: {shown(layout.names[places[0]])}, "
             f"columns {places[0] + 1} and {places[1] + 1}, which differ on line {differs}",
             remedy="rename one of them",
-            where=f"{path}:{form.line}",
+            where=f"{path}:{layout.line}",
         )
 
 

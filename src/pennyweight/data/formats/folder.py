@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
+from ..file_options import FileOptions
 from ..file_streams import list_folder, read_bytes, read_lines
-from ..table import MAX_TEXT, Columns, FileOptions, listed
+from ..table import MAX_TEXT, Columns, listed
 from .columnar import is_saved, read_saved
 from .format_detection import TEXTS, ending, is_file_name
-from .json_document import numbered
+from .json_document import number_rows
 from .split_names import SPLIT_NAMES, aliases, of_split, split_of_file
 
 #: More files than this under one folder are not read.
@@ -58,7 +59,7 @@ def read_folder(
     data = [name for name in held if is_file_name(name)]
     received = listed([*held, *(f"{name}/" for name in others)], 6)
     raise DataError(
-        "a folder, but not one of data",
+        "the folder holds no data that can be read",
         expected="a folder of datasets.save_to_disk, one folder of .txt files a class, or data files named by split",
         received=f"a folder with {received}" if received else "an empty folder",
         remedy="name one of its files" if data else None,
@@ -177,7 +178,7 @@ def _read_classes(root: Path, max_bytes: int, options: FileOptions) -> Columns:
             labels.append(label)
             files.append(f"{label}/{name}")
     notes = tuple(f"folder {name} is left out: its texts have no label" for name in left)
-    return replace(numbered({"text": texts, "label": labels, "id": files}, str(root), named=False), notes=notes)
+    return replace(number_rows({"text": texts, "label": labels, "id": files}, str(root), named=False), notes=notes)
 
 
 def _text(path: Path, options: FileOptions) -> str:

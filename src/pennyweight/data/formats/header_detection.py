@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..columns import is_column_name
 
-#: `names` and `data` are sure enough; `weak` is names for want of a better sign; `doubt` is neither.
+#: `names` and `data` are sure enough; `weak` is names for lack of other evidence; `doubt` is neither.
 Verdict = Literal["names", "weak", "data", "doubt"]
 
 _INTEGER = re.compile(r"\d{1,9}")
@@ -23,14 +23,14 @@ _WORDS, _ENDED, _WIDE, _CHARACTERS = 6, 3, 12, 60
 
 
 @dataclass
-class _Signs:
+class _Scores:
     """Points for names and for data in the first row."""
 
     names: int = 0
     data: int = 0
 
 
-def judge(rows: Sequence[Sequence[str]]) -> Verdict:
+def classify_first_row(rows: Sequence[Sequence[str]]) -> Verdict:
     """What the first of these rows holds.
 
     A cell is data where it is a sentence, a value that comes again in its column, or a number over numbers; it is a
@@ -44,32 +44,32 @@ def judge(rows: Sequence[Sequence[str]]) -> Verdict:
     columns = columns or [[] for _ in first]
     # What pandas writes for columns without names: 0, 1, 2...
     counted = first == [str(number) for number in range(len(first))] and not all(_numbers(column) for column in columns)
-    signs = _Signs()
+    scores = _Scores()
     for cell, below in zip(first, columns, strict=True):
         if counted:
-            signs.names += 2
+            scores.names += 2
         elif cell:
-            _weigh(cell, [value for value in below if value], signs, alone=len(first) == 1)
-    lead = signs.data - signs.names
+            _score_cell(cell, [value for value in below if value], scores, alone=len(first) == 1)
+    lead = scores.data - scores.names
     if lead >= 2:
         return "data"
     if lead >= 0:
         return "doubt"
-    return "names" if signs.names > 1 else "weak"
+    return "names" if scores.names > 1 else "weak"
 
 
-def _weigh(cell: str, below: list[str], signs: _Signs, *, alone: bool) -> None:
+def _score_cell(cell: str, below: list[str], scores: _Scores, *, alone: bool) -> None:
     if is_column_name(cell):
-        signs.names += 2
-        signs.data += cell in below
+        scores.names += 2
+        scores.data += cell in below
     elif _NUMBER.fullmatch(cell):
-        signs.data += 2 if _numbers(below) or not below else 0
+        scores.data += 2 if _numbers(below) or not below else 0
     elif _numbers(below):
-        signs.names += 2 if len(below) > 2 else 1
+        scores.names += 2 if len(below) > 2 else 1
     elif cell in below or is_sentence(cell):
-        signs.data += 2
+        scores.data += 2
     elif below and (_IDENTIFIER.fullmatch(cell) or (_is_short(cell, alone) and _much_longer(below, cell))):
-        signs.names += 1
+        scores.names += 1
 
 
 def _is_short(cell: str, alone: bool) -> bool:

@@ -44,7 +44,7 @@ class Place:
         return f"{self.source} row {number}" if not self.keys else f"{self}, row {number}"
 
 
-def shape(value: object) -> str:
+def describe_shape(value: object) -> str:
     """What a JSON value is, for a message."""
     if isinstance(value, dict):
         return f"an object with keys {listed(value, 6)}" if value else "an empty object"
@@ -85,7 +85,7 @@ def columns_of_document(value: Any, source: str, split: str, columns_of: Columns
         if _kind(row) not in kinds:
             if "object" in kinds:
                 raise DataError(
-                    "the array holds something else than objects",
+                    "the array holds something other than objects",
                     expected='{"text": ..., "label": ...}',
                     received=shown(row),
                     where=place.row(number),
@@ -97,22 +97,22 @@ def columns_of_document(value: Any, source: str, split: str, columns_of: Columns
                 where=place.row(number),
             )
     if kinds == {"object"}:
-        return numbered(_of_objects(rows, place, columns_of), source, named=True)
+        return number_rows(_of_objects(rows, place, columns_of), source, named=True)
     if kinds == {"array"}:
-        return numbered(of_arrays(rows, place.row), source, named=False)
+        return number_rows(columns_of_arrays(rows, place.row), source, named=False)
     if kinds == {"string"}:
-        return numbered({"text": rows}, source, named=False)
-    raise DataError("the JSON holds no rows", expected=EXPECTED, received=shape(rows), where=str(place))
+        return number_rows({"text": rows}, source, named=False)
+    raise DataError("the JSON holds no rows", expected=EXPECTED, received=describe_shape(rows), where=str(place))
 
 
-def numbered(values: dict[str, list[Any]], source: str, *, named: bool) -> Columns:
+def number_rows(values: dict[str, list[Any]], source: str, *, named: bool) -> Columns:
     """Columns whose rows are counted from 1."""
     rows = len(next(iter(values.values()), ()))
     return Columns(values, list(range(1, rows + 1)), source, unit="row", named=named)
 
 
-def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose text stands one level down (`{"data": {"text": ...}}`), with that level's fields beside its own."""
+def flatten(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose text is one level down (`{"data": {"text": ...}}`), with that level's fields beside its own."""
     if any(is_text_name(name) and isinstance(value, str) for name, value in row.items()):
         return row
     inner = [
@@ -127,7 +127,7 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     return {(key if key not in others else f"{inner[0]}.{key}"): value for key, value in held.items()} | others
 
 
-def of_arrays(rows: Sequence[Sequence[Any]], where: Callable[[int], str]) -> dict[str, list[Any]]:
+def columns_of_arrays(rows: Sequence[Sequence[Any]], where: Callable[[int], str]) -> dict[str, list[Any]]:
     """Rows without names as columns: two are text and label, in either order; more are numbered.
 
     Raises:
@@ -168,13 +168,13 @@ def label_comes_first(pairs: Sequence[Sequence[Any]]) -> bool:
 def _rows(value: Any, place: Place, split: str) -> tuple[Any, Place]:
     """The list of rows, or columns that are already such, and where they stand."""
     if len(place.keys) > _DEPTH:
-        raise DataError("the JSON is nested too deep", expected=EXPECTED, where=str(place))
+        raise DataError("the JSON is nested too deeply", expected=EXPECTED, where=str(place))
     if isinstance(value, list):
         if not value:
             raise DataError("the array is empty", expected="an array of objects", where=str(place))
         return value, place
     if not isinstance(value, dict) or not value:
-        raise DataError("the JSON holds no rows", expected=EXPECTED, received=shape(value), where=str(place))
+        raise DataError("the JSON holds no rows", expected=EXPECTED, received=describe_shape(value), where=str(place))
     readers: tuple[Reader, ...] = (_of_frame, _of_splits, _of_lists, _of_dicts)
     for read in readers:
         found = read(value, place, split)
@@ -211,11 +211,11 @@ def _of_frame(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
                 where=place.under("data").row(number),
             )
     values = {name: list(column) for name, column in zip(words, zip(*rows, strict=True), strict=True)}
-    return numbered(values, place.source, named=True), place
+    return number_rows(values, place.source, named=True), place
 
 
 def _of_splits(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Place] | None:
-    """Lists of rows by split; where only texts stand under the keys, all of them must be names of splits."""
+    """Lists of rows by split; where the keys hold only texts, all of them must be names of splits."""
     lists = {key: rows for key, rows in value.items() if isinstance(rows, (list, dict)) and rows}
     known = [key for key in lists if key.lower() in SPLIT_NAMES]
     whole = [key for key in known if isinstance(lists[key], dict) or isinstance(lists[key][0], (dict, list))]
@@ -254,7 +254,7 @@ def _of_lists(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
             received=", ".join(f"{shown(key)} {length:,}" for key, length in lengths.items()),
             where=str(place),
         )
-    return numbered(dict(value), place.source, named=True), place
+    return number_rows(dict(value), place.source, named=True), place
 
 
 def _by_label(value: dict[str, list[str]]) -> list[list[str]]:
@@ -276,7 +276,7 @@ def _of_dicts(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
         return None
     if _names_columns(value) or (not _names_columns(inner) and all(key.isdigit() for key in inner)):
         values = {name: [held.get(row) for row in inner] for name, held in value.items()}
-        return numbered(values, place.source, named=True), place
+        return number_rows(values, place.source, named=True), place
     if not _names_columns(inner) and not all(key.isdigit() for key in value):
         return None
     plain = list(value) == [str(number) for number in range(len(value))]
@@ -299,7 +299,7 @@ def _wrapped(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Plac
     raise DataError(
         "the JSON holds rows under several keys" if len(lists) > 1 else "the JSON holds no rows",
         expected=EXPECTED,
-        received=shape(value),
+        received=describe_shape(value),
         remedy="keep one of them" if len(lists) > 1 else None,
         where=str(place),
     )
@@ -311,11 +311,11 @@ def _wrapped(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Plac
 def _of_objects(rows: list[dict[str, Any]], place: Place, columns_of: ColumnsOf) -> dict[str, list[Any]]:
     refuse_exports(rows[0], place.row(1))
     exploded = _exploded(rows)
-    return columns_of(exploded if exploded is not None else (flat(row) for row in rows), place.source)
+    return columns_of(exploded if exploded is not None else (flatten(row) for row in rows), place.source)
 
 
 def refuse_exports(row: dict[str, Any], where: str) -> None:
-    """Refuse what annotation tools write for themselves, whose labels stand deep inside.
+    """Refuse annotation tools' own exports, whose labels are nested deep inside.
 
     Raises:
         DataError: naming the export that can be read.

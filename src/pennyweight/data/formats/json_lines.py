@@ -12,9 +12,10 @@ from typing import Any
 
 from ...errors import DataError
 from ..columns import is_column_name
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import MAX_LINE, open_bytes, read_bytes, read_lines
-from ..table import AS_NAMED, Columns, FileOptions, listed, shown
-from .json_document import columns_of_document, flat, label_comes_first, of_arrays, refuse_exports
+from ..table import Columns, listed, shown
+from .json_document import columns_of_arrays, columns_of_document, flatten, label_comes_first, refuse_exports
 
 #: More fields than this in one file is not a table. Cells are bounded too: a field in one object is a cell in all.
 MAX_COLUMNS = 1_000
@@ -24,16 +25,19 @@ MAX_CELLS = 200_000_000
 _SAMPLE = 1_000
 
 
-def read_json(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, split: str = "train") -> Columns:
-    """Read a file of JSON: one object (or pair, or text) a line, blank lines passed over, or one document.
+def read_json(
+    path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, split: str = "train", by_name: bool = False
+) -> Columns:
+    """Read a file of JSON: one object (or pair, or text) a line, blank lines skipped, or one document.
 
     Args:
+        by_name: whether the file's name, or its reader, says that it holds a value a line.
         split: which one is read where a document holds several.
 
     Raises:
         DataError: empty, not JSON (with line and column), or of a shape that is not known.
     """
-    if not is_json_lines(path, max_bytes, options):
+    if not is_json_lines(path, max_bytes, options, by_name=by_name):
         return _read_document(path, max_bytes, options, split)
     lines: list[int] = []
     named, rows = _rows_of_lines(path, max_bytes, options)
@@ -57,11 +61,12 @@ def read_jsonl_blocks(path: Path, max_bytes: int, size: int, options: FileOption
         yield Columns(values, [number for number, _ in block], str(path), named=named)
 
 
-def is_json_lines(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> bool:
+def is_json_lines(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, by_name: bool = False) -> bool:
     """Whether a file holds a JSON value a line rather than one document: its first line is whole, and not the last.
 
-    An only line is a row where it is an object without lists and objects in it. A file in error counts as lines where
-    its first line seems to be a whole object, so that the message names the line.
+    An only line is a row where it is an object without lists and objects in it, and where `by_name` says lines, also
+    where it is an array such as `["text", "label"]`. A file in error counts as lines where its first line seems to be
+    a whole object, so that the message names the line.
     """
     with open_bytes(path, max_bytes) as stream:
         handle = io.TextIOWrapper(stream, encoding=options.encoding or "utf-8-sig", errors="replace", newline="")
@@ -78,6 +83,8 @@ def is_json_lines(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -
         return True
     if first[end:].strip():
         return False  # objects one after another
+    if by_name and isinstance(value, list) and not all(map(_is_nested, value)):
+        return True  # a list of rows would hold lists or objects alone
     return more or (isinstance(value, dict) and bool(value) and not any(map(_is_nested, value.values())))
 
 
@@ -94,7 +101,7 @@ def _rows_of_lines(
         DataError: a line of another kind than the first.
     """
     parsed = (
-        (number, parse(line, f"{path}:{number}"))
+        (number, parse_json(line, f"{path}:{number}"))
         for number, line in enumerate(read_lines(path, max_bytes, options.encoding), start=1)
         if not line.isspace()
     )
@@ -106,13 +113,14 @@ def _rows_of_lines(
     if isinstance(first, str):
         return False, ((at, {"text": _of_kind(row, str, "a string", f"{path}:{at}")}) for at, row in rows)
     if isinstance(first, list) and first:
-        names = list(of_arrays([row for _, row in head if isinstance(row, list) and len(row) == len(first)], str))
-        if len(first) == 2 and label_comes_first([row for _, row in head if isinstance(row, list) and len(row) == 2]):
+        alike = [row for _, row in head if isinstance(row, list) and len(row) == len(first)]
+        names = list(columns_of_arrays(alike, str))
+        if len(first) == 2 and label_comes_first(alike):
             names = ["label", "text"]
         return False, ((at, _named(row, names, f"{path}:{at}")) for at, row in rows)
     if isinstance(first, dict):
         refuse_exports(first, f"{path}:{number}")
-    return True, ((at, flat(as_object(row, f"{path}:{at}"))) for at, row in rows)
+    return True, ((at, flatten(require_object(row, f"{path}:{at}"))) for at, row in rows)
 
 
 def _of_kind(row: Any, kind: type, name: str, where: str) -> Any:
@@ -144,7 +152,7 @@ def _read_document(path: Path, max_bytes: int, options: FileOptions, split: str)
         for _ in read_lines(path, max_bytes, options.encoding):
             pass  # finds the byte and says where it is
         raise DataError(f"the file is not {options.encoding or 'UTF-8'}", where=path) from error
-    return columns_of_document(parse(text.removeprefix("\ufeff"), str(path)), str(path), split, columns_of)
+    return columns_of_document(parse_json(text.removeprefix("\ufeff"), str(path)), str(path), split, columns_of)
 
 
 def columns_of(records: Iterable[dict[str, Any]], source: str) -> dict[str, list[Any]]:
@@ -173,15 +181,15 @@ def columns_of(records: Iterable[dict[str, Any]], source: str) -> dict[str, list
     return columns
 
 
-def parse(text: str, where: str) -> Any:
-    """The JSON value of a text; a list of them where objects stand one after another.
+def parse_json(text: str, where: str) -> Any:
+    """The JSON value of a text; a list of them where objects follow one another.
 
     Raises:
         DataError: not JSON, an object that names a field twice, or numbers and nesting without end; all with the place.
     """
     try:
         return _decode(text)
-    except _Twice as error:
+    except _DuplicateField as error:
         raise DataError(f"an object names the field {shown(str(error))} twice", where=where) from error
     except json.JSONDecodeError as error:
         raise _invalid(text, error, where) from error
@@ -190,7 +198,7 @@ def parse(text: str, where: str) -> Any:
         raise DataError(f"JSON that cannot be read ({shown(str(error))})", where=where) from error
 
 
-class _Twice(ValueError):
+class _DuplicateField(ValueError):
     """An object names a field twice."""
 
 
@@ -198,7 +206,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
-        raise _Twice(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+        raise _DuplicateField(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
     return found
 
 
@@ -244,7 +252,7 @@ def _invalid(text: str, error: json.JSONDecodeError, where: str) -> DataError:
     return DataError(f"not valid JSON at {place} ({problem})", remedy=remedy, where=where)
 
 
-def as_object(record: Any, where: str) -> dict[str, Any]:
+def require_object(record: Any, where: str) -> dict[str, Any]:
     """A line's value, which must be an object.
 
     Raises:
@@ -280,7 +288,7 @@ def _refuse_document(line: str, where: str) -> None:
 def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Number and parse lines as they come: JSON objects if the first line is one, else each line is a plain text.
 
-    A blank line is a text of its own where lines are texts, so that answers keep the order of the questions.
+    A blank line is a text of its own where lines are texts, so that predictions keep the order of the texts.
 
     Raises:
         DataError: a line that is no object among others that are; a first line that begins a JSON array, or that is the
@@ -303,4 +311,4 @@ def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dic
         if not as_json:
             yield number, line
         elif line.strip():
-            yield number, flat(as_object(parse(line, f"{source}:{number}"), f"{source}:{number}"))
+            yield number, flatten(require_object(parse_json(line, f"{source}:{number}"), f"{source}:{number}"))

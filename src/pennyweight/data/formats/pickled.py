@@ -1,8 +1,8 @@
-"""A pickled `datasets.Dataset`, read without running it: the Arrow buffers are lifted out of the description.
+"""A pickled `datasets.Dataset`, read without running it: the Arrow buffers are taken from its description.
 
 Pickles of datasets 2 to 5 hold the dataset's attributes, and the table as `pyarrow` reduces it: a schema and, for each
-chunk of a column, its type, length, offset and buffers. Up to datasets 4 the same rows stand there a second time, as
-record batches with a numpy array of where each begins; these are passed over.
+chunk of a column, its type, length, offset and buffers. Up to datasets 4 the same rows occur a second time, as record
+batches with a numpy array of where each begins; these are skipped.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..file_streams import read_bytes
-from ..table import MAX_BYTES, Columns, Table, listed, shown
-from ..table_builder import build_table
+from ..table import Columns, listed, shown
 from .pickle_opcodes import Call, Refused, describe
 
 #: Every name that a pickled dataset may hold. They are compared, never imported.
@@ -44,37 +43,11 @@ _ALIASES = frozenset(
 )
 
 
-def read_pickled_dataset(
-    path: str | Path,
-    *,
-    text_columns: Sequence[str] | None = None,
-    label_column: str | None = None,
-    labelled: bool | None = None,
-    split: str = "train",
-    separator: str = " ",
-    allow_null: bool = False,
-    max_bytes: int = MAX_BYTES,
-) -> Table:
-    """Read a pickled `datasets.Dataset` (the contest's `test_unlabelled.pkl`); the arguments are those of `read`.
-
-    Raises:
-        DataError: anything else than such a pickle, or one that names anything else than a dataset needs.
-    """
-    return build_table(
-        read_pickle(Path(path), split, max_bytes),
-        text_columns=text_columns,
-        label_column=label_column,
-        labelled=labelled,
-        separator=separator,
-        allow_null=allow_null,
-    )
-
-
 def read_pickle(path: Path, split: str, max_bytes: int) -> Columns:
     """The text and number columns of a pickled `Dataset`, or of the `split` of a pickled `DatasetDict`.
 
     Raises:
-        DataError: as for `read_pickled_dataset`.
+        DataError: anything else than such a pickle, or one that names anything else than a dataset needs.
     """
     data = read_bytes(path, max_bytes)
     try:

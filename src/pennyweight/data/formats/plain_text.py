@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import read_lines
-from ..table import AS_NAMED, Columns, FileOptions, shown
+from ..table import Columns, shown
 from .format_detection import FASTTEXT, Format
 
 Row = tuple[int, dict[str, Any]]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ..table import MAX_BYTES, Columns, listed, shown
-from .columnar import collect_batches, damaged, from_dataset, pick_split
+from ..file_options import MAX_BYTES
+from ..table import Columns, listed, shown
+from .columnar import collect_batches, damaged_file, from_dataset, pick_split
 from .json_lines import columns_of
 
 _SOURCE = "data"
@@ -36,10 +37,34 @@ def python_columns(data: Any, split: str) -> Columns:
         return _columns(_named([(name, _list(values)) for name, values in data.items()]))
     if _is_arrow(data):
         return _from_arrow(data)
-    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str):
+    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], str) and not _are_rows(*data):
         return _columns({"text": _list(data[0]), "label": _list(data[1])}, named=False)
     rows = _list(data)
     return _columns(_from_rows(rows), named=isinstance(rows[0], Mapping))
+
+
+def _are_rows(first: Any, second: Any) -> bool:
+    """Whether the two members of a tuple are (text, label) rows, not the texts and the labels.
+
+    Raises:
+        DataError: they may be either, as in `(("good", "pos"), ("bad", "neg"))`.
+    """
+    if not all(isinstance(row, tuple) and len(row) == 2 for row in (first, second)):
+        return False
+    rows = _are_texts((first[0], second[0]))
+    columns = _are_texts(first)
+    if rows and columns:
+        raise DataError(
+            "a tuple of two tuples of two may hold two (text, label) pairs or the texts and their labels",
+            expected="a list of pairs [(text, label), ...], or lists ([texts], [labels])",
+            received=shown((first, second)),
+            where=_SOURCE,
+        )
+    return rows
+
+
+def _are_texts(values: tuple[Any, Any]) -> bool:
+    return all(isinstance(value, str) for value in values) or all(isinstance(value, tuple) for value in values)
 
 
 def has_columns(data: Any) -> bool:
@@ -109,7 +134,7 @@ def _from_arrow(data: Any) -> Columns:
         table = pa.table(data)
         return collect_batches(table.to_batches(), table.schema, _SOURCE, MAX_BYTES)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise damaged(_SOURCE, "an Arrow table", error) from error
+        raise damaged_file(_SOURCE, "an Arrow table", error) from error
 
 
 def _named(columns: Iterable[tuple[Any, list[Any]]]) -> dict[str, list[Any]]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
+from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import suggest_names
-from ..table import AS_NAMED, Columns, FileOptions
+from ..table import Columns
 from .plain_text import read_plain
 
 

@@ -1,1 +1,1 @@
-"""Baselines and the comparison of a classifier with them."""
+"""Baselines that a trained classifier has to beat, and the comparison with them."""

@@ -1,4 +1,4 @@
-"""How far the headline figures may be off: bootstrap intervals of what has no formula, and the spread over seeds."""
+"""Confidence intervals of the headline figures by bootstrap, and the variation of a figure over training seeds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .calibration import BINS, confidences
+from .classification import Metrics
 from .intervals import Interval, percentile_interval
-from .single_label import Metrics
+from .thresholds import decide
 
 REPLICATIONS = 1000
 # Random numbers drawn at most; past a million rows fewer replications say the same.
@@ -25,17 +26,37 @@ class Spread:
     deviation: float
 
 
-def macro_f1_interval(metrics: Metrics, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """The percentile bootstrap interval of macro F1.
+def confidence_intervals(labels: np.ndarray, probabilities: np.ndarray, metrics: Metrics) -> dict[str, Interval]:
+    """95% intervals of the headline figures, by their names in `Metrics.to_json`.
 
-    Only a row's cell of the confusion matrix matters, so that resampling rows is drawing the cells' counts.
+    Args:
+        labels: (N,) or (N, L); probabilities: (N, L); metrics: what `score` made of them.
+    """
+    if metrics.confusion is None:
+        predicted = decide(probabilities, np.asarray(metrics.thresholds))
+        return f1_intervals(labels, predicted) | {"exact_match": metrics.accuracy_interval}
+    return {
+        "accuracy": metrics.accuracy_interval,
+        "macro_f1": macro_f1_interval(metrics.confusion),
+        "log_loss": log_loss_interval(labels, probabilities),
+        "ece": ece_interval(labels, probabilities),
+    }
+
+
+def macro_f1_interval(
+    confusion: Sequence[Sequence[int]] | np.ndarray, *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """The percentile bootstrap interval of macro F1 with one label a text.
+
+    Only a row's cell of the confusion matrix (L, L) matters: resampling rows is drawing the cells' counts.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", chapter 13, 1993.
     """
-    counts = np.asarray(metrics.confusion)  # (L, L)
+    counts = np.asarray(confusion)  # (L, L)
+    n = int(counts.sum())
     true, predicted = np.nonzero(counts)  # (K,) the cells that hold rows
-    shares = counts[true, predicted] / metrics.n
-    drawn = np.random.default_rng(seed).multinomial(metrics.n, shares, size=_replications(len(shares)))  # (R, K)
+    shares = counts[true, predicted] / n
+    drawn = np.random.default_rng(seed).multinomial(n, shares, size=_replications(len(shares)))  # (R, K)
     every = np.arange(len(counts))
     labelled, answered = drawn @ (true[:, None] == every), drawn @ (predicted[:, None] == every)  # (R, L)
     hit = drawn @ ((true == predicted)[:, None] & (true[:, None] == every))  # (R, L)
@@ -85,6 +106,45 @@ def ece_interval(labels: np.ndarray, probabilities: np.ndarray, *, level: float 
     measured = error(np.arange(n))
     # Mirrored, and never so that the measured value itself falls outside.
     return min(measured, max(0.0, 2 * measured - high)), max(measured, 2 * measured - low)
+
+
+def f1_intervals(
+    labels: np.ndarray, predicted: np.ndarray, *, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Percentile bootstrap intervals of `micro_f1`, `macro_f1` and `hamming_loss` over rows.
+
+    Args:
+        labels, predicted: (N, L) of 0 and 1.
+    """
+    micro, macro, wrong = resampled_f1(labels, predicted, seed)
+    return {
+        "micro_f1": percentile_interval(micro, level),
+        "macro_f1": percentile_interval(macro, level),
+        "hamming_loss": percentile_interval(wrong, level),
+    }
+
+
+def resampled_f1(labels: np.ndarray, predicted: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Micro F1, macro F1 and Hamming loss (R,) of resampled rows.
+
+    The same rows are drawn for the same seed and number of rows, so that two classifiers' values are paired.
+
+    Args:
+        labels, predicted: (N, L) of 0 and 1.
+    """
+    random = np.random.default_rng(seed)
+    n = len(labels)
+    facts = np.concatenate([labels & predicted, labels + predicted, labels ^ predicted], axis=1).astype(np.float64)
+    count = labels.shape[1]
+    sums = np.empty((REPLICATIONS, 3 * count))
+    for one in range(REPLICATIONS):
+        # How often each row is drawn says as much as which rows are.
+        sums[one] = np.bincount(random.integers(0, n, n), minlength=n) @ facts
+    hits, occurs, wrong = np.split(sums, 3, axis=1)  # (R, L) each
+    each = np.divide(2 * hits, occurs, out=np.zeros_like(hits), where=occurs > 0)
+    whole = occurs.sum(axis=1)
+    micro = np.divide(2 * hits.sum(axis=1), whole, out=np.zeros(len(whole)), where=whole > 0)
+    return micro, each.mean(axis=1), wrong.mean(axis=1) / n
 
 
 def over_seeds(values: Sequence[float]) -> Spread:

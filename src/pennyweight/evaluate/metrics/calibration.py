@@ -1,4 +1,4 @@
-"""Does 90% sure mean right nine times in ten?"""
+"""Calibration: whether predictions made with a confidence of 90% are right nine times in ten."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import DataError
+from .probabilities import softmax
 
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures beyond this say that the logits are no logits
@@ -63,14 +64,6 @@ class Calibration:
         else:
             verb = "does not help: the calibration error goes up,"
         return f"A temperature of {self.temperature:.2f}, fitted on validation, {verb} {change}"
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities (N, L) of logits (N, L) divided by a temperature; log-probabilities do as logits."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -132,15 +125,14 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
 
 def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
     """Each row's cross-entropy (N,), in nats."""
-    scaled = logits / temperature
-    top = scaled.max(axis=1)
-    total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    found: np.ndarray = total - scaled[np.arange(len(labels)), labels]
+    from scipy.special import log_softmax
+
+    found: np.ndarray = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
     return found
 
 
 def calibrate(labels: np.ndarray, logits: np.ndarray, temperature: float, reason: str | None = None) -> Calibration:
-    """Judge on test rows, labels (N,) and logits (N, L), a temperature fitted on other rows."""
+    """Measure a temperature that was fitted on other rows on test rows: labels (N,) and logits (N, L)."""
     before, after = softmax(logits), softmax(logits, temperature)
     return Calibration(
         temperature=temperature,

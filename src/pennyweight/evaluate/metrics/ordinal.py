@@ -1,7 +1,8 @@
-"""How far off the answers are where the classes have an order."""
+"""Metrics of ordered classes: how many ranks predictions are off."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from .bootstrap import REPLICATIONS
 from .intervals import Interval, percentile_interval
-from .single_label import Metrics
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Ordinal:
     """Figures that know the order of the classes, with 95% bootstrap intervals over rows.
 
     Attributes:
-        mean_absolute_error: ranks between the answer and the label, on average.
+        mean_absolute_error: ranks between the prediction and the label, on average.
         quadratic_kappa: agreement beyond chance, a mistake weighing its squared ranks; 1 is perfect, 0 is chance.
     """
 
@@ -40,15 +40,16 @@ class Ordinal:
         )
 
 
-def ordinal(metrics: Metrics, *, seed: int = 0) -> Ordinal:
-    """The figures of a confusion matrix whose classes stand in order.
+def ordinal(confusion: Sequence[Sequence[int]] | np.ndarray, *, seed: int = 0) -> Ordinal:
+    """The figures of a confusion matrix (L, L) whose classes are in order.
 
-    Where labels and answers are all of one class, the kappa has no meaning and is given as 0.
+    Where labels and predictions are all of one class, the kappa has no meaning and is given as 0.
 
     Source: Cohen, "Weighted kappa", Psychological Bulletin 1968; scikit-learn's `cohen_kappa_score`.
     """
-    counts = np.asarray(metrics.confusion, dtype=np.float64)  # (L, L)
-    drawn = np.random.default_rng(seed).multinomial(metrics.n, counts.ravel() / metrics.n, size=REPLICATIONS)
+    counts = np.asarray(confusion, dtype=np.float64)  # (L, L)
+    n = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, counts.ravel() / n, size=REPLICATIONS)
     resampled = drawn.reshape(-1, *counts.shape).astype(np.float64)
     return Ordinal(
         float(_error(counts[None])[0]),

@@ -1,4 +1,4 @@
-"""Two classifiers on the same texts: which is better, by how much, and could it be chance?"""
+"""Paired tests: two classifiers on the same texts, which is better, by how much, and could it be chance."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ class Comparison:
     """`second` against `first` on the same `n` texts.
 
     Attributes:
-        difference: accuracy of `second` minus accuracy of `first`, in [-1, 1].
+        difference: the figure of `second` minus that of `first`, in [-1, 1].
         interval: its 95% interval by paired bootstrap.
-        only_first, only_second: texts that only the one gets right.
-        p: McNemar's exact two-sided p-value: how often chance alone would split these texts at least as unevenly.
+        figure: what is compared: `accuracy` or `micro F1`.
+        p: McNemar's exact two-sided p-value of the accuracies: how often chance alone would split the texts that only
+            one gets right at least as unevenly. None for micro F1, which is not a share of texts.
+        only_first, only_second: texts that only the one gets right; None as `p`.
     """
 
     first: str
@@ -26,22 +28,29 @@ class Comparison:
     n: int
     difference: float
     interval: Interval
-    only_first: int
-    only_second: int
-    p: float
+    figure: str = "accuracy"
+    p: float | None = None
+    only_first: int | None = None
+    only_second: int | None = None
 
     @property
     def second_is_better(self) -> bool:
-        """Whether interval and test both say so."""
-        return self.interval[0] > 0 and self.p < 0.05
+        """Whether the interval says so, and the test where there is one."""
+        return self.interval[0] > 0 and self._significant
 
     @property
     def first_is_better(self) -> bool:
-        """Whether interval and test both say so."""
-        return self.interval[1] < 0 and self.p < 0.05
+        """Whether the interval says so, and the test where there is one."""
+        return self.interval[1] < 0 and self._significant
+
+    @property
+    def _significant(self) -> bool:
+        return self.p is None or self.p < 0.05
 
     def with_unknown(self, rows: int) -> Comparison:
-        """The same with so many further texts, of unknown labels, that both answer wrong."""
+        """The same with `rows` further texts of unknown labels, which both get wrong; they count in the accuracy."""
+        if self.figure != "accuracy":
+            return self
         share = self.n / (self.n + rows)
         low, high = self.interval
         return replace(self, n=self.n + rows, difference=self.difference * share, interval=(low * share, high * share))
@@ -53,11 +62,16 @@ class Comparison:
             return f"{self.second} is better than {self.first} by {self._points(low, high)}"
         if self.first_is_better:
             return f"{self.second} is worse than {self.first} by {self._points(-high, -low)}"
-        between = f"difference {100 * self.difference:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"
-        return f"{self.second} is not shown to differ from {self.first} ({between}, {p_in_words(self.p)})"
+        between = f"difference {100 * self.difference:+.1f} {self._unit}, 95% interval {low:+.1f} to {high:+.1f}"
+        chance = "" if self.p is None else f", {p_in_words(self.p)}"
+        return f"{self.second} is not shown to differ from {self.first} ({between}{chance})"
 
     def _points(self, low: float, high: float) -> str:
-        return f"{100 * abs(self.difference):.1f} points, 95% interval {low:.1f} to {high:.1f}"
+        return f"{100 * abs(self.difference):.1f} {self._unit}, 95% interval {low:.1f} to {high:.1f}"
+
+    @property
+    def _unit(self) -> str:
+        return "points" if self.figure == "accuracy" else f"points of {self.figure}"
 
 
 def compare(

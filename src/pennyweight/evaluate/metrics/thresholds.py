@@ -1,4 +1,4 @@
-"""From which probability on a label is given, where a text may carry any number of labels."""
+"""The probability from which each label is given, where a text may carry any number of labels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ FIXED = 0.5
 ROUNDS = 10
 
 Objective = Literal["macro_f1", "micro_f1", "fixed"]
+
+
+def decide(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+    """What is predicted from probabilities (N, L): (N, L) of 0 and 1 by thresholds (L,); without them (N,) classes."""
+    predicted: np.ndarray
+    predicted = probabilities.argmax(axis=1) if thresholds is None else (probabilities >= thresholds).astype(np.int64)
+    return predicted
 
 
 def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Objective = "macro_f1") -> np.ndarray:

@@ -19,7 +19,6 @@ import numpy as np
 from ...errors import InputError
 from ...storage.atomic import atomic_file, write_text
 from ..metrics.calibration import Bin
-from ..metrics.single_label import Metrics
 
 MOST_CLASSES = 30  # beyond this a confusion matrix is no longer a picture
 MOST_NUMBERED = 12  # beyond this the cells are too small for their numbers
@@ -84,9 +83,9 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
     """
     from matplotlib.figure import Figure
 
-    # With several labels a text, which a micro F1 betrays, a right answer is one with all of them.
-    several = bool(_series(history, "micro_f1")[0])
-    shares = {"exact match" if several else "accuracy": "accuracy", "macro F1": "macro_f1"}
+    # A micro F1 is recorded where a text may carry any number of labels; accuracy is then the exact match.
+    multi_label = bool(_series(history, "micro_f1")[0])
+    shares = {"exact match" if multi_label else "accuracy": "accuracy", "macro F1": "macro_f1"}
     shares = {name: key for name, key in shares.items() if _series(history, key)[0]}
     with styled(palette):
         figure = Figure(figsize=(5.2, 5.0 if shares else 3.2), layout="constrained")
@@ -124,19 +123,19 @@ def _line(axis: Any, points: tuple[list[float], list[float]], name: str, colour:
         axis.plot(*points, color=colour, label=name, linestyle=line, marker=marker, markersize=3.5)
 
 
-def confusion(metrics: Metrics, palette: Palette = LIGHT) -> Any:
-    """The confusion matrix: each cell's count and its share of the true class's rows, shaded by that share.
+def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str], palette: Palette = LIGHT) -> Any:
+    """The confusion matrix (L, L): each cell's count and its share of the true class's rows, shaded by that share.
 
     Of more than 30 classes the 30 with the most errors are shown, and the title says so.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    counts = np.asarray(metrics.confusion)  # (L, L)
+    counts = np.asarray(counts)
     shown, title = _shown(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size, numbered = len(shown), len(shown) <= MOST_NUMBERED
-    names = [short(metrics.names[index], 18) for index in shown]
+    names = [short(names[index], 18) for index in shown]
     side = 1.9 + size * (0.62 if numbered else 0.3)
     with styled(palette):
         figure = Figure(figsize=(max(4.4, side), max(3.8, side)), layout="constrained")

@@ -9,18 +9,17 @@ from typing import Any
 
 from ...budget.plan_table import PlanTable
 from ...storage.atomic import write_text
-from ..baselines.several import SeveralRow
-from ..baselines.several import verdict as several_verdict
-from ..baselines.verdict import BaselineRow, Verdict, verdict
+from ..baselines.comparison import BaselineRow
+from ..baselines.verdict import verdict
 from ..metrics.calibration import Calibration
-from ..metrics.error_analysis import Mistake, Slice
+from ..metrics.classification import Metrics
 from ..metrics.intervals import Interval
-from ..metrics.multi_label import MultilabelMetrics
 from ..metrics.ordinal import Ordinal
 from ..metrics.paired_tests import Comparison, p_in_words
 from ..metrics.selective import Abstention
 from ..metrics.shift import Shift
-from ..metrics.single_label import Metrics
+from ..misclassified import Misclassified
+from ..slices import Slice
 from . import figures
 from .shift_plot import heat_map
 from .svg import PAGE, inline_svg
@@ -36,7 +35,7 @@ class ReportInput:
         title: what was trained on what.
         metrics: the figures; `intervals`: theirs, by the names in metrics.json.
         rows: which texts they are of ("test" or "validation").
-        baselines: from `verdict.against`; the verdict on top follows from them.
+        baselines: from `compare_with_baselines`; the verdict on top follows from them.
         data: facts about the data; values are plain, lists or mappings of such.
         splits: name of a split to its facts, the same for each; shown as a table where there is `data`.
         audit: sentences of the data audit, shown under `data`.
@@ -49,10 +48,10 @@ class ReportInput:
     """
 
     title: str
-    metrics: Metrics | MultilabelMetrics
+    metrics: Metrics
     intervals: Mapping[str, Interval] | None = None
     rows: str = "test"
-    baselines: Sequence[BaselineRow] | Sequence[SeveralRow] | None = None
+    baselines: Sequence[BaselineRow] | None = None
     plan: PlanTable | None = None
     data: Mapping[str, object] | None = None
     splits: Mapping[str, Mapping[str, object]] | None = None
@@ -62,8 +61,8 @@ class ReportInput:
     abstention: Abstention | None = None
     ordinal: Ordinal | None = None
     slices: Mapping[str, Sequence[Slice]] | None = None
-    mistakes: Sequence[Mistake] | None = None
-    mislabelled: Sequence[Mistake] | None = None
+    misclassified: Sequence[Misclassified] | None = None
+    mislabelled: Sequence[Misclassified] | None = None
     command: str | None = None
     recipe: str | None = None
     seconds: Mapping[str, float] | None = None
@@ -82,8 +81,10 @@ def render(report: ReportInput) -> str:
     )
     filters = (_against, _clip, _count, _duration, _interval, _percent, _plain)
     environment.filters.update({one.__name__.removeprefix("_"): one for one in filters})
-    template = "several.html" if isinstance(report.metrics, MultilabelMetrics) else "report.html"
-    page = environment.get_template(template).render(r=report, verdict=_verdict(report), pictures=_pictures(report))
+    template = environment.get_template("multi_label.html" if report.metrics.multi_label else "report.html")
+    headline = verdict(report.metrics, report.intervals or {}, report.baselines or ())
+    labels = list(zip(report.metrics.per_class, report.metrics.thresholds or (), strict=False))
+    page = template.render(r=report, verdict=headline, labels=labels, pictures=_pictures(report))
     # A lone surrogate, which JSON lets through, has no place in UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -97,13 +98,6 @@ def write_html(path: str | Path, report: ReportInput) -> None:
     write_text(path, render(report))
 
 
-def _verdict(report: ReportInput) -> Verdict:
-    if isinstance(report.metrics, MultilabelMetrics):
-        rows = [row for row in report.baselines or () if isinstance(row, SeveralRow)]
-        return several_verdict(report.metrics, (report.intervals or {})["micro_f1"], rows)
-    return verdict(report.metrics, [row for row in report.baselines or () if isinstance(row, BaselineRow)])
-
-
 def _pictures(report: ReportInput) -> dict[str, Any]:
     from markupsafe import Markup
 
@@ -112,8 +106,8 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
 
     about = f"{len(report.metrics.names)} classes, rows are true and columns predicted classes"
     pictures: dict[str, Any] = {"curves": None, "reliability": None, "risk": None, "shift": None}
-    if not isinstance(report.metrics, MultilabelMetrics):  # labels that do not exclude each other are not confused
-        matrix = figures.confusion(report.metrics, PAGE)
+    if report.metrics.confusion is not None:
+        matrix = figures.confusion(report.metrics.confusion, report.metrics.names, PAGE)
         pictures["confusion"] = drawn(matrix, "confusion", f"Confusion matrix of {about}")
     if report.history:
         words = "Training and validation loss over the training steps"
@@ -167,5 +161,5 @@ def _clip(text: str, longest: int) -> str:
 def _against(comparison: Comparison) -> str:
     low, high = (100 * end for end in comparison.interval)
     said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "not shown to differ"
-    chance = p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
-    return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}, {chance}"
+    chance = "" if comparison.p is None else ", " + p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}{chance}"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
+from ...budget.families import FAST_FAMILIES
 from ...errors import BackboneError, DataError
 from ..backbone import Backbone, load_module
 from ..kernels import choose_kernels
@@ -27,7 +28,6 @@ from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
 from .reference import BertLayers, ReferenceLoader
 
 CPU = torch.device("cpu")
-FAST_FAMILIES = ("bert", "roberta", "xlm-roberta")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_python": F.gelu,

@@ -1,0 +1,145 @@
+"""From an evaluation to its report: report.html of a run, or of a saved classifier on other texts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...budget.plan import Plan
+from ...budget.plan_table import tabulate
+from ...data.table import PAIR
+from ..evaluation import Evaluation
+from ..labelled_rows import LabelledRows
+from ..metrics.selective import Abstention, risk_coverage
+from ..metrics.shift import Shift
+from ..misclassified import likely_mislabelled, most_confident
+from ..row_predictions import identities
+from .html import ReportInput, write_html
+
+SHOWN_MISCLASSIFIED = 12
+SHOWN_MISLABELLED = 8
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run's report shows beside its evaluation.
+
+    Attributes:
+        plan: what was trained.
+        metrics: the whole metrics.json.
+        backbone: the name to show.
+        commands: those that repeat the run; `recipe`: its recipe as YAML.
+        versions: of what computed the figures.
+        shift: what was found on corrupted texts and other files.
+    """
+
+    plan: Plan
+    metrics: Mapping[str, Any]
+    backbone: str
+    commands: Sequence[str]
+    recipe: str
+    versions: Mapping[str, str]
+    shift: Shift | None = None
+
+
+def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str, LabelledRows], run: RunFacts) -> None:
+    """Write report.html of a run.
+
+    Args:
+        rows: all of the run's: `train`, and `validation`, `test` or both.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    metrics = run.metrics
+    report = replace(
+        evaluation_report(evaluation, run.backbone),
+        baselines=evaluation.baselines or None,
+        plan=tabulate(run.plan),
+        splits=_splits(rows, metrics["data"]["cleaning"]),
+        data={"training texts with each label": _counts(rows["train"].labels, evaluation.names)},
+        audit=_audit(metrics.get("audit")),
+        history=metrics["train"]["history"],
+        command="\n".join(run.commands),
+        recipe=run.recipe,
+        seconds=metrics["seconds"],
+        machine={key: "not measurable here" if value is None else value for key, value in metrics["machine"].items()},
+        versions=run.versions,
+        shift=run.shift,
+    )
+    write_html(path, report)
+
+
+def evaluation_report(evaluation: Evaluation, backbone: str) -> ReportInput:
+    """The part of a report that needs nothing but an evaluation and the backbone's name."""
+    shown_backbone = "all-MiniLM-L6-v2" if backbone == "embedded" else _short(backbone)
+    report = ReportInput(
+        title=f"{_short(evaluation.rows.source)}, {len(evaluation.names)} labels, {shown_backbone}",
+        metrics=evaluation.metrics,
+        intervals=evaluation.intervals,
+        rows=evaluation.measured_on,
+        calibration=evaluation.calibration,
+        ordinal=evaluation.ordinal,
+        slices=evaluation.slices,
+        created=time.strftime("%d %B %Y, %H:%M %Z").strip(),
+    )
+    if evaluation.metrics.multi_label:
+        return report
+    labels, probabilities, names = evaluation.rows.labels, evaluation.probabilities, evaluation.names
+    texts = [text.replace(PAIR, " \N{EM DASH} ") for text in evaluation.rows.texts]
+    target, (picked, measured) = next(reversed(list(evaluation.abstention.items())), (None, (None, None)))
+    return replace(
+        report,
+        abstention=Abstention(risk_coverage(labels, probabilities), target, picked, measured),
+        misclassified=most_confident(labels, probabilities, texts, names, limit=SHOWN_MISCLASSIFIED),
+        mislabelled=likely_mislabelled(labels, probabilities, texts, names, limit=SHOWN_MISLABELLED),
+    )
+
+
+def _splits(rows: Mapping[str, LabelledRows], cleaning: Mapping[str, Any]) -> dict[str, dict[str, object]]:
+    """What each split holds, and how many of its texts are also among the training texts."""
+    known = identities(rows["train"].texts)
+    found: dict[str, dict[str, object]] = {}
+    for name, part in rows.items():
+        dropped = cleaning.get(name, {}).get("dropped")
+        seen = None if name == "train" else int(np.isin(identities(part.texts), known).sum())
+        found[name] = {
+            "source": _short(part.source),
+            "texts": len(part.labels),
+            "dropped by cleaning": "" if dropped is None else sum(dropped.values()),
+            "median tokens": int(np.median(part.lengths)) if len(part.lengths) else 0,
+            "cut to length": part.truncated,
+            "also in training": "" if seen is None else seen,
+        }
+    return found
+
+
+def _audit(found: Mapping[str, Any] | None) -> list[str] | None:
+    """The short audit in sentences: the warnings first, then what was counted."""
+    if found is None or found["mode"] == "off":
+        return None
+    if found["mode"] == "skipped":
+        return ["Left out for the number of rows; `pennyweight audit` looks at any number."]
+    warnings = [warning[:1].upper() + warning[1:] + "." for warning in found["warnings"]]
+    counted = (
+        f"{found['exact_duplicates']:,} training texts repeat an earlier one, {found['near_duplicates']:,} nearly do; "
+        f"{100 * found['truncated']:.1f}% lose their end."
+    )
+    return [*(warnings or ["Nothing to warn of."]), counted]
+
+
+def _counts(labels: np.ndarray, names: Sequence[str]) -> object:
+    counts = Counter(labels.tolist()) if labels.ndim == 1 else Counter(dict(enumerate(labels.sum(axis=0).tolist())))
+    each = {name: counts[index] for index, name in enumerate(names)}
+    few = sorted(each.values())
+    return each if len(each) <= 20 else f"{len(each)} labels, {few[0]:,} to {few[-1]:,} texts each"
+
+
+def _short(source: str) -> str:
+    return Path(source).name or source

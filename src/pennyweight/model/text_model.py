@@ -1,0 +1,66 @@
+"""A sequence classifier with its tokenizer: texts in, token ids and logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.batching import Encoded
+from ..errors import ArtifactError
+from .classifier import SequenceClassifier
+from .device import Runtime
+from .inference import TokenFeed, logits
+from .tokenizer import encode
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """What turns texts into logits.
+
+    Attributes:
+        tokenizer: transformers' fast tokenizer.
+        runtime: where the model computes, and in which number format.
+        max_length: texts are cut at this many tokens.
+        bucket: batches are padded to a multiple of this many tokens.
+        batch_size: texts predicted at a time.
+        pair: whether each text is a pair of texts.
+    """
+
+    model: SequenceClassifier
+    tokenizer: Any
+    runtime: Runtime
+    max_length: int
+    bucket: int
+    batch_size: int
+    pair: bool = False
+
+    def encode(self, texts: Iterable[str]) -> Encoded:
+        """N texts as token ids."""
+        return encode(self.tokenizer, list(texts), self.max_length, pair=self.pair)
+
+    def batches(self, tokens: Encoded) -> TokenFeed:
+        """From row numbers of these tokens to the model's keyword arguments."""
+        return TokenFeed(tokens, self.tokenizer.pad_token_id, self.bucket, self.max_length, self.runtime.device)
+
+    def logits(self, tokens: Encoded) -> np.ndarray:
+        """(N, L) fp32 logits of N token sequences.
+
+        Raises:
+            ArtifactError: some are not finite numbers.
+        """
+        found = logits(
+            self.model, self.batches(tokens), tokens.lengths, batch_size=self.batch_size, bucket=self.bucket
+        )  # fmt: skip
+        finite = np.isfinite(found)
+        if not finite.all():
+            raise ArtifactError(
+                f"the classifier's answers to {int((~finite).any(axis=1).sum()):,} of {len(found):,} texts "
+                "are not finite numbers",
+                remedy="compute with --precision fp32, or train it again: its weights are unusable"
+                if self.runtime.precision == "fp16"
+                else "train it again: its weights are unusable",
+            )
+        return found

@@ -1,0 +1,49 @@
+"""The report and the pictures of a run, in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..artifact.artifact import Artifact
+from ..artifact.model_card import shared_recipe, shown_backbone
+from ..artifact.versions import versions
+from ..data.provenance import SOURCES
+from ..evaluate.evaluation import Evaluation
+from ..evaluate.labelled_rows import LabelledRows
+from ..evaluate.metrics.shift import Shift
+from ..evaluate.report.command_line import commands
+from ..evaluate.report.pictures import write_pictures
+from ..evaluate.report.run_report import RunFacts, write_run_report
+
+
+def write_reports(
+    folder: Path,
+    artifact: Artifact,
+    evaluation: Evaluation | None,
+    rows: Mapping[str, LabelledRows],
+    shift: Shift | None = None,
+) -> None:
+    """Write the pictures and, where anything was measured, report.html.
+
+    Args:
+        rows: of the run, by split.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    metrics = None if evaluation is None else evaluation.metrics
+    write_pictures(folder / "report", metrics, artifact.metrics["train"]["history"])
+    if evaluation is None:
+        return
+    sources = {key: getattr(artifact.recipe.data, key) for key in SOURCES}
+    run = RunFacts(
+        plan=artifact.plan,
+        metrics=artifact.metrics,
+        backbone=shown_backbone(artifact.backbone.name),
+        commands=commands(sources, folder),
+        recipe=shared_recipe(artifact.recipe).to_yaml(),
+        versions=versions(),
+        shift=shift,
+    )
+    write_run_report(folder / "report.html", evaluation, rows, run)

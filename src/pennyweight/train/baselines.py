@@ -1,0 +1,39 @@
+"""The baselines of a run, trained on its own training rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from ..data.batching import Encoded
+from ..evaluate.baselines.baseline import Baseline
+from ..evaluate.baselines.text_baselines import train_text_baselines
+from ..evaluate.labelled_rows import LabelledRows
+from .frozen_features import FrozenBackbone, train_linear_probe
+
+logger = logging.getLogger(__name__)
+
+
+def train_baselines(
+    rows: Mapping[str, LabelledRows],
+    tokens: Mapping[str, Encoded],
+    n_labels: int,
+    frozen: FrozenBackbone | None = None,
+    *,
+    seed: int = 0,
+) -> tuple[Baseline, ...]:
+    """Majority class and TF-IDF, and a linear probe of the frozen backbone where there is one.
+
+    Args:
+        rows: `train`, and `validation`, `test` or both; `tokens`: theirs.
+    """
+    probe = "" if frozen is None else ", frozen backbone + linear head"
+    logger.info(f"baselines: majority class, TF-IDF + logistic regression{probe}")
+    train, validation, measured_on = rows["train"], rows.get("validation"), "test" if "test" in rows else "validation"
+    baselines = train_text_baselines(train, rows[measured_on], validation, n_labels, seed=seed)
+    if frozen is None:
+        return baselines
+    # Where a text may carry any number of labels, thresholds are tuned on the validation rows.
+    tuned_on = ["validation"] if train.labels.ndim == 2 and validation is not None else []
+    predicted = [tokens[name] for name in (*tuned_on, measured_on)]
+    return (*baselines, train_linear_probe(frozen, tokens["train"], train.labels, predicted, n_labels, seed=seed))

@@ -1,0 +1,90 @@
+"""The rows that a model is trained on, and the order in which an epoch reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.batching import Encoded, plan_batches
+from ..model.inference import Feed
+from ..model.text_model import TextModel
+from ..recipe.schema import TrainRecipe
+from .augmentation import augment
+from .batch_source import BatchSources, choose_batch_sources
+from .class_balance import oversampled
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """N rows: the training texts, and augmented copies of some.
+
+    Attributes:
+        source: from row numbers to the model's keyword arguments.
+        labels: (N,) class indices, or (N, L) of 0 and 1.
+        lengths: (N,) tokens of each row, for batches of similar length.
+        bucket: batches are padded to a multiple of this many tokens.
+        class_weights: (L,) as `class_balance.class_weights` gives them; None for none.
+        epochs: for each epoch the rows it reads, each as many; None, all rows in every epoch.
+    """
+
+    source: Feed
+    labels: np.ndarray
+    lengths: np.ndarray
+    bucket: int
+    class_weights: np.ndarray | None = None
+    epochs: Sequence[np.ndarray] | None = None
+
+    def batches(self, epoch: int, settings: TrainRecipe) -> list[list[np.ndarray]]:
+        """An epoch's batches of row numbers by optimizer step: `gradient_accumulation_steps` of them to each step.
+
+        The same for the same (seed, epoch), so that a resumed run reads the same.
+        """
+        rows = np.arange(len(self.lengths)) if self.epochs is None else self.epochs[epoch]
+        if settings.oversample:
+            rows = rows[oversampled(self.labels[rows], seed=settings.seed, epoch=epoch)]
+        positions = plan_batches(
+            self.lengths[rows], batch_size=settings.batch_size, bucket=self.bucket, seed=settings.seed, epoch=epoch,
+            group=settings.group_by_length,
+        )  # fmt: skip
+        batches = [rows[batch] for batch in positions]
+        size = settings.gradient_accumulation_steps
+        return [batches[start : start + size] for start in range(0, len(batches), size)]
+
+
+def prepare_rows(
+    model: TextModel,
+    texts: Sequence[str],
+    tokens: Mapping[str, Encoded],
+    labels: np.ndarray,
+    settings: TrainRecipe,
+    *,
+    class_weights: np.ndarray | None,
+    backbone: str,
+    stochastic: bool,
+) -> tuple[TrainingRows, BatchSources]:
+    """The rows to train on, augmented if the settings say so, and the sources of all batches.
+
+    Args:
+        texts, labels: of the training split.
+        tokens: `train`, and `validation` where something is held out.
+        backbone, stochastic: as for `choose_batch_sources`.
+    """
+    encoded, epochs = tokens["train"], None
+    augmented = augment(
+        texts, encoded, model.encode,
+        share=settings.augment, copies=settings.augment_copies, epochs=settings.epochs, seed=settings.seed,
+    )  # fmt: skip
+    if augmented is not None:
+        logger.info(str(augmented))
+        encoded, labels, epochs = augmented.tokens, labels[augmented.texts], augmented.epochs
+    batches = {"train": model.batches(encoded)}
+    if "validation" in tokens:
+        batches["validation"] = model.batches(tokens["validation"])
+    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, stochastic=stochastic)
+    logger.info(str(sources))
+    return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs), sources

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pennyweight.evaluate.metrics.classification import score
+from pennyweight.evaluate.report.metrics_table import metrics_table
+from pennyweight.evaluate.report.pictures import write_pictures
+
+
+def metrics():
+    labels = np.array([0, 0, 0, 1])
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    return score(labels, probabilities, ["ham", "spam, eggs\nand spam"])
+
+
+def test_the_text_table_is_aligned_plain_text() -> None:
+    assert metrics_table(metrics()).splitlines() == [
+        "accuracy 75.0% (95% interval 30.1 to 95.4), 4 texts",
+        "log loss 0.4004 nats, calibration error 30.0%",
+        "",
+        "class                precision %  recall %  F1 %  texts",
+        "ham                        100.0      66.7  80.0      3",
+        "spam, eggs and spam         50.0     100.0  66.7      1",
+        "macro average               75.0      83.3  73.3",
+        "weighted average            87.5      75.0  76.7",
+    ]
+
+
+def test_pictures_are_png_files(tmp_path: Path) -> None:
+    history = [
+        {"step": 10, "epoch": 1, "train_loss": 1.2, "validation_loss": None, "learning_rate": 1e-4},
+        {"step": 20, "epoch": 2, "train_loss": 0.9, "validation_loss": 1.0, "accuracy": 0.7},
+    ]
+    paths = write_pictures(tmp_path, metrics(), history)
+    assert sorted(path.name for path in paths) == ["confusion.png", "curves.png"]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_history_there_are_no_curves(tmp_path: Path) -> None:
+    assert [path.name for path in write_pictures(tmp_path, metrics(), [])] == ["confusion.png"]
+
+
+@pytest.mark.parametrize("name", ["$x^$", "新闻", "<b>&", "a" * 200, "\x00\n"])
+def test_class_names_of_any_kind_are_drawn_without_a_warning(tmp_path: Path, name: str) -> None:
+    labels, probabilities = np.array([0, 1]), np.eye(2)
+    write_pictures(tmp_path, score(labels, probabilities, [name, "other"]), [])
