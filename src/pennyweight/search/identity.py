@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, StorageError
-from ..recipe.loading import SECTIONS, Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.folders import make_folder, visible_names
 from ..storage.json_files import to_json

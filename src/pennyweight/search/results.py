@@ -15,7 +15,7 @@ from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
 from ..evaluate.report.text_table import text_table
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import write_json
 
