@@ -300,13 +300,13 @@ def fit_model(
     from .train.accelerator import make_accelerator
     from .train.checkpoint import check_fits
     from .train.energy import EnergyMeter
+    from .train.epoch_validation import validation
     from .train.head_init import fit_head
     from .train.loop import fit
     from .train.machine_speed import remember_training
     from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
-    from .train.validation import validation
 
     settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
     rows, sources = prepare_rows(
@@ -445,7 +445,7 @@ def save_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
         input_spec=loaded.splits.input_spec,
-        answers={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
+        predictions={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
         run=dict(fitted.fingerprint),
     )  # fmt: skip
     artifact = replace(artifact, card=model_card(artifact))
