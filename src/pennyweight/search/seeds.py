@@ -13,7 +13,8 @@ from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import MeanAndDeviation, over_seeds
 from ..evaluate.report.text_table import text_table
 from ..pipeline import train
-from ..recipe.loading import Recipe, resolve_recipe
+from ..recipe.loading import resolve_recipe
+from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
 from ..train.observer import say_to_logging
 
