@@ -80,11 +80,7 @@ pipeline_tag: text-classification
 under {budget}.
 
 {_figures(name, measured)}
-<<<<<<< HEAD
-{_comparison(metrics)}
-=======
 {_verdict_and_baselines(metrics)}
->>>>>>> house
 ## Labels
 
 {labels}
@@ -127,21 +123,12 @@ def _unknown_labels_note(measured: dict[str, Any], figure: str) -> str:
     return f" {rows:,} further texts with unknown labels count as wrong in the {figure} only." if rows else ""
 
 
-<<<<<<< HEAD
-def _comparison(metrics: dict[str, Any]) -> str:
-    """The verdict, and the baselines as a table; empty if nothing was compared."""
-    if metrics.get("verdict") is None:
-        return ""
-    if metrics.get("task") == "multi":
-        return _multi_label_comparison(metrics)
-=======
 def _verdict_and_baselines(metrics: dict[str, Any]) -> str:
     """The verdict and the baselines as a table; nothing where nothing was compared."""
     if metrics.get("verdict") is None:
         return ""
     if metrics.get("task") == "multi":
         return _multi_label_baselines(metrics)
->>>>>>> house
     rows = "\n".join(
         f"| {prose(one['name'])} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
         f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
@@ -156,11 +143,7 @@ def _verdict_and_baselines(metrics: dict[str, Any]) -> str:
 """
 
 
-<<<<<<< HEAD
-def _multi_label_comparison(metrics: dict[str, Any]) -> str:
-=======
 def _multi_label_baselines(metrics: dict[str, Any]) -> str:
->>>>>>> house
     rows = "\n".join(
         f"| {prose(one['name'])} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
         f"{100 * one['difference']:+.1f} points |"
