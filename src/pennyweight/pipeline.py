@@ -303,7 +303,7 @@ def fit_model(
     from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
-    from .train.validation import validation
+    from .train.validator import make_validator
 
     settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
     rows, sources = prepare_rows(
@@ -324,7 +324,7 @@ def fit_model(
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = EnergyMeter()
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
-    validate = validation(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
+    validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
     joules = meter.joules()
     accelerator.end_training()
@@ -440,7 +440,7 @@ def save_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
         input_spec=loaded.splits.input_spec,
-        answers={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
+        predictions={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
         run=dict(fitted.fingerprint),
     )  # fmt: skip
     artifact = replace(artifact, card=model_card(artifact))
