@@ -67,7 +67,7 @@ class SequenceClassifier(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A classifier up to its head, as a module of its own: (B, H) where the classifier gives logits."""
+    """A classifier without its head, as a module of its own: it returns pooled vectors (B, H) instead of logits."""
 
     def __init__(self, classifier: SequenceClassifier) -> None:
         super().__init__()
