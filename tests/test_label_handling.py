@@ -241,9 +241,9 @@ def test_unknown_labels_in_a_validation_file_are_left_out(
 
 
 def test_an_unknown_label_makes_an_exact_match_impossible(
-    several: Callable[..., Any], settings: dict[str, Any]
+    multi_label_pairs: Callable[..., Any], settings: dict[str, Any]
 ) -> None:
-    rows = several(60, 1)
+    rows = multi_label_pairs(60, 1)
     test = [*rows[:10], ("The sea.", ["sea", "sport"])]
     drop = pw.train(rows, test=test, unknown_labels="drop", **settings).metrics["test"]
     wrong = pw.train(rows, test=test, unknown_labels="wrong", **settings).metrics["test"]
@@ -308,8 +308,8 @@ def test_the_rare_class_of_a_source_that_names_its_classes_goes_by_name(settings
     assert found.evaluate(pairs[:15]).accuracy == found.metrics["test"]["accuracy"]
 
 
-def test_a_rare_label_among_several(several: Callable[..., Any], settings: dict[str, Any]) -> None:
-    rows = several(60, 1)
+def test_a_rare_label_among_several(multi_label_pairs: Callable[..., Any], settings: dict[str, Any]) -> None:
+    rows = multi_label_pairs(60, 1)
     rows[7] = (rows[7][0], [*rows[7][1], "sea"])
     with pytest.raises(InputError, match="data row 8: class sea has one row"):
         pw.train(rows, **settings)
@@ -392,9 +392,9 @@ def test_without_validation_and_test_nothing_is_measured(
 
 
 def test_without_validation_every_threshold_is_a_half(
-    several: Callable[..., Any], settings: dict[str, Any], tmp_path: Path
+    multi_label_pairs: Callable[..., Any], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    rows, heard = several(60, 1), []
+    rows, heard = multi_label_pairs(60, 1), []
     run = tmp_path / "run"
     with forward_log(heard.append):
         found = pw.train(rows, test=rows[:20], validation_size=0, out=run, **settings)

@@ -27,8 +27,8 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def rows(several: Callable[..., Pairs]) -> dict[str, Pairs]:
-    return {"train": several(160, 1), "test": several(40, 2)}
+def rows(multi_label_pairs: Callable[..., Pairs]) -> dict[str, Pairs]:
+    return {"train": multi_label_pairs(160, 1), "test": multi_label_pairs(40, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -261,9 +261,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(
 
 
 def test_rows_without_any_label_are_refused_or_taken(
-    several: Callable[..., Pairs], settings: dict[str, Any], tmp_path: Path, command: Callable[..., Any]
+    multi_label_pairs: Callable[..., Pairs], settings: dict[str, Any], tmp_path: Path, command: Callable[..., Any]
 ) -> None:
-    source = write(tmp_path / "train.csv", [("The bank.", []), *several(60, 3), ("The cup.", [])])
+    source = write(tmp_path / "train.csv", [("The bank.", []), *multi_label_pairs(60, 3), ("The cup.", [])])
     flags = ["--backbone", settings["backbone"], "--label-delimiter", "|", "--max-steps", "2", "--budget", "5k"]
     refused = command("train", source, "--out", tmp_path / "run", *flags)
     assert refused.code == 2
@@ -277,9 +277,9 @@ def test_rows_without_any_label_are_refused_or_taken(
 
 
 def test_bad_labels_are_told_in_one_line(
-    several: Callable[..., Pairs], settings: dict[str, Any], tmp_path: Path
+    multi_label_pairs: Callable[..., Pairs], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    rows = several(60, 3)
+    rows = multi_label_pairs(60, 3)
 
     def said(data: Any, **more: Any) -> str:
         with pytest.raises(InputError) as caught:
@@ -288,8 +288,7 @@ def test_bad_labels_are_told_in_one_line(
 
     odd = [(text, ["a|b"] if number == 4 or number == 9 else held) for number, (text, held) in enumerate(rows)]
     assert said(odd) == (
-        "data row 5: label a|b holds the delimiter |; expected labels that can be joined with the delimiter and told "
-        "apart again; received 2 of 60 rows with this label; rename it, or choose another delimiter with "
+        "data row 5: label a|b holds the delimiter |; expected labels without the delimiter; received 2 of 60 rows with this label; rename it, or choose another delimiter with "
         "--label-delimiter"
     )
     columns: dict[str, Any] = {"text": [text for text, _ in rows], "a": [0, 1] * 30, "b": [1, 1] * 29 + [2, 0.5]}

