@@ -56,7 +56,7 @@ def test_a_directory(refused: Callable[..., str], tmp_path: Path) -> None:
 
 def test_a_file_of_no_known_form(refused: Callable[..., str]) -> None:
     assert refused("hello", name="notes.docx").startswith(
-        "TMP/notes.docx: the format of the file cannot be told from its name (notes.docx) or its content; expected "
+        "TMP/notes.docx: cannot detect the file's format from its name (notes.docx) or its content; expected "
     )
 
 
@@ -85,7 +85,7 @@ def test_a_missing_column(refused: Callable[..., str]) -> None:
         "TMP/data.csv: no column named lable; expected one of text, label; did you mean label?"
     )
     assert refused("text,size\nOne long text.,1.5\nAnother text.,2.5\n") == (
-        "TMP/data.csv: no column can be told to be the label; received columns text, size; "
+        "TMP/data.csv: cannot tell which column is the label; received columns text, size; "
         "name it with --label-column c"
     )
 
@@ -122,7 +122,7 @@ def test_nan_and_null_texts(refused: Callable[..., str]) -> None:
 def test_a_wrong_encoding(refused: Callable[..., str]) -> None:
     assert refused((ROWS + "Le caf\u00e9 ferme.,b\n").encode("latin-1")) == (
         "TMP/data.csv:6: byte 0xE9 at offset 98 is not UTF-8; expected UTF-8; "
-        "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+        "name it, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
@@ -189,7 +189,7 @@ def test_an_unknown_backbone_without_a_network(refused: Callable[..., str]) -> N
 
 def test_a_dataset_of_the_hub_without_a_network(refused: Callable[..., str]) -> None:
     assert refused(Path("fancyzhx/ag_news")).startswith(
-        "no such file, and the dataset fancyzhx/ag_news (split train) could not be had from the hub; received "
+        "no such file, and the dataset fancyzhx/ag_news (split train) could not be fetched from the hub; received "
     )
 
 

@@ -156,7 +156,7 @@ REFUSED: dict[str, str] = {
     "nulltext.jsonl": (":4: the text is missing (null or NaN); expected a string; remove the row or give it a text"),
     "numtext.jsonl": (":4: the text is not a string; expected a string; received 12345"),
     "spam-latin1.csv": (
-        ":2: byte 0xA3 at offset 177 is not UTF-8; expected UTF-8; say what it is, such as --encoding "
+        ":2: byte 0xA3 at offset 177 is not UTF-8; expected UTF-8; name it, such as --encoding "
         "cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     ),
     "singleton.csv": (
@@ -179,7 +179,7 @@ REFUSED: dict[str, str] = {
         ":9: the label in column label is empty; received 2 of 122 rows without a label; fill it in or remove the row"
     ),
     "forms/multi_delimited.csv": (
-        "the labels look like several in one cell, joined by |; received 120 of 120 labels with |: 71 "
+        "the cells look like several labels joined by |; received 120 of 120 labels with |: 71 "
         "different ones, 13 once they are split, such as World|fast|war; add --label-delimiter '|', or "
         "--task single if each cell is one label"
     ),
@@ -318,7 +318,7 @@ def test_frames_are_measured_as_files_are(tmp_path: Path, tiny_backbone: Callabl
 
 
 def test_numbers_are_no_positions() -> None:
-    with pytest.raises(PennyweightError, match="numbers are not taken for positions: if they are class numbers, say"):
+    with pytest.raises(PennyweightError, match="numbers are not read as positions: if they are class numbers, map"):
         load(DataRecipe(train=str(CASES / "named-star-train.csv"), test=str(CASES / "star-test-int.csv")))
     with pytest.raises(PennyweightError, match="the rows seem to be unlabelled: every label is -1"):
         load(DataRecipe(train=str(CASES / "train.csv"), test=str(CASES / "sst-test.csv")))

@@ -102,7 +102,7 @@ def test_numbers_are_no_positions_where_nothing_says_so(
     with pytest.raises(InputError) as caught:
         pw.train(train, test=test, **settings)
     assert str(caught.value).endswith(
-        "numbers are not taken for positions: if they are class numbers, say so: "
+        "numbers are not read as positions: if they are class numbers, map them: "
         "--label-map 1=Business,2=Sports,3=World"
     )
     heard: list[str] = []
@@ -187,7 +187,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     heard: list[str] = []
     with forward_log(heard.append):
         drop = pw.train(pairs, test=test, unknown_labels="drop", **settings)
-    assert f"labels: 5 of 20 rows of {test} left out, their labels being no classes (Health 5)" in heard
+    assert f"labels: 5 of 20 rows of {test} left out, since their labels are not classes (Health 5)" in heard
     assert drop.metrics["test"]["n"] == 15
     assert "unknown" not in drop.metrics["test"]
     out = tmp_path / "run"
@@ -209,7 +209,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
 
     assert command("evaluate", out, test).code == 2
     said = command("evaluate", out, test, "--unknown-labels", "wrong").out
-    assert f"rows of {test} counted as wrong, their labels being no classes (Health 5)" in said
+    assert f"rows of {test} counted as wrong, since their labels are not classes (Health 5)" in said
     assert "20 texts\n5 texts with unknown labels count as wrong in the accuracy; all else is of the other 15\n" in said
     as_json = json.loads(command("evaluate", out, test, "--unknown-labels", "drop", "--json").out)
     assert (as_json["n"], as_json["accuracy"]) == (15, known["accuracy"])
@@ -235,7 +235,7 @@ def test_unknown_labels_in_a_validation_file_are_left_out(
         heard: list[str] = []
         with forward_log(heard.append):
             found = pw.train(pairs, validation=str(validation), unknown_labels=how, **settings)
-        assert f"labels: 1 of 16 rows of {validation} left out, their labels being no classes (Health 1)" in heard
+        assert f"labels: 1 of 16 rows of {validation} left out, since their labels are not classes (Health 1)" in heard
         assert (found.metrics["validation"]["n"], "unknown" in found.metrics["validation"]) == (15, False)
 
 

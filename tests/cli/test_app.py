@@ -101,7 +101,7 @@ def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
             ["export", "RUN", "OUT", "--format", "gguf"],
             "Invalid value for '--format': 'gguf' is not one of 'peft', 'merged'; see --help",
         ),
-        (["train", "a.csv", "--train", "b.csv"], "training data named twice; received a.csv and --train b.csv"),
+        (["train", "a.csv", "--train", "b.csv"], "training data given twice; received a.csv and --train b.csv"),
         (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
         (["plan", "--epochs", "3"], ("No such option: --epochs; see --help", "No such option '--epochs'; see --help")),
         (
@@ -258,7 +258,7 @@ def test_files_without_a_header_and_in_another_encoding(
         refused = command(*verb)
         assert refused.code == 2
         assert refused.err.count("\n") == 1
-        assert "is not UTF-8; expected UTF-8; say what it is, such as --encoding cp1252" in refused.err
+        assert "is not UTF-8; expected UTF-8; name it, such as --encoding cp1252" in refused.err
     assert command("predict", tiny_run, "-", "--no-header").err == (
         "error: standard input is texts or JSON objects, one a line, in UTF-8; write the texts to a file first\n"
     )

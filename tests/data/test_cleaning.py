@@ -55,7 +55,7 @@ def test_nothing_left(refusal) -> None:
 
 def test_a_report_reads_as_a_sentence() -> None:
     assert str(CleanReport(1200, {"empty": 3, "short": 0}, {"markup": 40})) == (
-        "1,200 rows kept (3 empty, 40 rid of markup)"
+        "1,200 rows kept (3 empty, 40 stripped of markup)"
     )
     assert str(CleanReport(2, {"empty": 0}, {})) == "2 rows kept"
 

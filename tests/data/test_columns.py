@@ -68,7 +68,7 @@ def test_several_candidates_are_refused(refusal) -> None:
 def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> None:
     source = Columns({"a": [1, 2], "b": [3, 4]}, [1, 2], "f.parquet", unreadable={"tokens": "list<string>"})
     assert refusal(choose_text_columns, source, None, None) == (
-        "f.parquet: no column can be told to be the text; received columns a, b, tokens (list<string>); "
+        "f.parquet: cannot tell which column is the text; received columns a, b, tokens (list<string>); "
         "name it with --text-columns a,b"
     )
     assert refusal(choose_text_columns, source, ["tokens"], None) == (
@@ -127,7 +127,7 @@ def test_labels_that_cannot_be_told(refusal) -> None:
     )
     for source in (columns("text", "colour", "shape"), columns(text=LONG), columns("text", id=list(range(10)))):
         message = refusal(choose_label_column, source, None, ["text"], needed=True)
-        assert message.startswith("f.csv: no column can be told to be the label; received columns text")
+        assert message.startswith("f.csv: cannot tell which column is the label; received columns text")
 
 
 def test_a_column_cannot_be_both(refusal) -> None:

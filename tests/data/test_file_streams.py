@@ -44,7 +44,7 @@ def test_a_wrong_encoding_names_byte_offset_and_line(file, refusal) -> None:
     path = file("f.csv", "text,label\nna\u00efve,x\n".encode() + "caf\u00e9,y\n".encode("latin-1"))
     assert refusal(lines, path) == (
         "TMP/f.csv:3: byte 0xE9 at offset 23 is not UTF-8; expected UTF-8; "
-        "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+        "name it, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
@@ -65,7 +65,7 @@ def test_a_letter_cut_off_by_the_end(file, refusal) -> None:
 def test_other_unicode_is_named(file, refusal, codec: str, name: str) -> None:
     message = refusal(lines, file("f.csv", "text,label\n".encode(codec)))
     assert message == (
-        f"TMP/f.csv: the file is {name}; expected UTF-8; say so with --encoding {codec}, "
+        f"TMP/f.csv: the file is {name}; expected UTF-8; name it with --encoding {codec}, "
         f"or convert it: iconv -f {name} -t UTF-8"
     )
 
@@ -116,7 +116,9 @@ def test_a_bomb_is_refused_long_before_the_limit(file, refusal, monkeypatch) -> 
     monkeypatch.setattr(source, "BOMB_FLOOR", 1 << 20)
     path = file("f.csv.gz", gzip.compress(b"text,label\n" * 500_000))
     message = refusal(lines, path)
-    assert message.startswith("TMP/f.csv.gz: the gzip file unfolds like a bomb; expected at most 200 times its")
+    assert message.startswith(
+        "TMP/f.csv.gz: the gzip file looks like a decompression bomb; expected at most 200 times its"
+    )
 
 
 def test_a_bomb_is_known_before_a_row_is_kept(file, refusal, monkeypatch) -> None:
@@ -128,7 +130,7 @@ def test_a_bomb_is_known_before_a_row_is_kept(file, refusal, monkeypatch) -> Non
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert message.startswith("TMP/f.jsonl.gz: the gzip file unfolds like a bomb")
+    assert message.startswith("TMP/f.jsonl.gz: the gzip file looks like a decompression bomb")
     assert peak < 16 << 20
 
 
@@ -165,7 +167,7 @@ def test_a_named_encoding(file, refusal) -> None:
     assert list(read_lines(file("f.txt", "caf\u00e9".encode("utf-16")), LIMIT, "utf-16")) == ["caf\u00e9"]
     assert refusal(list, read_lines(file("g.csv", b"a\nb\x81\n"), LIMIT, "cp1252")) == (
         "TMP/g.csv:2: byte 0x81 at offset 3 is not cp1252; expected cp1252; "
-        "say another with --encoding, such as --encoding cp1252"
+        "name another with --encoding, such as --encoding cp1252"
     )
 
 

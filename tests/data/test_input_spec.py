@@ -196,9 +196,9 @@ def test_a_description_is_what_was_written() -> None:
     ],
 )  # fmt: skip
 def test_another_description_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="not a description of how data is read"):
+    with pytest.raises(DataError, match="not an input specification"):
         InputSpec.from_json(InputSpec().to_json() | change)
-    with pytest.raises(DataError, match="not a description of how data is read"):
+    with pytest.raises(DataError, match="not an input specification"):
         InputSpec.from_json(None)
 
 
@@ -254,7 +254,7 @@ def test_numbers_are_no_positions_of_words(tmp_path: Path, tiny_backbone: Callab
     rows = [{"Class Index": topic, "text": text} for text, topic in topics(45, 0)]
     found = trained(rows, rows[:9], tmp_path, backbone=str(tiny_backbone("bert")))
     numbers = [{"Class Index": 1 + row % 3, "text": "The bank"} for row in range(6)]
-    with pytest.raises(DataError, match="numbers are not taken for positions"):
+    with pytest.raises(DataError, match="numbers are not read as positions"):
         found.evaluate(numbers)
     mapped = found.evaluate(numbers, label_map={"1": "Business", "2": "Sports", "3": "World"})
     assert support(mapped) == {"Business": 2, "Sports": 2, "World": 2}

@@ -153,7 +153,7 @@ MISSING = "the text is missing (null or NaN); expected a string; remove the row 
         ),
         (
             {"\ud800": ["a"], "n": [1]},
-            "data: no column can be told to be the text; received columns \\ud800, n; name it with --text-columns a,b",
+            "data: cannot tell which column is the text; received columns \\ud800, n; name it with --text-columns a,b",
         ),
     ],
 )  # fmt: skip
@@ -169,13 +169,13 @@ EXPECTED = "expected a text, or a list, array, Series, frame, dataset or dict of
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, f"data: not a text, nor a collection of texts; {EXPECTED}; received None"),
-        (7, f"data: not a text, nor a collection of texts; {EXPECTED}; received 7"),
-        (b"a", f"data: not a text, nor a collection of texts; {EXPECTED}; received b'a'"),
-        ({"a"}, f"data: a set has no order in which to answer; {EXPECTED}; received {{'a'}}"),
+        (None, f"data: neither a text nor a collection of texts; {EXPECTED}; received None"),
+        (7, f"data: neither a text nor a collection of texts; {EXPECTED}; received 7"),
+        (b"a", f"data: neither a text nor a collection of texts; {EXPECTED}; received b'a'"),
+        ({"a"}, f"data: a set has no order; {EXPECTED}; received {{'a'}}"),
         (
             Path("f.csv"),
-            f"data: not a text, nor a collection of texts; {EXPECTED}; received {Path('f.csv')!r}; "
+            f"data: neither a text nor a collection of texts; {EXPECTED}; received {Path('f.csv')!r}; "
             "a file is read by `pennyweight predict RUN FILE`",
         ),
     ],

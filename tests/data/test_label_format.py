@@ -134,7 +134,7 @@ def joined(labels: list[str]) -> str:
 def test_labels_that_look_joined_are_refused_and_the_flag_named() -> None:
     cells = [f"{first}|{second}" for first in "abcd" for second in "vwxyz"]
     assert joined(cells) == (
-        "data: the labels look like several in one cell, joined by |; received 20 of 20 labels with |: 20 different "
+        "data: the cells look like several labels joined by |; received 20 of 20 labels with |: 20 different "
         "ones, 9 once they are split, such as a|v; add --label-delimiter '|', or --task single if each cell is one "
         "label"
     )

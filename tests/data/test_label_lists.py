@@ -86,7 +86,7 @@ def test_vectors_with_several_ones_are_labels(refusal: Callable[..., str]) -> No
     assert "has no label in column label" in refusal(table, [0, 0], [0, 1])
     assert table([0, 0], [0, 1], allow_unlabelled=True).labels == [(), (1,)]
     assert refusal(table, [0, 1], [1, 1], task="single") == (
-        "data row 2: the label is a vector with several ones or none; expected a single 1 in each, since one label a "
+        "data row 2: the label vector holds several ones or none; expected a single 1 in each, since one label a "
         "text is asked for; received [1, 1]; leave out --task single"
     )
 

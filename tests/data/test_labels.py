@@ -170,7 +170,7 @@ def test_what_numbers_could_mean_is_said_and_how_to_say_it(refusal, labels: tupl
     message = refusal(NEWS.encode, table(*labels))
     assert message.startswith(f"f.csv:2: label {labels[0]} is not one of the classes; expected one of World, Sports")
     assert message.endswith(
-        f"numbers are not taken for positions: if they are class numbers, say so: --label-map {said}"
+        f"numbers are not read as positions: if they are class numbers, map them: --label-map {said}"
     )
     assert NEWS.encode(
         rename_labels(table(*labels), dict(pair.split("=") for pair in said.split(",")))[0]
@@ -185,7 +185,7 @@ def test_numbers_that_fit_no_classes_get_no_such_advice(refusal) -> None:
 def test_a_test_set_of_minus_ones_is_unlabelled(refusal) -> None:
     assert refusal(NEWS.encode, table(-1, -1)) == (
         "f.csv: the rows seem to be unlabelled: every label is -1; expected one of World, Sports, Business, Sci/Tech; "
-        "received 2 rows; hub test sets often keep their labels back: name a labelled file or split, such as validation"
+        "received 2 rows; hub test sets often withhold their labels: name a labelled file or split, such as validation"
     )
     assert LabelSet(("-1", "0", "1")).encode(table(-1, -1)).tolist() == [0, 0]
 
@@ -234,7 +234,7 @@ def test_given_names_name_numbers_and_the_classes_remember_it(given, names, numb
 
 def test_numbers_from_one_with_one_missing_are_not_guessed(refusal) -> None:
     message = refusal(fit_labels, table(1, 2, 1, 2), names=["a", "b", "c"])
-    assert message.endswith("if they are class numbers, say so: --label-map 1=a,2=b,3=c")
+    assert message.endswith("if they are class numbers, map them: --label-map 1=a,2=b,3=c")
 
 
 def test_names_of_one_canonical_form_are_refused(refusal) -> None:
@@ -304,7 +304,7 @@ def test_a_number_is_one_label_however_it_is_spelled(refusal) -> None:
     labels = fit_labels(table("1.5", "2", "1.5", "2"))
     assert labels.encode(table("1.50", "+2", "2.00", "+1.5")).tolist() == [0, 1, 1, 0]
     signed = fit_labels(table("+1", "-1", "+1", "-1"))
-    assert [signed.names[number] for number in signed.encode(table("+1", -1))] == ["1", "-1"]
+    assert [signed.names[number] for number in signed.encode(table(1, -1))] == ["+1", "-1"]
     for word in ("007", "1e3", "2.x"):
         assert refusal(labels.encode, table(word)).startswith(f"f.csv:2: label {word} is not one of the classes")
     assert LabelSet(("a", "b"), aliases=(("1.50", "a"),)).encode(table("1.5", "b")).tolist() == [0, 1]  # saved by 0.1

@@ -52,9 +52,9 @@ def test_what_does_not_look_like_a_hub_name_is_not_looked_for_there(monkeypatch,
 
 def test_a_form_that_cannot_be_told(file, refusal) -> None:
     assert refusal(read, file("notes.docx", "hello")) == (
-        "TMP/notes.docx: the format of the file cannot be told from its name (notes.docx) or its content; expected "
+        "TMP/notes.docx: cannot detect the file's format from its name (notes.docx) or its content; expected "
         "CSV, TSV, JSON, JSON lines, Parquet, Arrow, .xlsx, fastText, TREC or plain lines, or one of these compressed "
-        "(.gz, .bz2, .xz, .zip); say it with --format, or rename the file"
+        "(.gz, .bz2, .xz, .zip); name it with --format, or rename the file"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_stream_says_where_it_fails(refusal) -> None:
         "standard input:2: the text is not a string; expected a string; received 5"
     )
     assert refusal(texts, '{"a": 1}').startswith(
-        "standard input:1: no column can be told to be the text; received columns a;"
+        "standard input:1: cannot tell which column is the text; received columns a;"
     )
     assert refusal(texts, "b" * 1_000_001, source="pipe").startswith("pipe:1: one text has 1,000,001 characters")
     assert refusal(texts, '{"text": "\\ud800"}').startswith("standard input:1: the text holds half of a surrogate pair")

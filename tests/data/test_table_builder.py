@@ -43,7 +43,7 @@ def test_labelled_true_false_and_none() -> None:
 
 def test_labels_needed_and_not_there(refusal) -> None:
     assert refusal(build, {"text": ["a", "b"]}) == (
-        "f.csv: no column can be told to be the label; received columns text; name it with --label-column c"
+        "f.csv: cannot tell which column is the label; received columns text; name it with --label-column c"
     )
 
 

@@ -90,12 +90,12 @@ def one_long_text(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
 
 def many_rows(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
     path = gzipped(folder / "data.csv.gz", b"text,label\n", b"hello,a\n" * (1 << 17))
-    return "read_data", {"path": path}, "unfolds like a bomb"
+    return "read_data", {"path": path}, "looks like a decompression bomb"
 
 
 def one_array(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
     path = gzipped(folder / "data.json.gz", b"[", b'{"text":"x","label":"a"},' * 40_000, b"{}]")
-    return "read_data", {"path": path}, "unfolds like a bomb"
+    return "read_data", {"path": path}, "looks like a decompression bomb"
 
 
 def empty_lines(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:

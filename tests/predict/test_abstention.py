@@ -47,7 +47,7 @@ def test_the_threshold_comes_from_the_validation_rows(run: Path) -> None:
 @pytest.mark.parametrize(
     ("below", "target", "said"),
     [
-        (0.5, 0.9, "a confidence and a target accuracy exclude each other; give one of them"),
+        (0.5, 0.9, "a confidence and a target accuracy contradict each other; give one of them"),
         (1.5, None, "a confidence is a probability; expected 0 to 1; received 1.5"),
         (None, 98.0, "a target accuracy is a share; expected above 0 and at most 1; received 98.0"),
     ],

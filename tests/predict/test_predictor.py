@@ -88,7 +88,7 @@ def test_every_form_keeps_the_order(
     out = tmp_path / f"answers.{form}"
     done = command("predict", tiny_run, unlabelled, "--out", out)
     assert (done.code, done.out, done.err) == (
-        0, "", f"{unlabelled}: 1 empty text, answered all the same: 3\n4 texts labelled: {out}\n"
+        0, "", f"{unlabelled}: 1 empty text, classified all the same: 3\n4 texts labelled: {out}\n"
     )  # fmt: skip
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
     table = read[form](out) if form in read else pd.read_json(out, lines=True)
@@ -111,7 +111,7 @@ def test_a_submission_is_ids_and_class_numbers(
     done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", ORDER)
     assert done.out.splitlines() == ["ID,Label", *(f"n{row},{number}" for row, number in enumerate(numbers))]
     assert done.err.splitlines() == [
-        f"{unlabelled}: 1 empty text, answered all the same: 3",
+        f"{unlabelled}: 1 empty text, classified all the same: 3",
         "class numbers: 0 = World, 1 = Sports, 2 = Business",
     ]
     # Without ids of its own, a file's rows are counted from 0.

@@ -100,4 +100,4 @@ def test_empty_texts_are_counted(tiny_run: Path, tmp_path: Path, command: Callab
     source.write_text('{"text": "The bank"}\n{"txt": "a typo"}\n{"text": null}\n', "utf-8")
     done = command("predict", tiny_run, source, "--text-columns", "text")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
-    assert f"{source}: 2 empty texts, answered all the same: 2, 3" in done.err.splitlines()
+    assert f"{source}: 2 empty texts, classified all the same: 2, 3" in done.err.splitlines()

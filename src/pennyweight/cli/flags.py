@@ -1,4 +1,4 @@
-"""One command-line flag for every field of the recipe, made from the recipe itself; and what several verbs share."""
+"""Flags: one for every field of the recipe, made from the recipe itself, and those that several commands share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from ..errors import InputError
 from ..recipe.loading import SECTIONS, FileFormat, Recipe, load, shipped
 
 Command = Callable[..., Any]
@@ -87,22 +88,6 @@ def recipe_flags(*sections: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def hearing(verb: Command, say: Callable[[str], None]) -> Command:
-    """A verb that takes `say`, to tell what it does meanwhile, with `say` given and no flag of that name."""
-    own = inspect.signature(verb)
-    if "say" not in own.parameters:
-        return verb
-
-    @functools.wraps(verb)
-    def heard(**values: Any) -> Any:
-        return verb(say=say, **values)
-
-    kept = [parameter for parameter in own.parameters.values() if parameter.name != "say"]
-    heard.__signature__ = own.replace(parameters=kept)  # type: ignore[attr-defined]
-    heard.__annotations__ = {parameter.name: parameter.annotation for parameter in kept}
-    return heard
-
-
 class Grouped(TyperCommand):
     """A command whose `--help` lists its flags under the section of the recipe they belong to."""
 
@@ -172,3 +157,18 @@ def choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [word for inner in get_args(annotation) for word in choices(inner)]
+
+
+def split_words(words: str | None) -> list[str] | None:
+    """The words of a flag that takes several, separated by commas; None if it was not given."""
+    return [word.strip() for word in words.split(",") if word.strip()] if words else None
+
+
+def refuse_two_sources(data: str | None, settings: dict[str, Any]) -> None:
+    """Refuse training data given as an argument and as a flag.
+
+    Raises:
+        InputError: for both.
+    """
+    if data is not None and "train" in settings:
+        raise InputError("training data given twice", received=f"{data} and --train {settings['train']}")

@@ -1,1 +1,1 @@
-"""Labelled texts: read . labels . clean . split . batch . sample/"""
+"""Labelled texts: sources are read to columns, columns built into tables, tables cleaned, labelled, split, batched."""

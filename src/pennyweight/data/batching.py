@@ -48,14 +48,14 @@ class Encoded:
 
 
 def select(encoded: Encoded, indices: npt.NDArray[np.integer]) -> Encoded:
-    """The sequences at `indices`, in that order; what was truncated of them is not known any more."""
+    """The sequences at `indices`, in that order; how many of them were truncated is unknown."""
     spans = [slice(encoded.offsets[index], encoded.offsets[index + 1]) for index in indices]
     types = None if encoded.type_ids is None else [encoded.type_ids[span].tolist() for span in spans]
     return pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
 
 
 def count_token(encoded: Encoded, token_id: int | None) -> Integers:
-    """(N,) how often a token stands in each sequence; all 0 where there is no such token."""
+    """(N,) how often a token occurs in each sequence; all 0 where there is no such token."""
     if token_id is None:
         return np.zeros(len(encoded), dtype=np.int64)
     seen = np.concatenate([[0], np.cumsum(encoded.ids == token_id, dtype=np.int64)])

@@ -1,4 +1,4 @@
-"""One label, one spelling: what a CSV file, a data frame and a Parquet column hold for the same class is the same."""
+"""The canonical form of a label: the same for one class in a CSV file, a data frame and a Parquet column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters over texts that say what they dropped and what they changed."""
+"""Filters over texts, with a report of what they dropped and changed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class CleanReport:
 
     def __str__(self) -> str:
         parts = [f"{rows:,} {name}" for name, rows in self.dropped.items() if rows]
-        parts += [f"{rows:,} rid of {name}" for name, rows in self.changed.items() if rows]
+        parts += [f"{rows:,} stripped of {name}" for name, rows in self.changed.items() if rows]
         return f"{self.kept:,} rows kept" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def clean(
     table: Table, *, min_chars: int = 1, max_chars: int | None = None, markup: Markup = "keep"
 ) -> tuple[Table, CleanReport]:
-    """Filter a table. Rows without a visible character always go.
+    """Filter a table. Rows without a visible character are always dropped.
 
     Args:
         table: N rows.

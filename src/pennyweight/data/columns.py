@@ -1,4 +1,4 @@
-"""Which column is the text, which the label: by their names first, by what they hold second, never by a coin."""
+"""Column detection: which column is the text and which the label, by names, then by content; ties are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _USUAL = {
 # Beside a column called label: its classes' names.
 _NAMES = ("label_text", "label_name", "label_str")
 
-# What a text looks like where no name tells: on average this long, and mostly not a repeat of another.
+# A column without a known name is taken as text if its cells are this long on average and mostly differ.
 _LONG, _VARIED, _SAMPLE = 15, 0.5, 1_000
 
 
@@ -54,7 +54,7 @@ def choose_text_columns(
         pair: two columns that could be the text are the pair that is looked for.
 
     Raises:
-        DataError: a named column is absent, or none or several could be the text.
+        DataError: a named column is absent, or not exactly one could be the text.
     """
     if wanted is not None:
         names = tuple(require_column(columns, name, "--text-columns a,b") for name in wanted)
@@ -70,7 +70,7 @@ def choose_text_columns(
     if len(names) > 1 and not _is_pair(names) and not (pair and len(names) == 2):
         raise _unclear(columns, "several columns could be the text", names, "--text-columns a,b")
     if not names:
-        raise _unclear(columns, "no column can be told to be the text", (), "--text-columns a,b")
+        raise _unclear(columns, "cannot tell which column is the text", (), "--text-columns a,b")
     return names
 
 
@@ -98,13 +98,13 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
     if len(known) > 1:
         raise _unclear(columns, "several columns could be the label", known, "--label-column c")
     if not known and needed:
-        # A column without any value, such as spreadsheets put behind the others, is none.
+        # Columns without values, which spreadsheets append, do not count.
         rest = [name for name in keys.values() if not _empty(columns.values[name])]
         few = [name for name in rest if _few_values(columns.values[name])]
-        # Where columns have names, a second one without a known name is reason enough to ask.
+        # Among named columns, a second candidate without a known name makes it ambiguous.
         known = few if len(few) == 1 and (len(rest) == 1 or not columns.named) else []
         if not known:
-            raise _unclear(columns, "no column can be told to be the label", (), "--label-column c")
+            raise _unclear(columns, "cannot tell which column is the label", (), "--label-column c")
     return known[0] if known else None
 
 
@@ -142,7 +142,7 @@ def require_column(columns: Columns, name: str, flag: str, *, positions: bool = 
 
 
 def id_column(columns: Columns, wanted: str | None = None) -> str | None:
-    """The column that tells the rows apart: the one that was `wanted`, else one called `id`, in any case.
+    """The column of row ids: the one that was `wanted`, else one called `id`, in any case.
 
     Raises:
         DataError: there is no such column.

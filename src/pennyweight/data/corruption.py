@@ -1,7 +1,7 @@
-"""Texts as they come in the wild: named corruptions at severities 1 to 5, the same for the same seed.
+"""Named text corruptions at severities 1 to 5, the same for the same seed.
 
 Corruptions fall into two families that never mix: `training`, which augmentation may draw from, and `held out`, which
-it never does. Only the second says how a classifier takes what it was not prepared for. The families differ in kind as
+it never does. Only the second measures robustness to what training did not cover. The families differ in kind as
 far as their members can: training loses characters, words and ends and gains markup; held out exchanges characters,
 changes the order, the signs and the case, and adds sentences about something else.
 
@@ -67,7 +67,7 @@ Change = Callable[[str, float, random.Random], str]
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way in which texts go wrong.
+    """One kind of corruption.
 
     Attributes:
         name: as it is asked for.

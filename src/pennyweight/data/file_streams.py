@@ -1,4 +1,4 @@
-"""Files as bounded streams: found, opened, inflated and decoded, each failure one line that says where."""
+"""Files as streams of bytes or lines with limits: opened, decompressed and decoded; errors say where."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import BinaryIO
 from ..errors import DataError
 from .formats import compression
 
-#: The longest line read, in characters: far above the longest text, far below what a bomb unfolds to.
+#: The longest line read, in characters: far above the longest text, far below what a decompression bomb expands to.
 MAX_LINE = 16 << 20
 
-# Deflate cannot pass 1032:1. Prose shrinks 3 to 10 times; what shrinks 200 times over 64 MiB is no data set.
+# Deflate cannot exceed 1032:1. Prose shrinks 3 to 10 times; what shrinks 200 times and is over 64 MiB is no data set.
 BOMB_RATIO = 200
 BOMB_FLOOR = 64 << 20
 
@@ -48,7 +48,7 @@ def list_folder(folder: Path) -> list[str]:
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether a path is read once and in order, as a named pipe, `<(...)` and `/dev/stdin` are."""
+    """Whether a path can be read only once and in order: a named pipe, `<(...)`, `/dev/stdin`."""
     if os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/self/fd/")):
         return os.path.exists(path)
     try:
@@ -103,16 +103,16 @@ class _Bounded(io.RawIOBase):
             )
         if self._kind and self._seen > max(BOMB_FLOOR, BOMB_RATIO * self._stored):
             raise DataError(
-                f"the {self._kind} file unfolds like a bomb",
+                f"the {self._kind} file looks like a decompression bomb",
                 expected=f"at most {BOMB_RATIO} times its {self._stored:,} bytes",
-                remedy="if the data are honest, decompress the file yourself and read that",
+                remedy="if you trust the file, decompress it and read that",
                 where=self._path,
             )
 
 
 @contextmanager
 def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
-    """Open a file, compressed or not (told by its first bytes), for reading at most `max_bytes` of content.
+    """Open a file, compressed or not (detected by its first bytes), for reading at most `max_bytes` of content.
 
     Raises:
         DataError: no permission, not compressed as it is called, damaged, too large, or an archive of several files.
@@ -134,8 +134,7 @@ def open_bytes(path: Path, max_bytes: int) -> Iterator[io.BufferedReader]:
 def is_compressed(path: Path) -> bool:
     """Whether a file is compressed, by its first bytes.
 
-    False, too, for one that cannot be read (its reader will say so) and for what is no regular file: it can be read
-    only once.
+    Also false for a file that cannot be read (its reader will say so) and for a pipe, which can be read only once.
     """
     try:
         if not path.is_file():
@@ -148,7 +147,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def check_compressed(path: Path, max_bytes: int) -> None:
-    """Unfold a compressed file once without keeping anything, so that a bomb or damage is known before a row is kept.
+    """Decompress a file once without keeping anything, so that a bomb or damage is found before a row is kept.
 
     Raises:
         DataError: damaged, or larger than it may be.
@@ -159,7 +158,7 @@ def check_compressed(path: Path, max_bytes: int) -> None:
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """The whole content of a file, inflated if need be."""
+    """The whole content of a file, decompressed."""
     with open_bytes(path, max_bytes) as stream:
         return stream.read()
 
@@ -204,7 +203,7 @@ def read_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Itera
 
 
 def _codec(head: bytes, encoding: str | None, path: Path) -> str:
-    """The decoder of a file that starts with `head`, for what the caller said of it.
+    """The decoder of a file that starts with `head`, given what the caller said.
 
     Raises:
         DataError: no such encoding, or a byte order mark that says something else.
@@ -215,7 +214,7 @@ def _codec(head: bytes, encoding: str | None, path: Path) -> str:
             raise DataError(
                 f"the file is {mark}",
                 expected="UTF-8",
-                remedy=f"say so with --encoding {mark.lower()}, or convert it: iconv -f {mark} -t UTF-8",
+                remedy=f"name it with --encoding {mark.lower()}, or convert it: iconv -f {mark} -t UTF-8",
                 where=path,
             )
         return "utf-8-sig"
@@ -235,7 +234,7 @@ def _codec(head: bytes, encoding: str | None, path: Path) -> str:
 
 
 def _bad_encoding(path: Path, max_bytes: int, codec: str, said: str | None) -> DataError:
-    """Find the first byte of `path` that `codec` cannot read. The stream decoder knows no offsets, so read once more.
+    """Find the first byte of `path` that `codec` cannot read. The stream decoder has no offsets, so read again.
 
     Args:
         said: the encoding that the caller named, if any.
@@ -255,9 +254,9 @@ def _bad_encoding(path: Path, max_bytes: int, codec: str, said: str | None) -> D
                 return DataError(
                     f"byte 0x{error.object[error.start]:02X} at offset {place:,} is not {wanted}",
                     expected=wanted,
-                    remedy="say another with --encoding, such as --encoding cp1252"
+                    remedy="name another with --encoding, such as --encoding cp1252"
                     if said
-                    else "say what it is, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8",
+                    else "name it, such as --encoding cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8",
                     where=f"{path}:{line}",
                 )
             if not block:

@@ -23,14 +23,14 @@ class InputSpec:
     Attributes:
         text_columns: the columns that are joined as the text; None where the training data had no column names.
         label_column: the label's column; None where there were no names, or where each label has a column of its own.
-        separator: what stands between joined texts.
+        separator: between joined texts.
         pair: whether two texts are one input of two segments.
-        markup: what is done with tags and entities: `drop` leaves rows out of measurements, and every text that is
-            asked for is answered.
-        min_chars, max_chars: texts shorter or longer than this are left out of measurements.
-        form: how labels stand in the source.
-        label_map: what labels in the source are called, label to class name.
-        label_base: the number of the first class in the training data; None, judged by each source.
+        markup: what is done with tags and entities; `drop` leaves rows out of training and evaluation, never out of
+            predictions.
+        min_chars, max_chars: texts shorter or longer than this are left out of training and evaluation.
+        form: how labels are written in the source.
+        label_map: labels in the source to class names.
+        label_base: the number of the first class in the training data; None, inferred from each source.
         named_by_user: whether the columns were named by the user for this source, and not by the training data.
     """
 
@@ -83,7 +83,7 @@ class InputSpec:
         markup: Markup | None = None,
         label_map: Mapping[str, str] | None = None,
     ) -> InputSpec:
-        """The same for a source that differs from the training data; what is not said stays as it was there."""
+        """The same for a source that differs from the training data; what is not given stays as in training."""
         form = self.form.changed(
             label_column=label_column,
             label_columns=label_columns,
@@ -140,7 +140,7 @@ class InputSpec:
             return cls(**_checked(value), named_by_user=False)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                "not a description of how data is read",
+                "not an input specification",
                 expected=", ".join(cls().to_json()),
                 received=shown(value),
             ) from error

@@ -1,4 +1,4 @@
-"""Texts as Python callers give them, brought to one list of strings."""
+"""Texts for prediction as Python callers give them, brought to one list of strings."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def _members(data: Any) -> list[Any]:
     Raises:
         DataError: no collection, one without an order, or an array of more than one column.
     """
-    problem = "not a text, nor a collection of texts"
+    problem = "neither a text nor a collection of texts"
     if isinstance(data, (set, frozenset)):
-        problem = "a set has no order in which to answer"
+        problem = "a set has no order"
     elif _is_sparse(data):
         problem = "sparse input: a matrix holds numbers, not texts"
     elif data is not None and not isinstance(data, (bytes, bytearray, os.PathLike)) and _iterable(data):

@@ -85,10 +85,10 @@ _JOINTS = (("|", 1.0), (";", 2.0), (",", 2.0))
 
 
 def refuse_joined_labels(table: Table) -> None:
-    """Refuse labels that look like several joined in one cell.
+    """Refuse label cells that look like several labels joined.
 
     Raises:
-        DataError: naming what joins them, and the flags that say what was meant.
+        DataError: naming what joins them, and the flags that resolve it.
     """
     counts = Counter(str(label) for label in table.labels or () if not isinstance(label, tuple))
     for joint, times in _JOINTS:
@@ -96,7 +96,7 @@ def refuse_joined_labels(table: Table) -> None:
         parts = {part.strip() for label in counts for part in label.split(joint)} - {""}
         if 2 * holding > len(table) and len(counts) > max(3, times * len(parts)):
             raise DataError(
-                f"the labels look like several in one cell, joined by {joint}",
+                f"the cells look like several labels joined by {joint}",
                 received=f"{holding:,} of {len(table):,} labels with {joint}: {len(counts)} different ones, "
                 f"{len(parts)} once they are split, such as {shown(next(label for label in counts if joint in label))}",
                 remedy=f"add --label-delimiter '{joint}', or --task single if each cell is one label",
@@ -105,7 +105,7 @@ def refuse_joined_labels(table: Table) -> None:
 
 
 def refuse_delimiter_in_names(table: Table, names: Sequence[str], delimiter: str) -> None:
-    """Refuse a label that holds the delimiter: joined with others it could not be told apart again.
+    """Refuse a label that holds the delimiter: joined with others it could not be split again.
 
     Raises:
         DataError: naming the label, its first line and how many rows carry it.
@@ -115,7 +115,7 @@ def refuse_delimiter_in_names(table: Table, names: Sequence[str], delimiter: str
             rows = [row for row, held in enumerate(table.labels or []) if isinstance(held, tuple) and name in held]
             raise DataError(
                 f"label {shown(name)} holds the delimiter {delimiter}",
-                expected="labels that can be joined with the delimiter and told apart again",
+                expected="labels without the delimiter",
                 received=f"{len(rows)} of {len(table)} rows with this label",
                 remedy="rename it, or choose another delimiter with --label-delimiter",
                 where=table.where(rows[0]) if rows else table.source,

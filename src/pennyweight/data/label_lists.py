@@ -61,7 +61,7 @@ def parsed(cell: str) -> list[Any] | None:
         items = [match[0] for match in _ITEM.finditer(cell)]
         value = [_literal(item) for item in items] if _ARRAY.fullmatch(cell) else _literal(cell)
         words = value if isinstance(value, (list, tuple, set)) else ()
-        # 'a' 'b' is one word to Python, and was none to whoever wrote it.
+        # 'a' 'b' is one string to Python, though two were written.
         if sum(isinstance(word, str) for word in words) != sum(item[0] in "'\"" for item in items):
             return None
     return list(value) if isinstance(value, (list, tuple, set)) else None
@@ -126,7 +126,7 @@ def _vectors(columns: Columns, name: str, form: LabelFormat, cells: list[Any]) -
     several = [row for row, each in enumerate(ones) if each is not None and len(each) != 1]
     if several and form.task == "single":
         raise DataError(
-            "the label is a vector with several ones or none",
+            "the label vector holds several ones or none",
             expected="a single 1 in each, since one label a text is asked for",
             received=shown(str(list(cells[several[0]]))),
             remedy="leave out --task single",

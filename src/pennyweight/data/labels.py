@@ -26,7 +26,7 @@ class LabelSet:
     Attributes:
         names: as the training data or the user spelled them.
         multi: whether a text may carry any number of them.
-        aliases: what else a source may write for a class, as pairs of a canonical label and a class name: what the user
+        aliases: other labels of a class in a source, as pairs of a canonical label and a class name: what the user
             said in label_map, and the numbers that label_names gave names to.
 
     Raises:
@@ -89,7 +89,7 @@ class LabelSet:
         return np.array([all(numbers[label] is not None for label in each) for each in held], dtype=bool)
 
     def mapping(self, table: Table) -> str | None:
-        """Which numbers in a table stand for which classes, as `0 = World, 1 = Sports`; None where they are names."""
+        """Which numbers in a table mean which classes, as `0 = World, 1 = Sports`; None where they are names."""
         held = self._held(table)
         numbers = self._numbers(table, held)
         found = {str(label): number for label, number in numbers.items() if isinstance(label, int)}
@@ -147,7 +147,7 @@ class LabelSet:
                 "the rows seem to be unlabelled: every label is -1",
                 expected=f"one of {listed(self.names)}",
                 received=f"{rows} rows",
-                remedy="hub test sets often keep their labels back: name a labelled file or split, such as validation",
+                remedy="hub test sets often withhold their labels: name a labelled file or split, such as validation",
                 where=table.source,
             )
         label = next(label for label in held[first] if label in unknown)
@@ -181,7 +181,7 @@ class LabelSet:
         pairs = [f"{number}={name}" for number, name in enumerate(self.names, start=first)]
         said = ",".join(pairs) if len(pairs) <= 12 else ",".join(pairs[:3]) + ",..."
         return (
-            f"numbers are not taken for positions: if they are class numbers, say so: --label-map {shlex.quote(said)}"
+            f"numbers are not read as positions: if they are class numbers, map them: --label-map {shlex.quote(said)}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -220,8 +220,8 @@ def fit_labels(
     contest's form) by their position, and others in ascending order if there are as many as names.
 
     Args:
-        delimiter: what labels are joined with where a text may carry several; no name may hold it.
-        aliases: what else stands for a class, as label to class name.
+        delimiter: between joined labels of multi-label data; no name may hold it.
+        aliases: other labels of a class, as label to class name.
 
     Raises:
         DataError: no labels, one class only, two names of one canonical form, or a label that is not in `names`.
@@ -306,7 +306,7 @@ def _numbered(table: Table, counts: Mapping[str | int, int], names: Sequence[str
     numbers = sorted(label for label in counts if isinstance(label, int))
     base, most = table.label_base, len(names)
     fits = base <= numbers[0] and numbers[-1] < base + most
-    # 1, 2, 3 of four names: counted from 1 without the last, or from 0 without the first? Nobody can tell.
+    # 1, 2, 3 of four names is ambiguous: counted from 1 without the last, or from 0 without the first.
     if fits and (numbers[0] == base or base or table.label_names is not None):
         return [(str(number), name) for number, name in zip(range(base, base + most), names, strict=True)]
     if len(numbers) == most:
@@ -402,15 +402,13 @@ def refuse_rare(table: Table) -> None:
 
 
 def check_ordered(table: Table, names: Sequence[str] | None) -> None:
-    """Refuse ranks where nothing says the order: words sorted by the alphabet are in none.
+    """Refuse ordinal labels whose order is unknown: the alphabet is none.
 
     Raises:
         DataError: several labels a text, or words without `names`, by the recipe or the source.
     """
     if table.multi:
-        raise DataError(
-            "labels that do not exclude each other have no ranks", remedy="leave out --ordinal", where=table.source
-        )
+        raise DataError("multi-label classes have no order", remedy="leave out --ordinal", where=table.source)
     words = not all(is_number(label) for label in _single(table.labels or ()))
     if words and names is None and table.label_names is None:
         raise DataError(

@@ -34,21 +34,21 @@ from .split import split, split_multi_label
 from .table import Table, listed
 from .table_builder import build_table
 
-# Which part of a source with several is read where the name is not that of one.
+# The split that is read where the source's role is not a split's name.
 SPLITS = {"mix": "train", "ood": "test"}
-# Where a row with an unknown label can count as a wrong answer. On validation rows something is chosen.
+# Where a row with an unknown label can count as a wrong prediction; not on validation rows, which choose the model.
 COUNTED = ("test", "ood")
 NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run learns from, chooses on and is measured on.
+    """The training, validation and test rows of a run.
 
     Attributes:
         validation: None where nothing is held out.
         cleaning: by table, what the filters dropped and changed.
-        unknown: by table (test, ood), rows left out of it whose labels are no classes and that count as wrong answers.
+        unknown: by table (test, ood), rows left out whose labels are no classes and that count as wrong predictions.
         notes: remarks on how the sources and their labels were read, for people.
     """
 
@@ -187,7 +187,7 @@ class _SourceReader:
 
 
 class LabelRenamer:
-    """Calls labels in tables as a recipe's label_map says, and knows which entries of it were of use."""
+    """Calls labels in tables as a recipe's label_map says, and records which entries matched."""
 
     def __init__(self, label_map: Mapping[str, str] | None) -> None:
         self._map = label_map
@@ -202,7 +202,7 @@ class LabelRenamer:
         return table
 
     def check(self) -> None:
-        """Refuse a map of which nothing was of use: it was meant for labels written otherwise.
+        """Refuse a map that matched no label: the data spell their labels differently.
 
         Raises:
             RecipeError: no label of the map occurs in any table.
@@ -231,7 +231,7 @@ def _fit_classes(settings: DataRecipe, training: Table) -> tuple[Table, LabelSet
             training = left
     aliases, delimiter = settings.label_map, settings.label_delimiter or DELIMITER
     labels = fit_labels(training, names=settings.label_names, delimiter=delimiter, aliases=aliases)
-    # A class with one row is in nobody's way where nothing is split off.
+    # A class with one row matters only where a validation set is split off.
     if settings.rare_classes != "keep" and settings.validation is None and settings.validation_size:
         refuse_rare(training)
     if settings.ordinal:
@@ -296,7 +296,7 @@ def apply_unknown_labels(
     """The rows of a table whose labels are classes.
 
     Args:
-        how: `error` refuses others, `drop` leaves them out, `wrong` leaves them out to be counted as wrong answers.
+        how: `error` refuses others, `drop` leaves them out, `wrong` leaves them out to be counted as wrong predictions.
         may_count: whether rows can count as wrong; where nothing is measured they are only left out.
 
     Returns:
@@ -320,7 +320,7 @@ def apply_unknown_labels(
     counts = Counter(str(label) for label in others.labels or ())
     what = "counted as wrong" if how == "wrong" and may_count else "left out"
     note = (
-        f"labels: {len(others):,} of {len(table):,} rows of {table.source} {what}, their labels being no classes "
+        f"labels: {len(others):,} of {len(table):,} rows of {table.source} {what}, since their labels are not classes "
         f"({listed((f'{label} {count}' for label, count in counts.most_common()), 6)})"
     )
     return table.select(np.flatnonzero(known)), len(others), (note,)

@@ -1,4 +1,4 @@
-"""A second style among the training rows."""
+"""Rows of a second source mixed into the training rows."""
 
 from __future__ import annotations
 

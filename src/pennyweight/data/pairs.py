@@ -34,7 +34,7 @@ def join_pair(parts: Sequence[str], where: str) -> str:
     """The two texts of a pair as one string; empty where both are.
 
     Raises:
-        DataError: a text holds the code point that keeps them apart.
+        DataError: a text holds the code point that separates them.
     """
     if any(PAIR in part for part in parts):
         raise DataError("a text of the pair holds the code point U+FDD0", remedy="remove it", where=where)

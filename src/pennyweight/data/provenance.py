@@ -1,4 +1,4 @@
-"""Where a run's texts came from, as far as it may be told to others: names without folders, rows, checksums."""
+"""Where a run's texts came from, fit to share: names without folders, rows, checksums."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def provenance(wanted: DataRecipe, given: Mapping[str, Any], data: Data) -> dict
 
     Args:
         wanted: names the sources.
-        given: what the caller gave instead, by the recipe's key; None where he did not.
+        given: what the caller gave instead, by the recipe's key; None where there is nothing.
 
     Returns:
         By the recipe's key: `name` ("data" for Python objects), `rows` before cleaning, `sha256` and `sha256_of`: the

@@ -51,7 +51,7 @@ class EmptyTexts:
     def __str__(self) -> str:
         more = self.count - len(self.lines)
         where = ", ".join(map(str, self.lines)) + (f" and {more:,} more" if more else "")
-        return f"{self.count:,} empty {'text' if self.count == 1 else 'texts'}, answered all the same: {where}"
+        return f"{self.count:,} empty {'text' if self.count == 1 else 'texts'}, classified all the same: {where}"
 
 
 @dataclass(frozen=True)

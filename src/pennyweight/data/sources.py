@@ -182,7 +182,7 @@ def refuse_unlabelled(columns: Columns) -> None:
     """Refuse texts alone where labels are needed.
 
     Raises:
-        DataError: naming where labels may stand.
+        DataError: naming where labels may be.
     """
     if not columns.named and list(columns.values) == ["text"]:
         raise DataError(
@@ -190,6 +190,6 @@ def refuse_unlabelled(columns: Columns) -> None:
             expected="a label for each text",
             received=f"{len(columns.lines):,} texts",
             remedy="give the file of the labels, one a line, after a comma (texts.txt,labels.txt), "
-            "or say with --format how labels stand in this one (fasttext, trec, csv, tsv)",
+            "or name the format of one with labels: --format fasttext, trec, csv or tsv",
             where=columns.source,
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 #: The longest text accepted, in characters. No encoder reads more than a few thousand words of it.
 MAX_TEXT = 1_000_000
 
-#: Stands between the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
+#: Separates the two texts of a pair: a code point that Unicode keeps for programs' own use and out of texts.
 PAIR = "\ufdd0"
 
 # Control characters but the line break, line and paragraph separators, bidirectional controls, lone surrogates.
@@ -83,7 +83,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Columns:
-    """A source as it is, before anyone has decided which column is what.
+    """A source as it is, before its text and label columns are chosen.
 
     Attributes:
         values: column name -> N values.

@@ -55,7 +55,7 @@ def make_abstainer(classifier: Classifier, below: float | None = None, target: f
         ArtifactError, DataError: as `threshold_for_accuracy`.
     """
     if below is not None and target is not None:
-        raise InputError("a confidence and a target accuracy exclude each other", remedy="give one of them")
+        raise InputError("a confidence and a target accuracy contradict each other", remedy="give one of them")
     if classifier.multi and (below is not None or target is not None):
         raise InputError(
             "a multi-label classifier has a threshold for each label",

@@ -83,7 +83,7 @@ def test_no_rows_and_no_usable_columns(tmp_path: Path, refusal) -> None:
     assert refusal(read, path) == "TMP/f.parquet: there are no rows; received columns text, label"
     pyarrow.parquet.write_table(pa.table({"tokens": [["a"], ["b"]]}), path)
     assert refusal(read, path) == (
-        "TMP/f.parquet: no column can be told to be the text; received columns tokens (list<element: string>); "
+        "TMP/f.parquet: cannot tell which column is the text; received columns tokens (list<element: string>); "
         "name it with --text-columns a,b"
     )
 
@@ -148,8 +148,8 @@ def test_a_saved_dictionary_of_datasets(tmp_path: Path, refusal) -> None:
 def test_a_folder_that_is_no_saved_dataset(tmp_path: Path, refusal) -> None:
     (tmp_path / "d" / "sub").mkdir(parents=True)
     assert refusal(read, tmp_path / "d") == (
-        "TMP/d: a folder, but not one of data; expected a folder of datasets.save_to_disk, one folder of .txt files a "
-        "class, or data files named by split; received a folder with sub/"
+        "TMP/d: the folder holds no data that can be read; expected a folder of datasets.save_to_disk, one folder of "
+        ".txt files a class, or data files named by split; received a folder with sub/"
     )
     (tmp_path / "d" / "news.csv").write_text("text,label\n")
     assert "received a folder with news.csv, sub/; name one of its files" in refusal(read, tmp_path / "d")
@@ -164,7 +164,7 @@ def test_a_folder_with_a_loading_script_is_not_opened(tmp_path: Path, refusal, m
     (folder / "news.csv").write_text("text,label\na,x\n")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("load_dataset was called"))
     monkeypatch.setattr(datasets, "load_from_disk", lambda *_, **__: pytest.fail("load_from_disk was called"))
-    assert refusal(read, folder).startswith("TMP/corpus: a folder, but not one of data")
+    assert refusal(read, folder).startswith("TMP/corpus: the folder holds no data that can be read")
     assert not (tmp_path / "ran").exists()
 
 
@@ -227,14 +227,15 @@ def test_a_hub_name_that_cannot_be_had(monkeypatch, refusal, error: Exception, r
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert refusal(read, "a/b") == (
-        f"no such file, and the dataset a/b (split train) could not be had from the hub; received {received}; {remedy}"
+        "no such file, and the dataset a/b (split train) could not be fetched from the hub; "
+        f"received {received}; {remedy}"
     )
 
 
 def test_without_network_the_real_client_gives_one_line(refusal) -> None:
     message = refusal(read_hub, "fancyzhx/ag_news", "train", LIMIT)
     assert message.startswith(
-        "no such file, and the dataset fancyzhx/ag_news (split train) could not be had from the hub; received "
+        "no such file, and the dataset fancyzhx/ag_news (split train) could not be fetched from the hub; received "
     )
 
 

@@ -247,8 +247,7 @@ def test_ids_are_no_classes(file, refusal) -> None:
 def test_a_first_row_that_may_be_either(file, refusal) -> None:
     path = file("f.csv", "good film\nbad film\n")
     assert refusal(read_delimited, path, LIMIT) == (
-        "TMP/f.csv:1: the first row may hold the columns' names or data; received good film; "
-        "say which with --header or --no-header"
+        "TMP/f.csv:1: the first row may be a header or data; received good film; choose with --header or --no-header"
     )
     assert read_delimited(path, LIMIT, FileOptions(header=True)).values == {"good film": ["bad film"]}
     assert read_delimited(path, LIMIT, FileOptions(header=False)).values == {"column 1": ["good film", "bad film"]}

@@ -45,7 +45,7 @@ def test_excels_line_about_the_delimiter(file: File) -> None:
 
 def test_two_delimiters_that_both_fit(file: File, refusal: Refusal) -> None:
     assert refusal(read_delimited, file("d.csv", "one;red,blue\nthree;green,grey\n"), LIMIT) == (
-        "TMP/d.csv: the delimiter cannot be told: each row has the same number of fields by either; "
+        "TMP/d.csv: the delimiter is ambiguous: each row has the same number of fields with either; "
         "received comma and semicolon; put fields that hold a delimiter between double quotes, "
         "or a line such as sep=; before the others"
     )
@@ -60,7 +60,7 @@ def test_a_tsv_file_without_tabs_is_one_column_though_each_line_has_a_comma(file
 def test_sentences_with_commas_are_not_split(file: File, refusal: Refusal) -> None:
     texts = "Rates fell to a record low, the bank said today.\nThe coach was calm at last, the team was not so.\n"
     assert refusal(read_delimited, file("d.csv", texts), LIMIT) == (
-        "TMP/d.csv: a comma stands in each row as in a sentence, and the first row names no columns; "
+        "TMP/d.csv: a comma occurs in each row as in a sentence, and the first row has no column names; "
         "expected a header, or texts between double quotes; a file whose lines are whole texts is named .txt"
     )
 
@@ -115,7 +115,7 @@ def test_a_stray_quote_in_a_tsv_file_swallows_no_rows(file: File) -> None:
     path = file("d.tsv", 'text\tlabel\n"Great match\tSports\nA calm day\tWorld\nthe striker left"\tSports\nrates\tx\n')
     columns = read_delimited(path, LIMIT, tabs=True)
     assert columns.values["text"] == ['"Great match', "A calm day", 'the striker left"', "rates"]
-    assert columns.notes == ("quotes are read as letters: as quotes they would join lines 2 to 4",)
+    assert columns.notes == ("quotes are read as ordinary characters: as quotes they would join lines 2 to 4",)
 
 
 def test_quotes_in_a_tsv_file_that_a_program_wrote(file: File) -> None:

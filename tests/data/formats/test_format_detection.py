@@ -80,12 +80,13 @@ def test_a_format_that_is_said_is_taken(file) -> None:
 
 
 def test_binary_content_of_no_known_format(file, refusal) -> None:
-    assert "cannot be told from its name, and its content is binary" in refusal(read, file("f.txt", b"a\0b\0"))
+    message = refusal(read, file("f.txt", b"a\0b\0"))
+    assert "cannot detect the file's format from its name, and its content is binary" in message
 
 
 def test_a_pipe_is_not_looked_into(tmp_path: Path, refusal) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "the format of the file cannot be told from its name; " in refusal(detect_format, tmp_path / "pipe", LIMIT)
+    assert "cannot detect the file's format from its name; " in refusal(detect_format, tmp_path / "pipe", LIMIT)
     assert detect_format(tmp_path / "pipe", LIMIT, FileOptions(format="csv")) == "csv"
 
 

@@ -93,8 +93,8 @@ def test_texts_alone(file, refusal) -> None:
         assert read(file("f.json", json.dumps(shape)), labelled=False, split="train").texts == TEXTS
     assert refusal(read, file("f.json", json.dumps(TEXTS))) == (
         "TMP/f.json: the file holds texts without labels; expected a label for each text; received 4 texts; give the "
-        "file of the labels, one a line, after a comma (texts.txt,labels.txt), or say with --format how labels stand "
-        "in this one (fasttext, trec, csv, tsv)"
+        "file of the labels, one a line, after a comma (texts.txt,labels.txt), or name the format of one "
+        "with labels: --format fasttext, trec, csv or tsv"
     )
 
 
@@ -160,4 +160,4 @@ def test_what_is_refused(file, refusal, content: str, message: str) -> None:
 
 def test_nesting_that_leads_nowhere(file, refusal) -> None:
     path = file("f.json", '{"data": ' * 20 + '[["a", "x"]]' + "}" * 20)
-    assert "the JSON is nested too deep" in refusal(read, path)
+    assert "the JSON is nested too deeply" in refusal(read, path)

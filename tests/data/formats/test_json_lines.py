@@ -77,7 +77,7 @@ def test_json_is_an_array_or_lines(file) -> None:
 
 def test_a_bad_array(file, refusal) -> None:
     assert refusal(read_json, file("f.json", '[{"text": "a"},\n 7]'), LIMIT) == (
-        "TMP/f.json row 2: the array holds something else than objects; "
+        "TMP/f.json row 2: the array holds something other than objects; "
         'expected {"text": ..., "label": ...}; received 7'
     )
     assert refusal(read_json, file("f.json", "[]"), LIMIT) == (

@@ -76,8 +76,8 @@ def test_a_name_that_is_not_allowed_is_refused_before_it_is_called() -> None:
         (b"(NNNd.", r"it is damaged or was cut off \(ValueError\)"),
         (b"\xff", r"it is damaged or was cut off \(ValueError\)"),
         (b"\x8f.", "it uses the opcode EMPTY_SET, which no data set needs"),
-        (b"cbuiltins\nbytes\nK\x05\x85R.", "it calls builtins.bytes with something else than bytes"),
-        (b"c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0rot\x86R.", "it calls _codecs.encode with something else"),
+        (b"cbuiltins\nbytes\nK\x05\x85R.", "it calls builtins.bytes with something other than bytes"),
+        (b"c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0rot\x86R.", "it calls _codecs.encode with something other"),
     ],
 )
 def test_what_is_refused(data: bytes, message: str) -> None:

@@ -68,8 +68,8 @@ def test_plain_lines_keep_their_blanks(file) -> None:
 def test_plain_lines_have_no_labels(file, refusal) -> None:
     assert refusal(read, file("f.txt", "one\ntwo\n")) == (
         "TMP/f.txt: the file holds texts without labels; expected a label for each text; received 2 texts; give the "
-        "file of the labels, one a line, after a comma (texts.txt,labels.txt), or say with --format how labels stand "
-        "in this one (fasttext, trec, csv, tsv)"
+        "file of the labels, one a line, after a comma (texts.txt,labels.txt), or name the format of one "
+        "with labels: --format fasttext, trec, csv or tsv"
     )
 
 
@@ -88,8 +88,8 @@ def test_a_table_in_a_text_file(file) -> None:
 def test_lines_that_may_be_either_are_not_guessed(file, refusal) -> None:
     path = file("f.txt", "pos,It was good\nneg,It was bad\npos,I liked it\nneg,It was long\n")
     assert refusal(read, path) == (
-        "TMP/f.txt: the lines may be a table or plain texts; expected one of the two to be said; "
-        "received pos,It was good; say which with --format csv or --format txt"
+        "TMP/f.txt: the lines may be a table or plain texts; "
+        "received pos,It was good; choose with --format csv or --format txt"
     )
     assert read(path, labelled=False, options=as_format("txt")).texts[0] == "pos,It was good"
 

@@ -85,5 +85,5 @@ def test_an_order_that_nothing_states(settings: dict[str, Any]) -> None:
     )
     stars = [(text, ORDER.index(label) + 1) for text, label in rows]
     assert pw.train(stars, ordinal=True, **settings | {"max_steps": 1}).metrics["validation"]["ordinal"]
-    with pytest.raises(InputError, match="labels that do not exclude each other have no ranks; leave out --ordinal"):
+    with pytest.raises(InputError, match="multi-label classes have no order; leave out --ordinal"):
         pw.train([(text, [label]) for text, label in rows], ordinal=True, **settings)

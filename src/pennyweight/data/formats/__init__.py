@@ -1,1 +1,1 @@
-"""One file a file format: how it is told, what its content means, and how it comes to columns."""
+"""File formats, one module each: how a format is detected and read into columns."""

@@ -35,7 +35,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
     from pyarrow import parquet
 
     try:
-        # Parquet is read from its end: a gzipped one has to be unfolded first.
+        # Parquet is read from its end: a gzipped one has to be decompressed first.
         zipped = is_compressed(path) or path.suffix in compression.ENDINGS
         file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
         schema = file.schema_arrow
@@ -87,11 +87,11 @@ def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> 
             schema = arrow.schema
             whole = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
             batches = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
-        done, unfolded = 0, 0
+        done, expanded = 0, 0
         for batch in batches:
             found = collect_batches([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
-            unfolded += sum(without_views(column).nbytes for column in batch.columns)
-            if unfolded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
+            expanded += sum(without_views(column).nbytes for column in batch.columns)
+            if expanded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
                 raise decompression_bomb(str(path), path.stat().st_size)
             done += batch.num_rows
             yield found
@@ -140,7 +140,7 @@ def read_hub(name: str, split: str, max_bytes: int) -> Columns:
             else "check the network and the split's name, or download the dataset and pass a file"
         )
         raise DataError(
-            f"no such file, and the dataset {name} (split {split}) could not be had from the hub",
+            f"no such file, and the dataset {name} (split {split}) could not be fetched from the hub",
             received=f"{type(error).__name__}: {_first_line(error)}",
             remedy=remedy,
         ) from error
@@ -196,15 +196,15 @@ def without_views(column: Any) -> Any:
 def collect_batches(
     batches: Iterable[Any], schema: Any, source: str, max_bytes: int, stored: int | None = None, start: int = 0
 ) -> Columns:
-    """Collect Arrow batches into lists, within `max_bytes` (a small file can unfold to any number of equal rows).
+    """Collect Arrow batches into lists, within `max_bytes` (a small file can expand to any number of equal rows).
 
     Args:
-        stored: bytes of the file; what unfolds to far more is taken for a bomb.
+        stored: bytes of the file; what expands to far more is taken for a bomb.
         start: rows of the source that came before.
 
     Raises:
         DataError: no rows, too large, or bytes that are not UTF-8 in a text column.
-        pyarrow.ArrowInvalid: crooked data.
+        pyarrow.ArrowInvalid: inconsistent data.
     """
     import pyarrow as pa
 
@@ -238,17 +238,17 @@ def collect_batches(
 
 
 def decompression_bomb(source: str, stored: int) -> DataError:
-    """What unfolds to far more than it is stored as."""
+    """The error for a file that expands to far more than its size."""
     return DataError(
-        "the file unfolds like a bomb",
+        "the file looks like a decompression bomb",
         expected=f"at most {BOMB_RATIO} times its {stored:,} bytes",
-        remedy="if the data are honest, write them as JSONL and read that",
+        remedy="if you trust the file, write them as JSONL and read that",
         where=source,
     )
 
 
 def _validate(column: Any, name: str, where: str) -> None:
-    """Have Arrow check every offset and byte of a column: it trusts files otherwise, and crashes on crooked ones."""
+    """Have Arrow check every offset and byte of a column: it trusts files otherwise, and can crash on bad ones."""
     import pyarrow as pa
 
     try:
@@ -320,7 +320,7 @@ def read_column_types(path: Path) -> dict[str, Any]:
 
 
 def damaged_file(where: str | Path, kind: str, error: Exception) -> DataError:
-    """What a library's failure to read a file comes to."""
+    """The error for a file that a library fails to read."""
     return DataError(
         f"cannot be read as {kind}: not that, or damaged",
         received=f"{type(error).__name__}: {_first_line(error)}",

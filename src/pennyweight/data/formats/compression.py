@@ -1,4 +1,4 @@
-"""Compressed files (gzip, bzip2, xz, and a zip archive of one file): told by their bytes, opened as one stream."""
+"""Compressed files (gzip, bzip2, xz, and a zip archive of one file): detected by their bytes, opened as one stream."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..table import listed
 #: How many bytes `detect_compression` has to see.
 MAGIC = 10
 
-#: What a name's ending says about its compression; what the content says counts.
+#: The compression that a name's ending promises; the content decides.
 ENDINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zip": "zip"}
 
-#: What damaged content raises when it is unfolded: bzip2 has no error of its own.
+#: What damaged content raises when it is decompressed; bzip2 has no error of its own.
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
 BZIP2_DAMAGED = "Invalid data stream"
 

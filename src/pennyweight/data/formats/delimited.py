@@ -1,4 +1,4 @@
-"""CSV, TSV and their kin, read strictly: with a header, without one, or in the contest's form."""
+"""CSV, TSV and other delimited files, read strictly: with a header, without one, or in the contest's form."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .dialect_detection import detect_dialect
 from .header_detection import are_ids, classify_first_row, starts_with_class
 from .quoting import joins_rows
 
-# The first row is judged by so many rows, of no more cells than that.
-_JUDGED, _CELLS = 1_000, 200_000
+# Header detection looks at so many rows, of no more cells than that.
+_HEADER_ROWS, _CELLS = 1_000, 200_000
 # Rows parsed at once.
 _CHUNK = 256
 _INTEGER = re.compile(r"\d{1,9}")
 _QUOTES = 'put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"'
-_EITHER = "say which with --header or --no-header"
+_EITHER = "choose with --header or --no-header"
 
 
 @dataclass
@@ -91,11 +91,11 @@ def read_delimited(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, 
     Args:
         path, max_bytes: the file, and the most that is read of it after decompression.
         options: its encoding, and whether it has a header.
-        tabs: whether its name says that tabs stand between fields.
+        tabs: whether its name says that tabs separate fields.
 
     Raises:
-        DataError: empty, ragged (with the line), a quote never closed, a column named twice that holds two things, a
-            first row or a delimiter that cannot be told, or another encoding.
+        DataError: empty, ragged (with the line), a quote never closed, a column named twice that holds two things, an
+            ambiguous first row or delimiter, or another encoding.
     """
     layout = detect_layout(path, max_bytes, options, tabs=tabs)
     found = list(read_delimited_blocks(path, max_bytes, None, options, tabs=tabs, layout=layout))
@@ -162,18 +162,18 @@ def detect_layout(
             return DelimitedLayout(
                 dialect, _official_names(width), header=False, first=rows[0], line=line, official=True, notes=notes
             )
-        verdict = classify_first_row(rows)
-        if verdict == "data":
+        first_row = classify_first_row(rows)
+        if first_row == "data":
             notes = (*notes, "read without a header: the first row looks like data")
             return DelimitedLayout(dialect, plain, header=False, first=rows[0], line=line, notes=notes)
-        if verdict == "doubt":
+        if first_row == "doubt":
             raise DataError(
-                "the first row may hold the columns' names or data",
+                "the first row may be a header or data",
                 received=listed(rows[0], 6),
                 remedy=_EITHER,
                 where=f"{path}:{line}",
             )
-        if verdict == "weak":
+        if first_row == "weak":
             notes = (*notes, f"the first row is read as the columns' names: {listed(rows[0], 6)}")
     names, twice = _header(rows[0])
     return DelimitedLayout(dialect, names, header=True, first=rows[0], line=line, notes=notes, twice=twice)
@@ -184,7 +184,7 @@ def _lines(path: Path, max_bytes: int, options: FileOptions) -> Lines:
 
 
 def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[list[list[str]], int]:
-    """The rows to judge a file by, none of them blank, as wide as the first; and the first one's line."""
+    """The rows that detection looks at, none of them blank, as wide as the first; and the first one's line."""
     rows: list[list[str]] = []
     line, left = 0, _CELLS
     for row, start, _ in _records(path, lines, dialect):
@@ -195,7 +195,7 @@ def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[lis
             rows.append(row)
         # Long texts cost what many cells cost.
         left -= len(row) + sum(map(len, row)) // 40
-        if len(rows) == _JUDGED or (len(rows) > 1 and left < 0):
+        if len(rows) == _HEADER_ROWS or (len(rows) > 1 and left < 0):
             break
     if not rows:
         raise DataError("the file is empty", expected="a header and rows", where=path)

@@ -1,4 +1,4 @@
-"""How the rows of a delimited file are told from its characters: the delimiter, the quotes, backslash escapes."""
+"""How the characters of a delimited file make up its rows: the delimiter, the quotes, backslash escapes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def long_fields() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the rows of a file are told from its characters.
+    """How the characters of a file make up its rows.
 
     Attributes:
         delimiter: between fields; a character that does not occur where a file has one column.
         quote: around fields that hold delimiters or line breaks; None where quotes are letters.
-        escape: before a character that is meant literally.
+        escape: before a character that is taken literally.
         skip: lines before the first row.
         known: short values of each column, as far as the sample shows them.
         notes: remarks on what was decided.
@@ -88,7 +88,7 @@ class RecordedLines:
 
 
 def split_fields(dialect: Dialect, text: str, row: list[str]) -> Iterator[tuple[str, bool]]:
-    """Each field of a record, and whether it stands between quotes."""
+    """Each field of a record, and whether it is quoted."""
     if dialect.quote is None or dialect.quote not in text:
         yield from ((cell, False) for cell in row)
         return

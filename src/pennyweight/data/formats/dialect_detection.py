@@ -19,13 +19,13 @@ from .quoting import all_escapes, escape_pattern, refuse_escaped_breaks, resolve
 SAMPLE, _SAMPLE_CHARACTERS = 1_000, 8 << 20
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
-# Stand for the delimiter of a file that has none; the first that does not occur is taken.
+# Delimiters for a file that has none; the first that does not occur is taken.
 _ABSENT = ("\x1f", "\x1e", "\x1d", "\x1c")
 # Excel's own line about the delimiter, before the header.
 _SEP = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
-# With fewer rows than this, two delimiters that both fit are a coincidence that cannot be judged.
+# With fewer rows than this, two delimiters may both fit by coincidence.
 _FEW = 10
-# Cells this short are remembered, to know them again where a quote swallows lines.
+# Cells this short are kept, to recognise them where a stray quote joins lines.
 _SHORT, _KEPT = 40, 500
 # What a part of a sentence has at least, in characters, on average.
 _PART = 10
@@ -74,15 +74,15 @@ def detect_dialect(lines: Lines, path: Path, *, tabs: bool) -> Dialect:
     Args:
         lines: the file's lines, any number of times.
         path: for messages.
-        tabs: whether the file's name says that tabs stand between its fields.
+        tabs: whether the file's name says that tabs separate its fields.
 
     Raises:
         DataError: two delimiters fit the few rows there are, or whatever `lines` raises.
     """
     sample, whole = _take_sample(lines())
     skip, own = 0, "\t" if tabs else ","
-    if sample and (told := _SEP.fullmatch(sample[0])):
-        skip, own = 1, told[1]
+    if sample and (match := _SEP.fullmatch(sample[0])):
+        skip, own = 1, match[1]
         del sample[0]
     order = tuple(dict.fromkeys((own, *_DELIMITERS)))
     escaped = _read_escaped(sample, whole, order, path)
@@ -123,7 +123,7 @@ def _read_sample(dialect: Dialect, sample: list[str], whole: bool) -> _Candidate
             # A record that the sample's end cuts is no fault.
             found.broken = whole or reader.line_num < len(sample)
     if found.broken and dialect.delimiter == "\t" and dialect.quote is not None:
-        # A file with tabs may do without quotes: what they mean is told later.
+        # A file with tabs may do without quotes: what they mean is resolved later.
         return replace(_read_sample(replace(dialect, quote=None), sample, whole), dialect=dialect)
     return found
 
@@ -133,12 +133,12 @@ def _choose(plain: dict[str, _Candidate], own: str, sample: list[str], path: Pat
     fit = {
         mark: candidate
         for mark, candidate in plain.items()
-        # A comma or semicolon that a blank always follows is a sentence's own, unless the file's name speaks for it.
+        # A comma or semicolon that a blank always follows belongs to a sentence, unless the file's name promises it.
         if candidate.width > 1 and (mark == own or mark not in ",;" or candidate.names or not candidate.spaced)
     }
     if own in ",;" and own in fit and fit[own].prose:
         raise DataError(
-            f"a {_DELIMITERS.get(own, own)} stands in each row as in a sentence, and the first row names no columns",
+            f"a {_DELIMITERS.get(own, own)} occurs in each row as in a sentence, and the first row has no column names",
             expected="a header, or texts between double quotes",
             remedy="a file whose lines are whole texts is named .txt",
             where=path,
@@ -151,13 +151,13 @@ def _choose(plain: dict[str, _Candidate], own: str, sample: list[str], path: Pat
 
 
 def _best(fit: dict[str, _Candidate], own: str, path: Path) -> _Candidate:
-    """Of candidates that fit, the one whose first row names columns, else the one that the file's name speaks for."""
+    """Of candidates that fit, the one whose first row names columns, else the one that the file's name promises."""
     most = max(candidate.names for candidate in fit.values())
     chosen = [mark for mark, candidate in fit.items() if candidate.names == most]
     chosen.sort(key=lambda mark: (fit[mark].width == 1, mark != own))
     if len(chosen) > 1 and len(fit[chosen[0]].rows) < _FEW:
         raise DataError(
-            "the delimiter cannot be told: each row has the same number of fields by either",
+            "the delimiter is ambiguous: each row has the same number of fields with either",
             received=" and ".join(_DELIMITERS.get(mark, mark) for mark in chosen),
             remedy="put fields that hold a delimiter between double quotes, or a line such as sep=; before the others",
             where=path,
@@ -189,7 +189,7 @@ def _fits_most_rows(plain: dict[str, _Candidate], own: str) -> _Candidate:
 
 
 def _read_single_quoted(plain: dict[str, _Candidate], sample: list[str], whole: bool) -> _Candidate | None:
-    """The sample read with single quotes, where these stand around every field of a column."""
+    """The sample read with single quotes, where every field of a column is in them."""
     if not any("'" in line for line in sample):
         return None
     for mark in plain:
@@ -200,14 +200,14 @@ def _read_single_quoted(plain: dict[str, _Candidate], sample: list[str], whole: 
         records = list(_quoted_records(found.dialect, sample))[1:]
         columns = [column for column in range(found.width) if all(record[column][1] for record in records)]
         cells = [record[column][0] for record in records for column in columns]
-        # Texts that merely happen to stand in quotes hold no delimiter: there have to be many of them.
+        # Texts that merely happen to be quoted hold no delimiter: there have to be many of them.
         if columns and (len(records) >= _FEW or any(mark in cell for cell in cells)):
             return found
     return None
 
 
 def _quoted_records(dialect: Dialect, sample: list[str]) -> Iterator[list[tuple[str, bool]]]:
-    """The rows of a sample that reads well: each field, and whether it stands between quotes."""
+    """The rows of a sample that reads well: each field, and whether it is quoted."""
     record = RecordedLines(iter(sample))
     with long_fields(), contextlib.suppress(csv.Error):
         for row in dialect.rows(record):

@@ -18,7 +18,7 @@ from ..table import Columns, listed, shown
 from .compression import DAMAGED
 
 _CHUNK = 1 << 20
-# A document type is where an XML bomb is laid. No workbook has one.
+# XML bombs need a document type. No workbook has one.
 _DOCTYPES = tuple(mark.encode(encoding) for mark in ("<!DOCTYPE", "<!ENTITY") for encoding in ("utf-8", "utf-16-le",
                                                                                             "utf-16-be"))  # fmt: skip
 
@@ -28,7 +28,7 @@ Row = tuple[int, list[Any]]
 def read_excel(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:
     """Read the first sheet of a workbook that holds anything; formulas by the values they were saved with.
 
-    Empty rows and columns are passed over. Rows are numbered as the sheet numbers them. Numbers in a column that
+    Empty rows and columns are skipped. Rows are numbered as the sheet numbers them. Numbers in a column that
     holds strings too become strings, dates become ISO 8601; errors such as #N/A are missing. A first row with
     anything but words in it is data: then the columns are `column 1`, `column 2`...
 
@@ -61,15 +61,15 @@ def read_excel(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
 
 
 def _check_archive(content: bytes, path: Path, max_bytes: int) -> None:
-    """Refuse a workbook that unfolds to far more than it is stored as, or that defines entities."""
+    """Refuse a workbook that expands to far more than its size, or that defines entities."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(info.file_size for info in archive.infolist())
             if size > min(max_bytes, max(BOMB_FLOOR, BOMB_RATIO * len(content))):
                 raise DataError(
-                    "the workbook unfolds like a bomb",
+                    "the workbook looks like a decompression bomb",
                     expected=f"at most {BOMB_RATIO} times its {len(content):,} bytes",
-                    remedy="if the data are honest, save them as CSV",
+                    remedy="if you trust the file, save them as CSV",
                     where=path,
                 )
             for name in archive.namelist():

@@ -59,7 +59,7 @@ def read_folder(
     data = [name for name in held if is_file_name(name)]
     received = listed([*held, *(f"{name}/" for name in others)], 6)
     raise DataError(
-        "a folder, but not one of data",
+        "the folder holds no data that can be read",
         expected="a folder of datasets.save_to_disk, one folder of .txt files a class, or data files named by split",
         received=f"a folder with {received}" if received else "an empty folder",
         remedy="name one of its files" if data else None,

@@ -1,4 +1,4 @@
-"""Which format a file has: what the caller says, else what its first bytes are, else its name, else its lines."""
+"""The format of a file, from what the caller says, else its first bytes, else its name, else its lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..file_streams import open_bytes
 from ..table import shown
 from . import compression
 
-#: The formats a user may name; `pickle` is told by its bytes or its name.
+#: The formats a user may name; `pickle` is detected by its bytes or its name.
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx", "fasttext", "trec", "txt", "pickle"]
 
 ENDINGS: dict[str, Format] = {
@@ -35,7 +35,7 @@ ENDINGS: dict[str, Format] = {
     ".pkl": "pickle",
     ".pickle": "pickle",
 }
-#: Endings under which texts of any form stand: their lines say which.
+#: Endings of text files of any format: their lines say which.
 TEXTS = ("", ".txt", ".text", ".label", ".labels", ".data", ".dat", ".train", ".test", ".valid", ".dev", ".ft")
 #: Endings of what is not read, so that a missing one is not looked for on the hub.
 OTHERS = (".xls", ".xlsb", ".ods", ".zst", ".7z", ".tar", ".tgz", ".db", ".sqlite", ".docx", ".xml", ".html", ".pdf")
@@ -96,7 +96,7 @@ def detect_format(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -
     """The format of a file.
 
     Raises:
-        DataError: a format that is not read (with what to do), or content that may be one of several.
+        DataError: a format that is not read (with what to do instead), or content that may be of several formats.
     """
     if options.format is not None:
         return options.format  # type: ignore[return-value]
@@ -160,9 +160,8 @@ def _by_lines(path: Path, head: bytes, end: str, options: FileOptions) -> Format
     if table is None:
         raise DataError(
             "the lines may be a table or plain texts",
-            expected="one of the two to be said",
             received=shown(first),
-            remedy="say which with --format csv or --format txt",
+            remedy="choose with --format csv or --format txt",
             where=path,
         )
     if end in TEXTS:
@@ -197,7 +196,7 @@ def _is_json(lines: list[str]) -> bool:
 
 
 def _is_table(lines: list[str]) -> bool | None:
-    """Whether lines are a table with a delimiter: by its header's words; None where only its shape speaks for it."""
+    """Whether lines are a table with a delimiter: by its header's words; None where only its shape looks like one."""
     for delimiter in (",", ";", "|"):
         try:
             rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, strict=True) if row]
@@ -225,9 +224,9 @@ def _refused(path: Path, what: str, remedy: str) -> DataError:
 
 def _unknown(path: Path, by: str) -> DataError:
     return DataError(
-        f"the format of the file cannot be told from {by}",
+        f"cannot detect the file's format from {by}",
         expected=known_formats(),
-        remedy="say it with --format, or rename the file",
+        remedy="name it with --format, or rename the file",
         where=path,
     )
 

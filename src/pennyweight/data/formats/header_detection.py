@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..columns import is_column_name
 
-#: `names` and `data` are sure enough; `weak` is names for want of a better sign; `doubt` is neither.
+#: `names` and `data` are sure enough; `weak` is names for lack of other evidence; `doubt` is neither.
 Verdict = Literal["names", "weak", "data", "doubt"]
 
 _INTEGER = re.compile(r"\d{1,9}")

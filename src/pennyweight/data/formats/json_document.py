@@ -85,7 +85,7 @@ def columns_of_document(value: Any, source: str, split: str, columns_of: Columns
         if _kind(row) not in kinds:
             if "object" in kinds:
                 raise DataError(
-                    "the array holds something else than objects",
+                    "the array holds something other than objects",
                     expected='{"text": ..., "label": ...}',
                     received=shown(row),
                     where=place.row(number),
@@ -112,7 +112,7 @@ def number_rows(values: dict[str, list[Any]], source: str, *, named: bool) -> Co
 
 
 def flatten(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose text stands one level down (`{"data": {"text": ...}}`), with that level's fields beside its own."""
+    """A row whose text is one level down (`{"data": {"text": ...}}`), with that level's fields beside its own."""
     if any(is_text_name(name) and isinstance(value, str) for name, value in row.items()):
         return row
     inner = [
@@ -168,7 +168,7 @@ def label_comes_first(pairs: Sequence[Sequence[Any]]) -> bool:
 def _rows(value: Any, place: Place, split: str) -> tuple[Any, Place]:
     """The list of rows, or columns that are already such, and where they stand."""
     if len(place.keys) > _DEPTH:
-        raise DataError("the JSON is nested too deep", expected=EXPECTED, where=str(place))
+        raise DataError("the JSON is nested too deeply", expected=EXPECTED, where=str(place))
     if isinstance(value, list):
         if not value:
             raise DataError("the array is empty", expected="an array of objects", where=str(place))
@@ -215,7 +215,7 @@ def _of_frame(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Pla
 
 
 def _of_splits(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Place] | None:
-    """Lists of rows by split; where only texts stand under the keys, all of them must be names of splits."""
+    """Lists of rows by split; where the keys hold only texts, all of them must be names of splits."""
     lists = {key: rows for key, rows in value.items() if isinstance(rows, (list, dict)) and rows}
     known = [key for key in lists if key.lower() in SPLIT_NAMES]
     whole = [key for key in known if isinstance(lists[key], dict) or isinstance(lists[key][0], (dict, list))]
@@ -315,7 +315,7 @@ def _of_objects(rows: list[dict[str, Any]], place: Place, columns_of: ColumnsOf)
 
 
 def refuse_exports(row: dict[str, Any], where: str) -> None:
-    """Refuse what annotation tools write for themselves, whose labels stand deep inside.
+    """Refuse annotation tools' own exports, whose labels are nested deep inside.
 
     Raises:
         DataError: naming the export that can be read.

@@ -28,7 +28,7 @@ _SAMPLE = 1_000
 def read_json(
     path: Path, max_bytes: int, options: FileOptions = AS_NAMED, *, split: str = "train", by_name: bool = False
 ) -> Columns:
-    """Read a file of JSON: one object (or pair, or text) a line, blank lines passed over, or one document.
+    """Read a file of JSON: one object (or pair, or text) a line, blank lines skipped, or one document.
 
     Args:
         by_name: whether the file's name, or its reader, says that it holds a value a line.
@@ -182,7 +182,7 @@ def columns_of(records: Iterable[dict[str, Any]], source: str) -> dict[str, list
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The JSON value of a text; a list of them where objects stand one after another.
+    """The JSON value of a text; a list of them where objects follow one another.
 
     Raises:
         DataError: not JSON, an object that names a field twice, or numbers and nesting without end; all with the place.
@@ -288,7 +288,7 @@ def _refuse_document(line: str, where: str) -> None:
 def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Number and parse lines as they come: JSON objects if the first line is one, else each line is a plain text.
 
-    A blank line is a text of its own where lines are texts, so that answers keep the order of the questions.
+    A blank line is a text of its own where lines are texts, so that predictions keep the order of the texts.
 
     Raises:
         DataError: a line that is no object among others that are; a first line that begins a JSON array, or that is the

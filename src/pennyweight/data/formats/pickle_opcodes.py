@@ -141,16 +141,16 @@ def _plain(call: Call) -> Any:
             return b""
         if len(args) == 1 and isinstance(args[0], (bytes, bytearray)):
             return bytes(args[0])
-        raise Refused(f"it calls {path} with something else than bytes")
+        raise Refused(f"it calls {path} with something other than bytes")
     if path == "_codecs.encode":
         if len(args) == 2 and isinstance(args[0], str) and args[1] == "latin1":
             return args[0].encode("latin-1")
-        raise Refused("it calls _codecs.encode with something else than a string of bytes")
+        raise Refused("it calls _codecs.encode with something other than a string of bytes")
     return call
 
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
-    """Keys and values in turn. Only scalars may be keys: hashing a tuple of tuples of tuples... can take for ever."""
+    """Keys and values in turn. Only scalars may be keys: hashing a tuple of tuples of tuples... can take forever."""
     keys = values[::2]
     if not all(key is None or isinstance(key, (str, bytes, int, float)) for key in keys):
         raise Refused("it uses a dictionary key that is neither text nor number")

@@ -1,8 +1,8 @@
-"""A pickled `datasets.Dataset`, read without running it: the Arrow buffers are lifted out of the description.
+"""A pickled `datasets.Dataset`, read without running it: the Arrow buffers are taken from its description.
 
 Pickles of datasets 2 to 5 hold the dataset's attributes, and the table as `pyarrow` reduces it: a schema and, for each
-chunk of a column, its type, length, offset and buffers. Up to datasets 4 the same rows stand there a second time, as
-record batches with a numpy array of where each begins; these are passed over.
+chunk of a column, its type, length, offset and buffers. Up to datasets 4 the same rows occur a second time, as record
+batches with a numpy array of where each begins; these are skipped.
 """
 
 from __future__ import annotations

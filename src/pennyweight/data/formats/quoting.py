@@ -1,4 +1,4 @@
-"""What quotes and backslashes mean in a delimited file, where they may be letters or may join lines."""
+"""What quotes and backslashes mean in a delimited file where they may be ordinary characters or may join lines."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def refuse_escaped_breaks(dialect: Dialect, own: str, lines: Lines, path: Path) 
 
 
 def resolve_tab_quotes(dialect: Dialect, lines: Lines, path: Path) -> Dialect:
-    """Whether quotes in a file with tabs mean anything. Half of the world's TSV files know no quoting.
+    """Whether quotes in a file with tabs mean anything. Many TSV files do not use quoting.
 
-    Where every line has the right number of tabs, quotes are letters, unless they are as a program would write them:
-    around every text of a column, the header's name too, or with inner quotes doubled within one line.
+    Where every line has the right number of tabs, quotes are ordinary characters, unless they are as a program would
+    write them: around every text of a column, the header's name too, or with inner quotes doubled within one line.
 
     Raises:
         DataError: the lines of a single column may each be a text, or some of them one.
@@ -71,7 +71,7 @@ def resolve_tab_quotes(dialect: Dialect, lines: Lines, path: Path) -> Dialect:
         return letters
     if found.spanning and not found.doubled:
         first, last = found.spanning
-        note = f"quotes are read as letters: as quotes they would join lines {first} to {last}"
+        note = f"quotes are read as ordinary characters: as quotes they would join lines {first} to {last}"
         return replace(letters, notes=(*dialect.notes, note))
     return dialect
 
@@ -141,7 +141,7 @@ def joins_rows(dialect: Dialect, record: list[str], width: int) -> bool | None:
         width: fields of a row.
 
     Returns:
-        True where each line has `width` fields, and one of those that would be swallowed has a value that other rows
+        True where each line has `width` fields, and one of those that would be joined to it has a value that other rows
         have in its column; None where the lines have `width` fields and no more is known; else False.
     """
     cells = [line.rstrip("\r\n").split(dialect.delimiter) for line in record]
@@ -153,12 +153,12 @@ def joins_rows(dialect: Dialect, record: list[str], width: int) -> bool | None:
         known = set(dialect.known[column]) if column < len(dialect.known) else set()
         # What stands before the opening quote and behind the closing one is the row's own.
         known.add(cells[0][column] if column < opened else cells[-1][column])
-        swallowed = [row[column] for row in cells[1:-1]]
+        joined = [row[column] for row in cells[1:-1]]
         if column > opened:
-            swallowed.append(cells[0][column])
+            joined.append(cells[0][column])
         if column < opened:
-            swallowed.append(cells[-1][column])
-        if any(cell in known for cell in swallowed if cell.strip()):
+            joined.append(cells[-1][column])
+        if any(cell in known for cell in joined if cell.strip()):
             return True
     return None
 

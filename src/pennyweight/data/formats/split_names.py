@@ -1,4 +1,4 @@
-"""Names of splits: how people call them, and which one is meant."""
+"""Names of splits, with their usual variants."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SPLIT_NAMES = frozenset(name for names in _ALIASES for name in names)
 
 
 def aliases(split: str) -> tuple[str, ...]:
-    """The names under which a split may stand, its own first."""
+    """The names that a split may have, its own first."""
     others = next((names for names in _ALIASES if split.lower() in names), ())
     return (split, *(name for name in others if name != split))
 
 
 def of_split(names: Iterable[str], split: str) -> str | None:
-    """The one of `names` that stands for `split`, None if there is none."""
+    """The one of `names` that means `split`, None if there is none."""
     found = {name.lower(): name for name in names}
     return next((found[alias.lower()] for alias in aliases(split) if alias.lower() in found), None)
 

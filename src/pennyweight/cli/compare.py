@@ -1,0 +1,31 @@
+"""`pennyweight compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .flags import JSON
+from .output import echo, echo_json
+
+
+def compare(
+    runs: list[Path] = typer.Argument(..., metavar="RUN RUN...", help="Runs measured on the same test rows."),
+    picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG or SVG."),
+    as_json: bool = JSON,
+) -> None:
+    """Set runs side by side.
+
+    Says of each pair which is better and by how much.
+    """
+    from ..evaluate.report.figures import check_picture, save
+    from ..evaluate.report.pareto_plot import pareto
+    from ..runs.compare import read_run, side_by_side
+
+    if picture is not None:
+        check_picture(picture)
+    found = side_by_side([read_run(run) for run in runs])
+    if picture is not None:
+        save(pareto(found.points()), picture)
+    echo_json(found.to_json()) if as_json else echo(str(found))

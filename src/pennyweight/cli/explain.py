@@ -1,0 +1,28 @@
+"""`pennyweight explain`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from .flags import BACKBONE, DEVICE, JSON, MODEL, PRECISION, Device, Precision
+from .output import echo, echo_json
+
+
+def explain(
+    model: Path = MODEL,
+    text: str = typer.Argument(..., help="The text."),
+    label: str = typer.Option(None, "--label", help="The label to weigh words for; the predicted one if not given."),
+    backbone: str = BACKBONE,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
+    as_json: bool = JSON,
+) -> None:
+    """Show which words speak for and against a label."""
+    from ..predict import explanation
+    from ..predict.predictor import load
+
+    found = explanation.explain(load(model, backbone=backbone, device=device, precision=precision), text, label)
+    echo_json(asdict(found)) if as_json else echo(str(found))

@@ -1,0 +1,31 @@
+"""`pennyweight leaderboard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .flags import ID_COLUMN, TEXT_COLUMNS, split_words
+from .output import echo
+
+
+def leaderboard(
+    submission: Path = typer.Argument(..., help="ID,Label as `predict --submission` writes it."),
+    test: str = typer.Argument(..., help="The test file whose ids it must hold."),
+    labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
+    text_columns: str = TEXT_COLUMNS,
+    id_column: str = ID_COLUMN,
+) -> None:
+    """Check a submission before it leaves.
+
+    Every id once, every label in range.
+    """
+    from ..data.input_spec import InputSpec
+    from ..data.sources import read
+    from ..predict.submission import check_submission, read_ids
+
+    names = split_words(text_columns)
+    input_spec = InputSpec(text_columns=None if names is None else tuple(names))
+    table = read(test, input_spec, labelled=False, allow_null=True)
+    echo(str(check_submission(submission, read_ids(table, id_column), labels)))

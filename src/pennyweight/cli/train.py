@@ -1,0 +1,62 @@
+"""`pennyweight train`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..errors import InputError
+from ..train.observer import forward_log
+from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
+from .output import echo, echo_json, note
+from .progress import Progress
+from .summary import run_places, summary
+
+
+@recipe_flags("data", "model", "plan", "train")
+def train(
+    data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
+    recipe: str = RECIPE,
+    out: Path = typer.Option(None, "--out", help="Run folder; runs/NAME-TIME if not given."),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the newest checkpoint in --out."),
+    resume_anyway: bool = typer.Option(False, "--resume-anyway", help="Even if recipe, data or versions changed."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run in --out."),
+    seeds: int = typer.Option(1, "--seeds", min=1, help="Train with this many seeds; show mean and spread."),
+    as_json: bool = JSON,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Train a classifier under a budget."""
+    from .. import pipeline
+
+    refuse_two_sources(data, settings)
+    if out is None and (resume or resume_anyway):
+        raise InputError(
+            f"{'--resume' if resume else '--resume-anyway'} needs the folder of the run",
+            remedy="name it with --out RUN",
+        )
+    folder = out or Path("runs") / f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if seeds > 1:
+        from ..search.seeds import train_seeds
+
+        if resume or resume_anyway:
+            raise InputError("several seeds cannot be resumed", remedy="resume the run of one: --out RUN/seed-N")
+        with forward_log(note):
+            spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
+        echo_json(spread.to_json()) if as_json else echo(f"\n{spread}\n\nruns:   {folder}")
+        return
+    with forward_log(note), Progress(note) as progress:
+        classifier = pipeline.train(
+            data,
+            recipe=recipe,
+            out=folder,
+            resume=resume or resume_anyway,
+            resume_anyway=resume_anyway,
+            overwrite=overwrite,
+            observer=progress,
+            **settings,
+        )
+    echo_json(classifier.metrics) if as_json else echo(f"\n{summary(classifier.metrics)}\n\n{run_places(folder)}")
