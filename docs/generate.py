@@ -21,6 +21,7 @@ from pennyweight.artifact.metrics_file import schema
 from pennyweight.cli.app import app
 from pennyweight.data.corruption import CORRUPTIONS
 from pennyweight.recipe import loading as recipe
+from pennyweight.recipe.schema import SECTIONS
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -29,7 +30,7 @@ PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", 
 def fields(section: str) -> str:
     """A table of a recipe section: every key, its default, its meaning."""
     rows = ["| key | default | meaning |", "|---|---|---|"]
-    for key, field in recipe.SECTIONS[section].model_fields.items():
+    for key, field in SECTIONS[section].model_fields.items():
         default = getattr(getattr(recipe.load("default"), section), key)
         shown = "" if default is None else f"`{yaml.safe_dump(default, default_flow_style=True).splitlines()[0]}`"
         words = " ".join(f"`{word}`" for word in choices(field.annotation))
@@ -76,7 +77,7 @@ def corruptions() -> str:
     return "\n".join(rows)
 
 
-PARTS: dict[str, Callable[[], str]] = {f"section {section}": partial(fields, section) for section in recipe.SECTIONS}
+PARTS: dict[str, Callable[[], str]] = {f"section {section}": partial(fields, section) for section in SECTIONS}
 PARTS |= {"shipped recipes": shipped, "commands": commands, "corruptions": corruptions}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .integrations.scikit_learn import PennyweightClassifier
     from .pipeline import plan, train
     from .predict.predictor import Classifier, load
-    from .recipe.loading import Recipe
+    from .recipe.schema import Recipe
     from .runs.robustness import shift
     from .search.search import search
 
@@ -35,7 +35,7 @@ _HOMES = {
     "load": "predict.predictor",
     "Classifier": "predict.predictor",
     "PennyweightClassifier": "integrations.scikit_learn",
-    "Recipe": "recipe.loading",
+    "Recipe": "recipe.schema",
     "PennyweightError": "errors",
     "shift": "runs.robustness",
 }

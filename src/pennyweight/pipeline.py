@@ -15,8 +15,9 @@ from .data.load import Data
 from .data.load import load as read_splits
 from .data.provenance import absolute_recipe, check_sources_exist, provenance
 from .model.backbone import Backbone, config_of, resolve
-from .recipe.loading import Recipe, resolve_recipe
+from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
+from .recipe.schema import Recipe
 from .train.observer import Observer, say_to_logging
 
 if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it

@@ -17,7 +17,7 @@ from pennyweight.model.adapters import adalora as adaptive
 from pennyweight.model.adapters import lora as adapt
 from pennyweight.model.heads import Head
 from pennyweight.model.trainable import check_count, trainable
-from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train.optimizer import adamw
 
 OWN_HEAD = {

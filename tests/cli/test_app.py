@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.loading import SECTIONS
+from pennyweight.recipe.schema import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 MEMORY = "error: out of memory; halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"

@@ -22,7 +22,7 @@ from pennyweight.data.labels import LabelSet
 from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, DataError, RecipeError
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.loading import SECTIONS
+from pennyweight.recipe.schema import SECTIONS
 from pennyweight.train import checkpoint
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

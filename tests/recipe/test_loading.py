@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from pennyweight.errors import RecipeError
 from pennyweight.recipe import loading as recipe
-from pennyweight.recipe.loading import SECTIONS, Recipe
-from pennyweight.recipe.schema import optional
+from pennyweight.recipe.schema import SECTIONS, Recipe, optional
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train.state import Progress, rank, score_of
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pennyweight.errors import ArtifactError
-from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train import checkpoint
 from pennyweight.train.checkpoint import Checkpoint
 from pennyweight.train.weight_averaging import Average

@@ -12,7 +12,7 @@ from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..model.backbone import Backbone
 from ..model.classifier import SequenceClassifier
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

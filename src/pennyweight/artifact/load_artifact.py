@@ -12,7 +12,7 @@ from ..errors import ArtifactError
 from ..model.adapters import lora as adapt
 from ..model.classifier import ModelSettings, build
 from ..model.device import Runtime
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from ..storage.atomic import recover
 from . import validation
 from .artifact import Artifact

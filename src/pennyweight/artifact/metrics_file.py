@@ -118,7 +118,7 @@ class AbstentionEntry(_Closed):
 
 
 class LeakageEntry(_Closed):
-    """Texts of a split that stand in training too."""
+    """Texts of a split that are also in training."""
 
     exact: Count
     near: Count

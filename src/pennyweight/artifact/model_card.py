@@ -12,7 +12,7 @@ from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.backbone import EMBEDDED_HUB_ID
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from .artifact import Artifact
 
 # What means something within a line of Markdown, and what does at its beginning.

@@ -25,7 +25,8 @@ from ..errors import ArtifactError, InputError
 from ..model.adapters import lora as adapt
 from ..model.backbone import Backbone, resolve
 from ..model.tokenizer import load_tokenizer
-from ..recipe.loading import Recipe, parse
+from ..recipe.loading import parse
+from ..recipe.schema import Recipe
 from ..storage.system_errors import storage_errors
 from .file_contents import damaged, parse_json
 from .layout import MANIFEST

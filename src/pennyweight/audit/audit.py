@@ -94,7 +94,7 @@ def audit(
                 left_out.append(f"{name} has several labels a row: shortcut features")
             elif part.codes is not None:
                 chosen = _left_out("shortcut features", name, len(part), SHORTCUTS_ON, left_out)
-                found += _tags(name, part, scan, chosen)
+                found += _shortcuts(name, part, scan, chosen)
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
 
@@ -207,7 +207,7 @@ def _scan(
         scan.add(table.texts, labels, block.lines)
 
 
-def _tags(name: str, part: AuditedPart, scan: Scan, rows: np.ndarray) -> list[Finding]:
+def _shortcuts(name: str, part: AuditedPart, scan: Scan, rows: np.ndarray) -> list[Finding]:
     codes, start = part.codes, scan.slice(name).start
     assert codes is not None
 

@@ -22,7 +22,7 @@ def find_duplicates(scan: Scan, parts: dict[str, AuditedPart], links: Links) -> 
             own = np.where(links.near.own[here] >= 0, links.near.own[here] - here.start, -1)
             alike = np.flatnonzero(own >= 0)
             said = _similar(links.near.own_similarity[here][alike])
-            found += _finding("near-duplicate", name, "texts much like an earlier one", alike, own[alike], said)
+            found += _finding("near-duplicate", name, "texts similar to an earlier one", alike, own[alike], said)
         if part.codes is not None:
             found += find_conflicting_labels(name, part, first, own)
         if number:
@@ -50,13 +50,13 @@ def find_conflicting_labels(name: str, part: AuditedPart, first: np.ndarray, own
     for place, row in enumerate(split.tolist()):
         partners[place] = next(other for label, other in groups[int(first[row])] if label != codes[row])
     found = _finding(
-        "conflicting-labels", name, "texts that stand there with different labels", split, partners,
+        "conflicting-labels", name, "texts that occur with different labels", split, partners,
         _labels(part, split, partners),
     )  # fmt: skip
     near = np.flatnonzero((own >= 0) & labelled)
     near = near[(codes[own[near]] >= 0) & (codes[own[near]] != codes[near])]
     return found + _finding(
-        "near-conflicting-labels", name, "texts much like an earlier one with another label", near, own[near],
+        "near-conflicting-labels", name, "texts similar to an earlier one with another label", near, own[near],
         _labels(part, near, own[near]), level="note",
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def _leaks(name: str, train: str, scan: Scan, links: Links, parts: dict[str, Aud
     exact = np.flatnonzero(links.leak[here] >= 0)
     partner = links.leak[here][exact]
     found = _finding(
-        "exact-leak", name, f"texts that stand in {train} too", exact, partner,
+        "exact-leak", name, f"texts that are also in {train}", exact, partner,
         _labelled(parts[name], exact, parts[train], partner), partner_part=train,
     )  # fmt: skip
     if links.near is None:
@@ -80,7 +80,7 @@ def _leaks(name: str, train: str, scan: Scan, links: Links, parts: dict[str, Aud
         map(", ".join, (filter(None, both) for both in zip(_similar(similarity[near]), labels, strict=True)))
     )
     return found + _finding(
-        "near-leak", name, f"texts much like one in {train}", near, partner[near], details, partner_part=train
+        "near-leak", name, f"texts similar to one in {train}", near, partner[near], details, partner_part=train
     )
 
 

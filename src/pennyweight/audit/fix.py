@@ -79,9 +79,9 @@ def dropped_name(out: Path) -> Path:
 def reasons(audit: Audit) -> dict[int, Reason]:
     """Which rows of `data` go, and why.
 
-    Texts without letters; rows without a label among labelled ones; all rows of a text that stands there with different
+    Texts without letters; rows without a label among labelled ones; all rows of a text that occurs with different
     labels, since nothing says which is right; later copies, exact ones and near ones with the same label, of a row that
-    stays; and rows that stand in the test set too. Near copies with another label stay: either may be right, a person
+    stays; and rows that are also in the test set. Near copies with another label stay: either may be right, a person
     has to look.
     """
     found: dict[int, Reason] = {}

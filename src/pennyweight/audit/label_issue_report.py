@@ -11,7 +11,7 @@ import numpy as np
 from ..data.row_blocks import RowBlocks
 from ..data.table import shown
 from ..errors import BackboneError, InputError
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from .audit_report import unit, write_rows
 from .findings import Audit, AuditedPart
 from .label_issues import LabelIssues, frozen_features, rank_label_issues

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DataError
 from ..evaluate.baselines.linear_probe import linear_probe
 from ..evaluate.baselines.tfidf import tfidf
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 
 #: The share of the rows that is listed, most suspicious first.
 LISTED = 0.05

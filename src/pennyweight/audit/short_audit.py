@@ -30,8 +30,8 @@ class ShortAudit:
         mode: `short`; `off` or `skipped` where nothing was looked at.
         rows: of all splits.
         exact_duplicates, near_duplicates: training texts that repeat an earlier one, or nearly.
-        conflicting_labels: training rows whose text stands there with another label too.
-        leakage: split -> its texts that stand in training too, `exact` and `near`.
+        conflicting_labels: training rows whose text also occurs with another label.
+        leakage: split -> its texts that are also in training, `exact` and `near`.
         truncated: the share of training texts cut at the recipe's `max_length`.
         unknown_tokens: the share of the training texts' tokens that the tokenizer does not know.
         similar_classes: groups of class names that look alike.
@@ -149,8 +149,8 @@ def _warnings(found: ShortAudit, sizes: Mapping[str, int], counts: Mapping[str, 
     for name, leaks in found.leakage.items():
         if leaks["exact"] or leaks["near"]:
             said.append(
-                f"of {sizes[name]:,} {name} texts {leaks['exact']:,} stand in training too and {leaks['near']:,} "
-                "nearly do"
+                f"of {sizes[name]:,} {name} texts {leaks['exact']:,} are also in training and {leaks['near']:,} "
+                "nearly so"
             )
     if found.conflicting_labels:
         said.append(f"{found.conflicting_labels:,} training rows have the text of another with a different label")

@@ -14,7 +14,7 @@ from ..evaluate.metrics.intervals import wilson
 LEAST_ROWS = 20
 # How sure the interval is: many features are looked at in one file.
 _LEVEL = 0.99
-# Of the doubt that the label's share leaves, a tell-tale takes away at least three quarters.
+# A shortcut feature leaves at most this share of the uncertainty that the label's own share leaves.
 _DOUBT_LEFT = 0.25
 # A word is boilerplate if nine of ten texts that hold it hold it at the same place.
 _AT_ITS_PLACE = 0.9

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.batching import count_token
 from ..errors import BackboneError
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from .audit import CountTokens
 
 

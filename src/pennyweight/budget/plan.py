@@ -19,6 +19,7 @@ from .suggestions import over_budget
 __all__ = ["NAMES", "Plan", "PlanOptions", "parse_budget", "plan"]
 
 NAMES = ("manual", *STRATEGIES, "auto")
+BUDGET_AS_WRITTEN = "a number of parameters such as 1M, 500k or 998404, or none"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def parse_budget(text: str | int | None) -> int | None:
     raise RecipeError(
         "the budget cannot be read",
         where="budget",
-        expected="a number of parameters such as 1M, 500k or 998404, or none",
+        expected=BUDGET_AS_WRITTEN,
         received=repr(text),
     )
 

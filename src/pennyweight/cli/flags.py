@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from ..errors import InputError
-from ..recipe.loading import SECTIONS, FileFormat, Recipe, load, shipped
+from ..recipe.loading import load, shipped
+from ..recipe.schema import SECTIONS, FileFormat, Recipe
 
 Command = Callable[..., Any]
 # Other spellings of a field's flag: `predict` has a --format of its own.

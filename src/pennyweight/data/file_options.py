@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..recipe.loading import DataRecipe
+    from ..recipe.schema import DataRecipe
 
 #: The most bytes read from one source after decompression, unless the caller says otherwise.
 MAX_BYTES = 4 << 30

@@ -13,7 +13,7 @@ from .label_format import LabelFormat
 from .table import Columns, Table, shown
 
 if TYPE_CHECKING:
-    from ..recipe.loading import DataRecipe
+    from ..recipe.schema import DataRecipe
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ..recipe.loading import DataRecipe
+    from ..recipe.schema import DataRecipe
 
 #: The delimiter between labels in one cell where none was given.
 DELIMITER = "|"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, RecipeError
-from ..recipe.loading import DataRecipe
+from ..recipe.schema import DataRecipe
 from .cleaning import CleanReport, clean
 from .file_options import AS_NAMED, FileOptions
 from .input_spec import InputSpec

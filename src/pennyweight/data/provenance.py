@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..recipe.loading import DataRecipe, Recipe, parse
+from ..recipe.loading import parse
+from ..recipe.schema import DataRecipe, Recipe
 from ..storage.checksums import sha256
 from .load import Data
 from .table import Table

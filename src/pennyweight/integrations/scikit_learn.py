@@ -20,7 +20,7 @@ from ..data.table import listed, parts_of, shown
 from ..errors import DataError, InputError
 from ..pipeline import train
 from ..predict.predictor import Classifier
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 
 
 class EstimatorError(DataError, ValueError):

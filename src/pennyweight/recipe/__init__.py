@@ -1,1 +1,9 @@
-"""The recipe: its schema, loading and merging, conflicts between settings, and the plan it asks for."""
+"""The recipe: everything that can be set about a run.
+
+schema     the fields of its four sections, their defaults and limits
+conflicts  settings that are valid one by one and impossible together
+problems   what is wrong with a value, in words
+loading    shipped recipes, YAML files and settings by key, merged and validated
+planning   from a recipe to a plan, and back
+shipped/   the recipes that come with the package
+"""

@@ -1,12 +1,11 @@
-"""What to do, as data: typed, validated, YAML in and out.
+"""Recipes in and out of YAML: resolved, merged and validated.
 
-A recipe has four sections: `data`, `model`, `plan` (the budget and what it buys) and `train`. Flags win over the YAML
-file, which wins over the recipe it names as its `base`, which wins over the defaults below.
+Settings by key, as flags give them, win over the YAML file, which wins over the recipe it names as its `base`, which
+wins over the defaults of the schema.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -17,60 +16,12 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import RecipeError
-from ..storage.atomic import write_text
 from ..storage.bounded_yaml import check_bounds
 from .conflicts import find_conflicts, find_conflicts_between
-from .schema import BY_STRATEGY, DataRecipe, FileFormat, ModelRecipe, PlanRecipe, Section, TrainRecipe  # fmt: skip
+from .problems import describe_problem, suggest
+from .schema import BY_HAND, BY_STRATEGY, SECTION_OF, SECTIONS, Recipe
 
-__all__ = [
-    "BY_STRATEGY",
-    "SECTIONS",
-    "DataRecipe",
-    "FileFormat",
-    "ModelRecipe",
-    "PlanRecipe",
-    "Recipe",
-    "TrainRecipe",
-    "load",
-    "parse",
-    "resolve_recipe",
-    "shipped",
-]
-
-
-class Recipe(Section):
-    """One run, completely described."""
-
-    name: str = "default"
-    data: DataRecipe = DataRecipe()
-    model: ModelRecipe = ModelRecipe()
-    plan: PlanRecipe = PlanRecipe()
-    train: TrainRecipe = TrainRecipe()
-
-    def to_yaml(self) -> str:
-        """The resolved recipe, every field spelled out."""
-        values = self.model_dump(mode="json")
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-        # PyYAML writes Unicode's own line breaks as they are and reads them back as others; escaped they survive.
-        if yaml.safe_load(text) != values:
-            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=False, width=110)
-        return text
-
-    def save(self, path: str | Path) -> None:
-        """Write `to_yaml()` atomically."""
-        write_text(path, self.to_yaml())
-
-
-SECTIONS: dict[str, type[Section]] = {
-    "data": DataRecipe,
-    "model": ModelRecipe,
-    "plan": PlanRecipe,
-    "train": TrainRecipe,
-}
-# What only the strategy `manual` reads.
-BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
 MOST_VALUES = 100_000
-SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}
 
 
 def shipped() -> list[str]:
@@ -114,7 +65,7 @@ def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
     """
     unknown = [key for key in settings if key not in SECTION_OF]
     if unknown:
-        near = " | ".join(f"{key}: expected {_suggest(key, SECTION_OF)}" for key in unknown)
+        near = " | ".join(f"{key}: expected {suggest(key, SECTION_OF)}" for key in unknown)
         raise RecipeError(f"unknown setting{'s' if len(unknown) > 1 else ''} {near}")
     by_hand = [key for key in BY_HAND if settings.get(key) is not None]
     strategy = settings.get("strategy")
@@ -153,7 +104,7 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
     except ValidationError as error:
         # A union reports every member it tried; the first line per place says enough.
         for detail in error.errors(include_url=False):
-            place, problem = _problem(detail)
+            place, problem = describe_problem(detail)
             problems.setdefault(place, f"{place}: {problem}")
     for name, model in SECTIONS.items():
         if not any(place.split(" -> ")[0] == name for place in problems):
@@ -165,66 +116,6 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
         count += "" if where else " in the recipe"
         raise RecipeError(f"{count}: " + " | ".join(problems.values()), where=where)
     return recipe
-
-
-# What pydantic calls wrong, in words; `{}` is the limit it names.
-EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "list_type": "a list",
-    "dict_type": "names with numbers, such as query=8,value=4",
-    "invalid_key": "a key that is a word",
-    "model_type": "a mapping of settings",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "at most {le}",
-}
-# Where the type alone would not say how the value is written.
-WRITTEN = {
-    "plan -> budget": "a number of parameters such as 1M, 500k or 998404, or none",
-    "plan -> layers": "all, top:N or layer numbers such as 3,4,5",
-    "plan -> r": "a rank of at least 1 (for no adapter at all: strategy head-only)",
-    "plan -> rank_pattern": "names with ranks, such as query=8,output.dense=4",
-    "plan -> alpha_pattern": "names with numbers, such as query=8,output.dense=4",
-    "train -> class_weights": "balanced, none, or classes with weights above 0, such as Sports=2,World=0.5",
-    "data -> validation_size": "a share such as 0.1 or a number of rows such as 640",
-}
-
-
-def _problem(detail: Any) -> tuple[str, str]:
-    """One pydantic error as `section -> key` and `expected ..., received ...`."""
-    path = [str(part) for part in detail["loc"]]
-    # Union members and validators show up as path parts that are no keys of ours.
-    place = " -> ".join(path[:2] if path and path[0] in SECTIONS else path[:1]) or "recipe"
-    if detail["type"] == "extra_forbidden":
-        known = SECTIONS[path[0]].model_fields if len(path) > 1 else Recipe.model_fields
-        return place, f"expected {_suggest(path[-1], known)}, received an unknown key"
-    if detail["type"] == "literal_error":
-        expected = WRITTEN.get(place) or detail["ctx"]["expected"].replace("'", "")
-    else:
-        words = EXPECTED.get(detail["type"], "").format(**detail.get("ctx", {}))
-        expected = WRITTEN.get(place) or words or detail["msg"].removeprefix("Input should be ")
-    return place, f"expected {expected}, received {_shown(detail['input'])}"
-
-
-def _shown(value: object) -> str:
-    """A value as it was written, short."""
-    value = ",".join(value) if isinstance(value, list) and all(isinstance(part, str) for part in value) else value
-    text = value if isinstance(value, str) and value.strip() else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _suggest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"{near[0]} (nearest known name)" if near else "one of " + ", ".join(known)
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,7 +10,8 @@ from ..budget.plan import Plan, PlanOptions, parse_budget
 from ..budget.plan import plan as make_plan
 from ..budget.specs import AdapterSpec, HeadSpec
 from ..errors import RecipeError
-from .loading import BY_STRATEGY, Recipe, parse
+from .loading import parse
+from .schema import BY_STRATEGY, Recipe
 
 
 def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:

@@ -1,4 +1,4 @@
-"""The fields of a recipe's four sections, with their defaults and limits.
+"""A recipe: the fields of its four sections (`data`, `model`, `plan`, `train`), with their defaults and limits.
 
 These defaults are the recipe `default`, and the only ones. How they were chosen is in docs/evidence.md and docs/log.md:
 rate and dropouts on AG News' validation split under a budget of 200k, `lp_ft` ahead at every budget tried. Who changes
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..budget.specs import AdapterSettings, Bias, Scaling
+from ..storage.atomic import write_text
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow", "xlsx", "fasttext", "trec", "txt"]
@@ -328,3 +331,37 @@ class TrainRecipe(Section):
     track: Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio"]], BeforeValidator(_listed)] = Field(
         [], description="Experiment trackers."
     )
+
+
+class Recipe(Section):
+    """One run, completely described."""
+
+    name: str = "default"
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    plan: PlanRecipe = PlanRecipe()
+    train: TrainRecipe = TrainRecipe()
+
+    def to_yaml(self) -> str:
+        """The recipe with every field spelled out."""
+        values = self.model_dump(mode="json")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+        # PyYAML writes Unicode's own line breaks as they are and reads them back as others; escaped they survive.
+        if yaml.safe_load(text) != values:
+            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=False, width=110)
+        return text
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_yaml()` atomically."""
+        write_text(path, self.to_yaml())
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataRecipe,
+    "model": ModelRecipe,
+    "plan": PlanRecipe,
+    "train": TrainRecipe,
+}
+# What only the strategy `manual` reads.
+BY_HAND = ("r", "lora_alpha", "target_modules", "layers", "rank_pattern", "alpha_pattern")
+SECTION_OF = {key: section for section, model in SECTIONS.items() for key in model.model_fields}

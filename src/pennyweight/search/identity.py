@@ -1,4 +1,4 @@
-"""What a search is about, kept in its folder: trials of other data or another backbone do not belong beside its own."""
+"""What a search's folder is about, kept in it: trials of other data or another backbone are not comparable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError, StorageError
-from ..recipe.loading import SECTIONS, Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.folders import make_folder, visible_names
 from ..storage.json_files import to_json
@@ -35,13 +35,13 @@ def search_facts(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
             if key not in chosen:
                 facts[f"{section} -> {key}"] = value
     if recipe.train.metric != "accuracy":
-        # Trials of before were told by their accuracy, whatever the metric: they do not belong beside these.
+        # Older searches compared trials by accuracy, whatever the metric: theirs are not comparable.
         facts["trials are compared by"] = recipe.train.metric
     return facts
 
 
 def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write what a search is about into its folder, or hold it to what stands there.
+    """Write a search's facts into its folder, or compare them with those that are there.
 
     Raises:
         RecipeError: the folder holds something else.

@@ -15,7 +15,7 @@ from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
 from ..evaluate.report.text_table import text_table
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import write_json
 
@@ -29,7 +29,7 @@ class TrialResult:
 
     Attributes:
         number: from 0, in its budget.
-        state: `complete`, `pruned` (stopped half-way: below the median), `does not fit`, `diverged` or `running`.
+        state: `complete`, `pruned` (stopped early, below the median), `does not fit`, `diverged` or `running`.
         settings: what was chosen, by the recipe's keys.
         score: the best by the recipe's metric on the validation texts; None before the first evaluation.
         accuracy: of that evaluation, in [0, 1]; None where only the score is known, of a trial that was not finished.

@@ -15,8 +15,9 @@ from ..data.provenance import absolute_recipe
 from ..data.sources import read_python
 from ..errors import BudgetError, Interrupted, RecipeError
 from ..model.backbone import config_of
-from ..recipe.loading import Recipe, resolve_recipe
+from ..recipe.loading import resolve_recipe
 from ..recipe.planning import plan_for
+from ..recipe.schema import Recipe
 from ..train.observer import say_to_logging
 from .identity import claim_folder, search_facts
 from .results import SearchResult, TrialResult, draw, rank_trials, read, write

@@ -12,7 +12,8 @@ from typing import Any
 from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import Spread, over_seeds
 from ..pipeline import train
-from ..recipe.loading import Recipe, resolve_recipe
+from ..recipe.loading import resolve_recipe
+from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
 from ..train.observer import say_to_logging
 

@@ -10,7 +10,7 @@ from ..budget.plan import parse_budget
 from ..budget.strategies import auto_rule
 from ..errors import RecipeError
 from ..recipe import loading as recipes
-from ..recipe.loading import BY_HAND, SECTION_OF, Recipe
+from ..recipe.schema import BY_HAND, SECTION_OF, Recipe
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 from ..errors import BudgetError, PennyweightError
 from ..model.backbone import config_of
 from ..pipeline import train
-from ..recipe.loading import Recipe, TrainRecipe, resolve_recipe
+from ..recipe.loading import resolve_recipe
 from ..recipe.planning import plan_for
+from ..recipe.schema import Recipe, TrainRecipe
 from ..train.state import rank, score_of
 from .results import METRICS, shown_score
 from .space import Space

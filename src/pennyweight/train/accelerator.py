@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from ..model.device import Runtime
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 from .checkpoint import Checkpoint
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..model.classifier import SequenceClassifier
 from ..model.inference import Feed, TokenFeed
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 from ..storage.user_cache import cache_folder
 from .prefix_cache import Prefix, PrefixSpec, first_trained_layer, prepare
 

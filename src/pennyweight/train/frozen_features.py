@@ -17,7 +17,7 @@ from ..model.backbone import Backbone
 from ..model.classifier import ModelSettings, Pooled, build
 from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 
 # Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
 MOST_ROWS = 20_000

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import Interrupted, PennyweightError
 from ..model.inference import evaluating
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 from . import checkpoint
 from .accelerator import backward, clip
 from .observer import Observer

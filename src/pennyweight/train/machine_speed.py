@@ -19,7 +19,7 @@ from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
 from ..budget.families import FAST_FAMILIES
 from ..budget.plan import Plan
 from ..errors import StorageError
-from ..recipe.loading import Recipe
+from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
 from ..storage.user_cache import cache_folder
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 
 
 def adamw(parameters: dict[str, nn.Parameter], settings: TrainRecipe) -> torch.optim.AdamW:

@@ -18,7 +18,7 @@ import torch
 
 from ..errors import RecipeError
 from ..model.device import Runtime
-from ..recipe.loading import SECTIONS, Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import to_json
 from ..storage.system_errors import storage_errors

@@ -15,7 +15,7 @@ from ..errors import ArtifactError, RecipeError
 from ..model.adapters.adalora import take
 from ..model.classifier import SequenceClassifier
 from ..model.trainable import check_count, trainable
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 from . import loss as losses
 from .accelerator import prepare_optimizer, tracker_runs
 from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.batching import Encoded, plan_batches
 from ..model.inference import Feed
 from ..model.text_model import TextModel
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 from .augmentation import augment
 from .batch_source import BatchSources, choose_batch_sources
 from .class_balance import oversampled

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArtifactError
-from ..recipe.loading import TrainRecipe
+from ..recipe.schema import TrainRecipe
 
 
 class Average:

@@ -19,7 +19,7 @@ from pennyweight.export.merged import to_merged
 from pennyweight.export.peft import to_peft
 from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.trainable import check_count, trainable
-from pennyweight.recipe.loading import TrainRecipe
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train.observer import forward_log
 from pennyweight.train.optimizer import adamw
 
