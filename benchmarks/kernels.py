@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pennyweight.model.kernels.frozen_linear import Matrix
+from pennyweight.model.kernels.frozen_linear import FrozenMatrix
 
 N, H, HEADS, R = 1728, 384, 12, 16
 
@@ -108,16 +108,18 @@ def packed() -> None:
     onednn = torch.ops.mkldnn._linear_pointwise
     for inputs, outputs in ((H, 3 * H), (H, H), (H, 4 * H), (4 * H, H)):
         weight, bias = torch.randn(outputs, inputs).bfloat16(), torch.randn(outputs).bfloat16()
-        laid_out = Matrix(weight, settled=True)
+        prepacked = FrozenMatrix(weight, prepack=True)
         for rows in (8, N):
             x, grad = torch.randn(rows, inputs).bfloat16(), torch.randn(rows, outputs).bfloat16()
             ways: dict[str, Callable[[], Any]] = {
                 "linear": partial(F.linear, x, weight, bias),
                 "onednn": partial(onednn, x, weight, bias, "none", [], ""),
-                "laid_out": partial(laid_out.times, x, bias),
+                "prepacked": partial(prepacked.multiply, x, bias),
             }
             show(f"({rows}, {inputs}) x ({inputs}, {outputs}), forward", **ways)
-            show("  backward", product=partial(torch.mm, grad, weight), laid_out=partial(laid_out.back, grad))
+            show(
+                "  backward", product=partial(torch.mm, grad, weight), prepacked=partial(prepacked.input_gradient, grad)
+            )
 
 
 def gelu() -> None:

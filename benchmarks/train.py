@@ -210,17 +210,17 @@ def matmul_peak(device: str, laid_out: bool = False) -> float:
     """
     import torch
 
-    from pennyweight.model.kernels.frozen_linear import Matrix
+    from pennyweight.model.kernels.frozen_linear import FrozenMatrix
 
     size, best = 2048, 0.0
     for dtype in (torch.bfloat16, torch.float32):
         left = torch.randn(size, size, device=device).to(dtype)
-        right = Matrix(left, settled=laid_out)
+        right = FrozenMatrix(left, prepack=laid_out)
         if laid_out:
-            right.back(left)
+            right.input_gradient(left)
         for _ in range(4):
             began = time.perf_counter()
-            product = right.back(left)
+            product = right.input_gradient(left)
             if device != "cpu":
                 product.sum().item()
             best = max(best, 2 * size**3 / (time.perf_counter() - began))

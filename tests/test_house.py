@@ -252,7 +252,7 @@ Rule = Callable[[ast.Module, Path], Iterator[Finding]]
 
 
 # Rules that code still on its way to its place breaks.
-PENDING = {"wrong_way", "heavy_at_import_time", "too_large_a_function", "two_of_a_name"}
+PENDING = {"too_large_a_function", "two_of_a_name"}
 
 
 def reached(rules: list[Any]) -> list[Any]:

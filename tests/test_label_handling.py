@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_a_classifier_of_an_older_version_keeps_its_names_and_knows_the_numbers(
 
     found = pw.train(numbered(pairs, int), **settings)
     before = found.evaluate(numbered(pairs, int)).accuracy
-    found.artifact.labels = LabelSet(("0.0", "1.0", "2.0"))
+    found.artifact = replace(found.artifact, labels=LabelSet(("0.0", "1.0", "2.0")))
     for kind in (int, float, str):
         assert found.evaluate(numbered(pairs, kind)).accuracy == before
     assert set(found.predict([text for text, _ in pairs[:6]])) <= {"0.0", "1.0", "2.0"}
@@ -402,7 +403,7 @@ def test_without_validation_every_threshold_is_a_half(
     MultiLabelMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
     page = (run / "report.html").read_text("utf-8")
-    assert "Each label is given from a probability of 0.5 on." in page
+    assert "A label is given if its probability is at least 0.5." in page
     assert "tuned on" not in page
     again = pw.load(run)
     assert again.thresholds.tolist() == [0.5] * 3
@@ -454,5 +455,5 @@ def test_what_needs_validation_rows_says_so(pairs: Pairs, settings: dict[str, An
     with pytest.raises(InputError, match="nothing to measure the spread on; expected validation rows, or --test FILE"):
         train_seeds(pairs, count=2, out=tmp_path / "seeds", validation_size=0, **settings)
     pytest.importorskip("optuna")
-    with pytest.raises(InputError, match="a search chooses by validation texts"):
+    with pytest.raises(InputError, match="a search compares trials by validation texts"):
         search(pairs, out=tmp_path / "search", trials=1, validation_size=0, backbone=settings["backbone"])

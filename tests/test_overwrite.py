@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,26 +167,18 @@ def test_resuming_takes_a_folder(news: Path, settings: dict[str, Any], command: 
         assert done.error == f"{flag} without --out: which run is to go on is not said; name its folder: --out RUN"
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_line_ends_with_one_line_and_130(
-    number: int, news: Path, settings: dict[str, Any], tmp_path: Path
+    number: int, news: Path, settings: dict[str, Any], tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal comes while the data is read; nothing is left behind, and nothing that is not there is advised."""
-    code = f"""
-import os, sys
-from pennyweight import pipeline
-from pennyweight.cli.app import main
-read = pipeline.load_data
-pipeline.load_data = lambda *given: (os.kill(os.getpid(), {int(number)}), read(*given))
-sys.argv = ["pennyweight", "train", {str(news / "train.csv")!r}, "--out", "new", "--backbone", {settings["backbone"]!r}]
-main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(pw.__file__).parents[1])},
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "error: new: stopped by a signal; run the same command again\n"
+    monkeypatch.chdir(tmp_path)
+    read = pipeline.load_data
+    monkeypatch.setattr(pipeline, "load_data", lambda *given: (os.kill(os.getpid(), number), read(*given)))
+    done = command("train", news / "train.csv", "--out", "new", "--backbone", settings["backbone"])
+    assert (done.code, done.out) == (130, "")
+    assert done.err == "error: new: stopped by a signal; run the same command again\n"
     assert not (tmp_path / "new").exists()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import shutil
+import warnings
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight import pipeline
 from pennyweight.errors import BudgetError, PennyweightError, RecipeError
 from pennyweight.recipe import loading as recipe
 from pennyweight.train.observer import forward_log
+from pennyweight.train.run_folder import RunFolder
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8}
 
@@ -161,3 +165,35 @@ def test_a_saved_dictionary_of_datasets_brings_its_splits(
     classifier = pw.train(tmp_path / "news", test=tmp_path / "news", **settings)
     assert classifier.metrics["test"]["n"] == 12
     assert classifier.metrics["train"]["rows"] + classifier.metrics["validation"]["n"] == 48
+
+
+def test_stages_give_frozen_results_and_one_artifact_at_the_end(
+    pairs: list[tuple[str, str]], settings: dict[str, Any]
+) -> None:
+    wanted = recipe.load(**settings)
+    loaded = pipeline.load_data(wanted, pairs, pairs[:15])
+    planned = pipeline.plan_run(wanted, loaded, RunFolder())
+    built = pipeline.build_model(wanted, loaded, planned)
+    fitted = pipeline.fit_model(wanted, loaded, planned, built, RunFolder())
+    evaluated = pipeline.evaluate_model(wanted, loaded, planned, built, fitted, report=False)
+    saved = pipeline.save_model(wanted, loaded, planned, built, fitted, evaluated, RunFolder())
+    for result in (loaded, planned, built, fitted, evaluated, saved, saved.classifier.artifact):
+        with pytest.raises(FrozenInstanceError):
+            setattr(result, fields(result)[0].name, None)
+    whole = pw.train(pairs, test=pairs[:15], recipe=wanted)
+    assert np.array_equal(saved.classifier.logits(["The bank."]), whole.logits(["The bank."]))
+    assert saved.classifier.metrics.keys() == whole.metrics.keys()
+    assert saved.classifier.metrics["test"] == whole.metrics["test"]
+
+
+def test_training_leaves_global_state_as_it_was(pairs: list[tuple[str, str]], settings: dict[str, Any]) -> None:
+    import torch
+    from transformers.utils import logging
+
+    def state() -> tuple[Any, ...]:
+        random = torch.get_rng_state().tolist(), np.random.get_state(legacy=True)[1].tolist()
+        return *random, logging.get_verbosity(), logging.is_progress_bar_enabled(), warnings.filters[:]
+
+    before = state()
+    pw.train(pairs, test=pairs[:15], **settings)
+    assert state() == before

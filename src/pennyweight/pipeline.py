@@ -296,9 +296,7 @@ def fit_model(
         ArtifactError: the checkpoint does not fit the model.
     """
     from .model.adapters.lora import scale
-    from .model.trainable import trainable
     from .train.accelerator import make_accelerator
-    from .train.checkpoint import check_fits
     from .train.energy import EnergyMeter
     from .train.head_init import fit_head
     from .train.loop import fit
@@ -318,8 +316,7 @@ def fit_model(
     prefixes = {"prefix kept": list(sources.prefixes)}
     planned.resume_point.check(prefixes, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
-    if checkpoint is not None and model.adaptive is None:  # adaptive ranks have more to keep
-        check_fits(checkpoint, trainable(model))  # before anything in the folder is touched
+    planned.resume_point.check_model(model)  # before anything in the folder is touched
     if folder.path is not None:
         mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
     if settings.lp_ft and checkpoint is None:
@@ -328,9 +325,8 @@ def fit_model(
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = EnergyMeter()
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
-    store = None if folder.path is None else folder.path / "checkpoints"
     validate = validation(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
-    result = fit(state, evaluate=validate, store=store, fingerprint=fingerprint, observer=observer)
+    result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
     joules = meter.joules()
     accelerator.end_training()
     plan, runtime = planned.plan, planned.runtime

@@ -87,7 +87,7 @@ def adapters(draw: st.DrawFn, config: dict[str, Any]) -> AdapterSpec:
     )
 
 
-@settings(QUICK, max_examples=350)
+@settings(QUICK, max_examples=150)
 @given(data=st.data())
 def test_counted_is_what_peft_counts_and_what_is_trained(
     data: st.DataObject,
@@ -105,7 +105,7 @@ def test_counted_is_what_peft_counts_and_what_is_trained(
     assert trained_count(config, adapter, head, labels, counted.trainable) == counted.trainable
 
 
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=100)
 @given(data=st.data())
 def test_planned_is_within_budget_and_what_peft_counts_and_what_is_trained(
     data: st.DataObject,

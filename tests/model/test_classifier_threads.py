@@ -103,19 +103,19 @@ def test_threads_may_start_and_stop_layers_anywhere(tiny_backbone: Callable[...,
 
 
 def test_weights_are_laid_out_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Slow(frozen.Matrix):
-        def __init__(self, weight: Tensor, settled: bool) -> None:
+    class Slow(frozen.FrozenMatrix):
+        def __init__(self, weight: Tensor, prepack: bool) -> None:
             time.sleep(0.05)  # long enough for the others to ask meanwhile
-            super().__init__(weight, settled)
+            super().__init__(weight, prepack)
 
-    monkeypatch.setattr(frozen, "Matrix", Slow)
+    monkeypatch.setattr(frozen, "FrozenMatrix", Slow)
     modules = [frozen.Linear(64, 64).requires_grad_(False) for _ in range(3)]
     expected = torch.cat([module.weight.clone() for module in modules])
     together = Barrier(THREADS)
 
-    def run(_: int) -> frozen.Matrix:
+    def run(_: int) -> frozen.FrozenMatrix:
         together.wait()
-        return frozen.matrix(modules)
+        return frozen.frozen_matrix(modules)
 
     with ThreadPoolExecutor(THREADS) as pool:
         made = list(pool.map(run, range(THREADS)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,32 +91,36 @@ def test_standard_input_that_is_closed(tiny_run: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "error: standard input is closed\n")
 
 
-def test_a_named_pipe_is_read_once(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_named_pipe_is_read_once(tiny_run: Path, tmp_path: Path, command: Command) -> None:
     os.mkfifo(tmp_path / "texts")
     out = tmp_path / "out.parquet"
-    process = start(tiny_run, tmp_path / "texts", "--out", out, stdin=subprocess.DEVNULL)
-    with (tmp_path / "texts").open("w") as pipe:
-        pipe.write(LINES)
-    assert process.communicate(timeout=120) == ("", f"4 texts labelled: {out}\n")
+    threading.Thread(target=(tmp_path / "texts").write_text, args=[LINES], daemon=True).start()
+    done = command("predict", tiny_run, tmp_path / "texts", "--out", out)
+    assert (done.code, done.out, done.err) == (0, "", f"4 texts labelled: {out}\n")
     table = pq.read_table(out).to_pydict()
     assert (table["id"], table["text"]) == ([0, 1, 2, 3], TEXTS)
     assert table["label"] == pw.load(tiny_run).predict(TEXTS)
 
 
-def test_a_process_substitution_and_dev_stdin(tiny_run: Path, tmp_path: Path) -> None:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("no bash here")
+def test_a_process_substitution_and_dev_stdin(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    """What `<(cat lines)` makes of its pipe is a name like /dev/fd/63."""
     (tmp_path / "lines").write_text(LINES)
     expected = pw.load(tiny_run).predict(TEXTS)
-    for words in ('<(cat "$0")', '/dev/stdin < "$0"'):
-        done = subprocess.run(
-            [bash, "-c", f'"$1" -m pennyweight predict "$2" {words}', tmp_path / "lines", sys.executable, tiny_run],
-            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), words
-        assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == expected, words
+    read, write = os.pipe()
+    os.write(write, LINES.encode())
+    os.close(write)
+    kept = os.dup(0)
+    try:
+        with (tmp_path / "lines").open() as lines:
+            os.dup2(lines.fileno(), 0)
+        for name in (f"/dev/fd/{read}", "/dev/stdin"):
+            done = command("predict", tiny_run, name)
+            assert (done.code, done.err) == (0, ""), name
+            assert [json.loads(line)["label"] for line in done.out.splitlines()] == expected, name
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(read)
 
 
 def test_a_pipe_that_is_called_a_table_is_refused(tiny_run: Path, news: Path, tmp_path: Path, command: Command) -> None:

@@ -213,17 +213,17 @@ def test_two_processes_share_one_search(news: Path, settings: dict[str, Any], tm
     out = tmp_path / "search"
     code = f"""
 import pennyweight as pw
-pw.search({str(news / "train.csv")!r}, budget="5k", trials=6, out={str(out)!r}, **{settings!r})
+pw.search({str(news / "train.csv")!r}, budget="5k", trials=4, out={str(out)!r}, **{settings!r})
 """
     other = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     while other.poll() is None and not (out / "trials.json").exists():
         time.sleep(0.05)
-    pw.search(news / "train.csv", budget="5k", trials=6, out=out, **settings)
+    pw.search(news / "train.csv", budget="5k", trials=4, out=out, **settings)
     _, said = other.communicate()
     assert other.returncode == 0, said
     with open_journal(out, 7) as journal:
         trials = journal.study("5k").get_trials()
-    assert sum(counts(trial) for trial in trials) == 6
+    assert sum(counts(trial) for trial in trials) == 4
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
     listed = json.loads((out / "trials.json").read_text("utf-8"))["trials"]
     assert sum(one["state"] == "complete" for one in listed) == sum(t.state.name == "COMPLETE" for t in trials)

@@ -217,15 +217,16 @@ def test_flags_of_evaluate_and_predict(tiny_run: Path, news: Path, command: Call
     assert refused.error == "the adapter's scale is out of range; expected 0 to 4; received -1.0"
 
 
-def test_beside_several_labels_pairs_and_oversampling(settings: dict[str, Any]) -> None:
+def test_beside_multi_label_data_pairs_and_oversampling(settings: dict[str, Any]) -> None:
     texts = ["bank rate shares", "cup striker match", "polls valley campaign"] * 12
     options = {"augment": 0.5, "lp_ft": True, "average": "ema"}
-    several = pw.train((texts, [["a"], ["b"], ["a", "b"]] * 12), validation_size=6, **settings, **options)
-    assert several.multi
-    assert all(19 <= count <= 21 for count in several.metrics["data"]["counts"])  # 20 but for the split
-    for refused in (lambda: several.with_prior("balanced"), lambda: pw.shift(several, (texts, [["a"]] * 36))):
-        with pytest.raises(InputError, match="one label a text"):
-            refused()
+    multi_label = pw.train((texts, [["a"], ["b"], ["a", "b"]] * 12), validation_size=6, **settings, **options)
+    assert multi_label.multi
+    assert all(19 <= count <= 21 for count in multi_label.metrics["data"]["counts"])  # 20 but for the split
+    with pytest.raises(InputError, match="shares are not for multi-label classifiers"):
+        multi_label.with_prior("balanced")
+    with pytest.raises(InputError, match="one label a text"):
+        pw.shift(multi_label, (texts, [["a"]] * 36))
     pairs = {"a": texts, "b": texts[::-1], "label": ["x", "y", "z"] * 12}
     found = pw.train(pairs, text_columns=["a", "b"], pair=True, label_column="label", **settings, **options)
     assert pw.shift(found, pairs, severities=[5], corruptions=["no_punctuation"], label_column="label").clean.n == 36

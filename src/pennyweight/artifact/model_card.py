@@ -80,7 +80,7 @@ pipeline_tag: text-classification
 under {budget}.
 
 {_figures(name, measured)}
-{_judged(metrics)}
+{_verdict_and_baselines(metrics)}
 ## Labels
 
 {labels}
@@ -123,12 +123,12 @@ def _unknown(measured: dict[str, Any], figure: str) -> str:
     return f" {rows:,} further texts with unknown labels count as wrong in the {figure} only." if rows else ""
 
 
-def _judged(metrics: dict[str, Any]) -> str:
+def _verdict_and_baselines(metrics: dict[str, Any]) -> str:
     """The verdict and the baselines as a table; nothing where nothing was compared."""
     if metrics.get("verdict") is None:
         return ""
     if metrics.get("task") == "multi":
-        return _judged_by_f1(metrics)
+        return _multi_label_baselines(metrics)
     rows = "\n".join(
         f"| {prose(one['name'])} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
         f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
@@ -143,7 +143,7 @@ def _judged(metrics: dict[str, Any]) -> str:
 """
 
 
-def _judged_by_f1(metrics: dict[str, Any]) -> str:
+def _multi_label_baselines(metrics: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {prose(one['name'])} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
         f"{100 * one['difference']:+.1f} points |"

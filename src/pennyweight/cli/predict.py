@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -166,9 +167,10 @@ def _predict_pipe(
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
-        for record, text in stream(read_lines(pipe, name), source=name, input_spec=input_spec):
-            names = columns_to_keep(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
-            yield {key: record[key] for key in names}, text
+        with nullcontext(pipe) if source == "-" else pipe as handle:  # standard input is not ours to close
+            for record, text in stream(read_lines(handle, name), source=name, input_spec=input_spec):
+                names = columns_to_keep(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
+                yield {key: record[key] for key in names}, text
 
     return predict_stream(classifier, texts())
 

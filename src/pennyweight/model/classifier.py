@@ -114,7 +114,9 @@ def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, setting
     encoder, engine = load_encoder(
         backbone,
         settings.encoder,
-        EncoderSettings(runtime.dtype, settings.hidden_dropout, settings.attention_dropout, bias),
+        EncoderSettings(
+            runtime.dtype, runtime.device, settings.hidden_dropout, settings.attention_dropout, trained_bias=bias
+        ),
     )
     torch.manual_seed(settings.seed)
     moving = None

@@ -1,4 +1,4 @@
-"""What this machine computes on and in: device, number format, threads."""
+"""The device, number format and threads that this machine computes with."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Runtime:
 
 
 def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
-    """Settle `auto`: the best device there is, bf16 where it is faster, one thread a physical core.
+    """Resolve `auto`: the best device available, bf16 where it is faster, one thread a physical core.
 
     Raises:
         InputError: for a device or precision of another name.
-        ResourceError: when a device is asked for that is not there, or a precision that it does not compute in.
+        ResourceError: when a device is not available, or does not compute in the precision.
     """
     for value, known in ((device, DEVICES), (precision, PRECISIONS)):
         if value not in known:
@@ -54,21 +54,21 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
     name = device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[name]:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
         raise ResourceError(f"no {name} device on this machine", remedy="use --device cpu or auto")
     if precision == "auto":
-        pays = bf16_pays() if name == "cpu" else name == "cuda" and _has_bf16_units()
-        precision = "bf16" if pays else "fp32"
+        faster = bf16_is_faster() if name == "cpu" else name == "cuda" and _has_bf16_units()
+        precision = "bf16" if faster else "fp32"
     if name == "cpu":
         _check_cpu(precision)
     return Runtime(torch.device(name), precision)
 
 
 def _check_cpu(precision: str) -> None:
-    """Refuse what a CPU does not compute in: fp16 takes most of them a hundred times as long as fp32."""
+    """Refuse number formats that a CPU does not compute in: most take a hundred times as long in fp16 as in fp32."""
     if precision == "fp16":
-        raise ResourceError("fp16 is not for a CPU", remedy="use --precision bf16 or fp32")
+        raise ResourceError("CPUs do not support fp16", remedy="use --precision bf16 or fp32")
     if precision == "bf16" and not computes_bf16():
         raise ResourceError("this CPU's kernels do not compute in bf16", remedy="use --precision fp32")
 
@@ -84,7 +84,7 @@ def set_threads(threads: int | None) -> None:
 
 @cache
 def computes_bf16() -> bool:
-    """Whether this CPU multiplies bf16 at all, however slowly: tried once, in a shape that goes to oneDNN."""
+    """Whether this CPU multiplies bf16 at all, however slowly: tried once, in a shape that oneDNN computes."""
     left, right = torch.ones(64, 64, dtype=torch.bfloat16), torch.ones(64, 64, dtype=torch.bfloat16)
     try:
         return bool((torch.mm(left, right) == 64).all())
@@ -98,18 +98,18 @@ def _has_bf16_units() -> bool:
 
 
 def _has_bf16_kernels() -> bool:
-    """Whether oneDNN is there (not in every build, nor for every processor) and has kernels for bf16."""
+    """Whether oneDNN is available (it is not in every build or on every processor) and has kernels for bf16."""
     if not torch.backends.mkldnn.is_available():
         return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # no public function: another build may not have it
+    except (AttributeError, RuntimeError):  # it has no public name, so another build may lack it
         return False
 
 
 @cache
-def bf16_pays() -> bool:
-    """Whether this CPU multiplies bf16 faster than fp32: asked of oneDNN, then timed once (a few milliseconds).
+def bf16_is_faster() -> bool:
+    """Whether this CPU multiplies bf16 faster than fp32: oneDNN is asked, then it is timed once (a few milliseconds).
 
     A CPU without AVX512-BF16 or AMX emulates bf16 and is slower with it.
     """
@@ -128,7 +128,7 @@ def bf16_pays() -> bool:
 
 
 def machine(runtime: Runtime) -> dict[str, Any]:
-    """What the figures were made on, and the most memory this process has held."""
+    """The machine that figures were measured on, and the peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return {
         "processor": _processor(),

@@ -57,7 +57,7 @@ class TextModel:
         finite = np.isfinite(found)
         if not finite.all():
             raise ArtifactError(
-                f"the classifier's answers to {int((~finite).any(axis=1).sum()):,} of {len(found):,} texts "
+                f"the classifier's logits of {int((~finite).any(axis=1).sum()):,} of {len(found):,} texts "
                 "are not finite numbers",
                 remedy="compute with --precision fp32, or train it again: its weights are unusable"
                 if self.runtime.precision == "fp16"

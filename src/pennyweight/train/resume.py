@@ -17,12 +17,14 @@ from typing import Any
 import torch
 
 from ..errors import RecipeError
+from ..model.classifier import SequenceClassifier
 from ..model.device import Runtime
+from ..model.trainable import trainable
 from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import to_json
 from ..storage.system_errors import storage_errors
-from .checkpoint import Checkpoint, keep_up_to, latest
+from .checkpoint import Checkpoint, check_fits, keep_up_to, latest
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +142,15 @@ class ResumePoint:
             )
         for change in changed:
             logger.info(f"resuming although {change}")
+
+    def check_model(self, model: SequenceClassifier) -> None:
+        """Compare the checkpoint's tensors with what is trained of a model.
+
+        Raises:
+            ArtifactError: they do not fit.
+        """
+        if self.checkpoint is not None and model.adaptive is None:  # a checkpoint of adaptive ranks holds more
+            check_fits(self.checkpoint, trainable(model))
 
     def _saved(self) -> Mapping[str, Any]:
         """The fingerprint the run was started with; a field that its version did not have has its former default."""

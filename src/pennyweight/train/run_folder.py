@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..storage.folders import refuse_nonempty_folder
 from ..storage.locks import lock_folder
-from .resume import unfinished_run
+from .resume import UNFINISHED, unfinished_run
 from .signals import resumable
 
 
@@ -22,6 +22,11 @@ class RunFolder:
     path: Path | None = None
     resume: bool = False
     resume_anyway: bool = False
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """The folder of its checkpoints."""
+        return None if self.path is None else self.path / UNFINISHED.parent
 
 
 @contextmanager

@@ -21,15 +21,17 @@ def case(seed: int, n: int = 12, count: int = 2) -> tuple[np.ndarray, np.ndarray
     return labels, np.round(draw.random((n, count)), 1) * 0.9 + 0.05  # with ties
 
 
+def f1(labels: np.ndarray, said: np.ndarray) -> float:
+    """What scikit-learn's f1_score gives, a hundred times as fast; 0 where nothing is there and nothing is said."""
+    return 2 * float((labels * said).sum()) / max(1, int(labels.sum() + said.sum()))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_other_thresholds_have_a_better_macro_f1(seed: int) -> None:
     labels, probabilities = case(seed)
     chosen = tune_thresholds(labels, probabilities)
     assert ((chosen > 0) & (chosen < 1)).all()
-    best = [
-        max(f1_score(labels[:, one], probabilities[:, one] >= cut, zero_division=0) for cut in np.linspace(0, 1, 201))
-        for one in range(2)
-    ]
+    best = [max(f1(labels[:, one], probabilities[:, one] >= cut) for cut in np.linspace(0, 1, 201)) for one in range(2)]
     found = f1_score(labels, (probabilities >= chosen).astype(int), average=None, zero_division=0)
     assert found.tolist() == pytest.approx(best, abs=1e-12)
 
@@ -41,9 +43,11 @@ def test_micro_f1_is_not_worse_than_any_pair_of_thresholds_allows(seed: int) -> 
     chosen = tune_thresholds(labels, probabilities, "micro_f1")
 
     def micro(cuts: tuple[float, ...]) -> float:
-        return float(f1_score(labels, (probabilities >= cuts).astype(int), average="micro", zero_division=0))
+        return f1(labels, probabilities >= cuts)
 
     reached = micro(tuple(chosen))
+    said = (probabilities >= chosen).astype(int)
+    assert reached == pytest.approx(f1_score(labels, said, average="micro", zero_division=0), abs=1e-12)
     grid = np.linspace(0.0, 1.0, 41)
     assert reached >= micro(tuple(tune_thresholds(labels, probabilities))) - 1e-12
     for one, cut in product(range(2), grid):

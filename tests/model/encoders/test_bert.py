@@ -199,7 +199,7 @@ def test_gradients_flow_through_run_and_into_given_hidden_states() -> None:
 
 
 def test_long_texts_compute_attention_weights_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pennyweight.model.kernels.packed_attention.KEEP_WEIGHTS_UP_TO", 4)
+    monkeypatch.setattr("pennyweight.model.kernels.packed_attention.SAVE_WEIGHTS_UP_TO", 4)
     check_gradients("bert", TARGETS["qkv"], LENGTHS["padded"], "cls")
 
 

@@ -26,7 +26,7 @@ def encoder_of(module: Any, dtype: torch.dtype = torch.float32) -> ReferenceEnco
 def test_another_architecture_is_refused() -> None:
     config = {"model_type": "mpnet"}
     with pytest.raises(BackboneError, match=r"^architecture 'mpnet' is not supported; expected bert, roberta, "):
-        choose_engine(config, "auto", EncoderSettings(torch.float32))
+        choose_engine(config, "auto", EncoderSettings(torch.float32, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pennyweight.model.encoders.bert import FastEncoder
-from pennyweight.model.kernels.first_token_attention import attend_absorbed
+from pennyweight.model.kernels.first_token_attention import attend_without_keys
 from pennyweight.model.kernels.frozen_linear import Linear
-from pennyweight.model.kernels.lora_linear import product, terms
-from pennyweight.model.kernels.packed_attention import Packing, attend_firsts
+from pennyweight.model.kernels.lora_linear import linear_factors, project
+from pennyweight.model.kernels.packed_attention import Packing, attend_first_packed
 
 HIDDEN, HEADS = 24, 4
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
@@ -46,11 +46,11 @@ def both_ways(read: list[nn.Module], mask: Tensor = MASK) -> list[tuple[Tensor, 
     found = []
     for absorbed in (False, True):
         if absorbed:
-            apart = terms(x, read)
-            assert apart is not None
-            out = attend_absorbed(q, x, apart, packing, HEADS)
+            factors = linear_factors(x, read)
+            assert factors is not None
+            out = attend_without_keys(q, x, factors, packing, HEADS)
         else:
-            out = attend_firsts(q, product(x, read), packing, HEADS)
+            out = attend_first_packed(q, project(x, read), packing, HEADS)
         weights = torch.linspace(-1, 1, out.numel()).view_as(out)
         grads = torch.autograd.grad((out * weights).sum(), list(inputs.values()))
         found.append((out, dict(zip(inputs, grads, strict=True))))
@@ -72,7 +72,7 @@ def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch, near: C
         assert rate == 0.25
         return (torch.arange(x.numel()) % 3 > 0).view_as(x).to(x.dtype)
 
-    monkeypatch.setattr("pennyweight.model.kernels.lora_linear._kept", always)
+    monkeypatch.setattr("pennyweight.model.kernels.lora_linear.dropout_mask", always)
     (expected, wanted), (out, found) = both_ways(modules((3, 2), lora_dropout=0.25))
     near(out, expected)
     for name, grad in wanted.items():
@@ -85,9 +85,9 @@ def test_rows_below_which_nothing_learns_get_no_gradient(near: Callable[..., Non
     trained = [parameter for each in read for parameter in each.parameters() if parameter.requires_grad]
 
     def grads(x: Tensor) -> tuple[Tensor, ...]:
-        apart = terms(x, read)
-        assert apart is not None
-        return torch.autograd.grad(attend_absorbed(q, x, apart, packing, HEADS).square().sum(), trained)
+        factors = linear_factors(x, read)
+        assert factors is not None
+        return torch.autograd.grad(attend_without_keys(q, x, factors, packing, HEADS).square().sum(), trained)
 
     for alone, beside in zip(grads(x), grads(x.clone().requires_grad_()), strict=True):
         near(alone, beside)
@@ -95,10 +95,10 @@ def test_rows_below_which_nothing_learns_get_no_gradient(near: Callable[..., Non
 
 def test_variants_and_backbones_that_learn_are_left_to_keys_and_values() -> None:
     x = torch.randn(5, HIDDEN)
-    assert terms(x, modules((2, 2), use_dora=True)) is None
+    assert linear_factors(x, modules((2, 2), use_dora=True)) is None
     learning = modules((0, 0))
     learning[0].requires_grad_(True)
-    assert terms(x, learning) is None
+    assert linear_factors(x, learning) is None
 
 
 def test_a_further_token_costs_less_than_its_key_would() -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pennyweight.model.kernels import frozen_linear as frozen
-from pennyweight.model.kernels.frozen_linear import Linear, joined, matrix, stacked
-from pennyweight.model.kernels.lora_linear import product
+from pennyweight.model.kernels.frozen_linear import Linear, frozen_matrix, joined_bias, stacked_weight
+from pennyweight.model.kernels.lora_linear import project
 
 
 def linears(*outputs: int, inputs: int = 24, dtype: torch.dtype = torch.float32) -> list[Linear]:
@@ -36,7 +36,7 @@ def test_values_and_gradients_are_those_of_linear_layers(
     expected = plain(x, modules)
     weights = torch.linspace(-1, 1, expected.numel()).view_as(expected).to(dtype)
     for _ in range(2):  # as it is laid out, and as it was
-        found = product(x, modules)
+        found = project(x, modules)
         near(found, expected, 8)
         mine, theirs = (torch.autograd.grad((out * weights).sum(), x, retain_graph=True) for out in (found, expected))
         near(mine[0], theirs[0], 8)
@@ -45,17 +45,17 @@ def test_values_and_gradients_are_those_of_linear_layers(
 def test_it_is_laid_out_once_and_anew_after_a_change() -> None:
     modules = linears(16, 8, dtype=torch.bfloat16)
     x = torch.randn(10, 24).bfloat16()
-    once = matrix(modules)
-    product(x, modules)
-    assert matrix(modules) is once
-    assert matrix(modules[:1]) is not once
-    assert matrix(modules) is once  # both are kept
+    once = frozen_matrix(modules)
+    project(x, modules)
+    assert frozen_matrix(modules) is once
+    assert frozen_matrix(modules[:1]) is not once
+    assert frozen_matrix(modules) is once  # both are kept
     with torch.no_grad():
         modules[1].weight.mul_(2)
-    torch.testing.assert_close(product(x, modules), plain(x, modules))
-    assert matrix(modules) is not once
+    torch.testing.assert_close(project(x, modules), plain(x, modules))
+    assert frozen_matrix(modules) is not once
     modules[0].weight.data = modules[0].weight.data * 3  # in another place
-    torch.testing.assert_close(product(x, modules), plain(x, modules))
+    torch.testing.assert_close(project(x, modules), plain(x, modules))
 
 
 def test_what_peft_merges_is_seen(near: Callable[..., None]) -> None:
@@ -67,12 +67,12 @@ def test_what_peft_merges_is_seen(near: Callable[..., None]) -> None:
     module = tree.get_submodule("m")
     nn.init.normal_(module.lora_B["default"].weight)
     x = torch.randn(10, 24).bfloat16()
-    before = product(x, [module])
+    before = project(x, [module])
     module.merge()  # changes the weight where no count of changes is kept
-    torch.testing.assert_close(product(x, [module]), module.base_layer(x))
-    assert not torch.equal(product(x, [module]), before)
+    torch.testing.assert_close(project(x, [module]), module.base_layer(x))
+    assert not torch.equal(project(x, [module]), before)
     module.unmerge()
-    near(product(x, [module]), before, 8)  # merged and unmerged, the weight has been rounded twice
+    near(project(x, [module]), before, 8)  # merged and unmerged, the weight has been rounded twice
 
 
 def test_weights_made_in_inference_mode_are_not_kept() -> None:
@@ -80,18 +80,18 @@ def test_weights_made_in_inference_mode_are_not_kept() -> None:
         modules = linears(16, dtype=torch.bfloat16)
         modules[0].weight = nn.Parameter(torch.randn(16, 24).bfloat16(), requires_grad=False)
         x = torch.randn(10, 24).bfloat16()
-        torch.testing.assert_close(product(x, modules), plain(x, modules))
+        torch.testing.assert_close(project(x, modules), plain(x, modules))
         modules[0].weight.mul_(2)
-        torch.testing.assert_close(product(x, modules), plain(x, modules))
+        torch.testing.assert_close(project(x, modules), plain(x, modules))
 
 
 def test_what_is_laid_out_goes_with_its_module() -> None:
     modules = linears(16, dtype=torch.bfloat16)
-    product(torch.randn(10, 24).bfloat16(), modules)
-    known = len(frozen._MADE)
+    project(torch.randn(10, 24).bfloat16(), modules)
+    known = len(frozen._CACHE)
     del modules
     gc.collect()
-    assert len(frozen._MADE) < known
+    assert len(frozen._CACHE) < known
 
 
 def test_without_onednns_own_product_it_is_a_plain_one(
@@ -99,10 +99,10 @@ def test_without_onednns_own_product_it_is_a_plain_one(
 ) -> None:
     x = torch.randn(10, 24).bfloat16().requires_grad_()
     modules = linears(16, 8, dtype=torch.bfloat16)
-    fast = product(x, modules)
-    monkeypatch.setattr(frozen, "_has_products", lambda: False)
+    fast = project(x, modules)
+    monkeypatch.setattr(frozen, "_has_onednn_products", lambda: False)
     again = linears(16, 8, dtype=torch.bfloat16)
-    slow = product(x, again)
+    slow = project(x, again)
     near(slow, fast, 8)
     (one,) = torch.autograd.grad(fast.float().sum(), x)
     (other,) = torch.autograd.grad(slow.float().sum(), x)
@@ -112,32 +112,32 @@ def test_without_onednns_own_product_it_is_a_plain_one(
 def test_weights_are_laid_below_each_other_once_and_share_memory() -> None:
     modules = linears(16, 8, 12)
     before = [module.weight.clone() for module in modules]
-    together = stacked(modules)
+    together = stacked_weight(modules)
     assert together.shape == (36, 24)
     assert torch.equal(together, torch.cat(before))
-    assert stacked(modules).data_ptr() == together.data_ptr()
-    assert stacked(modules[1:]).data_ptr() == modules[1].weight.data_ptr()
+    assert stacked_weight(modules).data_ptr() == together.data_ptr()
+    assert stacked_weight(modules[1:]).data_ptr() == modules[1].weight.data_ptr()
     modules[1].weight.data += 1
-    assert torch.equal(stacked(modules)[16:24], before[1] + 1)
+    assert torch.equal(stacked_weight(modules)[16:24], before[1] + 1)
     modules[2].weight.data = before[2] * 2  # replaced: laid out anew
-    assert torch.equal(stacked(modules)[24:], before[2] * 2)
+    assert torch.equal(stacked_weight(modules)[24:], before[2] * 2)
 
 
 def test_biases_are_joined_once_and_again_after_a_change() -> None:
     modules = linears(16, 8)
-    once = joined(modules, torch.bfloat16)
+    once = joined_bias(modules, torch.bfloat16)
     assert once is not None
-    assert once is joined(modules, torch.bfloat16)
+    assert once is joined_bias(modules, torch.bfloat16)
     with torch.no_grad():
         modules[1].bias.add_(1)
-    again = joined(modules, torch.bfloat16)
+    again = joined_bias(modules, torch.bfloat16)
     assert again is not None
     torch.testing.assert_close(again, torch.cat([module.bias for module in modules]).bfloat16())
     assert not torch.equal(again, once)
     modules[0].bias.requires_grad_()  # one that learns is read in every step, and learns
-    learnt = joined(modules, torch.float32)
+    learnt = joined_bias(modules, torch.float32)
     assert learnt is not None
     assert learnt.requires_grad
     with torch.inference_mode():  # a module made in there cannot tell of changes
         (made,) = linears(16)
-        torch.testing.assert_close(joined([made], torch.float32), made.bias)
+        torch.testing.assert_close(joined_bias([made], torch.float32), made.bias)

@@ -1,4 +1,4 @@
-"""The fused LoRA product: PEFT's values and gradients, its dropout, and weights that lie together in memory."""
+"""The fused LoRA project: PEFT's values and gradients, its dropout, and weights that lie together in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pennyweight.model.kernels.frozen_linear import Linear
-from pennyweight.model.kernels.lora_linear import _kept, fork, product, read
+from pennyweight.model.kernels.lora_linear import dropout_mask, project, project_with_input, read_lora
 
 
 def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
@@ -46,7 +46,7 @@ def test_modules_together_are_what_peft_computes_one_by_one(ranks: list[int], al
     x = torch.randn(10, 24, requires_grad=True)
     trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     expected = torch.cat([module(x) for module in modules], 1)
-    found = product(x, modules)
+    found = project(x, modules)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     for mine, theirs in zip(gradients(found, [x, *trained]), gradients(expected, [x, *trained]), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
@@ -56,8 +56,8 @@ def test_without_adapters_it_is_a_linear_layer() -> None:
     modules = linears(16, 8)
     x = torch.randn(10, 24, requires_grad=True)
     expected = torch.cat([module(x) for module in modules], 1)
-    torch.testing.assert_close(product(x, modules), expected, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(gradients(product(x, modules), [x]), gradients(expected, [x]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(project(x, modules), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(gradients(project(x, modules), [x]), gradients(expected, [x]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
@@ -71,15 +71,15 @@ def test_residual_sums_inside_a_product_are_those_outside(
     x = torch.randn(10, 24).to(kind).requires_grad_()
     plus = torch.randn(10, 24).to(kind).requires_grad_()
     inputs = [x, plus, *(parameter for parameter in modules[0].parameters() if parameter.requires_grad)]
-    out, same = fork(x, modules, plus)
-    found, expected = out * 2 + same, (product(x, modules) + plus) * 2 + x
-    # In bf16 one way rounds between product and sum and the other does not: a few steps of that format.
+    out, same = project_with_input(x, modules, plus)
+    found, expected = out * 2 + same, (project(x, modules) + plus) * 2 + x
+    # In bf16 one way rounds between project and sum and the other does not: a few steps of that format.
     eps = torch.finfo(kind).eps / torch.finfo(torch.float32).eps
     near(found, expected, 8 if kind == torch.bfloat16 else 64)
     for mine, theirs in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
         near(mine, theirs, 8 * (eps if mine.dtype != kind else 1) if kind == torch.bfloat16 else 64)
-    same = fork(x, modules)[1]
-    (alone,) = torch.autograd.grad((same * 3).sum(), x)  # nobody read the product
+    same = project_with_input(x, modules)[1]
+    (alone,) = torch.autograd.grad((same * 3).sum(), x)  # nobody read the project
     assert bool((alone == 3).all())
 
 
@@ -93,14 +93,14 @@ def test_dropout_zeroes_what_adapters_read_at_its_rate_and_keeps_the_mean(rate: 
         module.lora_B["default"].weight.copy_(torch.eye(24) / module.scaling["default"])
     x = torch.ones(4000, 24)
     torch.manual_seed(0)
-    out = product(x, [module])
+    out = project(x, [module])
     assert float((out == 0).float().mean()) == pytest.approx(rate, abs=0.01)
     assert float(out.detach().mean()) == pytest.approx(1, abs=0.02)
     torch.manual_seed(0)
-    assert torch.equal(product(x, [module]), out)  # the seed decides
-    assert not torch.equal(product(x, [module]), out)
+    assert torch.equal(project(x, [module]), out)  # the seed decides
+    assert not torch.equal(project(x, [module]), out)
     module.eval()
-    torch.testing.assert_close(product(x, [module]), x)
+    torch.testing.assert_close(project(x, [module]), x)
 
 
 def test_gradients_go_through_the_mask_that_was_drawn() -> None:
@@ -114,13 +114,13 @@ def test_gradients_go_through_the_mask_that_was_drawn() -> None:
         torch.manual_seed(1)
         for parameter, matrix in zip(trained, matrices, strict=True):
             assert parameter is matrix
-        return product(x, modules)
+        return project(x, modules)
 
     base = run(x, *trained).detach()
     direction = torch.randn(6, 24, dtype=torch.float64)
     (grad,) = gradients(run(x, *trained), [x])
     torch.manual_seed(1)
-    moved = product(x.detach() + 1e-6 * direction, modules).detach()
+    moved = project(x.detach() + 1e-6 * direction, modules).detach()
     weights = torch.linspace(-1, 1, base.numel(), dtype=torch.float64).view_as(base)
     slope = float(((moved - base) * weights).sum() / 1e-6)
     assert slope == pytest.approx(float((grad * direction).sum()), rel=1e-4)
@@ -136,7 +136,7 @@ def test_bf16_weights_give_bf16_rows_and_fp32_gradients() -> None:
             if "lora" in name:
                 parameter.data = parameter.data.float()
     x = torch.randn(10, 24).bfloat16()
-    out = product(x, wrapped)
+    out = project(x, wrapped)
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     grads = [parameter.grad for module in wrapped for parameter in module.parameters() if parameter.requires_grad]
@@ -144,23 +144,23 @@ def test_bf16_weights_give_bf16_rows_and_fp32_gradients() -> None:
 
 
 def test_what_is_not_plain_lora_goes_through_the_modules_own_forward() -> None:
-    assert read(linears(4)[0]) is not None
+    assert read_lora(linears(4)[0]) is not None
     (plain,) = adapted(linears(16), [2])
     (dora,) = adapted(linears(16), [2], use_dora=True)
     (biased,) = adapted(linears(16), [2], lora_bias=True)
-    assert read(plain) is not None
-    assert read(dora) is None
-    assert read(biased) is None
-    assert read(nn.Identity()) is None
+    assert read_lora(plain) is not None
+    assert read_lora(dora) is None
+    assert read_lora(biased) is None
+    assert read_lora(nn.Identity()) is None
     x = torch.randn(5, 24)
     expected = torch.cat([dora(x), plain(x)], 1)
-    torch.testing.assert_close(product(x, [dora, plain]), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(project(x, [dora, plain]), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_masks_drop_at_their_rate_are_drawn_anew_and_come_again_with_the_seed() -> None:
     x = torch.empty(4000, 600)  # more bytes than one stretch of the pool
     torch.manual_seed(3)
-    first, second = _kept(x, 0.25), _kept(x, 0.25)
+    first, second = dropout_mask(x, 0.25), dropout_mask(x, 0.25)
     for mask in (first, second):
         assert set(mask.unique().tolist()) == {0.0, 1.0}
         assert float(mask.mean()) == pytest.approx(0.75, abs=0.002)
@@ -169,4 +169,4 @@ def test_masks_drop_at_their_rate_are_drawn_anew_and_come_again_with_the_seed() 
         assert float(mask.mean(0).std()) == pytest.approx((0.75 * 0.25 / 4000) ** 0.5, rel=0.25)
     assert float((first * second).mean()) == pytest.approx(0.75**2, abs=0.005)  # independent of each other
     torch.manual_seed(3)
-    assert torch.equal(_kept(x, 0.25), first)
+    assert torch.equal(dropout_mask(x, 0.25), first)

@@ -20,13 +20,14 @@ from torch.nn.utils import skip_init
 from ...budget.families import FAST_FAMILIES
 from ...errors import BackboneError, DataError
 from ..backbone import Backbone, load_module
-from ..kernels.first_token_attention import attend_absorbed
-from ..kernels.frozen_linear import Linear, stacked
-from ..kernels.lora_linear import fork, product, terms
-from ..kernels.packed_attention import Packing, attend_all, attend_firsts
+from ..kernels import choose_kernels
+from ..kernels.frozen_linear import Linear, stacked_weight
+from ..kernels.lora_linear import project, project_with_input
+from ..kernels.packed_attention import Packing
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
 from .reference import BertLayers, ReferenceLoader
 
+CPU = torch.device("cpu")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_python": F.gelu,
@@ -61,12 +62,13 @@ class FastEncoder:
     Args:
         config: the backbone's config.json.
         dtype: of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
+        device: where it will compute.
 
     Raises:
         BackboneError: when the config is one that it does not support.
     """
 
-    def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: Config, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> None:
         limit = unsupported(config)
         if limit is not None:
             raise BackboneError(f"the fast encoder does not support {limit}", remedy="use the reference encoder")
@@ -78,6 +80,7 @@ class FastEncoder:
         self.padding_id = int(config.get("pad_token_id") or 0) if config["model_type"] != "bert" else None
         self.activation = ACTIVATIONS[config.get("hidden_act", "gelu")]
         self.module: nn.Module = _tree(config, dtype)
+        self._kernels = choose_kernels(device)
 
     @property
     def max_length(self) -> int:
@@ -104,7 +107,7 @@ class FastEncoder:
                 parameter.copy_(state[name])
         for layer in self._layers:
             attention = layer.attention.self
-            stacked([attention.query, attention.key, attention.value])
+            stacked_weight([attention.query, attention.key, attention.value])
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(B, T) token ids and perhaps segments to (B, T, H) hidden states before layer 0.
@@ -148,7 +151,7 @@ class FastEncoder:
             packing = Packing(attention_mask)
             if first >= self.num_layers:
                 x = packing.pack(hidden)
-                return packing.mean(x) if pooling == "mean" else packing.firsts(x)
+                return packing.mean(x) if pooling == "mean" else packing.first_tokens(x)
             x = packing.pack(hidden.to(self.dtype))  # (N, H)
             if pooling == "mean":
                 return packing.mean(self._run(x, packing, first, self.num_layers))
@@ -165,39 +168,27 @@ class FastEncoder:
         return encoder.layer
 
     def _run(self, x: Tensor, packing: Packing, first: int, last: int) -> Tensor:
+        """Layers [first, last): packed rows (N, H) -> (N, H)."""
         for layer in self._layers[first:last]:
             attention = layer.attention.self
-            qkv, x = fork(x, [attention.query, attention.key, attention.value])  # (N, 3H)
-            x = self._rest(layer, attend_all(qkv, packing, self.heads), x)  # (N, H)
+            qkv, x = project_with_input(x, [attention.query, attention.key, attention.value])  # (N, 3H)
+            x = self._after_attention(layer, self._kernels.attend(qkv, packing, self.heads), x)  # (N, H)
         return x
 
     def _last(self, x: Tensor, packing: Packing) -> Tensor:
         """The last layer for the first tokens alone: (N, H) -> (B, H)."""
         layer = self._layers[self.num_layers - 1]
         attention = layer.attention.self
-        firsts = packing.firsts(x)  # (B, H)
-        q, firsts = fork(firsts, [attention.query])
-        read = [attention.key, attention.value]
-        apart = None if x.is_cuda else terms(x, read)
-        if apart is not None:
-            context = attend_absorbed(q, x, apart, packing, self.heads)  # (B, H)
-        else:
-            context = attend_firsts(q, product(x, read), packing, self.heads)
-        return self._rest(layer, context, firsts)
+        q, first = project_with_input(packing.first_tokens(x), [attention.query])  # (B, H)
+        context = self._kernels.attend_first_token(q, x, [attention.key, attention.value], packing, self.heads)
+        return self._after_attention(layer, context, first)
 
-    def _rest(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
-        """What follows attention, row by row: output and feed-forward, each added to its input and normed."""
-        output = layer.attention.output
-        x = _norm(output.LayerNorm, product(context, [output.dense], x))
-        inner, x = fork(x, [layer.intermediate.dense])  # (N, F)
-        return _norm(layer.output.LayerNorm, product(self.activation(inner), [layer.output.dense], x))
-
-
-def _norm(module: Any, x: Tensor) -> Tensor:
-    weight, bias = module.weight, module.bias
-    if x.device.type != "cpu":  # CPU kernels take a half-precision input with fp32 weights, CUDA's do not
-        weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+    def _after_attention(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
+        """Attention's output and the feed-forward, each added to its input and normed: (N, H) twice -> (N, H)."""
+        output, norm = layer.attention.output, self._kernels.layer_norm
+        x = norm(output.LayerNorm, project(context, [output.dense], x))
+        inner, x = project_with_input(x, [layer.intermediate.dense])  # (N, F)
+        return norm(layer.output.LayerNorm, project(self.activation(inner), [layer.output.dense], x))
 
 
 def _tree(config: Config, dtype: torch.dtype) -> nn.Module:
@@ -247,7 +238,7 @@ def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
     Raises:
         BackboneError: when the backbone cannot be loaded or is not supported.
     """
-    encoder = FastEncoder(backbone.config, settings.dtype)
+    encoder = FastEncoder(backbone.config, settings.dtype, settings.device)
     encoder.load_weights(load_module(backbone).state_dict())
     return encoder
 

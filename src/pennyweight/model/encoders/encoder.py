@@ -60,12 +60,14 @@ class EncoderSettings:
 
     Attributes:
         dtype: number format of the products.
+        device: where it will compute.
         hidden_dropout: dropout inside the backbone; the checkpoint's own value is never used.
         attention_dropout: dropout on attention weights.
         trained_bias: which biases of the backbone are trained: `none`, `lora_only` or `all`.
     """
 
     dtype: torch.dtype
+    device: torch.device
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     trained_bias: str = "none"

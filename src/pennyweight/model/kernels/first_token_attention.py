@@ -1,117 +1,152 @@
-"""Attention where nothing but each text's first token is read: no token's key or value is computed.
+"""Attention where only each text's first token is read: no token's key or value is computed.
 
 One query a text and head meets the keys as q (x Wᵀ)ᵀ = (q W) xᵀ, and the values are summed as w (x Wᵀ) = (w x) Wᵀ: the
-query absorbs the keys' matrix, as in DeepSeek-V2 (Liu et al. 2024, https://arxiv.org/abs/2405.04434, section 2.1.2).
-Two products with a matrix for each text stand where there were two for each token; exact but for rounding.
+keys' matrix is absorbed into the query, as in DeepSeek-V2 (Liu et al. 2024, https://arxiv.org/abs/2405.04434, section
+2.1.2). Two products with a matrix for each text replace two for each token; the result is exact but for rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .lora_linear import Terms
-from .packed_attention import Packing, softmax_backward
+from .lora_linear import LinearFactors, linear_factors, project
+from .packed_attention import Packing, attend_first_fused, attend_first_packed, softmax_backward
 
 
-def attend_absorbed(q: Tensor, x: Tensor, read: Terms, packing: Packing, heads: int) -> Tensor:
+def attend_first_token(q: Tensor, x: Tensor, modules: Sequence[nn.Module], packing: Packing, heads: int) -> Tensor:
+    """Each text's first token attends to its text, without keys and values where their modules allow it.
+
+    Args:
+        q: (B, H), one query a text.
+        x: (N, H) packed rows.
+        modules: give the keys and the values of x.
+
+    Returns:
+        (B, H).
+    """
+    factors = linear_factors(x, modules)
+    if factors is None:
+        return attend_first_packed(q, project(x, modules), packing, heads)
+    return attend_without_keys(q, x, factors, packing, heads)
+
+
+def attend_first_token_on_gpu(
+    q: Tensor, x: Tensor, modules: Sequence[nn.Module], packing: Packing, heads: int
+) -> Tensor:
+    """`attend_first_token` by PyTorch's fused kernels, from keys and values."""
+    return attend_first_fused(q, project(x, modules), packing, heads)
+
+
+def attend_without_keys(q: Tensor, x: Tensor, factors: LinearFactors, packing: Packing, heads: int) -> Tensor:
     """Each text's first token attends to its text.
 
     Args:
         q: (B, H), one query a text.
         x: (N, H) packed rows.
-        read: how keys and values come from x. The keys' bias adds the same to all scores of a query, which the softmax
-            does not see, so it is not read.
+        factors: of the modules that give keys and values. The keys' bias adds the same number to all scores of a query,
+            which does not change a softmax, so it is not read.
 
     Returns:
         (B, H).
     """
-    key_up, value_up = read.ups or (None, None)
-    out: Tensor = _Absorbed.apply(  # type: ignore[no-untyped-call]
-        q, x, *read.weights, read.biases[1], read.down, key_up, value_up, read.kept, packing, heads
-    )
+    key, value = factors.weights
+    frozen = _Frozen(key, value, factors.biases[1], factors.mask, packing, heads)
+    key_up, value_up = factors.ups or (None, None)
+    out: Tensor = _FirstTokenAttention.apply(q, x, factors.down, key_up, value_up, frozen)  # type: ignore[no-untyped-call]
     return out
 
 
-class _Absorbed(torch.autograd.Function):
-    """Below, W = H + R: what the adapters read of x stands beside x, and their ups beside the matrices."""
+@dataclass(frozen=True)
+class _Frozen:
+    """What needs no gradient: key and value matrices (H, H), value bias (H,), dropout mask (N, H), and the batch."""
+
+    key: Tensor
+    value: Tensor
+    bias: Tensor | None
+    mask: Tensor | None
+    packing: Packing
+    heads: int
+
+
+class _FirstTokenAttention(torch.autograd.Function):
+    """Below, W = H + R: the adapters' inner rows are appended to x, and their ups to the matrices."""
 
     @staticmethod
     def forward(
         ctx: Any,
         q: Tensor,
         x: Tensor,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor | None,
         down: Tensor | None,
         key_up: Tensor | None,
         value_up: Tensor | None,
-        kept: Tensor | None,
-        packing: Packing,
-        heads: int,
+        frozen: _Frozen,
     ) -> Tensor:
-        seen = x if kept is None else x * kept  # (N, H)
+        key, value, packing, heads, mask = frozen.key, frozen.value, frozen.packing, frozen.heads, frozen.mask
+        dropped = x if mask is None else x * mask  # (N, H)
         if down is not None and key_up is not None and value_up is not None:
-            x = torch.cat([x, seen @ down.t()], 1)  # (N, W)
+            x = torch.cat([x, dropped @ down.t()], 1)  # (N, W)
             key, value = torch.cat([key, key_up], 1), torch.cat([value, value_up], 1)  # (H, W)
         rows = x.index_select(0, packing.place.flatten()).view(packing.texts, packing.length, -1)  # (B, T, W)
-        apart = _apart(q, heads) * (q.shape[1] // heads) ** -0.5  # (heads, B, d)
-        asked = torch.bmm(apart, _blocks(key, heads)).transpose(0, 1)  # (B, heads, W)
-        scores = torch.bmm(asked, rows.transpose(1, 2))  # (B, heads, T)
+        scaled_q = _split_heads(q, heads) * (q.shape[1] // heads) ** -0.5  # (heads, B, d)
+        absorbed_q = torch.bmm(scaled_q, _head_rows(key, heads)).transpose(0, 1)  # (B, heads, W)
+        scores = torch.bmm(absorbed_q, rows.transpose(1, 2))  # (B, heads, T)
         if not packing.full:
             scores += packing.bias(1, scores.dtype)
         weights = torch.softmax(scores, -1)
         sums = torch.bmm(weights, rows).transpose(0, 1)  # (heads, B, W)
-        out = _together(torch.bmm(sums, _blocks(value, heads).transpose(1, 2)))  # (B, H)
-        ctx.save_for_backward(seen, down, kept, key, value, rows, apart, asked, weights, sums)
+        out = _merge_heads(torch.bmm(sums, _head_rows(value, heads).transpose(1, 2)))  # (B, H)
+        ctx.save_for_backward(dropped, down, mask, key, value, rows, scaled_q, absorbed_q, weights, sums)
         ctx.packing, ctx.heads = packing, heads
-        return out if bias is None else out + bias
+        return out if frozen.bias is None else out + frozen.bias
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        seen, down, kept, key, value, rows, apart, asked, weights, sums = ctx.saved_tensors
+        dropped, down, mask, key, value, rows, scaled_q, absorbed_q, weights, sums = ctx.saved_tensors
         packing, heads = ctx.packing, ctx.heads
-        hidden, scale = grad.shape[1], apart.shape[-1] ** -0.5
-        of_out = _apart(grad, heads)  # (heads, B, d)
-        of_sums = torch.bmm(of_out, _blocks(value, heads)).transpose(0, 1)  # (B, heads, W)
-        of_weights = torch.bmm(of_sums, rows.transpose(1, 2))  # (B, heads, T)
-        of_scores = softmax_backward(of_weights, weights)
-        of_asked = torch.bmm(of_scores, rows).transpose(0, 1)  # (heads, B, W)
-        of_q = _together(torch.bmm(of_asked, _blocks(key, heads).transpose(1, 2))) * scale  # (B, H)
-        of_x = of_down = of_key_up = of_value_up = None
-        need_x = ctx.needs_input_grad[1]  # not where below this layer nothing learns
+        hidden, scale = grad.shape[1], scaled_q.shape[-1] ** -0.5
+        grad_out = _split_heads(grad, heads)  # (heads, B, d)
+        grad_sums = torch.bmm(grad_out, _head_rows(value, heads)).transpose(0, 1)  # (B, heads, W)
+        grad_weights = torch.bmm(grad_sums, rows.transpose(1, 2))  # (B, heads, T)
+        grad_scores = softmax_backward(grad_weights, weights)
+        grad_absorbed = torch.bmm(grad_scores, rows).transpose(0, 1)  # (heads, B, W)
+        grad_q = _merge_heads(torch.bmm(grad_absorbed, _head_rows(key, heads).transpose(1, 2))) * scale  # (B, H)
+        grad_x = grad_down = grad_key_up = grad_value_up = None
+        need_x = ctx.needs_input_grad[1]  # false where nothing below this layer is trained
         begin = 0 if need_x else hidden
         if begin < rows.shape[2]:
-            both, other = torch.cat([of_scores, weights], 1), torch.cat([asked, of_sums], 1)  # (B, 2 heads, T and W)
-            of_rows = torch.bmm(both.transpose(1, 2), other[..., begin:])  # (B, T, W)
-            of_x = of_rows.flatten(0, 1).index_select(0, packing.rows)  # (N, W)
-            of_x[packing.tokens :] = 0  # spare rows are nobody's: no gradient
-        if of_x is not None and down is not None:
-            of_x, of_inner = of_x[:, : hidden - begin], of_x[:, hidden - begin :]
-            of_down = of_inner.t() @ seen
+            left = torch.cat([grad_scores, weights], 1)  # (B, 2 heads, T)
+            right = torch.cat([absorbed_q, grad_sums], 1)  # (B, 2 heads, W)
+            grad_rows = torch.bmm(left.transpose(1, 2), right[..., begin:])  # (B, T, W)
+            grad_x = grad_rows.flatten(0, 1).index_select(0, packing.rows)  # (N, W)
+            grad_x[packing.tokens :] = 0  # unused rows: no gradient
+        if grad_x is not None and down is not None:
+            grad_x, grad_inner = grad_x[:, : hidden - begin], grad_x[:, hidden - begin :]
+            grad_down = grad_inner.t() @ dropped
             if need_x:
-                of_seen = of_inner @ down
-                of_x = of_x + of_seen if kept is None else torch.addcmul(of_x, of_seen, kept)
-            of_key_up = torch.bmm(apart.transpose(1, 2), of_asked[..., hidden:]).flatten(0, 1)  # (H, R)
-            of_value_up = torch.bmm(of_out.transpose(1, 2), sums[..., hidden:]).flatten(0, 1)
-        return of_q, of_x if need_x else None, None, None, None, of_down, of_key_up, of_value_up, None, None, None
+                grad_dropped = grad_inner @ down
+                grad_x = grad_x + grad_dropped if mask is None else torch.addcmul(grad_x, grad_dropped, mask)
+            grad_key_up = torch.bmm(scaled_q.transpose(1, 2), grad_absorbed[..., hidden:]).flatten(0, 1)  # (H, R)
+            grad_value_up = torch.bmm(grad_out.transpose(1, 2), sums[..., hidden:]).flatten(0, 1)
+        return grad_q, grad_x if need_x else None, grad_down, grad_key_up, grad_value_up, None
 
 
-def _apart(x: Tensor, heads: int) -> Tensor:
+def _split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, H) -> (heads, B, d)."""
     return x.view(len(x), heads, -1).transpose(0, 1)
 
 
-def _together(x: Tensor) -> Tensor:
+def _merge_heads(x: Tensor) -> Tensor:
     """(heads, B, d) -> (B, H)."""
     return x.transpose(0, 1).flatten(1)
 
 
-def _blocks(matrix: Tensor, heads: int) -> Tensor:
-    """(H, W) -> (heads, d, W): each head's rows."""
+def _head_rows(matrix: Tensor, heads: int) -> Tensor:
+    """(H, W) -> (heads, d, W): the rows of each head."""
     return matrix.view(heads, -1, matrix.shape[1])

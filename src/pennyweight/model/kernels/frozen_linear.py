@@ -1,9 +1,9 @@
 """Products with frozen weights.
 
-Modules that read the same rows (query, key, value) are one product: their weights lie below each other in memory. On
-a CPU in bf16 the product is oneDNN's own, from weights that were laid out once the way its kernels read them; otherwise
-they are laid out in each call, which takes a tenth to a fifth of the call in training and half of it for one short text
-(benchmarks/kernels.py). Both are what `torch.compile` does with frozen weights, and the bits are the same.
+Modules that read the same rows (query, key, value) are one product: their weights are adjacent in memory. On a CPU in
+bf16 the product is oneDNN's own, from prepacked weights: stored once in the layout that its kernels read. Otherwise
+weights are packed in each call, which takes a tenth to a fifth of the call in training and half of it for one short
+text (benchmarks/kernels.py). `torch.compile` does both with frozen weights, and results are the same bit for bit.
 """
 
 from __future__ import annotations
@@ -19,170 +19,177 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-# By the first of the modules: what was made of them, with the state they were in and the tensors it was made of.
-_MADE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
-# Held while anything is made or moved: the first forward passes of a model may run in several threads at once.
-_MAKING = RLock()
+# By the first of the modules: what was computed from them, the versions of the tensors it came from, and these tensors.
+_CACHE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
+# Held while an entry is computed or weights are moved: a model's first forward passes may run in several threads.
+_CACHE_LOCK = RLock()
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` that computes in its weight's type, whatever types the bias and the input are kept in."""
+    """`nn.Linear` that computes in its weight's type, whatever its bias's and input's: (..., in) -> (..., out)."""
 
     def forward(self, input: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(self.weight.dtype)
         return linear(input.to(self.weight.dtype), self.weight, bias)
 
 
-class Matrix:
+class FrozenMatrix:
     """A frozen matrix (out, in), outside autograd.
 
     Args:
         weight: the matrix.
-        settled: whether it stays as it is, so that it may be laid out anew, once.
+        prepack: whether it will not change, so that it may be prepacked where oneDNN has a kernel for that.
     """
 
-    def __init__(self, weight: Tensor, settled: bool) -> None:
+    def __init__(self, weight: Tensor, prepack: bool) -> None:
         self.weight = weight
-        self._packs = settled and weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _has_products()
+        self._prepacks = (
+            prepack and weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _has_onednn_products()
+        )
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
 
-    def times(self, x: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
-        """x Wᵀ + b: (N, in) -> (N, out), and what is to be added to it."""
-        if not self._packs or x.dtype != torch.bfloat16:
+    def multiply(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None) -> Tensor:
+        """x Wᵀ + b + addend: (N, in) -> (N, out)."""
+        if not self._prepacks or x.dtype != torch.bfloat16:
             out = linear(x, self.weight, bias)
-            return out if plus is None else out.add_(plus)
+            return out if addend is None else out.add_(addend)
         if self._forward is None:
-            with _MAKING:
-                self._forward = _packed(self.weight) if self._forward is None else self._forward
-        return _product(x, self._forward, bias, plus)
+            with _CACHE_LOCK:
+                self._forward = _prepack(self.weight) if self._forward is None else self._forward
+        return _onednn_product(x, self._forward, bias, addend)
 
-    def back(self, grad: Tensor, plus: Tensor | None = None) -> Tensor:
-        """The gradient of x: grad W, (N, out) -> (N, in), and what is to be added to it."""
-        if not self._packs or grad.dtype != torch.bfloat16:
+    def input_gradient(self, grad: Tensor, addend: Tensor | None = None) -> Tensor:
+        """The gradient of x, grad W + addend: (N, out) -> (N, in)."""
+        if not self._prepacks or grad.dtype != torch.bfloat16:
             out = grad @ self.weight
-            return out if plus is None else out.add_(plus)
+            return out if addend is None else out.add_(addend)
         if self._backward is None:
-            with _MAKING:
-                self._backward = _packed(self.weight.t().contiguous()) if self._backward is None else self._backward
-        return _product(grad, self._backward, None, plus)
+            with _CACHE_LOCK:
+                self._backward = _prepack(self.weight.t().contiguous()) if self._backward is None else self._backward
+        return _onednn_product(grad, self._backward, None, addend)
 
 
-def matrix(linears: Sequence[nn.Linear], settled: bool = True) -> Matrix:
-    """The weights below each other as one frozen matrix; what it was laid out as is kept until they change.
+def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenMatrix:
+    """The stacked weights of linear modules as one frozen matrix, (sum of out, in), cached until they change.
 
     Args:
-        linears: modules whose weights learn nothing.
-        settled: False where the weights may change unseen, as PEFT's merging changes them.
+        linears: modules whose weights are not trained.
+        prepack: False where the weights may change without a new version, as when PEFT merges an adapter.
     """
     weights = [each.weight for each in linears]
-    if not settled or any(weight.is_inference() for weight in weights):  # the latter count no changes
-        return Matrix(stacked(linears), settled=False)
-    made: Matrix = _once(linears, weights, "weight", lambda: Matrix(stacked(linears), settled=True))
+    if not prepack or any(weight.is_inference() for weight in weights):  # inference tensors have no version
+        return FrozenMatrix(stacked_weight(linears), prepack=False)
+    made: FrozenMatrix = _cached(
+        linears, weights, "weight", lambda: FrozenMatrix(stacked_weight(linears), prepack=True)
+    )
     return made
 
 
-def _once(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
-    """What `make` makes of the modules' frozen tensors, kept until these change."""
-    with _MAKING:
-        known = _MADE.setdefault(linears[0], {})
+def _cached(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
+    """What `make` computes from the modules' frozen tensors, cached until these change."""
+    with _CACHE_LOCK:
+        known = _CACHE.setdefault(linears[0], {})
         key = (what, len(linears))
         made = known.get(key)
-        if made is None or made[0] != _state(tensors):
-            value = make()  # before the state is read: it may move them
-            # The tensors are held, not the parameters, so that nothing else can come to their addresses.
-            made = known[key] = (_state(tensors), [tensor.detach() for tensor in tensors], value)
+        if made is None or made[0] != _versions(tensors):
+            value = make()  # before the versions are read: it may move the tensors
+            # The tensors are held, not the parameters, so that no other tensor can take their addresses.
+            made = known[key] = (_versions(tensors), [tensor.detach() for tensor in tensors], value)
     return made[2]
 
 
-def _state(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+def _versions(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
     return tuple((tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in tensors)
 
 
-def stacked(linears: Sequence[nn.Linear]) -> Tensor:
-    """The weights below each other, (sum of out, in), without a second copy of them in memory.
+def stacked_weight(linears: Sequence[nn.Linear]) -> Tensor:
+    """The weights stacked by rows, (sum of out, in), without a second copy in memory.
 
     The parameters become views of one tensor the first time, and again after a move to another device.
     """
-    with _MAKING:
-        return _stacked(linears)
+    with _CACHE_LOCK:
+        return _stacked_weight(linears)
 
 
-def _stacked(linears: Sequence[nn.Linear]) -> Tensor:
+def _stacked_weight(linears: Sequence[nn.Linear]) -> Tensor:
     weights = [each.weight for each in linears]
     if len(weights) == 1:
         return weights[0]
     if any(weight.requires_grad for weight in weights):
         return torch.cat(weights)
     first, size, address = weights[0], weights[0].element_size(), weights[0].data_ptr()
-    joined = all(weight.is_contiguous() for weight in weights)
+    adjacent = all(weight.is_contiguous() for weight in weights)
     for weight in weights:
-        joined = joined and weight.data_ptr() == address and _same_storage(first, weight)
+        adjacent = adjacent and weight.data_ptr() == address and _same_storage(first, weight)
         address += weight.numel() * size
     rows = sum(weight.shape[0] for weight in weights)
-    if not joined:
-        together = torch.cat([weight.detach() for weight in weights])
-        for weight, view in zip(weights, together.split([weight.shape[0] for weight in weights]), strict=True):
+    if not adjacent:
+        stack = torch.cat([weight.detach() for weight in weights])
+        for weight, view in zip(weights, stack.split([weight.shape[0] for weight in weights]), strict=True):
             weight.data = view
     return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1))
 
 
-def joined(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
-    """The biases end to end, (sum of out,), in the type of the computation; made once if they are frozen."""
+def joined_bias(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | None:
+    """The biases end to end, (sum of out,), in the type of the computation; cached if they are frozen."""
     biases = [each.bias for each in linears]
     if biases[0] is None:
         return None
-    if any(bias.requires_grad or bias.is_inference() for bias in biases):  # these learn, those count no changes
+    if any(bias.requires_grad or bias.is_inference() for bias in biases):  # trained, or without a version
         return torch.cat([bias.to(dtype) for bias in biases])
-    together: Tensor = _once(linears, biases, dtype, lambda: torch.cat([bias.detach() for bias in biases]).to(dtype))
-    return together
+    joined: Tensor = _cached(linears, biases, dtype, lambda: torch.cat([bias.detach() for bias in biases]).to(dtype))
+    return joined
 
 
-class Frozen(torch.autograd.Function):
-    """x (N, in), a frozen matrix (out, in), bias (out,), what to add (N, out) or None -> (N, out) and x itself.
+class FrozenProduct(torch.autograd.Function):
+    """x (N, in), a frozen matrix (out, in), bias (out,), addend (N, out) or None -> (N, out) and x itself.
 
-    Whoever adds x to something later takes the x that is returned: its gradient then comes back to this place and is
-    added inside the product, which takes a third of the time of an addition. So is `plus`.
+    A residual connection uses the x that is returned: its gradient then comes back here and is added inside the
+    product, which takes a third of the time of a separate addition. The addend is added inside the product, too.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Matrix, bias: Tensor | None, plus: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, weight: FrozenMatrix, bias: Tensor | None, addend: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         ctx.weight = weight
         ctx.set_materialize_grads(False)
-        return weight.times(x, bias, plus), x
+        return weight.multiply(x, bias, addend), x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, beside: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, grad_passed: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return beside, None, None, None
-        need_x, _, _, need_plus = ctx.needs_input_grad
-        return ctx.weight.back(grad, beside) if need_x else None, None, None, grad if need_plus else None
+            return grad_passed, None, None, None
+        need_x, _, _, need_addend = ctx.needs_input_grad
+        grad_x = ctx.weight.input_gradient(grad, grad_passed) if need_x else None
+        return grad_x, None, None, grad if need_addend else None
 
 
-def _product(x: Tensor, packed: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear`, without its copy of the bias into every row of a bf16 result, and a sum with it."""
-    if plus is None:
+def _onednn_product(x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None = None) -> Tensor:
+    """`torch.nn.functional.linear` and a sum, without a copy of the bias into every row of a bf16 result."""
+    if addend is None:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     else:
-        out = torch.ops.mkldnn._linear_pointwise.binary(x, plus.contiguous(), packed, bias, "add")
+        out = torch.ops.mkldnn._linear_pointwise.binary(x, addend.contiguous(), packed, bias, "add")
     return out
 
 
-def _packed(weight: Tensor) -> Tensor:
+def _prepack(weight: Tensor) -> Tensor:
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
     return packed
 
 
 @cache
-def _has_products() -> bool:
-    """Whether oneDNN's own product is there and gives the same; what torch.compile calls, but no public names."""
+def _has_onednn_products() -> bool:
+    """Whether oneDNN's own product exists and gives the same bits. torch.compile calls it; it has no public name."""
     x = torch.arange(4.0).view(2, 2).bfloat16()
     try:
-        found, raised = (_product(x, _packed(x), x[0], plus) for plus in (None, x))
+        plain, summed = (_onednn_product(x, _prepack(x), x[0], addend) for addend in (None, x))
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.equal(found, linear(x, x, x[0])) and torch.equal(raised, found + x)
+    return torch.equal(plain, linear(x, x, x[0])) and torch.equal(summed, plain + x)
 
 
 def _same_storage(one: Tensor, other: Tensor) -> bool:

@@ -1,0 +1,36 @@
+"""Which operations a device gets, and that all of them compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from pennyweight.model.kernels import Kernels, choose_kernels
+from pennyweight.model.kernels.frozen_linear import Linear
+from pennyweight.model.kernels.packed_attention import Packing
+
+MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
+CPU, *OTHERS = (choose_kernels(torch.device(kind)) for kind in ("cpu", "cuda", "mps"))
+
+
+@pytest.mark.parametrize("kernels", OTHERS, ids=["cuda", "mps"])
+@pytest.mark.parametrize("mask", [MASK, torch.ones(2, 5, dtype=torch.long)], ids=["padded", "full"])
+def test_every_device_computes_the_same(kernels: Kernels, mask: torch.Tensor, near: Callable[..., None]) -> None:
+    torch.manual_seed(0)
+    packing, heads = Packing(mask), 4
+    modules: list[nn.Module] = [Linear(24, 24).requires_grad_(False) for _ in range(2)]
+    qkv = torch.randn(packing.size, 72)
+    x, q = torch.randn(packing.size, 24), torch.randn(len(mask), 24)
+    rows = packing.tokens
+    near(kernels.attend(qkv, packing, heads)[:rows], CPU.attend(qkv, packing, heads)[:rows])
+    near(
+        kernels.attend_first_token(q, x, modules, packing, heads), CPU.attend_first_token(q, x, modules, packing, heads)
+    )
+    norm = nn.LayerNorm(24)
+    near(kernels.layer_norm(norm, x), CPU.layer_norm(norm, x))
+    half = kernels.layer_norm(norm, x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    near(half, CPU.layer_norm(norm, x.bfloat16()), 8)
