@@ -304,7 +304,7 @@ def fit_model(
     from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
-    from .train.validation import validation
+    from .train.validator import make_validator
 
     settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
     rows, sources = prepare_rows(
@@ -325,7 +325,7 @@ def fit_model(
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = EnergyMeter()
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
-    validate = validation(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
+    validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
     joules = meter.joules()
     accelerator.end_training()
