@@ -441,7 +441,7 @@ def save_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
         input_spec=loaded.splits.input_spec,
-        answers={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
+        predictions={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
         run=dict(fitted.fingerprint),
     )  # fmt: skip
     artifact = replace(artifact, card=model_card(artifact))

@@ -143,7 +143,7 @@ def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> N
     classifier = pw.load(tiny_run)
     del classifier.metrics["data"]["counts"]
     assert classifier.with_prior("balanced").weights is not None  # from the validation rows that it kept
-    classifier.artifact.answers.clear()
+    classifier.artifact.predictions.clear()
     with pytest.raises(ArtifactError, match="this classifier did not record how often it saw each class"):
         classifier.with_prior("balanced")
     with pytest.raises(InputError, match="there are no texts to estimate the shares from"):

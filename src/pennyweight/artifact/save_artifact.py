@@ -53,9 +53,9 @@ def _write(artifact: Artifact, folder: Path) -> None:
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.model.head.state_dict().items()}
     save_file(head, folder / HEAD)
     artifact.tokenizer.save_pretrained(folder / "tokenizer")
-    if artifact.answers:
+    if artifact.predictions:
         arrays.save_file(
-            {name: np.ascontiguousarray(rows) for name, rows in artifact.answers.items()}, folder / PREDICTIONS
+            {name: np.ascontiguousarray(rows) for name, rows in artifact.predictions.items()}, folder / PREDICTIONS
         )
     if artifact.plan.adapter is not None:
         config = adapt.lora_config(artifact.plan.adapter, artifact.backbone.config)

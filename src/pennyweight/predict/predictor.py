@@ -214,7 +214,7 @@ class Classifier:
         """
         if self.multi:
             raise InputError("shares are not for multi-label classifiers, whose probabilities do not add up to 1")
-        trained = training_shares(self.metrics, self.artifact.answers, len(self.labels))
+        trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
         return Classifier(
