@@ -193,14 +193,14 @@ def test_a_dataset_of_the_hub_without_a_network(refused: Callable[..., str]) -> 
     )
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "export"])
-def test_what_is_no_classifier(verb: str, tmp_path: Path, news: Path, command: Command) -> None:
-    target = tmp_path / "out" if verb == "export" else news / "test.csv"
-    missing = command(verb, tmp_path / "none", target)
+@pytest.mark.parametrize("name", ["predict", "evaluate", "export"])
+def test_what_is_no_classifier(name: str, tmp_path: Path, news: Path, command: Command) -> None:
+    target = tmp_path / "out" if name == "export" else news / "test.csv"
+    missing = command(name, tmp_path / "none", target)
     assert (missing.code, missing.error.replace(str(tmp_path), "TMP")) == (
         2, "TMP/none: no such classifier; expected a folder that `pennyweight train` wrote",
     )  # fmt: skip
-    empty = command(verb, tmp_path, target)
+    empty = command(name, tmp_path, target)
     assert (empty.code, empty.error.replace(str(tmp_path), "TMP")) == (
         2, "TMP: not a saved classifier: no pennyweight.json",
     )  # fmt: skip

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 
@@ -251,15 +250,7 @@ RULES = [
 Rule = Callable[[ast.Module, Path], Iterator[Finding]]
 
 
-# Rules that code still on its way to its place breaks.
-PENDING = {"too_large_a_function", "two_of_a_name"}
-
-
-def reached(rules: list[Any]) -> list[Any]:
-    return [rule for rule in rules if rule.__name__ not in PENDING]
-
-
-@pytest.mark.parametrize("rule", reached(RULES), ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_source_keeps_the_rule(rule: Rule) -> None:
     assert len(FILES) > 10
     found = [
@@ -426,7 +417,7 @@ TREE_RULES = [brought_along, loose, two_of_a_name]
 TreeRule = Callable[[Trees], Iterator[str]]
 
 
-@pytest.mark.parametrize("rule", reached(TREE_RULES), ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", TREE_RULES, ids=lambda rule: rule.__name__)
 def test_the_tree_keeps_the_rule(rule: TreeRule) -> None:
     assert sorted(rule(trees())) == []
 
@@ -492,8 +483,12 @@ APART = {"acceptance", "faults"}
 
 
 def without_a_place(tests: Iterable[str], modules: Iterable[str]) -> list[str]:
-    """Tests, by their path, that mirror no module: a/test_b.py and a/test_b_more.py mirror a/b.py or a folder a/b."""
-    known = {*modules} | {f"{parent}.py" for module in modules for parent in PurePosixPath(module).parents}
+    """Tests, by their path, that mirror nothing.
+
+    a/test_b.py and a/test_b_more.py mirror a/b.py or the folder a/b; a/test_a.py mirrors the folder a.
+    """
+    folders = {parent for module in modules for parent in PurePosixPath(module).parents}
+    known = {*modules} | {f"{folder}.py" for folder in folders} | {f"{folder}/{folder.name}.py" for folder in folders}
     return [
         test
         for test in tests
@@ -519,6 +514,8 @@ def test_the_tests_mirror_the_tree() -> None:
         ("data/test_labels.py", True),
         ("data/test_labels_of_lists.py", True),
         ("data/test_formats.py", True),
+        ("data/formats/test_formats.py", True),
+        ("data/formats/test_data.py", False),
         ("data/test_label.py", False),
         ("data/test_of_labels.py", False),
         ("test_labels.py", False),

@@ -403,7 +403,7 @@ def test_without_validation_every_threshold_is_a_half(
     MultiLabelMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
     page = (run / "report.html").read_text("utf-8")
-    assert "Each label is given from a probability of 0.5 on." in page
+    assert "A label is given if its probability is at least 0.5." in page
     assert "tuned on" not in page
     again = pw.load(run)
     assert again.thresholds.tolist() == [0.5] * 3

@@ -23,8 +23,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-class OneLine(BaseException):
-    """What all of them carry: `str(error)` is the whole one-line message.
+class OneLineError(BaseException):
+    """The base of all: `str(error)` is the whole one-line message.
 
     Args:
         problem: what is wrong, in one clause.
@@ -64,7 +64,7 @@ class OneLine(BaseException):
         return " ".join(message.split())
 
 
-class PennyweightError(OneLine, Exception):
+class PennyweightError(OneLineError, Exception):
     """Root of the tree of failures."""
 
 
@@ -102,7 +102,7 @@ class ResourceError(PennyweightError):
     """The machine lacks what the run needs: memory or a device."""
 
 
-class Interrupted(OneLine, KeyboardInterrupt):
+class Interrupted(OneLineError, KeyboardInterrupt):
     """A signal stopped the run, which saved its state first. Not an `Exception`."""
 
     exit_code = 130

@@ -295,7 +295,6 @@ def fit_model(
         Interrupted: after a signal, once the state is saved.
         ArtifactError: the checkpoint does not fit the model.
     """
-    from .model.adapters.lora import scale
     from .train.accelerator import make_accelerator
     from .train.energy import EnergyMeter
     from .train.head_init import fit_head
@@ -304,7 +303,7 @@ def fit_model(
     from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
-    from .train.validation import validation
+    from .train.validator import make_validator
 
     settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
     rows, sources = prepare_rows(
@@ -325,7 +324,7 @@ def fit_model(
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = EnergyMeter()
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
-    validate = validation(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
+    validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
     joules = meter.joules()
     accelerator.end_training()
@@ -335,11 +334,11 @@ def fit_model(
         pooling=recipe.model.pooling, cached=bool(sources.prefixes),
         how=(runtime.device.type, runtime.precision, model.engine),
     )  # fmt: skip
-    if model.adaptive is not None:
-        # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-        plan, model.adaptive = model.adaptive.settle(plan, len(loaded.names)), None
+    # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
+    plan = model.fold_adapter(planned.plan, len(loaded.names))
+    if plan is not planned.plan:
         logger.info(plan.why[-1])
-    scale(model.module, settings.adapter_scale)
+    model.adapter.scale(settings.adapter_scale)
     return Fitted(plan, result, sources.to_json(), joules, fingerprint)
 
 
@@ -441,7 +440,7 @@ def save_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
         input_spec=loaded.splits.input_spec,
-        answers={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
+        predictions={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
         run=dict(fitted.fingerprint),
     )  # fmt: skip
     artifact = replace(artifact, card=model_card(artifact))

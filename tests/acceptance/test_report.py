@@ -161,7 +161,7 @@ def test_a_target_accuracy_picked_on_validation_is_met_on_the_test_rows_within_i
     classifier = pw.load(run)
     target = max(one["target"] for one in metrics(run)["abstention"])
     value = make_abstainer(classifier, target=target).threshold
-    test = RowPredictions.from_arrays(classifier.artifact.answers, "test")
+    test = RowPredictions.from_arrays(classifier.artifact.predictions, "test")
     assert test is not None
     assert value is not None
     right = test.correct[test.confidence >= value]

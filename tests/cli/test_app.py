@@ -1,4 +1,4 @@
-"""The verbs as a user types them: what they print, where it goes, and how they end."""
+"""The commands as a user types them: what they print, where it goes, and how they end."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_flags_name_their_choices(command: Command) -> None:
 
 def test_help_fits_80_columns(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    verbs = re.findall(r"^  (\w+)  ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
-    assert {"train", "plan", "predict", "evaluate", "export", "demo", "recipes"} <= set(verbs)
-    for verb in ([], *([verb] for verb in verbs)):
-        done = command(*verb, "--help")
+    names = re.findall(r"^  (\w+)  ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
+    assert {"train", "plan", "predict", "evaluate", "export", "demo", "recipes"} <= set(names)
+    for call in ([], *([name] for name in names)):
+        done = command(*call, "--help")
         assert done.code == 0
         assert [line for line in done.out.splitlines() if len(line) > 80] == []
 
 
-def test_without_a_verb_it_says_what_there_is(command: Command) -> None:
+def test_without_a_command_it_says_what_there_is(command: Command) -> None:
     done = command()
     assert (done.code, done.err) == (0, "")
     assert "Usage: pennyweight" in done.out
@@ -254,8 +254,8 @@ def test_files_without_a_header_and_in_another_encoding(
     )
     found = json.loads(command("audit", plain, *flags, "--label-column", "1", "--json").out)
     assert found["parts"]["data"]["rows"] == len(rows)
-    for verb in (("predict", tiny_run, plain), ("evaluate", tiny_run, plain), ("audit", plain)):
-        refused = command(*verb)
+    for call in (("predict", tiny_run, plain), ("evaluate", tiny_run, plain), ("audit", plain)):
+        refused = command(*call)
         assert refused.code == 2
         assert refused.err.count("\n") == 1
         assert "is not UTF-8; expected UTF-8; name it, such as --encoding cp1252" in refused.err
@@ -448,3 +448,12 @@ def test_a_cache_without_room_is_one_line_and_the_training_goes_on(news: Path, b
         assert line.endswith("; the frozen prefix is kept in memory instead")
     assert "feeds.py" not in done.stderr
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["prefix"]["reused"] is False
+
+
+def test_the_label_column_is_no_column_to_slice_by(tiny_run: Path, news: Path, command: Command) -> None:
+    done = command("evaluate", tiny_run, news / "test.csv", "--slice", "label")
+    assert (done.code, done.error) == (
+        2,
+        f"{news / 'test.csv'}: column label holds the labels, which are no column to slice by; leave it out of "
+        "--slice: the table shows the figures of each class",
+    )

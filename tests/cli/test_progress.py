@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pennyweight.cli.progress import Progress
+from pennyweight.cli.progress import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def steps(progress: Progress) -> None:
+def steps(progress: ProgressBar) -> None:
     for step in range(1, 4):
         progress.step(step, 3, 0.5 / step, 1e-4, 32, 0.25)
     record = {"epoch": 1.0, "train_loss": 0.25, "validation_loss": 0.5, "accuracy": 0.875}
@@ -30,7 +30,7 @@ def test_off_a_terminal_there_is_a_line_an_evaluation(
     for name, value in set_by_ci.items():
         monkeypatch.setenv(name, value)
     said: list[str] = []
-    with Progress(said.append) as progress:
+    with ProgressBar(said.append) as progress:
         steps(progress)
     assert said == ["epoch 1.00: training loss 0.2500, validation loss 0.5000, validation accuracy 87.50%"]
     assert capsys.readouterr() == ("", "")
@@ -39,7 +39,7 @@ def test_off_a_terminal_there_is_a_line_an_evaluation(
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
-    progress = Progress(lambda line: None)
+    progress = ProgressBar(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
     with progress:
         steps(progress)
@@ -53,7 +53,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_terminal_that_cannot_move_its_cursor_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     terminal = Terminal()
-    progress = Progress(lambda line: None)
+    progress = ProgressBar(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80))
     with progress:
         steps(progress)

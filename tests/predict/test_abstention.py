@@ -36,7 +36,7 @@ def test_the_threshold_comes_from_the_validation_rows(run: Path) -> None:
     labels = np.zeros(100, dtype=np.int32)
     wrong = (np.arange(100) < 40).astype(np.int32)  # the unsure ones are wrong
     kept = RowPredictions(np.arange(100), labels, wrong, confidence)
-    classifier.artifact = replace(classifier.artifact, answers=kept.to_arrays("validation"))
+    classifier.artifact = replace(classifier.artifact, predictions=kept.to_arrays("validation"))
     picked = threshold_for_accuracy(classifier, 0.9)
     assert confidence[34] < picked.value < confidence[41]
     assert picked.accuracy >= 0.9
@@ -61,6 +61,6 @@ def test_thresholds_out_of_range_are_refused(run: Path, below: float, target: fl
 
 def test_a_classifier_without_validation_answers_says_so(run: Path) -> None:
     classifier = pw.load(run)
-    classifier.artifact = replace(classifier.artifact, answers={})
+    classifier.artifact = replace(classifier.artifact, predictions={})
     with pytest.raises(ArtifactError, match="kept no validation predictions to pick a threshold on; train it again"):
         threshold_for_accuracy(classifier, 0.9)

@@ -50,7 +50,7 @@ def test_the_report_opens_with_the_verdict_and_says_how_to_repeat_it(run: Path) 
     assert first_line == metrics(run)["verdict"]["headline"].replace("&", "&amp;")
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings[:4] == ["Baselines", "Trained parameters by part", "Data", "Training"]
-    assert {"Slices", "Most confident mistakes", "To repeat it", "Where and how long"} <= set(headings)
+    assert {"Slices", "Most confident errors", "Reproducing this run", "Time, machine and versions"} <= set(headings)
     assert "source" in metrics(run)["slices"]  # a column of the sample with few values
     assert "id" not in metrics(run)["slices"]
     assert f"{run.name}/recipe.yaml" in page or "trained on data given in Python" in page

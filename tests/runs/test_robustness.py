@@ -56,7 +56,7 @@ def test_evaluate_prints_and_writes_it(tiny_run: Path, news: Path, tmp_path: Pat
     assert "mean, training family" in answer.out
     assert "train.csv" in answer.out
     html = page.read_text("utf-8")
-    assert "Under shift" in html
+    assert "Robustness under shift" in html
     assert "keyboard_typos" in html
     assert 'aria-label="Accuracy by corruption and severity"' in html
     values = json.loads(command(*data, "--shift", "--rows", "9", "--json").out)["shift"]
@@ -84,7 +84,7 @@ def test_a_run_carries_it_and_compare_shows_it(shifted_run: Path, tiny_run: Path
     MetricsFile.model_validate(values)
     assert values["shift"]["measured_on"] == "test"
     assert values["shift"]["ood"][0]["name"] == "train.csv"
-    assert "Under shift" in (shifted_run / "report.html").read_text("utf-8")
+    assert "Robustness under shift" in (shifted_run / "report.html").read_text("utf-8")
     assert pw.load(shifted_run).metrics == values
     answer = command("compare", shifted_run, tiny_run)
     header, first, second = answer.out.splitlines()[:3]
@@ -143,7 +143,7 @@ def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> N
     classifier = pw.load(tiny_run)
     del classifier.metrics["data"]["counts"]
     assert classifier.with_prior("balanced").weights is not None  # from the validation rows that it kept
-    classifier.artifact.answers.clear()
+    classifier.artifact.predictions.clear()
     with pytest.raises(ArtifactError, match="this classifier did not record how often it saw each class"):
         classifier.with_prior("balanced")
     with pytest.raises(InputError, match="there are no texts to estimate the shares from"):

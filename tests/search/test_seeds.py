@@ -32,7 +32,10 @@ def test_each_seed_is_a_run_and_the_spread_is_written(tiny_backbone: Callable[..
     assert found.figures["log_loss"].deviation > 0  # the head starts elsewhere
     assert json.loads((tmp_path / "runs" / "seeds.json").read_text("utf-8"))["measured"] == "test"
     assert {item.name for item in (tmp_path / "runs").iterdir()} == {"seed-3", "seed-4", "seeds.json"}
-    assert str(found).startswith("2 seeds (3, 4), measured on test\naccuracy %")
+    heading, columns, first, *_ = str(found).splitlines()
+    assert heading == "2 seeds, measured on test"
+    assert columns.split() == ["mean", "±", "SD", "seed", "3", "seed", "4"]
+    assert first.startswith("accuracy %  ")
 
 
 @pytest.mark.parametrize(

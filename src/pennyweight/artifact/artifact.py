@@ -21,7 +21,7 @@ class Artifact:
 
     Attributes:
         input_spec: how texts and labels are read, as it was resolved in training.
-        answers: arrays as `reporting.rows` names them.
+        predictions: of the validation and test rows, as arrays in the form of `RowPredictions.to_arrays`.
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
     """
 
@@ -34,5 +34,5 @@ class Artifact:
     metrics: dict[str, Any]
     input_spec: InputSpec = field(default_factory=InputSpec)
     card: str = ""
-    answers: dict[str, np.ndarray] = field(default_factory=dict)
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)

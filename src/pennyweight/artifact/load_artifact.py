@@ -9,7 +9,6 @@ import numpy as np
 
 from ..data.input_spec import InputSpec
 from ..errors import ArtifactError
-from ..model.adapters import lora as adapt
 from ..model.classifier import ModelSettings, build
 from ..model.device import Runtime
 from ..recipe.schema import Recipe
@@ -37,20 +36,20 @@ def load_artifact(saved: SavedFiles | str | Path, runtime: Runtime, backbone: st
     with damage_as_errors(saved.folder):
         facts, path = saved.facts, saved.path(MANIFEST)
         recipe = recipe_of(saved)
-        plan = validation.plan(saved, PLAN)
-        labels = validation.labels(path, facts)
-        input_spec = validation.input_spec(path, facts, recipe)
+        plan = validation.check_plan(saved, PLAN)
+        labels = validation.check_labels(path, facts)
+        input_spec = validation.check_input_spec(path, facts, recipe)
         validation.check_agreement(path, facts, recipe, plan)
         metrics, predictions = metrics_of(saved), predictions_of(saved)
-        found = validation.backbone(path, facts, backbone)
+        found = validation.check_backbone(path, facts, backbone)
         head = saved.tensors(HEAD)
-        adapter = validation.adapter(saved, ADAPTER_CONFIG, ADAPTER, plan, found)
+        adapter = validation.check_adapter(saved, ADAPTER_CONFIG, ADAPTER, plan, found)
         # Checked before anything of the plan's size is built: as many numbers are there as the plan says.
         validation.check_numbers(saved.path(PLAN), plan, found, len(labels), (*head.values(), *adapter.values()))
-        tokenizer = validation.tokenizer(saved, TOKENIZER, found)
+        tokenizer = validation.check_tokenizer(saved, TOKENIZER, found)
         model = build(found, plan, len(labels), runtime, ModelSettings(**recipe.model.settings()))
         try:
-            adapt.load_adapter_state(model.module, adapter)
+            model.adapter.load(adapter)
         except ArtifactError as error:
             raise damaged(saved.path(ADAPTER), str(error)) from error
         if {key: held.shape for key, held in head.items()} != {k: v.shape for k, v in model.head.state_dict().items()}:
@@ -102,22 +101,22 @@ def read_input_spec(folder: str | Path) -> InputSpec:
     """
     try:
         saved = read_files(Path(folder), only=(RECIPE,))
-        return validation.input_spec(saved.path(MANIFEST), saved.facts, recipe_of(saved))
+        return validation.check_input_spec(saved.path(MANIFEST), saved.facts, recipe_of(saved))
     except ArtifactError:
         return InputSpec()
 
 
 def recipe_of(saved: SavedFiles) -> Recipe:
     """The recipe among a classifier's files."""
-    return validation.recipe(saved, RECIPE)
+    return validation.check_recipe(saved, RECIPE)
 
 
 def metrics_of(saved: SavedFiles) -> dict[str, Any]:
     """The metrics among a classifier's files, their form checked."""
-    labels = validation.labels(saved.path(MANIFEST), saved.facts)
-    return validation.metrics(saved, METRICS, multi=labels.multi)
+    labels = validation.check_labels(saved.path(MANIFEST), saved.facts)
+    return validation.check_metrics(saved, METRICS, multi=labels.multi)
 
 
 def predictions_of(saved: SavedFiles) -> dict[str, np.ndarray]:
     """The predictions kept from training, as arrays; empty where none were kept."""
-    return validation.predictions(saved, PREDICTIONS, validation.labels(saved.path(MANIFEST), saved.facts))
+    return validation.check_predictions(saved, PREDICTIONS, validation.check_labels(saved.path(MANIFEST), saved.facts))

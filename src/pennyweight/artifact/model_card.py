@@ -1,4 +1,4 @@
-"""The model card: Hugging Face's front matter, drawn from the same numbers as the report."""
+"""The model card, from the same figures as the report."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..model.backbone import EMBEDDED_HUB_ID
 from ..recipe.schema import Recipe
 from .artifact import Artifact
 
-# What means something within a line of Markdown, and what does at its beginning.
+# Characters with a meaning within a line of Markdown, and those with one at its beginning.
 _SIGNS = re.compile(r"([\\`*_\[\]|~$])")
 _STARTS = re.compile(r"^(?:([#+=:-])|(\d+)([.)]))")
 
 
 def prose(text: object) -> str:
-    """Any text within a line of Markdown, as it reads: neither HTML nor a link, a table's column or a heading."""
+    """Text escaped for a line of Markdown, so that it reads as it is: no HTML, link, table column or heading."""
     line = _SIGNS.sub(r"\\\1", html.escape(_line(text), quote=False))
     return _STARTS.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", line)
 
 
 def code(text: object) -> str:
-    """Any text as a code span of Markdown, in which nothing else has a meaning."""
+    """Text as a code span of Markdown."""
     line = _line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     room = " " if line.startswith("`") or line.endswith("`") or not line else ""
@@ -35,7 +35,7 @@ def code(text: object) -> str:
 
 
 def block(text: str) -> str:
-    """A program as a block of Python in Markdown, whatever names it holds."""
+    """Python code as a block of Markdown."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}python\n{text}\n{fence}"
 
@@ -46,7 +46,7 @@ def _line(text: object) -> str:
 
 
 def model_card(artifact: Artifact) -> str:
-    """README.md: Hugging Face's front matter, then what it is, how good it is and how to use it.
+    """README.md: Hugging Face's front matter, then what the classifier is, how good it is and how to use it.
 
     Source of the front matter: https://huggingface.co/docs/hub/model-cards
     """
@@ -62,7 +62,7 @@ def _card(artifact: Artifact) -> str:
     name, measured = next(((key, value) for key, value in found if value is not None), ("none", None))
     budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
     multi, names = artifact.labels.multi, artifact.labels.names
-    limits = [f" (from a probability of {value:.3f} on)" for value in saved_thresholds(metrics, len(names)).tolist()]
+    limits = [f" (at a probability of {value:.3f} or more)" for value in saved_thresholds(metrics, len(names)).tolist()]
     labels = "\n".join(
         f"{index}. {prose(label)}{limit if multi else ''}"
         for index, (label, limit) in enumerate(zip(names, limits, strict=True))
@@ -80,7 +80,7 @@ pipeline_tag: text-classification
 under {budget}.
 
 {_figures(name, measured)}
-{_judged(metrics)}
+{_verdict_and_baselines(metrics)}
 ## Labels
 
 {labels}
@@ -107,28 +107,28 @@ def _figures(name: str, measured: dict[str, Any] | None) -> str:
             f"Micro F1 {measured['micro_f1']:.3f}, macro F1 {measured['macro_f1']:.3f}, "
             f"all labels right {measured['exact_match']:.1%} (95% interval {low:.1%} to {high:.1%}), "
             f"Hamming loss {measured['hamming_loss']:.1%}, on {measured['n']:,} {name} texts."
-            + _unknown(measured, "exact match")
+            + _unknown_labels_note(measured, "exact match")
         )
     low, high = measured["accuracy_interval"]
     return (
         f"Accuracy {measured['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%}), "
         f"macro F1 {measured['macro_f1']:.3f}, expected calibration error {measured['ece']:.1%}, "
-        f"on {measured['n']:,} {name} texts." + _unknown(measured, "accuracy")
+        f"on {measured['n']:,} {name} texts." + _unknown_labels_note(measured, "accuracy")
     )
 
 
-def _unknown(measured: dict[str, Any], figure: str) -> str:
-    """What is to be known where rows with unknown labels count as wrong."""
+def _unknown_labels_note(measured: dict[str, Any], figure: str) -> str:
+    """A sentence on rows with unknown labels that count as wrong; empty without any."""
     rows = measured.get("unknown", 0)
     return f" {rows:,} further texts with unknown labels count as wrong in the {figure} only." if rows else ""
 
 
-def _judged(metrics: dict[str, Any]) -> str:
+def _verdict_and_baselines(metrics: dict[str, Any]) -> str:
     """The verdict and the baselines as a table; nothing where nothing was compared."""
     if metrics.get("verdict") is None:
         return ""
     if metrics.get("task") == "multi":
-        return _judged_by_f1(metrics)
+        return _multi_label_baselines(metrics)
     rows = "\n".join(
         f"| {prose(one['name'])} | {one['accuracy']:.1%} | {one['accuracy_interval'][0]:.1%} to "
         f"{one['accuracy_interval'][1]:.1%} | {one['difference']:+.1%} |"
@@ -143,7 +143,7 @@ def _judged(metrics: dict[str, Any]) -> str:
 """
 
 
-def _judged_by_f1(metrics: dict[str, Any]) -> str:
+def _multi_label_baselines(metrics: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {prose(one['name'])} | {one['micro_f1']:.3f} | {one['macro_f1']:.3f} | {one['exact_match']:.1%} | "
         f"{100 * one['difference']:+.1f} points |"
@@ -178,12 +178,12 @@ def _index(name: str, measured: dict[str, Any] | None) -> str:
 
 
 def shown_backbone(name: str) -> str:
-    """A backbone's name as it is handed on: of a folder of this machine its last part."""
+    """A backbone's name as others see it: of a folder of this machine its last part."""
     return os.path.basename(os.path.normpath(name)) if is_local(name) else name
 
 
 def shared_recipe(recipe: Recipe) -> Recipe:
-    """A recipe as a report shows it: of folders of this machine their last part."""
+    """A recipe as a report shows it: of folders of this machine the last part."""
     shared = shareable_recipe(recipe)
     model = shared.model.model_copy(update={"backbone": shown_backbone(shared.model.backbone)})
     return shared.model_copy(update={"model": model})
@@ -195,7 +195,7 @@ def is_local(name: str) -> bool:
 
 
 def base_model(artifact: Artifact) -> str:
-    """The front matter's line that names the base model on the hub; empty where the backbone is not from there."""
+    """The line of the front matter that names the base model on the hub; empty for a local backbone."""
     name = artifact.backbone.name
     if is_local(name):
         return ""

@@ -1,7 +1,7 @@
-"""What a stranger's files must agree on before they are used.
+"""Checks of a saved classifier's files before they are used.
 
-Checksums show damage; they do not show good will. So each part of a saved classifier is read as plain data, held
-against the others, and refused with one line when it says something that saving never writes.
+Checksums reveal damage, but not bad intentions. So each part of a saved classifier is read as plain data, compared
+with the others, and refused in one line if it holds anything that saving never writes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..budget.plan import Plan
 from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
-from ..model.adapters import lora as adapt
+from ..model.adapters.lora import lora_config
 from ..model.backbone import Backbone, resolve
 from ..model.tokenizer import load_tokenizer
 from ..recipe.loading import parse
@@ -33,17 +33,15 @@ from .layout import MANIFEST
 from .metrics_file import MetricsFile, MultiLabelMetricsFile
 from .saved_files import SavedFiles
 
-# What a backbone's config says about who wrote it, not about what it computes.
+# Fields of a backbone's config about who wrote it, not about what it computes.
 CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
-# What PEFT's config says about where and by whom the adapter was saved.
+# Fields of PEFT's config about where and by what the adapter was saved.
 ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "revision")
-
-
-# What pydantic says of a figure that is not there, or that a later version added: neither is damage.
+# Pydantic's errors for figures that are missing, or that a later version added: neither is damage.
 ADDED_OR_LEFT_OUT = ("missing", "extra_forbidden")
 
 
-def recipe(saved: SavedFiles, name: str) -> Recipe:
+def check_recipe(saved: SavedFiles, name: str) -> Recipe:
     """The recipe in a file.
 
     Raises:
@@ -55,7 +53,7 @@ def recipe(saved: SavedFiles, name: str) -> Recipe:
         raise _as_damaged(saved.path(name), error) from error
 
 
-def plan(saved: SavedFiles, name: str) -> Plan:
+def check_plan(saved: SavedFiles, name: str) -> Plan:
     """The plan in a file."""
     try:
         return Plan.from_json(saved.json(name))
@@ -63,11 +61,11 @@ def plan(saved: SavedFiles, name: str) -> Plan:
         raise _as_damaged(saved.path(name), error) from error
 
 
-def metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any]:
-    """What was measured: every figure that is there has the form that `schema` gives it.
+def check_metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any]:
+    """The metrics in a file, if every figure in it has the form that `metrics_file` gives it.
 
     Args:
-        multi: whether the classifier gives a text any number of labels.
+        multi: whether the classifier is multi-label.
     """
     found = saved.json(name)
     if found and (found.get("task") == "multi") != multi:
@@ -82,20 +80,20 @@ def metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any]:
     return found
 
 
-def predictions(saved: SavedFiles, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
+def check_predictions(saved: SavedFiles, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
     """The predictions kept from training; empty where none were kept."""
     found = saved.arrays(name) if name in saved else {}
     for key, values in found.items():
         sound = values.ndim == 1 and bool(np.isfinite(values).all())
-        if key.endswith((".labels", ".predicted")):  # of several labels a hash is kept
+        if key.endswith((".labels", ".predicted")):  # multi-label, a hash of the labels
             sound &= np.issubdtype(values.dtype, np.integer)
             sound &= labels.multi or bool(((values >= 0) & (values < len(labels))).all())
         if not sound:
-            raise damaged(saved.path(name), f"{key} holds what are no answers")
+            raise damaged(saved.path(name), f"{key} holds what are no predictions")
     return found
 
 
-def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
+def check_labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
     """The class names in a manifest."""
     try:
         return LabelSet.from_json(manifest.get("labels"))
@@ -103,8 +101,8 @@ def labels(path: Path, manifest: Mapping[str, Any]) -> LabelSet:
         raise _as_damaged(path, error) from error
 
 
-def input_spec(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> InputSpec:
-    """How texts and labels are read; classifiers of version 0.1 did not record it and go by their recipe."""
+def check_input_spec(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> InputSpec:
+    """How texts and labels are read; classifiers of version 0.1 did not record it, so their recipe says."""
     if "reading" not in manifest:
         return InputSpec.of_recipe(recipe.data)
     try:
@@ -114,7 +112,7 @@ def input_spec(path: Path, manifest: Mapping[str, Any], recipe: Recipe) -> Input
 
 
 def check_agreement(path: Path, manifest: Mapping[str, Any], recipe: Recipe, plan: Plan) -> None:
-    """Hold what the manifest repeats to the recipe and the plan."""
+    """Compare what the manifest repeats with the recipe and the plan."""
     repeated = {
         "max_length": recipe.data.max_length,
         "pooling": recipe.model.pooling,
@@ -134,8 +132,8 @@ def backbone_name(saved: SavedFiles) -> str:
     return name
 
 
-def backbone(path: Path, manifest: Mapping[str, Any], instead: str | None) -> Backbone:
-    """The backbone that a manifest names, with the weights and the config that it had.
+def check_backbone(path: Path, manifest: Mapping[str, Any], instead: str | None) -> Backbone:
+    """The backbone that a manifest names, if its weights and config are those of training.
 
     Args:
         instead: where it is now, if it moved.
@@ -163,15 +161,15 @@ def _computes(config: Any) -> Any:
     return {key: value for key, value in config.items() if key not in CONFIG_NOTES}
 
 
-def adapter(saved: SavedFiles, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
-    """The adapter's tensors, once what PEFT would read beside them says the same as the plan."""
+def check_adapter(saved: SavedFiles, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
+    """The adapter's tensors, if PEFT's config beside them agrees with the plan."""
     if plan.adapter is None:
         return {}
     for name in (config, weights):
         if name not in saved:
             raise damaged(saved.path(name), "a file is missing")
     received = saved.json(config)
-    expected = json.loads(json.dumps(adapt.lora_config(plan.adapter, backbone.config).to_dict(), default=list))
+    expected = json.loads(json.dumps(lora_config(plan.adapter, backbone.config).to_dict(), default=list))
     for key, value in expected.items():
         if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
             raise damaged(saved.path(config), f"{key} is not what the plan says")
@@ -183,7 +181,7 @@ def _unordered(value: Any) -> Any:
 
 
 def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved: Iterable[Tensor]) -> None:
-    """Hold the plan to what the backbone's config gives for it, and to the numbers that were saved."""
+    """Compare the plan with the count that the backbone's config gives, and with the numbers that were saved."""
     held = sum(tensor.numel() for tensor in saved)
     try:
         counted = count(backbone.config, adapter=plan.adapter, head=plan.head, labels=labels).trainable
@@ -193,10 +191,10 @@ def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved
         raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
 
 
-def tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> Any:
-    """The tokenizer, if it is data alone and every id that it may give has its place in the backbone.
+def check_tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> Any:
+    """The tokenizer, if it is data alone and the backbone has a vector for every id.
 
-    transformers reads folders, so that the bytes that were checked are written to one which nobody else can change.
+    transformers reads folders, so the checked bytes are written to one that nobody else can change.
 
     Args:
         name: its folder in the classifier's.

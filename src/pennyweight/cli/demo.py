@@ -9,7 +9,7 @@ import typer
 from ..errors import Interrupted
 from ..train.observer import forward_log
 from .output import echo, note
-from .progress import Progress
+from .progress import ProgressBar
 from .summary import run_places, summary
 
 
@@ -22,7 +22,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     from ..data import sample
 
     try:
-        with forward_log(note), Progress(note) as progress:
+        with forward_log(note), ProgressBar(note) as progress:
             classifier = pipeline.train(
                 sample.load("train"),
                 test=sample.load("test"),

@@ -1,4 +1,4 @@
-"""What a failure says on the command line: one line and an exit code."""
+"""How a failure ends a command: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import typer
 
-from ..errors import InputError, OneLine, ResourceError
+from ..errors import InputError, OneLineError, ResourceError
 
 # What Typer raises over a command line. It has been click's class, a copy of that, and Typer's own, by release.
 _USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__base__ is Exception)
@@ -26,14 +26,14 @@ class Failure:
 
 
 def failure(error: BaseException) -> Failure | None:
-    """How to end on an exception; None for a fault of ours, which shows its traceback."""
-    if isinstance(error, OneLine):
+    """The line and exit code for an exception; None for a bug, which shows its traceback."""
+    if isinstance(error, OneLineError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, _USAGE):  # an unknown flag, a missing argument
         words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))
         words = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", words)  # said by Typer up to 0.25 and by click 8.5
         return Failure(f"{words.rstrip('.')}; see --help", InputError.exit_code)
-    if isinstance(error, BrokenPipeError):  # whoever read our output has enough
+    if isinstance(error, BrokenPipeError):  # the reader of our output has enough
         return Failure("", 0)
     if isinstance(error, OSError):
         parts = (error.filename, error.strerror or error)
@@ -45,15 +45,15 @@ def failure(error: BaseException) -> Failure | None:
 
 
 def drop_output(stream: IO[str]) -> None:
-    """What is still buffered cannot be written; Python would complain once more while closing the stream."""
+    """Drop buffered output that cannot be written: Python would report it again while closing the stream."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fill_streams() -> None:
-    """Stand-ins for an output that came closed, as under some schedulers: what is said there is said to nobody.
+    """Open standard output and error to nowhere where they are closed, as under some schedulers.
 
-    The file descriptor is taken as well; else the first file that is opened gets it, and with it what libraries print.
+    Their file descriptors are taken as well: the first file that is opened would get one, and what libraries print.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on a terminal; elsewhere only a line per evaluation."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -18,7 +18,7 @@ class Progress:
         self._task: Any = None
         self._texts_per_second = 0.0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..train.observer import forward_log
 from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
 from .output import echo, echo_json, note
-from .progress import Progress
+from .progress import ProgressBar
 from .summary import run_places, summary
 
 
@@ -48,7 +48,7 @@ def train(
             spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
         echo_json(spread.to_json()) if as_json else echo(f"\n{spread}\n\nruns:   {folder}")
         return
-    with forward_log(note), Progress(note) as progress:
+    with forward_log(note), ProgressBar(note) as progress:
         classifier = pipeline.train(
             data,
             recipe=recipe,

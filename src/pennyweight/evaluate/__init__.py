@@ -1,9 +1,7 @@
-"""How good a classifier is, said with its doubt: numpy arrays and lists in, plain values and pictures out.
+"""Evaluation: logits, labels and names in, one `Evaluation` out. It knows no model, and takes plain arrays and lists.
 
-metrics      the figures of one test set             intervals  Wilson and bootstrap intervals
-baselines    what an adapter has to beat             compare    two classifiers on the same texts
-calibration  reliability and the temperature         verdict    the classifier against its baselines, in words
-abstention   which texts are better not answered     mistakes   where the classifier errs
-report       text table and PNG files                html       the self-contained report.html
-                                                     figures, svg, page/   what both draw with
+evaluation       every figure of a classifier, computed once     slices           accuracy by length and by columns
+labelled_rows    the rows it is measured on                      misclassified    confident errors, doubtful labels
+row_predictions  what was predicted for each row                 metrics/         one file a kind of metric
+baselines/       what a classifier has to beat                   report/          tables, pictures, report.html
 """

@@ -1,4 +1,4 @@
-"""A saved classifier to the Hugging Face hub: what would be sent, and, when told so, sending it."""
+"""Uploading a saved classifier to the Hugging Face hub, or listing what would be uploaded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ REPORT = "report.html"
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What goes to a hub repository: `files` are (name, bytes); `address` is None until it was sent."""
+class HubUpload:
+    """Files for a hub repository: `files` are (name, bytes); `address` is None until they are sent."""
 
     repository: str
     files: tuple[tuple[str, int], ...]
@@ -38,19 +38,19 @@ def push(
     private: bool = True,
     report: bool = False,
     token: str | None = None,
-) -> Parcel:
-    """List what a push of a saved classifier holds, and send it if `send`, to the hub that HF_ENDPOINT names if any.
+) -> HubUpload:
+    """List the files of a saved classifier, and send them if `send`; HF_ENDPOINT may name another hub.
 
-    Only the files of the manifest go, every one checked: no checkpoints, no pictures.
+    Only the files of the manifest are sent, each one checked: no checkpoints, no pictures.
 
     Args:
         repository: `owner/name`.
         private: make a new repository private.
         report: send report.html too; it quotes test texts.
-        token: else the one that `hf auth login` stored.
+        token: None for the one that `hf auth login` stored.
 
     Raises:
-        InputError: for a name that is no repository, or a classifier whose backbone is a local folder.
+        InputError: for a name that cannot be a repository's, or a classifier whose backbone is a local folder.
         StorageError: when the hub cannot be reached or refuses.
     """
     folder = Path(folder)
@@ -64,12 +64,12 @@ def push(
             received=backbone,
             remedy="train with a hub id as --backbone, or export --format merged and publish that",
         )
-    # What is sent are the bytes that were checked, whatever becomes of the folder meanwhile.
+    # The bytes that were checked are sent, even if the folder changes meanwhile.
     files = saved.content | {MANIFEST: saved.manifest} | ({REPORT: _report(folder)} if report else {})
-    parcel = Parcel(repository, tuple((name, len(content)) for name, content in files.items()))
+    upload = HubUpload(repository, tuple((name, len(content)) for name, content in files.items()))
     if not send:
-        return parcel
-    return Parcel(repository, parcel.files, _send(files, repository, private, token))
+        return upload
+    return HubUpload(repository, upload.files, _send(files, repository, private, token))
 
 
 def _report(folder: Path) -> bytes:

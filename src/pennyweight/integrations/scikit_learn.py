@@ -70,8 +70,8 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """Train on N texts and their N labels: all strings, all integers, all booleans or all whole floats.
 
         Raises:
-            EstimatorError: also a `ValueError`: something that is no text, missing or mixed labels, as many labels as
-                texts not given, one class only.
+            EstimatorError: also a `ValueError`: something that is not text, missing or mixed labels, texts and labels
+                that differ in number, or only one class.
         """
         given = {"budget": self.budget, "epochs": self.epochs, "seed": self.seed, **(self.settings or {})}
         settings = {key: value for key, value in given.items() if value is not None}

@@ -84,7 +84,7 @@ def threshold_for_accuracy(classifier: Classifier, target: float) -> Threshold:
     """
     if not 0 < target <= 1:
         raise InputError("a target accuracy is a share", expected="above 0 and at most 1", received=target)
-    kept = RowPredictions.from_arrays(classifier.artifact.answers, "validation")
+    kept = RowPredictions.from_arrays(classifier.artifact.predictions, "validation")
     if kept is None:
         raise ArtifactError(
             "this classifier kept no validation predictions to pick a threshold on", remedy="train it again"

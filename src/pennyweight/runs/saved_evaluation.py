@@ -11,7 +11,8 @@ from ..data.cleaning import CleanReport
 from ..data.file_options import AS_NAMED, FileOptions
 from ..data.input_spec import InputSpec
 from ..data.load import LabelRenamer, apply_unknown_labels, describe_labels, read_labelled
-from ..data.table import Table
+from ..data.table import Table, shown
+from ..errors import DataError
 from ..evaluate.evaluation import Evaluation, EvaluationSettings, LabelThresholds, evaluate
 from ..evaluate.labelled_rows import LabelledRows
 from ..evaluate.metrics.calibration import Temperature
@@ -153,10 +154,11 @@ def evaluate_saved(
 
     Raises:
         InputError: a severity that does not exist, or figures under shift where a text may carry any number of labels.
-        DataError: when there is no such column.
+        DataError: when there is no such column to slice by.
     """
     if severities:
         check_names(None, severities)  # before anything is computed
+    _refuse_label_column(data.table, slice_columns or ())
     shifted = bool(severities) or data.ood is not None
     if classifier.multi and shifted:
         refuse_multi_label()
@@ -177,6 +179,15 @@ def evaluate_saved(
             classifier, data.table, severities=severities, ood=data.ood, rows=rows, ood_unknown=data.ood_unknown
         )
     return SavedEvaluation(evaluation, classifier.artifact.backbone.name, found, data.notes)
+
+
+def _refuse_label_column(table: Table, columns: Sequence[str]) -> None:
+    if table.label_column is not None and table.label_column in columns:
+        raise DataError(
+            f"column {shown(table.label_column)} holds the labels, which are no column to slice by",
+            where=table.source,
+            remedy="leave it out of --slice: the table shows the figures of each class",
+        )
 
 
 def _saved_temperature(classifier: Classifier) -> Temperature:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Interrupted
-from ..evaluate.metrics.bootstrap import Spread, over_seeds
+from ..evaluate.metrics.bootstrap import MeanAndDeviation, over_seeds
+from ..evaluate.report.text_table import text_table
 from ..pipeline import train
 from ..recipe.loading import resolve_recipe
 from ..recipe.schema import Recipe
@@ -38,8 +39,8 @@ class SeedSpread:
     measured: str
     seeds: tuple[int, ...]
     folders: tuple[str, ...]
-    figures: dict[str, Spread]
-    seconds: Spread
+    figures: dict[str, MeanAndDeviation]
+    seconds: MeanAndDeviation
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as in seeds.json."""
@@ -47,15 +48,15 @@ class SeedSpread:
 
     def __str__(self) -> str:
         """A plain text table: mean, standard deviation, and each seed's value."""
-        lines = [f"{len(self.seeds)} seeds ({', '.join(map(str, self.seeds))}), measured on {self.measured}"]
+        rows = []
         for key, spread in self.figures.items():
-            name = NAMES[key]
             scale, digits = (1, 4) if key == "log_loss" else (100, 2)
-            each = "  ".join(f"{scale * value:.{digits}f}" for value in spread.values)
             mean = f"{scale * spread.mean:.{digits}f} ± {scale * spread.deviation:.{digits}f}"
-            lines.append(f"{name:<10}  {mean:>16}   {each}")
-        lines.append(f"{'seconds':<10}  {self.seconds.mean:>8.1f} ± {self.seconds.deviation:.1f}")
-        return "\n".join(lines)
+            rows.append([NAMES[key], mean, *(f"{scale * value:.{digits}f}" for value in spread.values)])
+        seconds = f"{self.seconds.mean:.1f} ± {self.seconds.deviation:.1f}"
+        rows.append(["seconds", seconds, *(f"{value:.1f}" for value in self.seconds.values)])
+        header = ["", "mean ± SD", *(f"seed {seed}" for seed in self.seeds)]
+        return f"{len(self.seeds)} seeds, measured on {self.measured}\n{text_table(header, rows)}"
 
 
 def train_seeds(

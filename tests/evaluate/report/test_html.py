@@ -102,13 +102,13 @@ def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
         "Data",
         "Training",
         "Classes",
-        "How far to trust its confidence",
+        "Calibration and abstention",
         "Slices",
-        "Most confident mistakes",
-        "Labels to check",
-        "To repeat it",
-        "Where and how long",
-        "How to read the figures",
+        "Most confident errors",
+        "Possible label issues",
+        "Reproducing this run",
+        "Time, machine and versions",
+        "How to read the metrics",
     ]
     tags = Tags(page)
     assert tags.open == []
@@ -124,7 +124,7 @@ def test_parts_that_are_none_are_left_out() -> None:
     optional = {one.name: None for one in fields(ReportInput) if one.default is None}
     bare = replace(full(), **optional)
     page = render(bare)
-    assert headings(page) == ["Classes", "How to read the figures"]
+    assert headings(page) == ["Classes", "How to read the metrics"]
     assert "This classifier was compared with no baseline (accuracy " in page
     for name in optional:
         Tags(render(replace(bare, **{name: getattr(full(), name)})))

@@ -18,7 +18,7 @@ MOST_DRAWN = 50_000_000
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanAndDeviation:
     """A figure over several training seeds: its values, their mean, and their standard deviation (n - 1)."""
 
     values: tuple[float, ...]
@@ -66,7 +66,7 @@ def macro_f1_interval(
 
 
 def log_loss_interval(labels: np.ndarray, probabilities: np.ndarray, *, level: float = 0.95) -> Interval:
-    """The normal interval of the mean log loss (nats a row), from the spread of the rows' own losses.
+    """The normal interval of the mean log loss (nats a row), from the standard deviation of the rows' losses.
 
     Args:
         labels: (N,) true class numbers; probabilities: (N, L).
@@ -147,11 +147,11 @@ def resampled_f1(labels: np.ndarray, predicted: np.ndarray, seed: int) -> tuple[
     return micro, each.mean(axis=1), wrong.mean(axis=1) / n
 
 
-def over_seeds(values: Sequence[float]) -> Spread:
-    """Mean and spread of one figure over several seeds; with one seed the spread is zero."""
+def over_seeds(values: Sequence[float]) -> MeanAndDeviation:
+    """Mean and standard deviation of one figure over several seeds; with one seed the deviation is zero."""
     numbers = np.asarray(values, dtype=np.float64)
     deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0
-    return Spread(tuple(numbers.tolist()), float(numbers.mean()), deviation)
+    return MeanAndDeviation(tuple(numbers.tolist()), float(numbers.mean()), deviation)
 
 
 def _replications(n: int) -> int:

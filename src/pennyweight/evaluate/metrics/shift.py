@@ -1,4 +1,4 @@
-"""How a classifier holds up when its texts change: figures of each corruption at each severity, and of other files."""
+"""Robustness under distribution shift: figures of each corruption at each severity, and of other files."""
 
 from __future__ import annotations
 
@@ -118,37 +118,43 @@ class Shift:
         )
 
     def __str__(self) -> str:
-        """A plain text table: the rows as they are, each corruption, the two families, other files."""
-        severities = sorted({row.severity for row in self.rows})
-        found = {(row.name, row.severity): row for row in self.rows}
-        width = max(map(len, ("corruption", *(row.name for row in (*self.rows, *self.ood)), "mean, training family")))
-        lines = []
+        """Plain text tables: the rows as they are, each corruption and the two families; then other files."""
+        from ..report.text_table import text_table
+
+        parts = []
         if self.rows:
-            header = "".join(f"  {f'severity {severity}':>21}  ECE %" for severity in severities)
-            lines = [f"{'corruption':<{width}}{header}", f"{'clean':<{width}}{_cell(self.clean)}"]
-        for family in FAMILIES if self.rows else ():
-            names = [name for name, one in CORRUPTIONS.items() if one.family == family]
-            for name in names:
-                cells = [_cell(found[name, severity]) for severity in severities if (name, severity) in found]
-                if cells:
-                    lines.append(f"{name:<{width}}{''.join(cells)}")
-            means = [_cell(one) for one in self.means if one.family == family]
-            if means:
-                lines.append(f"{f'mean, {family} family':<{width}}{''.join(means)}")
-        if self.rows:
-            lines.append(f"accuracy % with its 95% interval, {self.clean.n:,} texts, seed {self.seed}")
-        for row in self.ood:
-            lines.append(f"{row.name:<{width}}{_cell(row)}  {row.n:,} texts")
-        return "\n".join(lines)
+            severities = sorted({row.severity for row in self.rows})
+            header = ["corruption", *(name for severity in severities for name in (f"severity {severity}", "ECE %"))]
+            lines = [["clean", *_cells(self.clean), *[""] * (len(header) - 3)]]
+            for family in FAMILIES:
+                for name, corruption in CORRUPTIONS.items():
+                    measured = [row for row in self.rows if row.name == name]
+                    if corruption.family == family and measured:
+                        lines.append([name, *_in_columns(measured, severities)])
+                means = [one for one in self.means if one.family == family]
+                if means:
+                    lines.append([f"mean, {family} family", *_in_columns(means, severities)])
+            parts.append(text_table(header, lines))
+            parts.append(f"accuracy % with its 95% interval, {self.clean.n:,} texts, seed {self.seed}")
+        if self.ood:
+            rows = [[row.name, *_cells(row), f"{row.n:,}"] for row in self.ood]
+            parts.append(text_table(["other file", "accuracy %", "ECE %", "texts"], rows))
+        return "\n".join(parts)
 
 
 def _plain(row: Row) -> dict[str, Any]:
     return asdict(row) | {"interval": list(row.interval)}
 
 
-def _cell(row: Row | FamilyMean) -> str:
+def _cells(row: Row | FamilyMean) -> list[str]:
     low, high = (100 * end for end in row.interval)
-    return f"  {100 * row.accuracy:5.1f} {f'({low:.1f} to {high:.1f})':>15}  {100 * row.ece:5.1f}"
+    return [f"{100 * row.accuracy:.1f} {f'({low:.1f} to {high:.1f})':>15}", f"{100 * row.ece:.1f}"]
+
+
+def _in_columns(found: Sequence[Row | FamilyMean], severities: Sequence[int]) -> list[str]:
+    """The cells of each severity, empty where it was not measured."""
+    by_severity = {one.severity: _cells(one) for one in found}
+    return [cell for severity in severities for cell in by_severity.get(severity, ["", ""])]
 
 
 def check_names(names: Sequence[str] | None, severities: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -12,7 +12,7 @@ from ..model.inference import Feed, logits
 from ..model.text_model import TextModel
 
 
-def validation(
+def make_validator(
     model: TextModel,
     source: Feed | None,
     tokens: Mapping[str, Encoded],
