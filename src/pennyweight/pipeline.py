@@ -295,7 +295,6 @@ def fit_model(
         Interrupted: after a signal, once the state is saved.
         ArtifactError: the checkpoint does not fit the model.
     """
-    from .model.adapters.lora import scale
     from .train.accelerator import make_accelerator
     from .train.energy import EnergyMeter
     from .train.head_init import fit_head
@@ -335,11 +334,11 @@ def fit_model(
         pooling=recipe.model.pooling, cached=bool(sources.prefixes),
         how=(runtime.device.type, runtime.precision, model.engine),
     )  # fmt: skip
-    if model.adaptive is not None:
-        # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-        plan, model.adaptive = model.adaptive.settle(plan, len(loaded.names)), None
+    # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
+    plan = model.fold_adapter(planned.plan, len(loaded.names))
+    if plan is not planned.plan:
         logger.info(plan.why[-1])
-    scale(model.module, settings.adapter_scale)
+    model.adapter.scale(settings.adapter_scale)
     return Fitted(plan, result, sources.to_json(), joules, fingerprint)
 
 

@@ -13,8 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from pennyweight.budget.count import AdapterSpec, HeadSpec, head_shapes
 from pennyweight.budget.targets import lora_arguments, ranks
-from pennyweight.model.adapters import adalora as adaptive
-from pennyweight.model.adapters import lora as adapt
+from pennyweight.model.adapters import inject
 from pennyweight.model.heads import Head
 from pennyweight.model.trainable import check_count, trainable
 from pennyweight.recipe.schema import TrainRecipe
@@ -117,10 +116,7 @@ def trained_count(encoder: Callable[..., nn.Module]) -> Callable[..., int]:
 
     def counted(config: dict[str, Any], adapter: AdapterSpec | None, head: HeadSpec, labels: int, planned: int) -> int:
         module = encoder(config, "cpu")
-        if adapter is not None and adapter.adaptive_ranks:
-            adaptive.inject(module, adapter, config)
-        else:
-            adapt.inject(module, None if adapter is None else adapt.lora_config(adapter, config))
+        inject(module, adapter, config)
         model = nn.ModuleList([module, Head(head.kind, config, labels, rank=head.rank)])
         return check_count(model, planned, adamw(trainable(model), TrainRecipe()))
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 import pennyweight as pw
 from pennyweight.errors import BackboneError, RecipeError
 from pennyweight.model import backbone
-from pennyweight.model.backbone import HUB_FILES, load_module, resolve
+from pennyweight.model.backbone import HUB_FILES, config_of, load_module, resolve
 from pennyweight.model.tokenizer import check_max_length, encode, load_tokenizer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -210,3 +210,28 @@ def test_too_little_memory_is_no_fault_of_the_backbone(
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", fail)
     with pytest.raises(MemoryError, match="allocate memory"):
         load_module(resolve(str(tiny_backbone("bert"))))
+
+
+@pytest.mark.parametrize("progress_bar", [True, False])
+def test_transformers_settings_are_restored(progress_bar: bool, tiny_backbone: Callable[..., Path]) -> None:
+    from transformers.utils import logging
+
+    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    switch = {True: logging.enable_progress_bar, False: logging.disable_progress_bar}
+    try:
+        logging.set_verbosity_info()
+        switch[progress_bar]()
+        load_module(resolve(str(tiny_backbone("bert"))))
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, progress_bar)
+    finally:
+        logging.set_verbosity(verbosity)
+        switch[shown]()
+
+
+def test_a_config_needs_no_weights(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
+    known = tiny_backbone("bert") / "config.json"
+    (tmp_path / "config.json").write_bytes(known.read_bytes())
+    assert config_of(str(tmp_path)) == json.loads(known.read_text())
+    assert config_of("roberta-base")["model_type"] == "roberta"
+    with pytest.raises(BackboneError, match="no backbone folder at"):
+        config_of(str(tmp_path / "nowhere"))

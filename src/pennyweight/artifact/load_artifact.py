@@ -9,7 +9,6 @@ import numpy as np
 
 from ..data.input_spec import InputSpec
 from ..errors import ArtifactError
-from ..model.adapters import lora as adapt
 from ..model.classifier import ModelSettings, build
 from ..model.device import Runtime
 from ..recipe.schema import Recipe
@@ -50,7 +49,7 @@ def load_artifact(saved: SavedFiles | str | Path, runtime: Runtime, backbone: st
         tokenizer = validation.check_tokenizer(saved, TOKENIZER, found)
         model = build(found, plan, len(labels), runtime, ModelSettings(**recipe.model.settings()))
         try:
-            adapt.load_adapter_state(model.module, adapter)
+            model.adapter.load(adapter)
         except ArtifactError as error:
             raise damaged(saved.path(ADAPTER), str(error)) from error
         if {key: held.shape for key, held in head.items()} != {k: v.shape for k, v in model.head.state_dict().items()}:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
-from ..model.adapters import lora as adapt
+from ..model.adapters.lora import lora_config
 from ..storage.atomic import atomic_items
 from ..storage.json_files import to_json
 from .artifact import Artifact
@@ -58,11 +58,11 @@ def _write(artifact: Artifact, folder: Path) -> None:
             {name: np.ascontiguousarray(rows) for name, rows in artifact.predictions.items()}, folder / PREDICTIONS
         )
     if artifact.plan.adapter is not None:
-        config = adapt.lora_config(artifact.plan.adapter, artifact.backbone.config)
+        config = lora_config(artifact.plan.adapter, artifact.backbone.config)
         config.base_model_name_or_path = artifact.backbone.name
         config.inference_mode = True
         config.save_pretrained(folder / "adapter")
-        save_file(adapt.adapter_state(artifact.model.module), folder / ADAPTER)
+        save_file(artifact.model.adapter.state(), folder / ADAPTER)
 
 
 def _write_json(path: Path, value: Any) -> None:

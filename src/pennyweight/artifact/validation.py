@@ -22,7 +22,7 @@ from ..budget.plan import Plan
 from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
-from ..model.adapters import lora as adapt
+from ..model.adapters.lora import lora_config
 from ..model.backbone import Backbone, resolve
 from ..model.tokenizer import load_tokenizer
 from ..recipe.loading import parse
@@ -169,7 +169,7 @@ def check_adapter(saved: SavedFiles, config: str, weights: str, plan: Plan, back
         if name not in saved:
             raise damaged(saved.path(name), "a file is missing")
     received = saved.json(config)
-    expected = json.loads(json.dumps(adapt.lora_config(plan.adapter, backbone.config).to_dict(), default=list))
+    expected = json.loads(json.dumps(lora_config(plan.adapter, backbone.config).to_dict(), default=list))
     for key, value in expected.items():
         if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
             raise damaged(saved.path(config), f"{key} is not what the plan says")

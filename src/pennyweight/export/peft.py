@@ -10,7 +10,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.model_card import base_model, block, code
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.adapters import lora as adapt
+from ..model.adapters.lora import lora_config
 from ..model.backbone import EMBEDDED_HUB_ID, EMBEDDED_PACKAGE, quiet_transformers
 from ..model.encoders import stock_head_of
 from ..storage.atomic import atomic_folder, write_text
@@ -36,7 +36,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
         raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
     stock = stock_head_of(artifact.backbone.config)
     head = stock_head(artifact)
-    config = adapt.lora_config(artifact.plan.adapter, artifact.backbone.config)
+    config = lora_config(artifact.plan.adapter, artifact.backbone.config)
     config.task_type = "SEQ_CLS"
     config.modules_to_save = list(stock.modules_to_save)
     config.base_model_name_or_path = _base_name(artifact)
@@ -44,7 +44,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     with atomic_folder(folder) as aside:
         config.save_pretrained(aside)
         tensors = {f"base_model.model.{name}": tensor for name, tensor in head.items()}
-        for name, tensor in adapt.adapter_state(artifact.model.module).items():
+        for name, tensor in artifact.model.adapter.state().items():
             tensors[name.replace("base_model.model.", f"base_model.model.{stock.encoder_attribute}.", 1)] = tensor
         save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         artifact.tokenizer.save_pretrained(aside)

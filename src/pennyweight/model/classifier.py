@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..budget.plan import Plan
-from .adapters import adalora as adaptive
-from .adapters import lora as adapt
+from .adapters import Adapter, inject
 from .backbone import Backbone, pooler_tensors
 from .device import Runtime
 from .encoders import Encoder, EncoderSettings, load_encoder, stock_head_of
@@ -20,14 +19,19 @@ from .heads import Head
 class SequenceClassifier(nn.Module):
     """Logits (B, L) from token ids (B, T), or from hidden states (B, T, H) that frozen lower layers left behind."""
 
-    def __init__(self, encoder: Encoder, head: Head, pooling: str, engine: str) -> None:
+    def __init__(self, encoder: Encoder, adapter: Adapter, head: Head, pooling: str, engine: str) -> None:
         super().__init__()
         self.encoder = encoder
-        self.module = encoder.module  # registered, so that its parameters are ours
+        self.module = encoder.module  # registered, so that its parameters belong to this module
+        self.adapter = adapter
         self.head = head
         self.pooling = pooling
         self.engine = engine
-        self.adaptive: adaptive.Adaptive | None = None
+
+    def fold_adapter(self, plan: Plan, labels: int) -> Plan:
+        """Turn the trained adapter into plain LoRA, as it is saved; returns the plan of what is left."""
+        folded, self.adapter = self.adapter.fold(plan, labels)
+        return folded
 
     def pooled(
         self,
@@ -63,7 +67,7 @@ class SequenceClassifier(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A classifier up to its head, as a module of its own: (B, H) where the classifier gives logits."""
+    """A classifier without its head, as a module of its own: it returns pooled vectors (B, H) instead of logits."""
 
     def __init__(self, classifier: SequenceClassifier) -> None:
         super().__init__()
@@ -119,14 +123,8 @@ def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, setting
         ),
     )
     torch.manual_seed(settings.seed)
-    moving = None
-    if plan.adapter is not None and plan.adapter.adaptive_ranks:
-        moving = adaptive.inject(encoder.module, plan.adapter, backbone.config)
-    else:
-        adapt.inject(encoder.module, None if plan.adapter is None else adapt.lora_config(plan.adapter, backbone.config))
+    adapter = inject(encoder.module, plan.adapter, backbone.config)
     head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=settings.head_dropout)
     if plan.head.kind == "full" and stock_head_of(backbone.config).pretrained:
         head.start_from_pooler(pooler_tensors(backbone))
-    model = SequenceClassifier(encoder, head, settings.pooling, engine).to(runtime.device)
-    model.adaptive = moving
-    return model.eval()
+    return SequenceClassifier(encoder, adapter, head, settings.pooling, engine).to(runtime.device).eval()

@@ -25,7 +25,6 @@ from ..evaluate.metrics.calibration import COLDEST, HOTTEST
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.adapters.lora import scale
 from ..model.device import Runtime, choose
 from ..model.text_model import TextModel
 from .label_shift import prior_weights, training_shares
@@ -198,7 +197,7 @@ class Classifier:
             InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
         """
         bundle = replace(self.artifact, model=copy.deepcopy(self.artifact.model))
-        scale(bundle.model.module, factor)
+        bundle.model.adapter.scale(factor)
         return Classifier(bundle, self.runtime, self.weights)
 
     def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
@@ -249,5 +248,5 @@ def load(
     recipe = recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
     found = load_artifact(saved, runtime, backbone)
-    scale(found.model.module, adapter_scale)
+    found.model.adapter.scale(adapter_scale)
     return Classifier(found, runtime)

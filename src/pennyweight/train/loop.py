@@ -88,14 +88,13 @@ def train_step(state: TrainingState, batches: list[np.ndarray], rate: float, tex
     for indices in batches:
         loss = state.loss(state.model(**state.rows.source(indices)), indices)
         # Divided by the texts of the whole step: accumulation gives the gradient of one large batch.
-        penalty = 0.0 if state.adaptive is None else state.adaptive.penalty() * (len(indices) / texts)
+        penalty = state.model.adapter.penalty() * (len(indices) / texts)
         backward(state.accelerator, loss / texts + penalty)
         loss_sum += float(loss.detach())
     if state.settings.max_grad_norm:
         clip(state.accelerator, list(state.parameters.values()), state.settings.max_grad_norm)
     state.optimizer.step()
-    if state.adaptive is not None:
-        state.adaptive.allocate(state.progress.step + 1)
+    state.model.adapter.after_step(state.progress.step + 1)
     state.optimizer.zero_grad(set_to_none=True)
     return loss_sum
 

@@ -149,7 +149,7 @@ class ResumePoint:
         Raises:
             ArtifactError: they do not fit.
         """
-        if self.checkpoint is not None and model.adaptive is None:  # a checkpoint of adaptive ranks holds more
+        if self.checkpoint is not None and not model.adapter.adaptive:  # else a checkpoint holds more
             check_fits(self.checkpoint, trainable(model))
 
     def _saved(self) -> Mapping[str, Any]:

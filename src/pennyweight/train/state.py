@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..errors import ArtifactError, RecipeError
-from ..model.adapters.adalora import take
 from ..model.classifier import SequenceClassifier
 from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
@@ -160,7 +159,7 @@ class Progress:
 
 
 class TrainingState:
-    """A model in training, with its optimizer, average, adaptive ranks and progress.
+    """A model in training, with its optimizer, average and progress.
 
     Args:
         model: what is trained of it has `requires_grad`.
@@ -184,7 +183,7 @@ class TrainingState:
         planned: int,
         resumed: Checkpoint | None = None,
     ) -> None:
-        if model.adaptive is not None and settings.average != "none":
+        if model.adapter.adaptive and settings.average != "none":
             raise RecipeError(
                 "ranks that move cannot be averaged: what one step pruned another still had",
                 where="train -> average",
@@ -192,7 +191,6 @@ class TrainingState:
                 received=settings.average,
             )
         self.model, self.rows, self.settings, self.accelerator = model, rows, settings, accelerator
-        self.adaptive = model.adaptive
         self.parameters = trainable(model)
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
@@ -203,12 +201,11 @@ class TrainingState:
         total = self.steps_per_epoch * settings.epochs
         self.total_steps = total if settings.max_steps is None else min(total, settings.max_steps)
         torch.manual_seed(settings.seed)
-        importances = {} if resumed is None else take(resumed.optimizer)
+        adapter_state = {} if resumed is None else model.adapter.take_resume_state(resumed.optimizer)
         self.progress = Progress() if resumed is None else self._restore(resumed)
         self.average = Average(settings, self.parameters, {} if resumed is None else resumed.average)
-        if self.adaptive is not None:
-            self.adaptive.schedule(self.total_steps)
-            self.adaptive.restore(importances, self.progress.step)
+        model.adapter.begin(self.total_steps)
+        model.adapter.resume(adapter_state, self.progress.step)
 
     @property
     def is_done(self) -> bool:
@@ -246,9 +243,7 @@ class TrainingState:
         scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         extras = {"scaler": scaler} if scaler else {}
         extras["trackers"] = tracker_runs(self.accelerator)
-        moments = optimizer_tensors(self.optimizer, names)
-        if self.adaptive is not None:
-            moments |= self.adaptive.state()
+        moments = optimizer_tensors(self.optimizer, names) | self.model.adapter.resume_state()
         return Checkpoint(
             weights={name: parameter.detach().clone() for name, parameter in self.parameters.items()},
             optimizer=moments,

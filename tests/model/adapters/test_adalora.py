@@ -1,4 +1,4 @@
-"""Ranks that move: PEFT's AdaLoRA in training, plain LoRA afterwards."""
+"""Adaptive ranks: PEFT's AdaLoRA in training, plain LoRA afterwards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pennyweight.budget.targets import ranks
 from pennyweight.errors import RecipeError
 from pennyweight.export.merged import to_merged
 from pennyweight.export.peft import to_peft
+from pennyweight.model.adapters.adalora import AdaLoraAdapter
 from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.trainable import check_count, trainable
 from pennyweight.recipe.schema import TrainRecipe
@@ -36,32 +37,30 @@ def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
 
 
 def injected(folder: Path, **changes: Any) -> tuple[Any, Plan, dict[str, Any]]:
-    from pennyweight.model.adapters import adalora as adaptive
-
     backbone = resolve(str(folder))
     spec = AdapterSpec(
         **{"r": 3, "lora_alpha": 6.0, "target_modules": ("query", "output.dense"), "adaptive_ranks": True, **changes}
     )
     made = plan(backbone.config, labels=3, budget=None, strategy="manual", adapter=spec, head=HeadSpec())
-    return adaptive.inject(load_module(backbone), spec, backbone.config), made, backbone.config
+    return AdaLoraAdapter.inject(load_module(backbone), spec, backbone.config), made, backbone.config
 
 
-def randomised(moving: Any) -> None:
-    for parameter in trainable(moving.module).values():
+def randomize(adapter: Any) -> None:
+    for parameter in trainable(adapter.module).values():
         torch.nn.init.normal_(parameter, std=0.3)
 
 
 def test_the_update_is_the_papers_formula_at_each_matrix_own_rank(tiny_backbone: Callable[..., Path]) -> None:
     pattern = {r"encoder\.layer\.1\..+": 5}
-    moving, _, config = injected(tiny_backbone("bert"), rank_pattern=pattern, alpha_pattern={k: 20.0 for k in pattern})
-    randomised(moving)
-    found = ranks(config, moving.spec)
+    adapter, _, config = injected(tiny_backbone("bert"), rank_pattern=pattern, alpha_pattern={k: 20.0 for k in pattern})
+    randomize(adapter)
+    found = ranks(config, adapter.spec)
     assert set(found.values()) == {3, 5}
     x = torch.randn(4, 32)
     for name, rank in found.items():
         if "query" not in name:
             continue
-        layer = moving.module.get_submodule(name)
+        layer = adapter.module.get_submodule(name)
         a, b, e = (getattr(layer, f"lora_{key}")["default"] for key in "ABE")
         assert (a.shape, b.shape, e.shape) == ((rank, 32), (32, rank), (rank, 1))
         scale = (20.0 if rank == 5 else 6.0) / rank
@@ -70,48 +69,48 @@ def test_the_update_is_the_papers_formula_at_each_matrix_own_rank(tiny_backbone:
 
 
 def test_planned_is_trained_and_optimized(tiny_backbone: Callable[..., Path]) -> None:
-    moving, made, _ = injected(tiny_backbone("bert"))
+    adapter, made, _ = injected(tiny_backbone("bert"))
     head = sum(part.parameters for part in made.count.parts if part.kind == "head")
-    optimizer = adamw(trainable(moving.module), TrainRecipe())
-    check_count(moving.module, made.count.trainable - head, optimizer)
+    optimizer = adamw(trainable(adapter.module), TrainRecipe())
+    check_count(adapter.module, made.count.trainable - head, optimizer)
     # 4 layers x (query, attention.output.dense, output.dense), rank 3.
     assert {part.name: part.parameters for part in made.count.parts}["singular values"] == 4 * 3 * 3
-    frozen = [name for name, each in moving.module.named_parameters() if "ranknum" in name]
+    frozen = [name for name, each in adapter.module.named_parameters() if "ranknum" in name]
     assert len(frozen) == 12
-    assert all(not moving.module.get_parameter(name).requires_grad for name in frozen)
+    assert all(not adapter.module.get_parameter(name).requires_grad for name in frozen)
 
 
 def test_the_penalty_is_the_one_peft_adds(tiny_backbone: Callable[..., Path]) -> None:
-    moving, _, _ = injected(tiny_backbone("bert"))
-    randomised(moving)
+    adapter, _, _ = injected(tiny_backbone("bert"))
+    randomize(adapter)
     gaps = []
-    for name, each in moving.module.named_parameters():
+    for name, each in adapter.module.named_parameters():
         if "lora_A" in name or "lora_B" in name:
             square = each @ each.T if "lora_A" in name else each.T @ each
             gaps.append(torch.norm(square - torch.eye(len(square)), p="fro"))
-    assert moving.penalty().item() == pytest.approx(0.5 * (sum(gaps) / len(gaps)).item(), rel=1e-5)
-    moving.penalty().backward()
-    assert all((each.grad is not None) == ("lora_E" not in name) for name, each in trainable(moving.module).items())
+    assert adapter.penalty().item() == pytest.approx(0.5 * (sum(gaps) / len(gaps)).item(), rel=1e-5)
+    adapter.penalty().backward()
+    assert all((each.grad is not None) == ("lora_E" not in name) for name, each in trainable(adapter.module).items())
 
 
 def test_the_least_important_third_is_switched_off_half_way(tiny_backbone: Callable[..., Path]) -> None:
     """Ranks whose gradients are far larger are the ones that stay."""
-    moving, _, _ = injected(tiny_backbone("bert"))
-    randomised(moving)
-    moving.schedule(20)
-    started = sum(ranks(moving.config, moving.spec).values())
+    adapter, _, _ = injected(tiny_backbone("bert"))
+    randomize(adapter)
+    adapter.begin(20)
+    started = sum(ranks(adapter.config, adapter.spec).values())
     left = []
     for step in range(1, 21):
-        for name, each in trainable(moving.module).items():
+        for name, each in trainable(adapter.module).items():
             each.grad = torch.full_like(each, 1e-3 * (1 + step % 3))
             if "layer.0" in name or "layer.2" in name:
                 each.grad *= 1e3
         with torch.no_grad():
-            for name, each in trainable(moving.module).items():
+            for name, each in trainable(adapter.module).items():
                 if "lora_E" in name:
                     each.add_(1e-4)  # an optimizer moves what was switched off, too
-        moving.allocate(step)
-        kept = {n: int((m.lora_E["default"] != 0).sum()) for n, m in moving._layers().items()}
+        adapter.after_step(step)
+        kept = {n: int((m.lora_E["default"] != 0).sum()) for n, m in adapter._layers().items()}
         left.append(sum(kept.values()))
     assert left[:2] == [started, started]
     assert left == sorted(left, reverse=True)
@@ -148,32 +147,32 @@ def test_training_keeps_the_budget_and_what_is_left_is_plain_lora(
         assert to_merged(again.artifact, tmp_path / "merged") < 1e-4
 
 
-def test_settling_changes_no_answer(tiny_backbone: Callable[..., Path]) -> None:
-    moving, made, _ = injected(tiny_backbone("bert"))
-    randomised(moving)
+def test_folding_changes_no_output(tiny_backbone: Callable[..., Path]) -> None:
+    adapter, made, _ = injected(tiny_backbone("bert"))
+    randomize(adapter)
     with torch.no_grad():
-        for number, layer in enumerate(moving._layers().values()):
+        for number, layer in enumerate(adapter._layers().values()):
             layer.lora_E["default"][: number % 4] = 0  # some lose a rank or two, some all
     ids = torch.randint(5, 30, (2, 9))
-    moving.module.eval()
-    before = moving.module(input_ids=ids).last_hidden_state
-    settled = moving.settle(made, 3)
-    after = moving.module(input_ids=ids).last_hidden_state
+    adapter.module.eval()
+    before = adapter.module(input_ids=ids).last_hidden_state
+    folded, _ = adapter.fold(made, 3)
+    after = adapter.module(input_ids=ids).last_hidden_state
     assert torch.allclose(before, after, rtol=1e-4, atol=1e-5)
-    assert settled.adapter is not None
-    kept = ranks(moving.config, settled.adapter)
+    assert folded.adapter is not None
+    kept = ranks(adapter.config, folded.adapter)
     assert sorted(kept.values()) == sorted(3 - number % 4 for number in range(12) if number % 4 < 3)
-    assert settled.count.trainable == sum(each.numel() for each in trainable(moving.module).values()) + sum(
-        part.parameters for part in settled.count.parts if part.kind == "head"
+    assert folded.count.trainable == sum(each.numel() for each in trainable(adapter.module).values()) + sum(
+        part.parameters for part in folded.count.parts if part.kind == "head"
     )
 
 
 def test_when_no_rank_is_left_the_head_is(tiny_backbone: Callable[..., Path]) -> None:
-    moving, made, _ = injected(tiny_backbone("bert"))
-    settled = moving.settle(made, 3)  # E starts at zero
-    assert settled.adapter is None
-    assert trainable(moving.module) == {}
-    assert settled.count.trainable == 3 * 32 + 3
+    adapter, made, _ = injected(tiny_backbone("bert"))
+    folded, _ = adapter.fold(made, 3)  # E starts at zero
+    assert folded.adapter is None
+    assert trainable(adapter.module) == {}
+    assert folded.count.trainable == 3 * 32 + 3
 
 
 class Stopped(Exception):
@@ -192,7 +191,7 @@ class Killer:
 
 
 @pytest.mark.parametrize("at", [4, 12])
-def test_a_resumed_run_moves_its_ranks_alike(at: int, news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_resumed_run_x_alike(at: int, news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     """Killed while ranks are being taken away, and after that: bit for bit what an unbroken run makes."""
     settings |= {"save_steps": 1}
     whole = pw.train(news / "train.csv", out=tmp_path / "whole", **settings)
@@ -208,7 +207,7 @@ def test_too_few_steps_are_refused(news: Path, settings: dict[str, Any]) -> None
     with pytest.raises(RecipeError) as error:
         pw.train(news / "train.csv", **{**settings, "max_steps": 3})
     assert str(error.value) == (
-        "plan -> adaptive_ranks: there are too few steps to move ranks in; "
+        "plan -> adaptive_ranks: there are too few steps for adaptive ranks; "
         "expected 4 optimizer steps or more; received 3"
     )
 

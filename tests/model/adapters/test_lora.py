@@ -13,7 +13,7 @@ from pennyweight.budget.count import count
 from pennyweight.budget.specs import AdapterSpec, HeadSpec
 from pennyweight.budget.targets import scales
 from pennyweight.errors import ArtifactError, BudgetError
-from pennyweight.model.adapters import lora as adapt
+from pennyweight.model.adapters.lora import LoraAdapter
 from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.trainable import check_count, trainable
 
@@ -40,7 +40,7 @@ def test_update_is_the_explicit_formula(changes: dict[str, object], tiny_backbon
     wanted = spec(**changes)
     linears = {name: layer for name, layer in module.named_modules() if isinstance(layer, torch.nn.Linear)}
     frozen = {name: layer.weight.clone() for name, layer in linears.items()}
-    adapt.inject(module, adapt.lora_config(wanted, backbone.config))
+    LoraAdapter.inject(module, wanted, backbone.config)
     x = torch.randn(3, 32)
     for name, scale in scales(backbone.config, wanted).items():
         layer = module.get_submodule(name)
@@ -67,7 +67,7 @@ def test_planned_equals_what_requires_grad(
     wanted = spec(bias=bias, use_dora=dora, target_modules=("all-linear",))
     head = torch.nn.Linear(32, 3)
     planned = count(backbone.config, adapter=wanted, head=HeadSpec(), labels=3).trainable
-    adapt.inject(module, adapt.lora_config(wanted, backbone.config))
+    LoraAdapter.inject(module, wanted, backbone.config)
     both = torch.nn.ModuleList([module, head])
     optimizer = torch.optim.AdamW(trainable(both).values())
     assert check_count(both, planned, optimizer) == planned
@@ -83,14 +83,13 @@ def test_state_goes_out_and_in(tiny_backbone: Callable[..., Path]) -> None:
     backbone = resolve(str(tiny_backbone("bert")))
     wanted = spec(bias="lora_only", use_dora=True)
     first, second = load_module(backbone), load_module(backbone)
-    for module in (first, second):
-        adapt.inject(module, adapt.lora_config(wanted, backbone.config))
+    one, other = (LoraAdapter.inject(module, wanted, backbone.config) for module in (first, second))
     with torch.no_grad():
         for parameter in trainable(first).values():
             parameter.add_(torch.randn_like(parameter))
-    state = adapt.adapter_state(first)
+    state = one.state()
     assert sum(tensor.numel() for tensor in state.values()) == sum(p.numel() for p in trainable(first).values())
-    adapt.load_adapter_state(second, state)
+    other.load(state)
     for name, parameter in trainable(first).items():
         assert torch.equal(parameter, trainable(second)[name])
 
@@ -98,8 +97,8 @@ def test_state_goes_out_and_in(tiny_backbone: Callable[..., Path]) -> None:
 def test_tensors_that_do_not_fit_are_refused(tiny_backbone: Callable[..., Path]) -> None:
     backbone = resolve(str(tiny_backbone("bert")))
     module = load_module(backbone)
-    adapt.inject(module, adapt.lora_config(spec(), backbone.config))
-    state = adapt.adapter_state(module)
+    adapter = LoraAdapter.inject(module, spec(), backbone.config)
+    state = adapter.state()
     state.popitem()
     with pytest.raises(ArtifactError, match="the adapter's tensors do not fit its plan"):
-        adapt.load_adapter_state(module, state)
+        adapter.load(state)

@@ -1,19 +1,18 @@
-"""Ranks that move while training: PEFT's AdaLoRA, and what is left of it as plain LoRA.
+"""AdaLoRA: PEFT's adaptive ranks in training, folded into plain LoRA afterwards.
 
 W = W0 + alpha/r B diag(E) A    (Zhang et al. 2023, "Adaptive budget allocation for parameter-efficient fine-tuning",
 https://arxiv.org/abs/2303.10512, sections 3.1 to 3.3)
 
-All ranks start as planned, so the budget holds for what is trained at any time. Between a tenth and the half of the
-steps the triplets of B, E and A that matter least are switched off (E = 0), a third of them in all; then the rest is
-tuned. At the end E and the scale are multiplied into A, which gives a plain LoRA adapter of fewer ranks: it is saved,
-served and exported as any other.
+All ranks start as planned, so the budget holds for what is trained at any time. Between a tenth and a half of the steps
+the least important triplets of B, E and A are switched off (E = 0), a third of them in all; then the rest is trained
+on. At the end E and the scale are multiplied into A, which gives a plain LoRA adapter of fewer ranks that is saved,
+served and exported like any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,57 +23,81 @@ from ...budget.plan import Plan
 from ...budget.specs import AdapterSpec
 from ...budget.targets import lora_arguments, ranks, scales
 from ...errors import RecipeError
-from .lora import inject as inject_lora
-from .lora import lora_config
+from .adapter import Adapter, NoAdapter
+from .lora import LoraAdapter
 
 NAME = "default"
-KEPT = 2 / 3  # the share of ranks that are left: AdaLoRA's authors start at 1.5 times the rank they want
-FIRST, LAST = 0.1, 0.5  # the shares of the steps between which ranks are taken away
+FINAL_SHARE = 2 / 3  # of the ranks: AdaLoRA's authors start at 1.5 times the rank they want
+FIRST, LAST = 0.1, 0.5  # the shares of the steps between which ranks are switched off
 ORTHOGONALITY = 0.5  # PEFT's default weight of |A A^T - I| + |B^T B - I|
 FEWEST_STEPS = 4
-# What a checkpoint holds for each parameter: the averages that importance is made of.
+# What a checkpoint holds for each parameter: the averages that importance is computed from.
 AVERAGES = ("importance", "uncertainty")
 
 
-@dataclass
-class Adaptive:
-    """The moving ranks of one encoder.
+class AdaLoraAdapter(LoraAdapter):
+    """The adaptive ranks of one encoder; `state`, `load` and `scale` are those of the LoRA it folds into.
 
-    Attributes:
+    Args:
         module: the encoder; its adapted layers are PEFT's `SVDLinear`.
         tuner: PEFT's `AdaLoraModel` around it.
         spec: the adapter as planned.
         config: the backbone's config.json.
     """
 
-    module: nn.Module
-    tuner: Any
-    spec: AdapterSpec
-    config: Mapping[str, Any]
-    moves: bool = False
+    adaptive = True
 
-    def schedule(self, total: int) -> None:
-        """Say how many steps there will be; before the first.
+    def __init__(self, module: nn.Module, tuner: Any, spec: AdapterSpec, config: Mapping[str, Any]) -> None:
+        super().__init__(module)
+        self.tuner = tuner
+        self.spec = spec
+        self.config = config
+        self._prunes = False
+
+    @classmethod
+    def inject(cls, module: nn.Module, spec: AdapterSpec, config: Mapping[str, Any]) -> Self:
+        """Freeze an encoder and put AdaLoRA's layers into it, in place, each with its planned rank; all in fp32."""
+        from peft import AdaLoraConfig
+        from peft.tuners.adalora import AdaLoraModel
+
+        unknown = ("r", "rank_pattern", "alpha_pattern", "use_dora", "use_rslora")
+        arguments = {key: value for key, value in lora_arguments(config, spec).items() if key not in unknown}
+        module.requires_grad_(False)
+        # The number of steps is not known yet; `begin` sets what depends on it.
+        settings = AdaLoraConfig(init_r=spec.r, total_step=1, orth_reg_weight=ORTHOGONALITY, **arguments)
+        tuner = AdaLoraModel(module, settings, NAME)
+        factors = scales(config, spec)
+        for name, rank in ranks(config, spec).items():
+            layer: Any = module.get_submodule(name)
+            layer.update_layer(NAME, rank, factors[name] * rank, config=settings)
+            for parameter in (layer.lora_A[NAME], layer.lora_B[NAME], layer.lora_E[NAME], layer.ranknum[NAME]):
+                parameter.data = parameter.data.float()
+            layer.ranknum[NAME].requires_grad_(False)  # on bf16 weights PEFT 0.21 makes a new, trained one
+        return cls(module, tuner, spec, config)
+
+    def begin(self, total_steps: int) -> None:
+        """Set the schedule by which ranks are switched off.
 
         Raises:
-            RecipeError: when they are too few to move ranks.
+            RecipeError: when there are too few steps for that.
         """
         from peft.tuners.adalora.layer import RankAllocator
 
-        if total < FEWEST_STEPS:
+        if total_steps < FEWEST_STEPS:
             raise RecipeError(
-                "there are too few steps to move ranks in",
+                "there are too few steps for adaptive ranks",
                 where="plan -> adaptive_ranks",
                 expected=f"{FEWEST_STEPS} optimizer steps or more",
-                received=total,
+                received=total_steps,
             )
         settings = self.tuner.peft_config[NAME]
-        settings.total_step, settings.tinit, settings.tfinal = total, int(total * FIRST), total - int(total * LAST)
-        settings.deltaT = max(1, total // 100)
+        settings.total_step = total_steps
+        settings.tinit, settings.tfinal = int(total_steps * FIRST), total_steps - int(total_steps * LAST)
+        settings.deltaT = max(1, total_steps // 100)
         allocator = RankAllocator(self.module, settings, NAME)
-        # PEFT counts a target rank for each matrix; a number for all of them together is what its sums are made of.
-        allocator.target_bgt = max(1, round(allocator.init_bgt * KEPT))
-        self.moves = allocator.target_bgt < allocator.init_bgt
+        # PEFT sets a target rank for each matrix; its sums are over all of them, so the target is a total, too.
+        allocator.target_bgt = max(1, round(allocator.init_bgt * FINAL_SHARE))
+        self._prunes = allocator.target_bgt < allocator.init_bgt
         self.tuner.rankallocator = allocator
 
     def penalty(self) -> Tensor:
@@ -87,22 +110,26 @@ class Adaptive:
                 )
         return ORTHOGONALITY * torch.stack(gaps).mean()
 
-    def allocate(self, step: int) -> None:
-        """Weigh every rank and switch off what is to go; after step `step` (from 1), before gradients are cleared."""
-        if self.moves:
+    def after_step(self, step: int) -> None:
+        """Update the importance of every rank and switch off the least important, as scheduled."""
+        if self._prunes:
             self.tuner.update_and_allocate(step)
 
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold, besides weights."""
+    def resume_state(self) -> dict[str, Tensor]:
+        """The averages that importance is computed from."""
         allocator = self.tuner.rankallocator
         averages = zip(AVERAGES, (allocator.exp_avg_ipt, allocator.exp_avg_unc), strict=True)
         return {f"{name}/{kind}": tensor.clone() for kind, held in averages for name, tensor in held.items()}
 
-    def restore(self, held: Mapping[str, Tensor], step: int) -> None:
-        """Put `state()` back, after `schedule`, the weights as they were after `step`."""
+    def take_resume_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Remove the averages from a checkpoint's tensors and return them."""
+        return {key: tensors.pop(key) for key in list(tensors) if key.rpartition("/")[2] in AVERAGES}
+
+    def resume(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Put the averages back, and the ranks that were final after `step`."""
         allocator, settings = self.tuner.rankallocator, self.tuner.peft_config[NAME]
         parameters = dict(self.module.named_parameters())
-        for key, tensor in held.items():
+        for key, tensor in state.items():
             name, _, kind = key.rpartition("/")
             averages = allocator.exp_avg_ipt if kind == AVERAGES[0] else allocator.exp_avg_unc
             averages[name] = tensor.to(parameters[name].device)
@@ -113,12 +140,8 @@ class Adaptive:
                 for name, layer in self._layers().items()
             }
 
-    def settle(self, plan: Plan, labels: int) -> Plan:
-        """Turn the layers into plain LoRA of the ranks that are left, in place.
-
-        Returns:
-            The plan of what is left, its count included.
-        """
+    def fold(self, plan: Plan, labels: int) -> tuple[Plan, Adapter]:
+        """Turn the layers into plain LoRA of the ranks that are left, in place."""
         factors, matrices = scales(self.config, self.spec), {}
         with torch.no_grad():
             for name, layer in self._layers().items():
@@ -136,7 +159,9 @@ class Adaptive:
                 del self.module.peft_config
             left = {name: len(down) for name, (down, _) in matrices.items()}
             adapter = adapter_with_ranks(self.config, left) if left else None
-            inject_lora(self.module, None if adapter is None else lora_config(adapter, self.config))
+            folded: Adapter = NoAdapter(self.module)
+            if adapter is not None:
+                folded = LoraAdapter.inject(self.module, adapter, self.config)
             self.module.train(self.module.training)  # new layers come in training mode
             for name, (down, up) in matrices.items():
                 plain: Any = self.module.get_submodule(name)
@@ -149,33 +174,7 @@ class Adaptive:
             f"adaptive ranks: {sum(left.values())} of {sum(planned.values())} are left, on {len(left)} of "
             f"{len(planned)} matrices; {plan.count.trainable:,} parameters were trained"
         )
-        return Plan(adapter, plan.head, counted, plan.budget, plan.strategy, (*plan.why, sentence))
+        return Plan(adapter, plan.head, counted, plan.budget, plan.strategy, (*plan.why, sentence)), folded
 
     def _layers(self) -> dict[str, Any]:
         return {name: self.module.get_submodule(name) for name in ranks(self.config, self.spec)}
-
-
-def take(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `Adaptive.state` put among a checkpoint's tensors, taken out of them."""
-    return {key: tensors.pop(key) for key in list(tensors) if key.rpartition("/")[2] in AVERAGES}
-
-
-def inject(module: nn.Module, spec: AdapterSpec, config: Mapping[str, Any]) -> Adaptive:
-    """Freeze an encoder and put AdaLoRA's layers into it, in place, each with its planned rank; all in fp32."""
-    from peft import AdaLoraConfig
-    from peft.tuners.adalora import AdaLoraModel
-
-    unknown = ("r", "rank_pattern", "alpha_pattern", "use_dora", "use_rslora")
-    arguments = {key: value for key, value in lora_arguments(config, spec).items() if key not in unknown}
-    module.requires_grad_(False)
-    # The number of steps is not known yet; `schedule` sets what follows from it.
-    settings = AdaLoraConfig(init_r=spec.r, total_step=1, orth_reg_weight=ORTHOGONALITY, **arguments)
-    tuner = AdaLoraModel(module, settings, NAME)
-    factors = scales(config, spec)
-    for name, rank in ranks(config, spec).items():
-        layer: Any = module.get_submodule(name)
-        layer.update_layer(NAME, rank, factors[name] * rank, config=settings)
-        for parameter in (layer.lora_A[NAME], layer.lora_B[NAME], layer.lora_E[NAME], layer.ranknum[NAME]):
-            parameter.data = parameter.data.float()
-        layer.ranknum[NAME].requires_grad_(False)  # on bf16 weights PEFT 0.21 makes it anew, to be trained
-    return Adaptive(module, tuner, spec, config)

@@ -1,98 +1,91 @@
-"""The adapter: injected, counted and saved through PEFT."""
+"""LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685), injected and saved through PEFT."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from ...budget.plan import Plan
 from ...budget.specs import AdapterSpec
 from ...budget.targets import lora_arguments
-from ...errors import ArtifactError, InputError
+from ...errors import InputError
+from .adapter import Adapter, check_scale, check_state
 
-LARGEST_SCALE = 4.0
+PREFIX = "base_model.model."  # of the names that PEFT saves
 
 
 def lora_config(spec: AdapterSpec, config: Mapping[str, Any]) -> Any:
-    """PEFT's `LoraConfig` for a spec. Source of the method: Hu et al. 2021, https://arxiv.org/abs/2106.09685."""
+    """PEFT's `LoraConfig` for a spec."""
     from peft import LoraConfig
 
     return LoraConfig(**lora_arguments(config, spec))
 
 
-def inject(module: nn.Module, config: Any | None) -> None:
-    """Freeze an encoder and put PEFT's LoRA layers into it; adapters are kept in fp32.
+class LoraAdapter(Adapter):
+    """LoRA or DoRA by PEFT, in an encoder."""
 
-    Args:
-        module: the encoder, changed in place.
-        config: a `LoraConfig`, or None to only freeze.
-    """
-    from peft import inject_adapter_in_model
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
 
-    module.requires_grad_(False)
-    if config is None:
-        return
-    with warnings.catch_warnings():
-        # PEFT warns that a bias="all"/"lora_only" adapter changes the base when switched off; it never is here.
-        warnings.filterwarnings("ignore", message="Careful, disabling adapter layers")
-        inject_adapter_in_model(config, module)
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    @classmethod
+    def inject(cls, module: nn.Module, spec: AdapterSpec, config: Mapping[str, Any]) -> Self:
+        """Freeze an encoder and put PEFT's LoRA layers into it, in place; what they train is fp32."""
+        from peft import inject_adapter_in_model
 
+        module.requires_grad_(False)
+        with warnings.catch_warnings():
+            # PEFT warns that a bias="all"/"lora_only" adapter changes the base when switched off; it never is here.
+            warnings.filterwarnings("ignore", message="Careful, disabling adapter layers")
+            inject_adapter_in_model(lora_config(spec, config), module)
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        return cls(module)
 
-def scale(module: nn.Module, factor: float) -> None:
-    """Multiply the adapter's update by `factor`, in place: 1 leaves all as it is, 0 is the frozen encoder again.
+    def fold(self, plan: Plan, labels: int) -> tuple[Plan, Adapter]:
+        """It is plain LoRA already."""
+        return plan, self
 
-    What lies between is on the line from the pretrained to the fine-tuned weights, the LoRA analogue of WiSE-FT
-    (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, https://arxiv.org/abs/2109.01903). B takes
-    the factor, so that what is saved or exported afterwards answers the same. Trained biases and the head stay.
+    def state(self) -> dict[str, Tensor]:
+        """The adapter's tensors by the names PEFT saves them under (`base_model.model....lora_A.weight`)."""
+        from peft import get_peft_model_state_dict
 
-    Raises:
-        InputError: for a factor out of range, or DoRA, whose magnitudes are no part of the update.
-    """
-    if not 0 <= factor <= LARGEST_SCALE:
-        raise InputError("the adapter's scale is out of range", expected=f"0 to {LARGEST_SCALE:g}", received=factor)
-    if factor == 1:
-        return
-    parameters = dict(module.named_parameters())
-    if any("lora_magnitude_vector" in name for name in parameters):
-        raise InputError("an adapter scale other than 1 needs plain LoRA", received="DoRA", remedy="leave it at 1")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if ".lora_B." in name:
-                parameter.mul_(factor)
+        found = get_peft_model_state_dict(self.module)
+        return {f"{PREFIX}{name}": tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
 
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put saved tensors back; every tensor must have its place and every place its tensor.
 
-def adapter_state(module: nn.Module) -> dict[str, Tensor]:
-    """The adapter's tensors under the names PEFT saves them by (`base_model.model....lora_A.weight`), on the CPU."""
-    from peft import get_peft_model_state_dict
+        Raises:
+            ArtifactError: names or shapes do not agree.
+        """
+        from peft import set_peft_model_state_dict
 
-    if not hasattr(module, "peft_config"):
-        return {}
-    state = get_peft_model_state_dict(module)
-    return {f"base_model.model.{name}": tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+        check_state(self.state(), state)
+        set_peft_model_state_dict(self.module, {name.removeprefix(PREFIX): t for name, t in state.items()})
 
+    def scale(self, factor: float) -> None:
+        """Multiply the adapter's update by `factor`, in place: 1 changes nothing, 0 is the frozen encoder again.
 
-def load_adapter_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put saved tensors back into an injected encoder; every tensor must have its place and every place its tensor.
+        Between 0 and 1 the weights lie on the line from the pretrained to the fine-tuned ones, the LoRA analogue of
+        WiSE-FT (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022,
+        https://arxiv.org/abs/2109.01903). B takes the factor, so that what is saved or exported afterwards has it, too.
+        Trained biases and the head stay.
 
-    Raises:
-        ArtifactError: when names or shapes do not agree.
-    """
-    from peft import set_peft_model_state_dict
-
-    expected = {name: tensor.shape for name, tensor in adapter_state(module).items()}
-    received = {name: tensor.shape for name, tensor in state.items()}
-    if expected != received:
-        wrong = sorted(name for name in expected.keys() | received.keys() if expected.get(name) != received.get(name))
-        raise ArtifactError(
-            "the adapter's tensors do not fit its plan",
-            expected=f"{wrong[0]} of shape {tuple(expected.get(wrong[0], ())) or 'none'}",
-            received=f"shape {tuple(received.get(wrong[0], ())) or 'none'} ({len(wrong)} tensors differ)",
-        )
-    if state:
-        set_peft_model_state_dict(module, {name.removeprefix("base_model.model."): t for name, t in state.items()})
+        Raises:
+            InputError: for a factor out of range, or DoRA, whose magnitudes are no part of the update.
+        """
+        check_scale(factor)
+        if factor == 1:
+            return
+        parameters = dict(self.module.named_parameters())
+        if any("lora_magnitude_vector" in name for name in parameters):
+            raise InputError("an adapter scale other than 1 needs plain LoRA", received="DoRA", remedy="leave it at 1")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                if ".lora_B." in name:
+                    parameter.mul_(factor)
