@@ -30,6 +30,7 @@ from pennyweight.model import device as runtime
 from pennyweight.model.heads import Head
 from pennyweight.model.trainable import trainable
 from pennyweight.train.observer import forward_log
+from pennyweight.train.state import FitResult, TrainingState
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "auto": {"strategy": "auto"},
@@ -194,9 +195,9 @@ def train(
 
     record, fit = Record(), loop.fit
 
-    def watched(model: nn.Module, *arguments: Any, **options: Any) -> loop.Fit:
-        record.start = {name: parameter.detach().clone() for name, parameter in trainable(model).items()}
-        return fit(model, *arguments, **options)
+    def watched(state: TrainingState, **options: Any) -> FitResult:
+        record.start = {name: parameter.detach().clone() for name, parameter in trainable(state.model).items()}
+        return fit(state, **options)
 
     monkeypatch.setattr(loop, "fit", watched)
     return pw.train(data, observer=record, **settings, **options), record

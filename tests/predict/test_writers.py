@@ -81,7 +81,7 @@ def test_labels_and_ids_that_are_named_stay(
     done = command("predict", tmp_path / "run", source, "--out", tmp_path / "out.csv", "--id-column", "Who")
     assert done.err == (
         f"20 texts labelled: {tmp_path / 'out.csv'}\n"
-        "the input has columns label: the answers' own begin with predicted_\n"
+        "the input has columns label: those of the predictions begin with predicted_\n"
     )
     found = rows_of(tmp_path / "out.csv")
     assert list(found[0]) == ["text", "label", "who", "predicted_label", "probability", "p_-1", "p_1"]

@@ -81,7 +81,7 @@ def test_a_background_job_goes_on_when_the_terminal_interrupts() -> None:
     assert (done.stdout, done.stderr) == ("False\nTrue\n", "")
 
 
-def test_outside_the_loop_a_signal_ends_the_run_with_the_way_on() -> None:
+def test_outside_the_loop_a_signal_ends_the_run_with_how_to_resume() -> None:
     begun = iter(["", "this run"])
     with pytest.raises(Interrupted) as caught, resumable(Path("runs/x"), lambda: next(begun)):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -56,7 +56,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
 
 
 def _base_name(artifact: Artifact) -> str:
-    """The base model as `adapter_config.json` names it. The embedded one has the hub's weights, byte for byte."""
+    """The base model as `adapter_config.json` names it. The embedded one is that of the hub."""
     return EMBEDDED_HUB_ID if artifact.backbone.name == "embedded" else artifact.backbone.name
 
 
