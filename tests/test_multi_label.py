@@ -288,9 +288,8 @@ def test_bad_labels_are_told_in_one_line(
 
     odd = [(text, ["a|b"] if number == 4 or number == 9 else held) for number, (text, held) in enumerate(rows)]
     assert said(odd) == (
-        "data row 5: label a|b holds the delimiter |; expected labels without the delimiter; received 2 of 60 rows with this "
-        "label; rename it, or choose another delimiter with "
-        "--label-delimiter"
+        "data row 5: label a|b holds the delimiter |; expected labels without the delimiter; received 2 of 60 rows "
+        "with this label; rename it, or choose another delimiter with --label-delimiter"
     )
     columns: dict[str, Any] = {"text": [text for text, _ in rows], "a": [0, 1] * 30, "b": [1, 1] * 29 + [2, 0.5]}
     assert said(columns, label_columns=["a", "b"]) == (
