@@ -164,7 +164,7 @@ def test_resuming_takes_a_folder(news: Path, settings: dict[str, Any], command: 
     for flag in ("--resume", "--resume-anyway"):
         done = command("train", news / "train.csv", flag)
         assert (done.code, done.out) == (2, "")
-        assert done.error == f"{flag} without --out: which run is to go on is not said; name its folder: --out RUN"
+        assert done.error == f"{flag} needs the folder of the run; name it with --out RUN"
 
 
 @pytest.mark.usefixtures("default_signals")

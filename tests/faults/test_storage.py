@@ -155,7 +155,7 @@ def test_two_runs_in_one_folder(ask: Ask, toy: Any, saved: Path, tmp_path: Path)
 def test_a_run_in_a_folder_with_something_else(ask: Ask, toy: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     answer = ask("train", out=tmp_path, **toy | FAST)
-    assert answer["error"].startswith(f"{tmp_path}: the run folder is not empty; received thesis.tex; go on with")
+    assert answer["error"].startswith(f"{tmp_path}: the run folder is not empty; received thesis.tex; continue")
 
 
 def test_memory_that_runs_out_at_load(ask: Ask, saved: Path, tiny_backbone: Any, toy: Any, tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ def test_on_the_command_line(news: Path, settings: dict[str, Any], tmp_path: Pat
     )
     refused = command("search", news / "train.csv", "--train", "b.csv")
     assert (refused.code, refused.error) == (
-        2, f"training data named twice; received {news / 'train.csv'} and --train b.csv"
+        2, f"training data given twice; received {news / 'train.csv'} and --train b.csv"
     )  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def test_device_precision_and_engine_have_speeds_of_their_own() -> None:
 
 
 def test_the_families_that_are_estimated_as_fast_are_those_with_a_fast_encoder() -> None:
-    settings = EncoderSettings(torch.float32)
+    settings = EncoderSettings(torch.float32, torch.device("cpu"))
     fast = {kind for kind, family in FAMILIES.items() if family.fast is not None
             and family.fast_limit(config_of("embedded") | {"model_type": kind}, settings) is None}  # fmt: skip
     assert fast == set(FAST_FAMILIES)
