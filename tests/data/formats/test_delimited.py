@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pennyweight.data.file_options import FileOptions
@@ -172,6 +172,7 @@ def test_the_real_official_file() -> None:
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
+@example([("", "\\")], ("tsv", "\t"))
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=20), st.sampled_from([("csv", ","), ("tsv", "\t")]))
 def test_what_the_csv_module_writes_is_read_as_it_was(tmp_path_factory, rows, form) -> None:
     suffix, delimiter = form

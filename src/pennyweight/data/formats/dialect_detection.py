@@ -39,6 +39,7 @@ class _Candidate:
     rows: list[list[str]] = field(default_factory=list)
     broken: bool = False
     quoted: bool = False
+    unquoted: bool = False  # read again without quotes, since with them it was broken
 
     @property
     def width(self) -> int:
@@ -124,7 +125,7 @@ def _read_sample(dialect: Dialect, sample: list[str], whole: bool) -> _Candidate
             found.broken = whole or reader.line_num < len(sample)
     if found.broken and dialect.delimiter == "\t" and dialect.quote is not None:
         # A file with tabs may do without quotes: what they mean is resolved later.
-        return replace(_read_sample(replace(dialect, quote=None), sample, whole), dialect=dialect)
+        return replace(_read_sample(replace(dialect, quote=None), sample, whole), dialect=dialect, unquoted=True)
     return found
 
 
@@ -230,6 +231,10 @@ def _read_escaped(sample: list[str], whole: bool, order: tuple[str, ...], path: 
         if not any(pair[1] in (mark, '"') for pair in pairs) or not all_escapes(lambda: iter(sample), mark):
             continue
         found = _read_sample(Dialect(mark, '"', "\\"), sample, whole)
+        if found.unquoted:  # a backslash before a closing quote may be the field's last character
+            plain = _read_sample(Dialect(mark), sample, whole)
+            if plain.width == found.width and not plain.unquoted:
+                continue
         if "\\\r\n" in text:
             raise DataError(
                 "a line break of two characters is escaped by a backslash",
