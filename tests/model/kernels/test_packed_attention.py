@@ -26,7 +26,11 @@ def other_values(grad: torch.Tensor, weights: torch.Tensor, dim: int, dtype: tor
 
 
 @pytest.mark.usefixtures("fresh_probe")
-@pytest.mark.parametrize("kernel", ["torch's", None, another_signature, other_values], ids=str)
+@pytest.mark.parametrize(
+    "kernel",
+    ["torch's", None, another_signature, other_values],
+    ids=lambda kernel: getattr(kernel, "__name__", str(kernel)),
+)
 def test_the_gradient_is_autograds(kernel: str | Callable[..., object] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if kernel is None:
         monkeypatch.delattr(torch, "_softmax_backward_data")
