@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pennyweight.data.canonical_labels import canonical_label
 from pennyweight.data.labels import (
     LabelSet,
     check_ordered,
@@ -16,6 +17,7 @@ from pennyweight.data.labels import (
     with_class_names,
 )
 from pennyweight.data.table import Table
+from pennyweight.errors import DataError
 
 NEWS = LabelSet(("World", "Sports", "Business", "Sci/Tech"))
 
@@ -289,12 +291,18 @@ def test_json_of_another_form(refusal, value: object) -> None:
     assert refusal(LabelSet.from_json, value).startswith('not a list of class names; expected {"names": [...]}')
 
 
+@example(["\r", "\x85"])
+@example(["1", "+1"])
 @given(st.lists(st.one_of(st.integers(-5, 5), st.text(min_size=1, max_size=3)), min_size=2, max_size=20))
 def test_what_is_fitted_is_encoded_in_the_same_order(labels: list[str | int]) -> None:
     # As the readers give them: all integers, or all strings.
     uniform: list[str | int] = labels if all(isinstance(label, int) for label in labels) else list(map(str, labels))
     given = table(*uniform, *uniform)
     if len(set(uniform)) < 2:
+        return
+    if len(set(map(canonical_label, uniform))) < len(set(uniform)):  # two spellings of one label
+        with pytest.raises(DataError, match="are spellings of one label"):
+            fit_labels(given)
         return
     classes = fit_labels(given)
     assert [classes.names[number] for number in classes.encode(given)] == [str(label) for label in given.labels or ()]
