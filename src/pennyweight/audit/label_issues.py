@@ -114,7 +114,7 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     Raises:
         BackboneError: it is not to be had.
     """
-    from ..model.backbone import config_of, resolve
+    from ..model.backbone import resolve
     from ..model.device import choose
     from ..model.tokenizer import encode, load_tokenizer
     from ..recipe.planning import plan_for
@@ -123,7 +123,7 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
     tokenizer = load_tokenizer(backbone.folder)
-    plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), classes)
+    plan = plan_for(recipe, backbone.config, classes)
     frozen = FrozenBackbone(backbone, recipe, plan, runtime, tokenizer.pad_token_id)
 
     def features(texts: Sequence[str]) -> np.ndarray:

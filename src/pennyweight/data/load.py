@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,16 @@ class Data:
 
     def fingerprint(self) -> str:
         """SHA-256 over every text and label, in order."""
-        digest = hashlib.sha256()
-        for table in self.tables().values():
-            for text, label in zip(table.texts, table.labels or (), strict=True):
-                digest.update(f"{text}\x00{label}\x01".encode())
-        return digest.hexdigest()
+        return hash_rows(self.tables().values())
+
+
+def hash_rows(tables: Iterable[Table]) -> str:
+    """SHA-256 over every text and label of some tables, in order."""
+    digest = hashlib.sha256()
+    for table in tables:
+        for text, label in zip(table.texts, table.labels or (), strict=True):
+            digest.update(f"{text}\x00{label}\x01".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def read_labelled(

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..recipe.loading import parse
 from ..recipe.schema import DataRecipe, Recipe
 from ..storage.checksums import sha256
-from .load import Data
+from .load import Data, hash_rows
 from .table import Table
 
 SOURCES = ("train", "test", "validation", "mix", "ood")
@@ -76,12 +76,8 @@ def _of_rows(key: str, data: Data) -> str | None:
         "test": (data.test,),
         "ood": (data.ood,),
     }
-    digest = hashlib.sha256()
     held = [table for table in tables.get(key, ()) if table is not None]
-    for table in held:
-        for text, label in zip(table.texts, table.labels or (), strict=True):
-            digest.update(f"{text}\x00{label}\x01".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest() if held else None
+    return hash_rows(held) if held else None
 
 
 def absolute_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact.layout import MANIFEST
+from ..artifact.model_card import is_local
 from ..artifact.saved_files import LARGEST_TEXT, read_files
 from ..artifact.validation import backbone_name
 from ..errors import ArtifactError, InputError, StorageError
@@ -58,7 +58,7 @@ def push(
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise InputError("not a repository on the hub", expected="owner/name", received=repository)
     backbone = backbone_name(saved)
-    if os.path.isdir(backbone) or backbone.startswith((".", "/", "~")):
+    if is_local(backbone):
         raise ArtifactError(
             "the backbone is a folder on this machine, which nobody else has",
             received=backbone,

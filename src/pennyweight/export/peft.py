@@ -10,7 +10,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.model_card import base_model, block, code
 from ..errors import ArtifactError
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.adapters.lora import lora_config
+from ..model.adapters.lora import PREFIX, lora_config
 from ..model.backbone import EMBEDDED_HUB_ID, EMBEDDED_PACKAGE, quiet_transformers
 from ..model.encoders import stock_head_of
 from ..storage.atomic import atomic_folder, write_text
@@ -43,9 +43,9 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     config.inference_mode = True
     with atomic_folder(folder) as aside:
         config.save_pretrained(aside)
-        tensors = {f"base_model.model.{name}": tensor for name, tensor in head.items()}
+        tensors = {f"{PREFIX}{name}": tensor for name, tensor in head.items()}
         for name, tensor in artifact.model.adapter.state().items():
-            tensors[name.replace("base_model.model.", f"base_model.model.{stock.encoder_attribute}.", 1)] = tensor
+            tensors[name.replace(PREFIX, f"{PREFIX}{stock.encoder_attribute}.", 1)] = tensor
         save_file(tensors, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         artifact.tokenizer.save_pretrained(aside)
         # An adapter's own files name neither the labels nor the task: the README's code reads both from config.json.

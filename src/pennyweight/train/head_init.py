@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.sampling import sample_rows
 from ..model.classifier import Pooled, SequenceClassifier
 from ..model.inference import evaluating, logits
 from . import loss as losses
@@ -33,9 +34,7 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, *, batch_size: int) 
     Returns:
         The mean cross-entropy that was reached, in nats a text.
     """
-    chosen = np.arange(len(rows.labels))
-    if len(chosen) > MOST_ROWS:
-        chosen = np.sort(np.random.default_rng(0).choice(len(chosen), MOST_ROWS, replace=False))
+    chosen = sample_rows(len(rows.labels), MOST_ROWS)
 
     def source(indices: np.ndarray) -> dict[str, Tensor | int]:
         return rows.source(chosen[indices])

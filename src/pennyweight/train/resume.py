@@ -28,7 +28,8 @@ from .checkpoint import Checkpoint, check_fits, keep_up_to, latest
 
 logger = logging.getLogger(__name__)
 
-UNFINISHED = Path("checkpoints") / "unfinished"
+CHECKPOINTS = Path("checkpoints")  # in a run's folder
+UNFINISHED = CHECKPOINTS / "unfinished"
 # Fields whose default has changed: what a run did whose version did not have the field yet.
 FORMER_DEFAULTS: dict[str, Any] = {
     "train -> learning_rate": 7e-4,
@@ -103,7 +104,7 @@ class ResumePoint:
         """
         if unfinished_run(folder):
             finished = {}  # that classifier is what the unfinished run is about to replace
-        checkpoint = latest(folder / "checkpoints")
+        checkpoint = latest(folder / CHECKPOINTS)
         if checkpoint is not None:
             logger.info(f"checkpoint: step {checkpoint.step}")
         elif not finished:
@@ -164,7 +165,7 @@ def mark_begun(folder: Path, checkpoint: Checkpoint | None) -> None:
     Raises:
         StorageError: when the folder cannot be written.
     """
-    keep_up_to(folder / UNFINISHED.parent, checkpoint)  # first: beside the note no earlier run's may lie
+    keep_up_to(folder / CHECKPOINTS, checkpoint)  # first: beside the note no earlier run's may lie
     write_text(folder / UNFINISHED, f"{uuid.uuid4().hex}\n")
 
 

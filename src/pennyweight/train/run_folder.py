@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..storage.folders import refuse_nonempty_folder
 from ..storage.locks import lock_folder
-from .resume import UNFINISHED, unfinished_run
+from .resume import CHECKPOINTS, unfinished_run
 from .signals import resumable
 
 
@@ -26,7 +26,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path | None:
         """The folder of its checkpoints."""
-        return None if self.path is None else self.path / UNFINISHED.parent
+        return None if self.path is None else self.path / CHECKPOINTS
 
 
 @contextmanager
