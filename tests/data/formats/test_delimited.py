@@ -159,7 +159,7 @@ def test_a_row_without_class_number_in_the_official_form(file, refusal) -> None:
 
 
 def test_the_real_official_file() -> None:
-    path = Path(__file__).parents[3] / "shared" / "data" / "agnews" / "official-format.csv"
+    path = Path(__file__).parents[4] / "shared" / "data" / "agnews" / "official-format.csv"
     if not path.is_file():
         pytest.skip("the official AG News excerpt is not on this machine (it may not be copied into the project)")
     table = read(path)
