@@ -135,11 +135,8 @@ def head_shapes(config: Config, head: HeadSpec, labels: int) -> Shapes:
 
 
 def bias_parameters(shapes: Shapes) -> int:
-    """Numbers in every bias of an encoder, as PEFT's `bias="all"` trains them.
-
-    Layer norms' are among them, and MPNet's table of relative positions: PEFT takes whatever has `bias` in its name.
-    """
-    return size({name: shape for name, shape in shapes.items() if "bias" in name})
+    """Numbers in every bias of an encoder, layer norms' included, as PEFT's `bias="all"` trains them."""
+    return size({name: shape for name, shape in shapes.items() if name.endswith(".bias")})
 
 
 def layers_in_words(layers: Sequence[int]) -> str:
