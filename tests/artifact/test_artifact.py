@@ -188,7 +188,8 @@ def test_tensors_of_the_right_size_under_a_wrong_name_or_shape(copy: Path, chang
     new = {"renamed": f"{name}x", "of another layer": name.replace("layer.0", "layer.1")}.get(change, name)
     save_file({**tensors, new: taken.t().contiguous() if change == "transposed" else taken}, path)
     reseal(copy)
-    assert refusal(copy).startswith(f"F/{layout.ADAPTER}: the adapter's tensors do not fit its plan; expected {min(name, new)} of ")
+    problem = "the adapter's tensors do not fit its plan"
+    assert refusal(copy).startswith(f"F/{layout.ADAPTER}: {problem}; expected {min(name, new)} of ")
 
 
 def test_a_head_of_other_shapes(copy: Path) -> None:

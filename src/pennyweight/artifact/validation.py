@@ -43,7 +43,12 @@ CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 # Fields of PEFT's config about where and by what the adapter was saved.
 ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "revision")
 # The fields that PEFT 0.21 writes for plain LoRA besides its arguments, and that are not switched off.
-PEFT_DEFAULTS = {"peft_type": "LORA", "init_lora_weights": True, "megatron_core": "megatron.core", "qalora_group_size": 16}
+PEFT_DEFAULTS = {
+    "peft_type": "LORA",
+    "init_lora_weights": True,
+    "megatron_core": "megatron.core",
+    "qalora_group_size": 16,
+}
 # Pydantic's errors for figures that are missing, or that a later version added: neither is damage.
 ADDED_OR_LEFT_OUT = ("missing", "extra_forbidden")
 

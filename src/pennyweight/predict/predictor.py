@@ -118,15 +118,13 @@ class Classifier:
         """The model with its tokenizer, from texts to the logits as trained."""
         artifact, recipe = self.artifact, self.artifact.recipe
         return TextModel(
-            artifact.model, artifact.fast_tokenizer, self.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-            recipe.train.eval_batch_size, self.pair,
+            artifact.model, artifact.fast_tokenizer, self.runtime, recipe.data.max_length,
+            recipe.data.pad_to_multiple_of, recipe.train.eval_batch_size, self.pair,
         )  # fmt: skip
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
-        return encode(
-            self.artifact.fast_tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair
-        )
+        return encode(self.artifact.fast_tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""

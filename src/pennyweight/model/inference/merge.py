@@ -56,7 +56,9 @@ def merged_state(
     for name, scale in scales(config, spec).items():
         magnitude = trained.get(f"{name}.{_MAGNITUDE}")
         key = f"{name}.weight"
-        state[key] = _merged(state[key], trained[f"{name}.{_A}.weight"], trained[f"{name}.{_B}.weight"], scale, magnitude)
+        state[key] = _merged(
+            state[key], trained[f"{name}.{_A}.weight"], trained[f"{name}.{_B}.weight"], scale, magnitude
+        )
     for name, tensor in trained.items():
         if name.endswith(".bias"):
             state[name.replace(f".{_BASE}.", ".")] = tensor
@@ -100,8 +102,7 @@ def backbone_state(backbone: Backbone) -> dict[str, Tensor]:
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """An encoder's tensors by transformers' names in fp32, what PEFT's layers in it add merged, from memory.
 
-    The frozen matrices of a fast encoder in bf16 are already rounded: `merged_state` of the backbone's files rounds once
-    less.
+    A fast encoder holds frozen matrices in bf16, rounded already; `merged_state` of the backbone's files rounds once.
 
     Args:
         module: an encoder, such as `SequenceClassifier.module`.
@@ -145,7 +146,9 @@ def _names_in(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str,
         found = {}
         for name in wanted:
             spellings = [name, *(name.replace(new, old) for new, old in _OLD_NAMES if new in name)]
-            found |= {name: prefix + spelling for spelling in spellings if prefix + spelling in tensors}
+            held = [prefix + spelling for spelling in spellings if prefix + spelling in tensors]
+            if held:
+                found[name] = held[0]
         if len(found) == len(wanted):
             return found
     raise KeyError(next(name for name in wanted if name not in found))
