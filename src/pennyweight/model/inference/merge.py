@@ -107,7 +107,8 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     Args:
         module: an encoder, such as `SequenceClassifier.module`.
     """
-    state, wrapped = {}, {}
+    state: dict[str, Tensor] = {}
+    wrapped: dict[str, Any] = {}
     for name, tensor in module.state_dict().items():
         held = tensor.detach().float()
         layer, inside, rest = name.partition(f".{_BASE}.")
@@ -131,7 +132,8 @@ def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float, magnitude: T
     merged = torch.addmm(weight, up, down, alpha=scale)
     if magnitude is None:
         return merged
-    return merged * (magnitude / torch.linalg.norm(merged, dim=1)).unsqueeze(1)
+    norms: Tensor = torch.linalg.norm(merged, dim=1)
+    return merged * (magnitude / norms).unsqueeze(1)
 
 
 def _names_in(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, str]:
@@ -141,17 +143,19 @@ def _names_in(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str,
         KeyError: it lacks one.
     """
     wanted = list(wanted)
-    found: dict[str, str] = {}
+    best: dict[str, str] = {}
     for prefix in ("", *sorted({f"{name.partition('.')[0]}." for name in tensors})):
-        found = {}
+        found: dict[str, str] = {}
         for name in wanted:
             spellings = [name, *(name.replace(new, old) for new, old in _OLD_NAMES if new in name)]
             held = [prefix + spelling for spelling in spellings if prefix + spelling in tensors]
             if held:
                 found[name] = held[0]
-        if len(found) == len(wanted):
-            return found
-    raise KeyError(next(name for name in wanted if name not in found))
+        best = max(best, found, key=len)
+    missing = [name for name in wanted if name not in best]
+    if missing:
+        raise KeyError(missing[0])
+    return best
 
 
 def _weight_files(folder: Path) -> list[Path]:
