@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "electra": {"head": "low_rank", "use_rslora": "true"},
     "deberta-v2": {"head": "full"},
     "modernbert": {"head": "linear"},
+    "mpnet": {"head": "linear", "pooling": "mean"},
 }
 TEMPERATURE = 1.7
 OURS = ("torch", "transformers", "peft", "pennyweight")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..artifact.artifact import Artifact
-from ..model.adapters import inject
 from ..model.encoders import Encoder, EncoderSettings, load_encoder
 from ..model.heads import Head
+from ..model.inference.merge import merged_state
 from .temperature import folded_output
 
 
@@ -38,28 +39,16 @@ def plain_classifier(artifact: Artifact) -> PlainClassifier:
     """A copy of a classifier in fp32 on the CPU, its adapter merged and its temperature in the output layer."""
     settings = EncoderSettings(torch.float32, torch.device("cpu"))
     encoder, _ = load_encoder(artifact.backbone, "reference", settings)
-    adapter = inject(encoder.module, artifact.plan.adapter, artifact.backbone.config)
-    adapter.load(artifact.model.adapter.state())
-    _merge(encoder.module)
+    module: Any = encoder.module
+    state = merged_state(artifact.backbone.config, module.state_dict(), artifact.plan.adapter, artifact.tensors.adapter)
+    module.load_state_dict(state, strict=False)  # it has buffers too
     head = copy.deepcopy(artifact.model.head).cpu().float()
     head.out.load_state_dict(folded_output(artifact))
     # Plain matrix products and a softmax: runtimes recognise these, and the fused operator exports with extra steps.
-    set_attention = getattr(encoder.module, "set_attn_implementation", None)
-    if set_attention is not None:
-        set_attention("eager")
+    module.set_attn_implementation("eager")
     return PlainClassifier(encoder, head, artifact.recipe.model.pooling).eval().requires_grad_(False)
 
 
 def reads_segments(artifact: Artifact, plain: PlainClassifier) -> bool:
     """Whether the exported model takes `token_type_ids`: for pairs, where the backbone knows more than one segment."""
     return artifact.recipe.data.pair and int(getattr(plain.module.config, "type_vocab_size", 0) or 0) > 1
-
-
-def _merge(module: nn.Module) -> None:
-    """Put every layer's update into its weight, and the layer itself in the place of PEFT's wrapper."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            module.set_submodule(name, layer.get_base_layer())

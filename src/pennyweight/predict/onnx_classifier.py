@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..data.load import apply_unknown_labels, read_labelled
 from ..errors import ArtifactError, ResourceError
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
-from ..model.tokenizer import encode
+from ..model.tokenizer import FastTokenizer, encode
 from ..storage.untrusted_folder import open_folder, read_inside
 from .onnx_spec import MODEL, TOKENIZER, OnnxSpec, read_spec
 from .prediction_rows import labels_reaching
@@ -44,7 +43,7 @@ class OnnxClassifier:
         self.metrics: dict[str, Any] = {}
         self._session = session
         self._inputs = {one.name for one in session.get_inputs()}
-        self._tokenizer = SimpleNamespace(backend_tokenizer=tokenizer)
+        self._tokenizer = FastTokenizer(tokenizer, spec.pad_id)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -92,7 +91,9 @@ class OnnxClassifier:
         """(N, L) fp32 logits of texts that are already token ids, computed in batches of like length."""
         rows = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
         for indices in plan_batches(encoded.lengths, batch_size=BATCH, bucket=1, seed=None):
-            ids, mask = collate(encoded, indices, pad_id=self.spec.pad_id, bucket=1, max_length=self.spec.max_length)
+            ids, mask = collate(
+                encoded, indices, pad_id=self._tokenizer.pad_token_id, bucket=1, max_length=self.spec.max_length
+            )
             feed = {"input_ids": ids, "attention_mask": mask}
             if "token_type_ids" in self._inputs:
                 types = collate_types(encoded, indices, mask)
