@@ -100,8 +100,9 @@ def main() -> None:
     set_threads(options.threads)
     options.threads = torch.get_num_threads()
     # For the contenders' own processes: the tokenizers' threads count, too.
+    paths = [*sys.path[:2], os.environ.get("PYTHONPATH", "")]
     os.environ |= {
-        "PYTHONPATH": os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep), "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)), "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(options.threads),
     }  # fmt: skip
     result = measure(options)
