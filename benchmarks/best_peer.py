@@ -18,14 +18,18 @@ def best_peer(
 ) -> tuple[Contender, str, list[list[float]], dict[str, float]]:
     """Train two epochs in each number format and keep the faster contender.
 
-    A processor without units for bf16 emulates it, and is faster in fp32.
+    A processor without units for bf16 emulates it, several times slower than fp32: there bf16 is not tried.
 
     Returns:
         The contender; its format; seconds of each step of both epochs; and for each format the second epoch's texts a
         second.
     """
+    from pennyweight.model.device import bf16_is_faster
+
     found: dict[str, tuple[Contender, list[list[float]]]] = {}
     for name, bf16 in FORMATS.items():
+        if bf16 and not bf16_is_faster():
+            continue
         contender = Contender(PEER, threads, folder, *texts, bf16=bf16, grouped=True, **shared)
         found[name] = contender, [contender.epoch()[0] for _ in range(2)]
     speeds = {name: round(len(texts[0]) / sum(steps[1]), 1) for name, (_, steps) in found.items()}
