@@ -26,7 +26,7 @@ class Contender:
         facts: what the contender says of itself once it is made: `tokenize_seconds`, `prefix_seconds`, `operations`...
     """
 
-    def __init__(self, kind: str, threads: int, *args: Any, **settings: Any) -> None:
+    def __init__(self, kind: str, threads: int, /, *args: Any, **settings: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, kind, threads, args, settings), daemon=True)
@@ -98,6 +98,7 @@ def _call(kind: str, args: Any) -> Any:
 
 def _hush() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     os.dup2(2, 1)  # standard output is the report's, for libraries that are not Python, too

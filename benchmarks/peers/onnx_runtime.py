@@ -100,20 +100,15 @@ def export(folder: str) -> list[str]:
     Returns:
         What could not be made, in words.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     path, failed = Path(folder), []
     _export(path, path / PLAIN)
-    try:
-        _fuse(path, path / PLAIN, path / FUSED)
-    except Exception as error:  # the optimizer does not know every architecture
-        failed.append(f"{FUSED}: {type(error).__name__}: {error}")
-    for file in (PLAIN, FUSED):
-        if (path / file).is_file():
-            quantize_dynamic(
-                path / file, path / f"int8-{file}", op_types_to_quantize=PRODUCTS, per_channel=True,
-                weight_type=QuantType.QInt8,
-            )  # fmt: skip
+    for file, make, source in (
+        (FUSED, _fuse, PLAIN), (f"int8-{FUSED}", _quantize, FUSED), (f"int8-{PLAIN}", _quantize, PLAIN),
+    ):  # fmt: skip
+        try:  # optimizer and quantization do not know every architecture
+            make(path / source, path / file)
+        except Exception as error:
+            failed.append(f"{file}: {type(error).__name__}: {error}")
     return failed
 
 
@@ -132,11 +127,22 @@ def _export(folder: Path, out: Path) -> None:
     )  # fmt: skip
 
 
-def _fuse(folder: Path, plain: Path, out: Path) -> None:
+def _fuse(plain: Path, out: Path) -> None:
     from onnxruntime.transformers.optimizer import optimize_model
 
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((plain.parent / "config.json").read_text())
     heads = config.get("num_attention_heads") or config["n_heads"]
     hidden = config.get("hidden_size") or config["dim"]
     fused = optimize_model(str(plain), model_type="bert", num_heads=heads, hidden_size=hidden)
     fused.save_model_to_file(str(out))
+
+
+def _quantize(source: Path, out: Path) -> None:
+    from onnx import TensorProto
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        source, out, op_types_to_quantize=PRODUCTS, per_channel=True, weight_type=QuantType.QInt8,
+        # Shape inference does not see through the optimizer's own operators.
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )  # fmt: skip
