@@ -15,7 +15,8 @@ from inputs import LABELS, Texts, embedded, versions
 
 # Head as the stock class has it, so that the peers compute exactly the model that was trained.
 PLAN: dict[str, Any] = {
-    "budget": "none", "target_modules": ["query", "key", "value"], "r": 16, "lora_alpha": 32, "head": "full", "epochs": 1,
+    "budget": "none", "target_modules": ["query", "key", "value"], "r": 16, "lora_alpha": 32, "head": "full",
+    "epochs": 1,
 }  # fmt: skip
 LONGEST = 128  # tokens, the recipes' own
 
