@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,13 @@ from ..data.input_texts import is_single_text, to_texts
 from ..data.label_format import DELIMITER
 from ..data.load import apply_unknown_labels, read_labelled
 from ..errors import ArtifactError, InputError
-from ..evaluate.metrics.calibration import COLDEST, HOTTEST
+from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.device import Runtime, choose
 from ..model.text_model import TextModel
+from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import labels_reaching
 
@@ -59,10 +59,7 @@ class Classifier:
     @property
     def temperature(self) -> float:
         """Logits are divided by it before the softmax: fitted on validation rows, 1 before. It changes no label."""
-        value = self.metrics.get("calibration", {}).get("temperature", 1.0)
-        if not isinstance(value, int | float) or not COLDEST <= value <= HOTTEST:
-            raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
-        return float(value)
+        return saved_temperature(self.metrics)
 
     @property
     def multi(self) -> bool:
@@ -118,13 +115,13 @@ class Classifier:
         """The model with its tokenizer, from texts to the logits as trained."""
         artifact, recipe = self.artifact, self.artifact.recipe
         return TextModel(
-            artifact.model, artifact.tokenizer, self.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-            recipe.train.eval_batch_size, self.pair,
+            artifact.model, artifact.fast_tokenizer, self.runtime, recipe.data.max_length,
+            recipe.data.pad_to_multiple_of, recipe.train.eval_batch_size, self.pair,
         )  # fmt: skip
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
-        return self.text_model.encode(texts)
+        return encode(self.artifact.fast_tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""
@@ -196,9 +193,7 @@ class Classifier:
         Raises:
             InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
         """
-        bundle = replace(self.artifact, model=copy.deepcopy(self.artifact.model))
-        bundle.model.adapter.scale(factor)
-        return Classifier(bundle, self.runtime, self.weights)
+        return Classifier(self.artifact.scaled(factor), self.runtime, self.weights)
 
     def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
         """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
@@ -247,6 +242,4 @@ def load(
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = load_artifact(saved, runtime, backbone)
-    found.model.adapter.scale(adapter_scale)
-    return Classifier(found, runtime)
+    return Classifier(load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale), runtime)
