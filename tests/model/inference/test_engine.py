@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pennyweight.data.batching import Encoded, pack
 from pennyweight.errors import DataError
 from pennyweight.model.device import Runtime
-from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
+from pennyweight.model.heads import Head
+from pennyweight.model.inference.build import InferenceWeights
+from pennyweight.model.inference.engine import InferenceEngine
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 KINDS = ["bert", "roberta", "xlm-roberta"]
@@ -61,10 +62,15 @@ def engine_of(folder: Path, pooling: str = "cls", runtime: Runtime = FP32) -> In
 
     config = json.loads((folder / "config.json").read_text())
     state = AutoModel.from_pretrained(folder, dtype="float32").state_dict()
-    torch.manual_seed(0)
-    engine = InferenceEngine.build(config, state, nn.Linear(config["hidden_size"], 3), pooling, 0, runtime)
+    engine = weights_of(config, state, pooling).engine(runtime)
     assert engine is not None
     return engine
+
+
+def weights_of(config: dict[str, Any], state: dict[str, torch.Tensor], pooling: str = "cls") -> InferenceWeights:
+    torch.manual_seed(0)
+    head = Head("linear", config, 3).eval().requires_grad_(False)
+    return InferenceWeights(config, state, head, pooling, config["pad_token_id"])
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -142,5 +148,4 @@ def test_a_text_longer_than_the_positions_is_refused(tiny_backbone: Callable[...
 def test_where_it_does_not_apply_there_is_no_engine(tiny_backbone: Callable[..., Path]) -> None:
     config = json.loads((tiny_backbone("bert") / "config.json").read_text())
     for changed in ({"model_type": "other"}, {"hidden_act": "softplus"}, {"position_embedding_type": "relative_key"}):
-        assert InferenceEngine.build({**config, **changed}, {}, nn.Identity(), "cls", 0, FP32) is None
-    assert "bert" in ENCODERS
+        assert weights_of({**config, **changed}, {}).engine(FP32) is None

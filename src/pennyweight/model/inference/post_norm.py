@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from ..kernels.inference_attention import FirstTokenAttention, attend
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear
-from .encoder import Config, Dense, FeedForward, InferenceEncoder, Products
+from .inference_encoder import Config, Dense, FeedForward, InferenceEncoder, Products
 from .token_rows import TokenRows
 
 
 @dataclass(frozen=True)
-class Norm:
+class FloatNorm:
     """A layer norm in fp32: weight and bias (H,)."""
 
     weight: Tensor
@@ -37,9 +37,9 @@ class Layer:
 
     qkv: PreparedLinear
     out: PreparedLinear
-    attention_norm: Norm
+    attention_norm: FloatNorm
     feed_forward: FeedForward
-    norm: Norm
+    norm: FloatNorm
 
     def after_attention(self, context: Tensor, x: Tensor) -> Tensor:
         """(N, H) twice -> (N, H)."""
@@ -58,13 +58,12 @@ class PostNormEncoder:
         last: the last layer's attention where only first tokens are read, with `cls` pooling; else None.
     """
 
-    hidden_size: int
     weights: int
     heads: int
     words: Tensor
     positions: Tensor
     segments: Tensor | None
-    norm: Norm
+    norm: FloatNorm
     padding_id: int | None
     layers: tuple[Layer, ...]
     last: FirstTokenAttention | None
@@ -134,8 +133,8 @@ def build_bert(
     def dense(name: str) -> Dense:
         return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"))
 
-    def norm(name: str) -> Norm:
-        return Norm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), epsilon)
+    def norm(name: str) -> FloatNorm:
+        return FloatNorm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), epsilon)
 
     layers = []
     for index in range(int(config["num_hidden_layers"])):
@@ -156,8 +155,9 @@ def build_bert(
     types = state["embeddings.token_type_embeddings.weight"].float()
     heads = int(config["num_attention_heads"])
     return PostNormEncoder(
-        hidden_size=int(config["hidden_size"]),
-        weights=sum(tensor.numel() for name, tensor in state.items() if name.startswith("encoder.") and tensor.dim() == 2),
+        weights=sum(
+            tensor.numel() for name, tensor in state.items() if name.startswith("encoder.") and tensor.dim() == 2
+        ),
         heads=heads,
         words=state["embeddings.word_embeddings.weight"].to(products.dtype),
         positions=state["embeddings.position_embeddings.weight"].float() + types[0],
@@ -165,6 +165,6 @@ def build_bert(
         norm=norm("embeddings.LayerNorm"),
         padding_id=None if config["model_type"] == "bert" else int(config.get("pad_token_id") or 0),
         layers=tuple(layers),
-        last=FirstTokenAttention.of(*attention, heads, products.dtype) if pooling == "cls" else None,
+        last=FirstTokenAttention.of(attention, heads, products.dtype) if pooling == "cls" else None,
         dtype=products.dtype,
     )
