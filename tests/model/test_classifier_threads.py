@@ -55,7 +55,9 @@ def batches() -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("kind", "encoder"), [("bert", "fast"), *((kind, "reference") for kind in KINDS)])
+@pytest.mark.parametrize(
+    ("kind", "encoder"), [("bert", "fast"), ("modernbert", "fast"), *((kind, "reference") for kind in KINDS)]
+)
 def test_a_forward_pass_in_four_threads_gives_what_it_gives_alone(
     kind: str,
     encoder: str,

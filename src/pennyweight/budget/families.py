@@ -296,4 +296,4 @@ FAMILIES: dict[str, Callable[[Config], Architecture]] = {
     "electra": bert,
 }
 # Those that have a fast encoder (model/encoders/), by which estimates are made without loading any.
-FAST_FAMILIES = ("bert", "roberta", "xlm-roberta")
+FAST_FAMILIES = ("bert", "roberta", "xlm-roberta", "modernbert")

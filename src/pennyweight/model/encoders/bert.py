@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ...budget.families import FAST_FAMILIES
 from ...errors import BackboneError, DataError
 from ..backbone import Backbone, load_module
 from ..kernels import choose_kernels
@@ -43,7 +42,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def unsupported(config: Config) -> str | None:
     """What of a config.json of the BERT family `FastEncoder` does not compute as transformers does; None if nothing."""
     activation, positions = config.get("hidden_act", "gelu"), config.get("position_embedding_type")
-    if config.get("model_type") not in FAST_FAMILIES:
+    if config.get("model_type") not in ("bert", "roberta", "xlm-roberta"):
         return f"the architecture {config.get('model_type')}"
     if activation not in ACTIVATIONS:
         return f"the activation {activation}"
