@@ -172,9 +172,16 @@ def test_gradients_flow_through_run_and_into_given_hidden_states() -> None:
     assert float(direct[0, 5:].abs().max()) == 0  # padding is nobody's business
 
 
-def test_long_texts_compute_attention_weights_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [1, 1000, 1 << 24])
+@pytest.mark.parametrize("lengths", [[20, 3, 17, 1], [12, 12]], ids=["padded", "full"])
+@pytest.mark.parametrize("changes", [{}, VARIANTS["local-last"]], ids=["plain", "local-last"])
+def test_long_texts_compute_attention_weights_anew_and_in_parts(
+    changes: dict[str, Any], lengths: list[int], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pennyweight.model.kernels.packed_attention.SAVE_WEIGHTS_UP_TO", 4)
-    check_gradients({}, TARGETS["attention"], LENGTHS["padded"], "cls")
+    monkeypatch.setattr("pennyweight.model.kernels.packed_attention.MOST_WEIGHTS", most)
+    for pooling in ("cls", "mean"):
+        check_gradients(changes, TARGETS["attention"], lengths, pooling)
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .first_token_attention import attend_first_token, attend_first_token_on_gpu
 from .layer_norm import layer_norm_cast, layer_norm_mixed
-from .packed_attention import Packing, attend_first_fused, attend_first_packed, attend_fused, attend_packed
+from .local_attention import attend_near
+from .packed_attention import Packing, attend_first_fused, attend_first_packed, attend_fused
 from .rotary import RotaryPositions
 
 __all__ = ["Kernels", "choose_kernels"]
@@ -56,4 +57,4 @@ def choose_kernels(device: torch.device) -> Kernels:
     if device.type == "cuda":
         return Kernels(attend_fused, attend_first_fused, attend_first_token_on_gpu, layer_norm_cast)
     norm = layer_norm_mixed if device.type == "cpu" else layer_norm_cast
-    return Kernels(attend_packed, attend_first_packed, attend_first_token, norm)
+    return Kernels(attend_near, attend_first_packed, attend_first_token, norm)

@@ -20,6 +20,8 @@ from .rotary import RotaryPositions, rotate_, rotated
 
 # Above this length attention weights are recomputed in the backward pass instead of saved: they grow with T².
 SAVE_WEIGHTS_UP_TO = 256
+# Of longer texts, so many weights at a time: 64 MB in fp32, or those of one head of one text.
+MOST_WEIGHTS = 1 << 24
 
 
 class Packing:
@@ -89,6 +91,11 @@ class Packing:
     def window(self, width: int, queries: int, dtype: torch.dtype) -> Tensor:
         """(1, Q, T): added to scores of the first Q tokens, 0, or very negative more than `width` tokens away."""
         return self._cached(("window", width, queries, dtype), lambda: self._window(width, queries, dtype))
+
+    def parts(self, groups: int, queries: int) -> list[slice]:
+        """Groups whose attention weights are computed together: all, where they are saved."""
+        step = groups if self.save_weights else max(1, MOST_WEIGHTS // (queries * self.length))
+        return [slice(begin, min(begin + step, groups)) for begin in range(0, groups, step)]
 
     def _cached(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
         if key not in self._cache:
@@ -160,10 +167,12 @@ class _Attention(torch.autograd.Function):
             rotate_(per_head[:-1], positions)
         *own_queries, k, v = per_head.unbind()  # (G, T, d)
         q = own_queries[0] if queries is None else queries.reshape(groups, 1, d)  # (G, Q, d)
-        weights = _weights(q, k, packing, heads, positions)  # (G, Q, T)
+        out, weights = torch.empty_like(q), None
+        for part in packing.parts(groups, q.shape[1]):
+            weights = _weights(q[part], k[part], _bias(packing, heads, positions, q, part))  # (G, Q, T)
+            torch.bmm(weights, v[part], out=out[part])
         ctx.save_for_backward(per_head, None if queries is None else q, weights if packing.save_weights else None)
         ctx.packing, ctx.heads, ctx.positions = packing, heads, positions
-        out = torch.bmm(weights, v)  # (G, Q, d)
         if queries is not None:
             return out.view(packing.texts, -1)  # (B, H)
         return out.view(-1, d).index_select(0, packing.from_heads(1, heads)).view(packing.size, -1)  # (N, H)
@@ -182,14 +191,15 @@ class _Attention(torch.autograd.Function):
             grad_out = grad.view(-1, d).index_select(0, packing.to_heads(1, heads)).view(groups, -1, d)
         else:
             grad_q, grad_out = torch.empty_like(q), grad.reshape(groups, 1, d)
-        if weights is None:
-            weights = _weights(q, k, packing, heads, positions)
         scale = d**-0.5
-        torch.bmm(weights.transpose(1, 2), grad_out, out=grad_v)  # (G, T, d)
-        grad_weights = torch.bmm(grad_out, v.transpose(1, 2))  # (G, Q, T)
-        scores = softmax_backward(grad_weights, weights)
-        torch.baddbmm(grad_q, scores, k, beta=0, alpha=scale, out=grad_q)
-        torch.baddbmm(grad_k, scores.transpose(1, 2), q, beta=0, alpha=scale, out=grad_k)
+        for part in packing.parts(groups, q.shape[1]):
+            if not packing.save_weights:
+                weights = _weights(q[part], k[part], _bias(packing, heads, positions, q, part))
+            torch.bmm(weights.transpose(1, 2), grad_out[part], out=grad_v[part])  # (G, T, d)
+            grad_weights = torch.bmm(grad_out[part], v[part].transpose(1, 2))  # (G, Q, T)
+            scores = softmax_backward(grad_weights, weights)
+            for into, left, right in ((grad_q[part], scores, k[part]), (grad_k[part], scores.transpose(1, 2), q[part])):
+                torch.baddbmm(into, left, right, beta=0, alpha=scale, out=into)
         if positions is not None:
             rotate_(grads[:-1], positions, back=True)
         mixed = grads.view(-1, d).index_select(0, packing.from_heads(parts, heads)).view(packing.size, -1)
@@ -220,17 +230,27 @@ def _has_softmax_backward() -> bool:
         return False
 
 
-def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int, positions: RotaryPositions | None = None) -> Tensor:
-    scale = q.shape[-1] ** -0.5
+def _bias(
+    packing: Packing, heads: int, positions: RotaryPositions | None, q: Tensor, part: slice
+) -> tuple[Tensor, ...]:
+    """What is added to the scores of some groups: padding's bias and the window's, where there are any."""
     window = None if positions is None else positions.window_within(packing.length)
-    if window is not None:
-        scores = torch.baddbmm(packing.window(window, q.shape[1], q.dtype), q, k.transpose(1, 2), alpha=scale)
-        if not packing.full:
-            scores += packing.bias(heads, q.dtype)
-    elif packing.full:
-        scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
-    else:
-        scores = torch.baddbmm(packing.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
+    padding = () if packing.full else (packing.bias(heads, q.dtype)[part],)
+    return padding if window is None else (*padding, packing.window(window, q.shape[1], q.dtype))
+
+
+def _weights(q: Tensor, k: Tensor, bias: tuple[Tensor, ...]) -> Tensor:
+    """softmax(q kᵀ / sqrt(d) + bias): (G, Q, d) and (G, T, d) -> (G, Q, T)."""
+    scale = q.shape[-1] ** -0.5
+    first = bias[0] if bias else q.new_zeros(1)
+    scores = torch.baddbmm(first, q, k.transpose(1, 2), beta=1 if bias else 0, alpha=scale)
+    for more in bias[1:]:
+        scores += more
+    return softmax(scores)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """The softmax over the last dimension: (..., T) -> (..., T)."""
     # The CPU's bf16 kernel takes two to three times as long as a softmax in fp32, unless T is a multiple of 32: then an
     # eighth to a quarter less (benchmarks/kernels.py). The bits are the same: that kernel computes in fp32, too.
     if scores.shape[-1] % 32 == 0:
