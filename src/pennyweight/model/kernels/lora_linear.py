@@ -133,7 +133,7 @@ def project_columns(x: Tensor, module: nn.Module, columns: slice) -> Tensor:
     """
     reading = read_lora(module)
     if reading is None or any(parameter.requires_grad for parameter in reading.base.parameters()):
-        return project(x, [module])[:, columns]
+        return project(x, [module])[:, columns].contiguous()
     base, rate = reading.base, reading.dropout
     bias = None if base.bias is None else base.bias[columns].to(x.dtype)
     weight = frozen_rows(base, columns, prepack=not reading.merged)
