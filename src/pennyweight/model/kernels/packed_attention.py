@@ -29,6 +29,7 @@ class Packing:
 
     Args:
         attention_mask: (B, T), 1 for tokens and 0 for padding.
+        position_bias: (heads, T, T), frozen, added to the attention scores of every text; None where there is none.
 
     Attributes:
         tokens: how many rows are tokens; at least one unused row follows, which all padding positions read.
@@ -36,10 +37,11 @@ class Packing:
         rows: (N,) the position in the flattened (B * T) batch that each packed row comes from.
         place: (B, T) the packed row of each position.
         full: whether there is no padding.
+        biased: whether `bias` adds anything.
         save_weights: whether attention weights are saved for the backward pass.
     """
 
-    def __init__(self, attention_mask: Tensor) -> None:
+    def __init__(self, attention_mask: Tensor, position_bias: Tensor | None = None) -> None:
         self.texts, self.length = attention_mask.shape
         tokens = attention_mask.flatten().nonzero().squeeze(1)  # (tokens,)
         self.tokens = len(tokens)
@@ -51,6 +53,8 @@ class Packing:
         place[tokens] = torch.arange(self.tokens, device=device)
         self.place = place.view(self.texts, self.length)
         self.mask = attention_mask
+        self.position_bias = position_bias
+        self.biased = position_bias is not None or not self.full
         self.save_weights = self.length <= SAVE_WEIGHTS_UP_TO
         self._cache: dict[Any, Tensor] = {}
 
@@ -84,9 +88,16 @@ class Packing:
         """(N * parts * heads,): the inverse of `to_heads`; unused rows read the first token's."""
         return self._cached(("from", parts, heads), lambda: self._from_heads(parts, heads))
 
-    def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
-        """(B * heads, 1, T): added to attention scores, 0, or very negative at padding."""
-        return self._cached(("bias", heads, dtype), lambda: self._bias(heads, dtype))
+    def bias(self, heads: int, dtype: torch.dtype, first_only: bool = False) -> Tensor:
+        """(B * heads, 1, T), or (B * heads, T, T) with relative positions: added to attention scores.
+
+        It is very negative at padding. With `first_only` it is that of each text's first query, (B * heads, 1, T).
+        """
+        if self.position_bias is None:
+            return self._cached(("bias", heads, dtype), lambda: self._bias(heads, dtype))
+        positions = self.position_bias[:, :1] if first_only else self.position_bias
+        key = ("bias", heads, dtype, first_only)
+        return self._cached(key, lambda: self._bias_with_positions(positions.to(dtype)))
 
     def window(self, width: int, queries: int, dtype: torch.dtype) -> Tensor:
         """(1, Q, T): added to scores of the first Q tokens, 0, or very negative more than `width` tokens away."""
@@ -129,6 +140,11 @@ class Packing:
         """(T, T): whether two positions are at most `width` tokens apart."""
         at = torch.arange(self.length, device=self.place.device)
         return (at - at.unsqueeze(1)).abs() <= width
+
+    def _bias_with_positions(self, positions: Tensor) -> Tensor:
+        padding = (self.mask == 0)[:, None, None, :]  # (B, 1, 1, T)
+        each = positions.expand(self.texts, *positions.shape)  # (B, heads, Q, T)
+        return each.masked_fill(padding, torch.finfo(positions.dtype).min).flatten(0, 1)
 
 
 @lru_cache(256)  # a server sees batches of every size
@@ -235,7 +251,7 @@ def _bias(
 ) -> tuple[Tensor, ...]:
     """What is added to the scores of some groups: padding's bias and the window's, where there are any."""
     window = None if positions is None else positions.window_within(packing.length)
-    padding = () if packing.full else (packing.bias(heads, q.dtype)[part],)
+    padding = (packing.bias(heads, q.dtype, first_only=q.shape[1] == 1)[part],) if packing.biased else ()
     return padding if window is None else (*padding, packing.window(window, q.shape[1], q.dtype))
 
 
@@ -308,4 +324,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, packing: Packing, positions: RotaryP
         near = packing.near(window)[: q.shape[2]]  # (Q, T)
         # Each token sees itself, padding too: a softmax over nothing is not a number.
         mask = near if mask is None else near & mask | packing.near(0)[: q.shape[2]]
+    if packing.position_bias is not None:
+        heads, queries = q.shape[1:3]
+        mask = packing.bias(heads, q.dtype, first_only=queries == 1).view(packing.texts, heads, queries, -1)
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
