@@ -90,7 +90,7 @@ class FastModernbert:
         self.heads = int(config["num_attention_heads"])
         self.dtype = dtype
         self.gelu = GELUS[config.get("hidden_activation", "gelu")]
-        self.module: nn.Module = parameter_tree(config, dtype, float(config.get("norm_eps", 1e-5)))
+        self.module: nn.Module = parameter_tree(config, dtype)
         self._positions = positions_of(config)
         self._kernels = choose_kernels(device)
 
@@ -138,8 +138,9 @@ class FastModernbert:
             return self._finish(self._last(x, packing))
 
     def _layer(self, index: int) -> Any:
+        """Looked up in each pass, because adapters replace modules."""
         layers: Any = self.module.layers
-        return layers.get_submodule(str(index))
+        return layers[index]
 
     def _run(self, x: Tensor, packing: Packing, first: int, last: int) -> Tensor:
         """Layers [first, last): packed rows (N, H) -> (N, H)."""

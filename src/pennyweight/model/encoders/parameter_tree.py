@@ -13,22 +13,23 @@ from ...errors import BackboneError
 from ..kernels.frozen_linear import Linear
 from .encoder import Config
 
+# What a matrix outside of the layers is, by its name: a linear layer behind the embeddings, or the tokens' embeddings.
+PROJECTIONS = {"embeddings_project"}
+TOKEN_EMBEDDINGS = {"embeddings.word_embeddings", "embeddings.tok_embeddings"}
 
-def parameter_tree(config: Config, dtype: torch.dtype, norm_eps: float) -> nn.Module:
+
+def parameter_tree(config: Config, dtype: torch.dtype) -> nn.Module:
     """A frozen module for every part of an encoder that has parameters, with values not set yet.
 
     Args:
         config: fields of the backbone's config.json.
-        dtype: of the matrices and the token embeddings; biases and norms are kept in fp32.
-        norm_eps: of the layer norms.
+        dtype: of the matrices and the token embeddings; biases, norms and other embeddings are kept in fp32.
     """
-    architecture = describe(config)
-    products = {
-        f"{architecture.stack}.{layer}.{matrix.path}"
-        for layer in range(architecture.layers)
-        for matrix in architecture.matrices
-    }
-    shapes, root = encoder_parameters(config), nn.Module()
+    architecture, shapes = describe(config), encoder_parameters(config)
+    layers = [f"{architecture.stack}.{layer}" for layer in range(architecture.layers)]
+    products = {f"{layer}.{matrix.path}" for layer in layers for matrix in architecture.matrices} | PROJECTIONS
+    root, stack = nn.Module(), nn.ModuleList(nn.Module() for _ in layers)
+    _place(root, architecture.stack, stack)
     for name in dict.fromkeys(parameter.rpartition(".")[0] for parameter in shapes):
         shape, has_bias = shapes[f"{name}.weight"], f"{name}.bias" in shapes
         made: nn.Module
@@ -36,9 +37,9 @@ def parameter_tree(config: Config, dtype: torch.dtype, norm_eps: float) -> nn.Mo
             made = skip_init(Linear, shape[1], shape[0], bias=has_bias)
             made.weight = nn.Parameter(torch.empty(shape, dtype=dtype))
         elif len(shape) == 1:
-            made = nn.LayerNorm(shape, eps=norm_eps, bias=has_bias)
+            made = nn.LayerNorm(shape, eps=architecture.norm_epsilon, bias=has_bias)
         else:
-            made = skip_init(nn.Embedding, *shape, dtype=dtype)
+            made = skip_init(nn.Embedding, *shape, dtype=dtype if name in TOKEN_EMBEDDINGS else torch.float32)
         _place(root, name, made)
     return root.requires_grad_(False)
 
@@ -62,7 +63,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _place(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Add a module under a dotted name; lists of layers are modules with numbered children, as transformers' are."""
+    """Make a module the child of another at a dotted path."""
     *above, leaf = name.split(".")
     node = root
     for part in above:

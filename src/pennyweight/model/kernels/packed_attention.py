@@ -320,11 +320,13 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, packing: Packing, positions: RotaryP
     """Queries (B, heads, Q, d), keys and values (B, heads, T, d) -> (B, Q, H)."""
     mask = None if packing.full else packing.mask.bool()[:, None, None, :]  # (B, 1, 1, T)
     window = None if positions is None else positions.window_within(packing.length)
-    if window is not None:
-        near = packing.near(window)[: q.shape[2]]  # (Q, T)
-        # Each token sees itself, padding too: a softmax over nothing is not a number.
-        mask = near if mask is None else near & mask | packing.near(0)[: q.shape[2]]
     if packing.position_bias is not None:
         heads, queries = q.shape[1:3]
         mask = packing.bias(heads, q.dtype, first_only=queries == 1).view(packing.texts, heads, queries, -1)
+        if window is not None:
+            mask = mask + packing.window(window, queries, q.dtype)
+    elif window is not None:
+        near = packing.near(window)[: q.shape[2]]  # (Q, T)
+        # Each token sees itself, padding too: a softmax over nothing is not a number.
+        mask = near if mask is None else near & mask | packing.near(0)[: q.shape[2]]
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
