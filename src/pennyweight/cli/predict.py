@@ -82,14 +82,13 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.load_artifact import read_input_spec
     from ..data.file_options import FileOptions
     from ..data.formats.columnar import read_column_types
     from ..data.row_blocks import read_in_blocks
     from ..predict.abstention import make_abstainer
     from ..predict.formula_guard import formula_guard, guard_nothing
+    from ..predict.load_classifier import load, read_input_spec
     from ..predict.prediction_rows import merge_row, predict_rows, prediction_columns
-    from ..predict.predictor import load
     from ..predict.streaming import open_pipe
     from ..predict.submission import class_numbers, refuse_unnamed_ids, submission_rows
     from ..predict.writers import output_form, write_file, write_lines
@@ -112,7 +111,7 @@ def predict(
     pipe = _standard_input() if source == "-" else open_pipe(source)
     options = FileOptions(input_format, encoding, header)
     file = None if pipe is not None else read_in_blocks(source, split=split, input_spec=input_spec, options=options)
-    classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
+    classifier: Any = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
     numbers = class_numbers(classifier, label_order) if submission else None
     if prior is not None:
         classifier = classifier.with_prior(prior, file.each_text() if file else ())

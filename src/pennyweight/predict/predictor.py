@@ -20,7 +20,7 @@ from ..data.input_texts import is_single_text, to_texts
 from ..data.label_format import DELIMITER
 from ..data.load import apply_unknown_labels, read_labelled
 from ..errors import ArtifactError, InputError
-from ..evaluate.metrics.calibration import COLDEST, HOTTEST
+from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
@@ -59,10 +59,7 @@ class Classifier:
     @property
     def temperature(self) -> float:
         """Logits are divided by it before the softmax: fitted on validation rows, 1 before. It changes no label."""
-        value = self.metrics.get("calibration", {}).get("temperature", 1.0)
-        if not isinstance(value, int | float) or not COLDEST <= value <= HOTTEST:
-            raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
-        return float(value)
+        return saved_temperature(self.metrics)
 
     @property
     def multi(self) -> bool:
