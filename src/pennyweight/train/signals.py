@@ -81,11 +81,7 @@ def resumable(folder: Path, unfinished: Callable[[], object], overwrite: bool = 
         Interrupted: what was complete before is intact.
     """
     before = unfinished()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handled(note):
+    with stopped_at_once():
         try:
             yield
         except Interrupted as stop:  # from the training loop, which does not know the command
@@ -100,6 +96,16 @@ def resumable(folder: Path, unfinished: Callable[[], object], overwrite: bool = 
 
 
 @contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """A signal raises `KeyboardInterrupt` in the main thread; elsewhere nothing changes."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(note):
+        yield
+
+
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
