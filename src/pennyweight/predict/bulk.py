@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -209,11 +210,11 @@ def _parquet(journal: Journal) -> Path:
 
 
 def _job(classifier: Classifier, file: RowBlocks, options: OutputOptions, abstainer: Abstainer) -> dict[str, Any]:
-    """All that the output's bytes depend on."""
+    """All that the output's bytes depend on. A classifier that was never saved is like no other."""
     weights = None if classifier.weights is None else [float(weight) for weight in classifier.weights]
-    runtime = classifier.runtime
+    digest, runtime = classifier.digest or secrets.token_hex(8), classifier.runtime
     return {
-        "classifier": [classifier.digest, weights, str(runtime.device.type), str(runtime.precision)],
+        "classifier": [digest, weights, str(runtime.device.type), str(runtime.precision)],
         "source": [
             _source_digest(file.given), file.reading, list(file.names), list(file.text_columns),
             file.input_spec.to_json(),

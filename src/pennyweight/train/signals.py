@@ -106,6 +106,7 @@ def stopped_at_once() -> Iterator[None]:
         yield
 
 
+@contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
