@@ -25,7 +25,7 @@ from pennyweight.errors import DataError, InputError, Interrupted, StorageError
 from pennyweight.predict import bulk
 from pennyweight.predict.abstention import Abstainer
 from pennyweight.predict.bulk import OutputOptions, predict_blocks, predict_file
-from pennyweight.predict.journal import Journal, unfinished_folder
+from pennyweight.predict.journal import BlockJournal, unfinished_folder
 from pennyweight.predict.prediction_rows import KeptColumns
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ from pennyweight.predict import journal
 row_blocks.BLOCK = 16
 run, source, out, at = *sys.argv[1:4], int(sys.argv[4])
 steps = 0
-flush, publish = journal._flush, journal.Journal.publish
+flush, publish = journal._flush, journal.BlockJournal.publish
 def step(handle):
     global steps
     steps += 1
@@ -55,7 +55,7 @@ def step(handle):
         os.kill(os.getpid(), signal.SIGKILL)  # after
 journal._flush = step
 if at == 0:
-    journal.Journal.publish = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+    journal.BlockJournal.publish = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
 pw.load(run).predict_file(source, out)
 """
 
@@ -305,17 +305,17 @@ def test_a_full_disk_is_said_and_what_is_finished_is_kept(
     classifier: pw.Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out = source_of(tmp_path / "in.csv"), tmp_path / "out.csv"
-    append = Journal.append
+    append = BlockJournal.append
 
-    def full(journal: Journal, content: bytes, rows: int, answered: int) -> None:
+    def full(journal: BlockJournal, content: bytes, rows: int, answered: int) -> None:
         if journal.rows == 32:
             raise OSError(28, "No space left on device")
         append(journal, content, rows, answered)
 
-    monkeypatch.setattr(Journal, "append", full)
+    monkeypatch.setattr(BlockJournal, "append", full)
     with pytest.raises(StorageError, match="the disk is full; free some space and run again"):
         classifier.predict_file(source, out)
-    monkeypatch.setattr(Journal, "append", append)
+    monkeypatch.setattr(BlockJournal, "append", append)
     assert not out.exists()
     assert classifier.predict_file(source, out, resume=True) == 100
 

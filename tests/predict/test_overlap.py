@@ -39,7 +39,7 @@ def test_no_more_is_made_than_may_wait_and_a_closed_reader_ends() -> None:
     assert next(ahead) == 0
     assert waits.wait(10)  # one is used, one waits, one is being handed over
     assert len(made) == 3
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
     assert len(made) <= 4
     assert threading.active_count() == before
 

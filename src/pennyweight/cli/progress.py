@@ -89,7 +89,8 @@ class RowProgress:
         if self._bar is None:
             return
         if self._task is None:
-            self._task = self._bar.add_task(self._words, completed=done, total=self._rows, figures="")
+            # rich measures from its first update that changes something on: one row less makes this one count.
+            self._task = self._bar.add_task(self._words, completed=done - 1, total=self._rows, figures="")
             self._bar.start()
         self._bar.update(self._task, completed=done)
         figures = f"{done:,}" if self._rows is None else f"{done:,}/{self._rows:,}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..storage.system_errors import storage_errors
 from ..train.signals import stopped_at_once
 from .abstention import Abstainer
 from .formula_guard import Guard, formula_guard, guard_nothing
-from .journal import Journal, open_journal
+from .journal import BlockJournal, open_journal
 from .output_blocks import arrow_block, csv_lines, json_lines, write_parquet
 from .overlap import WriteBehind, read_ahead
 from .prediction_rows import KeptColumns, merge_columns, predicted_columns
@@ -64,7 +64,7 @@ class OutputOptions:
 
 def predict_blocks(
     classifier: Classifier, file: RowBlocks, kept: KeptColumns, *, skip: int = 0, progress: Progress | None = None
-) -> Iterator[tuple[Block, Block]]:
+) -> Generator[tuple[Block, Block], None, None]:
     """Predict the rows of a source in order, the next block read and tokenized while one is computed.
 
     Args:
@@ -158,7 +158,7 @@ def _write_blocks(
     out: Path,
     options: OutputOptions,
     abstainer: Abstainer,
-    journal: Journal,
+    journal: BlockJournal,
     progress: Progress | None,
 ) -> None:
     """Append the blocks that the journal lacks, each encoded and written while the next one is computed."""
@@ -202,7 +202,7 @@ def _tokenized(classifier: Classifier, file: RowBlocks, skip: int) -> Iterator[t
             raise InputError("the rows to leave out end within a block")
 
 
-def _parquet(journal: Journal) -> Path:
+def _parquet(journal: BlockJournal) -> Path:
     """The journal's blocks as one Parquet file in its folder."""
     whole = journal.folder / "whole.parquet"
     write_parquet(journal.parts, whole)

@@ -46,7 +46,7 @@ class Finished:
     end: int = 0
 
 
-class Journal:
+class BlockJournal:
     """The finished blocks of one job, to which more are appended.
 
     Args:
@@ -114,7 +114,7 @@ def unfinished_folder(out: Path) -> Path:
 
 
 @contextmanager
-def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator[Journal]:
+def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator[BlockJournal]:
     """The journal of a job, locked.
 
     When the block ends, nothing is left of a job without a finished block, or of one that an `InputError` ended: given
@@ -132,14 +132,14 @@ def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator
     with storage_errors(out):
         make_folder(out.parent)
         descriptor = _lock(folder, out)
-    journal: Journal | None = None
+    journal: BlockJournal | None = None
     try:
         kept = _kept_blocks(folder, out, job, resume=resume)
         with storage_errors(out):
             if not kept:
                 _clear(folder)
                 write_text(folder / _JOB, seal({"job": dict(job)}))
-            journal = Journal(folder, kept)
+            journal = BlockJournal(folder, kept)
         yield journal
     except InputError:
         if journal is not None:

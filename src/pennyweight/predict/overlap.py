@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 _PAUSE = 0.1
 
 
-def read_ahead(items: Iterator[Item], most: int = 1) -> Iterator[Item]:
+def read_ahead(items: Iterator[Item], most: int = 1) -> Generator[Item, None, None]:
     """The same items, the next ones made in a thread while one is used.
 
     An error comes in its place, after the items before it. When the iterator is closed, the thread ends with the item
