@@ -436,7 +436,7 @@ def save_model(
 
     evaluation = evaluated.evaluation
     predictions = {} if evaluation is None else evaluation.predictions
-    artifact = Artifact(
+    artifact = Artifact.of_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
         input_spec=loaded.splits.input_spec,

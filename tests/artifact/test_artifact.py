@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pennyweight import pipeline
 from pennyweight.artifact import layout, saved_files
@@ -162,6 +164,74 @@ def test_parts_that_contradict_each_other(copy: Path, name: str, change: dict[st
 def test_a_manifest_that_contradicts_the_files(copy: Path, change: dict[str, Any], message: str) -> None:
     reseal(copy, **change)
     assert refusal(copy).startswith(message)
+
+
+def test_an_adapters_config_may_hold_what_switches_nothing_on_and_nothing_else(copy: Path) -> None:
+    path = copy / layout.ADAPTER_CONFIG
+    config = json.loads(path.read_text())
+    for added in ({"a_later_field": None}, {"a_later_field": False}, {"peft_version": "0.99"}):
+        path.write_text(json.dumps(config | added))
+        reseal(copy)
+        assert predict.load(copy, device="cpu").labels == ("a", "b")
+    for key, value in (("init_lora_weights", "pissa"), ("fan_in_fan_out", True), ("peft_type", "LOHA"), ("r", None)):
+        path.write_text(json.dumps(config | {key: value}))
+        reseal(copy)
+        assert refusal(copy) == f"F/{layout.ADAPTER_CONFIG}: {key} is not what the plan says; {AGAIN}"
+
+
+@pytest.mark.parametrize("change", ["renamed", "transposed", "of another layer"])
+def test_tensors_of_the_right_size_under_a_wrong_name_or_shape(copy: Path, change: str) -> None:
+    path = copy / layout.ADAPTER
+    tensors = load_file(path)
+    name = min(name for name in tensors if "query.lora_A" in name)
+    taken = tensors.pop(name)
+    new = {"renamed": f"{name}x", "of another layer": name.replace("layer.0", "layer.1")}.get(change, name)
+    save_file({**tensors, new: taken.t().contiguous() if change == "transposed" else taken}, path)
+    reseal(copy)
+    problem = "the adapter's tensors do not fit its plan"
+    assert refusal(copy).startswith(f"F/{layout.ADAPTER}: {problem}; expected {min(name, new)} of ")
+
+
+def test_a_head_of_other_shapes(copy: Path) -> None:
+    path = copy / layout.HEAD
+    tensors = load_file(path)
+    save_file({name: tensor.flatten() for name, tensor in tensors.items()}, path)
+    reseal(copy)
+    assert refusal(copy) == f"F/{layout.HEAD}: the head's tensors do not fit the plan; {AGAIN}"
+
+
+def test_model_and_tokenizer_are_made_when_they_are_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pennyweight.artifact import load_artifact as loading
+    from pennyweight.artifact import validation
+
+    made: list[str] = []
+    build, build_tokenizer = loading.build, validation.build_tokenizer
+    monkeypatch.setattr(loading, "build", lambda *given: [made.append("model"), build(*given)][1])
+    monkeypatch.setattr(
+        validation, "build_tokenizer", lambda *given: [made.append("tokenizer"), build_tokenizer(*given)][1]
+    )
+    found = load_artifact(run, predict.load(run, device="cpu").runtime)
+    assert made == []
+    assert found.model is found.model
+    assert found.tokenizer is found.tokenizer
+    assert made == ["model", "tokenizer"]
+    own = found.model.adapter.state()
+    assert own.keys() == found.tensors.adapter.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in found.tensors.adapter.items())
+    assert found.tokenizer("The bank.")["input_ids"] == found.fast_tokenizer.backend_tokenizer.encode("The bank.").ids
+
+
+def test_a_scaled_copy_has_scaled_tensors_and_a_scaled_model(run: Path) -> None:
+    artifact = predict.load(run, device="cpu").artifact
+    half = artifact.scaled(0.5)
+    for name, tensor in artifact.tensors.adapter.items():
+        expected = tensor * 0.5 if ".lora_B." in name else tensor
+        assert torch.equal(half.tensors.adapter[name], expected)
+        assert torch.equal(half.model.adapter.state()[name], expected)
+        assert torch.equal(artifact.model.adapter.state()[name], tensor)
+    loaded = predict.load(run, device="cpu", adapter_scale=0.5).artifact
+    assert loaded.tensors.adapter.keys() == half.tensors.adapter.keys()
+    assert all(torch.equal(loaded.model.adapter.state()[name], held) for name, held in half.tensors.adapter.items())
 
 
 def test_another_backbone_or_the_same_with_another_config(copy: Path, run: Path, tmp_path: Path) -> None:

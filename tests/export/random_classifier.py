@@ -31,4 +31,4 @@ def trained(folder: Path | str, **settings: Any) -> Artifact:
     with torch.no_grad():
         for parameter in trainable(model).values():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    return Artifact(model.eval(), load_tokenizer(backbone.folder), backbone, LabelSet(NAMES), wanted, plan, {})
+    return Artifact.of_model(model.eval(), load_tokenizer(backbone.folder), backbone, LabelSet(NAMES), wanted, plan, {})

@@ -39,7 +39,7 @@ def test_a_head_alone_exports_merged(tiny_backbone: Callable[..., Path], tmp_pat
     backbone = resolve(str(folder))
     plan = plan_for(wanted, backbone.config, len(NAMES))
     model = build(backbone, plan, len(NAMES), CPU, ModelSettings(**wanted.model.settings()))
-    artifact = Artifact(model.eval(), load_tokenizer(folder), backbone, LabelSet(NAMES), wanted, plan, {})
+    artifact = Artifact.of_model(model.eval(), load_tokenizer(folder), backbone, LabelSet(NAMES), wanted, plan, {})
     with pytest.raises(ArtifactError, match="there is no adapter: only the head was trained; use --format merged"):
         to_peft(artifact, tmp_path / "peft")
     assert to_merged(artifact, tmp_path / "merged") < 1e-4

@@ -7,59 +7,67 @@ from typing import Any
 
 import numpy as np
 
+from ..budget.plan import Plan
 from ..data.input_spec import InputSpec
 from ..errors import ArtifactError
-from ..model.classifier import ModelSettings, build
+from ..model.adapters.lora import scale_tensors
+from ..model.backbone import Backbone
+from ..model.classifier import ModelSettings, SequenceClassifier, build
 from ..model.device import Runtime
+from ..model.on_demand import OnDemand
 from ..recipe.schema import Recipe
 from ..storage.atomic import recover
 from . import validation
-from .artifact import Artifact
-from .file_contents import damage_as_errors, damaged
-from .layout import ADAPTER, ADAPTER_CONFIG, CARD, HEAD, MANIFEST, METRICS, PLAN, PREDICTIONS, RECIPE, TOKENIZER, WRITER
+from .artifact import Artifact, TrainedTensors
+from .file_contents import damage_as_errors
+from .layout import ADAPTER, ADAPTER_CONFIG, CARD, MANIFEST, METRICS, PLAN, PREDICTIONS, RECIPE, TOKENIZER, WRITER
 from .saved_files import SavedFiles, read_files
 
 
-def load_artifact(saved: SavedFiles | str | Path, runtime: Runtime, backbone: str | None = None) -> Artifact:
+def load_artifact(
+    saved: SavedFiles | str | Path,
+    runtime: Runtime,
+    backbone: str | None = None,
+    *,
+    recipe: Recipe | None = None,
+    adapter_scale: float = 1.0,
+) -> Artifact:
     """Read and check a saved classifier.
 
     Args:
         saved: its folder, or its files as `read_files` gave them.
-        runtime: device and number format to compute with.
+        runtime: device and number format that its model, if it is asked for, computes with.
         backbone: where the backbone is now, if not where it was when the classifier was trained.
+        recipe: that of these files, if it was read already.
+        adapter_scale: multiplies the adapter's update, see `Adapter.scale`.
 
     Raises:
         ArtifactError: damaged, foreign or newer files, or another backbone than the one it was trained on.
+        InputError: an adapter scale that cannot be used.
         ResourceError: when memory runs out.
     """
     saved = saved if isinstance(saved, SavedFiles) else read_files(Path(saved))
     with damage_as_errors(saved.folder):
         facts, path = saved.facts, saved.path(MANIFEST)
-        recipe = recipe_of(saved)
+        recipe = recipe_of(saved) if recipe is None else recipe
         plan = validation.check_plan(saved, PLAN)
         labels = validation.check_labels(path, facts)
         input_spec = validation.check_input_spec(path, facts, recipe)
         validation.check_agreement(path, facts, recipe, plan)
         metrics, predictions = metrics_of(saved), predictions_of(saved)
         found = validation.check_backbone(path, facts, backbone)
-        head = saved.tensors(HEAD)
         adapter = validation.check_adapter(saved, ADAPTER_CONFIG, ADAPTER, plan, found)
-        # Checked before anything of the plan's size is built: as many numbers are there as the plan says.
-        validation.check_numbers(saved.path(PLAN), plan, found, len(labels), (*head.values(), *adapter.values()))
+        head = validation.check_weights(saved, plan, found, len(labels), adapter)
+        tensors = TrainedTensors(scale_tensors(adapter, adapter_scale), head)
         tokenizer = validation.check_tokenizer(saved, TOKENIZER, found)
-        model = build(found, plan, len(labels), runtime, ModelSettings(**recipe.model.settings()))
-        try:
-            model.adapter.load(adapter)
-        except ArtifactError as error:
-            raise damaged(saved.path(ADAPTER), str(error)) from error
-        if {key: held.shape for key, held in head.items()} != {k: v.shape for k, v in model.head.state_dict().items()}:
-            raise damaged(saved.path(HEAD), "the head's tensors do not fit the plan")
-        model.head.load_state_dict(head)
+        settings = ModelSettings(**recipe.model.settings())
         card = saved.text(CARD) if CARD in saved else ""
     run = facts.get("run")
     return Artifact(
-        model.eval(),
+        tensors,
         tokenizer,
+        OnDemand(lambda: _build_model(saved.folder, found, plan, tensors, runtime, settings)),
+        OnDemand(lambda: validation.build_tokenizer(saved, TOKENIZER)),
         found,
         labels,
         recipe,
@@ -70,6 +78,16 @@ def load_artifact(saved: SavedFiles | str | Path, runtime: Runtime, backbone: st
         predictions,
         run if isinstance(run, dict) else {},
     )
+
+
+def _build_model(
+    folder: Path, backbone: Backbone, plan: Plan, tensors: TrainedTensors, runtime: Runtime, settings: ModelSettings
+) -> SequenceClassifier:
+    with damage_as_errors(folder):
+        model = build(backbone, plan, len(tensors.head["out.bias"]), runtime, settings)
+        model.adapter.load(tensors.adapter)
+        model.head.load_state_dict(dict(tensors.head))
+        return model.eval()
 
 
 def read_fingerprint(folder: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as arrays
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ..data.provenance import shareable_recipe
 from ..errors import ArtifactError
@@ -50,8 +52,7 @@ def _write(artifact: Artifact, folder: Path) -> None:
     _write_json(folder / PLAN, artifact.plan.to_json())
     _write_json(folder / METRICS, artifact.metrics)
     (folder / CARD).write_text(artifact.card, encoding="utf-8")
-    head = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.model.head.state_dict().items()}
-    save_file(head, folder / HEAD)
+    save_file(_contiguous(artifact.tensors.head), folder / HEAD)
     artifact.tokenizer.save_pretrained(folder / "tokenizer")
     if artifact.predictions:
         arrays.save_file(
@@ -62,7 +63,11 @@ def _write(artifact: Artifact, folder: Path) -> None:
         config.base_model_name_or_path = artifact.backbone.name
         config.inference_mode = True
         config.save_pretrained(folder / "adapter")
-        save_file(artifact.model.adapter.state(), folder / ADAPTER)
+        save_file(_contiguous(artifact.tensors.adapter), folder / ADAPTER)
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,23 @@ import numpy as np
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..budget.count import count
+from ..budget.count import adapter_shapes, count
 from ..budget.plan import Plan
+from ..budget.specs import AdapterSpec
+from ..budget.targets import lora_arguments, scales
 from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
-from ..model.adapters.lora import lora_config
+from ..model.adapters.adapter import check_shapes
+from ..model.adapters.lora import PREFIX, lora_config
 from ..model.backbone import Backbone, resolve
-from ..model.tokenizer import load_tokenizer
+from ..model.heads import head_of
+from ..model.tokenizer import FastTokenizer, fast_tokenizer, load_tokenizer
 from ..recipe.loading import parse
 from ..recipe.schema import Recipe
 from ..storage.system_errors import storage_errors
 from .file_contents import damaged, parse_json
-from .layout import MANIFEST
+from .layout import ADAPTER, HEAD, MANIFEST, PLAN
 from .metrics_file import MetricsFile, MultiLabelMetricsFile
 from .saved_files import SavedFiles
 
@@ -37,6 +42,13 @@ from .saved_files import SavedFiles
 CONFIG_NOTES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
 # Fields of PEFT's config about where and by what the adapter was saved.
 ADAPTER_NOTES = ("base_model_name_or_path", "inference_mode", "peft_version", "revision")
+# The fields that PEFT 0.21 writes for plain LoRA besides its arguments, and that are not switched off.
+PEFT_DEFAULTS = {
+    "peft_type": "LORA",
+    "init_lora_weights": True,
+    "megatron_core": "megatron.core",
+    "qalora_group_size": 16,
+}
 # Pydantic's errors for figures that are missing, or that a later version added: neither is damage.
 ADDED_OR_LEFT_OUT = ("missing", "extra_forbidden")
 
@@ -162,22 +174,59 @@ def _computes(config: Any) -> Any:
 
 
 def check_adapter(saved: SavedFiles, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
-    """The adapter's tensors, if PEFT's config beside them agrees with the plan."""
+    """The adapter's tensors, if they and PEFT's config beside them agree with the plan."""
     if plan.adapter is None:
         return {}
     for name in (config, weights):
         if name not in saved:
             raise damaged(saved.path(name), "a file is missing")
     received = saved.json(config)
-    expected = json.loads(json.dumps(lora_config(plan.adapter, backbone.config).to_dict(), default=list))
+    if not _is_plain_lora(received, lora_arguments(backbone.config, plan.adapter)):
+        _compare_with_peft(received, plan.adapter, backbone, saved.path(config))
+    scales(backbone.config, plan.adapter)  # every one a finite number, or it raises
+    return saved.tensors(weights)
+
+
+def _is_plain_lora(received: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
+    """Whether PEFT's config holds exactly these arguments of `LoraConfig`, and all else is switched off.
+
+    Importing PEFT, to ask what its defaults are, takes longer than all the rest of loading.
+    """
+    known = PEFT_DEFAULTS | json.loads(json.dumps(arguments))
+    return all(_unordered(received.get(key)) == _unordered(value) for key, value in known.items()) and all(
+        value in (None, False, [], {}) for key, value in received.items() if key not in {*known, *ADAPTER_NOTES}
+    )
+
+
+def _compare_with_peft(received: Mapping[str, Any], spec: AdapterSpec, backbone: Backbone, path: Path) -> None:
+    """Compare a config with what this PEFT would write for a plan: it may know fields that we do not."""
+    expected = json.loads(json.dumps(lora_config(spec, backbone.config).to_dict(), default=list))
     for key, value in expected.items():
         if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
-            raise damaged(saved.path(config), f"{key} is not what the plan says")
-    return saved.tensors(weights)
+            raise damaged(path, f"{key} is not what the plan says")
 
 
 def _unordered(value: Any) -> Any:
     return sorted(value, key=str) if isinstance(value, list) else value
+
+
+def check_weights(
+    saved: SavedFiles, plan: Plan, backbone: Backbone, labels: int, adapter: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The head's tensors, if they and the adapter's are as many and of the shapes that the plan says."""
+    head = saved.tensors(HEAD)
+    # First, before anything of the plan's size is built: as many numbers are there as the plan says.
+    check_numbers(saved.path(PLAN), plan, backbone, labels, (*head.values(), *adapter.values()))
+    if plan.adapter is not None:
+        shapes = adapter_shapes(backbone.config, plan.adapter)
+        try:
+            check_shapes({f"{PREFIX}{name}": shape for name, shape in shapes.items()}, adapter)
+        except ArtifactError as error:
+            raise damaged(saved.path(ADAPTER), str(error)) from error
+    own = head_of(plan.head, backbone.config, labels).state_dict()
+    if {key: tensor.shape for key, tensor in head.items()} != {key: tensor.shape for key, tensor in own.items()}:
+        raise damaged(saved.path(HEAD), "the head's tensors do not fit the plan")
+    return head
 
 
 def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved: Iterable[Tensor]) -> None:
@@ -191,44 +240,65 @@ def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved
         raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
 
 
-def check_tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> Any:
+def check_tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> FastTokenizer:
     """The tokenizer, if it is data alone and the backbone has a vector for every id.
-
-    transformers reads folders, so the checked bytes are written to one that nobody else can change.
 
     Args:
         name: its folder in the classifier's.
     """
+    folder, files = saved.path(name), _tokenizer_files(saved, name)
+    with _tokenizer_errors(folder):
+        found = fast_tokenizer(files)
+    if found is None:  # only transformers knows its padding token
+        found = FastTokenizer.of(build_tokenizer(saved, name))
+    with _tokenizer_errors(folder):
+        ids = found.backend_tokenizer.encode("A word, and a sign of no alphabet: \ue000").ids
+        largest = max(*found.backend_tokenizer.get_vocab().values(), *ids)
+    if largest >= backbone.config.get("vocab_size", largest + 1):
+        raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
+    return found
+
+
+def build_tokenizer(saved: SavedFiles, name: str) -> Any:
+    """Transformers' tokenizer of the files that `check_tokenizer` checked.
+
+    transformers reads folders, so the checked bytes are written to one that nobody else can change.
+    """
     folder = saved.path(name)
-    files = {file.removeprefix(f"{name}/"): held for file, held in saved.content.items() if file.startswith(f"{name}/")}
-    for file, content in sorted(files.items()):
-        if file.endswith(".json") and "/" not in file and "auto_map" in parse_json(content, folder / file):
-            raise damaged(folder / file, "the tokenizer wants to run code of its own (auto_map)")
     with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="pennyweight-") as private:
-        for file, content in files.items():
+        for file, content in _tokenizer_files(saved, name).items():
             (Path(private) / file).parent.mkdir(parents=True, exist_ok=True)
             (Path(private) / file).write_bytes(content)
-        loaded = _tokenizer(Path(private), folder, backbone)
+        with _tokenizer_errors(folder, private):
+            loaded = load_tokenizer(Path(private))
     loaded.name_or_path = str(folder)
     return loaded
 
 
-def _tokenizer(private: Path, folder: Path, backbone: Backbone) -> Any:
+def _tokenizer_files(saved: SavedFiles, name: str) -> dict[str, bytes]:
+    """The files of the tokenizer's folder, by their names in it."""
+    files = {file.removeprefix(f"{name}/"): held for file, held in saved.content.items() if file.startswith(f"{name}/")}
+    for file, content in sorted(files.items()):
+        where = saved.path(name) / file
+        # tokenizer.json, by far the largest, is read by `tokenizers` alone, which runs no code.
+        small = file.endswith(".json") and "/" not in file and file != "tokenizer.json"
+        if small and "auto_map" in parse_json(content, where):
+            raise damaged(where, "the tokenizer wants to run code of its own (auto_map)")
+    return files
+
+
+@contextmanager
+def _tokenizer_errors(folder: Path, private: str | None = None) -> Iterator[None]:
+    """Turn what libraries raise over a tokenizer into one line; `private` is the folder's name in their messages."""
     try:
-        loaded = load_tokenizer(private)
-        largest = max(loaded.backend_tokenizer.get_vocab().values())
-        loaded.backend_tokenizer.encode("A word, and a sign of no alphabet: \ue000")
+        yield
     except BaseException as error:
         # The Rust side raises bare exceptions, and panics that are not even exceptions, over files it cannot read.
         panic = type(error).__name__ == "PanicException"
         if isinstance(error, MemoryError) or not (panic or isinstance(error, Exception)):
             raise
-        raise damaged(
-            folder, f"the tokenizer cannot be read ({str(error).replace(str(private), str(folder))[:200]})"
-        ) from error
-    if largest >= backbone.config.get("vocab_size", largest + 1):
-        raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
-    return loaded
+        said = str(error).replace(private, str(folder)) if private else str(error)
+        raise damaged(folder, f"the tokenizer cannot be read ({said[:200]})") from error
 
 
 def _as_damaged(path: Path, error: Exception) -> ArtifactError:

@@ -19,6 +19,7 @@ __all__ = [
     "HeadSpec",
     "LinearLayer",
     "TrainedPart",
+    "adapter_shapes",
     "bias_parameters",
     "count",
     "head_shapes",
@@ -179,6 +180,34 @@ def count_lora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     elif adapter.bias == "all":
         parts.append(TrainedPart("biases", "whole encoder", None, bias_parameters(encoder_parameters(config)), "bias"))
     return AdapterCount(tuple(parts))
+
+
+def adapter_shapes(config: Config, adapter: AdapterSpec) -> Shapes:
+    """Name to shape of every tensor of a plain LoRA or DoRA adapter, by the names that PEFT 0.21 gives them.
+
+    Trained biases are among them. An adapted layer is wrapped, so that its own bias lies in its `base_layer`. Adaptive
+    ranks are folded into plain LoRA before they are saved, and have no shapes of their own.
+
+    Raises:
+        RecipeError: see `ranks`.
+    """
+    by_name = ranks(config, adapter)
+    shapes: Shapes = {}
+    for module in linear_modules(config):
+        if module.name in by_name:
+            rank = by_name[module.name]
+            shapes[f"{module.name}.lora_A.weight"] = (rank, module.in_features)
+            shapes[f"{module.name}.lora_B.weight"] = (module.out_features, rank)
+            if adapter.use_dora:
+                shapes[f"{module.name}.lora_magnitude_vector"] = (module.out_features,)
+            if adapter.bias == "lora_only" and module.bias:
+                shapes[f"{module.name}.base_layer.bias"] = (module.out_features,)
+    if adapter.bias == "all":
+        for name, shape in encoder_parameters(config).items():
+            module_name, _, kind = name.rpartition(".")
+            if kind == "bias":
+                shapes[f"{module_name}.base_layer.bias" if module_name in by_name else name] = shape
+    return shapes
 
 
 def count_adalora(config: Config, adapter: AdapterSpec) -> AdapterCount:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
+from ..budget.specs import HeadSpec
 from .encoders import stock_head_of
+
+# The stock heads' activations; transformers, which knows more, takes a second to import.
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 class Head(nn.Module):
@@ -45,7 +49,7 @@ class Head(nn.Module):
                 self.dense = nn.Linear(rank, size, bias=stock.dense_bias)
             else:
                 self.dense = nn.Linear(size, size, bias=stock.dense_bias)
-            self.act = ACT2FN[stock.activation]
+            self.act = _activation(stock.activation)
             if stock.norm:
                 self.norm = nn.LayerNorm(size, eps=stock.norm_eps, bias=stock.norm_bias)
         self.out = nn.Linear(size, labels)
@@ -81,3 +85,19 @@ class Head(nn.Module):
         if tensors["weight"].shape == self.dense.weight.shape:
             self.dense.weight.copy_(tensors["weight"])
             self.dense.bias.copy_(tensors["bias"])
+
+
+def head_of(spec: HeadSpec, config: dict[str, Any], labels: int) -> Head:
+    """A head whose values are about to be replaced by saved ones: torch's generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return Head(spec.kind, config, labels, rank=spec.rank).eval()
+
+
+def _activation(name: str) -> nn.Module:
+    """An activation by transformers' name."""
+    if name in _ACTIVATIONS:
+        return _ACTIVATIONS[name]()
+    from transformers.activations import ACT2FN
+
+    found: nn.Module = ACT2FN[name]
+    return found

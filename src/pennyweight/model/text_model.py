@@ -54,13 +54,22 @@ class TextModel:
         found = logits(
             self.model, self.batches(tokens), tokens.lengths, batch_size=self.batch_size, bucket=self.bucket
         )  # fmt: skip
-        finite = np.isfinite(found)
-        if not finite.all():
-            raise ArtifactError(
-                f"the classifier's logits of {int((~finite).any(axis=1).sum()):,} of {len(found):,} texts "
-                "are not finite numbers",
-                remedy="compute with --precision fp32, or train it again: its weights are unusable"
-                if self.runtime.precision == "fp16"
-                else "train it again: its weights are unusable",
-            )
+        refuse_not_finite(found, self.runtime.precision)
         return found
+
+
+def refuse_not_finite(logits: np.ndarray, precision: str) -> None:
+    """Refuse logits (N, L) that no probabilities can be made of.
+
+    Raises:
+        ArtifactError: some are not finite numbers.
+    """
+    finite = np.isfinite(logits)
+    if not finite.all():
+        raise ArtifactError(
+            f"the classifier's logits of {int((~finite).any(axis=1).sum()):,} of {len(logits):,} texts "
+            "are not finite numbers",
+            remedy="compute with --precision fp32, or train it again: its weights are unusable"
+            if precision == "fp16"
+            else "train it again: its weights are unusable",
+        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,47 @@ from ..errors import BackboneError, RecipeError
 TRUNCATION = {"stride": 0, "strategy": "longest_first", "direction": "right"}
 # Any of these holds a vocabulary.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class FastTokenizer:
+    """What predicting needs of a tokenizer, under the names that transformers gives it.
+
+    Attributes:
+        backend_tokenizer: the `tokenizers.Tokenizer` that a fast tokenizer of transformers wraps.
+        pad_token_id: the padding id.
+    """
+
+    backend_tokenizer: Any
+    pad_token_id: int
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> FastTokenizer:
+        """What a tokenizer of transformers holds."""
+        return cls(tokenizer.backend_tokenizer, tokenizer.pad_token_id)
+
+
+def fast_tokenizer(files: Mapping[str, bytes]) -> FastTokenizer | None:
+    """A saved tokenizer, without transformers, which takes seconds to import.
+
+    `tokenizer.json` is all that transformers' tokenizer computed with when it was saved.
+
+    Args:
+        files: those that transformers saves, by name; `tokenizer.json` among them.
+
+    Returns:
+        None where the files do not name a padding token of the vocabulary.
+    """
+    from tokenizers import Tokenizer
+
+    backend = Tokenizer.from_buffer(files["tokenizer.json"])
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = json.loads(files[name]).get("pad_token") if name in files else None
+        token = token.get("content") if isinstance(token, dict) else token
+        pad_id = backend.token_to_id(token) if isinstance(token, str) else None
+        if pad_id is not None:
+            return FastTokenizer(backend, pad_id)
+    return None
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -65,6 +109,7 @@ def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = Fa
     """Tokenize once, in parallel, truncated to `max_length` tokens, without padding.
 
     Args:
+        tokenizer: transformers' own fast one, or a `FastTokenizer`.
         pair: the texts are pairs, joined by `PAIR`; of the two the longer loses tokens first, as in transformers.
 
     Returns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -28,6 +27,7 @@ from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.device import Runtime, choose
 from ..model.text_model import TextModel
+from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import labels_reaching
 
@@ -123,13 +123,13 @@ class Classifier:
         """The model with its tokenizer, from texts to the logits as trained."""
         artifact, recipe = self.artifact, self.artifact.recipe
         return TextModel(
-            artifact.model, artifact.tokenizer, self.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-            recipe.train.eval_batch_size, self.pair,
+            artifact.model, artifact.fast_tokenizer, self.runtime, recipe.data.max_length,
+            recipe.data.pad_to_multiple_of, recipe.train.eval_batch_size, self.pair,
         )  # fmt: skip
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
-        return self.text_model.encode(texts)
+        return encode(self.artifact.fast_tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""
@@ -243,10 +243,8 @@ class Classifier:
         Raises:
             InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
         """
-        bundle = replace(self.artifact, model=copy.deepcopy(self.artifact.model))
-        bundle.model.adapter.scale(factor)
         digest = None if self.digest is None else _digest(self.digest.encode(), factor)
-        return Classifier(bundle, self.runtime, self.weights, digest)
+        return Classifier(self.artifact.scaled(factor), self.runtime, self.weights, digest)
 
     def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
         """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
@@ -294,8 +292,7 @@ def load(
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = load_artifact(saved, runtime, backbone)
-    found.model.adapter.scale(adapter_scale)
+    found = load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale)
     return Classifier(found, runtime, digest=_digest(saved.manifest, adapter_scale))
 
 

@@ -138,13 +138,17 @@ def check_scale(factor: float) -> None:
 
 def check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Raise `ArtifactError` unless two states have the same names and shapes."""
-    expected = {name: tensor.shape for name, tensor in own.items()}
-    received = {name: tensor.shape for name, tensor in state.items()}
+    check_shapes({name: tuple(tensor.shape) for name, tensor in own.items()}, state)
+
+
+def check_shapes(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> None:
+    """Raise `ArtifactError` unless a state has exactly these names and shapes."""
+    received = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected == received:
         return
     wrong = sorted(name for name in expected.keys() | received.keys() if expected.get(name) != received.get(name))
     raise ArtifactError(
         "the adapter's tensors do not fit its plan",
-        expected=f"{wrong[0]} of shape {tuple(expected.get(wrong[0], ())) or 'none'}",
-        received=f"shape {tuple(received.get(wrong[0], ())) or 'none'} ({len(wrong)} tensors differ)",
+        expected=f"{wrong[0]} of shape {expected.get(wrong[0]) or 'none'}",
+        received=f"shape {received.get(wrong[0]) or 'none'} ({len(wrong)} tensors differ)",
     )

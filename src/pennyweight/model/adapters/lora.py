@@ -79,13 +79,25 @@ class LoraAdapter(Adapter):
         Raises:
             InputError: for a factor out of range, or DoRA, whose magnitudes are no part of the update.
         """
-        check_scale(factor)
-        if factor == 1:
-            return
         parameters = dict(self.module.named_parameters())
-        if any("lora_magnitude_vector" in name for name in parameters):
-            raise InputError("an adapter scale other than 1 needs plain LoRA", received="DoRA", remedy="leave it at 1")
+        _check_scale_of(parameters, factor)
         with torch.no_grad():
             for name, parameter in parameters.items():
-                if ".lora_B." in name:
+                if ".lora_B." in name and factor != 1:
                     parameter.mul_(factor)
+
+
+def scale_tensors(tensors: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
+    """An adapter's saved tensors as `LoraAdapter.scale` changes them.
+
+    Raises:
+        InputError: as there.
+    """
+    _check_scale_of(tensors, factor)
+    return {name: tensor * factor if ".lora_B." in name else tensor for name, tensor in tensors.items()}
+
+
+def _check_scale_of(tensors: Mapping[str, Tensor], factor: float) -> None:
+    check_scale(factor)
+    if factor != 1 and any("lora_magnitude_vector" in name for name in tensors):
+        raise InputError("an adapter scale other than 1 needs plain LoRA", received="DoRA", remedy="leave it at 1")

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 
 from .encoder import Config, EncoderFamily, StockHead
 from .reference import BertLayers, ReferenceLoader
@@ -22,6 +21,8 @@ class ModernbertLayers(BertLayers):
         return hidden
 
     def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
+        from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
+
         known = {"config": module.config, "inputs_embeds": hidden, "attention_mask": mask}
         masks = {
             "full_attention": create_bidirectional_mask(**known),

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from ..backbone import Backbone, load_module
 from .encoder import Encoder, EncoderSettings
@@ -36,6 +35,8 @@ class BertLayers:
 
     def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
         """What all layers read beside the hidden states (B, T, H), made once a pass: here the attention mask."""
+        from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+
         make = create_causal_mask if getattr(module.config, "is_decoder", False) else create_bidirectional_mask
         return make(config=module.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None)
 

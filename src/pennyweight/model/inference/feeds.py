@@ -1,4 +1,4 @@
-"""Batches onto the device, and logits out of them."""
+"""Batches for the model as it is trained, and logits out of them; `engine.py` is the faster way for a trained one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.batching import Encoded, collate, collate_types, plan_batches
-from ..errors import InputError
+from ...data.batching import Encoded, collate, collate_types, plan_batches
+from ...errors import InputError
 
 # From the indices of a batch to the keyword arguments of `SequenceClassifier.forward`.
 Feed = Callable[[np.ndarray], dict[str, Tensor | int]]

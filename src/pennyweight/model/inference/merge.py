@@ -1,0 +1,173 @@
+"""The encoder's tensors with the adapter merged into them, as inference needs them; PEFT is not imported.
+
+LoRA    W + s B A
+DoRA    m (W + s B A) / ||W + s B A||, the norm of each row    (Liu et al. 2024, arXiv:2402.09353, equation 5)
+
+Both as PEFT's `merge_and_unload` computes them; trained biases take the place of the backbone's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...budget.architecture import encoder_parameters
+from ...budget.specs import AdapterSpec
+from ...budget.targets import scales
+from ..adapters.lora import PREFIX
+from ..backbone import Backbone, load_module
+
+Config = Mapping[str, Any]
+# Names in checkpoints of TensorFlow's time, which transformers renames on loading.
+_OLD_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+# How PEFT names what it adds to a layer; `default` is the adapter's name in a module, which saved names leave out.
+_A, _B, _MAGNITUDE, _BASE = "lora_A", "lora_B", "lora_magnitude_vector", "base_layer"
+
+
+def merged_state(
+    config: Config,
+    backbone_tensors: Mapping[str, Tensor],
+    spec: AdapterSpec | None,
+    adapter_tensors: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """The tensors of transformers' `AutoModel` without its pooler, the adapter merged.
+
+    Args:
+        config: the backbone's config.json.
+        backbone_tensors: by a checkpoint's names or by `AutoModel`'s; what is of no use is left out.
+        spec: the adapter as planned; None where only the head was trained.
+        adapter_tensors: by the names that PEFT saves.
+
+    Returns:
+        fp32 tensors; those that nothing was merged into may share memory with the backbone's.
+
+    Raises:
+        KeyError: a tensor of the encoder, or of the adapter, is missing.
+    """
+    state = encoder_tensors(config, backbone_tensors)
+    if spec is None:
+        return state
+    trained = {name.removeprefix(PREFIX): tensor.detach().float() for name, tensor in adapter_tensors.items()}
+    for name, scale in scales(config, spec).items():
+        magnitude = trained.get(f"{name}.{_MAGNITUDE}")
+        key = f"{name}.weight"
+        state[key] = _merged(
+            state[key], trained[f"{name}.{_A}.weight"], trained[f"{name}.{_B}.weight"], scale, magnitude
+        )
+    for name, tensor in trained.items():
+        if name.endswith(".bias"):
+            state[name.replace(f".{_BASE}.", ".")] = tensor
+    return state
+
+
+def encoder_tensors(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of transformers' `AutoModel` without its pooler, in fp32, out of a checkpoint's.
+
+    As transformers does, a prefix such as `bert.` and the names `gamma` and `beta` of old checkpoints are translated;
+    heads, poolers and buffers are left out.
+
+    Raises:
+        KeyError: a tensor that the config calls for is missing or has another shape.
+    """
+    found = {}
+    names = _names_in(tensors, encoder_parameters(config))
+    for name, shape in encoder_parameters(config).items():
+        tensor = tensors[names[name]]
+        if tuple(tensor.shape) != shape:
+            raise KeyError(f"{name} of shape {shape}")
+        found[name] = tensor.detach().float()
+    return found
+
+
+def backbone_state(backbone: Backbone) -> dict[str, Tensor]:
+    """A backbone's tensors as `AutoModel` has them, in fp32, read from its safetensors files alone where that works.
+
+    Raises:
+        BackboneError: as `load_module`, which reads what is laid out in any other way.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return encoder_tensors(backbone.config, _read(_weight_files(backbone.folder)))
+    except (KeyError, OSError, ValueError, SafetensorError):
+        state: dict[str, Tensor] = load_module(backbone).state_dict()
+        return encoder_tensors(backbone.config, state)
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """An encoder's tensors by transformers' names in fp32, what PEFT's layers in it add merged, from memory.
+
+    A fast encoder holds frozen matrices in bf16, rounded already; `merged_state` of the backbone's files rounds once.
+
+    Args:
+        module: an encoder, such as `SequenceClassifier.module`.
+    """
+    state: dict[str, Tensor] = {}
+    wrapped: dict[str, Any] = {}
+    for name, tensor in module.state_dict().items():
+        held = tensor.detach().float()
+        layer, inside, rest = name.partition(f".{_BASE}.")
+        if inside:
+            state[f"{layer}.{rest}"] = held
+            wrapped[layer] = module.get_submodule(layer)
+        elif ".lora_" not in name:
+            state[name] = held
+    for layer, peft_layer in wrapped.items():
+        for adapter in peft_layer.active_adapters:
+            down, up = (part[adapter].weight.detach().float() for part in (peft_layer.lora_A, peft_layer.lora_B))
+            held = peft_layer.lora_magnitude_vector
+            magnitude = held[adapter].weight.detach().float() if adapter in held else None
+            key, scale = f"{layer}.weight", float(peft_layer.scaling[adapter])
+            state[key] = _merged(state[key], down, up, scale, magnitude)
+    return state
+
+
+def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float, magnitude: Tensor | None) -> Tensor:
+    """One matrix: weight (out, in), down (r, in), up (out, r) and perhaps a magnitude (out,) -> (out, in), all fp32."""
+    merged = torch.addmm(weight, up, down, alpha=scale)
+    if magnitude is None:
+        return merged
+    norms: Tensor = torch.linalg.norm(merged, dim=1)
+    return merged * (magnitude / norms).unsqueeze(1)
+
+
+def _names_in(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, str]:
+    """What a checkpoint calls the tensors of `AutoModel`: the same, or all with one word in front, such as `bert.`.
+
+    Raises:
+        KeyError: it lacks one.
+    """
+    wanted = list(wanted)
+    best: dict[str, str] = {}
+    for prefix in ("", *sorted({f"{name.partition('.')[0]}." for name in tensors})):
+        found: dict[str, str] = {}
+        for name in wanted:
+            spellings = [name, *(name.replace(new, old) for new, old in _OLD_NAMES if new in name)]
+            held = [prefix + spelling for spelling in spellings if prefix + spelling in tensors]
+            if held:
+                found[name] = held[0]
+        best = max(best, found, key=len)
+    missing = [name for name in wanted if name not in best]
+    if missing:
+        raise KeyError(missing[0])
+    return best
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads: one, or the parts that an index lists."""
+    whole = folder / "model.safetensors"
+    if whole.is_file():
+        return [whole]
+    index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+    return [folder / name for name in sorted({Path(part).name for part in index["weight_map"].values()})]
+
+
+def _read(files: Iterable[Path]) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}

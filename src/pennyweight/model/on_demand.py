@@ -1,0 +1,36 @@
+"""Values that cost too much to make before somebody asks for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class OnDemand(Generic[T]):
+    """A value that is made when it is first asked for, once, whichever thread asks.
+
+    Args:
+        make: gives the value. What it raises is raised to who asks; the next one tries again.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make: Callable[[], T] | None = make
+        self._made: list[T] = []
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, value: T) -> OnDemand[T]:
+        """A value that is there already."""
+        return cls(lambda: value)
+
+    def get(self) -> T:
+        """The value."""
+        if not self._made:
+            with self._lock:
+                if self._make is not None:
+                    self._made.append(self._make())
+                    self._make = None  # with all that it holds, such as the bytes of files
+        return self._made[0]
