@@ -99,12 +99,11 @@ def predict(
 
     A name that an input column has already gets predicted_ in front.
     """
-    from ..artifact.load_artifact import read_input_spec
     from ..data.file_options import FileOptions
     from ..predict.abstention import make_abstainer
     from ..predict.bulk import OutputOptions
+    from ..predict.load_classifier import load, read_input_spec
     from ..predict.prediction_rows import KeptColumns, prediction_columns
-    from ..predict.predictor import load
     from ..predict.streaming import open_pipe
     from ..predict.submission import class_numbers, refuse_unnamed_ids
     from ..predict.writers import output_form
@@ -135,7 +134,9 @@ def predict(
     # Lines on a terminal show the progress themselves, and a bar would get between them.
     with RowProgress(shown=out is not None or not sys.stdout.isatty()) as progress:
         file = None if pipe is not None else _open(source, split, input_spec, options, progress)
-        classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
+        classifier: Any = load(
+            model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
+        )
         numbers = class_numbers(classifier, label_order) if submission else None
         if prior is not None:
             classifier = classifier.with_prior(prior, file.each_text() if file else ())

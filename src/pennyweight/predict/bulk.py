@@ -19,7 +19,7 @@ from .. import __version__
 from ..data.batching import Encoded
 from ..data.formats.columnar import read_column_types
 from ..data.formats.two_files import as_two_files
-from ..data.row_blocks import RowBlocks
+from ..data.row_blocks import RowBlocks, read_in_blocks
 from ..data.table import Columns
 from ..errors import InputError, Interrupted
 from ..storage.checksums import sha256
@@ -31,13 +31,18 @@ from .journal import BlockJournal, open_journal
 from .output_blocks import arrow_block, csv_lines, json_lines, write_parquet
 from .overlap import WriteBehind, read_ahead
 from .prediction_rows import KeptColumns, merge_columns, predicted_columns
+from .writers import output_form
 
 if TYPE_CHECKING:
+    from .onnx_classifier import OnnxClassifier
     from .predictor import Classifier
+
+    AnyClassifier = Classifier | OnnxClassifier
 
 # Is told the rows that are done.
 Progress = Callable[[int], object]
 Block = dict[str, list[Any]]
+ALL_COLUMNS = KeptColumns()
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class OutputOptions:
     kept: KeptColumns = field(default_factory=KeptColumns)
     csv_guard: bool = True
 
-    def guard(self, classifier: Classifier, file: RowBlocks) -> Guard:
+    def guard(self, classifier: AnyClassifier, file: RowBlocks) -> Guard:
         """The guard of its cells."""
         if not self.csv_guard:
             return guard_nothing
@@ -63,7 +68,7 @@ class OutputOptions:
 
 
 def predict_blocks(
-    classifier: Classifier, file: RowBlocks, kept: KeptColumns, *, skip: int = 0, progress: Progress | None = None
+    classifier: AnyClassifier, file: RowBlocks, kept: KeptColumns, *, skip: int = 0, progress: Progress | None = None
 ) -> Generator[tuple[Block, Block], None, None]:
     """Predict the rows of a source in order, the next block read and tokenized while one is computed.
 
@@ -95,8 +100,24 @@ def predict_blocks(
             )
 
 
+def predict_source(
+    classifier: AnyClassifier,
+    source: str | Path,
+    out: str | Path,
+    *,
+    form: str | None = None,
+    split: str = "test",
+    kept: KeptColumns = ALL_COLUMNS,
+    resume: bool = False,
+) -> int:
+    """Read a source and predict it into a file; arguments and errors as for `Classifier.predict_file`."""
+    options = OutputOptions(output_form(out, form, source), kept)
+    file = read_in_blocks(source, split=split, input_spec=classifier.input_spec, check=False)
+    return predict_file(classifier, file, out, options, resume=resume)
+
+
 def predict_file(
-    classifier: Classifier,
+    classifier: AnyClassifier,
     file: RowBlocks,
     out: str | Path,
     options: OutputOptions,
@@ -129,7 +150,7 @@ def predict_file(
     """
     out = Path(out)
     abstainer = abstainer or Abstainer(None)
-    if resume and classifier.digest is None:
+    if resume and classifier.identity is None:
         raise InputError("only a saved classifier can resume", remedy="save it and load it again: pw.load(folder)")
     job = _job(classifier, file, options, abstainer)
     done = 0
@@ -153,7 +174,7 @@ def predict_file(
 
 
 def _write_blocks(
-    classifier: Classifier,
+    classifier: AnyClassifier,
     file: RowBlocks,
     out: Path,
     options: OutputOptions,
@@ -178,7 +199,7 @@ def _write_blocks(
             writer.put((block, abstainer.asked - asked, abstainer.answered - answered))
 
 
-def block_encoder(classifier: Classifier, file: RowBlocks, options: OutputOptions) -> Callable[[Block, bool], bytes]:
+def block_encoder(classifier: AnyClassifier, file: RowBlocks, options: OutputOptions) -> Callable[[Block, bool], bytes]:
     """What brings a block to the bytes of the output, given whether it is the first; of Parquet, to Arrow's."""
     if options.form == "parquet":
         types = read_column_types(Path(file.given))
@@ -192,7 +213,7 @@ def block_encoder(classifier: Classifier, file: RowBlocks, options: OutputOption
     )
 
 
-def _tokenized(classifier: Classifier, file: RowBlocks, skip: int) -> Iterator[tuple[Columns, Encoded]]:
+def _tokenized(classifier: AnyClassifier, file: RowBlocks, skip: int) -> Iterator[tuple[Columns, Encoded]]:
     """The blocks behind the first `skip` rows, their texts as token ids."""
     for columns, table in file.blocks_and_tables():
         if skip <= 0:
@@ -209,12 +230,10 @@ def _parquet(journal: BlockJournal) -> Path:
     return whole
 
 
-def _job(classifier: Classifier, file: RowBlocks, options: OutputOptions, abstainer: Abstainer) -> dict[str, Any]:
+def _job(classifier: AnyClassifier, file: RowBlocks, options: OutputOptions, abstainer: Abstainer) -> dict[str, Any]:
     """All that the output's bytes depend on. A classifier that was never saved is like no other."""
-    weights = None if classifier.weights is None else [float(weight) for weight in classifier.weights]
-    digest, runtime = classifier.digest or secrets.token_hex(8), classifier.runtime
     return {
-        "classifier": [digest, weights, str(runtime.device.type), str(runtime.precision)],
+        "classifier": classifier.identity or secrets.token_hex(8),
         "source": [
             _source_digest(file.given), file.reading, list(file.names), list(file.text_columns),
             file.input_spec.to_json(),

@@ -21,7 +21,7 @@ from ..data.input_texts import is_single_text, to_texts
 from ..data.label_format import DELIMITER
 from ..data.load import apply_unknown_labels, read_labelled
 from ..errors import ArtifactError, InputError
-from ..evaluate.metrics.calibration import COLDEST, HOTTEST
+from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
@@ -29,7 +29,7 @@ from ..model.device import Runtime, choose
 from ..model.text_model import TextModel
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
-from .prediction_rows import labels_reaching
+from .prediction_rows import KeptColumns, labels_reaching
 
 
 class Classifier:
@@ -64,10 +64,7 @@ class Classifier:
     @property
     def temperature(self) -> float:
         """Logits are divided by it before the softmax: fitted on validation rows, 1 before. It changes no label."""
-        value = self.metrics.get("calibration", {}).get("temperature", 1.0)
-        if not isinstance(value, int | float) or not COLDEST <= value <= HOTTEST:
-            raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
-        return float(value)
+        return saved_temperature(self.metrics)
 
     @property
     def multi(self) -> bool:
@@ -204,14 +201,18 @@ class Classifier:
             StorageError: the disk is full, or another run writes the same file.
             Interrupted: a signal came; what is finished is kept for `resume`.
         """
-        from ..data.row_blocks import read_in_blocks
-        from .bulk import OutputOptions, predict_file
-        from .prediction_rows import KeptColumns
-        from .writers import output_form
+        from .bulk import predict_source
 
-        options = OutputOptions(output_form(out, form, source), KeptColumns(input_columns, text, id_column))
-        file = read_in_blocks(source, split=split, input_spec=self.input_spec, check=False)
-        return predict_file(self, file, out, options, resume=resume)
+        kept = KeptColumns(input_columns, text, id_column)
+        return predict_source(self, source, out, form=form, split=split, kept=kept, resume=resume)
+
+    @property
+    def identity(self) -> list[Any] | None:
+        """What tells it from other classifiers, as JSON has it; None if it was never saved."""
+        if self.digest is None:
+            return None
+        weights = None if self.weights is None else [float(weight) for weight in self.weights]
+        return [self.digest, weights, str(self.runtime.device.type), str(self.runtime.precision)]
 
     def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts.
