@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import __version__
 from ..data.batching import Encoded
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .onnx_classifier import OnnxClassifier
     from .predictor import Classifier
 
-    AnyClassifier = Classifier | OnnxClassifier
+    AnyClassifier: TypeAlias = Classifier | OnnxClassifier
 
 # Is told the rows that are done.
 Progress = Callable[[int], object]
