@@ -19,7 +19,7 @@ from pennyweight.model.device import Runtime
 from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
-KINDS = ["bert", "roberta", "xlm-roberta"]
+KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet"]
 LENGTHS = [3, 9, 9, 9, 9, 9, 14, 5, 60, 1, 13, 9, 31, 31, 30, 29]
 
 
@@ -47,7 +47,7 @@ def reference(folder: Path, encoded: Encoded, pooling: str) -> np.ndarray:
     for number in range(len(encoded)):
         ids = torch.tensor(encoded.row(number), dtype=torch.long)[None]
         types = {}
-        if encoded.type_ids is not None and model.config.type_vocab_size > 1:
+        if encoded.type_ids is not None and getattr(model.config, "type_vocab_size", 0) > 1:
             span = slice(encoded.offsets[number], encoded.offsets[number + 1])
             types = {"token_type_ids": torch.tensor(encoded.type_ids[span], dtype=torch.long)[None]}
         with torch.no_grad():
@@ -62,7 +62,9 @@ def engine_of(folder: Path, pooling: str = "cls", runtime: Runtime = FP32) -> In
     config = json.loads((folder / "config.json").read_text())
     state = AutoModel.from_pretrained(folder, dtype="float32").state_dict()
     torch.manual_seed(0)
-    engine = InferenceEngine.build(config, state, nn.Linear(config["hidden_size"], 3), pooling, 0, runtime)
+    engine = InferenceEngine.build(
+        config, state, nn.Linear(config.get("hidden_size") or config["dim"], 3), pooling, 0, runtime
+    )
     assert engine is not None
     return engine
 
