@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pennyweight.data.batching import Encoded, pack
 from pennyweight.errors import DataError
 from pennyweight.model.device import Runtime
-from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
+from pennyweight.model.heads import Head
+from pennyweight.model.inference.build import InferenceWeights
+from pennyweight.model.inference.engine import InferenceEngine
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet"]
@@ -61,12 +62,15 @@ def engine_of(folder: Path, pooling: str = "cls", runtime: Runtime = FP32) -> In
 
     config = json.loads((folder / "config.json").read_text())
     state = AutoModel.from_pretrained(folder, dtype="float32").state_dict()
-    torch.manual_seed(0)
-    engine = InferenceEngine.build(
-        config, state, nn.Linear(config.get("hidden_size") or config["dim"], 3), pooling, 0, runtime
-    )
+    engine = weights_of(config, state, pooling).engine(runtime)
     assert engine is not None
     return engine
+
+
+def weights_of(config: dict[str, Any], state: dict[str, torch.Tensor], pooling: str = "cls") -> InferenceWeights:
+    torch.manual_seed(0)
+    head = Head("linear", config, 3).eval().requires_grad_(False)
+    return InferenceWeights(config, state, head, pooling, config["pad_token_id"])
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -118,8 +122,9 @@ def test_several_threads_share_one_engine(tiny_backbone: Callable[..., Path]) ->
     assert torch.get_num_threads() == 2  # for the caller nothing has changed
 
 
-def test_bf16_is_near_fp32(tiny_backbone: Callable[..., Path]) -> None:
-    folder = tiny_backbone("bert")
+@pytest.mark.parametrize("kind", ["bert", "electra", "mpnet"])
+def test_bf16_is_near_fp32(tiny_backbone: Callable[..., Path], kind: str) -> None:
+    folder = tiny_backbone(kind)
     encoded = texts(json.loads((folder / "config.json").read_text()), LENGTHS)
     exact = engine_of(folder).features(encoded)
     rounded = engine_of(folder, runtime=Runtime(torch.device("cpu"), "bf16")).features(encoded)
@@ -144,5 +149,4 @@ def test_a_text_longer_than_the_positions_is_refused(tiny_backbone: Callable[...
 def test_where_it_does_not_apply_there_is_no_engine(tiny_backbone: Callable[..., Path]) -> None:
     config = json.loads((tiny_backbone("bert") / "config.json").read_text())
     for changed in ({"model_type": "other"}, {"hidden_act": "softplus"}, {"position_embedding_type": "relative_key"}):
-        assert InferenceEngine.build({**config, **changed}, {}, nn.Identity(), "cls", 0, FP32) is None
-    assert "bert" in ENCODERS
+        assert weights_of({**config, **changed}, {}).engine(FP32) is None

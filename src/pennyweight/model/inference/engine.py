@@ -1,28 +1,26 @@
 """The inference engine: token ids to logits, as fast as the processor allows.
 
-The adapter is merged into the weights, which are prepacked; activations and sums are inside products; texts are computed
-without padding in batches of equal numbers of tokens, longest first. Nothing is written after the engine is built, so that
-any number of threads may use one.
+The adapter is merged into the weights, which are prepacked; activations and sums are inside products; texts are
+computed without padding in batches of equal numbers of tokens, longest first. Nothing is written after the engine is
+built, so that any number of threads may use one.
 
 A text's logits do not depend on its neighbours but for rounding: within 1e-4 of the largest in fp32 and 2e-2 in bf16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...data.batching import Encoded, Integers
 from ...errors import DataError
-from ..device import DTYPES, Runtime
-from .encoder import Config, EncoderBuilder, InferenceEncoder
+from .inference_encoder import EncoderBuilder, InferenceEncoder
 from .post_norm import build_post_norm
-from .products import FloatProducts
 from .token_rows import plan_token_batches, token_rows
 from .workers import run_all
 
@@ -48,35 +46,6 @@ class InferenceEngine:
     encoder: InferenceEncoder
     head: nn.Module
     pad_id: int
-
-    @classmethod
-    def build(
-        cls,
-        config: Config,
-        state: Mapping[str, Tensor],
-        head: nn.Module,
-        pooling: str,
-        pad_id: int,
-        runtime: Runtime,
-    ) -> InferenceEngine | None:
-        """Prepare the weights.
-
-        Args:
-            config: the backbone's config.json.
-            state: the backbone's tensors by the names of transformers' `AutoModel`, the adapter merged.
-            pooling: what the head reads, `cls` or `mean`.
-            pad_id: the tokenizer's padding id.
-            runtime: device and number format.
-
-        Returns:
-            None where there is no inference encoder for this backbone on this device.
-        """
-        build = ENCODERS.get(config["model_type"])
-        if build is None or runtime.device.type != "cpu":
-            return None
-        with torch.inference_mode():
-            encoder = build(config, state, FloatProducts(DTYPES[runtime.precision]), pooling)
-        return None if encoder is None else cls(encoder, head.eval(), pad_id)
 
     def logits(self, tokens: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of N token sequences, in their order."""

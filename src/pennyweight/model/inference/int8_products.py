@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..kernels.int8_linear import ByteRange, Int8Linear
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear, prepare_linear
-from .encoder import Dense, FeedForward
+from .inference_encoder import Dense, FeedForward
 from .products import stacked
 
 # Of each product by its name: (in,) the largest absolute value of each input channel, and for the layer behind an

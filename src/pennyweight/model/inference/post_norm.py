@@ -1,7 +1,7 @@
 """Post-norm layers for inference: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT and MPNet.
 
-Devlin et al. 2018, https://arxiv.org/abs/1810.04805. The names of tensors are transformers', as the budget's description
-of a family has them.
+Devlin et al. 2018, https://arxiv.org/abs/1810.04805. The names of tensors are transformers', from the budget's
+description of a family.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ...budget.architecture import describe
 from ..kernels.inference_attention import FirstTokenAttention, attend
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear
 from ..kernels.relative_positions import relative_position_bias
-from .encoder import Config, Dense, FeedForward, InferenceEncoder, Products
+from .inference_encoder import Config, Dense, FeedForward, InferenceEncoder, Products
 from .token_rows import Group, TokenRows
 
 
 @dataclass(frozen=True)
-class Norm:
+class FloatNorm:
     """A layer norm in fp32: weight and bias (H,)."""
 
     weight: Tensor
@@ -40,9 +40,9 @@ class Layer:
 
     qkv: PreparedLinear
     out: PreparedLinear
-    attention_norm: Norm
+    attention_norm: FloatNorm
     feed_forward: FeedForward
-    norm: Norm
+    norm: FloatNorm
 
     def after_attention(self, context: Tensor, x: Tensor) -> Tensor:
         """(N, H) twice -> (N, H)."""
@@ -63,13 +63,12 @@ class PostNormEncoder:
         relative: (buckets, heads), the table of relative positions that all layers share (MPNet).
     """
 
-    hidden_size: int
     weights: int
     heads: int
     words: Tensor
     positions: Tensor
     segments: Tensor | None
-    norm: Norm
+    norm: FloatNorm
     padding_id: int | None
     layers: tuple[Layer, ...]
     last: FirstTokenAttention | None
@@ -153,8 +152,8 @@ def build_post_norm(
     def dense(name: str) -> Dense:
         return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"))
 
-    def norm(name: str) -> Norm:
-        return Norm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), described.norm_epsilon)
+    def norm(name: str) -> FloatNorm:
+        return FloatNorm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), described.norm_epsilon)
 
     layers = []
     for index in range(described.layers):
@@ -177,7 +176,6 @@ def build_post_norm(
         positions = positions + types[0]
     wider = "embeddings_project.weight" in state
     return PostNormEncoder(
-        hidden_size=described.hidden,
         weights=described.layers * sum(matrix.in_features * matrix.out_features for matrix in described.matrices),
         heads=described.heads,
         words=state["embeddings.word_embeddings.weight"].to(products.dtype),
@@ -186,7 +184,7 @@ def build_post_norm(
         norm=norm("embeddings.LayerNorm"),
         padding_id=described.reserved_positions - 1 if described.reserved_positions else None,
         layers=tuple(layers),
-        last=FirstTokenAttention.of(*attention, described.heads, products.dtype) if pooling == "cls" else None,
+        last=FirstTokenAttention.of(attention, described.heads, products.dtype) if pooling == "cls" else None,
         widen=products.linear("widen", dense("embeddings_project")) if wider else None,
         relative=state.get("encoder.relative_attention_bias.weight"),
         dtype=products.dtype,

@@ -1,7 +1,7 @@
 """In which number format a classifier predicts: the fastest whose answers are as good as fp32's, measured.
 
-int8 rounds coarsely enough to change labels, so it is taken only where at least `FEWEST_ROWS` held-out rows can show that it
-changes few.
+int8 rounds coarsely enough to change labels, so it is taken only where at least `FEWEST_ROWS` held-out rows can show
+that it changes few.
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ class PrecisionChoice:
 
 
 def measure_precisions(
-    engines: Mapping[str, InferenceEngine], tokens: Encoded, decide: Callable[[np.ndarray], np.ndarray], truth: np.ndarray
+    engines: Mapping[str, InferenceEngine],
+    tokens: Encoded,
+    decide: Callable[[np.ndarray], np.ndarray],
+    truth: np.ndarray,
 ) -> PrecisionChoice:
     """The fastest number format whose accuracy differs from the first one's by at most 0.1 points.
 

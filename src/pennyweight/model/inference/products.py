@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.prepared_linear import PreparedLinear, prepare_linear
-from .encoder import Dense, FeedForward
+from .inference_encoder import Dense, FeedForward
 
 
 @dataclass(frozen=True)

@@ -109,15 +109,20 @@ def token_rows(encoded: Encoded, indices: Integers, pad_id: int) -> TokenRows:
         start += real.size
     unread = np.zeros(_rounded(start) - start, dtype=np.int64)
     return TokenRows(
-        _tensor([*ids, unread + pad_id]), _tensor([*types, unread]) if types else None, _tensor([*places, unread]), _tensor(firsts),
-        torch.from_numpy(lengths), tuple(groups),
-    )  # fmt: skip
+        _tensor([*ids, unread + pad_id]),
+        _tensor([*types, unread]) if types else None,
+        _tensor([*places, unread]),
+        _tensor(firsts),
+        torch.from_numpy(lengths),
+        tuple(groups),
+    )
 
 
 def _read(values: np.ndarray, source: np.ndarray, real: np.ndarray, padded: bool, filling: int) -> np.ndarray:
     """`values` at `source`, flat, and `filling` where nothing is real."""
     if not padded:
-        return values[source.ravel()]
+        whole: np.ndarray = values[source.ravel()]
+        return whole
     found = np.full(real.size, filling, dtype=values.dtype)
     found[real.ravel()] = values[source[real]]
     return found

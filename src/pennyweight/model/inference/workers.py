@@ -1,8 +1,8 @@
 """Threads that compute one batch each, with one thread inside.
 
-Two batches side by side take less time than one after the other on two threads: a product's threads wait for each other at
-its end, and what is not a product often has one thread only. A batch's numbers do not depend on how many are computed at
-once.
+Two batches side by side take less time than one after the other on two threads: a product's threads wait for each other
+at its end, and what is not a product often has one thread only. A batch's numbers do not depend on how many are
+computed at once.
 """
 
 from __future__ import annotations

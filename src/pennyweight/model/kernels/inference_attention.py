@@ -66,8 +66,9 @@ class FirstTokenAttention:
     heads: int
 
     @classmethod
-    def of(cls, query: Linear, key: Linear, value: Linear, heads: int, dtype: torch.dtype) -> FirstTokenAttention:
-        """From the three layers' weights (H, H) and biases."""
+    def of(cls, layers: Sequence[LinearTensors], heads: int, dtype: torch.dtype) -> FirstTokenAttention:
+        """From the weights (H, H) and biases of the layers that give queries, keys and values."""
+        query, key, value = layers
         width = key.weight.shape[0] // heads
         scale = width**-0.5
         return cls(
@@ -101,7 +102,7 @@ class FirstTokenAttention:
         return out if self.value_bias is None else out + self.value_bias
 
 
-class Linear(Protocol):
+class LinearTensors(Protocol):
     """A linear layer's tensors."""
 
     @property

@@ -1,8 +1,8 @@
 """Linear layers in int8: weights of 8 bits a channel, inputs of 8 bits with a fixed range, sums in int32.
 
 An input channel's range is moved partly into the weights before both are rounded (SmoothQuant, Xiao et al. 2023,
-https://arxiv.org/abs/2211.10438, equation 4). The ranges were measured on texts beforehand, so that a text's numbers do not
-depend on its neighbours, which a range measured in each call would make them. The product is oneDNN's, which
+https://arxiv.org/abs/2211.10438, equation 4). The ranges were measured on texts beforehand, so that a text's numbers do
+not depend on its neighbours, which a range measured in each call would make them. The product is oneDNN's, which
 torch.compile calls; it has no public name.
 """
 

@@ -1,8 +1,8 @@
 """Linear layers whose weights will not change any more, prepared for one number format.
 
-On a CPU the product is oneDNN's, from weights stored once in the layout that its kernels read, with the activation or the
-sum inside the product. The operators have no public name (torch.compile calls them), so each is tried once and replaced by
-public ones where it is missing or wrong.
+On a CPU the product is oneDNN's, from weights stored once in the layout that its kernels read, with the activation or
+the sum inside the product. The operators have no public name (torch.compile calls them), so each is tried once and
+replaced by public ones where it is missing or wrong.
 """
 
 from __future__ import annotations

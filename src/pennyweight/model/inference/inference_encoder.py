@@ -26,13 +26,12 @@ class Dense:
 
 
 class Products(Protocol):
-    """Makes the products of one number format.
+    """Makes the products of one number format."""
 
-    Attributes:
-        dtype: of the hidden states between products.
-    """
-
-    dtype: torch.dtype
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the hidden states between products."""
+        ...
 
     def linear(self, name: str, *layers: Dense) -> PreparedLinear:
         """Layers that read the same rows, as one product; `name` is the same for a place in every model of a family."""
@@ -44,15 +43,12 @@ class Products(Protocol):
 
 
 class InferenceEncoder(Protocol):
-    """An encoder with all weights in place: nothing is trained, nothing is random, nothing is written.
+    """An encoder with all weights in place: nothing is trained, nothing is random, nothing is written."""
 
-    Attributes:
-        hidden_size: H.
-        weights: numbers in its matrices, embeddings left out: the multiplications of a token.
-    """
-
-    hidden_size: int
-    weights: int
+    @property
+    def weights(self) -> int:
+        """Numbers in its matrices, embeddings left out: the multiplications of a token."""
+        ...
 
     @property
     def max_length(self) -> int:
@@ -64,6 +60,6 @@ class InferenceEncoder(Protocol):
         ...
 
 
-# From config.json, the tensors by transformers' names with the adapter merged, products, and `cls` or `mean` pooling; None
-# where a config asks for what the encoder does not compute.
+# From config.json, the tensors by transformers' names with the adapter merged, products, and `cls` or `mean` pooling;
+# None where a config asks for what the encoder does not compute.
 EncoderBuilder = Callable[[Config, Mapping[str, Tensor], Products, str], InferenceEncoder | None]
