@@ -28,7 +28,7 @@ from pennyweight.recipe.planning import plan_for
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 WORDS = ["bank", "cup", "rate", "river", "polls", "play", "chip", "win"]
-KINDS = ["bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]
+KINDS = ["bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet"]
 
 
 def some_pairs(rows: int, seed: int) -> list[tuple[tuple[str, str], str]]:

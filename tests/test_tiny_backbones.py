@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-KINDS = ["bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]
+KINDS = ["bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet"]
 TEXTS = ["The bank cut its rate.", "A striker who scored twice in Galle, again!"]
 
 

@@ -19,7 +19,7 @@ SENTENCES = [
     "Why would anyone buy a phone without a screen? Because it's cheap, quick and fun!",
 ]
 
-BACKBONES = ("bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert")
+BACKBONES = ("bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet")
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -76,6 +76,8 @@ def _config(kind: str) -> tuple[str, dict[str, Any]]:
             "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False,
             "max_relative_positions": -1, "type_vocab_size": 0, "pooler_hidden_size": 32,
         }  # fmt: skip
+    if kind == "mpnet":
+        return kind, {**_SIZES, "max_position_embeddings": 162, "layer_norm_eps": 1e-5}
     if kind == "modernbert":
         return kind, {**_SIZES, "local_attention": 16, "global_attn_every_n_layers": 3}
     if kind == "bert":
@@ -88,6 +90,7 @@ def _tokenizer(kind: str) -> Any:
     from transformers import (
         BertTokenizer,
         DebertaV2Tokenizer,
+        MPNetTokenizer,
         PreTrainedTokenizerFast,
         RobertaTokenizer,
         XLMRobertaTokenizer,
@@ -105,7 +108,11 @@ def _tokenizer(kind: str) -> Any:
         return XLMRobertaTokenizer(vocab=_unigram(["<s>", "<pad>", "</s>", "<unk>"]), model_max_length=160)
     if kind == "deberta-v2":
         return DebertaV2Tokenizer(vocab=_unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"]), unk_id=3, model_max_length=160)
-    return BertTokenizer(vocab=_word_pieces(), do_lower_case=True, model_max_length=160)
+    if kind == "mpnet":
+        return MPNetTokenizer(vocab=_word_pieces(["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]), model_max_length=160)
+    return BertTokenizer(
+        vocab=_word_pieces(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]), do_lower_case=True, model_max_length=160
+    )
 
 
 # The vocabularies are read off SENTENCES by plain rules. The trainers of `tokenizers` break ties by chance, and a
@@ -124,19 +131,11 @@ def _numbered(pieces: list[str]) -> dict[str, int]:
     return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
 
 
-def _word_pieces() -> dict[str, int]:
+def _word_pieces(special: list[str]) -> dict[str, int]:
     """Characters, short words whole, and long words in runs of three."""
     words = [word.lower() for word in _words()]
     characters = [character.lower() for character in _characters()]
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *characters,
-        *(f"##{character}" for character in characters),
-    ]
+    pieces = [*special, *characters, *(f"##{character}" for character in characters)]
     pieces += [word for word in words if len(word) <= 5]
     pieces += [word[:3] for word in words]
     pieces += [f"##{word[start : start + 3]}" for word in words for start in range(3, len(word), 3)]

@@ -27,6 +27,7 @@ OWN_HEAD = {
     "distilbert": ["pre_classifier", "classifier"],
     "deberta-v2": ["pooler", "classifier"],
     "modernbert": ["head", "classifier"],
+    "mpnet": ["classifier"],
 }
 
 logging.set_verbosity_error()
@@ -58,7 +59,7 @@ def encoder() -> Callable[..., nn.Module]:
     """The bare encoder without a pooling layer."""
 
     def build(config: dict[str, Any], device: str = "meta") -> nn.Module:
-        pooled = config["model_type"] in ("bert", "roberta", "xlm-roberta")
+        pooled = config["model_type"] in ("bert", "roberta", "xlm-roberta", "mpnet")
         with torch.device(device):
             model: nn.Module = AutoModel.from_config(
                 _hf(config), attn_implementation="eager", **({"add_pooling_layer": False} if pooled else {})

@@ -41,6 +41,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("deberta-v2", {"embedding_size": 8, "type_vocab_size": 2}),
     ("modernbert", {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True}),
     ("modernbert", {"layers": 4, "global_attn_every_n_layers": 2}),
+    ("mpnet", {"relative_attention_num_buckets": 8}),
 ]
 
 
@@ -109,13 +110,14 @@ PUBLISHED = {
     "all-MiniLM-L6-v2": 22_713_216,
     "multilingual-e5-small": 117_653_760,
     "bge-small-en-v1.5": 33_360_000,
+    "all-mpnet-base-v2": 109_486_464,
 }
 
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
 def test_shipped_facts_give_the_published_sizes(name: str, parameters: int) -> None:
     config = load_config(name)
-    pooled = config["model_type"] in ("bert", "roberta", "xlm-roberta")
+    pooled = config["model_type"] in ("bert", "roberta", "xlm-roberta", "mpnet")
     hidden = describe(config).hidden
     assert size(encoder_parameters(config)) + (hidden * hidden + hidden if pooled else 0) == parameters
 
@@ -132,7 +134,7 @@ def test_an_unsupported_kind_is_named() -> None:
         describe({"model_type": "gpt2"})
     assert str(error.value) == (
         "config -> model_type: unsupported architecture; expected one of bert, roberta, xlm-roberta, "
-        "distilbert, deberta-v2, modernbert, electra; received 'gpt2'"
+        "distilbert, deberta-v2, modernbert, electra, mpnet; received 'gpt2'"
     )
 
 

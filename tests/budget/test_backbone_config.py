@@ -31,7 +31,7 @@ def test_the_checkpoints_that_must_be_known() -> None:
         xlm-roberta-large deberta-v3-xsmall deberta-v3-small deberta-v3-base deberta-v3-large deberta-v2-xlarge
         ModernBERT-base ModernBERT-large electra-small-discriminator electra-base-discriminator
         electra-large-discriminator all-MiniLM-L6-v2 all-MiniLM-L12-v2 e5-small-v2 e5-base-v2 multilingual-e5-small
-        multilingual-e5-base bge-small-en-v1.5 bge-base-en-v1.5 bge-large-en-v1.5"""
+        multilingual-e5-base bge-small-en-v1.5 bge-base-en-v1.5 bge-large-en-v1.5 mpnet-base all-mpnet-base-v2"""
     assert set(needed.split()) == set(known_names())
 
 

@@ -51,6 +51,7 @@ CASES: list[tuple[str, dict[str, Any], tuple[str, ...], dict[str, Any]]] = [
     ("distilbert", {}, ("all-linear",), {"layers": (1, 2), "rank_pattern": {"lin1": 5}}),
     ("electra", {"embedding_size": 8}, ("all-linear",), {}),
     ("modernbert", {}, ("all-linear",), {"layers": (1, 2)}),
+    ("mpnet", {}, ("all-linear",), {"layers": (1, 2)}),
     ("bert", {}, ("all-linear",), {"layers": (1, 2), "bias": "all"}),
     ("bert", {}, (), {}),
 ]

@@ -55,6 +55,7 @@ NAMES = [
     "deberta-v2-xlarge",
     "ModernBERT-base",
     "electra-small-discriminator",
+    "all-mpnet-base-v2",
 ]
 SETTINGS = [
     lora(4, "all-linear"),

@@ -15,7 +15,7 @@ from pennyweight.budget.count import AdapterSpec, linear_modules, resolve_target
 from pennyweight.budget.targets import express, lora_arguments, pattern_key, ranks, scales
 from pennyweight.errors import RecipeError
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "deberta-v2", "modernbert", "electra")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "deberta-v2", "modernbert", "electra", "mpnet")
 
 
 @pytest.mark.parametrize("layers", [None, (1,), (0, 2)])
@@ -30,6 +30,8 @@ FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "deberta-v2", "moder
         ("modernbert", ("Wqkv", "Wo")),
         ("modernbert", ("mlp.Wo",)),
         ("electra", ("self.key",)),
+        ("mpnet", ("q", "o")),
+        ("mpnet", ("output.dense",)),
     ],
 )
 def test_a_suffix_means_what_peft_takes_it_to_mean(
@@ -66,6 +68,9 @@ def test_a_suffix_means_what_peft_takes_it_to_mean(
         ("bert", "attention", {"query", "key", "value", "attention.output.dense"}),
         ("bert", "ffn_output", {"output.dense"}),
         ("electra", "attention_output", {"attention.output.dense"}),
+        ("mpnet", "query", {"q"}),
+        ("mpnet", "attention", {"q", "k", "v", "o"}),
+        ("mpnet", "dense", {"intermediate.dense", "output.dense"}),
     ],
 )
 def test_roles_and_groups_mean_the_same_everywhere(

@@ -27,7 +27,9 @@ def loaded_by_readme(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("head", ["linear", "low_rank", "full"])
-@pytest.mark.parametrize("kind", ["bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "minilm", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "mpnet"]
+)
 def test_stock_peft_gives_the_same_logits(
     kind: str, head: str, tiny_backbone: Callable[..., Path], tmp_path: Path
 ) -> None:

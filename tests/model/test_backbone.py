@@ -175,7 +175,7 @@ def test_damaged_weights_and_a_missing_tokenizer(copy: Path) -> None:
         load_module(found)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("bert", 160), ("roberta", 160), ("modernbert", 160)])
+@pytest.mark.parametrize(("kind", "most"), [("bert", 160), ("roberta", 160), ("modernbert", 160), ("mpnet", 160)])
 def test_positions_bound_the_length(kind: str, most: int, tiny_backbone: Callable[..., Path]) -> None:
     config = resolve(str(tiny_backbone(kind))).config
     check_max_length(most, config)

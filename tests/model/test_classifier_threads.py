@@ -23,7 +23,8 @@ from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 
 THREADS, ROUNDS = 4, 5
-KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]
+KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet"]
+FAST = [(kind, "fast") for kind in ("bert", "distilbert", "electra", "mpnet")]
 
 
 def built(folder: Path, precision: str, **settings: Any) -> SequenceClassifier:
@@ -55,7 +56,7 @@ def batches() -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("kind", "encoder"), [("bert", "fast"), *((kind, "reference") for kind in KINDS)])
+@pytest.mark.parametrize(("kind", "encoder"), FAST + [(kind, "reference") for kind in KINDS])
 def test_a_forward_pass_in_four_threads_gives_what_it_gives_alone(
     kind: str,
     encoder: str,

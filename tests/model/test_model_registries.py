@@ -55,6 +55,8 @@ def describe(config: Mapping[str, Any]) -> Architecture:
         norms=(),
         outside={"embeddings.weight": (config["vocab_size"], hidden)},
         own_head=OwnHead("dense", "output", {"dense.weight": (hidden, hidden)}),
+        activation="tanh",
+        norm_epsilon=1e-12,
     )
 
 

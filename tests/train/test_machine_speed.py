@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from pennyweight.budget.backbone_config import known_names, load_config
 from pennyweight.budget.cost import work
 from pennyweight.budget.estimate import Estimate
 from pennyweight.budget.families import FAST_FAMILIES
@@ -81,8 +82,9 @@ def test_device_precision_and_engine_have_speeds_of_their_own() -> None:
 
 def test_the_families_that_are_estimated_as_fast_are_those_with_a_fast_encoder() -> None:
     settings = EncoderSettings(torch.float32, torch.device("cpu"))
-    fast = {kind for kind, family in FAMILIES.items() if family.fast is not None
-            and family.fast_limit(config_of("embedded") | {"model_type": kind}, settings) is None}  # fmt: skip
+    configs = {config["model_type"]: config for config in map(load_config, known_names())}
+    fast = {kind for kind, family in FAMILIES.items()
+            if family.fast is not None and family.fast_limit(configs[kind], settings) is None}  # fmt: skip
     assert fast == set(FAST_FAMILIES)
 
 

@@ -156,7 +156,7 @@ def test_the_lowest_trained_layer_is_read_from_the_parameters(encoder: FastEncod
     assert first_trained_layer(modern, 2) == 1
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet"])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("strategy", ["top", "head-only"])
 def test_in_bf16_what_is_kept_is_what_would_be_computed(

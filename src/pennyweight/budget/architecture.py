@@ -84,7 +84,7 @@ def encoder_parameters(config: Config) -> Shapes:
 def head_parameters(config: Config, labels: int) -> Shapes:
     """Name to shape of the architecture's own classification head, all of it, as its stock class has it.
 
-    That is RoBERTa's, XLM-R's and ELECTRA's `classifier` (dense and out_proj), BERT's pooler and classifier,
+    That is RoBERTa's, XLM-R's, ELECTRA's and MPNet's `classifier` (dense and out_proj), BERT's pooler and classifier,
     DistilBERT's pre_classifier and classifier, DeBERTa's pooler and classifier, ModernBERT's head and classifier.
     """
     architecture = describe(config)

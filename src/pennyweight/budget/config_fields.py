@@ -36,6 +36,14 @@ def integer(config: Config, name: str, default: int) -> int:
     return value
 
 
+def number(config: Config, name: str, default: float) -> float:
+    """A number above 0."""
+    value = config.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise unusable(name, "a number above 0", value)
+    return float(value)
+
+
 def flag(config: Config, name: str, default: bool) -> bool:
     """A switch."""
     value = config.get(name, default)

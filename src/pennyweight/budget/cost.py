@@ -25,7 +25,7 @@ _FIRST = frozenset({"query", "key", "value", "qkv"})
 _POOLED_ONLY = frozenset({"query", "attention_output", "ffn_input", "ffn_output"})
 # DeBERTa projects its relative positions once a batch, not once a text.
 _PER_BATCH = frozenset({"position_key", "position_query"})
-_NOT_PRODUCTS = ("_embeddings.weight", "rel_embeddings.weight")
+_NOT_PRODUCTS = ("_embeddings.weight", "relative_attention_bias.weight")
 
 
 @dataclass(frozen=True)

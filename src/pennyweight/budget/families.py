@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .config_fields import Config, body, flag, integer, unusable, whole, words
+from .config_fields import Config, body, flag, integer, number, unusable, whole, words
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -57,9 +57,11 @@ class Architecture:
         heads: attention heads a block.
         stack: where the blocks live, such as `encoder.layer`.
         matrices: the linear layers of one block.
-        norms: the layer norms of one block.
+        norms: the layer norms of one block, in the order it runs them.
         outside: every parameter that is not in a block (embeddings, final norms, relative positions, convolution).
         own_head: the classification head of the stock class.
+        activation: inside the feed-forward, by transformers' name.
+        norm_epsilon: of every norm.
         skipped: parameters a block lacks although the others have them.
         window: positions a token attends to in a local layer, None where all are seen.
         global_layers: the layers that see all positions.
@@ -77,6 +79,8 @@ class Architecture:
     norms: tuple[Norm, ...]
     outside: Shapes
     own_head: OwnHead
+    activation: str
+    norm_epsilon: float
     skipped: frozenset[str] = frozenset()
     window: int | None = None
     global_layers: frozenset[int] = frozenset()
@@ -115,6 +119,8 @@ def bert(config: Config) -> Architecture:
         own_head=_own_head("pooler.dense", "classifier", hidden)
         if config["model_type"] == "bert"
         else _own_head("classifier.dense", "classifier.out_proj", hidden),
+        activation=str(config.get("hidden_act", "gelu")),
+        norm_epsilon=number(config, "layer_norm_eps", 1e-12),
         # RoBERTa numbers positions from one past the padding id.
         reserved_positions=integer(config, "pad_token_id", 1) + 1 if roberta else 0,
     )
@@ -148,6 +154,8 @@ def deberta(config: Config) -> Architecture:
         matrices=(*matrices, *_bert_dense(config, hidden)),
         norms=_bert_norms(hidden),
         own_head=_own_head("pooler.dense", "classifier", whole(config, "pooler_hidden_size", hidden)),
+        activation=str(config.get("hidden_act", "gelu")),
+        norm_epsilon=number(config, "layer_norm_eps", 1e-7),
         outside=_deberta_outside(config, hidden, 2 * span if relative else 0),
         positions=2 * span if relative else 0,
         position_terms=sum(kind in kinds for kind in ("c2p", "p2c")) if relative else 0,
@@ -205,6 +213,40 @@ def distilbert(config: Config) -> Architecture:
         norms=(Norm("sa_layer_norm", hidden), Norm("output_layer_norm", hidden)),
         outside=outside,
         own_head=_own_head("pre_classifier", "classifier", hidden),
+        activation=str(config.get("activation", "gelu")),
+        norm_epsilon=1e-12,
+    )
+
+
+def mpnet(config: Config) -> Architecture:
+    """MPNet: BERT's blocks without token types, attention with one table of relative positions for all blocks."""
+    hidden, layers, heads = body(config)
+    inner = whole(config, "intermediate_size")
+    outside: Shapes = {
+        "embeddings.word_embeddings.weight": (whole(config, "vocab_size"), hidden),
+        "embeddings.position_embeddings.weight": (whole(config, "max_position_embeddings"), hidden),
+    }
+    norm(outside, "embeddings.LayerNorm", hidden)
+    outside["encoder.relative_attention_bias.weight"] = (whole(config, "relative_attention_num_buckets", 32), heads)
+    roles = (("q", "query"), ("k", "key"), ("v", "value"), ("o", "attention_output"))
+    return Architecture(
+        family="mpnet",
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        stack="encoder.layer",
+        matrices=(
+            *(BlockLinear(f"attention.attn.{name}", role, name, hidden, hidden) for name, role in roles),
+            BlockLinear("intermediate.dense", "ffn_input", "intermediate.dense", hidden, inner),
+            BlockLinear("output.dense", "ffn_output", "output.dense", inner, hidden),
+        ),
+        norms=(Norm("attention.LayerNorm", hidden), Norm("output.LayerNorm", hidden)),
+        outside=outside,
+        own_head=_own_head("classifier.dense", "classifier.out_proj", hidden),
+        activation=str(config.get("hidden_act", "gelu")),
+        norm_epsilon=number(config, "layer_norm_eps", 1e-12),
+        # Positions are numbered from one past the padding id, which transformers has as 1 whatever the config says.
+        reserved_positions=2,
     )
 
 
@@ -235,6 +277,8 @@ def modernbert(config: Config) -> Architecture:
         norms=(Norm("attn_norm", hidden, norm_bias), Norm("mlp_norm", hidden, norm_bias)),
         outside=outside,
         own_head=OwnHead("head.dense", "classifier", own_head),
+        activation=str(config.get("hidden_activation", "gelu")),
+        norm_epsilon=number(config, "norm_eps", 1e-5),
         # The embeddings are already normed, so the first block's attention norm is an identity.
         skipped=frozenset({"layers.0.attn_norm"}),
         window=whole(config, "local_attention", 128) + 1,
@@ -294,6 +338,7 @@ FAMILIES: dict[str, Callable[[Config], Architecture]] = {
     "deberta-v2": deberta,
     "modernbert": modernbert,
     "electra": bert,
+    "mpnet": mpnet,
 }
 # Those that have a fast encoder (model/encoders/), by which estimates are made without loading any.
-FAST_FAMILIES = ("bert", "roberta", "xlm-roberta")
+FAST_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")

@@ -58,7 +58,7 @@ def test_the_two_scalings_differ() -> None:
 
 @pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
 @pytest.mark.parametrize("dora", [False, True])
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert", "electra"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert", "electra", "mpnet"])
 def test_planned_equals_what_requires_grad(
     kind: str, bias: str, dora: bool, tiny_backbone: Callable[..., Path]
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pennyweight.budget.targets import resolve_targets
 from pennyweight.errors import BackboneError, DataError
 from pennyweight.model.encoders.bert import FastEncoder, unsupported
 
@@ -47,12 +48,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 6,
         "intermediate_size": 384,
     },
+    "electra": {"model_type": "electra", "max_position_embeddings": 40, "pad_token_id": 0, "embedding_size": 16},
+    "electra-wide": {"model_type": "electra", "max_position_embeddings": 40, "pad_token_id": 0, "embedding_size": 48},
+    "distilbert": {
+        "model_type": "distilbert",
+        "max_position_embeddings": 40,
+        "pad_token_id": 0,
+        "hidden_dim": 96,
+        "activation": "relu",
+    },
+    "mpnet": {"model_type": "mpnet", "max_position_embeddings": 42, "pad_token_id": 1, "layer_norm_eps": 1e-5},
 }
-TARGETS = {
-    "qkv": ["query", "key", "value"],
-    "query-value": ["query", "value"],
-    "all": ["query", "key", "value", "dense"],
-    "top": r"encoder\.layer\.2\.attention\.self\.(query|value)",
+TARGETS: dict[str, dict[str, Any]] = {
+    "qkv": {"target_modules": ["query", "key", "value"]},
+    "query-value": {"target_modules": ["query", "value"]},
+    "all": {"target_modules": ["all-linear"]},
+    "top": {"target_modules": ["query", "value"], "layers": (2,)},
 }
 
 
@@ -60,9 +71,10 @@ def reference(kind: str) -> Any:
     from transformers import AutoConfig, AutoModel
 
     values = SMALL | CONFIGS[kind]
-    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    kind = values.pop("model_type")
+    pooler = {} if kind in ("electra", "distilbert") else {"add_pooling_layer": False}
     torch.manual_seed(0)
-    model = AutoModel.from_config(config, attn_implementation="eager", add_pooling_layer=False)
+    model = AutoModel.from_config(AutoConfig.for_model(kind, **values), attn_implementation="eager", **pooler)
     with torch.no_grad():
         for parameter in model.parameters():  # larger than initial values, so that every term matters
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -98,6 +110,11 @@ def inject(module: nn.Module, targets: list[str] | str, seed: int = 3, **options
                 parameter.data = parameter.data.float()
 
 
+def modules(model: Any, target_modules: list[str], layers: tuple[int, ...] | None = None) -> list[str]:
+    """The names of the linear layers of these roles."""
+    return [module.name for module in resolve_targets(model.config.to_dict(), target_modules, layers)]
+
+
 def mean(hidden: Tensor, mask: Tensor) -> Tensor:
     weights = mask.unsqueeze(-1).float()
     return (hidden * weights).sum(1) / weights.sum(1)
@@ -129,12 +146,32 @@ def test_hidden_states_and_pooled_vectors_are_transformers(kind: str, lengths: l
         torch.testing.assert_close(unrun, last[:, 0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["bert", "electra"])
+@torch.no_grad()
+def test_segments_are_those_of_transformers(kind: str) -> None:
+    model = reference(kind)
+    encoder = fast(model)
+    ids, mask = batch(model, LENGTHS["padded"])
+    types = (torch.arange(ids.shape[1]) > 1).long().expand_as(ids)
+    last = model(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+    found = encoder.pooled(encoder.embed(ids, mask, types), mask, 0, "cls")
+    torch.testing.assert_close(found, last[:, 0], atol=1e-5, rtol=0)
+    assert float((found - encoder.pooled(encoder.embed(ids, mask), mask, 0, "cls")).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_parameters_have_transformers_names(kind: str) -> None:
+    model = reference(kind)
+    wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert {name: tuple(value.shape) for name, value in fast(model).module.named_parameters()} == wanted
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_logits_and_adapter_gradients_are_those_of_transformers_and_peft(
-    kind: str, targets: list[str] | str, lengths: list[int], pooling: str
+    kind: str, targets: dict[str, Any], lengths: list[int], pooling: str
 ) -> None:
     check_gradients(kind, targets, lengths, pooling)
 
@@ -149,17 +186,22 @@ def test_variants_have_the_same_gradients(options: dict[str, Any]) -> None:
     check_gradients("roberta", TARGETS["all"], LENGTHS["padded"], "cls", **options)
 
 
+def test_relative_positions_reach_a_first_token_whose_keys_are_a_variants() -> None:
+    check_gradients("mpnet", TARGETS["all"], LENGTHS["padded"], "cls", use_dora=True)
+
+
 def test_rank_pattern_and_longer_padding_have_the_same_gradients() -> None:
     check_gradients("bert", TARGETS["all"], LENGTHS["padded"], "cls", longest=32, rank_pattern={"key": 2, "value": 7})
 
 
 def check_gradients(
-    kind: str, targets: list[str] | str, lengths: list[int], pooling: str, longest: int | None = None, **options: Any
+    kind: str, targets: dict[str, Any], lengths: list[int], pooling: str, longest: int | None = None, **options: Any
 ) -> None:
     model = reference(kind)
     encoder = fast(model)
-    inject(model, targets, **options)
-    inject(encoder.module, targets, **options)
+    names = modules(model, **targets)
+    inject(model, names, **options)
+    inject(encoder.module, names, **options)
     ids, mask = batch(model, lengths, longest=longest)
     head = torch.randn(4, encoder.hidden_size, generator=torch.Generator().manual_seed(2)) * 0.2
     labels = torch.arange(len(lengths)) % 4
@@ -198,13 +240,15 @@ def test_gradients_flow_through_run_and_into_given_hidden_states() -> None:
     assert float(direct[0, 5:].abs().max()) == 0  # padding is nobody's business
 
 
-def test_long_texts_compute_attention_weights_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_long_texts_compute_attention_weights_anew(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pennyweight.model.kernels.packed_attention.SAVE_WEIGHTS_UP_TO", 4)
-    check_gradients("bert", TARGETS["qkv"], LENGTHS["padded"], "cls")
+    check_gradients(kind, TARGETS["qkv"], LENGTHS["padded"], "cls")
 
 
-def test_padding_does_not_change_a_text() -> None:
-    model = reference("roberta")
+@pytest.mark.parametrize("kind", ["roberta", "electra", "distilbert", "mpnet"])
+def test_padding_does_not_change_a_text(kind: str) -> None:
+    model = reference(kind)
     encoder = fast(model)
     ids, mask = batch(model, [7, 20])
     with torch.no_grad():
@@ -301,7 +345,7 @@ def test_full_fine_tuning_has_the_same_gradients() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"model_type": "distilbert"},
+        {"model_type": "deberta-v2"},
         {"position_embedding_type": "relative_key"},
         {"hidden_act": "xielu"},
         {"is_decoder": True},
@@ -332,7 +376,7 @@ def test_missing_and_misshapen_weights_are_named() -> None:
         encoder.load_weights(state)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet"])
 def test_a_text_longer_than_the_positions_is_refused(kind: str) -> None:
     model = reference(kind)
     encoder = fast(model)

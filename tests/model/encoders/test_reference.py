@@ -14,7 +14,7 @@ from pennyweight.model.backbone import load_module, resolve
 from pennyweight.model.encoders import FAMILIES, EncoderSettings, choose_engine
 from pennyweight.model.encoders.reference import ReferenceEncoder, pool
 
-KINDS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert"]
+KINDS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet"]
 
 
 def encoder_of(module: Any, dtype: torch.dtype = torch.float32) -> ReferenceEncoder:
@@ -24,8 +24,8 @@ def encoder_of(module: Any, dtype: torch.dtype = torch.float32) -> ReferenceEnco
 
 
 def test_another_architecture_is_refused() -> None:
-    config = {"model_type": "mpnet"}
-    with pytest.raises(BackboneError, match=r"^architecture 'mpnet' is not supported; expected bert, roberta, "):
+    config = {"model_type": "gpt2"}
+    with pytest.raises(BackboneError, match=r"^architecture 'gpt2' is not supported; expected bert, roberta, "):
         choose_engine(config, "auto", EncoderSettings(torch.float32, torch.device("cpu")))
 
 

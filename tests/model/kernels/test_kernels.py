@@ -18,9 +18,13 @@ CPU, *OTHERS = (choose_kernels(torch.device(kind)) for kind in ("cpu", "cuda", "
 
 @pytest.mark.parametrize("kernels", OTHERS, ids=["cuda", "mps"])
 @pytest.mark.parametrize("mask", [MASK, torch.ones(2, 5, dtype=torch.long)], ids=["padded", "full"])
-def test_every_device_computes_the_same(kernels: Kernels, mask: torch.Tensor, near: Callable[..., None]) -> None:
+@pytest.mark.parametrize("positions", [False, True], ids=["plain", "relative-positions"])
+def test_every_device_computes_the_same(
+    kernels: Kernels, mask: torch.Tensor, positions: bool, near: Callable[..., None]
+) -> None:
     torch.manual_seed(0)
-    packing, heads = Packing(mask), 4
+    heads, length = 4, mask.shape[1]
+    packing = Packing(mask, torch.randn(heads, length, length) if positions else None)
     modules: list[nn.Module] = [Linear(24, 24).requires_grad_(False) for _ in range(2)]
     qkv = torch.randn(packing.size, 72)
     x, q = torch.randn(packing.size, 24), torch.randn(len(mask), 24)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import BackboneError, RecipeError
 from ..backbone import Backbone
-from . import bert, deberta, distilbert, modernbert
+from . import bert, deberta, distilbert, modernbert, mpnet
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
 
 __all__ = [
@@ -28,6 +28,7 @@ FAMILIES: dict[str, EncoderFamily] = {
     "deberta-v2": deberta.DEBERTA,
     "distilbert": distilbert.DISTILBERT,
     "modernbert": modernbert.MODERNBERT,
+    "mpnet": mpnet.MPNET,
 }
 
 

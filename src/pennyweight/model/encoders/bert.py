@@ -1,33 +1,37 @@
-"""The BERT family: our own forward pass for frozen weights, and the reference encoder.
+"""BERT and what shares its block: our own forward pass for frozen weights, and the reference encoder.
 
-`FastEncoder` computes post-norm BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805), RoBERTa, XLM-R and what
-shares their architecture: DistilRoBERTa, MiniLM, E5, BGE. Its parameters have transformers' names, so that weights load
-unchanged and PEFT can inject into the module. It supports no dropout inside the backbone, no relative positions and no
-cross attention.
+`FastEncoder` computes post-norm BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805) and its relatives: RoBERTa,
+XLM-R, DistilRoBERTa, MiniLM, E5, BGE; ELECTRA, whose embeddings may be narrower; DistilBERT, under other names; MPNet,
+whose attention has relative positions. Its parameters have transformers' names, read from the budget's description of
+the family, so that weights load unchanged and PEFT can inject into the module. It supports no dropout inside the
+backbone and no cross attention, and relative positions are frozen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ...budget.families import FAST_FAMILIES
+from ...budget.architecture import describe
+from ...budget.families import Architecture
 from ...errors import BackboneError, DataError
 from ..backbone import Backbone, load_module
 from ..kernels import choose_kernels
 from ..kernels.frozen_linear import Linear, stacked_weight
 from ..kernels.lora_linear import project, project_with_input
 from ..kernels.packed_attention import Packing
+from ..kernels.relative_positions import relative_position_bias
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
 from .reference import BertLayers, ReferenceLoader
 
 CPU = torch.device("cpu")
+POST_NORM = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")  # by transformers' `model_type`
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_python": F.gelu,
@@ -40,19 +44,30 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Block(NamedTuple):
+    """The modules of one layer by what they do; those that are adapted are PEFT's."""
+
+    query: Any
+    key: Any
+    value: Any
+    attention_output: Any
+    attention_norm: Any
+    ffn_input: Any
+    ffn_output: Any
+    ffn_norm: Any
+
+
 def unsupported(config: Config) -> str | None:
-    """What of a config.json of the BERT family `FastEncoder` does not compute as transformers does; None if nothing."""
-    activation, positions = config.get("hidden_act", "gelu"), config.get("position_embedding_type")
-    if config.get("model_type") not in FAST_FAMILIES:
+    """What of a config.json `FastEncoder` does not compute as transformers does; None if nothing."""
+    positions = config.get("position_embedding_type")
+    if config.get("model_type") not in POST_NORM:
         return f"the architecture {config.get('model_type')}"
-    if activation not in ACTIVATIONS:
-        return f"the activation {activation}"
+    if describe(config).activation not in ACTIVATIONS:
+        return f"the activation {describe(config).activation}"
     if positions not in (None, "absolute"):
         return f"{positions} positions"
     if config.get("is_decoder", False) or config.get("add_cross_attention", False):
         return "decoders"
-    if config["hidden_size"] % config["num_attention_heads"] != 0:
-        return "a hidden_size that the attention heads do not divide"
     return None
 
 
@@ -72,14 +87,15 @@ class FastEncoder:
         limit = unsupported(config)
         if limit is not None:
             raise BackboneError(f"the fast encoder does not support {limit}", remedy="use the reference encoder")
-        self.hidden_size = int(config["hidden_size"])
-        self.num_layers = int(config["num_hidden_layers"])
-        self.heads = int(config["num_attention_heads"])
+        described = describe(config)
+        self.hidden_size, self.num_layers, self.heads = described.hidden, described.layers, described.heads
         self.dtype = dtype
-        # RoBERTa numbers positions from one past the padding id, and padding itself does not advance the count.
-        self.padding_id = int(config.get("pad_token_id") or 0) if config["model_type"] != "bert" else None
-        self.activation = ACTIVATIONS[config.get("hidden_act", "gelu")]
-        self.module: nn.Module = _tree(config, dtype)
+        # RoBERTa and MPNet number positions from one past the padding id, and padding does not advance the count.
+        self.padding_id = described.reserved_positions - 1 if described.reserved_positions else None
+        self.activation = ACTIVATIONS[described.activation]
+        self.module: nn.Module = _tree(described, dtype)
+        self._stack = described.stack
+        self._paths = [path.split(".") for path in _block_paths(described)]
         self._kernels = choose_kernels(device)
 
     @property
@@ -105,9 +121,8 @@ class FastEncoder:
                         received=received,
                     )
                 parameter.copy_(state[name])
-        for layer in self._layers:
-            attention = layer.attention.self
-            stacked_weight([attention.query, attention.key, attention.value])
+        for block in self._blocks(0, self.num_layers):
+            stacked_weight([block.query, block.key, block.value])
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(B, T) token ids and perhaps segments to (B, T, H) hidden states before layer 0.
@@ -129,17 +144,20 @@ class FastEncoder:
             tokens = (input_ids != self.padding_id).long()
             positions = tokens.cumsum(1) * tokens + self.padding_id  # (B, T)
         with torch.autocast(input_ids.device.type, enabled=False):
-            x = embeddings.word_embeddings(input_ids).float()  # (B, T, H)
-            types = embeddings.token_type_embeddings
-            segments = types.weight[0] if token_type_ids is None or len(types.weight) < 2 else types(token_type_ids)
-            x = x + embeddings.position_embeddings(positions) + segments
+            x = embeddings.word_embeddings(input_ids).float()  # (B, T, E)
+            x = x + embeddings.position_embeddings(positions)
+            types = getattr(embeddings, "token_type_embeddings", None)
+            if types is not None:
+                known = token_type_ids is not None and len(types.weight) > 1
+                x = x + (types(token_type_ids) if known else types.weight[0])
             out: Tensor = embeddings.LayerNorm(x).to(self.dtype)
-        return out
+            widen = getattr(self.module, "embeddings_project", None)  # ELECTRA's, where E < H
+        return out if widen is None else widen(out)
 
     def run(self, hidden: Tensor, attention_mask: Tensor, first: int, last: int) -> Tensor:
         """Hidden states (B, T, H) after layers [first, last); zeros at padding positions."""
         with torch.autocast(hidden.device.type, enabled=False):
-            packing = Packing(attention_mask)
+            packing = self._packing(attention_mask)
             return packing.unpack(self._run(packing.pack(hidden.to(self.dtype)), packing, first, last))
 
     def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
@@ -148,7 +166,7 @@ class FastEncoder:
         With `cls` the last layer runs for the first token only, see kernels/first_token_attention.py.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            packing = Packing(attention_mask)
+            packing = self._packing(attention_mask)
             if first >= self.num_layers:
                 x = packing.pack(hidden)
                 return packing.mean(x) if pooling == "mean" else packing.first_tokens(x)
@@ -162,74 +180,86 @@ class FastEncoder:
     def _embeddings(self) -> Any:
         return self.module.embeddings
 
-    @property
-    def _layers(self) -> Any:
-        encoder: Any = self.module.encoder
-        return encoder.layer
+    def _packing(self, attention_mask: Tensor) -> Packing:
+        table = getattr(getattr(self.module, "encoder", None), "relative_attention_bias", None)
+        if table is None:
+            return Packing(attention_mask)
+        return Packing(attention_mask, relative_position_bias(table.weight.detach(), attention_mask.shape[1]))
+
+    def _blocks(self, first: int, last: int) -> list[Block]:
+        """The layers [first, last), looked up in each pass because adapters replace modules."""
+        layers: Any = self.module.get_submodule(self._stack)
+        return [Block(*(reduce(getattr, path, layer) for path in self._paths)) for layer in layers[first:last]]
 
     def _run(self, x: Tensor, packing: Packing, first: int, last: int) -> Tensor:
         """Layers [first, last): packed rows (N, H) -> (N, H)."""
-        for layer in self._layers[first:last]:
-            attention = layer.attention.self
-            qkv, x = project_with_input(x, [attention.query, attention.key, attention.value])  # (N, 3H)
-            x = self._after_attention(layer, self._kernels.attend(qkv, packing, self.heads), x)  # (N, H)
+        for block in self._blocks(first, last):
+            qkv, x = project_with_input(x, [block.query, block.key, block.value])  # (N, 3H)
+            x = self._after_attention(block, self._kernels.attend(qkv, packing, self.heads), x)  # (N, H)
         return x
 
     def _last(self, x: Tensor, packing: Packing) -> Tensor:
         """The last layer for the first tokens alone: (N, H) -> (B, H)."""
-        layer = self._layers[self.num_layers - 1]
-        attention = layer.attention.self
-        q, first = project_with_input(packing.first_tokens(x), [attention.query])  # (B, H)
-        context = self._kernels.attend_first_token(q, x, [attention.key, attention.value], packing, self.heads)
-        return self._after_attention(layer, context, first)
+        (block,) = self._blocks(self.num_layers - 1, self.num_layers)
+        q, first = project_with_input(packing.first_tokens(x), [block.query])  # (B, H)
+        context = self._kernels.attend_first_token(q, x, [block.key, block.value], packing, self.heads)
+        return self._after_attention(block, context, first)
 
-    def _after_attention(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
+    def _after_attention(self, block: Block, context: Tensor, x: Tensor) -> Tensor:
         """Attention's output and the feed-forward, each added to its input and normed: (N, H) twice -> (N, H)."""
-        output, norm = layer.attention.output, self._kernels.layer_norm
-        x = norm(output.LayerNorm, project(context, [output.dense], x))
-        inner, x = project_with_input(x, [layer.intermediate.dense])  # (N, F)
-        return norm(layer.output.LayerNorm, project(self.activation(inner), [layer.output.dense], x))
+        norm = self._kernels.layer_norm
+        x = norm(block.attention_norm, project(context, [block.attention_output], x))
+        inner, x = project_with_input(x, [block.ffn_input])  # (N, F)
+        return norm(block.ffn_norm, project(self.activation(inner), [block.ffn_output], x))
 
 
-def _tree(config: Config, dtype: torch.dtype) -> nn.Module:
+def _block_paths(described: Architecture) -> tuple[str, ...]:
+    """The paths below a layer of the modules of a `Block`, in its order."""
+    paths = {matrix.role: matrix.path for matrix in described.matrices}
+    attention_norm, ffn_norm = (norm.path for norm in described.norms)
+    return Block(**paths, attention_norm=attention_norm, ffn_norm=ffn_norm)
+
+
+def _tree(described: Architecture, dtype: torch.dtype) -> nn.Module:
     """Modules that only hold parameters, under transformers' names; values are set by `load_weights`."""
-    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+
+    epsilon = described.norm_epsilon
 
     def linear(inputs: int, outputs: int) -> nn.Module:
         made: nn.Module = skip_init(Linear, inputs, outputs)
         made.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=dtype))
         return made
 
-    def table(rows: int, kind: torch.dtype = torch.float32) -> nn.Module:
-        made: nn.Module = skip_init(nn.Embedding, rows, hidden, dtype=kind)
+    def layer() -> nn.Module:
+        made = nn.Module()
+        for matrix in described.matrices:
+            _put(made, matrix.path, linear(matrix.in_features, matrix.out_features))
+        for norm in described.norms:
+            _put(made, norm.path, nn.LayerNorm(norm.size, eps=epsilon))
         return made
 
-    def norm() -> nn.Module:
-        return nn.LayerNorm(hidden, eps=float(config.get("layer_norm_eps", 1e-12)))
-
-    def layer() -> nn.Module:
-        attention = {name: linear(hidden, hidden) for name in ("query", "key", "value")}
-        return _node(
-            attention=_node(self=_node(**attention), output=_node(dense=linear(hidden, hidden), LayerNorm=norm())),
-            intermediate=_node(dense=linear(hidden, inner)),
-            output=_node(dense=linear(inner, hidden), LayerNorm=norm()),
-        )
-
-    embeddings = _node(
-        word_embeddings=table(int(config["vocab_size"]), dtype),
-        position_embeddings=table(int(config["max_position_embeddings"])),
-        token_type_embeddings=table(int(config.get("type_vocab_size", 2))),
-        LayerNorm=norm(),
-    )
-    layers = nn.ModuleList(layer() for _ in range(int(config["num_hidden_layers"])))
-    return _node(embeddings=embeddings, encoder=_node(layer=layers)).requires_grad_(False)
+    root = nn.Module()
+    weights = {name.removesuffix(".weight"): shape for name, shape in described.outside.items()}
+    for path, shape in weights.items():
+        if path.endswith(".LayerNorm"):
+            _put(root, path, nn.LayerNorm(shape, eps=epsilon))
+        elif path == "embeddings_project":
+            _put(root, path, linear(shape[1], shape[0]))
+        elif not path.endswith(".bias"):
+            kind = dtype if path.endswith(".word_embeddings") else torch.float32
+            _put(root, path, skip_init(nn.Embedding, *shape, dtype=kind))
+    _put(root, described.stack, nn.ModuleList(layer() for _ in range(described.layers)))
+    return root.requires_grad_(False)
 
 
-def _node(**children: nn.Module) -> nn.Module:
-    node = nn.Module()
-    for name, child in children.items():
-        node.add_module(name, child)
-    return node
+def _put(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Make a module the child of another at a dotted path."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        if not hasattr(root, parent):
+            root.add_module(parent, nn.Module())
+        root = root.get_submodule(parent)
+    root.add_module(name, module)
 
 
 def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
@@ -267,4 +297,4 @@ def _electra_head(config: Config) -> StockHead:
 
 BERT = EncoderFamily(ReferenceLoader(BertLayers()), _bert_head, load_fast, fast_limit)
 ROBERTA = EncoderFamily(ReferenceLoader(BertLayers()), _roberta_head, load_fast, fast_limit)  # and XLM-R
-ELECTRA = EncoderFamily(ReferenceLoader(BertLayers()), _electra_head)
+ELECTRA = EncoderFamily(ReferenceLoader(BertLayers()), _electra_head, load_fast, fast_limit)

@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al. 2019, https://arxiv.org/abs/1910.01108): the reference encoder."""
+"""DistilBERT (Sanh et al. 2019, https://arxiv.org/abs/1910.01108): fast and reference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .bert import fast_limit, load_fast
 from .encoder import Config, EncoderFamily, StockHead
 from .reference import BertLayers, ReferenceLoader
 
@@ -32,5 +33,5 @@ def stock_head(config: Config) -> StockHead:
 
 
 DISTILBERT = EncoderFamily(
-    reference=ReferenceLoader(DistilbertLayers(), ("dropout",), "attention_dropout"), stock_head=stock_head
+    ReferenceLoader(DistilbertLayers(), ("dropout",), "attention_dropout"), stock_head, load_fast, fast_limit
 )

@@ -96,8 +96,8 @@ class _FirstTokenAttention(torch.autograd.Function):
         scaled_q = _split_heads(q, heads) * (q.shape[1] // heads) ** -0.5  # (heads, B, d)
         absorbed_q = torch.bmm(scaled_q, _head_rows(key, heads)).transpose(0, 1)  # (B, heads, W)
         scores = torch.bmm(absorbed_q, rows.transpose(1, 2))  # (B, heads, T)
-        if not packing.full:
-            scores += packing.bias(1, scores.dtype)
+        if packing.biased:
+            scores += packing.bias(heads, scores.dtype, first_only=True).view(packing.texts, heads, -1)
         weights = torch.softmax(scores, -1)
         sums = torch.bmm(weights, rows).transpose(0, 1)  # (heads, B, W)
         out = _merge_heads(torch.bmm(sums, _head_rows(value, heads).transpose(1, 2)))  # (B, H)

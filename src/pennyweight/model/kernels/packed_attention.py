@@ -25,6 +25,7 @@ class Packing:
 
     Args:
         attention_mask: (B, T), 1 for tokens and 0 for padding.
+        position_bias: (heads, T, T), frozen, added to the attention scores of every text; None where there is none.
 
     Attributes:
         tokens: how many rows are tokens; at least one unused row follows, which all padding positions read.
@@ -32,10 +33,11 @@ class Packing:
         rows: (N,) the position in the flattened (B * T) batch that each packed row comes from.
         place: (B, T) the packed row of each position.
         full: whether there is no padding.
+        biased: whether `bias` adds anything.
         save_weights: whether attention weights are saved for the backward pass.
     """
 
-    def __init__(self, attention_mask: Tensor) -> None:
+    def __init__(self, attention_mask: Tensor, position_bias: Tensor | None = None) -> None:
         self.texts, self.length = attention_mask.shape
         tokens = attention_mask.flatten().nonzero().squeeze(1)  # (tokens,)
         self.tokens = len(tokens)
@@ -47,6 +49,8 @@ class Packing:
         place[tokens] = torch.arange(self.tokens, device=device)
         self.place = place.view(self.texts, self.length)
         self.mask = attention_mask
+        self.position_bias = position_bias
+        self.biased = position_bias is not None or not self.full
         self.save_weights = self.length <= SAVE_WEIGHTS_UP_TO
         self._cache: dict[Any, Tensor] = {}
 
@@ -80,9 +84,16 @@ class Packing:
         """(N * parts * heads,): the inverse of `to_heads`; unused rows read the first token's."""
         return self._cached(("from", parts, heads), lambda: self._from_heads(parts, heads))
 
-    def bias(self, heads: int, dtype: torch.dtype) -> Tensor:
-        """(B * heads, 1, T): added to attention scores, 0, or very negative at padding."""
-        return self._cached(("bias", heads, dtype), lambda: self._bias(heads, dtype))
+    def bias(self, heads: int, dtype: torch.dtype, first_only: bool = False) -> Tensor:
+        """(B * heads, 1, T), or (B * heads, T, T) with relative positions: added to attention scores.
+
+        It is very negative at padding. With `first_only` it is that of each text's first query, (B * heads, 1, T).
+        """
+        if self.position_bias is None:
+            return self._cached(("bias", heads, dtype), lambda: self._bias(heads, dtype))
+        positions = self.position_bias[:, :1] if first_only else self.position_bias
+        key = ("bias", heads, dtype, first_only)
+        return self._cached(key, lambda: self._bias_with_positions(positions.to(dtype)))
 
     def _cached(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
         if key not in self._cache:
@@ -107,6 +118,11 @@ class Packing:
     def _bias(self, heads: int, dtype: torch.dtype) -> Tensor:
         padding = (1 - self.mask.to(dtype)) * torch.finfo(dtype).min  # (B, T)
         return padding.repeat_interleave(heads, 0).unsqueeze(1)
+
+    def _bias_with_positions(self, positions: Tensor) -> Tensor:
+        padding = (self.mask == 0)[:, None, None, :]  # (B, 1, 1, T)
+        each = positions.expand(self.texts, *positions.shape)  # (B, heads, Q, T)
+        return each.masked_fill(padding, torch.finfo(positions.dtype).min).flatten(0, 1)
 
 
 @lru_cache(256)  # a server sees batches of every size
@@ -194,10 +210,11 @@ def _has_softmax_backward() -> bool:
 
 def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
     scale = q.shape[-1] ** -0.5
-    if packing.full:
-        scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
+    if packing.biased:
+        bias = packing.bias(heads, q.dtype, first_only=q.shape[1] == 1)
+        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
     else:
-        scores = torch.baddbmm(packing.bias(heads, q.dtype), q, k.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
     # The CPU's bf16 kernel takes two to three times as long as a softmax in fp32, unless T is a multiple of 32: then an
     # eighth to a quarter less (benchmarks/kernels.py). The bits are the same: that kernel computes in fp32, too.
     if scores.shape[-1] % 32 == 0:
@@ -242,4 +259,7 @@ def _split_heads(mixed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 def _fused(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
     """Queries (B, heads, Q, d), keys and values (B, heads, T, d) -> (B, Q, H)."""
     mask = None if packing.full else packing.mask.bool()[:, None, None, :]  # (B, 1, 1, T)
+    if packing.position_bias is not None:
+        heads, queries = q.shape[1:3]
+        mask = packing.bias(heads, q.dtype, first_only=queries == 1).view(packing.texts, heads, queries, -1)
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
