@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..budget.plan import Plan
-from .adapters import Adapter, NoAdapter, inject
+from .adapters import Adapter, inject
 from .backbone import Backbone, pooler_tensors
 from .device import Runtime
 from .encoders import Encoder, EncoderSettings, load_encoder, stock_head_of
-from .heads import Head, head_of
-from .inference.merge import backbone_state, merged_state
+from .heads import Head
 
 
 class SequenceClassifier(nn.Module):
@@ -130,30 +128,3 @@ def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, setting
     if plan.head.kind == "full" and stock_head_of(backbone.config).pretrained:
         head.start_from_pooler(pooler_tensors(backbone))
     return SequenceClassifier(encoder, adapter, head, settings.pooling, engine).to(runtime.device).eval()
-
-
-def build_merged(
-    backbone: Backbone,
-    plan: Plan,
-    adapter: Mapping[str, Tensor],
-    head: Mapping[str, Tensor],
-    runtime: Runtime,
-    settings: ModelSettings,
-) -> SequenceClassifier:
-    """A trained classifier for prediction alone, its adapter merged into the encoder's weights; without PEFT.
-
-    Args:
-        adapter: the adapter's tensors by PEFT's names, `head`: those of the head.
-
-    Raises:
-        RecipeError, BackboneError: as `build`.
-    """
-    config = backbone.config
-    state = merged_state(config, backbone_state(backbone), plan.adapter, adapter)
-    encoder, engine = load_encoder(backbone, settings.encoder, EncoderSettings(runtime.dtype, runtime.device))
-    unknown = encoder.module.load_state_dict(state, strict=False).unexpected_keys
-    assert not unknown, unknown
-    made = head_of(plan.head, config, len(head["out.bias"]))
-    made.load_state_dict(dict(head))
-    model = SequenceClassifier(encoder, NoAdapter(encoder.module), made, settings.pooling, engine)
-    return model.to(runtime.device).requires_grad_(False).eval()

@@ -24,9 +24,7 @@ from ..evaluate.metrics.calibration import COLDEST, HOTTEST
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.classifier import ModelSettings, build_merged
 from ..model.device import Runtime, choose
-from ..model.on_demand import OnDemand
 from ..model.text_model import TextModel
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
@@ -47,7 +45,6 @@ class Classifier:
         self.artifact = artifact
         self.runtime = runtime
         self.weights = weights
-        self._engine = OnDemand(lambda: build_engine(artifact, runtime))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -116,6 +113,15 @@ class Classifier:
     def _encoded(self, texts: Any) -> Encoded:
         return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
 
+    @property
+    def text_model(self) -> TextModel:
+        """The model with its tokenizer, from texts to the logits as trained."""
+        artifact, recipe = self.artifact, self.artifact.recipe
+        return TextModel(
+            artifact.model, artifact.fast_tokenizer, self.runtime, recipe.data.max_length,
+            recipe.data.pad_to_multiple_of, recipe.train.eval_batch_size, self.pair,
+        )  # fmt: skip
+
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
         return encode(self.artifact.fast_tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
@@ -124,7 +130,7 @@ class Classifier:
         """(N, L) fp32 logits of texts that are already token ids."""
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        found = self._engine.get().logits(encoded)
+        found = self.text_model.logits(encoded)
         if self.weights is None:
             return found
         # Dividing by the temperature later multiplies the probabilities by the weights.
@@ -206,38 +212,17 @@ class Classifier:
         if self.multi:
             raise InputError("shares are not for multi-label classifiers, whose probabilities do not add up to 1")
         trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
-        plain = self._weighted(None)
+        plain = Classifier(self.artifact, self.runtime)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
-        return self._weighted(prior_weights(shares, self.labels, trained, plain.predict_proba, some))
-
-    def _weighted(self, weights: np.ndarray | None) -> Classifier:
-        """The same classifier, its engine shared, with other weights of the classes."""
-        other = Classifier(self.artifact, self.runtime, weights)
-        other._engine = self._engine
-        return other
-
-    def prepare(self) -> None:
-        """Make all that predicting needs, so that the first answer does not wait for it."""
-        self._engine.get()
+        return Classifier(
+            self.artifact, self.runtime, prior_weights(shares, self.labels, trained, plain.predict_proba, some)
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
         if (Path(folder) / MANIFEST).exists():
             raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
         return save_artifact(self.artifact, folder, replace=False)
-
-
-def build_engine(artifact: Artifact, runtime: Runtime) -> TextModel:
-    """What computes a classifier's logits: its model with the adapter merged, made of its tensors without PEFT."""
-    recipe = artifact.recipe
-    model = build_merged(
-        artifact.backbone, artifact.plan, artifact.tensors.adapter, artifact.tensors.head, runtime,
-        ModelSettings(**recipe.model.settings()),
-    )  # fmt: skip
-    return TextModel(
-        model, artifact.fast_tokenizer, runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-        recipe.train.eval_batch_size, recipe.data.pair,
-    )  # fmt: skip
 
 
 def load(
@@ -260,6 +245,4 @@ def load(
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
     runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    found = Classifier(load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale), runtime)
-    found.prepare()
-    return found
+    return Classifier(load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale), runtime)
