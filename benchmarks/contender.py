@@ -11,8 +11,11 @@ import multiprocessing
 import os
 import resource
 import sys
+import time
 import traceback
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 
@@ -23,7 +26,7 @@ class Contender:
         facts: what the contender says of itself once it is made: `tokenize_seconds`, `prefix_seconds`, `operations`...
     """
 
-    def __init__(self, kind: str, threads: int, *args: Any, **settings: Any) -> None:
+    def __init__(self, kind: str, threads: int, /, *args: Any, **settings: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, kind, threads, args, settings), daemon=True)
@@ -33,20 +36,42 @@ class Contender:
 
     def epoch(self) -> tuple[list[float], float]:
         """Train over all texts once: seconds of each step, and the most memory held so far, in MB."""
-        self._pipe.send(("epoch", ()))
-        steps, memory = self._answer()
+        steps, memory = self._ask("epoch")
         return steps, memory
 
     def seconds_to(self, goals: list[float], texts: list[str], truth: list[int], every: int) -> dict[float, float]:
         """Train up to 3 epochs, look each `every` steps: seconds of training until each share of `texts` is right."""
-        self._pipe.send(("seconds_to", (goals, texts, truth, every)))
-        found: dict[float, float] = self._answer()
+        found: dict[float, float] = self._ask("seconds_to", goals, texts, truth, every)
         return found
+
+    def tune(self, texts: list[str]) -> dict[str, Any]:
+        """The settings with which a predicting contender labels these texts fastest."""
+        found: dict[str, Any] = self._ask("tune", texts)
+        return found
+
+    def bulk(self, texts: list[str]) -> tuple[float, Any]:
+        """Label texts: seconds, tokenization included, and (N,) class numbers."""
+        seconds, classes = self._ask("bulk", texts)
+        return seconds, classes
+
+    def alone(self, texts: list[str]) -> list[float]:
+        """Label texts one after another: seconds of each."""
+        seconds: list[float] = self._ask("alone", texts)
+        return seconds
+
+    def peak(self) -> float:
+        """The most memory held so far, in MB."""
+        memory: float = self._ask("peak")
+        return memory
 
     def close(self) -> None:
         """End the child."""
         self._pipe.close()
         self._process.join(10)
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        self._pipe.send((verb, given))
+        return self._answer()
 
     def _answer(self) -> Any:
         fault, value = self._pipe.recv()
@@ -55,25 +80,44 @@ class Contender:
         return value
 
 
-def _serve(pipe: Any, kind: str, threads: int, args: Any, settings: Any) -> None:
+def in_child(kind: str, *args: Any) -> Any:
+    """What a function, named `module:function`, returns in a process of its own, whose imports are not ours."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_hush) as pool:
+        return pool.submit(_call, kind, args).result()
+
+
+def _named(kind: str) -> Any:
+    module, _, name = kind.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _call(kind: str, args: Any) -> Any:
+    return _named(kind)(*args)
+
+
+def _hush() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    sys.stdout = sys.stderr  # standard output is the report's
-    try:
-        import torch
+    os.dup2(2, 1)  # standard output is the report's, for libraries that are not Python, too
+    sys.stdout = sys.stderr
 
-        torch.set_num_threads(threads)
-        module, _, name = kind.partition(":")
-        made = getattr(importlib.import_module(module), name)(*args, **settings)
-        numbers = {key: value for key, value in vars(made).items() if isinstance(value, int | float)}
-        pipe.send((None, numbers))
+
+def _serve(pipe: Any, kind: str, threads: int, args: Any, settings: Any) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    _hush()
+    try:
+        contender = _named(kind)
+        if "torch" in sys.modules:  # who computes without it is spared its memory
+            sys.modules["torch"].set_num_threads(threads)
+        made = contender(*args, **settings)
+        facts = {key: value for key, value in vars(made).items() if isinstance(value, int | float)}
+        pipe.send((None, facts))
         while True:
             verb, given = pipe.recv()
-            if verb == "epoch":
-                pipe.send((None, (made.epoch(), _peak())))
-            else:
-                pipe.send((None, _seconds_to(made, *given)))
+            pipe.send((None, VERBS[verb](made, *given)))
     except EOFError:
         return
     except BaseException:
@@ -99,6 +143,33 @@ def _seconds_to(made: Any, goals: list[float], texts: list[str], truth: list[int
     return reached
 
 
-def _peak() -> float:
+def _bulk(made: Any, texts: list[str]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    classes = made.classes(texts)
+    return time.perf_counter() - began, classes
+
+
+def _alone(made: Any, texts: list[str]) -> list[float]:
+    seconds = []
+    for text in texts:
+        began = time.perf_counter()
+        made.class_of(text)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _peak(made: Any = None) -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+# What a contender may be asked. Those that train have `epoch` and `predict`; those that predict `tune`, `classes` and
+# `class_of`.
+VERBS: dict[str, Callable[..., Any]] = {
+    "epoch": lambda made: (made.epoch(), _peak()),
+    "seconds_to": _seconds_to,
+    "tune": lambda made, texts: made.tune(texts),
+    "bulk": _bulk,
+    "alone": _alone,
+    "peak": _peak,
+}

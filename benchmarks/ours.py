@@ -23,6 +23,7 @@ from pennyweight.train.state import TrainingState
 from pennyweight.train.training_rows import prepare_rows
 
 BUCKET = 16  # the recipes' own
+SPARING = ("bert", "roberta")  # architectures whose last layer computes no keys and values
 # What the stages import when they are first called; its memory is the libraries', not the training's.
 IMPORTED = ("peft", "transformers", "pennyweight.runs.robustness", "pennyweight.audit.short_audit")
 
@@ -118,7 +119,7 @@ class Ours:
             counted = work(config, self.plan, length=size, pooling=self.recipe.model.pooling)
             each = counted.per_text(cached=top is not None)
             self.operations += count * each
-            self.executed += count * (each - spared(config, size))
+            self.executed += count * (each - (spared(config, size) if config["model_type"] in SPARING else 0.0))
 
     def _estimate(self, config: dict[str, Any]) -> None:
         """What `plan` would say of this run, kept beside what it then takes."""

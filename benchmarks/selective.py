@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from inputs import LABELS, embedded, news
 from ours import BUCKET, Ours
 from torch.nn.functional import cross_entropy
-from train import LABELS, embedded, news
 
 from pennyweight.data.batching import plan_batches
 from pennyweight.model.trainable import trainable

@@ -1,15 +1,18 @@
 """Training speed, ours and peers side by side in one process tree, in turn, on the same texts.
 
     python benchmarks/train.py --quick          ratios and share of the matmul peak, minutes
-    python benchmarks/train.py                  also seconds to 85% and 90% accuracy, and a roberta-base shape
-    python benchmarks/train.py --seconds        these alone
+    python benchmarks/train.py                  also a roberta-base shape and the three below
+    python benchmarks/train.py --seconds        seconds to 85% and 90% accuracy, alone
+    python benchmarks/train.py --shapes         DistilBERT and ModernBERT-base shapes, alone
+    python benchmarks/train.py --whole          from command to saved classifier and report, against a script, alone
     python benchmarks/train.py --json           one JSON object on standard output
 
 Every contender has a process of its own and trains one epoch on the same texts in each round. Its speed in later epochs
 is counted from each step's best time over the rounds, so that a machine that was busy for a while does not decide; the
 rounds' own speeds are given too, and first epochs with tokenization, prefix and warm-up. The matmul peak is the best
 of those measured before each round, with the same threads; a second one, of products with a matrix that was laid out
-beforehand, as the frozen ones are, is given beside it.
+beforehand, as the frozen ones are, is given beside it. The best-set peer groups texts by length and computes in bf16 or
+fp32, whichever is faster here: both are tried first.
 
 The share of the peak counts the network's operations, frozen prefix and unread rows left out, whatever the engine does
 of them. It does fewer, since it computes no key or value in the last layer; what it does is `peak_share_executed`.
@@ -18,30 +21,33 @@ of them. It does fewer, since it computes no key or value in the last layer; wha
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import os
-import platform
-import shutil
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from best_peer import PEER, best_peer
+from contender import Contender
+from inputs import LABELS, ROOT, Texts, embedded, machine, news, shape
+from shapes import shapes
+from whole import whole
+
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
-OURS, PEER, FULL = "ours:Ours", "peers.hf_trainer:HfTrainer", "peers.full_finetune:FullFinetune"
-LABELS = ("World", "Sports", "Business", "Sci/Tech")
+OURS, FULL = "ours:Ours", "peers.full_finetune:FullFinetune"
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="ratios and share of the peak only")
-    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90%% only, as JSON")
+    parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90%% only")
+    parser.add_argument("--shapes", nargs="*", metavar="NAME", help="distilbert_base and modernbert_base shapes only")
+    parser.add_argument("--whole", action="store_true", help="the whole command only")
+    parser.add_argument("--repeats", type=int, default=1, help="with --whole: runs of each (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
     parser.add_argument("--texts", type=int, default=256, help="texts a round, a multiple of the batch (default 256)")
@@ -60,38 +66,61 @@ def main() -> None:
 
     set_threads(options.threads)
     options.threads = torch.get_num_threads()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for the programs that --whole starts
     train, test = news(options.data)
-    folder = embedded()
-    if options.seconds:
-        print(json.dumps({"machine": machine(options.device)} | seconds_to(folder, train, test, options), indent=2))
-        return
-    result = {"machine": machine(options.device), **ratios(folder, train, options)}
-    if not options.quick:
-        result["roberta_base_shape"] = ratios(roberta_shape(folder), train, options, rounds=1, texts=64)
+    folder, result = embedded(), {"machine": machine(options.device)}
+    alone = options.seconds or options.whole or options.shapes is not None
+    full = not alone and not options.quick
+    if not alone:
+        result |= ratios(folder, train, options)
+    if full:
+        result["roberta_base_shape"] = ratios(shape("roberta_base", folder), train, options, rounds=1, texts=64)
+    if full or options.seconds:
         result |= seconds_to(folder, train, test, options)
-    print(json.dumps(result, indent=2) if options.json else report(result))
+    if full or options.shapes is not None:
+        result["shapes"] = other_shapes(folder, train, options)
+    if full or options.whole:
+        result["whole"] = whole_command(folder, train, options)
+    print(json.dumps(result, indent=2) if options.json or alone else report(result))
+
+
+def other_shapes(folder: Path, train: Texts, options: Any) -> dict[str, Any]:
+    """See shapes.py: few texts and rounds, since these models are large."""
+    few = argparse.Namespace(**vars(options) | {"rounds": min(options.rounds, 3)})
+    near, _ = samples(folder, train, min(options.texts, 2 * options.batch_size), options.batch_size)
+    return shapes(folder, near, few)
+
+
+def whole_command(folder: Path, train: Texts, options: Any) -> dict[str, Any]:
+    """See whole.py; which number format is faster for the script is tried first."""
+    shared = {"classes": len(LABELS), "max_length": 128, "device": "cpu", "batch_size": options.batch_size}
+    near, _ = samples(folder, train, 4 * options.batch_size, options.batch_size)
+    contender, kind, _, trial = best_peer(folder, near, options.threads, shared)
+    contender.close()
+    return whole(folder, train, options, bf16=kind == "bf16") | {"peer_trial": trial}
 
 
 def ratios(
-    folder: Path, train: tuple[list[str], list[int]], options: Any, rounds: int | None = None, texts: int | None = None
+    folder: Path, train: Texts, options: Any, rounds: int | None = None, texts: int | None = None
 ) -> dict[str, Any]:
     """Texts a second of every contender, and what follows from them."""
-    from contender import Contender
-
     size = texts or options.texts
     shared = {"classes": len(LABELS), "max_length": 256, "device": options.device, "batch_size": options.batch_size}
     near, mixed = samples(folder, train, size, options.batch_size)
     layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    peer, best, trial, trials = best_peer(folder, near, options.threads, shared)
     setups: dict[str, tuple[str, Any, dict[str, Any]]] = {
-        "peer_best": (PEER, near, {"bf16": True, "grouped": True}),
+        "peer_best": (PEER, near, {"bf16": best == "bf16", "grouped": True}),
         "ours_all_layers": (OURS, near, {"top": None}),
         "ours_prefix": (OURS, near, {"top": layers // 2}),
         "peer_bf16": (PEER, mixed, {"bf16": True, "grouped": False}),
         "peer_docs": (PEER, mixed, {"bf16": False, "grouped": False}),
-        "full_finetune": (FULL, near, {"bf16": True, "grouped": True}),
+        "full_finetune": (FULL, near, {"bf16": best == "bf16", "grouped": True}),
     }
-    contenders: dict[str, Contender] = {}
-    seconds: dict[str, list[list[float]]] = {name: [] for name in setups}
+    if best == "fp32":  # emulated bf16 would only take its time
+        del setups["peer_bf16"]
+    contenders: dict[str, Contender] = {"peer_best": peer}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in setups} | {"peer_best": trial}
     memory: dict[str, float] = {}
     peaks, laid_out = [], []
     for turn in range(rounds or options.rounds):
@@ -117,6 +146,8 @@ def ratios(
     executed = facts["ours_prefix"]["executed"]
     return {
         "texts": size,
+        "peer_best_is": f"Trainer + PEFT, {best}, grouped by length",
+        "peer_trial": trials,
         "mean_tokens": round(facts["ours_prefix"]["mean_tokens"], 1),
         "texts_per_second": {name: round(value, 1) for name, value in speed.items()},
         "first_epoch": {name: round(size / (sum(each[0]) + before[name]), 1) for name, each in seconds.items()},
@@ -147,9 +178,7 @@ def estimated(facts: dict[str, Any], *, true_speed: float, true_memory: float) -
     }
 
 
-def samples(
-    folder: Path, train: tuple[list[str], list[int]], size: int, batch_size: int
-) -> tuple[tuple[list[str], list[int]], tuple[list[str], list[int]]]:
+def samples(folder: Path, train: Texts, size: int, batch_size: int) -> tuple[Texts, Texts]:
     """Few texts that behave like the whole set, for who groups by length and for who does not.
 
     Grouping a few hundred texts finds worse neighbours than grouping thousands, so the first sample is made of
@@ -172,22 +201,21 @@ def samples(
     return first, second
 
 
-def seconds_to(
-    folder: Path, train: tuple[list[str], list[int]], test: tuple[list[str], list[int]], options: Any
-) -> dict[str, Any]:
+def seconds_to(folder: Path, train: Texts, test: Texts, options: Any) -> dict[str, Any]:
     """Seconds of training, tokenization, prefix and warm-up included, until 85% and 90% of test texts are right.
 
     Every contender is tried on the same 1,000 test texts each 25 steps; looking costs no time on its clock. Ours is the
     faster of its two placements.
     """
-    from contender import Contender
-
     shared = {"classes": len(LABELS), "max_length": 256, "device": options.device, "batch_size": options.batch_size}
+    near, _ = samples(folder, train, 4 * options.batch_size, options.batch_size)
+    tried, best, _, _ = best_peer(folder, near, options.threads, shared)
+    tried.close()
     found: dict[str, dict[float, float]] = {}
     for name, kind, settings in (
         ("ours_prefix", OURS, {"top": 3}),
         ("ours_all_layers", OURS, {"top": None}),
-        ("peer_best", PEER, {"bf16": True, "grouped": True}),
+        ("peer_best", PEER, {"bf16": best == "bf16", "grouped": True}),
     ):
         print(f"  seconds to 85 and 90%, {name}:", file=sys.stderr)
         contender = Contender(kind, options.threads, folder, *train, **settings, **shared)
@@ -225,60 +253,6 @@ def matmul_peak(device: str, laid_out: bool = False) -> float:
                 product.sum().item()
             best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best
-
-
-def news(folder: Path | None) -> tuple[tuple[list[str], list[int]], tuple[list[str], list[int]]]:
-    """AG News, training and test: `folder`, $PENNYWEIGHT_AGNEWS, a `shared` folder here or beside, else the hub."""
-    places = [folder, os.environ.get("PENNYWEIGHT_AGNEWS")]
-    places += [ROOT / "shared/data/agnews", ROOT.parent / "shared/data/agnews"]
-    for place in places:
-        if place is not None and (Path(place) / "train.csv").is_file():
-            both = [list(csv.DictReader((Path(place) / f"{name}.csv").open())) for name in ("train", "test")]
-            train, test = (
-                ([row["text"] for row in rows], [LABELS.index(row["label"]) for row in rows]) for rows in both
-            )
-            return train, test
-    from datasets import load_dataset
-
-    hub = load_dataset("fancyzhx/ag_news")
-    train, test = ((list(hub[name]["text"]), list(hub[name]["label"])) for name in ("train", "test"))
-    return (train[0][:11600], train[1][:11600]), test
-
-
-def embedded() -> Path:
-    """The folder of all-MiniLM-L6-v2."""
-    from pennyweight.model.backbone import resolve
-
-    return resolve("embedded").folder
-
-
-def roberta_shape(tokenizer: Path) -> Path:
-    """A folder with a roberta-base-shaped model of random weights, and the tokenizer of another backbone."""
-    from transformers import AutoConfig, AutoModel
-
-    folder = Path(tempfile.mkdtemp(prefix="roberta-shape-"))
-    # The other tokenizer's padding id, since positions are counted from it.
-    config = AutoConfig.for_model(
-        "roberta", vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, pad_token_id=0, layer_norm_eps=1e-5
-    )
-    AutoModel.from_config(config, add_pooling_layer=False).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-        if (tokenizer / name).is_file():
-            shutil.copy(tokenizer / name, folder / name)
-    return folder
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What the figures were made on."""
-    import torch
-
-    from pennyweight.model.device import choose
-    from pennyweight.model.device import machine as describe
-
-    facts = describe(choose(device))
-    facts.pop("peak_memory_mb", None)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return facts | {"torch": torch.__version__, "python": platform.python_version(), "load_average": load}
 
 
 def report(result: dict[str, Any]) -> str:

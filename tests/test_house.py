@@ -463,6 +463,7 @@ def test_no_source_file_is_too_long() -> None:
 ACROSS = {
     "evaluate/baselines/test_baselines.py": "all baselines",
     "runs/test_finished_run.py": "what a finished run leaves: metrics.json, report, card and pictures",
+    "test_benchmarks.py": "what the benchmarks conclude",
     "test_bad_input.py": "what a user may get wrong, through the commands",
     "test_cases.py": "the files of tests/cases, through training and the commands",
     "test_dependency_audit.py": "the script .ci/audit",

@@ -24,6 +24,9 @@ from transformers import (
     TrainingArguments,
 )
 
+# Query, key and value, as each architecture calls them.
+TARGETS = {"distilbert": ["q_lin", "k_lin", "v_lin"], "modernbert": ["Wqkv"]}
+
 
 class _Clock(TrainerCallback):
     """Seconds of each optimizer step, data loading included; pauses while `watch` looks at the model."""
@@ -82,9 +85,8 @@ class HfTrainer:
         """The model with LoRA in it."""
         from peft import LoraConfig, get_peft_model
 
-        config = LoraConfig(
-            task_type="SEQ_CLS", r=16, lora_alpha=32, lora_dropout=0.1, target_modules=["query", "key", "value"]
-        )
+        targets = TARGETS.get(model.config.model_type, ["query", "key", "value"])
+        config = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, lora_dropout=0.1, target_modules=targets)
         return get_peft_model(model, config)
 
     def epoch(self, epochs: int = 1, watch: Callable[[int, float], bool] | None = None) -> list[float]:
