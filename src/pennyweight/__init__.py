@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .errors import PennyweightError
     from .integrations.scikit_learn import PennyweightClassifier
     from .pipeline import plan, train
-    from .predict.predictor import Classifier, load
+    from .predict.load_classifier import load
+    from .predict.predictor import Classifier
     from .recipe.schema import Recipe
     from .runs.robustness import shift
     from .search.search import search
@@ -32,7 +33,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "plan": "pipeline",
-    "load": "predict.predictor",
+    "load": "predict.load_classifier",
     "Classifier": "predict.predictor",
     "PennyweightClassifier": "integrations.scikit_learn",
     "Recipe": "recipe.schema",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from pennyweight.errors import ArtifactError
+from pennyweight.export.difference import logit_difference
 from pennyweight.export.peft import to_peft
-from pennyweight.export.stock_model import logit_difference
 
 from .random_classifier import NAMES, trained
+from .readme_code import code_of
 
 
 def loaded_by_readme(folder: Path) -> Any:
     """The model that the code in an export's README loads."""
-    (code,) = re.findall(r"^```python\n(.*?)^```", (folder / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
-    exec(code.replace("this-folder", str(folder)), names)
+    exec(code_of(folder), names)
     return names["model"]
 
 
@@ -105,3 +105,19 @@ def test_what_stock_classes_cannot_express_is_refused(tiny_backbone: Callable[..
     with pytest.raises(ArtifactError, match="normalises between its dense layer and its output"):
         to_peft(trained(tiny_backbone("modernbert"), head="linear"), tmp_path / "peft")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("head", ["linear", "full"])
+def test_the_temperature_is_folded_into_the_copy_and_not_into_the_classifier(
+    head: str, tiny_backbone: Callable[..., Path], tmp_path: Path
+) -> None:
+    plain = trained(tiny_backbone("bert"), head=head)
+    before = plain.model.head.out.weight.clone()
+    artifact = replace(plain, metrics={"calibration": {"temperature": 1.7}})
+    assert to_peft(artifact, tmp_path / "peft") < 1e-4
+    assert torch.equal(plain.model.head.out.weight, before)
+    model = loaded_by_readme(tmp_path / "peft")
+    assert logit_difference(artifact, model) < 1e-4
+    with pytest.raises(ArtifactError, match="the exported model's logits are not those of the classifier"):
+        logit_difference(plain, model)
+    assert "1.7, is folded into the output layer" in (tmp_path / "peft" / "README.md").read_text("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -22,7 +23,8 @@ def explain(
 ) -> None:
     """Show which words speak for and against a label."""
     from ..predict import explanation
-    from ..predict.predictor import load
+    from ..predict.load_classifier import load
 
-    found = explanation.explain(load(model, backbone=backbone, device=device, precision=precision), text, label)
+    classifier: Any = load(model, backbone=backbone, device=device, precision=precision)
+    found = explanation.explain(classifier, text, label)
     echo_json(asdict(found)) if as_json else echo(str(found))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 
@@ -15,8 +16,11 @@ from .output import echo
 def export(
     model: Path = MODEL,
     out: Path = typer.Argument(None, help="Folder to write."),
-    form: Literal["peft", "merged"] = typer.Option(
-        "peft", "--format", help="peft: an adapter for stock transformers and PEFT; merged: one whole model."
+    form: Literal["peft", "merged", "onnx", "onnx-int8", "openvino"] = typer.Option(
+        "peft",
+        "--format",
+        help="peft: an adapter for stock transformers and PEFT; merged: one whole transformers model; onnx, onnx-int8: "
+        "for ONNX Runtime, in fp32 or int8; openvino: for OpenVINO.",
     ),
     backbone: str = BACKBONE,
     push: str = typer.Option(None, "--push", metavar="OWNER/NAME", help="A hub repository for the classifier itself."),
@@ -28,6 +32,8 @@ def export(
 ) -> None:
     """Write a classifier for other tools to load.
 
+    The fitted temperature is folded into what is written, so that a plain softmax gives Pennyweight's probabilities.
+
     Or push it to the hub: --push OWNER/NAME.
     """
     if (out is None) == (push is None):
@@ -37,11 +43,28 @@ def export(
 
         echo(str(hub.push(model, push, send=send, private=not public, report=with_report)))
         return
-    from ..export.merged import to_merged
-    from ..export.peft import to_peft
     from ..predict.predictor import load
 
-    classifier = load(model, backbone=backbone, device="cpu", precision="fp32")
-    write = to_peft if form == "peft" else to_merged
-    gap = write(classifier.artifact, out)
-    echo(f"{out}: logits differ from Pennyweight's by at most {gap:.1e} in fp32")
+    write = _writer(form)
+    gap = write(load(model, backbone=backbone, device="cpu", precision="fp32").artifact, out)
+    folded = "" if form == "onnx-int8" else " in fp32"
+    echo(f"{out}: logits differ from Pennyweight's, divided by its temperature, by at most {gap:.1e}{folded}")
+
+
+def _writer(form: str) -> Callable[[Any, Path], float]:
+    """The function that writes a format."""
+    if form == "peft":
+        from ..export.peft import to_peft
+
+        return to_peft
+    if form == "merged":
+        from ..export.merged import to_merged
+
+        return to_merged
+    if form == "openvino":
+        from ..export.openvino import to_openvino
+
+        return to_openvino
+    from ..export.onnx import to_onnx, to_onnx_int8
+
+    return to_onnx if form == "onnx" else to_onnx_int8

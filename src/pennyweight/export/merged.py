@@ -6,18 +6,23 @@ import tempfile
 from pathlib import Path
 
 from ..artifact.artifact import Artifact
-from ..storage.atomic import atomic_folder
+from ..storage.atomic import atomic_folder, write_text
 from ..storage.folders import refuse_nonempty_folder
+from .difference import logit_difference
 from .peft import to_peft
+from .readme import pipeline_code, readme
 from .stock_head import stock_head
-from .stock_model import logit_difference, stock_base, stock_model
+from .stock_model import stock_base, stock_model
 
 
 def to_merged(artifact: Artifact, folder: str | Path) -> float:
-    """Write one stock transformers model with the adapter merged into its weights.
+    """Write one stock transformers model with the adapter merged into its weights, for `pipeline` and all else.
 
     Returns:
         The largest difference of logits, as in `to_peft`.
+
+    Raises:
+        InputError, ArtifactError: as in `to_peft`.
     """
     refuse_nonempty_folder(folder)
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as aside:
@@ -30,4 +35,6 @@ def to_merged(artifact: Artifact, folder: str | Path) -> float:
             model = stock_model(artifact, Path(scratch) / "peft").merge_and_unload()
         model.save_pretrained(aside)
         artifact.tokenizer.save_pretrained(aside)
+        title = "A Pennyweight classifier as a transformers model"
+        write_text(aside / "README.md", readme(artifact, "transformers", title, pipeline_code(artifact)))
         return logit_difference(artifact, model)

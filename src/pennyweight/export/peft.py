@@ -7,27 +7,28 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ..artifact.artifact import Artifact
-from ..artifact.model_card import base_model, block, code
 from ..errors import ArtifactError
-from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.adapters.lora import PREFIX, lora_config
 from ..model.backbone import EMBEDDED_HUB_ID, EMBEDDED_PACKAGE, quiet_transformers
 from ..model.encoders import stock_head_of
 from ..storage.atomic import atomic_folder, write_text
 from ..storage.folders import refuse_nonempty_folder
+from .difference import logit_difference
+from .readme import readme
 from .stock_head import stock_head
-from .stock_model import label_config, logit_difference, stock_model
+from .stock_model import label_config, stock_model
 
 
 def to_peft(artifact: Artifact, folder: str | Path) -> float:
-    """Write a folder that stock transformers and PEFT load with the same logits.
+    """Write a folder that stock transformers and PEFT load with the same logits, divided by the fitted temperature.
 
     Returns:
-        The largest difference of logits between ours and the stock model's, in fp32, on a few texts.
+        The largest difference between the stock model's logits and ours divided by the temperature, on news items.
 
     Raises:
         InputError: when the folder holds anything.
-        ArtifactError: when the stock classes cannot express this classifier.
+        ArtifactError: when the stock classes cannot express this classifier, or the difference is above 1e-3 of the
+            largest logit.
     """
     from transformers import AutoConfig
 
@@ -79,27 +80,4 @@ tokenizer = AutoTokenizer.from_pretrained("this-folder")"""
 
 
 def _readme(artifact: Artifact) -> str:
-    names = list(artifact.labels.names)
-    notes = [f"Labels, in the order of the logits: {', '.join(map(code, names))}."]
-    if artifact.labels.multi:
-        saved = saved_thresholds(artifact.metrics, len(names)).tolist()
-        each = ", ".join(f"{code(name)} {value:.6g}" for name, value in zip(names, saved, strict=True))
-        notes.append(f"A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each}).")
-    if artifact.recipe.data.pair:
-        notes.append("Texts come in pairs: tokenizer(first, second).")
-    notes.append(f"Texts are cut at {artifact.recipe.data.max_length} tokens.")
-    temperature = (artifact.metrics.get("calibration") or {}).get("temperature", 1.0)
-    if not artifact.labels.multi and temperature != 1.0:
-        notes.append(f"Pennyweight's probabilities are softmax(logits / {temperature:.6g}): its fitted temperature.")
-    lines = "\n".join(notes)
-    return f"""---
-library_name: peft
-{base_model(artifact)}pipeline_tag: text-classification
----
-
-# A Pennyweight classifier as a PEFT adapter
-
-{block(_loading_code(artifact))}
-
-{lines}
-"""
+    return readme(artifact, "peft", "A Pennyweight classifier as a PEFT adapter", _loading_code(artifact))

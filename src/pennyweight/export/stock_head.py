@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..artifact.artifact import Artifact
 from ..errors import ArtifactError
 from ..model.encoders import StockHead, stock_head_of
+from .temperature import folded_output
 
 # tanh(x) = x - x^3/3 + ...: at this scale the cubic term of a normalised hidden state is below fp32's resolution of
 # the logits, and the scaled values are still normal numbers in half precision.
@@ -19,7 +20,7 @@ GELU_IS_IDENTITY = 6.0
 
 
 def stock_head(artifact: Artifact) -> dict[str, Tensor]:
-    """The head's tensors under the architecture's stock names, computing the same logits.
+    """The head's tensors under the architecture's stock names, computing the same logits divided by the temperature.
 
     A linear head has no dense layer, a stock head has one with an activation behind it. Where the activation is tanh,
     it is entered near zero, where it is linear: dense = eps I, output = W / eps. Where it is relu or gelu, it is
@@ -32,7 +33,7 @@ def stock_head(artifact: Artifact) -> dict[str, Tensor]:
     stock = stock_head_of(artifact.backbone.config)
     head = artifact.model.head
     _refuse_pooling(artifact)
-    out = {"weight": head.out.weight.detach().cpu().clone(), "bias": head.out.bias.detach().cpu().clone()}
+    out = folded_output(artifact)
     if head.dense is not None:
         weight = head.dense.weight if head.down is None else head.dense.weight @ head.down.weight
         dense = {"weight": weight.detach().cpu().clone()}

@@ -1,11 +1,9 @@
-"""The stock transformers model of a classifier, as a user would load it, and how far its logits are from ours."""
+"""The stock transformers model of a classifier, as a user would load it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..artifact.artifact import Artifact
 
@@ -41,16 +39,3 @@ def label_config(artifact: Artifact) -> dict[str, Any]:
     }
     # With this type stock pipelines apply a sigmoid, and stock training uses binary cross-entropy.
     return labels | ({"problem_type": "multi_label_classification"} if artifact.labels.multi else {})
-
-
-@torch.inference_mode()
-def logit_difference(artifact: Artifact, model: Any) -> float:
-    """The largest difference between our logits and a stock model's, on two texts of different length."""
-    texts = ["Shares fell.", "The striker scored twice in extra time as the visitors came from behind to win the cup."]
-    limit = artifact.recipe.data.max_length
-    second = {"text_pair": texts[::-1]} if artifact.recipe.data.pair else {}
-    batch = artifact.tokenizer(texts, **second, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-    device = next(artifact.model.parameters()).device
-    ours = artifact.model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
-    theirs = model(**batch).logits.float()
-    return float((ours - theirs).abs().max())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import ArtifactError, DataError
 from .probabilities import softmax
 
 BINS = 15
@@ -121,6 +123,18 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     if held_out.mean() >= _losses(logits, labels, 1.0).mean():
         return Temperature(1.0, rows, "a fitted one does not help on validation rows that it was not fitted on")
     return Temperature(fit_temperature(logits, labels), rows)
+
+
+def saved_temperature(metrics: Mapping[str, Any]) -> float:
+    """The temperature as metrics.json holds it; 1 where it holds none.
+
+    Raises:
+        ArtifactError: when it is no number between `COLDEST` and `HOTTEST`.
+    """
+    value = (metrics.get("calibration") or {}).get("temperature", 1.0)
+    if not isinstance(value, int | float) or not COLDEST <= value <= HOTTEST:
+        raise ArtifactError("the saved temperature is damaged", expected=f"{COLDEST} to {HOTTEST}", received=value)
+    return float(value)
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:

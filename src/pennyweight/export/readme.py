@@ -1,0 +1,119 @@
+"""The README.md of an exported folder: what it holds, and code that runs."""
+
+from __future__ import annotations
+
+from ..artifact.artifact import Artifact
+from ..artifact.model_card import base_model, block, code
+from ..evaluate.metrics.thresholds import saved_thresholds
+from .temperature import temperature_of
+
+# What stands for the folder's own place in the code.
+HERE = "this-folder"
+
+
+def readme(artifact: Artifact, library: str, title: str, loading: str, *more: str) -> str:
+    """Front matter, a title, a block of code and notes.
+
+    Args:
+        library: the hub's name of the library that loads the folder.
+        loading: Python code that loads the folder `this-folder`.
+        more: notes of the format, one sentence or more each.
+    """
+    notes = "\n".join(f"- {note}" for note in (*_notes(artifact), *more))
+    return f"""---
+library_name: {library}
+{base_model(artifact)}pipeline_tag: text-classification
+---
+
+# {title}
+
+{block(loading)}
+
+{notes}
+"""
+
+
+def _notes(artifact: Artifact) -> list[str]:
+    """What holds for every format."""
+    names, data = list(artifact.labels.names), artifact.recipe.data
+    notes = [f"Labels, in the order of the logits: {', '.join(map(code, names))}."]
+    temperature = temperature_of(artifact)
+    if artifact.labels.multi:
+        saved = saved_thresholds(artifact.metrics, len(names)).tolist()
+        each = ", ".join(f"{code(name)} {value:.6g}" for name, value in zip(names, saved, strict=True))
+        notes.append(f"A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each}).")
+    elif temperature != 1.0:
+        notes.append(
+            f"softmax(logits) gives Pennyweight's probabilities: its fitted temperature, {temperature:.6g}, is folded "
+            "into the output layer (weights and bias are divided by it)."
+        )
+    if data.pair:
+        notes.append("Texts come in pairs: tokenizer(first, second).")
+    if artifact.input_spec.markup == "strip":
+        notes.append("Tags and entities were removed from the texts it was trained on; remove them here too.")
+    if not data.pair and len(artifact.input_spec.text_columns or ()) > 1:
+        columns = ", ".join(map(code, artifact.input_spec.text_columns or ()))
+        notes.append(f"A text is the columns {columns}, joined by {code(repr(artifact.input_spec.separator))}.")
+    notes.append(f"Texts are cut at {data.max_length} tokens.")
+    return notes
+
+
+def pipeline_code(artifact: Artifact) -> str:
+    """Code that loads a merged folder with transformers' pipeline and prints each text's labels and probabilities."""
+    texts = (
+        '[{"text": "Shares fell.", "text_pair": "The market rose."}]'
+        if artifact.recipe.data.pair
+        else ('["Shares fell after the bank\'s warning.", "The striker scored twice."]')
+    )
+    return f"""from transformers import pipeline
+
+classify = pipeline("text-classification", model="{HERE}", top_k=None)
+answers = classify({texts}, truncation=True, max_length={artifact.recipe.data.max_length})
+for answer in answers:
+    print({{each["label"]: round(each["score"], 4) for each in answer}})"""
+
+
+def runtime_code(artifact: Artifact, segments: bool, imports: str, opening: str, running: str) -> str:
+    """Code that needs tokenizers, numpy and a runtime alone: it prints each text's labels and probabilities.
+
+    Args:
+        segments: whether the model takes `token_type_ids`.
+        imports: lines that import the runtime and tokenizers, in order.
+        opening: lines that open the model.
+        running: an expression for the logits (N, L) of the arrays in `feed`.
+    """
+    texts = '["Shares fell after the bank\'s warning.", "The striker scored twice."]'
+    if artifact.recipe.data.pair:
+        texts = '[("Shares fell.", "The market rose."), ("The striker scored.", "It was a goal.")]'
+    arrays = {"input_ids": "ids", "attention_mask": "attention_mask"} | (
+        {"token_type_ids": "type_ids"} if segments else {}
+    )
+    feed = "\n".join(
+        f'    "{name}": np.array([each.{attribute} for each in encoded], dtype=np.int64),'
+        for name, attribute in arrays.items()
+    )
+    softmax = """np.exp(logits - logits.max(axis=1, keepdims=True))
+probabilities /= probabilities.sum(axis=1, keepdims=True)"""
+    tokenizer = artifact.tokenizer
+    return f"""import json
+
+import numpy as np
+{imports}
+
+with open("{HERE}/config.json", encoding="utf-8") as file:
+    names = json.load(file)["id2label"]
+labels = [names[str(number)] for number in range(len(names))]
+tokenizer = Tokenizer.from_file("{HERE}/tokenizer.json")
+tokenizer.enable_truncation(max_length={artifact.recipe.data.max_length})
+tokenizer.enable_padding(pad_id={tokenizer.pad_token_id}, pad_token={str(tokenizer.pad_token)!r})
+{opening}
+
+texts = {texts}
+encoded = tokenizer.encode_batch(texts)
+feed = {{
+{feed}
+}}
+logits = {running}
+probabilities = {"1 / (1 + np.exp(-logits))  # each label on its own" if artifact.labels.multi else softmax}
+for row in probabilities:
+    print({{label: round(float(value), 4) for label, value in zip(labels, row)}})"""

@@ -1,0 +1,71 @@
+"""Opening a classifier for prediction, whatever form its folder has: saved, or exported as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.input_spec import InputSpec
+from ..errors import InputError
+from .onnx_spec import OnnxSpec, is_onnx_folder, read_spec
+
+if TYPE_CHECKING:
+    from .onnx_classifier import OnnxClassifier
+    from .predictor import Classifier
+
+
+def load(
+    folder: str | Path,
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    adapter_scale: float = 1.0,
+) -> Classifier | OnnxClassifier:
+    """Load a saved classifier, every file checked against its checksum, or one that was exported as ONNX.
+
+    Args:
+        folder: what `pennyweight train` or `Classifier.save` wrote, or `pennyweight export --format onnx`.
+        backbone: where the backbone is now, if it moved.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+        adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
+
+    Raises:
+        InputError: a setting of the last four for an exported model, in which they are fixed.
+        ArtifactError: damaged or foreign files.
+        ResourceError: ONNX Runtime is not installed.
+    """
+    if not is_onnx_folder(folder):
+        from . import predictor
+
+        return predictor.load(
+            folder, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
+        )
+    from .onnx_classifier import load_onnx
+
+    spec = read_spec(folder)
+    _refuse(folder, spec, "backbone", backbone, None)
+    _refuse(folder, spec, "device", None if device in ("auto", "cpu") else device, None)
+    _refuse(folder, spec, "precision", precision, spec.number_format)
+    _refuse(folder, spec, "adapter_scale", None if adapter_scale == 1 else adapter_scale, None)
+    return load_onnx(folder)
+
+
+def read_input_spec(folder: str | Path) -> InputSpec:
+    """How a classifier reads its data; nothing else is loaded. The default for one that cannot be read."""
+    if is_onnx_folder(folder):
+        return read_spec(folder).input_spec
+    from ..artifact import load_artifact
+
+    return load_artifact.read_input_spec(folder)
+
+
+def _refuse(folder: str | Path, spec: OnnxSpec, name: str, given: object, fixed: object) -> None:
+    if given is not None and given != fixed:
+        raise InputError(
+            f"an exported ONNX model ({spec.number_format}, on the CPU, its adapter merged) has no {name} to choose",
+            where=folder,
+            received=f"{name} {given}",
+            remedy="leave it out, or use the classifier that it was exported from",
+        )

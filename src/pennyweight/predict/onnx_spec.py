@@ -1,0 +1,98 @@
+"""What a folder with an exported ONNX model says of it, so that Pennyweight can predict with it: `classifier.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.input_spec import InputSpec
+from ..data.labels import LabelSet
+from ..errors import ArtifactError, InputError
+from ..storage.json_files import write_json
+from ..storage.untrusted_folder import open_folder, read_inside
+
+SPEC, MODEL, TOKENIZER = "classifier.json", "model.onnx", "tokenizer.json"
+FORMAT = 1
+LARGEST = 16 << 20
+
+
+@dataclass(frozen=True)
+class OnnxSpec:
+    """An exported model, described.
+
+    Attributes:
+        labels: the classes, in the order of the logits.
+        input_spec: how texts are read, as in training.
+        max_length: texts are cut at this many tokens.
+        pad_id: the token that fills batches up.
+        delimiter: separates labels written into one cell.
+        thresholds: multi-label, the least probability at which each label is given; else empty.
+        number_format: `fp32` or `int8`.
+        opset: of the graph.
+        temperature: what was folded into the output layer: the logits are already divided by it.
+        difference: the largest difference of logits from Pennyweight's own, when it was exported.
+    """
+
+    labels: LabelSet
+    input_spec: InputSpec
+    max_length: int
+    pad_id: int
+    delimiter: str
+    thresholds: tuple[float, ...] = ()
+    number_format: str = "fp32"
+    opset: int = 0
+    temperature: float = 1.0
+    difference: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Write `classifier.json`."""
+        plain = {
+            name: value for name, value in vars(self).items() if name not in ("labels", "input_spec", "thresholds")
+        }
+        nested = {"labels": self.labels.to_json(), "input": self.input_spec.to_json()}
+        write_json(folder / SPEC, {"format": FORMAT} | nested | plain | {"thresholds": list(self.thresholds)})
+
+
+def is_onnx_folder(folder: str | Path) -> bool:
+    """Whether a folder holds a model that `pennyweight export --format onnx` or `onnx-int8` wrote."""
+    return (Path(folder) / SPEC).is_file() and (Path(folder) / MODEL).is_file()
+
+
+def read_spec(folder: str | Path) -> OnnxSpec:
+    """Read `classifier.json`.
+
+    Raises:
+        ArtifactError: when it cannot be read, or says anything that exporting never writes.
+    """
+    path = Path(folder) / SPEC
+    try:
+        with open_folder(folder) as root:
+            value = json.loads(read_inside(root, SPEC, LARGEST))
+        return _spec_of(value)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InputError) as error:
+        problem = error.problem if isinstance(error, InputError) else f"{type(error).__name__}: {str(error)[:200]}"
+        raise ArtifactError(
+            f"not the description of an exported model ({problem})", where=path, remedy="export it again"
+        ) from error
+
+
+def _spec_of(value: Any) -> OnnxSpec:
+    if value["format"] != FORMAT:
+        raise ValueError(f"format {value['format']!r} is not {FORMAT}")
+    labels = LabelSet.from_json(value["labels"])
+    thresholds = tuple(float(one) for one in value["thresholds"])
+    if len(thresholds) != (len(labels.names) if labels.multi else 0) or not all(0 < one < 1 for one in thresholds):
+        raise ValueError("thresholds that do not fit the labels")
+    whole: dict[str, Any] = {name: value[name] for name in ("max_length", "pad_id", "opset")}
+    if not all(type(number) is int and 0 <= number < 1 << 31 for number in whole.values()):
+        raise ValueError("a length, an id or an opset that is none")
+    real: dict[str, Any] = {name: float(value[name]) for name in ("temperature", "difference")}
+    if not all(math.isfinite(number) for number in real.values()):
+        raise ValueError("a figure that is not finite")
+    words: dict[str, Any] = {name: value[name] for name in ("delimiter", "number_format")}
+    if not all(isinstance(word, str) for word in words.values()):
+        raise TypeError("a text that is none")
+    return OnnxSpec(labels, InputSpec.from_json(value["input"]), thresholds=thresholds, **whole, **real, **words)
