@@ -244,7 +244,7 @@ def test_files_without_a_header_and_in_another_encoding(
     flags = ("--no-header", "--encoding", "cp1252")
 
     def answers(*arguments: object) -> str:
-        return command("predict", tiny_run, *arguments, "--no-input-columns").out
+        return command("predict", tiny_run, *arguments, "--no-input-columns", "--no-text").out
 
     assert answers(named).count("\n") == len(rows)
     assert answers(plain, *flags) == answers(named, "--header") == answers(named)

@@ -81,13 +81,13 @@ def test_a_terminal_cannot_be_driven_from_a_column_name(file, refusal) -> None:
 
 
 def texts(*lines: str, **options: Any) -> list[str]:
-    return [text for _, text in stream(lines, **options)]
+    return [text for _, _, text in stream(lines, **options)]
 
 
 def test_a_stream_of_objects_keeps_their_fields() -> None:
     assert list(stream(['{"id": 4, "text": "a"}', '{"id": 5, "text": null}'])) == [
-        ({"id": 4, "text": "a"}, "a"),
-        ({"id": 5, "text": None}, ""),
+        ({"id": 4, "text": "a"}, ("text",), "a"),
+        ({"id": 5, "text": None}, ("text",), ""),
     ]
 
 

@@ -98,14 +98,16 @@ def test_labels_and_ids_that_are_named_stay(
     )
 
 
-def test_without_the_inputs_columns_the_id_stays(table: Path, tiny_run: Path, command: Command) -> None:
+def test_without_the_inputs_columns_the_id_and_the_text_stay(table: Path, tiny_run: Path, command: Command) -> None:
     done = command("predict", tiny_run, table, "--no-input-columns")
+    assert [list(json.loads(line)) for line in done.out.splitlines()] == [["ID", "text", *OURS]] * 8
+    done = command("predict", tiny_run, table, "--no-input-columns", "--no-text")
     assert [list(json.loads(line)) for line in done.out.splitlines()] == [["ID", *OURS]] * 8
     line = json.dumps({"n": 7, "text": "The bank."}) + "\n"
     done = command("predict", tiny_run, "-", "--no-input-columns", stdin=line)
-    assert list(json.loads(done.out)) == OURS
+    assert list(json.loads(done.out)) == ["text", *OURS]
     done = command("predict", tiny_run, "-", "--no-input-columns", "--id-column", "n", stdin=line)
-    assert list(json.loads(done.out)) == ["n", *OURS]
+    assert list(json.loads(done.out)) == ["n", "text", *OURS]
 
 
 def test_values_of_json_stay_what_they_are(tiny_run: Path, tmp_path: Path, command: Command) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
@@ -33,6 +33,17 @@ from .flags import (
     split_words,
 )
 from .output import note
+from .progress import RowProgress
+
+if TYPE_CHECKING:
+    from ..data.row_blocks import RowBlocks
+    from ..predict.abstention import Abstainer
+    from ..predict.bulk import OutputOptions
+    from ..predict.formula_guard import Guard
+    from ..predict.prediction_rows import KeptColumns
+    from ..predict.predictor import Classifier
+
+Predictions = Iterable[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def predict(
@@ -47,13 +58,19 @@ def predict(
         None, "--format", help="Else by --out's ending; on standard output jsonl (csv for a submission)."
     ),
     input_columns: bool = typer.Option(
-        True, "--input-columns/--no-input-columns", help="Keep the input's columns, or only its id."
+        True, "--input-columns/--no-input-columns", help="Keep the input's columns, or only its id and the text."
     ),
+    text: bool = typer.Option(True, "--text/--no-text", help="Keep the columns that are the text."),
     id_column: str = ID_COLUMN,
     csv_guard: bool = typer.Option(
         True,
         "--csv-guard/--no-csv-guard",
         help="In CSV, put an apostrophe before free text that a spreadsheet would run as a formula.",
+    ),
+    resume: bool = typer.Option(
+        False,
+        "--resume",
+        help="Go on where a run of this command was stopped, if one was; no row is repeated.",
     ),
     submission: bool = typer.Option(False, "--submission", help="Write ID,Label with class numbers."),
     label_order: str = typer.Option(
@@ -83,20 +100,20 @@ def predict(
     A name that an input column has already gets predicted_ in front.
     """
     from ..data.file_options import FileOptions
-    from ..data.formats.columnar import read_column_types
-    from ..data.row_blocks import read_in_blocks
     from ..predict.abstention import make_abstainer
-    from ..predict.formula_guard import formula_guard, guard_nothing
+    from ..predict.bulk import OutputOptions
     from ..predict.load_classifier import load, read_input_spec
-    from ..predict.prediction_rows import merge_row, predict_rows, prediction_columns
+    from ..predict.prediction_rows import KeptColumns, prediction_columns
     from ..predict.streaming import open_pipe
-    from ..predict.submission import class_numbers, refuse_unnamed_ids, submission_rows
-    from ..predict.writers import output_form, write_file, write_lines
+    from ..predict.submission import class_numbers, refuse_unnamed_ids
+    from ..predict.writers import output_form
 
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
     if label_order is not None and not submission:
         raise InputError("--label-order gives the class numbers of a submission", remedy="add --submission")
+    if resume and (out is None or submission):
+        raise InputError("only predictions that go to a file can be resumed", remedy="give --out FILE, no --submission")
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     if source == "-" and (header is not None or encoding is not None or input_format is not None):
@@ -109,39 +126,39 @@ def predict(
     target = None if out is None else output_form(out, form, source)
     # A file that cannot be read is reported before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else open_pipe(source)
+    if pipe is not None and resume:
+        raise InputError(
+            "a pipe can be read only once", remedy="write the texts to a file first, or leave out --resume"
+        )
     options = FileOptions(input_format, encoding, header)
-    file = None if pipe is not None else read_in_blocks(source, split=split, input_spec=input_spec, options=options)
-    classifier: Any = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
-    numbers = class_numbers(classifier, label_order) if submission else None
-    if prior is not None:
-        classifier = classifier.with_prior(prior, file.each_text() if file else ())
-    abstainer = make_abstainer(classifier, abstain_below, target_accuracy)
-    keep = input_columns and not submission
-    if file is not None:
-        if submission:
-            refuse_unnamed_ids(file.names, id_column)
-        for remark in (*file.notes, *([file.empty] if file.empty.count else [])):
-            note(f"{source}: {remark}")
-        predictions = predict_rows(classifier, file.blocks_and_tables(), keep=keep, ids=id_column)
-    else:
-        predictions = _predict_pipe(classifier, cast("IO[bytes]", pipe), source, input_spec, keep, id_column)
-    guard = guard_nothing
-    if numbers is not None:
-        rows = submission_rows(predictions, numbers)
-        note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
-    else:
-        rows = (merge_row(fields, abstainer.decide(prediction)) for fields, prediction in predictions)
-        if csv_guard:
-            exact = (id_column, classifier.input_spec.label_column)
-            guard = formula_guard(file.text_columns if file else (), filter(None, exact))
-    if out is None:
-        form = form or ("csv" if submission else "jsonl")
-        write_lines(rows, sys.stdout, form, flush=file is None, delimiter=classifier.delimiter, guard=guard)
-    else:
-        types = read_column_types(Path(source)) if file is not None and target == "parquet" else None
-        count = write_file(rows, out, target, delimiter=classifier.delimiter, guard=guard, types=types)
-        note(f"{count:,} texts labelled: {out}")
-    if file is not None and keep:
+    # Lines on a terminal show the progress themselves, and a bar would get between them.
+    with RowProgress(shown=out is not None or not sys.stdout.isatty()) as progress:
+        file = None if pipe is not None else _open(source, split, input_spec, options, progress)
+        classifier: Any = load(
+            model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
+        )
+        numbers = class_numbers(classifier, label_order) if submission else None
+        if prior is not None:
+            classifier = classifier.with_prior(prior, file.each_text() if file else ())
+        abstainer = make_abstainer(classifier, abstain_below, target_accuracy)
+        kept = KeptColumns(input_columns and not submission, text and not submission, id_column)
+        form = target or form or ("csv" if submission else "jsonl")
+        output = OutputOptions(form, kept, csv_guard and not submission)
+        if file is None:
+            _write_stream(classifier, cast("IO[bytes]", pipe), source, input_spec, output, out, abstainer, numbers)
+        else:
+            if submission:
+                refuse_unnamed_ids(file.names, id_column)
+            for remark in (*file.notes, *([file.empty] if file.empty.count else [])):
+                note(f"{source}: {remark}")
+            progress.begin("predicting", file.rows)
+            if numbers is not None:
+                _write_submission(classifier, file, output, out, numbers, progress)
+            else:
+                _write_file(classifier, file, output, out, abstainer, resume, progress)
+    if file is not None and file.unread and file.empty.count:
+        note(f"{source}: {file.empty}")
+    if file is not None and kept.all:
         _note_columns(file.names, prediction_columns(classifier), file.unreadable)
     if abstainer.threshold is not None:
         note(str(abstainer))
@@ -154,21 +171,123 @@ def _standard_input() -> IO[bytes]:
     return cast("IO[bytes]", getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
 
 
+def _open(source: str, split: str, input_spec: Any, options: Any, progress: RowProgress) -> RowBlocks:
+    from ..data.row_blocks import read_in_blocks
+
+    progress.begin("reading")
+    file = read_in_blocks(
+        source, split=split, input_spec=input_spec, options=options, check=False, seen=progress.update
+    )  # fmt: skip
+    progress.end()
+    return file
+
+
+def _write_file(
+    classifier: Classifier,
+    file: RowBlocks,
+    output: OutputOptions,
+    out: Path | None,
+    abstainer: Abstainer,
+    resume: bool,
+    progress: RowProgress,
+) -> None:
+    """Predict a file block by block, to a file or to standard output."""
+    from ..predict.bulk import block_encoder, predict_blocks, predict_file
+    from ..predict.prediction_rows import merge_columns
+
+    if out is not None:
+        count = predict_file(
+            classifier, file, out, output, abstainer=abstainer, resume=resume, progress=progress.update
+        )  # fmt: skip
+        note(f"{count:,} texts labelled: {out}")
+        return
+    encode = block_encoder(classifier, file, output)
+    with closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
+        for number, (kept, predicted) in enumerate(blocks):
+            content = encode(merge_columns(kept, abstainer.decide_columns(predicted)), number == 0)
+            sys.stdout.write(content.decode("utf-8"))
+
+
+def _write_submission(
+    classifier: Classifier,
+    file: RowBlocks,
+    output: OutputOptions,
+    out: Path | None,
+    numbers: dict[str, int],
+    progress: RowProgress,
+) -> None:
+    from ..predict.bulk import predict_blocks
+    from ..predict.prediction_rows import rows_of
+
+    with closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
+        predictions = (pair for kept, found in blocks for pair in zip(rows_of(kept), rows_of(found), strict=False))
+        _write_rows(_submission_rows(predictions, numbers), output.form, out, classifier.delimiter)
+
+
+def _submission_rows(predictions: Predictions, numbers: dict[str, int]) -> Iterator[dict[str, Any]]:
+    from ..predict.submission import submission_rows
+
+    note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
+    return submission_rows(predictions, numbers)
+
+
+def _write_stream(
+    classifier: Classifier,
+    pipe: IO[bytes],
+    source: str,
+    input_spec: Any,
+    output: OutputOptions,
+    out: Path | None,
+    abstainer: Abstainer,
+    numbers: dict[str, int] | None,
+) -> None:
+    """Predict the lines of a pipe as they come, to a file or to standard output."""
+    from ..predict.formula_guard import formula_guard, guard_nothing
+    from ..predict.prediction_rows import merge_columns
+
+    predictions = _predict_pipe(classifier, pipe, source, input_spec, output.kept)
+    if numbers is not None:
+        rows = _submission_rows(predictions, numbers)
+    else:
+        rows = (merge_columns(fields, abstainer.decide(prediction)) for fields, prediction in predictions)
+    exact = (output.kept.ids, classifier.input_spec.label_column)
+    guard = formula_guard((), filter(None, exact)) if output.csv_guard else guard_nothing
+    _write_rows(rows, output.form, out, classifier.delimiter, flush=True, guard=guard)
+
+
+def _write_rows(
+    rows: Iterator[dict[str, Any]],
+    form: str,
+    out: Path | None,
+    delimiter: str,
+    *,
+    flush: bool = False,
+    guard: Guard | None = None,
+) -> None:
+    from ..predict.formula_guard import guard_nothing
+    from ..predict.writers import write_file, write_lines
+
+    if out is None:
+        write_lines(rows, sys.stdout, form, flush=flush, delimiter=delimiter, guard=guard or guard_nothing)
+    else:
+        count = write_file(rows, out, form, delimiter=delimiter, guard=guard or guard_nothing)
+        note(f"{count:,} texts labelled: {out}")
+
+
 def _predict_pipe(
-    classifier: Any, pipe: IO[bytes], source: str, input_spec: Any, keep: bool, ids: str | None
+    classifier: Classifier, pipe: IO[bytes], source: str, input_spec: Any, kept: KeptColumns
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The fields that are kept of each line, and its prediction, as they come."""
     from ..data.sources import stream
     from ..data.table import Columns
-    from ..predict.prediction_rows import columns_to_keep
     from ..predict.streaming import predict_stream, read_lines
 
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
         with nullcontext(pipe) if source == "-" else pipe as handle:  # standard input is not ours to close
-            for record, text in stream(read_lines(handle, name), source=name, input_spec=input_spec):
-                names = columns_to_keep(Columns({key: [value] for key, value in record.items()}, [1], name), keep, ids)
+            for record, own, text in stream(read_lines(handle, name), source=name, input_spec=input_spec):
+                names = kept.of(Columns({key: [value] for key, value in record.items()}, [1], name), own)
                 yield {key: record[key] for key in names}, text
 
     return predict_stream(classifier, texts())

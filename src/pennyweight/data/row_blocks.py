@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .columns import choose_text_columns
 from .file_options import AS_NAMED, MAX_BYTES, FileOptions
 from .file_streams import check_compressed, is_compressed
-from .formats.columnar import is_saved, read_arrow_blocks
+from .formats.columnar import count_rows, is_saved, read_arrow_blocks
 from .formats.delimited import detect_layout, read_delimited_blocks
 from .formats.folder import file_of_split
-from .formats.format_detection import detect_format
+from .formats.format_detection import Format, detect_format
 from .formats.json_lines import is_json_lines, read_jsonl_blocks
 from .formats.plain_text import read_plain_blocks
 from .formats.two_files import as_two_files
@@ -31,6 +32,8 @@ SHOWN = 6
 _ANY_BYTES = 1 << 50
 
 Blocks = Callable[[], Iterator[Columns]]
+# Is told the rows seen so far.
+Seen = Callable[[int], object]
 
 
 @dataclass
@@ -39,6 +42,11 @@ class EmptyTexts:
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.count = 0
+        self.lines.clear()
 
     def add(self, table: Table) -> None:
         """Count those of a table."""
@@ -56,7 +64,9 @@ class EmptyTexts:
 
 @dataclass(frozen=True)
 class RowBlocks:
-    """N rows of a source that has been read to its end once, so that every error in it is known.
+    """N rows of a source.
+
+    It has been read to its end once, so that every error in it is known, unless it is `unread`.
 
     Attributes:
         source: as messages call it.
@@ -69,6 +79,9 @@ class RowBlocks:
         input_spec: which columns are the text and how they are joined.
         notes: remarks on how the source was read, one line each, for people.
         empty: the rows without a text.
+        unread: only its first rows have been looked at; `empty` is counted anew by each pass over `blocks_and_tables`.
+        given: what was read: a path, two paths, or a name on the hub.
+        reading: what decided how it was read, besides `input_spec`: format, encoding, header and split, as asked for.
     """
 
     source: str
@@ -81,6 +94,9 @@ class RowBlocks:
     input_spec: InputSpec = field(default_factory=InputSpec)
     notes: tuple[str, ...] = ()
     empty: EmptyTexts = field(default_factory=EmptyTexts)
+    unread: bool = False
+    given: str = ""
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -92,8 +108,13 @@ class RowBlocks:
 
     def blocks_and_tables(self) -> Iterator[tuple[Columns, Table]]:
         """Each block as it is, and as a table."""
+        if self.unread:
+            self.empty.clear()
         for block in self.blocks():
-            yield block, _table_of_texts(block, self.text_columns, self.input_spec)
+            table = _table_of_texts(block, self.text_columns, self.input_spec)
+            if self.unread:
+                self.empty.add(table)
+            yield block, table
 
 
 def read_in_blocks(
@@ -103,6 +124,8 @@ def read_in_blocks(
     split: str = "train",
     options: FileOptions = AS_NAMED,
     max_bytes: int = MAX_BYTES,
+    check: bool = True,
+    seen: Seen | None = None,
 ) -> RowBlocks:
     """Read a source once, keeping nothing, to be read again block by block.
 
@@ -112,6 +135,11 @@ def read_in_blocks(
     Args:
         source, split, options, max_bytes: as for `read`.
         input_spec: which columns are the text, and how they are joined; None infers the columns.
+        check: read all of the source. Without it, of plain Parquet and Arrow files only the first rows are read, since
+            their schemas say all that has to be known, and an error further on comes when it is met. In texts, any
+            row may be broken, or the first to have a field: they are always read, which takes about a hundredth of
+            what their predictions take.
+        seen: called with the rows read so far, block by block.
 
     Raises:
         DataError: whatever is wrong with the source or a text in it, with file and line: as `read`.
@@ -121,20 +149,46 @@ def read_in_blocks(
     if os.path.isdir(path) and not is_saved(path):
         path = file_of_split(path, split) or path
         source = source if os.path.isdir(path) else str(path)
-    blocks = None if as_two_files(source) else _block_reader(path, max_bytes, options)
-    if blocks is not None:
+    reading = asdict(options) | {"split": split}
+    format = None if as_two_files(source) else _format_read_in_blocks(path, max_bytes, options)
+    if format is not None:
         if is_compressed(path):
             check_compressed(path, max_bytes)
-        found = _scan(str(source), blocks, input_spec)
+        rows = None if check or format not in ("parquet", "arrow") else count_rows(path, format)
+        blocks = _block_reader(path, format, max_bytes, options)
+        found = _open(str(source), blocks, rows, input_spec) if rows else None
+        found = found or _scan(str(source), blocks, input_spec, seen)
         if found.rows:
-            return found
+            return replace(found, given=str(source), reading=reading)
     # Read whole; the whole readers also say what is wrong with a file without rows.
     columns = read_columns(source, split, max_bytes, options)
     choose_text_columns(columns, *input_spec.columns_for(columns), pair=input_spec.pair)  # refuses one without rows
-    return replace(_scan(columns.source, lambda: _cut(columns), input_spec), streamed=False)
+    found = _scan(columns.source, lambda: _cut(columns), input_spec)
+    return replace(found, streamed=False, given=str(source), reading=reading)
 
 
-def _scan(source: str, blocks: Blocks, input_spec: InputSpec) -> RowBlocks:
+def _open(source: str, blocks: Blocks, rows: int, input_spec: InputSpec) -> RowBlocks | None:
+    """The rows of a source whose first block says which columns all of them have; None if it has none to read."""
+    first = next((block for block in blocks() if block.lines), None)
+    if first is None:
+        return None
+    text_columns = choose_text_columns(first, *input_spec.columns_for(first), pair=input_spec.pair)
+    _table_of_texts(first, text_columns, input_spec)  # refuses what is no text
+    return RowBlocks(
+        source,
+        rows,
+        lambda: (block for block in blocks() if block.lines),
+        tuple(first.values),
+        text_columns,
+        first.unreadable,
+        streamed=True,
+        input_spec=input_spec,
+        notes=first.notes,
+        unread=True,
+    )
+
+
+def _scan(source: str, blocks: Blocks, input_spec: InputSpec, seen: Seen | None = None) -> RowBlocks:
     """Read all blocks once: count rows and empty texts, collect the columns' names, find every error."""
     # Fields of JSON objects may first occur late in a file; every block gets all of them.
     names: dict[str, None] = {}
@@ -154,6 +208,8 @@ def _scan(source: str, blocks: Blocks, input_spec: InputSpec) -> RowBlocks:
         if not text_columns:
             text_columns = choose_text_columns(block, *input_spec.columns_for(block), pair=input_spec.pair)
         empty.add(_table_of_texts(block, text_columns, input_spec))
+        if seen is not None:
+            seen(rows)
     return RowBlocks(
         source,
         rows,
@@ -168,24 +224,35 @@ def _scan(source: str, blocks: Blocks, input_spec: InputSpec) -> RowBlocks:
     )
 
 
-def _block_reader(path: Path, max_bytes: int, options: FileOptions) -> Blocks | None:
-    """What reads a file block by block; None where its format is read whole."""
+def _most_bytes(path: Path, max_bytes: int) -> int:
+    return max_bytes if is_compressed(path) or max_bytes != MAX_BYTES else _ANY_BYTES
+
+
+def _format_read_in_blocks(path: Path, max_bytes: int, options: FileOptions) -> Format | None:
+    """The format of a file that is read block by block; None for what is read whole."""
     if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return None
-    packed = is_compressed(path)
-    most = max_bytes if packed or max_bytes != MAX_BYTES else _ANY_BYTES
+    most = _most_bytes(path, max_bytes)
     format = detect_format(path, most, options)
+    if format in ("json", "jsonl"):
+        return format if is_json_lines(path, most, options, by_name=format == "jsonl") else None
+    if format in ("parquet", "arrow"):
+        return None if is_compressed(path) else format
+    return format if format in ("csv", "tsv", "txt", "fasttext", "trec") else None
+
+
+def _block_reader(path: Path, format: Format, max_bytes: int, options: FileOptions) -> Blocks:
+    """What reads a file of one of these formats block by block."""
+    most = _most_bytes(path, max_bytes)
     if format in ("csv", "tsv"):
         tabs = format == "tsv"
         layout = functools.cache(lambda: detect_layout(path, most, options, tabs=tabs))
         return lambda: read_delimited_blocks(path, most, BLOCK, options, tabs=tabs, layout=layout())
-    if format in ("json", "jsonl") and is_json_lines(path, most, options, by_name=format == "jsonl"):
+    if format in ("json", "jsonl"):
         return lambda: read_jsonl_blocks(path, most, BLOCK, options)
     if format in ("txt", "fasttext", "trec"):
         return lambda: read_plain_blocks(path, most, BLOCK, format, options)
-    if format in ("parquet", "arrow") and not packed:
-        return lambda: read_arrow_blocks(path, max_bytes, BLOCK, format)
-    return None
+    return lambda: read_arrow_blocks(path, max_bytes, BLOCK, format)
 
 
 def _cut(columns: Columns) -> Iterator[Columns]:

@@ -126,7 +126,7 @@ def to_columns(data: Any, split: str, options: FileOptions = AS_NAMED) -> Column
 
 def stream(
     lines: Iterable[str], *, input_spec: InputSpec | None = None, source: str = "standard input"
-) -> Iterator[tuple[dict[str, Any], str]]:
+) -> Iterator[tuple[dict[str, Any], tuple[str, ...], str]]:
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
@@ -136,7 +136,8 @@ def stream(
         source: how messages call the stream.
 
     Yields:
-        The object's own fields (of a plain text: `text`), and its text (empty where it is null).
+        The object's own fields (of a plain text: `text`), those of them that are its text, and the text (empty where
+        it is null).
 
     Raises:
         DataError: a line that is not an object, has no text, or an over-long one (`source:line`).
@@ -149,12 +150,12 @@ def stream(
         else:
             named = True
         row = Columns({name: [value] for name, value in record.items()}, [number], where, named=named)
-        names = choose_text_columns(row, input_spec.columns_for(row)[0], None, pair=input_spec.pair)
+        names = chosen = choose_text_columns(row, input_spec.columns_for(row)[0], None, pair=input_spec.pair)
         if input_spec.pair:
             row, names = pair_columns(row, names)
         parts = [check_text(row.values[name][0], where, allow_null=True) for name in names]
         text = join_pair(parts, where) if input_spec.pair else input_spec.separator.join(part for part in parts if part)
-        yield record, check_length(text, where)
+        yield record, chosen, check_length(text, where)
 
 
 def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOptions = AS_NAMED) -> Columns:

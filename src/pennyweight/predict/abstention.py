@@ -41,6 +41,18 @@ class Abstainer:
         self.answered += sure
         return prediction if sure else prediction | {"label": None}
 
+    def decide_columns(self, predictions: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The same for predictions as columns."""
+        columns = iter(predictions.values())
+        self.asked += len(next(columns, []))
+        if self.threshold is None:
+            self.answered = self.asked
+            return predictions
+        sure = [probability >= self.threshold for probability in predictions["probability"]]
+        self.answered += sum(sure)
+        labels = [label if kept else None for label, kept in zip(predictions["label"], sure, strict=True)]
+        return predictions | {"label": labels}
+
     def __str__(self) -> str:
         """The share of texts that kept their label."""
         share = 100 * self.answered / self.asked if self.asked else 0.0

@@ -16,9 +16,10 @@ from ..errors import ArtifactError, ResourceError
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..model.tokenizer import FastTokenizer, encode
+from ..storage.checksums import sha256
 from ..storage.untrusted_folder import open_folder, read_inside
 from .onnx_spec import MODEL, TOKENIZER, OnnxSpec, read_spec
-from .prediction_rows import labels_reaching
+from .prediction_rows import KeptColumns, labels_reaching
 
 BATCH = 32  # texts run at once, of like length
 LARGEST_TOKENIZER = 256 << 20
@@ -127,6 +128,29 @@ class OnnxClassifier:
             else [self.labels[index] for index in found.argmax(axis=1)]
         )
         return names[0] if is_single_text(texts, self.pair) else names
+
+    @property
+    def identity(self) -> list[Any]:
+        """What tells it from other classifiers, as JSON has it: the checksums of its files."""
+        return [sha256(item) for item in sorted(self.folder.iterdir()) if item.is_file()]
+
+    def predict_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        form: str | None = None,
+        split: str = "test",
+        input_columns: bool = True,
+        text: bool = True,
+        id_column: str | None = None,
+        resume: bool = False,
+    ) -> int:
+        """Label the texts of a file of any size; arguments and errors as for `Classifier.predict_file`."""
+        from .bulk import predict_source
+
+        kept = KeptColumns(input_columns, text, id_column)
+        return predict_source(self, source, out, form=form, split=split, kept=kept, resume=resume)
 
     def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts; arguments and errors as for `Classifier.evaluate`."""

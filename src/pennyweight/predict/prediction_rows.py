@@ -1,68 +1,80 @@
-"""The row written for a text: the fields of its input that are kept, and its prediction."""
+"""What is written for texts: the columns of their input that are kept, and their predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..data.columns import id_column
-from ..data.table import Columns, Table
+from ..data.table import Columns
 
 if TYPE_CHECKING:
     from .predictor import Classifier
 
-# Texts predicted at once: bounds memory, whatever the file's size.
-CHUNK = 8192
+Held = TypeVar("Held")
+
+#: A probability has so many decimals where it is written.
+DECIMALS = 6
 
 
-def predict_rows(
-    classifier: Classifier, blocks: Iterable[tuple[Columns, Table]], *, keep: bool = True, ids: str | None = None
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Predict texts in order.
+@dataclass(frozen=True)
+class KeptColumns:
+    """Which columns of the input stand before the predictions.
 
-    Args:
-        blocks: a source's columns and its texts, as `Walk.both` gives them; no more than one block is held.
-        keep, ids: as for `columns_to_keep`.
-
-    Yields:
-        The fields of the input that are kept, and the prediction: `label`, `probability` and one `p_NAME` a class;
-        multi-label `labels`, a list, and one `p_NAME` a label.
-
-    Raises:
-        DataError: no column named `ids`.
+    Attributes:
+        all: every one; else the ids alone, beside the text.
+        text: the columns that are the text.
+        ids: the name of the column with the ids; None looks for one called `id`.
     """
-    thresholds = classifier.thresholds if classifier.multi else None
-    for columns, table in blocks:
-        names = columns_to_keep(columns, keep, ids)
-        for start in range(0, len(table), CHUNK):
-            texts = table.texts[start : start + CHUNK]
-            for row, probabilities in enumerate(classifier.predict_proba(texts), start):
-                fields = {name: columns.values[name][row] for name in names}
-                yield fields, prediction_row(classifier.labels, probabilities, thresholds)
+
+    all: bool = True
+    text: bool = True
+    ids: str | None = None
+
+    def of(self, columns: Columns, texts: Sequence[str]) -> list[str]:
+        """Those of a source, in its order.
+
+        Args:
+            texts: the columns that are its text.
+
+        Raises:
+            DataError: no column named `ids`.
+        """
+        own = id_column(columns, self.ids)
+        return [
+            name
+            for name in columns.values
+            if name == own or (self.text if name in texts else self.all)
+        ]  # fmt: skip
 
 
-def prediction_row(
+def predicted_columns(
     names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray | None = None
-) -> dict[str, Any]:
-    """A text's prediction from its (L,) probabilities, as fields.
+) -> dict[str, list[Any]]:
+    """The predictions of N texts from their probabilities (N, L), as columns of N values.
+
+    `label`, `probability` and one `p_NAME` a class; multi-label `labels`, lists of names, and one `p_NAME` a label.
 
     Args:
         thresholds: (L,) of a multi-label classifier, else None.
     """
-    best = int(probabilities.argmax())
-    each = {f"p_{name}": round(float(p), 6) for name, p in zip(names, probabilities, strict=True)}
+    rounded = np.round(probabilities, DECIMALS)
+    each = {f"p_{name}": rounded[:, index].tolist() for index, name in enumerate(names)}
     if thresholds is not None:
-        return {"labels": labels_reaching(names, probabilities, thresholds)} | each
-    return {"label": names[best], "probability": round(float(probabilities[best]), 6)} | each
+        return {"labels": [labels_reaching(names, row, thresholds) for row in probabilities]} | each
+    best = probabilities.argmax(axis=1)
+    sure = rounded[np.arange(len(rounded)), best].tolist()
+    return {"label": [names[index] for index in best.tolist()], "probability": sure} | each
 
 
 def prediction_columns(classifier: Classifier) -> list[str]:
-    """The fields of a prediction, in order."""
-    return list(
-        prediction_row(classifier.labels, np.zeros(len(classifier.labels)), np.zeros(1) if classifier.multi else None)
-    )
+    """The names of a prediction's columns, in order."""
+    nothing = np.zeros((0, len(classifier.labels)))
+    return list(predicted_columns(classifier.labels, nothing, np.zeros(1) if classifier.multi else None))
 
 
 def labels_reaching(names: Sequence[str], probabilities: np.ndarray, thresholds: np.ndarray) -> list[str]:
@@ -70,22 +82,18 @@ def labels_reaching(names: Sequence[str], probabilities: np.ndarray, thresholds:
     return [names[index] for index in np.flatnonzero(probabilities >= thresholds).tolist()]
 
 
-def columns_to_keep(columns: Columns, keep: bool, ids: str | None) -> list[str]:
-    """The columns written beside the predictions: all of them, or only the one with the ids, if there is one.
-
-    Args:
-        keep: all of them.
-        ids: the name of the column with the ids; None looks for one called `id`.
-    """
-    own = id_column(columns, ids)
-    return [*columns.values] if keep else [] if own is None else [own]
-
-
-def merge_row(fields: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
-    """An input's fields and its prediction in one row; a name that is taken gets `predicted_` in front."""
-    row = dict(fields)
-    for name, value in prediction.items():
-        while name in row:
+def merge_columns(kept: Mapping[str, Held], predicted: Mapping[str, Held]) -> dict[str, Held]:
+    """An input's columns (or a row's fields) and its predictions in one; a taken name gets `predicted_` in front."""
+    merged = dict(kept)
+    for name, value in predicted.items():
+        while name in merged:
             name = f"predicted_{name}"
-        row[name] = value
-    return row
+        merged[name] = value
+    return merged
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Columns of N values as N rows; without a column, rows without end."""
+    if not columns:
+        return repeat({})
+    return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))

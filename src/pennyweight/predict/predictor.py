@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..artifact.artifact import Artifact
-from ..artifact.layout import MANIFEST
-from ..artifact.load_artifact import load_artifact, recipe_of
+from ..artifact.layout import MANIFEST, RANGES
+from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
@@ -24,11 +25,14 @@ from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.device import Runtime, choose
-from ..model.text_model import TextModel
+from ..model.device import Runtime, choose_for_inference
+from ..model.inference.build import inference_weights
+from ..model.inference.engine import InferenceEngine
+from ..model.on_demand import OnDemand
+from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
-from .prediction_rows import labels_reaching
+from .prediction_rows import KeptColumns, labels_reaching
 
 
 class Classifier:
@@ -39,12 +43,17 @@ class Classifier:
         runtime: where and in which number format it computes.
         weights: (L,) factors of the classes' probabilities, before they are normalised to a sum of 1; None for 1. See
             `with_prior`.
+        digest: the SHA-256 of what was loaded, see `load`; None of a classifier that was not.
     """
 
-    def __init__(self, artifact: Artifact, runtime: Runtime, weights: np.ndarray | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, runtime: Runtime, weights: np.ndarray | None = None, digest: str | None = None
+    ) -> None:
         self.artifact = artifact
         self.runtime = runtime
         self.weights = weights
+        self.digest = digest
+        self._engine = OnDemand(self._build_engine)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -127,12 +136,28 @@ class Classifier:
         """(N, L) fp32 logits of texts that are already token ids."""
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        found = self.text_model.logits(encoded)
+        engine = self._engine.get()
+        if engine is None:
+            found = self.text_model.logits(encoded)
+        else:
+            found = engine.logits(encoded)
+            refuse_not_finite(found, self.runtime.precision)
         if self.weights is None:
             return found
         # Dividing by the temperature later multiplies the probabilities by the weights.
         weighted: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
         return weighted
+
+    def _build_engine(self) -> InferenceEngine | None:
+        """None where the model computes the logits as it was trained: on a GPU, or where its family has no engine."""
+        artifact = self.artifact
+        if self.runtime.device.type != "cpu" or artifact.recipe.model.encoder == "reference":
+            return None
+        weights = inference_weights(
+            artifact.backbone, artifact.plan, artifact.tensors.adapter, artifact.tensors.head,
+            artifact.recipe.model.pooling, artifact.fast_tokenizer.pad_token_id,
+        )  # fmt: skip
+        return None if weights is None else weights.engine(self.runtime, artifact.ranges)
 
     def predict_proba(self, texts: Any) -> np.ndarray:
         """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
@@ -162,6 +187,52 @@ class Classifier:
         else:
             names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
         return names[0] if is_single_text(texts, self.pair) else names
+
+    def predict_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        form: str | None = None,
+        split: str = "test",
+        input_columns: bool = True,
+        text: bool = True,
+        id_column: str | None = None,
+        resume: bool = False,
+    ) -> int:
+        """Label the texts of a file, of any size, into a file that appears when it is whole: as `pennyweight predict`.
+
+        Args:
+            source: any file form that training reads.
+            out: the file to write; what was there is replaced.
+            form: csv, jsonl or parquet; else by the ending of `out`.
+            split: of a source with several.
+            input_columns: keep all columns of the input; else its id and the text.
+            text: keep the columns that are the text.
+            id_column: the column with the ids; the one called id if not given.
+            resume: go on where the same call was killed or stopped, if it was; no row is repeated.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            DataError: a row that cannot be read, with its place.
+            InputError: what `resume` finds is of another job, or there is something to resume and it is not given.
+            StorageError: the disk is full, or another run writes the same file.
+            Interrupted: a signal came; what is finished is kept for `resume`.
+        """
+        from .bulk import predict_source
+
+        kept = KeptColumns(input_columns, text, id_column)
+        return predict_source(self, source, out, form=form, split=split, kept=kept, resume=resume)
+
+    @property
+    def identity(self) -> list[Any] | None:
+        """What tells it from other classifiers, as JSON has it; None if it was never saved."""
+        if self.digest is None:
+            return None
+        weights = None if self.weights is None else [float(weight) for weight in self.weights]
+        return [self.digest, weights, str(self.runtime.device.type), str(self.runtime.precision)]
 
     def evaluate(self, data: Any, **columns: Any) -> Metrics:
         """Metrics on labelled texts.
@@ -193,7 +264,8 @@ class Classifier:
         Raises:
             InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
         """
-        return Classifier(self.artifact.scaled(factor), self.runtime, self.weights)
+        digest = None if self.digest is None else _digest(self.digest.encode(), factor)
+        return Classifier(self.artifact.scaled(factor), self.runtime, self.weights, digest)
 
     def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
         """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
@@ -211,9 +283,8 @@ class Classifier:
         trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
         plain = Classifier(self.artifact, self.runtime)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
-        return Classifier(
-            self.artifact, self.runtime, prior_weights(shares, self.labels, trained, plain.predict_proba, some)
-        )
+        weights = prior_weights(shares, self.labels, trained, plain.predict_proba, some)
+        return Classifier(self.artifact, self.runtime, weights, self.digest)
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""
@@ -236,10 +307,23 @@ def load(
         folder: what `pennyweight train` or `Classifier.save` wrote.
         backbone: where the backbone is now, if it moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+        precision: `fp32`, `bf16`, `fp16`, `int8`; else what was chosen in training, if this machine computes in it.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
-    runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
-    return Classifier(load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale), runtime)
+    chosen = metrics_of(saved).get("inference", {}).get("precision")
+    runtime = choose_for_inference(device, precision, recipe.train.precision, chosen, recipe.train.threads)
+    if runtime.precision == "int8" and RANGES not in saved:
+        raise ArtifactError(
+            "int8 was not tried when this classifier was trained",
+            where=folder,
+            remedy="train it again with --inference-precision int8, or use --precision fp32",
+        )
+    found = load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale)
+    return Classifier(found, runtime, digest=_digest(saved.manifest, adapter_scale))
+
+
+def _digest(manifest: bytes, adapter_scale: float) -> str:
+    """The SHA-256 of a manifest, which holds that of all else, and the factor of the adapter's update."""
+    return sha256(manifest + f" {float(adapter_scale)!r}".encode()).hexdigest()

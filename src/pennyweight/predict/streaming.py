@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from ..data.file_streams import MAX_LINE, is_pipe
 from ..errors import DataError, InputError
-from .prediction_rows import prediction_row
+from .prediction_rows import predicted_columns, rows_of
 from .predictor import Classifier
 
 # Endings of files that do not consist of lines of text.
@@ -61,10 +61,10 @@ def predict_stream(
             except queue.Empty:
                 break
         if batch:
-            for (fields, _), probabilities in zip(
-                batch, classifier.predict_proba([text for _, text in batch]), strict=True
-            ):
-                yield fields, prediction_row(classifier.labels, probabilities, thresholds)
+            probabilities = classifier.predict_proba([text for _, text in batch])
+            predictions = rows_of(predicted_columns(classifier.labels, probabilities, thresholds))
+            for (fields, _), prediction in zip(batch, predictions, strict=True):
+                yield fields, prediction
     if isinstance(ended, Exception):
         raise ended
 

@@ -81,11 +81,7 @@ def resumable(folder: Path, unfinished: Callable[[], object], overwrite: bool = 
         Interrupted: what was complete before is intact.
     """
     before = unfinished()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handled(note):
+    with stopped_at_once():
         try:
             yield
         except Interrupted as stop:  # from the training loop, which does not know the command
@@ -97,6 +93,17 @@ def resumable(folder: Path, unfinished: Callable[[], object], overwrite: bool = 
             # Before training begins nothing is kept, not even a folder that was made for the run.
             remedy = "run the same command again" if unfinished() == before else resume_command(folder, overwrite)
             raise Interrupted("stopped by a signal", where=folder, remedy=remedy) from None
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """A signal raises `KeyboardInterrupt` in the main thread; elsewhere nothing changes."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(note):
+        yield
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
 
 
 def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> Iterator[Columns]:
-    """What `read_parquet` and `read_arrow` read (a plain file of either), by blocks of at most `size` rows."""
+    """What `read_parquet` and `read_arrow` read (plain files of either), by blocks of `size` rows but the last."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -85,18 +85,53 @@ def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> 
             mapped = pa.memory_map(str(path))
             arrow = pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
             schema = arrow.schema
-            whole = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
-            batches = (batch.slice(at, size) for batch in whole for at in range(0, batch.num_rows, size))
+            batches = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
         done, expanded = 0, 0
-        for batch in batches:
-            found = collect_batches([batch], schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
-            expanded += sum(without_views(column).nbytes for column in batch.columns)
+        for block in _blocks_of(batches, size):
+            found = collect_batches(block, schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
+            expanded += sum(without_views(column).nbytes for batch in block for column in batch.columns)
             if expanded > max(BOMB_FLOOR, BOMB_RATIO * path.stat().st_size):
                 raise decompression_bomb(str(path), path.stat().st_size)
-            done += batch.num_rows
+            done += sum(batch.num_rows for batch in block)
             yield found
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, form, error) from error
+
+
+def _blocks_of(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The rows of Arrow batches, whatever their sizes, by `size`: slices of the batches that hold them."""
+    held: list[Any] = []
+    rows = 0
+    for batch in batches:
+        at = 0
+        while at < batch.num_rows:
+            held.append(batch.slice(at, size - rows))
+            rows += held[-1].num_rows
+            at += held[-1].num_rows
+            if rows == size:
+                yield held
+                held, rows = [], 0
+    if held:
+        yield held
+
+
+def count_rows(path: Path, format: Format) -> int | None:
+    """The rows of a plain Parquet or Arrow file, as its metadata say; None for an Arrow stream, which has none.
+
+    Raises:
+        DataError: neither, or damaged.
+    """
+    import pyarrow as pa
+    from pyarrow import dataset, parquet
+
+    try:
+        if format == "parquet":
+            return int(parquet.read_metadata(path).num_rows)
+        with path.open("rb") as handle:
+            head = handle.read(6)
+        return int(dataset.dataset(path, format="ipc").count_rows()) if head == b"ARROW1" else None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged_file(path, "Parquet" if format == "parquet" else "Arrow", error) from error
 
 
 def is_saved(folder: Path) -> bool:

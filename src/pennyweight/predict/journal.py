@@ -1,0 +1,241 @@
+"""The finished blocks of a job that may be killed at any moment, beside the file that they will become.
+
+A hidden folder `.NAME.unfinished` holds three files. `job.json` says what the job is. `blocks` holds the blocks' bytes
+end to end. `journal` has a line a block: the rows so far, those of them that were answered, and where the block ends. A
+block's bytes are durable before its line is written, so that whatever a line says is there. What a killed run left
+behind its last whole line is cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import InputError, StorageError
+from ..storage.atomic import write_text
+from ..storage.checksums import seal, unseal
+from ..storage.durability import fsync_file, fsync_folder
+from ..storage.folders import make_folder
+from ..storage.locks import is_locked, try_to_lock
+from ..storage.system_errors import storage_errors
+
+_JOB, _BLOCKS, _JOURNAL = "job.json", "blocks", "journal"
+_ENDING = ".unfinished"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is done up to the end of a block.
+
+    Attributes:
+        rows: rows so far.
+        answered: those of them that got a label.
+        end: where the blocks' bytes end.
+    """
+
+    rows: int = 0
+    answered: int = 0
+    end: int = 0
+
+
+class BlockJournal:
+    """The finished blocks of one job, to which more are appended.
+
+    Args:
+        folder: the hidden folder, locked by the caller.
+        kept: what a former run finished, a block each.
+    """
+
+    def __init__(self, folder: Path, kept: list[Finished]) -> None:
+        self.folder = folder
+        self.done = [Finished(), *kept]
+        self._blocks = _cut_to(folder / _BLOCKS, self.done[-1].end)
+        self._lines = _cut_to(folder / _JOURNAL, sum(len(_line(each)) for each in kept))
+        fsync_folder(folder)
+        fsync_folder(folder.parent)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are finished."""
+        return self.done[-1].rows
+
+    @property
+    def answered(self) -> int:
+        """Rows that are finished and got a label."""
+        return self.done[-1].answered
+
+    def append(self, content: bytes, rows: int, answered: int) -> None:
+        """Make a block's bytes durable, then say so."""
+        last = self.done[-1]
+        self._blocks.write(content)
+        _flush(self._blocks)
+        finished = Finished(last.rows + rows, last.answered + answered, last.end + len(content))
+        self._lines.write(_line(finished))
+        _flush(self._lines)
+        self.done.append(finished)
+
+    def parts(self) -> Iterator[bytes]:
+        """The blocks' bytes, one by one."""
+        with (self.folder / _BLOCKS).open("rb") as held:
+            for before, after in pairwise(self.done):
+                yield held.read(after.end - before.end)
+
+    def close(self) -> None:
+        """Close the files; what is finished stays."""
+        self._blocks.close()
+        self._lines.close()
+
+    def publish(self, out: Path, whole: Path | None = None) -> None:
+        """Put the output in its place by one rename, and remove the folder.
+
+        Args:
+            whole: the output, made of the blocks; None where their bytes are the output.
+        """
+        self.close()
+        content = whole or self.folder / _BLOCKS
+        fsync_file(content)
+        content.replace(out)
+        fsync_folder(out.parent)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def unfinished_folder(out: Path) -> Path:
+    """Where the finished blocks of an output file lie until it is whole."""
+    name = out.name if len(os.fsencode(out.name)) <= 200 else hashlib.sha256(os.fsencode(out.name)).hexdigest()
+    return out.parent / f".{name}{_ENDING}"
+
+
+@contextmanager
+def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator[BlockJournal]:
+    """The journal of a job, locked.
+
+    When the block ends, nothing is left of a job without a finished block, or of one that an `InputError` ended: given
+    the same input it would end there again.
+
+    Args:
+        job: all that the output depends on, as JSON has it, by the names that messages give it.
+        resume: go on with what a former run of the same job finished; without any, begin.
+
+    Raises:
+        InputError: to resume another job, or to begin one anew whose finished blocks `resume` would keep.
+        StorageError: another process is at it, or nothing can be written there.
+    """
+    folder = unfinished_folder(out)
+    with storage_errors(out):
+        make_folder(out.parent)
+        descriptor = _lock(folder, out)
+    journal: BlockJournal | None = None
+    try:
+        kept = _kept_blocks(folder, out, job, resume=resume)
+        with storage_errors(out):
+            if not kept:
+                _clear(folder)
+                write_text(folder / _JOB, seal({"job": dict(job)}))
+            journal = BlockJournal(folder, kept)
+        yield journal
+    except InputError:
+        if journal is not None:
+            journal.close()
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        if journal is not None:
+            journal.close()
+        if journal is None or not journal.rows:
+            _remove_if_empty(folder)
+        os.close(descriptor)
+
+
+def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: bool) -> list[Finished]:
+    """What a former run of the same job finished; nothing where there is nothing to go on with."""
+    try:
+        former = unseal((folder / _JOB).read_text("utf-8"))["job"]
+    except (OSError, ValueError, KeyError):
+        return []  # nothing was finished yet: this file is durable before the first block
+    kept = _read_lines(folder)
+    if not kept:
+        return []
+    here = json.loads(json.dumps(job))
+    other = [name for name in here if former.get(name) != here[name]]
+    if resume and other:
+        raise InputError(
+            "the unfinished run is of another job",
+            expected="the same " + ", ".join(here),
+            received=f"another {', '.join(other)}",
+            remedy="leave out --resume to begin anew",
+            where=out,
+        )
+    if not resume and not other:
+        raise InputError(
+            f"a run was stopped here that had finished {kept[-1].rows:,} rows of this job",
+            remedy=f"go on with --resume, or remove {folder} to begin anew",
+            where=out,
+        )
+    return kept if resume else []
+
+
+def _read_lines(folder: Path) -> list[Finished]:
+    """The whole lines of a journal whose blocks are whole."""
+    kept: list[Finished] = []
+    with suppress(OSError):
+        size = (folder / _BLOCKS).stat().st_size
+        for line in (folder / _JOURNAL).read_bytes().splitlines(keepends=True):
+            try:
+                finished = Finished(*map(int, json.loads(line)))
+            except (ValueError, TypeError):
+                break  # cut off, or overwritten by what a power cut left
+            if line != _line(finished) or finished.end > size:
+                break
+            kept.append(finished)
+    return kept
+
+
+def _line(finished: Finished) -> bytes:
+    return f"[{finished.rows}, {finished.answered}, {finished.end}]\n".encode()
+
+
+def _cut_to(path: Path, size: int) -> IO[bytes]:
+    """A file opened to be written on at `size`, with nothing behind it."""
+    handle = path.open("ab")
+    handle.truncate(size)
+    return handle
+
+
+def _flush(handle: IO[bytes]) -> None:
+    handle.flush()
+    os.fsync(handle.fileno())
+
+
+def _lock(folder: Path, out: Path) -> int:
+    """The descriptor of the folder, made if need be, which nobody else holds."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        if not try_to_lock(descriptor) and is_locked(folder):
+            os.close(descriptor)
+            raise StorageError(
+                "another run is writing this file", where=out, remedy="wait for it, or choose another --out"
+            )
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        os.close(descriptor)  # the run that held it ended, and removed it, in between
+
+
+def _clear(folder: Path) -> None:
+    for item in folder.iterdir():
+        item.unlink() if not item.is_dir() else shutil.rmtree(item)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds no finished block."""
+    if folder.is_dir() and not _read_lines(folder):
+        shutil.rmtree(folder, ignore_errors=True)

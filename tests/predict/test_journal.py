@@ -1,0 +1,128 @@
+"""A journal of finished blocks: what a killed run leaves is cut to its last whole block, or refused."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pennyweight.errors import DataError, InputError, StorageError
+from pennyweight.predict.journal import open_journal, unfinished_folder
+
+JOB = {"classifier": "a", "source": ["b", None], "options": {"form": "csv"}}
+
+
+def leave(out: Path, blocks: int = 2, job: dict[str, Any] = JOB, *, resume: bool = False) -> None:
+    """What a run leaves that is stopped after so many blocks."""
+    with suppress(KeyboardInterrupt), open_journal(out, job, resume=resume) as journal:
+        for number in range(blocks):
+            journal.append(f"block {number}\n".encode(), 10, 9)
+        raise KeyboardInterrupt
+
+
+def test_a_whole_job_is_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out.csv"
+    with open_journal(out, JOB, resume=False) as journal:
+        journal.append(b"a\n", 1, 1)
+        journal.append(b"b\n", 1, 0)
+        assert not out.exists()
+        assert (journal.rows, journal.answered, list(journal.parts())) == (2, 1, [b"a\n", b"b\n"])
+        journal.publish(out)
+    assert out.read_bytes() == b"a\nb\n"
+    assert os.listdir(out.parent) == ["out.csv"]
+
+
+def test_what_is_finished_is_kept_and_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    leave(out)
+    assert out.read_text() == "old"
+    with open_journal(out, JOB, resume=True) as journal:
+        assert (journal.rows, journal.answered) == (20, 18)
+        journal.append(b"block 2\n", 5, 5)
+        journal.publish(out)
+    assert out.read_bytes() == b"block 0\nblock 1\nblock 2\n"
+    assert os.listdir(tmp_path) == ["out.csv"]
+
+
+@pytest.mark.parametrize("damage", ["torn line", "torn block", "zeros", "line without its block"])
+def test_what_lies_behind_the_last_whole_block_is_cut_off(damage: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    leave(out)
+    blocks, lines = unfinished_folder(out) / "blocks", unfinished_folder(out) / "journal"
+    rows = 20
+    if damage == "torn line":
+        with lines.open("ab") as handle:
+            handle.write(b"[30, 27, 2")
+    elif damage == "torn block":
+        with blocks.open("ab") as handle:
+            handle.write(b"blo")
+    elif damage == "zeros":
+        with lines.open("ab") as handle:
+            handle.write(b"\0" * 20)
+    else:
+        os.truncate(blocks, 12)
+        rows = 10
+    with open_journal(out, JOB, resume=True) as journal:
+        assert journal.rows == rows
+        for number in range(rows // 10, 3):
+            journal.append(f"block {number}\n".encode(), 10, 9)
+        journal.publish(out)
+    assert out.read_bytes() == b"block 0\nblock 1\nblock 2\n"
+
+
+def test_another_job_is_not_resumed_and_the_same_is_not_begun_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    leave(out)
+    other = JOB | {"classifier": "z", "options": {"form": "jsonl"}}
+    with pytest.raises(InputError) as caught, open_journal(out, other, resume=True):
+        pass
+    assert str(caught.value) == (
+        f"{out}: the unfinished run is of another job; expected the same classifier, source, options; "
+        "received another classifier, options; leave out --resume to begin anew"
+    )
+    with pytest.raises(InputError) as caught, open_journal(out, JOB, resume=False):
+        pass
+    assert str(caught.value) == (
+        f"{out}: a run was stopped here that had finished 20 rows of this job; go on with --resume, or remove "
+        f"{unfinished_folder(out)} to begin anew"
+    )
+    with open_journal(out, JOB, resume=True) as journal:
+        assert journal.rows == 20  # neither refusal lost a row
+    with open_journal(out, other, resume=False) as journal:
+        assert journal.rows == 0
+
+
+def test_nothing_is_left_of_a_job_that_came_to_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    leave(out, blocks=0)
+    assert os.listdir(tmp_path) == []
+    with suppress(DataError), open_journal(out, JOB, resume=False) as journal:
+        journal.append(b"x", 1, 1)
+        raise DataError("a broken row")
+    assert os.listdir(tmp_path) == []
+    with open_journal(out, JOB, resume=True) as journal:  # nothing to resume: begun
+        journal.append(b"x", 1, 1)
+        journal.publish(out)
+    assert out.read_bytes() == b"x"
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with (
+        open_journal(out, JOB, resume=False),
+        pytest.raises(StorageError, match="another run is writing this file; wait for it, or choose another --out"),
+        open_journal(out, JOB, resume=True),
+    ):
+        pass
+
+
+def test_the_longest_name_has_a_folder_too(tmp_path: Path) -> None:
+    out = tmp_path / ("x" * 251 + ".csv")
+    leave(out, blocks=1)
+    with open_journal(out, JOB, resume=True) as journal:
+        journal.publish(out)
+    assert out.read_bytes() == b"block 0\n"
