@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .model.device import Runtime
     from .model.text_model import TextModel
     from .predict.predictor import Classifier
+    from .train.inference_precision import ReadyModel
     from .train.resume import ResumePoint
     from .train.run_folder import RunFolder
     from .train.state import FitResult
@@ -191,7 +192,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     """
     from .artifact.load_artifact import read_fingerprint
     from .artifact.versions import versions
-    from .model.device import choose
+    from .model.device import check_inference_precision, choose
     from .model.tokenizer import check_max_length
     from .train.resume import ResumePoint, run_fingerprint
 
@@ -202,6 +203,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     if folder.path is not None and folder.resume:
         resume_point = ResumePoint.find(folder.path, read_fingerprint(folder.path))
     runtime = choose(recipe.train.device, resume_point.precision(recipe.train.precision), recipe.train.threads)
+    check_inference_precision(runtime, recipe.train.inference_precision)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
@@ -271,6 +273,7 @@ class Fitted:
         plan: of what is left where ranks were taken away in training, else as planned.
         prefix: of the kept prefix, as in metrics.json; None where nothing was kept.
         joules: energy of the training; None where it cannot be measured.
+        ready: the trained model as it is measured and saved, see `train.inference_precision`.
         fingerprint: the plan stage's, with whose prefixes were kept.
     """
 
@@ -279,6 +282,7 @@ class Fitted:
     prefix: Mapping[str, Any] | None
     joules: float | None
     fingerprint: Mapping[str, Any]
+    ready: ReadyModel
 
 
 def fit_model(
@@ -298,6 +302,7 @@ def fit_model(
     from .train.accelerator import make_accelerator
     from .train.energy import EnergyMeter
     from .train.head_init import fit_head
+    from .train.inference_precision import prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
     from .train.resume import mark_begun
@@ -328,18 +333,16 @@ def fit_model(
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
     joules = meter.joules()
     accelerator.end_training()
-    plan, runtime = planned.plan, planned.runtime
     remember_training(
-        plan, planned.backbone.config, result, round(float(built.tokens["train"].lengths.mean())),
+        planned.plan, planned.backbone.config, result, round(float(built.tokens["train"].lengths.mean())),
         pooling=recipe.model.pooling, cached=bool(sources.prefixes),
-        how=(runtime.device.type, runtime.precision, model.engine),
+        how=(planned.runtime.device.type, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-    plan = model.fold_adapter(planned.plan, len(loaded.names))
-    if plan is not planned.plan:
-        logger.info(plan.why[-1])
-    model.adapter.scale(settings.adapter_scale)
-    return Fitted(plan, result, sources.to_json(), joules, fingerprint)
+    ready = prepare_inference(
+        built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets
+    )  # fmt: skip
+    return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
 # --- evaluate ----------------------------------------------------------------------------------------------------
@@ -391,7 +394,7 @@ def evaluate_model(
         baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
     began = time.perf_counter()
     measured = [name for name in rows if name != "train"]
-    logits = {name: built.text_model.logits(built.tokens[name]) for name in measured}
+    logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in measured}
     settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     measuring = time.perf_counter() - began
@@ -401,7 +404,7 @@ def evaluate_model(
         assert evaluation.calibration is not None  # multi-label data was refused at the start
         temperature = evaluation.calibration.temperature
         shift = shift_of_run(
-            built.text_model, temperature, loaded.splits, evaluation.measured_on, corrupted=recipe.train.shift
+            fitted.ready.text_model, temperature, loaded.splits, evaluation.measured_on, corrupted=recipe.train.shift
         )
     return Evaluated(rows, evaluation, seconds, shift)
 
@@ -442,6 +445,7 @@ def save_model(
         input_spec=loaded.splits.input_spec,
         predictions={key: rows for name, each in predictions.items() for key, rows in each.to_arrays(name).items()},
         run=dict(fitted.fingerprint),
+        ranges=dict(fitted.ready.ranges),
     )  # fmt: skip
     artifact = replace(artifact, card=model_card(artifact))
     if folder.path is not None:
@@ -450,7 +454,7 @@ def save_model(
         write_reports(folder.path, artifact, evaluation, evaluated.rows, evaluated.shift)
         mark_ended(folder.path)
         logger.info(f"saved: {folder.path}")
-    return Saved(Classifier(artifact, planned.runtime), folder.path)
+    return Saved(Classifier(artifact, fitted.ready.text_model.runtime), folder.path)
 
 
 def run_metrics(
@@ -483,6 +487,7 @@ def run_metrics(
             "sources": loaded.sources,
         },
         "audit": built.audit.to_json(),
+        "inference": fitted.ready.choice.to_json(),
         "machine": machine(planned.runtime) | {
             "encoder": built.text_model.model.engine, "training_energy_joules": fitted.joules,
         },

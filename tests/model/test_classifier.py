@@ -34,9 +34,8 @@ def batch() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize(
-    ("kind", "engine"), [("roberta", "fast"), ("roberta", "reference"), ("modernbert", "reference")]
-)
+@pytest.mark.parametrize("kind", ["roberta", "modernbert"])
+@pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_half_precision_is_what_is_computed_in(
     kind: str, engine: str, precision: str, pooling: str, tiny_backbone: Callable[..., Path]
 ) -> None:
@@ -45,7 +44,8 @@ def test_half_precision_is_what_is_computed_in(
     dtype = Runtime(torch.device("cpu"), precision).dtype
     given = batch()
     if engine == "fast":
-        frozen = model.module.get_submodule("encoder.layer.0.intermediate.dense.base_layer")
+        path = "encoder.layer.0.intermediate.dense" if kind == "roberta" else "layers.0.mlp.Wi"
+        frozen = model.module.get_submodule(f"{path}.base_layer")
         assert frozen.weight.dtype == model.encoder.dtype == dtype
         states = model.encoder.embed(**given)
         assert states.dtype == model.encoder.run(states, given["attention_mask"], 0, 1).dtype == dtype

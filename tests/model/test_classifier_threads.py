@@ -24,7 +24,7 @@ from pennyweight.recipe.planning import plan_for
 
 THREADS, ROUNDS = 4, 5
 KINDS = ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet"]
-FAST = [(kind, "fast") for kind in ("bert", "distilbert", "electra", "mpnet")]
+FAST = [(kind, "fast") for kind in ("bert", "distilbert", "electra", "mpnet", "modernbert")]
 
 
 def built(folder: Path, precision: str, **settings: Any) -> SequenceClassifier:

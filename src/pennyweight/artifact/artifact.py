@@ -56,6 +56,7 @@ class Artifact:
         input_spec: how texts and labels are read, as it was resolved in training.
         predictions: of the validation and test rows, as arrays in the form of `RowPredictions.to_arrays`.
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
+        ranges: of the inputs of each product, which int8 rounds by; empty where int8 was not tried in training.
     """
 
     tensors: TrainedTensors
@@ -71,6 +72,7 @@ class Artifact:
     card: str = ""
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    ranges: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of_model(cls, model: SequenceClassifier, tokenizer: Any, *described: Any, **more: Any) -> Artifact:

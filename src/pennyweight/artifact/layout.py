@@ -10,6 +10,7 @@
 | adapter/adapter_model.safetensors   | the adapter as PEFT stores it                                     |
 | head.safetensors                    | the classification head                                           |
 | answers.safetensors                 | its predictions for validation and test rows, with confidences    |
+| int8_ranges.safetensors             | what inference in int8 rounds by, where that was tried            |
 | tokenizer/                          | the tokenizer as transformers stores it                           |
 | README.md                           | the model card                                                    |
 
@@ -25,6 +26,7 @@ ADAPTER_CONFIG = "adapter/adapter_config.json"
 ADAPTER = "adapter/adapter_model.safetensors"
 HEAD = "head.safetensors"
 PREDICTIONS = "answers.safetensors"
+RANGES = "int8_ranges.safetensors"
 TOKENIZER = "tokenizer"
 
 # Without these it is not a classifier.
@@ -32,6 +34,6 @@ REQUIRED = (RECIPE, PLAN, METRICS, HEAD, "tokenizer/tokenizer.json")
 # Folders that libraries read as a whole, so that a file the manifest does not list could change the predictions.
 LIBRARY_FOLDERS = ("adapter", "tokenizer")
 # All that a save may write, as it lies in the folder.
-ITEMS = (MANIFEST, RECIPE, PLAN, METRICS, CARD, HEAD, PREDICTIONS, *LIBRARY_FOLDERS)
+ITEMS = (MANIFEST, RECIPE, PLAN, METRICS, CARD, HEAD, PREDICTIONS, RANGES, *LIBRARY_FOLDERS)
 # The name under which `atomic_items` writes them.
 WRITER = "artifact"

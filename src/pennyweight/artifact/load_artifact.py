@@ -20,7 +20,19 @@ from ..storage.atomic import recover
 from . import validation
 from .artifact import Artifact, TrainedTensors
 from .file_contents import damage_as_errors
-from .layout import ADAPTER, ADAPTER_CONFIG, CARD, MANIFEST, METRICS, PLAN, PREDICTIONS, RECIPE, TOKENIZER, WRITER
+from .layout import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    CARD,
+    MANIFEST,
+    METRICS,
+    PLAN,
+    PREDICTIONS,
+    RANGES,
+    RECIPE,
+    TOKENIZER,
+    WRITER,
+)
 from .saved_files import SavedFiles, read_files
 
 
@@ -62,6 +74,7 @@ def load_artifact(
         tokenizer = validation.check_tokenizer(saved, TOKENIZER, found)
         settings = ModelSettings(**recipe.model.settings())
         card = saved.text(CARD) if CARD in saved else ""
+        ranges = validation.check_ranges(saved, RANGES)
     run = facts.get("run")
     return Artifact(
         tensors,
@@ -77,6 +90,7 @@ def load_artifact(
         card,
         predictions,
         run if isinstance(run, dict) else {},
+        ranges,
     )
 
 

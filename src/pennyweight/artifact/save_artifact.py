@@ -19,7 +19,7 @@ from ..model.adapters.lora import lora_config
 from ..storage.atomic import atomic_items
 from ..storage.json_files import to_json
 from .artifact import Artifact
-from .layout import ADAPTER, CARD, HEAD, ITEMS, MANIFEST, METRICS, PLAN, PREDICTIONS, RECIPE, WRITER
+from .layout import ADAPTER, CARD, HEAD, ITEMS, MANIFEST, METRICS, PLAN, PREDICTIONS, RANGES, RECIPE, WRITER
 from .manifest import manifest_text
 from .versions import versions
 
@@ -58,6 +58,8 @@ def _write(artifact: Artifact, folder: Path) -> None:
         arrays.save_file(
             {name: np.ascontiguousarray(rows) for name, rows in artifact.predictions.items()}, folder / PREDICTIONS
         )
+    if artifact.ranges:
+        save_file(artifact.ranges, folder / RANGES)
     if artifact.plan.adapter is not None:
         config = lora_config(artifact.plan.adapter, artifact.backbone.config)
         config.base_model_name_or_path = artifact.backbone.name

@@ -341,4 +341,4 @@ FAMILIES: dict[str, Callable[[Config], Architecture]] = {
     "mpnet": mpnet,
 }
 # Those that have a fast encoder (model/encoders/), by which estimates are made without loading any.
-FAST_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")
+FAST_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "modernbert")

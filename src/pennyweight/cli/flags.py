@@ -19,7 +19,7 @@ Command = Callable[..., Any]
 # Other spellings of a field's flag: `predict` has a --format of its own.
 ALIASES = {"format": ("--input-format",)}
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Markup = Literal["keep", "strip", "drop"]
 Format = FileFormat
 

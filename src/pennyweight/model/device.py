@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from ..errors import InputError, ResourceError
+from .kernels.int8_linear import has_int8
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,7 +29,7 @@ class Runtime:
 
     Attributes:
         device: a torch device.
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16` or `fp16`; in inference also `int8`.
     """
 
     device: torch.device
@@ -36,8 +37,8 @@ class Runtime:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format of the products, as torch names it."""
-        return DTYPES[self.precision]
+        """The number format of the products, as torch names it; of what is not a product in int8, fp32."""
+        return DTYPES.get(self.precision, torch.float32)
 
 
 def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
@@ -63,6 +64,45 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
     if name == "cpu":
         _check_cpu(precision)
     return Runtime(torch.device(name), precision)
+
+
+def choose_for_inference(
+    device: str, wanted: str | None, trained: str, chosen: str | None, threads: int | None = None
+) -> Runtime:
+    """Where and in which number format a saved classifier computes.
+
+    Args:
+        wanted: `fp32`, `bf16`, `fp16`, `int8`, or None and `auto` for what was chosen in training where this machine
+            can.
+        trained: what the recipe trained in, maybe `auto`.
+        chosen: what was measured to be the fastest that is as good, in training; None where nothing was measured.
+
+    Raises:
+        InputError, ResourceError: as for `choose`.
+    """
+    if wanted in (None, "auto"):
+        if chosen == "int8" and device in ("auto", "cpu") and has_int8() and not torch.cuda.is_available():
+            return Runtime(choose("cpu", "fp32", threads).device, "int8")
+        return choose(device, trained if wanted is None else "auto", threads)
+    if wanted == "int8":
+        runtime = choose("cpu" if device == "auto" else device, "fp32", threads)
+        if runtime.device.type != "cpu" or not has_int8():
+            raise ResourceError("int8 is computed on a CPU whose kernels have it", remedy="use --precision auto")
+        return Runtime(runtime.device, "int8")
+    assert wanted is not None
+    return choose(device, wanted, threads)
+
+
+def check_inference_precision(runtime: Runtime, wanted: str) -> None:
+    """Refuse, before anything is trained, a number format that this machine cannot predict in.
+
+    Raises:
+        ResourceError: naming the remedy.
+    """
+    if runtime.device.type == "cpu" and wanted == "bf16":
+        _check_cpu(wanted)
+    if runtime.device.type == "cpu" and wanted == "int8" and not has_int8():
+        raise ResourceError("this CPU's kernels do not compute in int8", remedy="use --inference-precision auto")
 
 
 def _check_cpu(precision: str) -> None:

@@ -13,6 +13,7 @@ from ..errors import ArtifactError
 from .classifier import SequenceClassifier
 from .device import Runtime
 from .inference import TokenFeed, logits
+from .inference.engine import InferenceEngine
 from .tokenizer import encode
 
 
@@ -27,6 +28,7 @@ class TextModel:
         bucket: batches are padded to a multiple of this many tokens.
         batch_size: texts predicted at a time.
         pair: whether each text is a pair of texts.
+        engine: computes the logits instead of the model, once nothing is trained any more.
     """
 
     model: SequenceClassifier
@@ -36,6 +38,7 @@ class TextModel:
     bucket: int
     batch_size: int
     pair: bool = False
+    engine: InferenceEngine | None = None
 
     def encode(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids."""
@@ -51,9 +54,12 @@ class TextModel:
         Raises:
             ArtifactError: some are not finite numbers.
         """
-        found = logits(
-            self.model, self.batches(tokens), tokens.lengths, batch_size=self.batch_size, bucket=self.bucket
-        )  # fmt: skip
+        if self.engine is not None:
+            found = self.engine.logits(tokens)
+        else:
+            found = logits(
+                self.model, self.batches(tokens), tokens.lengths, batch_size=self.batch_size, bucket=self.bucket
+            )  # fmt: skip
         refuse_not_finite(found, self.runtime.precision)
         return found
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..artifact.artifact import Artifact
-from ..artifact.layout import MANIFEST
-from ..artifact.load_artifact import load_artifact, recipe_of
+from ..artifact.layout import MANIFEST, RANGES
+from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
@@ -25,8 +25,11 @@ from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.device import Runtime, choose
-from ..model.text_model import TextModel
+from ..model.device import Runtime, choose_for_inference
+from ..model.inference.build import inference_weights
+from ..model.inference.engine import InferenceEngine
+from ..model.on_demand import OnDemand
+from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import KeptColumns, labels_reaching
@@ -50,6 +53,7 @@ class Classifier:
         self.runtime = runtime
         self.weights = weights
         self.digest = digest
+        self._engine = OnDemand(self._build_engine)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,12 +136,28 @@ class Classifier:
         """(N, L) fp32 logits of texts that are already token ids."""
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        found = self.text_model.logits(encoded)
+        engine = self._engine.get()
+        if engine is None:
+            found = self.text_model.logits(encoded)
+        else:
+            found = engine.logits(encoded)
+            refuse_not_finite(found, self.runtime.precision)
         if self.weights is None:
             return found
         # Dividing by the temperature later multiplies the probabilities by the weights.
         weighted: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
         return weighted
+
+    def _build_engine(self) -> InferenceEngine | None:
+        """None where the model computes the logits as it was trained: on a GPU, or where its family has no engine."""
+        artifact = self.artifact
+        if self.runtime.device.type != "cpu" or artifact.recipe.model.encoder == "reference":
+            return None
+        weights = inference_weights(
+            artifact.backbone, artifact.plan, artifact.tensors.adapter, artifact.tensors.head,
+            artifact.recipe.model.pooling, artifact.fast_tokenizer.pad_token_id,
+        )  # fmt: skip
+        return None if weights is None else weights.engine(self.runtime, artifact.ranges)
 
     def predict_proba(self, texts: Any) -> np.ndarray:
         """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
@@ -287,12 +307,19 @@ def load(
         folder: what `pennyweight train` or `Classifier.save` wrote.
         backbone: where the backbone is now, if it moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+        precision: `fp32`, `bf16`, `fp16`, `int8`; else what was chosen in training, if this machine computes in it.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
     """
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
-    runtime = choose(device, precision or recipe.train.precision, recipe.train.threads)
+    chosen = metrics_of(saved).get("inference", {}).get("precision")
+    runtime = choose_for_inference(device, precision, recipe.train.precision, chosen, recipe.train.threads)
+    if runtime.precision == "int8" and RANGES not in saved:
+        raise ArtifactError(
+            "int8 was not tried when this classifier was trained",
+            where=folder,
+            remedy="train it again with --inference-precision int8, or use --precision fp32",
+        )
     found = load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale)
     return Classifier(found, runtime, digest=_digest(saved.manifest, adapter_scale))
 

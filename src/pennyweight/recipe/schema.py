@@ -277,6 +277,11 @@ class TrainRecipe(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Number format of the encoder's matrix products."
     )
+    inference_precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="Number format of the trained classifier on a CPU; auto: the fastest that changes the validation "
+        "accuracy by at most 0.1 points, int8 only with 1,000 validation texts or more.",
+    )
     eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; after each epoch if not given.")
     metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"] = Field(
         "accuracy",

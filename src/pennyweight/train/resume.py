@@ -42,7 +42,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
 NOT_COMPARED = {
     *("train", "test", "validation", "mix", "ood", "backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
-    *("device", "precision", "threads"),  # what they came to on this machine is compared
+    *("device", "precision", "threads", "inference_precision"),  # what they came to on this machine is compared
 }
 
 

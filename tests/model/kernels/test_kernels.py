@@ -11,6 +11,7 @@ from torch import nn
 from pennyweight.model.kernels import Kernels, choose_kernels
 from pennyweight.model.kernels.frozen_linear import Linear
 from pennyweight.model.kernels.packed_attention import Packing
+from pennyweight.model.kernels.rotary import RotaryPositions
 
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
 CPU, *OTHERS = (choose_kernels(torch.device(kind)) for kind in ("cpu", "cuda", "mps"))
@@ -33,6 +34,13 @@ def test_every_device_computes_the_same(
     near(
         kernels.attend_first_token(q, x, modules, packing, heads), CPU.attend_first_token(q, x, modules, packing, heads)
     )
+    kv = torch.randn(packing.size, 48)
+    for window in (None, 2, 100):
+        where = RotaryPositions(50.0, window)
+        near(kernels.attend(qkv, packing, heads, where)[:rows], CPU.attend(qkv, packing, heads, where)[:rows])
+        near(kernels.attend_first(q, kv, packing, heads, where), CPU.attend_first(q, kv, packing, heads, where))
+    bare = nn.LayerNorm(24, bias=False)
+    near(kernels.layer_norm(bare, x), CPU.layer_norm(bare, x))
     norm = nn.LayerNorm(24)
     near(kernels.layer_norm(norm, x), CPU.layer_norm(norm, x))
     half = kernels.layer_norm(norm, x.bfloat16())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pennyweight.model.kernels.frozen_linear import Linear
-from pennyweight.model.kernels.lora_linear import dropout_mask, project, project_with_input, read_lora
+from pennyweight.model.kernels.lora_linear import dropout_mask, project, project_columns, project_with_input, read_lora
 
 
 def linears(*outputs: int, inputs: int = 24, seed: int = 0) -> list[Linear]:
@@ -47,6 +47,22 @@ def test_modules_together_are_what_peft_computes_one_by_one(ranks: list[int], al
     trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     expected = torch.cat([module(x) for module in modules], 1)
     found = project(x, modules)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(gradients(found, [x, *trained]), gradients(expected, [x, *trained]), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["plain", "none", "dora", "merged", "trained"])
+@pytest.mark.parametrize("columns", [slice(0, 5), slice(5, 16)], ids=["first", "rest"])
+def test_some_columns_are_those_of_all(columns: slice, variant: str) -> None:
+    (module,) = adapted(linears(16), [0 if variant == "none" else 4], use_dora=variant == "dora")
+    if variant == "merged":
+        module.merge()
+    if variant == "trained":
+        module.base_layer.requires_grad_(True)
+    x = torch.randn(10, 24, requires_grad=True)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad and variant != "merged"]
+    found, expected = project_columns(x, module, columns), module(x)[:, columns]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     for mine, theirs in zip(gradients(found, [x, *trained]), gradients(expected, [x, *trained]), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)

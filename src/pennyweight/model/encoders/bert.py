@@ -16,18 +16,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from ...budget.architecture import describe
 from ...budget.families import Architecture
 from ...errors import BackboneError, DataError
-from ..backbone import Backbone, load_module
+from ..backbone import Backbone
+from ..inference.merge import backbone_state
 from ..kernels import choose_kernels
-from ..kernels.frozen_linear import Linear, stacked_weight
+from ..kernels.frozen_linear import stacked_weight
 from ..kernels.lora_linear import project, project_with_input
 from ..kernels.packed_attention import Packing
 from ..kernels.relative_positions import relative_position_bias
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
+from .parameter_tree import load_state, parameter_tree
 from .reference import BertLayers, ReferenceLoader
 
 CPU = torch.device("cpu")
@@ -93,7 +94,7 @@ class FastEncoder:
         # RoBERTa and MPNet number positions from one past the padding id, and padding does not advance the count.
         self.padding_id = described.reserved_positions - 1 if described.reserved_positions else None
         self.activation = ACTIVATIONS[described.activation]
-        self.module: nn.Module = _tree(described, dtype)
+        self.module: nn.Module = parameter_tree(config, dtype)
         self._stack = described.stack
         self._paths = [path.split(".") for path in _block_paths(described)]
         self._kernels = choose_kernels(device)
@@ -110,17 +111,7 @@ class FastEncoder:
         Raises:
             BackboneError: when a weight is missing or has another shape.
         """
-        with torch.no_grad():
-            for name, parameter in self.module.named_parameters():
-                if name not in state or state[name].shape != parameter.shape:
-                    received = f"shape {tuple(state[name].shape)}" if name in state else "nothing"
-                    raise BackboneError(
-                        "the weights do not fit the config",
-                        where=name,
-                        expected=f"shape {tuple(parameter.shape)}",
-                        received=received,
-                    )
-                parameter.copy_(state[name])
+        load_state(self.module, state)
         for block in self._blocks(0, self.num_layers):
             stacked_weight([block.query, block.key, block.value])
 
@@ -220,56 +211,14 @@ def _block_paths(described: Architecture) -> tuple[str, ...]:
     return Block(**paths, attention_norm=attention_norm, ffn_norm=ffn_norm)
 
 
-def _tree(described: Architecture, dtype: torch.dtype) -> nn.Module:
-    """Modules that only hold parameters, under transformers' names; values are set by `load_weights`."""
-
-    epsilon = described.norm_epsilon
-
-    def linear(inputs: int, outputs: int) -> nn.Module:
-        made: nn.Module = skip_init(Linear, inputs, outputs)
-        made.weight = nn.Parameter(torch.empty(outputs, inputs, dtype=dtype))
-        return made
-
-    def layer() -> nn.Module:
-        made = nn.Module()
-        for matrix in described.matrices:
-            _put(made, matrix.path, linear(matrix.in_features, matrix.out_features))
-        for norm in described.norms:
-            _put(made, norm.path, nn.LayerNorm(norm.size, eps=epsilon))
-        return made
-
-    root = nn.Module()
-    weights = {name.removesuffix(".weight"): shape for name, shape in described.outside.items()}
-    for path, shape in weights.items():
-        if path.endswith(".LayerNorm"):
-            _put(root, path, nn.LayerNorm(shape, eps=epsilon))
-        elif path == "embeddings_project":
-            _put(root, path, linear(shape[1], shape[0]))
-        elif not path.endswith(".bias"):
-            kind = dtype if path.endswith(".word_embeddings") else torch.float32
-            _put(root, path, skip_init(nn.Embedding, *shape, dtype=kind))
-    _put(root, described.stack, nn.ModuleList(layer() for _ in range(described.layers)))
-    return root.requires_grad_(False)
-
-
-def _put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Make a module the child of another at a dotted path."""
-    *parents, name = path.split(".")
-    for parent in parents:
-        if not hasattr(root, parent):
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(name, module)
-
-
 def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
-    """A backbone's weights, as transformers loads them, in a `FastEncoder`.
+    """A backbone's weights, as transformers would load them, in a `FastEncoder`.
 
     Raises:
         BackboneError: when the backbone cannot be loaded or is not supported.
     """
     encoder = FastEncoder(backbone.config, settings.dtype, settings.device)
-    encoder.load_weights(load_module(backbone).state_dict())
+    encoder.load_weights(backbone_state(backbone))
     return encoder
 
 

@@ -86,6 +86,20 @@ def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenM
     return made
 
 
+def frozen_rows(linear: nn.Linear, rows: slice, prepack: bool = True) -> FrozenMatrix:
+    """Some rows of a linear module's weight, those of some of its outputs, as `frozen_matrix` gives all of them."""
+    weight = linear.weight
+    if not prepack or weight.is_inference():
+        return FrozenMatrix(weight.detach()[rows], prepack=False)
+    made: FrozenMatrix = _cached(
+        [linear],
+        [weight],
+        ("rows", rows.start, rows.stop),
+        lambda: FrozenMatrix(weight.detach()[rows], prepack=True),
+    )
+    return made
+
+
 def _cached(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
     """What `make` computes from the modules' frozen tensors, cached until these change."""
     with _CACHE_LOCK:

@@ -13,5 +13,5 @@ def layer_norm_mixed(module: nn.LayerNorm, x: Tensor) -> Tensor:
 
 def layer_norm_cast(module: nn.LayerNorm, x: Tensor) -> Tensor:
     """(N, H) -> (N, H): other devices' kernels need weights of the input's type."""
-    weight, bias = module.weight.to(x.dtype), module.bias.to(x.dtype)
-    return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+    bias = None if module.bias is None else module.bias.to(x.dtype)
+    return F.layer_norm(x, module.normalized_shape, module.weight.to(x.dtype), bias, module.eps)

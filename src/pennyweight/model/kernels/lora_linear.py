@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from .frozen_linear import FrozenMatrix, FrozenProduct, frozen_matrix, joined_bias, stacked_weight
+from .frozen_linear import FrozenMatrix, FrozenProduct, frozen_matrix, frozen_rows, joined_bias, stacked_weight
 
 # Dropout masks are slices of a pool of so many elements, 16 MB in bf16; they start at multiples of a cache line.
 POOL_SIZE, ALIGNMENT = 1 << 23, 32
@@ -123,6 +123,28 @@ def project_with_input(x: Tensor, modules: Sequence[nn.Module], addend: Tensor |
         x, weight, bias, addend, places, rate, *trained
     )
     return both
+
+
+def project_columns(x: Tensor, module: nn.Module, columns: slice) -> Tensor:
+    """Some columns of what a linear module gives: x (N, in) -> (N, columns).
+
+    For rows of which not all columns are read, where one matrix gives several things: ModernBERT's queries, keys and
+    values.
+    """
+    reading = read_lora(module)
+    if reading is None or any(parameter.requires_grad for parameter in reading.base.parameters()):
+        return project(x, [module])[:, columns].contiguous()
+    base, rate = reading.base, reading.dropout
+    bias = None if base.bias is None else base.bias[columns].to(x.dtype)
+    weight = frozen_rows(base, columns, prepack=not reading.merged)
+    if not reading.updates:
+        out: Tensor = FrozenProduct.apply(x, weight, bias, None)[0]  # type: ignore[no-untyped-call]
+        return out
+    width = len(range(*columns.indices(base.out_features)))
+    places = tuple((0, width, update.scale / (1 - rate)) for update in reading.updates)
+    trained = [each for update in reading.updates for each in (update.down, update.up[columns])]
+    out, _ = _LoraProduct.apply(x, weight, bias, None, places, rate, *trained)  # type: ignore[no-untyped-call]
+    return out
 
 
 def linear_factors(x: Tensor, modules: Sequence[nn.Module]) -> LinearFactors | None:

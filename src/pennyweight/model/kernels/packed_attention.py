@@ -16,8 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from .rotary import RotaryPositions, rotate_, rotated
+
 # Above this length attention weights are recomputed in the backward pass instead of saved: they grow with T².
 SAVE_WEIGHTS_UP_TO = 256
+# Of longer texts, so many weights at a time: 64 MB in fp32, or those of one head of one text.
+MOST_WEIGHTS = 1 << 24
 
 
 class Packing:
@@ -95,6 +99,15 @@ class Packing:
         key = ("bias", heads, dtype, first_only)
         return self._cached(key, lambda: self._bias_with_positions(positions.to(dtype)))
 
+    def window(self, width: int, queries: int, dtype: torch.dtype) -> Tensor:
+        """(1, Q, T): added to scores of the first Q tokens, 0, or very negative more than `width` tokens away."""
+        return self._cached(("window", width, queries, dtype), lambda: self._window(width, queries, dtype))
+
+    def parts(self, groups: int, queries: int) -> list[slice]:
+        """Groups whose attention weights are computed together: all, where they are saved."""
+        step = groups if self.save_weights else max(1, MOST_WEIGHTS // (queries * self.length))
+        return [slice(begin, min(begin + step, groups)) for begin in range(0, groups, step)]
+
     def _cached(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
         if key not in self._cache:
             self._cache[key] = make()
@@ -119,6 +132,15 @@ class Packing:
         padding = (1 - self.mask.to(dtype)) * torch.finfo(dtype).min  # (B, T)
         return padding.repeat_interleave(heads, 0).unsqueeze(1)
 
+    def _window(self, width: int, queries: int, dtype: torch.dtype) -> Tensor:
+        far = ~self.near(width)[:queries]
+        return torch.zeros(far.shape, dtype=dtype, device=far.device).masked_fill_(far, torch.finfo(dtype).min)[None]
+
+    def near(self, width: int) -> Tensor:
+        """(T, T): whether two positions are at most `width` tokens apart."""
+        at = torch.arange(self.length, device=self.place.device)
+        return (at - at.unsqueeze(1)).abs() <= width
+
     def _bias_with_positions(self, positions: Tensor) -> Tensor:
         padding = (self.mask == 0)[:, None, None, :]  # (B, 1, 1, T)
         each = positions.expand(self.texts, *positions.shape)  # (B, heads, Q, T)
@@ -141,28 +163,41 @@ class _Attention(torch.autograd.Function):
     """softmax(q kᵀ / sqrt(d) + bias) v as two batched products, from packed rows to packed rows.
 
     Below, G = texts * heads. Queries are columns of `mixed` (N, 3H), or given as (B, H), one a text, beside (N, 2H).
+    Rotary positions turn queries and keys after they are gathered; the queries of first tokens are at position 0, where
+    the angle is 0.
     """
 
     @staticmethod
-    def forward(ctx: Any, mixed: Tensor, queries: Tensor | None, packing: Packing, heads: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        mixed: Tensor,
+        queries: Tensor | None,
+        packing: Packing,
+        heads: int,
+        positions: RotaryPositions | None,
+    ) -> Tensor:
         parts = 3 if queries is None else 2
         groups, d = packing.texts * heads, mixed.shape[1] // (parts * heads)
         per_head = mixed.view(-1, d).index_select(0, packing.to_heads(parts, heads)).view(parts, groups, -1, d)
+        if positions is not None:
+            rotate_(per_head[:-1], positions)
         *own_queries, k, v = per_head.unbind()  # (G, T, d)
         q = own_queries[0] if queries is None else queries.reshape(groups, 1, d)  # (G, Q, d)
-        weights = _weights(q, k, packing, heads)  # (G, Q, T)
+        out, weights = torch.empty_like(q), None
+        for part in packing.parts(groups, q.shape[1]):
+            weights = _weights(q[part], k[part], _bias(packing, heads, positions, q, part))  # (G, Q, T)
+            torch.bmm(weights, v[part], out=out[part])
         ctx.save_for_backward(per_head, None if queries is None else q, weights if packing.save_weights else None)
-        ctx.packing, ctx.heads = packing, heads
-        out = torch.bmm(weights, v)  # (G, Q, d)
+        ctx.packing, ctx.heads, ctx.positions = packing, heads, positions
         if queries is not None:
             return out.view(packing.texts, -1)  # (B, H)
         return out.view(-1, d).index_select(0, packing.from_heads(1, heads)).view(packing.size, -1)  # (N, H)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         per_head, q, weights = ctx.saved_tensors
-        packing, heads = ctx.packing, ctx.heads
+        packing, heads, positions = ctx.packing, ctx.heads, ctx.positions
         parts, groups, _, d = per_head.shape
         *own_queries, k, v = per_head.unbind()
         grads = torch.empty_like(per_head)  # (parts, G, T, d)
@@ -172,17 +207,20 @@ class _Attention(torch.autograd.Function):
             grad_out = grad.view(-1, d).index_select(0, packing.to_heads(1, heads)).view(groups, -1, d)
         else:
             grad_q, grad_out = torch.empty_like(q), grad.reshape(groups, 1, d)
-        if weights is None:
-            weights = _weights(q, k, packing, heads)
         scale = d**-0.5
-        torch.bmm(weights.transpose(1, 2), grad_out, out=grad_v)  # (G, T, d)
-        grad_weights = torch.bmm(grad_out, v.transpose(1, 2))  # (G, Q, T)
-        scores = softmax_backward(grad_weights, weights)
-        torch.baddbmm(grad_q, scores, k, beta=0, alpha=scale, out=grad_q)
-        torch.baddbmm(grad_k, scores.transpose(1, 2), q, beta=0, alpha=scale, out=grad_k)
+        for part in packing.parts(groups, q.shape[1]):
+            if not packing.save_weights:
+                weights = _weights(q[part], k[part], _bias(packing, heads, positions, q, part))
+            torch.bmm(weights.transpose(1, 2), grad_out[part], out=grad_v[part])  # (G, T, d)
+            grad_weights = torch.bmm(grad_out[part], v[part].transpose(1, 2))  # (G, Q, T)
+            scores = softmax_backward(grad_weights, weights)
+            for into, left, right in ((grad_q[part], scores, k[part]), (grad_k[part], scores.transpose(1, 2), q[part])):
+                torch.baddbmm(into, left, right, beta=0, alpha=scale, out=into)
+        if positions is not None:
+            rotate_(grads[:-1], positions, back=True)
         mixed = grads.view(-1, d).index_select(0, packing.from_heads(parts, heads)).view(packing.size, -1)
         mixed[packing.tokens :] = 0  # unused rows: no gradient
-        return mixed, grad_q.view(packing.texts, -1) if parts == 2 else None, None, None
+        return mixed, grad_q.view(packing.texts, -1) if parts == 2 else None, None, None, None
 
 
 def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
@@ -208,13 +246,27 @@ def _has_softmax_backward() -> bool:
         return False
 
 
-def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
+def _bias(
+    packing: Packing, heads: int, positions: RotaryPositions | None, q: Tensor, part: slice
+) -> tuple[Tensor, ...]:
+    """What is added to the scores of some groups: padding's bias and the window's, where there are any."""
+    window = None if positions is None else positions.window_within(packing.length)
+    padding = (packing.bias(heads, q.dtype, first_only=q.shape[1] == 1)[part],) if packing.biased else ()
+    return padding if window is None else (*padding, packing.window(window, q.shape[1], q.dtype))
+
+
+def _weights(q: Tensor, k: Tensor, bias: tuple[Tensor, ...]) -> Tensor:
+    """softmax(q kᵀ / sqrt(d) + bias): (G, Q, d) and (G, T, d) -> (G, Q, T)."""
     scale = q.shape[-1] ** -0.5
-    if packing.biased:
-        bias = packing.bias(heads, q.dtype, first_only=q.shape[1] == 1)
-        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
-    else:
-        scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
+    first = bias[0] if bias else q.new_zeros(1)
+    scores = torch.baddbmm(first, q, k.transpose(1, 2), beta=1 if bias else 0, alpha=scale)
+    for more in bias[1:]:
+        scores += more
+    return softmax(scores)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """The softmax over the last dimension: (..., T) -> (..., T)."""
     # The CPU's bf16 kernel takes two to three times as long as a softmax in fp32, unless T is a multiple of 32: then an
     # eighth to a quarter less (benchmarks/kernels.py). The bits are the same: that kernel computes in fp32, too.
     if scores.shape[-1] % 32 == 0:
@@ -223,31 +275,39 @@ def _weights(q: Tensor, k: Tensor, packing: Packing, heads: int) -> Tensor:
     return torch.softmax(wide, -1, out=wide).to(scores.dtype)
 
 
-def attend_packed(qkv: Tensor, packing: Packing, heads: int) -> Tensor:
+def attend_packed(qkv: Tensor, packing: Packing, heads: int, positions: RotaryPositions | None = None) -> Tensor:
     """Every token attends to its text: (N, 3H) queries, keys and values side by side -> (N, H)."""
-    out: Tensor = _Attention.apply(qkv, None, packing, heads)  # type: ignore[no-untyped-call]
+    out: Tensor = _Attention.apply(qkv, None, packing, heads, positions)  # type: ignore[no-untyped-call]
     return out
 
 
-def attend_first_packed(q: Tensor, kv: Tensor, packing: Packing, heads: int) -> Tensor:
+def attend_first_packed(
+    q: Tensor, kv: Tensor, packing: Packing, heads: int, positions: RotaryPositions | None = None
+) -> Tensor:
     """Only each text's first token attends: queries (B, H), keys and values (N, 2H) -> (B, H)."""
-    out: Tensor = _Attention.apply(kv, q, packing, heads)  # type: ignore[no-untyped-call]
+    out: Tensor = _Attention.apply(kv, q, packing, heads, positions)  # type: ignore[no-untyped-call]
     return out
 
 
-def attend_fused(qkv: Tensor, packing: Packing, heads: int) -> Tensor:
+def attend_fused(qkv: Tensor, packing: Packing, heads: int, positions: RotaryPositions | None = None) -> Tensor:
     """`attend_packed` by PyTorch's fused kernels, which on a GPU never form the weights.
 
     On a CPU their backward pass takes 20 times as long as ours.
     """
     q, k, v = _split_heads(packing.unpack(qkv), 3, heads)
-    return packing.pack(_fused(q, k, v, packing))
+    if positions is not None:
+        q, k = rotated(q, positions), rotated(k, positions)
+    return packing.pack(_fused(q, k, v, packing, positions))
 
 
-def attend_first_fused(q: Tensor, kv: Tensor, packing: Packing, heads: int) -> Tensor:
+def attend_first_fused(
+    q: Tensor, kv: Tensor, packing: Packing, heads: int, positions: RotaryPositions | None = None
+) -> Tensor:
     """`attend_first_packed` by PyTorch's fused kernels."""
     k, v = _split_heads(packing.unpack(kv), 2, heads)
-    return _fused(q.view(packing.texts, heads, 1, -1), k, v, packing).squeeze(1)
+    if positions is not None:
+        k = rotated(k, positions)
+    return _fused(q.view(packing.texts, heads, 1, -1), k, v, packing, positions).squeeze(1)
 
 
 def _split_heads(mixed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
@@ -256,10 +316,17 @@ def _split_heads(mixed: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     return split.permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
+def _fused(q: Tensor, k: Tensor, v: Tensor, packing: Packing, positions: RotaryPositions | None = None) -> Tensor:
     """Queries (B, heads, Q, d), keys and values (B, heads, T, d) -> (B, Q, H)."""
     mask = None if packing.full else packing.mask.bool()[:, None, None, :]  # (B, 1, 1, T)
+    window = None if positions is None else positions.window_within(packing.length)
     if packing.position_bias is not None:
         heads, queries = q.shape[1:3]
         mask = packing.bias(heads, q.dtype, first_only=queries == 1).view(packing.texts, heads, queries, -1)
+        if window is not None:
+            mask = mask + packing.window(window, queries, q.dtype)
+    elif window is not None:
+        near = packing.near(window)[: q.shape[2]]  # (Q, T)
+        # Each token sees itself, padding too: a softmax over nothing is not a number.
+        mask = near if mask is None else near & mask | packing.near(0)[: q.shape[2]]
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)

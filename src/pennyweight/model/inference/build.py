@@ -1,0 +1,95 @@
+"""From a backbone on disk and trained tensors to an inference engine, and the ranges that int8 needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...budget.plan import Plan
+from ...data.batching import Encoded
+from ..backbone import Backbone
+from ..device import DTYPES, Runtime
+from ..heads import Head
+from .engine import ENCODERS, InferenceEngine
+from .inference_encoder import Products
+from .int8_products import Int8Products, RangeRecorder, Ranges
+from .merge import backbone_state, merged_state
+from .products import FloatProducts
+from .token_rows import plan_token_batches, token_rows
+
+
+@dataclass(frozen=True)
+class InferenceWeights:
+    """All that an engine of any number format is built from.
+
+    Attributes:
+        state: the encoder's tensors by the names of transformers' `AutoModel`, the adapter merged, fp32.
+        head: in evaluation mode, on the CPU.
+        pooling: what the head reads, `cls` or `mean`.
+        pad_id: the tokenizer's padding id.
+    """
+
+    config: Mapping[str, object]
+    state: Mapping[str, Tensor]
+    head: Head
+    pooling: str
+    pad_id: int
+
+    def engine(self, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | None:
+        """The engine of one number format; None where there is no inference encoder for this backbone or device.
+
+        Args:
+            ranges: of the inputs of the products, for int8.
+        """
+        if runtime.device.type != "cpu":
+            return None
+        if runtime.precision != "int8":
+            return self._engine(FloatProducts(DTYPES[runtime.precision]), self.pooling)
+        assert ranges, "int8 needs the ranges of its inputs"
+        return self._engine(Int8Products(ranges), self.pooling)
+
+    def measure_ranges(self, tokens: Encoded) -> dict[str, Tensor] | None:
+        """The ranges of all products' inputs over some texts; None where there is no inference encoder."""
+        recorder = RangeRecorder()
+        # With mean pooling every layer is computed for every token.
+        engine = self._engine(recorder, "mean")
+        if engine is None:
+            return None
+        with torch.inference_mode():
+            for indices in plan_token_batches(tokens.lengths):
+                engine.encoder.pooled(token_rows(tokens, indices, self.pad_id))
+        return {name: values.clone() for name, values in recorder.ranges.items()}
+
+    def _engine(self, products: Products, pooling: str) -> InferenceEngine | None:
+        build = ENCODERS.get(str(self.config["model_type"]))
+        if build is None:
+            return None
+        with torch.inference_mode():
+            encoder = build(self.config, self.state, products, pooling)
+        return None if encoder is None else InferenceEngine(encoder, self.head, self.pad_id)
+
+
+def inference_weights(
+    backbone: Backbone,
+    plan: Plan,
+    adapter: Mapping[str, Tensor],
+    head: Mapping[str, Tensor],
+    pooling: str,
+    pad_id: int,
+) -> InferenceWeights | None:
+    """Merge the adapter into the backbone; None where its family has no inference encoder.
+
+    Args:
+        adapter: by the names that PEFT saves.
+        head: by the names of `Head`.
+    """
+    if backbone.config["model_type"] not in ENCODERS:
+        return None
+    labels = len(head["out.bias"])
+    own = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank)
+    own.load_state_dict(dict(head))
+    state = merged_state(backbone.config, backbone_state(backbone), plan.adapter, adapter)
+    return InferenceWeights(backbone.config, state, own.eval().requires_grad_(False), pooling, pad_id)

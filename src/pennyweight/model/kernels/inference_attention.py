@@ -1,0 +1,103 @@
+"""Attention without gradients over token rows in groups of one length.
+
+A group's rows are read as (texts, length, 3, heads, d) without a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class RowGroup(Protocol):
+    """Texts side by side, padded to one length; see `model.inference.token_rows.Group`."""
+
+    @property
+    def rows(self) -> slice: ...
+    @property
+    def texts(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def mask(self) -> Tensor | None: ...
+
+
+def attend(qkv: Tensor, groups: Sequence[RowGroup], heads: int) -> Tensor:
+    """Every token attends to its text: (N, 3H) queries, keys and values side by side -> (N, H).
+
+    Rows of no group are 0.
+    """
+    outs, end = [], 0
+    for group in groups:
+        q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=group.mask)  # (texts, heads, length, d)
+        outs.append(out.transpose(1, 2).reshape(group.texts * group.length, -1))
+        end = group.rows.stop
+    if end < len(qkv):
+        outs.append(qkv.new_zeros(len(qkv) - end, qkv.shape[1] // 3))
+    return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+@dataclass(frozen=True)
+class FirstTokenAttention:
+    """Attention where only each text's first token is read: no token's key or value is computed.
+
+    The keys' matrix is absorbed into the query and the values' matrix comes after the weighted sum, as in
+    kernels/first_token_attention.py. The keys' bias adds one number to all scores of a query, which changes no softmax.
+
+    Attributes:
+        query: (H, H), bias (H,), both times d^-0.5; key: (heads, d, H); value: (heads, H, d), bias (H,).
+    """
+
+    query: Tensor
+    query_bias: Tensor | None
+    key: Tensor
+    value: Tensor
+    value_bias: Tensor | None
+    heads: int
+
+    @classmethod
+    def of(cls, layers: Sequence[LinearTensors], heads: int, dtype: torch.dtype) -> FirstTokenAttention:
+        """From the weights (H, H) and biases of the layers that give queries, keys and values."""
+        query, key, value = layers
+        width = key.weight.shape[0] // heads
+        scale = width**-0.5
+        return cls(
+            (query.weight.float() * scale).to(dtype),
+            None if query.bias is None else (query.bias.float() * scale).to(dtype),
+            key.weight.to(dtype).view(heads, width, -1).contiguous(),
+            value.weight.to(dtype).view(heads, width, -1).transpose(1, 2).contiguous(),
+            None if value.bias is None else value.bias.to(dtype),
+            heads,
+        )
+
+    def __call__(self, first: Tensor, x: Tensor, groups: Sequence[RowGroup]) -> Tensor:
+        """First tokens (B, H) and all rows (N, H) -> (B, H)."""
+        q = torch.nn.functional.linear(first, self.query, self.query_bias)
+        q = q.view(len(q), self.heads, -1).transpose(0, 1)  # (heads, B, d)
+        absorbed = torch.bmm(q, self.key).transpose(0, 1)  # (B, heads, H)
+        sums, begin = [], 0
+        for group in groups:
+            rows = x[group.rows].view(group.texts, group.length, -1)
+            scores = torch.bmm(absorbed[begin : begin + group.texts], rows.transpose(1, 2)).float()  # (b, heads, T)
+            if group.mask is not None:
+                scores.masked_fill_(~group.mask[:, 0], -torch.inf)
+            sums.append(torch.bmm(torch.softmax(scores, -1).to(x.dtype), rows))  # (b, heads, H)
+            begin += group.texts
+        weighted = sums[0] if len(sums) == 1 else torch.cat(sums)
+        out = torch.bmm(weighted.transpose(0, 1), self.value).transpose(0, 1).flatten(1)  # (B, H)
+        return out if self.value_bias is None else out + self.value_bias
+
+
+class LinearTensors(Protocol):
+    """A linear layer's tensors."""
+
+    @property
+    def weight(self) -> Tensor: ...
+    @property
+    def bias(self) -> Tensor | None: ...

@@ -1,0 +1,149 @@
+"""Linear layers in int8: weights of 8 bits a channel, inputs of 8 bits with a fixed range, sums in int32.
+
+An input channel's range is moved partly into the weights before both are rounded (SmoothQuant, Xiao et al. 2023,
+https://arxiv.org/abs/2211.10438, equation 4). The ranges were measured on texts beforehand, so that a text's numbers do
+not depend on its neighbours, which a range measured in each call would make them. The product is oneDNN's, which
+torch.compile calls; it has no public name.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .prepared_linear import ACTIVATIONS
+
+# SmoothQuant's exponent: how much of a channel's range moves into the weights. 0.5 is the paper's.
+SMOOTHING = 0.5
+MIDDLE, TOP = 128, 255  # of an unsigned byte: zero point and largest value
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """How numbers are rounded to unsigned bytes: round(x / scale) + zero."""
+
+    scale: float
+    zero: int
+
+    @classmethod
+    def around_zero(cls, largest: float) -> ByteRange:
+        """For -largest to largest."""
+        return cls(max(largest, 1e-8) / (MIDDLE - 1), MIDDLE)
+
+    @classmethod
+    def between(cls, low: float, high: float) -> ByteRange:
+        """For low to high, 0 included and exact."""
+        low, high = min(low, 0.0), max(high, 0.0, 1e-8)
+        scale = (high - low) / TOP
+        return cls(scale, round(-low / scale))
+
+    def bytes_of(self, x: Tensor) -> Tensor:
+        """fp32 to uint8, of the same shape."""
+        if _has_quantizer():
+            return _quantized(x, self.scale, self.zero)
+        return torch.add(self.zero, x, alpha=1 / self.scale).round_().clamp_(0, TOP).to(torch.uint8)
+
+
+def _quantized(x: Tensor, scale: float, zero: int) -> Tensor:
+    """By torch's quantizer, in one pass; its bytes are read in place."""
+    found = torch.quantize_per_tensor(x.contiguous(), scale, zero, torch.quint8)
+    return torch.empty(0, dtype=torch.uint8).set_(found.untyped_storage(), 0, found.shape, found.stride())
+
+
+@cache
+def _has_quantizer() -> bool:
+    """Whether torch has its quantizer, which it means to remove, and whether its bytes can be read in place."""
+    x = torch.tensor([[0.5, -1.0], [100.0, -100.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns once a process
+        try:
+            return torch.equal(_quantized(x, 0.25, 128), torch.tensor([[130, 124], [255, 0]], dtype=torch.uint8))
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+
+
+class Int8Linear:
+    """act(x Wᵀ + b) + addend from fp32 or, where `source` is given, from bytes.
+
+    Args:
+        weight: (out, in) fp32; bias: (out,).
+        largest: (in,) the largest absolute value of each input channel; None where the input comes in bytes.
+        source: how the bytes of the input are to be read, else as `largest` says.
+        target: the range of the output's bytes; None for an output in `dtype`.
+        activation: by transformers' name.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        largest: Tensor | None = None,
+        source: ByteRange | None = None,
+        target: ByteRange | None = None,
+        activation: str | None = None,
+    ) -> None:
+        self._divisor: Tensor | None = None
+        if source is None:
+            assert largest is not None
+            factor = smoothing(largest, weight)
+            self._divisor = 1 / factor
+            weight = weight * factor
+            source = ByteRange.around_zero(float((largest / factor).max()))
+        self._source, self._target = source, target
+        self._scales = weight.abs().amax(1).clamp(min=1e-8) / 127  # (out,)
+        rounded = (weight / self._scales[:, None]).round().clamp(-127, 127).to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self._bias = bias
+        fused = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
+        assert fused is not None
+        self._fused = fused
+
+    def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """(N, in) and perhaps (N, out) -> (N, out)."""
+        if self._divisor is not None:
+            x = x * self._divisor
+        return self.from_bytes(self._source.bytes_of(x), addend)
+
+    def from_bytes(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """The same from rounded inputs (N, in)."""
+        name, arguments, algorithm = self._fused
+        scale, zero, kind = (1.0, 0, torch.float32) if self._target is None else (
+            self._target.scale, self._target.zero, torch.uint8,
+        )  # fmt: skip
+        given = (x, self._source.scale, self._source.zero, self._weight, self._scales, self._zeros)
+        if addend is None:
+            out: Tensor = torch.ops.onednn.qlinear_pointwise(
+                *given, self._bias, scale, zero, kind, name, arguments, algorithm
+            )
+            return out
+        out = torch.ops.onednn.qlinear_pointwise.binary(
+            *given, addend, self._bias, scale, zero, kind, 1.0, 0, "add", 1.0, name, arguments, algorithm
+        )
+        return out
+
+
+def smoothing(largest: Tensor, weight: Tensor) -> Tensor:
+    """(in,) what each input channel is divided by, and the weights multiplied with."""
+    columns = weight.abs().amax(0).clamp(min=1e-5)
+    factor = largest.clamp(min=1e-5) ** SMOOTHING / columns ** (1 - SMOOTHING)
+    return factor.clamp(min=1e-5)
+
+
+@cache
+def has_int8() -> bool:
+    """Whether oneDNN's int8 product exists here and is right."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias, addend = (torch.randn(shape, generator=generator) for shape in ((8, 64), (16, 64), (16,), (8, 16)))
+    try:
+        product = Int8Linear(weight, bias, largest=x.abs().amax(0))
+        found = product(x, addend)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, F.linear(x, weight, bias) + addend, atol=0.5)

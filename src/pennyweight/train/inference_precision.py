@@ -1,0 +1,112 @@
+"""The number format in which the trained classifier is measured, saved and used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch import Tensor
+
+from ..budget.plan import Plan
+from ..data.batching import Encoded, select
+from ..data.sampling import sample_rows
+from ..model.backbone import Backbone
+from ..model.device import Runtime
+from ..model.inference.build import InferenceWeights, inference_weights
+from ..model.inference.engine import InferenceEngine
+from ..model.inference.int8_products import Ranges
+from ..model.inference.precision import FEWEST_ROWS, PrecisionChoice, measure_precisions
+from ..model.kernels.int8_linear import has_int8
+from ..model.text_model import TextModel
+from ..recipe.schema import TrainRecipe
+
+logger = logging.getLogger(__name__)
+
+# Training texts whose ranges int8 rounds by: more of them change little.
+CALIBRATED_ON = 256
+
+
+@dataclass(frozen=True)
+class ReadyModel:
+    """A trained model, ready to predict.
+
+    Attributes:
+        plan: of what is left where ranks were taken away in training, else as planned.
+        text_model: with the engine, where its family has one.
+        choice: its number format, and what it was chosen by.
+        ranges: what int8 rounds by; empty where it was not tried.
+    """
+
+    plan: Plan
+    text_model: TextModel
+    choice: PrecisionChoice
+    ranges: Ranges = field(default_factory=dict)
+
+
+def prepare_inference(
+    model: TextModel,
+    backbone: Backbone,
+    plan: Plan,
+    settings: TrainRecipe,
+    tokens: Mapping[str, Encoded],
+    labels: Mapping[str, np.ndarray],
+) -> ReadyModel:
+    """End the training of a model: its adapter as plain LoRA, scaled and merged, and its number format chosen.
+
+    Args:
+        model: trained; `plan`: as it was trained.
+        settings: `inference_precision` may be `auto`, the fastest that is as good on the validation rows.
+        tokens, labels: by split.
+    """
+    trained, runtime = model.model, model.runtime
+    left = trained.fold_adapter(plan, len(trained.head.out.bias))
+    if left is not plan:
+        logger.info(left.why[-1])
+    trained.adapter.scale(settings.adapter_scale)
+    weights = None
+    if runtime.device.type == "cpu" and trained.engine != "reference":
+        head = {name: tensor.detach() for name, tensor in trained.head.state_dict().items()}
+        weights = inference_weights(
+            backbone, left, trained.adapter.state(), head, trained.pooling, model.tokenizer.pad_token_id
+        )
+    exact = None if weights is None else weights.engine(replace(runtime, precision="fp32"))
+    if weights is None or exact is None:
+        return ReadyModel(left, model, PrecisionChoice(runtime.precision))
+    wanted = settings.inference_precision
+    measures = wanted == "auto" and "validation" in tokens and len(tokens["validation"]) >= FEWEST_ROWS
+    ranges = _ranges(weights, tokens["train"]) if has_int8() and (measures or wanted == "int8") else {}
+    engines = {"fp32": exact}
+    if measures:
+        engines |= _other_engines(weights, runtime, ranges)
+        decide = _above_half if labels["validation"].ndim == 2 else _best
+        choice = measure_precisions(engines, tokens["validation"], decide, labels["validation"])
+        logger.info(f"inference: {choice}")
+    else:
+        choice = PrecisionChoice(runtime.precision if wanted == "auto" else wanted)
+    chosen = Runtime(runtime.device, choice.precision)
+    engine = engines.get(choice.precision) or weights.engine(chosen, ranges)
+    return ReadyModel(left, replace(model, runtime=chosen, engine=engine), choice, ranges)
+
+
+def _other_engines(weights: InferenceWeights, runtime: Runtime, ranges: Ranges) -> dict[str, InferenceEngine]:
+    """Those that may be faster than fp32: the format of the training, and int8."""
+    precisions = {runtime.precision, "int8"} if ranges else {runtime.precision}
+    made = {each: weights.engine(replace(runtime, precision=each), ranges) for each in sorted(precisions - {"fp32"})}
+    return {precision: engine for precision, engine in made.items() if engine is not None}
+
+
+def _above_half(logits: np.ndarray) -> np.ndarray:
+    found: np.ndarray = logits > 0
+    return found
+
+
+def _best(logits: np.ndarray) -> np.ndarray:
+    found: np.ndarray = logits.argmax(axis=1)
+    return found
+
+
+def _ranges(weights: InferenceWeights, tokens: Encoded) -> dict[str, Tensor]:
+    chosen = sample_rows(len(tokens), CALIBRATED_ON, 0)
+    return weights.measure_ranges(select(tokens, chosen)) or {}
