@@ -5,7 +5,7 @@
     python benchmarks/predict.py --json           one JSON object on standard output
 
 Every contender has a process of its own; tokenization is part of every figure, and nothing is kept between passes.
-Peers are given the settings with which they are fastest on 256 texts (batch size, form of the graph, hint), found in a
+Peers are given the settings with which they are fastest on 128 texts (batch size, form of the graph, hint), found in a
 process of its own, so that what was tried counts for nobody's memory. A contender's speed is that of its best round;
 memory is the peak of its process, libraries included, after the first round. ONNX Runtime, OpenVINO and NNCF are
 optional (`pip install onnx onnxruntime openvino nncf`); what is not there is listed under `skipped`.
@@ -39,7 +39,7 @@ from inputs import LABELS, ROOT, Texts, machine, news, parts, versions
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 PACKAGES = ("transformers", "tokenizers", "onnx", "onnxruntime", "openvino", "nncf")
 REFERENCE = "transformers_fp32"
-TRAINED, VALIDATION, TRIED = 4000, 2600, 256  # texts
+TRAINED, VALIDATION, TRIED = 4000, 2600, 128  # texts
 CHANGED, POINTS = 0.002, 0.001  # the gate
 
 
@@ -152,7 +152,7 @@ def start(made: Forms, texts: list[str], options: Any) -> tuple[dict[str, Any], 
             settings |= {"threads": options.threads} if kind.threaded else {}
             try:
                 trial = Contender(kind.path, options.threads, folder, **settings)
-                chosen = trial.tune(texts[-TRIED:])
+                chosen = trial.tune(texts[-min(TRIED, options.texts) :])
                 trial.close()
                 contenders[name] = Contender(kind.path, options.threads, folder, **settings | chosen)
                 tuned[name] = chosen

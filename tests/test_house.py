@@ -40,7 +40,7 @@ OWNERS = {
 # All that these stages may import when their modules are first imported, the standard library and the house aside;
 LIGHT = {"budget": set(), "data": {"numpy"}, "evaluate": {"numpy"}, "audit": {"numpy"}}
 # and what importing these must not bring with it, by whatever modules of ours.
-WITHOUT = {"predict": {"matplotlib", "peft", "sklearn"}}
+WITHOUT = {"predict": {"matplotlib", "peft", "scipy", "sklearn", "transformers"}}
 
 # What may call torch's operators and private functions, each probed once and with a fallback.
 TORCH_INSIDES = ("model/kernels/", "model/device.py")

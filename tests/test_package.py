@@ -46,6 +46,21 @@ def test_nothing_heavy_is_imported_before_it_is_needed(arguments: list[str]) -> 
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
+def test_a_prediction_imports_nothing_that_only_training_needs(tiny_run: Path) -> None:
+    heavy = [*(name for name in HEAVY if name != "torch"), "huggingface_hub", "jinja2"]
+    done = run(
+        "import io, json, sys\n"
+        "sys.stdin = io.TextIOWrapper(io.BytesIO(b'The bank and the rate.\\n'))\n"
+        f"sys.argv = ['pennyweight', 'predict', {str(tiny_run)!r}, '-']\n"
+        "from pennyweight.cli.app import main\nmain()\n"
+        f"print(json.dumps(sorted(set(sys.modules) & set({heavy!r}))))"
+    )
+    assert done.returncode == 0, done.stderr
+    answer, imported = map(json.loads, done.stdout.splitlines())
+    assert answer["label"] in ("Business", "Sports", "World")
+    assert imported == []
+
+
 def test_public_names_are_there_and_stay_what_they_are() -> None:
     """The function `train` and the folder `train/` share a name: importing the folder must not hide the function."""
     done = run(

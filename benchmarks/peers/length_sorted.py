@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-BATCH_SIZES = (8, 16, 32, 64)  # those tried
+BATCH_SIZES = (8, 16, 32)  # those tried
 Feed = dict[str, np.ndarray]
 
 

@@ -53,9 +53,9 @@ class OnnxRuntime:
 
     def tune(self, texts: Sequence[str]) -> dict[str, Any]:
         """The fastest form and batch size for many texts, and the fastest form for one."""
-        many = [{"file": file, "batch_size": size} for file in self.files for size in BATCH_SIZES]
-        one = [{"file": file} for file in self.files]
-        return fastest(many, self._label, texts) | {"file_alone": fastest(one, self._singly, texts[:20])["file"]}
+        best = fastest([{"file": self.file, "batch_size": size} for size in BATCH_SIZES], self._label, texts)
+        best = fastest([best | {"file": file} for file in self.files], self._label, texts)
+        return best | {"file_alone": fastest([{"file": file} for file in self.files], self._singly, texts[:20])["file"]}
 
     def classes(self, texts: Sequence[str]) -> np.ndarray:
         """(N,) class numbers."""

@@ -55,8 +55,8 @@ class OpenVino:
 
     def tune(self, texts: Sequence[str]) -> dict[str, Any]:
         """The fastest hint and batch size for many texts."""
-        candidates = [{"hint": hint, "batch_size": size} for hint in ("THROUGHPUT", "LATENCY") for size in BATCH_SIZES]
-        return fastest(candidates, self._label, texts)
+        best = fastest([{"hint": self.hint, "batch_size": size} for size in BATCH_SIZES], self._label, texts)
+        return fastest([best | {"hint": hint} for hint in ("THROUGHPUT", "LATENCY")], self._label, texts)
 
     def classes(self, texts: Sequence[str]) -> np.ndarray:
         """(N,) class numbers."""

@@ -52,7 +52,7 @@ def test_a_head_alone_exports_merged(tiny_backbone: Callable[..., Path], tmp_pat
 def test_the_pipeline_gives_our_probabilities(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
     artifact = replace(trained(tiny_backbone("bert")), metrics={"calibration": {"temperature": 1.7}})
     assert to_merged(artifact, tmp_path / "merged") < 1e-4
-    answers = printed(tmp_path / "merged", "pennyweight", "peft")
+    answers = printed(tmp_path / "merged", "pennyweight")
     ours = Classifier(artifact, CPU).predict_proba(
         ["Shares fell after the bank's warning.", "The striker scored twice."]
     )
@@ -66,6 +66,6 @@ def test_the_pipeline_reads_pairs_and_several_labels(tiny_backbone: Callable[...
     spec = replace(artifact.input_spec, pair=True)
     artifact = replace(artifact, labels=LabelSet(NAMES, multi=True), input_spec=spec)
     to_merged(artifact, tmp_path / "merged")
-    (answer,) = printed(tmp_path / "merged", "pennyweight", "peft")
+    (answer,) = printed(tmp_path / "merged", "pennyweight")
     ours = Classifier(artifact, CPU).predict_proba(("Shares fell.", "The market rose."))
     assert np.abs(np.array([answer[name] for name in NAMES]) - ours).max() < 2e-4

@@ -10,9 +10,10 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
     Log-probabilities serve as well as logits.
     """
-    from scipy.special import softmax as scipy_softmax
-
-    probabilities: np.ndarray = scipy_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    # As scipy.special.softmax computes it; importing that takes longer than a prediction.
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
 
 

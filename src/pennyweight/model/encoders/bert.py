@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from ...budget.architecture import describe
 from ...budget.families import Architecture
 from ...errors import BackboneError, DataError
-from ..backbone import Backbone, load_module
+from ..backbone import Backbone
+from ..inference.merge import backbone_state
 from ..kernels import choose_kernels
 from ..kernels.frozen_linear import stacked_weight
 from ..kernels.lora_linear import project, project_with_input
@@ -211,13 +212,13 @@ def _block_paths(described: Architecture) -> tuple[str, ...]:
 
 
 def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
-    """A backbone's weights, as transformers loads them, in a `FastEncoder`.
+    """A backbone's weights, as transformers would load them, in a `FastEncoder`.
 
     Raises:
         BackboneError: when the backbone cannot be loaded or is not supported.
     """
     encoder = FastEncoder(backbone.config, settings.dtype, settings.device)
-    encoder.load_weights(load_module(backbone).state_dict())
+    encoder.load_weights(backbone_state(backbone))
     return encoder
 
 

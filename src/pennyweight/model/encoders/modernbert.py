@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ...budget.architecture import describe
 from ...errors import BackboneError
-from ..backbone import Backbone, load_module
+from ..backbone import Backbone
+from ..inference.merge import backbone_state
 from ..kernels import choose_kernels
 from ..kernels.gated_gelu import gated_gelu
 from ..kernels.lora_linear import project, project_columns
@@ -236,7 +237,7 @@ def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
         BackboneError: when the backbone cannot be loaded or is not supported.
     """
     encoder = FastModernbert(backbone.config, settings.dtype, settings.device)
-    encoder.load_weights(load_module(backbone).state_dict())
+    encoder.load_weights(backbone_state(backbone))
     return encoder
 
 

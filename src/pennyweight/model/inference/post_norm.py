@@ -1,21 +1,24 @@
-"""The BERT family (post-norm layers) for inference: BERT, RoBERTa, XLM-R.
+"""Post-norm layers for inference: BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT and MPNet.
 
-Devlin et al. 2018, https://arxiv.org/abs/1810.04805. The names of tensors and config fields are transformers'.
+Devlin et al. 2018, https://arxiv.org/abs/1810.04805. The names of tensors are transformers', from the budget's
+description of a family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...budget.architecture import describe
 from ..kernels.inference_attention import FirstTokenAttention, attend
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear
+from ..kernels.relative_positions import relative_position_bias
 from .inference_encoder import Config, Dense, FeedForward, InferenceEncoder, Products
-from .token_rows import TokenRows
+from .token_rows import Group, TokenRows
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,12 @@ class PostNormEncoder:
     """An `InferenceEncoder` of post-norm layers.
 
     Attributes:
-        words: (V, H); `positions`: (P, H), the segment 0 added; `segments`: (S, H), what the others add to it.
+        words: (V, E); `positions`: (P, E), the segment 0 added; `segments`: (S, E), what the others add to it.
         padding_id: the id that does not advance the count of positions, where these begin behind it (RoBERTa).
         layers: all of them.
         last: the last layer's attention where only first tokens are read, with `cls` pooling; else None.
+        widen: from E to H, where the embeddings are narrower (ELECTRA).
+        relative: (buckets, heads), the table of relative positions that all layers share (MPNet).
     """
 
     weights: int
@@ -67,6 +72,8 @@ class PostNormEncoder:
     padding_id: int | None
     layers: tuple[Layer, ...]
     last: FirstTokenAttention | None
+    widen: PreparedLinear | None
+    relative: Tensor | None
     dtype: torch.dtype
 
     @property
@@ -80,18 +87,29 @@ class PostNormEncoder:
         x = x.float() + F.embedding(self._position_ids(batch), self.positions)
         if self.segments is not None and batch.types is not None:
             x += F.embedding(batch.types, self.segments)
-        return self.norm(x).to(self.dtype)
+        x = self.norm(x).to(self.dtype)
+        return x if self.widen is None else self.widen(x)
 
     def pooled(self, batch: TokenRows) -> Tensor:
         """(B, H) fp32 of B texts."""
-        x = self.embed(batch)
+        x, biases = self.embed(batch), self._biases(batch.groups)
         for layer in self.layers[:-1]:
-            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads), x)
+            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases), x)
         layer = self.layers[-1]
         if self.last is None:
-            return mean(layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads), x), batch)
+            return mean(layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases), x), batch)
         first = x.index_select(0, batch.firsts)
-        return layer.after_attention(self.last(first, x, batch.groups), first).float()
+        return layer.after_attention(self.last(first, x, batch.groups, biases), first).float()
+
+    def _biases(self, groups: Sequence[Group]) -> list[Tensor] | None:
+        """Of each group what is added to its scores, (1 or texts, heads, T, T): relative positions, -inf at padding."""
+        if self.relative is None:
+            return None
+        biases = [relative_position_bias(self.relative, group.length).to(self.dtype).unsqueeze(0) for group in groups]
+        return [
+            bias if group.mask is None else bias.masked_fill(~group.mask, -torch.inf)
+            for bias, group in zip(biases, groups, strict=True)
+        ]
 
     def _position_ids(self, batch: TokenRows) -> Tensor:
         if self.padding_id is None:
@@ -117,54 +135,57 @@ def mean(x: Tensor, batch: TokenRows) -> Tensor:
     return torch.cat(parts)
 
 
-def build_bert(
+def build_post_norm(
     config: Config, state: Mapping[str, Tensor], products: Products, pooling: str
 ) -> InferenceEncoder | None:
-    """BERT, RoBERTa and XLM-R; None for a config that asks for more than these layers."""
+    """Any of the families; None for a config that asks for more than these layers."""
+    described = describe(config)
     if (
-        config.get("hidden_act", "gelu") not in ACTIVATIONS
+        described.activation not in ACTIVATIONS
         or config.get("position_embedding_type") not in (None, "absolute")
         or config.get("is_decoder", False)
         or config.get("add_cross_attention", False)
     ):
         return None
-    epsilon = float(config.get("layer_norm_eps", 1e-12))
+    paths = {matrix.role: matrix.path for matrix in described.matrices}
 
     def dense(name: str) -> Dense:
         return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"))
 
     def norm(name: str) -> FloatNorm:
-        return FloatNorm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), epsilon)
+        return FloatNorm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), described.norm_epsilon)
 
     layers = []
-    for index in range(int(config["num_hidden_layers"])):
-        at = f"encoder.layer.{index}"
-        attention = [dense(f"{at}.attention.self.{part}") for part in ("query", "key", "value")]
+    for index in range(described.layers):
+        at = f"{described.stack}.{index}"
+        of = {role: dense(f"{at}.{path}") for role, path in paths.items()}
+        attention = of["query"], of["key"], of["value"]
+        attention_norm, last_norm = (norm(f"{at}.{each.path}") for each in described.norms)
         layers.append(
             Layer(
                 products.linear(f"{index}.qkv", *attention),
-                products.linear(f"{index}.out", dense(f"{at}.attention.output.dense")),
-                norm(f"{at}.attention.output.LayerNorm"),
-                products.feed_forward(
-                    f"{index}.feed_forward", dense(f"{at}.intermediate.dense"), config.get("hidden_act", "gelu"),
-                    dense(f"{at}.output.dense"),
-                ),
-                norm(f"{at}.output.LayerNorm"),
+                products.linear(f"{index}.out", of["attention_output"]),
+                attention_norm,
+                products.feed_forward(f"{index}.feed_forward", of["ffn_input"], described.activation, of["ffn_output"]),
+                last_norm,
             )
-        )  # fmt: skip
-    types = state["embeddings.token_type_embeddings.weight"].float()
-    heads = int(config["num_attention_heads"])
+        )
+    positions, types = state["embeddings.position_embeddings.weight"].float(), None
+    if "embeddings.token_type_embeddings.weight" in state:
+        types = state["embeddings.token_type_embeddings.weight"].float()
+        positions = positions + types[0]
+    wider = "embeddings_project.weight" in state
     return PostNormEncoder(
-        weights=sum(
-            tensor.numel() for name, tensor in state.items() if name.startswith("encoder.") and tensor.dim() == 2
-        ),
-        heads=heads,
+        weights=described.layers * sum(matrix.in_features * matrix.out_features for matrix in described.matrices),
+        heads=described.heads,
         words=state["embeddings.word_embeddings.weight"].to(products.dtype),
-        positions=state["embeddings.position_embeddings.weight"].float() + types[0],
-        segments=types - types[0] if len(types) > 1 else None,
+        positions=positions,
+        segments=types - types[0] if types is not None and len(types) > 1 else None,
         norm=norm("embeddings.LayerNorm"),
-        padding_id=None if config["model_type"] == "bert" else int(config.get("pad_token_id") or 0),
+        padding_id=described.reserved_positions - 1 if described.reserved_positions else None,
         layers=tuple(layers),
-        last=FirstTokenAttention.of(attention, heads, products.dtype) if pooling == "cls" else None,
+        last=FirstTokenAttention.of(attention, described.heads, products.dtype) if pooling == "cls" else None,
+        widen=products.linear("widen", dense("embeddings_project")) if wider else None,
+        relative=state.get("encoder.relative_attention_bias.weight"),
         dtype=products.dtype,
     )

@@ -27,15 +27,19 @@ class RowGroup(Protocol):
     def mask(self) -> Tensor | None: ...
 
 
-def attend(qkv: Tensor, groups: Sequence[RowGroup], heads: int) -> Tensor:
+def attend(qkv: Tensor, groups: Sequence[RowGroup], heads: int, biases: Sequence[Tensor] | None = None) -> Tensor:
     """Every token attends to its text: (N, 3H) queries, keys and values side by side -> (N, H).
 
     Rows of no group are 0.
+
+    Args:
+        biases: of each group what is added to its scores, (1 or texts, heads, length, length), -inf at padding.
     """
     outs, end = [], 0
-    for group in groups:
+    for number, group in enumerate(groups):
+        mask = group.mask if biases is None else biases[number]
         q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=group.mask)  # (texts, heads, length, d)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (texts, heads, length, d)
         outs.append(out.transpose(1, 2).reshape(group.texts * group.length, -1))
         end = group.rows.stop
     if end < len(qkv):
@@ -76,16 +80,20 @@ class FirstTokenAttention:
             heads,
         )
 
-    def __call__(self, first: Tensor, x: Tensor, groups: Sequence[RowGroup]) -> Tensor:
-        """First tokens (B, H) and all rows (N, H) -> (B, H)."""
+    def __call__(
+        self, first: Tensor, x: Tensor, groups: Sequence[RowGroup], biases: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """First tokens (B, H) and all rows (N, H) -> (B, H); `biases` as for `attend`."""
         q = torch.nn.functional.linear(first, self.query, self.query_bias)
         q = q.view(len(q), self.heads, -1).transpose(0, 1)  # (heads, B, d)
         absorbed = torch.bmm(q, self.key).transpose(0, 1)  # (B, heads, H)
         sums, begin = [], 0
-        for group in groups:
+        for number, group in enumerate(groups):
             rows = x[group.rows].view(group.texts, group.length, -1)
             scores = torch.bmm(absorbed[begin : begin + group.texts], rows.transpose(1, 2)).float()  # (b, heads, T)
-            if group.mask is not None:
+            if biases is not None:
+                scores += biases[number][:, :, 0]
+            elif group.mask is not None:
                 scores.masked_fill_(~group.mask[:, 0], -torch.inf)
             sums.append(torch.bmm(torch.softmax(scores, -1).to(x.dtype), rows))  # (b, heads, H)
             begin += group.texts
