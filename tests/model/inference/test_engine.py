@@ -20,7 +20,7 @@ from pennyweight.model.inference.build import InferenceWeights
 from pennyweight.model.inference.engine import InferenceEngine
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
-KINDS = ["bert", "roberta", "xlm-roberta"]
+KINDS = ["bert", "roberta", "xlm-roberta", "modernbert"]
 LENGTHS = [3, 9, 9, 9, 9, 9, 14, 5, 60, 1, 13, 9, 31, 31, 30, 29]
 
 
@@ -48,7 +48,7 @@ def reference(folder: Path, encoded: Encoded, pooling: str) -> np.ndarray:
     for number in range(len(encoded)):
         ids = torch.tensor(encoded.row(number), dtype=torch.long)[None]
         types = {}
-        if encoded.type_ids is not None and model.config.type_vocab_size > 1:
+        if encoded.type_ids is not None and getattr(model.config, "type_vocab_size", 0) > 1:
             span = slice(encoded.offsets[number], encoded.offsets[number + 1])
             types = {"token_type_ids": torch.tensor(encoded.type_ids[span], dtype=torch.long)[None]}
         with torch.no_grad():

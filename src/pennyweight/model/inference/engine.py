@@ -21,6 +21,7 @@ from ...data.batching import Encoded, Integers
 from ...errors import DataError
 from .inference_encoder import EncoderBuilder, InferenceEncoder
 from .post_norm import build_bert
+from .pre_norm import build_modernbert
 from .token_rows import plan_token_batches, token_rows
 from .workers import run_all
 
@@ -29,7 +30,12 @@ from .workers import run_all
 ONE_THREAD = 2e9
 
 # By transformers' `model_type`. A new family is one new file and one line here.
-ENCODERS: dict[str, EncoderBuilder] = {"bert": build_bert, "roberta": build_bert, "xlm-roberta": build_bert}
+ENCODERS: dict[str, EncoderBuilder] = {
+    "bert": build_bert,
+    "roberta": build_bert,
+    "xlm-roberta": build_bert,
+    "modernbert": build_modernbert,
+}
 
 
 @dataclass(frozen=True)
