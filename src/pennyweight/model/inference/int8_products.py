@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...errors import ArtifactError
 from ..kernels.int8_linear import ByteRange, Int8Linear
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear, prepare_linear
 from .inference_encoder import Dense, FeedForward
@@ -24,6 +25,9 @@ class Int8Products:
 
     Attributes:
         ranges: as `RangeRecorder` measured them.
+
+    Raises:
+        ArtifactError: when layers are made that the ranges do not fit.
     """
 
     ranges: Ranges
@@ -32,19 +36,31 @@ class Int8Products:
     def linear(self, name: str, *layers: Dense) -> PreparedLinear:
         """Layers that read the same rows, as one product."""
         layer = stacked(layers)
-        return Int8Linear(layer.weight, layer.bias, largest=self.ranges[name])
+        return Int8Linear(layer.weight, layer.bias, largest=self._range(name, layer.weight.shape[1]))
 
     def feed_forward(self, name: str, up: Dense, activation: str, down: Dense) -> FeedForward:
         """Two layers with an activation between, whose output is rounded inside the first product."""
-        low, high = self.ranges[f"{name}.inner"].tolist()
+        low, high = self._range(f"{name}.inner", 2).tolist()
         inner = ByteRange.between(low, high)
-        first = Int8Linear(up.weight, up.bias, largest=self.ranges[name], target=inner, activation=activation)
+        largest = self._range(name, up.weight.shape[1])
+        first = Int8Linear(up.weight, up.bias, largest=largest, target=inner, activation=activation)
         second = Int8Linear(down.weight, down.bias, source=inner)
 
         def run(x: Tensor, addend: Tensor | None) -> Tensor:
             return second.from_bytes(first(x), addend)
 
         return run
+
+    def _range(self, name: str, numbers: int) -> Tensor:
+        found = self.ranges.get(name)
+        if found is None or found.shape != (numbers,):
+            raise ArtifactError(
+                f"the ranges that int8 rounds by do not fit the model: {name}",
+                expected=f"{numbers} numbers",
+                received="none" if found is None else f"{found.numel()}",
+                remedy="train it again, or use --precision fp32",
+            )
+        return found
 
 
 @dataclass(frozen=True)
