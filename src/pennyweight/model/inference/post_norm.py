@@ -94,10 +94,10 @@ class PostNormEncoder:
         """(B, H) fp32 of B texts."""
         x, biases = self.embed(batch), self._biases(batch.groups)
         for layer in self.layers[:-1]:
-            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases), x)
+            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
         layer = self.layers[-1]
         if self.last is None:
-            return mean(layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases), x), batch)
+            return mean(layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x), batch)
         first = x.index_select(0, batch.firsts)
         return layer.after_attention(self.last(first, x, batch.groups, biases), first).float()
 
