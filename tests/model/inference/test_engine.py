@@ -20,7 +20,7 @@ from pennyweight.model.inference.build import InferenceWeights
 from pennyweight.model.inference.engine import InferenceEngine
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
-KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet"]
+KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "modernbert"]
 LENGTHS = [3, 9, 9, 9, 9, 9, 14, 5, 60, 1, 13, 9, 31, 31, 30, 29]
 
 

@@ -21,6 +21,7 @@ from ...data.batching import Encoded, Integers
 from ...errors import DataError
 from .inference_encoder import EncoderBuilder, InferenceEncoder
 from .post_norm import build_post_norm
+from .pre_norm import build_modernbert
 from .token_rows import plan_token_batches, token_rows
 from .workers import run_all
 
@@ -29,9 +30,15 @@ from .workers import run_all
 ONE_THREAD = 2e9
 
 # By transformers' `model_type`. A new family is one new file and one line here.
-ENCODERS: dict[str, EncoderBuilder] = dict.fromkeys(
-    ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet"), build_post_norm
-)
+ENCODERS: dict[str, EncoderBuilder] = {
+    "bert": build_post_norm,
+    "roberta": build_post_norm,
+    "xlm-roberta": build_post_norm,
+    "electra": build_post_norm,
+    "distilbert": build_post_norm,
+    "mpnet": build_post_norm,
+    "modernbert": build_modernbert,
+}
 
 
 @dataclass(frozen=True)

@@ -96,12 +96,11 @@ class PostNormEncoder:
         """(B, H) fp32 of B texts; (B, 2H) with `both`."""
         x, biases = self.embed(batch), self._biases(batch.groups)
         for layer in self.layers[:-1]:
-            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases), x)
+            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
         layer = self.layers[-1]
         if self.last is None:
-            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases), x)
-            pooled = mean(x, batch)
-            return torch.cat([x.index_select(0, batch.firsts).float(), pooled], 1) if self.both else pooled
+            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
+            return first_and_mean(x, batch) if self.both else mean(x, batch)
         first = x.index_select(0, batch.firsts)
         return layer.after_attention(self.last(first, x, batch.groups, biases), first).float()
 
@@ -137,6 +136,11 @@ def mean(x: Tensor, batch: TokenRows) -> Tensor:
             real = group.mask[:, 0, 0, :, None]
             parts.append((rows * real).sum(1) / real.sum(1))
     return torch.cat(parts)
+
+
+def first_and_mean(x: Tensor, batch: TokenRows) -> Tensor:
+    """(N, H) -> (B, 2H) in fp32: each text's first row, then its mean."""
+    return torch.cat([x.index_select(0, batch.firsts).float(), mean(x, batch)], 1)
 
 
 def build_post_norm(

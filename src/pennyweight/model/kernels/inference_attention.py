@@ -27,17 +27,26 @@ class RowGroup(Protocol):
     def mask(self) -> Tensor | None: ...
 
 
-def attend(qkv: Tensor, groups: Sequence[RowGroup], heads: int, biases: Sequence[Tensor] | None = None) -> Tensor:
+def attend(
+    qkv: Tensor,
+    groups: Sequence[RowGroup],
+    heads: int,
+    *,
+    biases: Sequence[Tensor] | None = None,
+    window: int | None = None,
+) -> Tensor:
     """Every token attends to its text: (N, 3H) queries, keys and values side by side -> (N, H).
 
     Rows of no group are 0.
 
     Args:
         biases: of each group what is added to its scores, (1 or texts, heads, length, length), -inf at padding.
+        window: how many tokens before and after its own a token sees; None where it sees its whole text. Not for use
+            with biases.
     """
     outs, end = [], 0
     for number, group in enumerate(groups):
-        mask = group.mask if biases is None else biases[number]
+        mask = _near(group, window, group.length) if biases is None else biases[number]
         q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (texts, heads, length, d)
         outs.append(out.transpose(1, 2).reshape(group.texts * group.length, -1))
@@ -45,6 +54,27 @@ def attend(qkv: Tensor, groups: Sequence[RowGroup], heads: int, biases: Sequence
     if end < len(qkv):
         outs.append(qkv.new_zeros(len(qkv) - end, qkv.shape[1] // 3))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def attend_first(qkv: Tensor, groups: Sequence[RowGroup], heads: int, window: int | None = None) -> Tensor:
+    """Only each text's first token attends: (N, 3H) -> (B, H); `window` as for `attend`."""
+    outs = []
+    for group in groups:
+        q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        out = scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=_near(group, window, 1))
+        outs.append(out.flatten(1))  # (texts, H)
+    return torch.cat(outs)
+
+
+def _near(group: RowGroup, window: int | None, queries: int) -> Tensor | None:
+    """What the first tokens of each text may see, (texts or 1, 1, 1 or Q, T); None where that is everything."""
+    if window is None or group.length <= window + 1:
+        return group.mask
+    at = torch.arange(group.length)
+    distance = (at - at[:queries, None]).abs()  # (Q, T)
+    near = (distance <= window)[None, None]
+    # Each token sees itself, padding too: a softmax over nothing is not a number.
+    return near if group.mask is None else near & group.mask | (distance == 0)
 
 
 @dataclass(frozen=True)

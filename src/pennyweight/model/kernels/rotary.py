@@ -48,12 +48,16 @@ def rotate_(x: Tensor, positions: RotaryPositions, back: bool = False) -> Tensor
         back: by the opposite angles, which is the inverse and so the gradient.
     """
     cos, sin = rotary_angles(positions.theta, *x.shape[-2:], x.dtype, x.device)
-    sign = -1 if back else 1
+    turn_(x, cos, -sin if back else sin)
+    return x
+
+
+def turn_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Turn vectors (..., d) by angles whose cosines and sines (..., d / 2) are given, in place and outside autograd."""
     first, second = x.chunk(2, -1)  # transformers pairs number i with number i + d / 2
     crossed = first * sin
-    first.mul_(cos).addcmul_(second, sin, value=-sign)
-    second.mul_(cos).add_(crossed, alpha=sign)
-    return x
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).add_(crossed)
 
 
 def rotated(x: Tensor, positions: RotaryPositions) -> Tensor:
