@@ -99,7 +99,8 @@ def test_without_a_command_it_says_what_there_is(command: Command) -> None:
         ),
         (
             ["export", "RUN", "OUT", "--format", "gguf"],
-            "Invalid value for '--format': 'gguf' is not one of 'peft', 'merged'; see --help",
+            "Invalid value for '--format': 'gguf' is not one of "
+            "'peft', 'merged', 'onnx', 'onnx-int8', 'openvino'; see --help",
         ),
         (["train", "a.csv", "--train", "b.csv"], "training data given twice; received a.csv and --train b.csv"),
         (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),

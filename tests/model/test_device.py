@@ -154,7 +154,7 @@ def test_what_was_chosen_on_a_cpu_says_nothing_about_a_gpu(monkeypatch: pytest.M
     for chosen in ("fp32", "int8", "bf16"):
         assert choose_for_inference("auto", None, "auto", chosen) == Runtime(torch.device("cuda"), "bf16")
     assert choose_for_inference("cpu", None, "auto", "int8") == Runtime(torch.device("cpu"), "int8")
-    with pytest.raises(ResourceError, match="^int8 is computed on a CPU"):
+    with pytest.raises(ResourceError, match=r"^int8 is computed on a CPU"):
         choose_for_inference("cuda", "int8", "auto", "int8")
 
 
@@ -166,7 +166,7 @@ def test_a_number_format_that_is_missing_here_is_refused_before_training(monkeyp
         ResourceError, match=r"^this CPU's kernels do not compute in int8; use --inference-precision auto$"
     ):
         check_inference_precision(cpu, "int8")
-    with pytest.raises(ResourceError, match="^this CPU's kernels do not compute in bf16"):
+    with pytest.raises(ResourceError, match=r"^this CPU's kernels do not compute in bf16"):
         check_inference_precision(cpu, "bf16")
     for wanted in ("auto", "fp32"):
         check_inference_precision(cpu, wanted)

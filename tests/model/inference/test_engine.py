@@ -174,7 +174,7 @@ def test_in_int8_a_text_has_nearly_the_same_logits_alone_and_in_a_batch(
         assert np.abs(alone[0] - together[number]).max() < 5e-2 * np.abs(together).max()
 
 
-@pytest.mark.parametrize("kind", ["modernbert"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_both_poolings_side_by_side(tiny_backbone: Callable[..., Path], kind: str) -> None:
     folder = tiny_backbone(kind)
     encoded = texts(json.loads((folder / "config.json").read_text()), LENGTHS)

@@ -45,7 +45,7 @@ def test_an_error_reaches_the_caller_and_calls_that_have_not_begun_never_do(thre
             raise ValueError("of the first call")
         failed.wait(60)
 
-    with pytest.raises(ValueError, match="^of the first call$"):
+    with pytest.raises(ValueError, match=r"^of the first call$"):
         run_all([partial(call, number) for number in range(1000)])
     assert len(begun) < 1000
     so_far = len(begun)

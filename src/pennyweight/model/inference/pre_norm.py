@@ -18,7 +18,7 @@ from ..kernels.inference_attention import attend, attend_first
 from ..kernels.prepared_linear import PreparedLinear
 from ..kernels.rotary import RotaryPositions, rotary_angles, turn_
 from .inference_encoder import Config, Dense, InferenceEncoder, Products
-from .post_norm import FloatNorm, mean
+from .post_norm import FloatNorm, first_and_mean, mean
 from .token_rows import TokenRows
 
 
@@ -48,7 +48,7 @@ class PreNormEncoder:
         words: (V, H), the token embeddings.
         norm: of the embeddings; `final_norm`: of the last layer's output.
         gelu: how it is computed, `none` or `tanh`, as in `torch.nn.functional.gelu`.
-        pooling: `cls`, for which the last layer computes first tokens alone, `mean`, or `both` side by side.
+        first_only: whether only first tokens are read; `both`: whether each text's first vector stands before its mean.
         weights: numbers in the layers' matrices.
     """
 
@@ -60,12 +60,13 @@ class PreNormEncoder:
     layers: tuple[PreNormLayer, ...]
     final_norm: FloatNorm
     gelu: str
-    pooling: str
+    first_only: bool
+    both: bool
     weights: int
     dtype: torch.dtype
 
     def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts; (B, 2H) with `both`, first tokens before means."""
+        """(B, H) fp32 of B texts; (B, 2H) with `both`."""
         x = self.norm(F.embedding(batch.ids, self.words).float()).to(self.dtype)
         angles = {layer.positions.theta: self._angles(batch, layer.positions.theta) for layer in self.layers}
         last = len(self.layers) - 1
@@ -73,7 +74,7 @@ class PreNormEncoder:
             normed = x if layer.attention_norm is None else layer.attention_norm(x)
             qkv = layer.qkv(normed)  # (N, 3H)
             turn_(qkv.view(len(qkv), 3 * self.heads, -1)[:, : 2 * self.heads], *angles[layer.positions.theta])
-            if self.pooling == "cls" and index == last:
+            if self.first_only and index == last:
                 context = attend_first(qkv, batch.groups, self.heads, window=layer.positions.window)  # (B, H)
                 x = x.index_select(0, batch.firsts)
             else:
@@ -81,10 +82,9 @@ class PreNormEncoder:
             x = layer.out(context, x)
             x = layer.down(gated_gelu(layer.up(layer.norm(x)), self.gelu), x)
         x = self.final_norm(x)
-        if self.pooling == "cls":
-            return x.float()
-        pooled = mean(x, batch)
-        return pooled if self.pooling == "mean" else torch.cat([x.index_select(0, batch.firsts).float(), pooled], 1)
+        if self.both:
+            return first_and_mean(x, batch)
+        return x.float() if self.first_only else mean(x, batch)
 
     def _angles(self, batch: TokenRows, theta: float) -> tuple[Tensor, Tensor]:
         """Cosines and sines of each row's position, each (N, 1, d / 2)."""
@@ -129,7 +129,8 @@ def build_modernbert(
         layers=layers,
         final_norm=norm("final_norm"),
         gelu=GELUS[config.get("hidden_activation", "gelu")],
-        pooling=pooling,
+        first_only=pooling == "cls",
+        both=pooling == "both",
         weights=sum(value.numel() for name, value in state.items() if name.startswith("layers.") and value.dim() == 2),
         dtype=products.dtype,
     )

@@ -52,7 +52,7 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
             def begin() -> None:
                 # The number of threads is each thread's own, but what is set last holds for threads yet to come, and for
-                # those that were not asked before: theirs is set anew when they first compute.
+                # those that have not asked: theirs is set anew when they first compute.
                 torch.get_num_threads()
                 torch.set_num_threads(1)
                 ready.wait()
