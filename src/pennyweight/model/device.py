@@ -81,9 +81,11 @@ def choose_for_inference(
         InputError, ResourceError: as for `choose`.
     """
     if wanted in (None, "auto"):
-        found = choose(device, "fp32", threads)
-        if found.device.type == "cpu" and (has_int8() if chosen == "int8" else chosen == "fp32" and wanted is None):
-            return replace(found, precision=chosen)
+        exact = choose(device, "fp32", threads)
+        if exact.device.type == "cpu" and chosen == "int8" and has_int8():
+            return replace(exact, precision="int8")
+        if exact.device.type == "cpu" and chosen == "fp32" and wanted is None:
+            return exact
         return choose(device, trained if wanted is None else "auto", threads)
     if wanted == "int8":
         runtime = choose("cpu" if device == "auto" else device, "fp32", threads)
