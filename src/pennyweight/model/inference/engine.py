@@ -4,7 +4,8 @@ The adapter is merged into the weights, which are prepacked; activations and sum
 computed without padding in batches of equal numbers of tokens, longest first. Nothing is written after the engine is
 built, so that any number of threads may use one.
 
-A text's logits do not depend on its neighbours but for rounding: within 1e-4 of the largest in fp32 and 2e-2 in bf16.
+A text's logits do not depend on its neighbours but for rounding: within 1e-4 of the largest in fp32, 2e-2 in bf16, and
+5e-2 in int8, where a number on the border of two bytes may fall to either.
 """
 
 from __future__ import annotations
