@@ -49,7 +49,6 @@ class PreNormEncoder:
         norm: of the embeddings; `final_norm`: of the last layer's output.
         gelu: how it is computed, `none` or `tanh`, as in `torch.nn.functional.gelu`.
         first_only: whether only first tokens are read.
-        weights: numbers in the layers' matrices.
     """
 
     hidden_size: int
@@ -61,7 +60,6 @@ class PreNormEncoder:
     final_norm: FloatNorm
     gelu: str
     first_only: bool
-    weights: int
     dtype: torch.dtype
 
     def pooled(self, batch: TokenRows) -> Tensor:
@@ -127,6 +125,5 @@ def build_modernbert(
         final_norm=norm("final_norm"),
         gelu=GELUS[config.get("hidden_activation", "gelu")],
         first_only=pooling == "cls",
-        weights=sum(value.numel() for name, value in state.items() if name.startswith("layers.") and value.dim() == 2),
         dtype=products.dtype,
     )
