@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .model.device import Runtime
     from .model.text_model import TextModel
     from .predict.predictor import Classifier
+    from .train.frozen_features import FrozenBackbone
     from .train.inference_precision import ReadyModel
     from .train.resume import ResumePoint
     from .train.run_folder import RunFolder
@@ -93,7 +94,7 @@ def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, obs
 
         assert folder.path is not None
         logger.info(f"this run is finished, nothing is left to do: {folder.path}")
-        return load(folder.path, device=recipe.train.device, precision=planned.runtime.precision)
+        return load(folder.path, device=recipe.train.device)
 
     from .train.random_state import preserved_random_state
 
@@ -228,12 +229,14 @@ class BuiltModel:
         tokens: by split.
         tokenize_seconds: what tokenizing took.
         audit: of the splits.
+        frozen: the backbone without the adapter.
     """
 
     text_model: TextModel
     tokens: Mapping[str, Encoded]
     tokenize_seconds: float
     audit: ShortAudit
+    frozen: FrozenBackbone
 
 
 def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
@@ -242,6 +245,7 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     from .model.classifier import ModelSettings, build
     from .model.text_model import TextModel
     from .model.tokenizer import load_tokenizer
+    from .train.frozen_features import FrozenBackbone
 
     backbone, runtime = planned.backbone, planned.runtime
     settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
@@ -255,11 +259,12 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     tables = loaded.splits.tables()
     tokens = {name: text_model.encode(table.texts) for name, table in tables.items()}
     seconds = time.perf_counter() - began
-    unknown_id = text_model.tokenizer.unk_token_id
+    unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
     audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
     if audit.mode != "off":
         logger.info(str(audit))
-    return BuiltModel(text_model, tokens, seconds, audit)
+    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, pad_id)
+    return BuiltModel(text_model, tokens, seconds, audit, frozen)
 
 
 # --- fit ---------------------------------------------------------------------------------------------------------
@@ -324,7 +329,7 @@ def fit_model(
     if folder.path is not None:
         mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
     if settings.lp_ft and checkpoint is None:
-        loss = fit_head(model, rows, batch_size=settings.eval_batch_size)
+        loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = EnergyMeter()
@@ -339,9 +344,8 @@ def fit_model(
         how=(planned.runtime.device.type, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-    ready = prepare_inference(
-        built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets
-    )  # fmt: skip
+    ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
+                              reference=recipe.model.encoder == "reference")  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
@@ -377,7 +381,6 @@ def evaluate_model(
     from .evaluate.labelled_rows import LabelledRows
     from .runs.robustness import shift_of_run
     from .train.baselines import train_baselines
-    from .train.frozen_features import FrozenBackbone
 
     unknown = loaded.splits.unknown
     rows = {
@@ -389,8 +392,7 @@ def evaluate_model(
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
     baselines: tuple[Baseline, ...] = ()
     if report:
-        pad_id, full = built.text_model.tokenizer.pad_token_id, recipe.train.report == "full"
-        frozen = FrozenBackbone(planned.backbone, recipe, fitted.plan, planned.runtime, pad_id) if full else None
+        frozen = built.frozen if recipe.train.report == "full" else None
         baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
     began = time.perf_counter()
     measured = [name for name in rows if name != "train"]

@@ -313,7 +313,9 @@ def load(
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
     chosen = metrics_of(saved).get("inference", {}).get("precision")
-    runtime = choose_for_inference(device, precision, recipe.train.precision, chosen, recipe.train.threads)
+    settings = recipe.train
+    asked = settings.inference_precision if settings.inference_precision in ("fp32", "bf16") else settings.precision
+    runtime = choose_for_inference(device, precision, asked, chosen, settings.threads)
     if runtime.precision == "int8" and RANGES not in saved:
         raise ArtifactError(
             "int8 was not tried when this classifier was trained",

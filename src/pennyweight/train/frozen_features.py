@@ -17,6 +17,8 @@ from ..model.backbone import Backbone
 from ..model.classifier import ModelSettings, Pooled, build
 from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
+from ..model.inference.build import frozen_engine
+from ..model.inference.engine import InferenceEngine
 from ..recipe.schema import Recipe
 
 # Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
@@ -24,9 +26,9 @@ MOST_ROWS = 20_000
 
 
 class FrozenBackbone:
-    """A backbone as it was before training.
+    """A backbone as it was before training, read afresh: the biases that some plans train cannot be switched off.
 
-    It is loaded afresh: an adapter could be switched off, but not the biases that some plans train.
+    Computed by the inference engine where there is one, which gives both poolings in one pass.
 
     Args:
         recipe: how the backbone is computed and how long texts are; `plan`: of the run, its adapter is left out.
@@ -37,22 +39,60 @@ class FrozenBackbone:
     """
 
     def __init__(self, backbone: Backbone, recipe: Recipe, plan: Plan, runtime: Runtime, pad_id: int) -> None:
-        began = time.perf_counter()
-        # The mean over tokens is the stronger pooling where nothing is trained, so the harder baseline.
-        settings = ModelSettings(**recipe.model.settings() | {"pooling": "mean"})
-        self.model = Pooled(build(backbone, replace(plan, adapter=None), 2, runtime, settings)).eval()
+        self.backbone = backbone
         self.recipe = recipe
+        self.plan = plan
         self.runtime = runtime
         self.pad_id = pad_id
-        self.seconds = time.perf_counter() - began
+        self.seconds = 0.0
+        self._engine: InferenceEngine | None = None
+        self._model: Pooled | None = None
+        # Both poolings of few texts, by whose they are: fitting the head and the linear probe read the same.
+        self._kept: list[tuple[Encoded, np.ndarray]] = []
+
+    def engine(self) -> InferenceEngine | None:
+        """The engine, its weights loaded; None where there is none, or the reference encoder was asked for."""
+        if self._engine is None and self.recipe.model.encoder != "reference" and self.runtime.precision != "fp16":
+            began = time.perf_counter()
+            self._engine = frozen_engine(self.backbone, self.runtime, self.pad_id)
+            self.seconds += time.perf_counter() - began
+        return self._engine
+
+    def release(self) -> None:
+        """Forget the weights, but not the features computed so far."""
+        self._engine = self._model = None
 
     def features(self, encoded: Encoded) -> np.ndarray:
-        """(N, H) fp32 of texts that are token ids, computed in batches of similar length."""
+        """(N, H) fp32 of N texts that are token ids: the mean over tokens.
+
+        It is the stronger pooling where nothing is trained, so the harder baseline.
+        """
+        return self._by_model(encoded) if self.engine() is None else self.pooled(encoded, "mean")
+
+    def pooled(self, encoded: Encoded, pooling: str) -> np.ndarray:
+        """(N, H) fp32 of N texts, `cls` or `mean`; only where there is an engine."""
+        both = next((kept for tokens, kept in self._kept if tokens is encoded), None)
+        if both is None:
+            engine = self.engine()
+            assert engine is not None
+            began = time.perf_counter()
+            both = engine.features(encoded)  # (N, 2H)
+            self.seconds += time.perf_counter() - began
+            if len(encoded) <= MOST_ROWS:
+                self._kept.append((encoded, both))
+        first, mean = np.split(both, 2, axis=1)
+        return first if pooling == "cls" else mean
+
+    def _by_model(self, encoded: Encoded) -> np.ndarray:
+        """The mean through the encoder that trains, in batches of similar length."""
         began = time.perf_counter()
+        if self._model is None:
+            settings = ModelSettings(**self.recipe.model.settings() | {"pooling": "mean"})
+            self._model = Pooled(build(self.backbone, replace(self.plan, adapter=None), 2, self.runtime, settings))
         bucket, longest = self.recipe.data.pad_to_multiple_of, self.recipe.data.max_length
         feed = TokenFeed(encoded, self.pad_id, bucket, longest, self.runtime.device)
         size = self.recipe.train.eval_batch_size
-        found = logits(self.model, feed, encoded.lengths, batch_size=size, bucket=bucket)
+        found = logits(self._model.eval(), feed, encoded.lengths, batch_size=size, bucket=bucket)
         self.seconds += time.perf_counter() - began
         return found
 

@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.batching import select
 from ..data.sampling import sample_rows
 from ..model.classifier import Pooled, SequenceClassifier
-from ..model.inference import evaluating, logits
+from ..model.inference import TokenFeed, evaluating, logits
 from . import loss as losses
+from .frozen_features import FrozenBackbone
+from .prefix_cache import first_trained_layer
 from .training_rows import TrainingRows
 
 ROUNDS = 200
 MOST_ROWS = 50_000  # a random part of more rows gives the same head, without all their features in memory
 
 
-def fit_head(model: SequenceClassifier, rows: TrainingRows, *, batch_size: int) -> float:
+def fit_head(model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbone, *, batch_size: int) -> float:
     """Fit the head of a model that was just built: logistic regression where it is linear, by L-BFGS in any case.
 
     The penalty is scikit-learn's at C = 1: half the output layer's sum of squares against the summed cross-entropy.
@@ -29,24 +32,20 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, *, batch_size: int) 
 
     Args:
         rows: of more than `MOST_ROWS` a random part is used.
-        batch_size: texts to compute features of at a time.
+        frozen: the model's backbone.
+        batch_size: texts that the model computes features of at a time, where it has to.
 
     Returns:
         The mean cross-entropy that was reached, in nats a text.
     """
     chosen = sample_rows(len(rows.labels), MOST_ROWS)
-
-    def source(indices: np.ndarray) -> dict[str, Tensor | int]:
-        return rows.source(chosen[indices])
-
     head, device = model.head, next(model.head.parameters()).device
     loss_of = losses.make(rows.labels, device, weights=rows.class_weights)
     optimizer = torch.optim.LBFGS(
         list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )
     with evaluating(model):  # without dropout the sum is a function, which a line search needs
-        found = logits(Pooled(model), source, rows.lengths[chosen], batch_size=batch_size, bucket=rows.bucket)
-        features = torch.from_numpy(found).to(device)
+        features = torch.from_numpy(_features(model, rows, chosen, frozen, batch_size)).to(device)
 
         def loss() -> Tensor:
             optimizer.zero_grad()
@@ -58,3 +57,24 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, *, batch_size: int) 
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             return float(loss_of(head(features), chosen)) / len(chosen)
+
+
+def _features(
+    model: SequenceClassifier, rows: TrainingRows, chosen: np.ndarray, frozen: FrozenBackbone, batch_size: int
+) -> np.ndarray:
+    """(N, H), what the head reads of N rows: an adapter that was just injected adds nothing yet.
+
+    By the inference engine, which is faster, where every layer is trained; else there may be a prefix, in which most
+    layers are computed already, and whether there is one must not move the last bits.
+    """
+    every_layer = first_trained_layer(model.module, model.encoder.num_layers) == 0
+    if every_layer and isinstance(rows.source, TokenFeed) and frozen.engine() is not None:
+        tokens = rows.source.encoded
+        found = frozen.pooled(tokens if len(chosen) == len(tokens) else select(tokens, chosen), model.pooling)
+        frozen.release()  # until the baseline: training has no use for a second copy of the weights
+        return found
+
+    def source(indices: np.ndarray) -> dict[str, Tensor | int]:
+        return rows.source(chosen[indices])
+
+    return logits(Pooled(model), source, rows.lengths[chosen], batch_size=batch_size, bucket=rows.bucket)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...budget.plan import Plan
 from ...data.batching import Encoded
@@ -93,3 +93,16 @@ def inference_weights(
     own.load_state_dict(dict(head))
     state = merged_state(backbone.config, backbone_state(backbone), plan.adapter, adapter)
     return InferenceWeights(backbone.config, state, own.eval().requires_grad_(False), pooling, pad_id)
+
+
+def frozen_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> InferenceEngine | None:
+    """An engine for features of the backbone as it comes; None where its family or the device has none.
+
+    Its features are (N, 2H) of N texts: each text's first vector, then the mean over its tokens.
+    """
+    build = ENCODERS.get(str(backbone.config["model_type"]))
+    if build is None or runtime.device.type != "cpu":
+        return None
+    with torch.inference_mode():
+        encoder = build(backbone.config, backbone_state(backbone), FloatProducts(runtime.dtype), "both")
+    return None if encoder is None else InferenceEngine(encoder, nn.Identity(), pad_id)

@@ -51,10 +51,13 @@ class InferenceEncoder(Protocol):
         ...
 
     def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts, pooled as it was built for; with `cls` the last layer runs for first tokens alone."""
+        """(B, H) fp32 of B texts, pooled as it was built for; with `cls` the last layer runs for first tokens alone.
+
+        With `both`, (B, 2H): the first token's vector, then the mean.
+        """
         ...
 
 
-# From config.json, the tensors by transformers' names with the adapter merged, products, and `cls` or `mean` pooling;
-# None where a config asks for what the encoder does not compute.
+# From config.json, the tensors by transformers' names with the adapter merged, products, and `cls`, `mean` or `both`
+# pooling; None where a config asks for what the encoder does not compute.
 EncoderBuilder = Callable[[Config, Mapping[str, Tensor], Products, str], InferenceEncoder | None]

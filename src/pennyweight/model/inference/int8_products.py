@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...errors import ArtifactError
 from ..kernels.int8_linear import ByteRange, Int8Linear
 from ..kernels.prepared_linear import ACTIVATIONS, PlainLinear, PreparedLinear, prepare_linear
 from .inference_encoder import Dense, FeedForward
@@ -28,6 +29,9 @@ class Int8Products:
 
     Attributes:
         ranges: as `RangeRecorder` measured them.
+
+    Raises:
+        ArtifactError: when layers are made that the ranges do not fit.
     """
 
     ranges: Ranges
@@ -36,17 +40,18 @@ class Int8Products:
     def linear(self, name: str, *layers: Dense) -> PreparedLinear:
         """Layers that read the same rows, as one product."""
         layer = stacked(layers)
-        return Int8Linear(layer.weight, layer.bias, largest=self.ranges[name])
+        return Int8Linear(layer.weight, layer.bias, largest=self._range(name, layer.weight.shape[1]))
 
     def feed_forward(self, name: str, up: Dense, activation: str, down: Dense) -> FeedForward:
         """Two layers with an activation between, whose output is rounded inside the first product."""
-        low, high = self.ranges[f"{name}.inner_low"], self.ranges[f"{name}.inner_high"]
+        width = down.weight.shape[1]
+        low, high = self._range(f"{name}.inner_low", width), self._range(f"{name}.inner_high", width)
         reach = high.maximum(-low)
         count = OUTLIERS if len(reach) > NARROW else 0
         kept = reach.argsort(stable=True)[: len(reach) - count].sort().values
         inner = ByteRange.between(float(low[kept].min()), float(high[kept].max()))
         first = Int8Linear(
-            up.weight[kept], None if up.bias is None else up.bias[kept], largest=self.ranges[name], target=inner,
+            up.weight[kept], None if up.bias is None else up.bias[kept], largest=self._range(name, up.weight.shape[1]), target=inner,
             activation=activation,
         )  # fmt: skip
         second = Int8Linear(down.weight[:, kept], down.bias, source=inner)
@@ -62,6 +67,17 @@ class Int8Products:
             return second.from_bytes(first(x), inner @ back if addend is None else torch.addmm(addend, inner, back))
 
         return run
+
+    def _range(self, name: str, numbers: int) -> Tensor:
+        found = self.ranges.get(name)
+        if found is None or found.shape != (numbers,):
+            raise ArtifactError(
+                f"the ranges that int8 rounds by do not fit the model: {name}",
+                expected=f"{numbers} numbers",
+                received="none" if found is None else f"{found.numel()}",
+                remedy="train it again, or use --precision fp32",
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class PostNormEncoder:
         padding_id: the id that does not advance the count of positions, where these begin behind it (RoBERTa).
         layers: all of them.
         last: the last layer's attention where only first tokens are read, with `cls` pooling; else None.
+        both: whether each text's first vector stands before its mean.
         widen: from E to H, where the embeddings are narrower (ELECTRA).
         relative: (buckets, heads), the table of relative positions that all layers share (MPNet).
     """
@@ -71,6 +72,7 @@ class PostNormEncoder:
     padding_id: int | None
     layers: tuple[Layer, ...]
     last: FirstTokenAttention | None
+    both: bool
     widen: PreparedLinear | None
     relative: Tensor | None
     dtype: torch.dtype
@@ -90,13 +92,14 @@ class PostNormEncoder:
         return x if self.widen is None else self.widen(x)
 
     def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts."""
+        """(B, H) fp32 of B texts; (B, 2H) with `both`."""
         x, biases = self.embed(batch), self._biases(batch.groups)
         for layer in self.layers[:-1]:
             x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
         layer = self.layers[-1]
         if self.last is None:
-            return mean(layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x), batch)
+            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
+            return first_and_mean(x, batch) if self.both else mean(x, batch)
         first = x.index_select(0, batch.firsts)
         return layer.after_attention(self.last(first, x, batch.groups, biases), first).float()
 
@@ -132,6 +135,11 @@ def mean(x: Tensor, batch: TokenRows) -> Tensor:
             real = group.mask[:, 0, 0, :, None]
             parts.append((rows * real).sum(1) / real.sum(1))
     return torch.cat(parts)
+
+
+def first_and_mean(x: Tensor, batch: TokenRows) -> Tensor:
+    """(N, H) -> (B, 2H) in fp32: each text's first row, then its mean."""
+    return torch.cat([x.index_select(0, batch.firsts).float(), mean(x, batch)], 1)
 
 
 def build_post_norm(
@@ -183,6 +191,7 @@ def build_post_norm(
         padding_id=described.reserved_positions - 1 if described.reserved_positions else None,
         layers=tuple(layers),
         last=FirstTokenAttention.of(attention, described.heads, products.dtype) if pooling == "cls" else None,
+        both=pooling == "both",
         widen=products.linear("widen", dense("embeddings_project")) if wider else None,
         relative=state.get("encoder.relative_attention_bias.weight"),
         dtype=products.dtype,

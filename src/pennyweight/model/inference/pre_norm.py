@@ -18,7 +18,7 @@ from ..kernels.inference_attention import attend, attend_first
 from ..kernels.prepared_linear import PreparedLinear
 from ..kernels.rotary import RotaryPositions, rotary_angles, turn_
 from .inference_encoder import Config, Dense, InferenceEncoder, Products
-from .post_norm import FloatNorm, mean
+from .post_norm import FloatNorm, first_and_mean, mean
 from .token_rows import TokenRows
 
 
@@ -48,7 +48,7 @@ class PreNormEncoder:
         words: (V, H), the token embeddings.
         norm: of the embeddings; `final_norm`: of the last layer's output.
         gelu: how it is computed, `none` or `tanh`, as in `torch.nn.functional.gelu`.
-        first_only: whether only first tokens are read.
+        first_only: whether only first tokens are read; `both`: whether each text's first vector stands before its mean.
     """
 
     hidden_size: int
@@ -60,10 +60,11 @@ class PreNormEncoder:
     final_norm: FloatNorm
     gelu: str
     first_only: bool
+    both: bool
     dtype: torch.dtype
 
     def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts."""
+        """(B, H) fp32 of B texts; (B, 2H) with `both`."""
         x = self.norm(F.embedding(batch.ids, self.words).float()).to(self.dtype)
         angles = {layer.positions.theta: self._angles(batch, layer.positions.theta) for layer in self.layers}
         last = len(self.layers) - 1
@@ -79,6 +80,8 @@ class PreNormEncoder:
             x = layer.out(context, x)
             x = layer.down(gated_gelu(layer.up(layer.norm(x)), self.gelu), x)
         x = self.final_norm(x)
+        if self.both:
+            return first_and_mean(x, batch)
         return x.float() if self.first_only else mean(x, batch)
 
     def _angles(self, batch: TokenRows, theta: float) -> tuple[Tensor, Tensor]:
@@ -125,5 +128,6 @@ def build_modernbert(
         final_norm=norm("final_norm"),
         gelu=GELUS[config.get("hidden_activation", "gelu")],
         first_only=pooling == "cls",
+        both=pooling == "both",
         dtype=products.dtype,
     )

@@ -51,8 +51,8 @@ def _pool(size: int) -> ThreadPoolExecutor:
             ready = threading.Barrier(size + 1)
 
             def begin() -> None:
-                # The number of threads is each thread's own, but what is set last holds for threads yet to come; and a
-                # thread that has not asked for its number gets that when it first computes, whatever it has set.
+                # The number of threads is each thread's own, but what is set last holds for threads yet to come, and
+                # for those that have not asked: theirs is set anew when they first compute.
                 torch.get_num_threads()
                 torch.set_num_threads(1)
                 ready.wait()
