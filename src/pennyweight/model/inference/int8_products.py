@@ -50,8 +50,9 @@ class Int8Products:
         count = OUTLIERS if len(reach) > NARROW else 0
         kept = reach.argsort(stable=True)[: len(reach) - count].sort().values
         inner = ByteRange.between(float(low[kept].min()), float(high[kept].max()))
+        largest = self._range(name, up.weight.shape[1])
         first = Int8Linear(
-            up.weight[kept], None if up.bias is None else up.bias[kept], largest=self._range(name, up.weight.shape[1]), target=inner,
+            up.weight[kept], None if up.bias is None else up.bias[kept], largest=largest, target=inner,
             activation=activation,
         )  # fmt: skip
         second = Int8Linear(down.weight[:, kept], down.bias, source=inner)
