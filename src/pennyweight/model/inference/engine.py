@@ -26,10 +26,6 @@ from .pre_norm import build_modernbert
 from .token_rows import plan_token_batches, token_rows
 from .workers import run_all
 
-# Multiplications of one text alone, above which several threads take less time than one: below, most of their time goes
-# into waiting for each other.
-ONE_THREAD = 2e9
-
 # By transformers' `model_type`. A new family is one new file and one line here.
 ENCODERS: dict[str, EncoderBuilder] = {
     "bert": build_post_norm,
@@ -78,8 +74,8 @@ class InferenceEngine:
             found[number] = compute(tokens, indices)
 
         calls = [partial(one, number, indices) for number, indices in enumerate(batches)]
-        if len(calls) == 1 and len(batches[0]) == 1 and longest * self.encoder.weights > ONE_THREAD:
-            calls[0]()  # one text of so much work is worth several threads
+        if len(calls) == 1:
+            calls[0]()  # with all threads inside
         else:
             run_all(calls)
         if not batches:
