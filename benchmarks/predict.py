@@ -218,11 +218,12 @@ def quality(classes: list[int], reference: list[int] | None, truth: list[int]) -
     def accuracy(each: list[int]) -> float:
         return sum(map(operator.eq, each, truth)) / len(truth)
 
-    found: dict[str, Any] = {"accuracy": round(accuracy(classes), 4), "labels_changed": None, "passes_gate": None}
+    found: dict[str, Any] = {"accuracy": round(float(accuracy(classes)), 4), "labels_changed": None}
+    found["passes_gate"] = None
     if reference is not None:
         changed = sum(map(operator.ne, classes, reference)) / len(truth)
-        passes = changed < CHANGED and accuracy(reference) - accuracy(classes) <= POINTS + 1e-9
-        found |= {"labels_changed": round(changed, 5), "passes_gate": passes}
+        passes = bool(changed < CHANGED and accuracy(reference) - accuracy(classes) <= POINTS + 1e-9)
+        found |= {"labels_changed": round(float(changed), 5), "passes_gate": passes}
     return found
 
 

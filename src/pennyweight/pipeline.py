@@ -94,7 +94,7 @@ def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, obs
 
         assert folder.path is not None
         logger.info(f"this run is finished, nothing is left to do: {folder.path}")
-        return load(folder.path, device=recipe.train.device, precision=planned.runtime.precision)
+        return load(folder.path, device=recipe.train.device)
 
     from .train.random_state import preserved_random_state
 
@@ -344,7 +344,8 @@ def fit_model(
         how=(planned.runtime.device.type, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-    ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets)
+    ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
+                              reference=recipe.model.encoder == "reference")  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 

@@ -28,6 +28,7 @@ from pennyweight.artifact.save_artifact import save_artifact
 from pennyweight.artifact.saved_files import SavedFiles, read_files
 from pennyweight.errors import ArtifactError, PennyweightError, StorageError
 from pennyweight.model import backbone as backbones
+from pennyweight.model.kernels.int8_linear import has_int8
 from pennyweight.predict import predictor as predict
 from pennyweight.predict.explanation import explain
 from pennyweight.predict.label_shift import training_shares
@@ -198,6 +199,50 @@ def test_a_head_of_other_shapes(copy: Path) -> None:
     save_file({name: tensor.flatten() for name, tensor in tensors.items()}, path)
     reseal(copy)
     assert refusal(copy) == f"F/{layout.HEAD}: the head's tensors do not fit the plan; {AGAIN}"
+
+
+@pytest.fixture
+def with_ranges(run: Path, tmp_path: Path) -> Path:
+    """A classifier with ranges for int8, though not with all that its backbone needs."""
+    artifact = replace(predict.load(run, device="cpu").artifact, ranges={"0.qkv": torch.arange(1.0, 33.0)})
+    return save_artifact(artifact, tmp_path / "with ranges")
+
+
+def test_ranges_for_int8_are_kept(with_ranges: Path, run: Path) -> None:
+    assert predict.load(run, device="cpu").artifact.ranges == {}
+    ((name, values),) = predict.load(with_ranges, device="cpu").artifact.ranges.items()
+    assert name == "0.qkv"
+    assert torch.equal(values, torch.arange(1.0, 33.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.ones(2, 2), "0.qkv holds what are no ranges"),
+        (torch.ones(32, dtype=torch.int32), "tensor 0.qkv is of type torch.int32, not float32"),
+        (torch.full((32,), torch.nan), "tensor 0.qkv holds values that are not finite numbers"),
+    ],
+    ids=["of two dimensions", "whole numbers", "not a number"],
+)
+def test_damaged_ranges_are_refused(with_ranges: Path, values: torch.Tensor, message: str) -> None:
+    save_file({"0.qkv": values}, with_ranges / layout.RANGES)
+    assert refusal(with_ranges) == f"F/{layout.RANGES}: a file does not match its checksum; {AGAIN}"
+    reseal(with_ranges)
+    assert refusal(with_ranges) == f"F/{layout.RANGES}: {message}; {AGAIN}"
+
+
+@pytest.mark.skipif(not has_int8(), reason="oneDNN's int8 product does not exist here")
+def test_ranges_of_another_model_are_refused(with_ranges: Path) -> None:
+    remedy = "train it again, or use --precision fp32"
+    problem = "the ranges that int8 rounds by do not fit the model: "
+    with pytest.raises(ArtifactError) as caught:
+        predict.load(with_ranges, device="cpu", precision="int8").predict(TEXTS)
+    assert str(caught.value) == f"{problem}0.out; expected 32 numbers; received none; {remedy}"
+    save_file({"0.qkv": torch.ones(7)}, with_ranges / layout.RANGES)
+    reseal(with_ranges)
+    with pytest.raises(ArtifactError) as caught:
+        predict.load(with_ranges, device="cpu", precision="int8").predict(TEXTS)
+    assert str(caught.value) == f"{problem}0.qkv; expected 32 numbers; received 7; {remedy}"
 
 
 def test_model_and_tokenizer_are_made_when_they_are_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

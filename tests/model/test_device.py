@@ -9,7 +9,13 @@ import torch
 
 from pennyweight.errors import InputError, ResourceError
 from pennyweight.model import device as runtime
-from pennyweight.model.device import Runtime, choose, machine
+from pennyweight.model.device import (
+    Runtime,
+    check_inference_precision,
+    choose,
+    choose_for_inference,
+    machine,
+)
 
 
 @pytest.mark.parametrize(("faster", "precision"), [(True, "bf16"), (False, "fp32")])
@@ -106,3 +112,61 @@ def test_the_machine_is_described() -> None:
     assert set(facts) == {"processor", "threads", "device", "precision", "system", "peak_memory_mb"}
     assert (facts["device"], facts["precision"]) == ("cpu", "fp32")
     assert facts["peak_memory_mb"] > 10
+
+
+# On a CPU: what is asked for, what the recipe asked for, what was chosen in training, and what it is computed in where
+# bf16 is fast and int8 exists, where neither does.
+SAVED = [
+    (None, "auto", None, "bf16", "fp32"),  # a classifier of an earlier version
+    (None, "fp32", None, "fp32", "fp32"),
+    (None, "auto", "bf16", "bf16", "fp32"),
+    (None, "auto", "fp32", "fp32", "fp32"),  # bf16 was measured, and not as good
+    (None, "bf16", "fp32", "fp32", "fp32"),
+    (None, "auto", "int8", "int8", "fp32"),
+    ("auto", "fp32", "fp32", "bf16", "fp32"),
+    ("auto", "fp32", "int8", "int8", "fp32"),
+    ("fp32", "bf16", "int8", "fp32", "fp32"),
+    ("int8", "auto", "fp32", "int8", None),
+]
+
+
+@pytest.mark.parametrize(("wanted", "trained", "chosen", "here", "there"), SAVED)
+def test_a_saved_classifier_computes_in_what_was_chosen_where_the_machine_can(
+    wanted: str | None, trained: str, chosen: str | None, here: str, there: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for able, expected in ((True, here), (False, there)):
+        monkeypatch.setattr(runtime, "bf16_is_faster", lambda able=able: able)
+        monkeypatch.setattr(runtime, "has_int8", lambda able=able: able)
+        if expected is None:
+            with pytest.raises(
+                ResourceError, match=r"^int8 is computed on a CPU whose kernels have it; use --precision auto$"
+            ):
+                choose_for_inference("cpu", wanted, trained, chosen)
+        else:
+            assert choose_for_inference("cpu", wanted, trained, chosen).precision == expected
+
+
+def test_what_was_chosen_on_a_cpu_says_nothing_about_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(runtime, "has_int8", lambda: True)
+    for chosen in ("fp32", "int8", "bf16"):
+        assert choose_for_inference("auto", None, "auto", chosen) == Runtime(torch.device("cuda"), "bf16")
+    assert choose_for_inference("cpu", None, "auto", "int8") == Runtime(torch.device("cpu"), "int8")
+    with pytest.raises(ResourceError, match=r"^int8 is computed on a CPU"):
+        choose_for_inference("cuda", "int8", "auto", "int8")
+
+
+def test_a_number_format_that_is_missing_here_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = Runtime(torch.device("cpu"), "fp32")
+    monkeypatch.setattr(runtime, "has_int8", lambda: False)
+    monkeypatch.setattr(runtime, "computes_bf16", lambda: False)
+    with pytest.raises(
+        ResourceError, match=r"^this CPU's kernels do not compute in int8; use --inference-precision auto$"
+    ):
+        check_inference_precision(cpu, "int8")
+    with pytest.raises(ResourceError, match=r"^this CPU's kernels do not compute in bf16"):
+        check_inference_precision(cpu, "bf16")
+    for wanted in ("auto", "fp32"):
+        check_inference_precision(cpu, wanted)

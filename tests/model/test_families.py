@@ -155,6 +155,10 @@ def test_it_trains_as_a_plain_loop_does_and_is_saved_loaded_and_exported(
     exact = pw.load(tmp_path / "saved", precision="fp32")
     # A number of a few units after four layers, each with a handful of roundings.
     assert np.abs(exact.logits(TEXTS) - logits).max() < tolerance(precision, 32) * np.abs(logits).max()
+    # The engine has the adapter merged into the weights; the model keeps it beside them, as in training.
+    as_trained = exact.text_model.logits(exact.tokens(TEXTS))
+    assert np.abs(exact.logits(TEXTS) - as_trained).max() < tolerance("fp32", 256) * np.abs(as_trained).max()
+    assert exact.predict(TEXTS) == [exact.labels[place] for place in as_trained.argmax(1)]
     check_exports(exact, kind, strategy, pooling, head, tmp_path)
 
 

@@ -30,7 +30,13 @@ from pennyweight.model.adapters.adapter import Adapter
 from pennyweight.model.adapters.lora import LoraAdapter
 from pennyweight.model.backbone import Backbone
 from pennyweight.model.encoders import EncoderFamily, EncoderSettings
+from pennyweight.model.inference import engine
+from pennyweight.model.inference.inference_encoder import Dense, InferenceEncoder, Products
+from pennyweight.model.inference.post_norm import mean
+from pennyweight.model.inference.token_rows import TokenRows
 from pennyweight.model.kernels.frozen_linear import Linear
+from pennyweight.model.kernels.int8_linear import has_int8
+from pennyweight.model.kernels.prepared_linear import PreparedLinear
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.train.run_folder import open_run_folder
 
@@ -119,6 +125,55 @@ def test_a_new_family_of_encoders(
     assert np.array_equal(loaded.predict_proba(TEXTS), trained.predict_proba(TEXTS))
     with pytest.raises(pw.PennyweightError, match="the fast encoder does not support the architecture averages"):
         pw.train(news / "train.csv", encoder="fast", **settings)
+
+
+# --- an inference encoder ----------------------------------------------------------------------------------------
+
+
+class AveragingInference:
+    """`AveragingEncoder` over token rows."""
+
+    max_length = 160
+
+    def __init__(self, words: Tensor, layers: list[PreparedLinear], copies: int) -> None:
+        self.words, self.layers, self.copies = words, layers, copies
+        self.weights = len(layers) * words.shape[1] ** 2
+
+    @classmethod
+    def build(
+        cls, config: Mapping[str, Any], state: Mapping[str, Tensor], products: Products, pooling: str
+    ) -> InferenceEncoder:
+        layers = []
+        for index in range(config["num_hidden_layers"]):
+            name = f"layers.{index}.mix"
+            layers.append(products.linear(f"{index}.mix", Dense(state[f"{name}.weight"], state[f"{name}.bias"])))
+        return cls(state["embeddings.weight"].to(products.dtype), layers, 2 if pooling == "both" else 1)
+
+    def pooled(self, batch: TokenRows) -> Tensor:
+        x = nn.functional.embedding(batch.ids, self.words)
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return mean(x, batch).repeat(1, self.copies)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_new_inference_encoder(
+    precision: str, averages: Path, news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if precision == "int8" and not has_int8():
+        pytest.skip("oneDNN's int8 product does not exist here")
+    monkeypatch.setitem(families.FAMILIES, "averages", describe)
+    monkeypatch.setitem(encoders.FAMILIES, "averages", EncoderFamily(AveragingEncoder.load))
+    monkeypatch.setitem(engine.ENCODERS, "averages", AveragingInference.build)
+    settings = QUICK | {"backbone": str(averages), "budget": "2k", "strategy": "all-linear", "device": "cpu"}
+    trained = pw.train(news / "train.csv", out=tmp_path / "run", inference_precision=precision, **settings)
+    assert trained.runtime.precision == precision
+    loaded = pw.load(tmp_path / "run", device="cpu")
+    assert np.array_equal(loaded.logits(TEXTS), trained.logits(TEXTS))
+    by_model = trained.text_model.logits(trained.tokens(TEXTS))  # the model is in fp32
+    assert not np.array_equal(trained.logits(TEXTS), by_model)
+    tolerance = 1e-5 if precision == "fp32" else 5e-2
+    assert np.abs(trained.logits(TEXTS) - by_model).max() < tolerance * np.abs(by_model).max()
 
 
 # --- an adapter method -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,17 +72,20 @@ def choose_for_inference(
     """Where and in which number format a saved classifier computes.
 
     Args:
-        wanted: `fp32`, `bf16`, `fp16`, `int8`, or None and `auto` for what was chosen in training where this machine
-            can.
-        trained: what the recipe trained in, maybe `auto`.
+        wanted: `fp32`, `bf16`, `fp16` or `int8`; None for what was chosen in training, where this machine can; `auto`
+            for the fastest here, int8 only where it was chosen in training.
+        trained: what the recipe asked for, maybe `auto`.
         chosen: what was measured to be the fastest that is as good, in training; None where nothing was measured.
 
     Raises:
         InputError, ResourceError: as for `choose`.
     """
     if wanted in (None, "auto"):
-        if chosen == "int8" and device in ("auto", "cpu") and has_int8() and not torch.cuda.is_available():
-            return Runtime(choose("cpu", "fp32", threads).device, "int8")
+        exact = choose(device, "fp32", threads)
+        if exact.device.type == "cpu" and chosen == "int8" and has_int8():
+            return replace(exact, precision="int8")
+        if exact.device.type == "cpu" and chosen == "fp32" and wanted is None:
+            return exact
         return choose(device, trained if wanted is None else "auto", threads)
     if wanted == "int8":
         runtime = choose("cpu" if device == "auto" else device, "fp32", threads)

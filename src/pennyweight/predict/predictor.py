@@ -55,6 +55,14 @@ class Classifier:
         self.digest = digest
         self._engine = OnDemand(self._build_engine)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the engine: its weights are laid out for this processor and are made again from the artifact."""
+        return {name: value for name, value in self.__dict__.items() if name != "_engine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._engine = OnDemand(self._build_engine)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the probabilities' columns."""
@@ -313,7 +321,9 @@ def load(
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
     chosen = metrics_of(saved).get("inference", {}).get("precision")
-    runtime = choose_for_inference(device, precision, recipe.train.precision, chosen, recipe.train.threads)
+    settings = recipe.train
+    asked = settings.inference_precision if settings.inference_precision in ("fp32", "bf16") else settings.precision
+    runtime = choose_for_inference(device, precision, asked, chosen, settings.threads)
     if runtime.precision == "int8" and RANGES not in saved:
         raise ArtifactError(
             "int8 was not tried when this classifier was trained",

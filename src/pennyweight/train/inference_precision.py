@@ -52,6 +52,8 @@ def prepare_inference(
     settings: TrainRecipe,
     tokens: Mapping[str, Encoded],
     labels: Mapping[str, np.ndarray],
+    *,
+    reference: bool = False,
 ) -> ReadyModel:
     """End the training of a model: its adapter as plain LoRA, scaled and merged, and its number format chosen.
 
@@ -59,6 +61,7 @@ def prepare_inference(
         model: trained; `plan`: as it was trained.
         settings: `inference_precision` may be `auto`, the fastest that is as good on the validation rows.
         tokens, labels: by split.
+        reference: whether transformers' own forward pass was asked for; then there is no engine.
     """
     trained, runtime = model.model, model.runtime
     left = trained.fold_adapter(plan, len(trained.head.out.bias))
@@ -66,13 +69,17 @@ def prepare_inference(
         logger.info(left.why[-1])
     trained.adapter.scale(settings.adapter_scale)
     weights = None
-    if runtime.device.type == "cpu" and trained.engine != "reference":
+    if runtime.device.type == "cpu" and not reference:
         head = {name: tensor.detach() for name, tensor in trained.head.state_dict().items()}
         weights = inference_weights(
             backbone, left, trained.adapter.state(), head, trained.pooling, model.tokenizer.pad_token_id
         )
     exact = None if weights is None else weights.engine(replace(runtime, precision="fp32"))
     if weights is None or exact is None:
+        if settings.inference_precision not in ("auto", runtime.precision):
+            logger.info(
+                f"inference: no engine for this backbone, so it predicts as it was trained: {runtime.precision}"
+            )
         return ReadyModel(left, model, PrecisionChoice(runtime.precision))
     wanted = settings.inference_precision
     measures = wanted == "auto" and "validation" in tokens and len(tokens["validation"]) >= FEWEST_ROWS

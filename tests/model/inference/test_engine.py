@@ -17,7 +17,8 @@ from pennyweight.errors import DataError
 from pennyweight.model.device import Runtime
 from pennyweight.model.heads import Head
 from pennyweight.model.inference.build import InferenceWeights
-from pennyweight.model.inference.engine import InferenceEngine
+from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
+from pennyweight.model.kernels.int8_linear import has_int8
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "modernbert"]
@@ -57,12 +58,16 @@ def reference(folder: Path, encoded: Encoded, pooling: str) -> np.ndarray:
     return torch.stack(pooled).numpy()
 
 
-def engine_of(folder: Path, pooling: str = "cls", runtime: Runtime = FP32) -> InferenceEngine:
+def state_of(folder: Path) -> dict[str, torch.Tensor]:
     from transformers import AutoModel
 
+    state: dict[str, torch.Tensor] = AutoModel.from_pretrained(folder, dtype="float32").state_dict()
+    return state
+
+
+def engine_of(folder: Path, pooling: str = "cls", runtime: Runtime = FP32) -> InferenceEngine:
     config = json.loads((folder / "config.json").read_text())
-    state = AutoModel.from_pretrained(folder, dtype="float32").state_dict()
-    engine = weights_of(config, state, pooling).engine(runtime)
+    engine = weights_of(config, state_of(folder), pooling).engine(runtime)
     assert engine is not None
     return engine
 
@@ -122,7 +127,7 @@ def test_several_threads_share_one_engine(tiny_backbone: Callable[..., Path]) ->
     assert torch.get_num_threads() == 2  # for the caller nothing has changed
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "mpnet"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_bf16_is_near_fp32(tiny_backbone: Callable[..., Path], kind: str) -> None:
     folder = tiny_backbone(kind)
     encoded = texts(json.loads((folder / "config.json").read_text()), LENGTHS)
@@ -130,6 +135,54 @@ def test_bf16_is_near_fp32(tiny_backbone: Callable[..., Path], kind: str) -> Non
     rounded = engine_of(folder, runtime=Runtime(torch.device("cpu"), "bf16")).features(encoded)
     assert rounded.dtype == np.float32
     assert np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def int8_engine(folder: Path, encoded: Encoded, pooling: str = "cls") -> InferenceEngine:
+    if not has_int8():
+        pytest.skip("oneDNN's int8 product does not exist here")
+    weights = weights_of(json.loads((folder / "config.json").read_text()), state_of(folder), pooling)
+    ranges = weights.measure_ranges(encoded)
+    assert ranges
+    engine = weights.engine(Runtime(torch.device("cpu"), "int8"), ranges)
+    assert engine is not None
+    return engine
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_is_near_fp32(tiny_backbone: Callable[..., Path], kind: str, pooling: str) -> None:
+    folder = tiny_backbone(kind)
+    encoded = texts(json.loads((folder / "config.json").read_text()), LENGTHS)
+    exact = engine_of(folder, pooling).features(encoded)
+    rounded = int8_engine(folder, encoded, pooling).features(encoded)
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(rounded, exact)
+    assert np.linalg.norm(rounded - exact) < 0.1 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_int8_a_text_has_nearly_the_same_logits_alone_and_in_a_batch(
+    tiny_backbone: Callable[..., Path], kind: str
+) -> None:
+    folder = tiny_backbone(kind)
+    encoded = texts(json.loads((folder / "config.json").read_text()), LENGTHS)
+    engine = int8_engine(folder, encoded)
+    together = engine.logits(encoded)
+    for number in range(len(LENGTHS)):
+        alone = engine.logits(pack([encoded.row(number).tolist()]))
+        # A number on the border of two bytes may fall to either side.
+        assert np.abs(alone[0] - together[number]).max() < 5e-2 * np.abs(together).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_poolings_side_by_side(tiny_backbone: Callable[..., Path], kind: str) -> None:
+    folder = tiny_backbone(kind)
+    encoded = texts(json.loads((folder / "config.json").read_text()), LENGTHS)
+    config = json.loads((folder / "config.json").read_text())
+    engine = weights_of(config, state_of(folder), "both").engine(FP32)
+    assert engine is not None
+    expected = np.concatenate([reference(folder, encoded, pooling) for pooling in ("cls", "mean")], 1)
+    assert np.abs(engine.features(encoded) - expected).max() < 2e-5
 
 
 def test_no_texts_and_texts_without_tokens(tiny_backbone: Callable[..., Path]) -> None:
@@ -144,6 +197,10 @@ def test_a_text_longer_than_the_positions_is_refused(tiny_backbone: Callable[...
     assert len(engine.logits(pack([[5] * most]))) == 1
     with pytest.raises(DataError, match=f"a text of {most + 1} tokens is longer than the backbone's positions"):
         engine.logits(pack([[5] * (most + 1)]))
+
+
+def test_every_family_of_the_registry_is_tested() -> None:
+    assert ENCODERS.keys() == set(KINDS)
 
 
 def test_where_it_does_not_apply_there_is_no_engine(tiny_backbone: Callable[..., Path]) -> None:

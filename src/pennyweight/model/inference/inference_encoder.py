@@ -46,11 +46,6 @@ class InferenceEncoder(Protocol):
     """An encoder with all weights in place: nothing is trained, nothing is random, nothing is written."""
 
     @property
-    def weights(self) -> int:
-        """Numbers in its matrices, embeddings left out: the multiplications of a token."""
-        ...
-
-    @property
     def max_length(self) -> int:
         """The longest text in tokens that it has positions for."""
         ...

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...errors import ArtifactError
 from ..kernels.int8_linear import ByteRange, Int8Linear
-from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear, prepare_linear
+from ..kernels.prepared_linear import ACTIVATIONS, PlainLinear, PreparedLinear, prepare_linear
 from .inference_encoder import Dense, FeedForward
 from .products import stacked
 
-# Of each product by its name: (in,) the largest absolute value of each input channel, and for the layer behind an
-# activation (2,) its least and largest input.
+# Of each product by its name: (in,) the largest absolute value of each input channel; for the layer behind an
+# activation the least and the largest value of each, (in,) twice.
 Ranges = Mapping[str, Tensor]
+# Behind an activation a few channels reach ten times as far as the others. So many are computed in fp32, so that they
+# do not coarsen the rest, as LLM.int8() does (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339); of narrow layers
+# none.
+OUTLIERS, NARROW = 64, 512
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Int8Products:
 
     Attributes:
         ranges: as `RangeRecorder` measured them.
+
+    Raises:
+        ArtifactError: when layers are made that the ranges do not fit.
     """
 
     ranges: Ranges
@@ -32,19 +40,45 @@ class Int8Products:
     def linear(self, name: str, *layers: Dense) -> PreparedLinear:
         """Layers that read the same rows, as one product."""
         layer = stacked(layers)
-        return Int8Linear(layer.weight, layer.bias, largest=self.ranges[name])
+        return Int8Linear(layer.weight, layer.bias, largest=self._range(name, layer.weight.shape[1]))
 
     def feed_forward(self, name: str, up: Dense, activation: str, down: Dense) -> FeedForward:
         """Two layers with an activation between, whose output is rounded inside the first product."""
-        low, high = self.ranges[f"{name}.inner"].tolist()
-        inner = ByteRange.between(low, high)
-        first = Int8Linear(up.weight, up.bias, largest=self.ranges[name], target=inner, activation=activation)
-        second = Int8Linear(down.weight, down.bias, source=inner)
+        width = down.weight.shape[1]
+        low, high = self._range(f"{name}.inner_low", width), self._range(f"{name}.inner_high", width)
+        reach = high.maximum(-low)
+        count = OUTLIERS if len(reach) > NARROW else 0
+        kept = reach.argsort(stable=True)[: len(reach) - count].sort().values
+        inner = ByteRange.between(float(low[kept].min()), float(high[kept].max()))
+        largest = self._range(name, up.weight.shape[1])
+        first = Int8Linear(
+            up.weight[kept], None if up.bias is None else up.bias[kept], largest=largest, target=inner,
+            activation=activation,
+        )  # fmt: skip
+        second = Int8Linear(down.weight[:, kept], down.bias, source=inner)
+        if not count:
+            return lambda x, addend: second.from_bytes(first(x), addend)
+        wide = reach.argsort(stable=True)[len(reach) - count :]
+        # Products of so few columns cost more to begin than to compute, which torch's own do faster.
+        outlying = PlainLinear(up.weight[wide], None if up.bias is None else up.bias[wide], activation)
+        back = down.weight[:, wide].t().contiguous()
 
         def run(x: Tensor, addend: Tensor | None) -> Tensor:
-            return second.from_bytes(first(x), addend)
+            inner = outlying(x)
+            return second.from_bytes(first(x), inner @ back if addend is None else torch.addmm(addend, inner, back))
 
         return run
+
+    def _range(self, name: str, numbers: int) -> Tensor:
+        found = self.ranges.get(name)
+        if found is None or found.shape != (numbers,):
+            raise ArtifactError(
+                f"the ranges that int8 rounds by do not fit the model: {name}",
+                expected=f"{numbers} numbers",
+                received="none" if found is None else f"{found.numel()}",
+                remedy="train it again, or use --precision fp32",
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,8 +110,9 @@ class RangeRecorder:
         def run(x: Tensor, addend: Tensor | None) -> Tensor:
             self._keep(name, x)
             inner = ACTIVATIONS[activation][0](first(x))
-            known = self.ranges.get(f"{name}.inner", inner.new_zeros(2))
-            self.ranges[f"{name}.inner"] = torch.stack([inner.min().minimum(known[0]), inner.max().maximum(known[1])])
+            low, high = inner.amin(0), inner.amax(0)
+            self.ranges[f"{name}.inner_low"] = low.minimum(self.ranges.get(f"{name}.inner_low", low))
+            self.ranges[f"{name}.inner_high"] = high.maximum(self.ranges.get(f"{name}.inner_high", high))
             return second(inner, addend)
 
         return run

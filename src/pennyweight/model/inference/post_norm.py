@@ -64,7 +64,6 @@ class PostNormEncoder:
         relative: (buckets, heads), the table of relative positions that all layers share (MPNet).
     """
 
-    weights: int
     heads: int
     words: Tensor
     positions: Tensor
@@ -184,7 +183,6 @@ def build_post_norm(
         positions = positions + types[0]
     wider = "embeddings_project.weight" in state
     return PostNormEncoder(
-        weights=described.layers * sum(matrix.in_features * matrix.out_features for matrix in described.matrices),
         heads=described.heads,
         words=state["embeddings.word_embeddings.weight"].to(products.dtype),
         positions=positions,

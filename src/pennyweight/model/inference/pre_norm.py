@@ -49,7 +49,6 @@ class PreNormEncoder:
         norm: of the embeddings; `final_norm`: of the last layer's output.
         gelu: how it is computed, `none` or `tanh`, as in `torch.nn.functional.gelu`.
         first_only: whether only first tokens are read; `both`: whether each text's first vector stands before its mean.
-        weights: numbers in the layers' matrices.
     """
 
     hidden_size: int
@@ -62,7 +61,6 @@ class PreNormEncoder:
     gelu: str
     first_only: bool
     both: bool
-    weights: int
     dtype: torch.dtype
 
     def pooled(self, batch: TokenRows) -> Tensor:
@@ -131,6 +129,5 @@ def build_modernbert(
         gelu=GELUS[config.get("hidden_activation", "gelu")],
         first_only=pooling == "cls",
         both=pooling == "both",
-        weights=sum(value.numel() for name, value in state.items() if name.startswith("layers.") and value.dim() == 2),
         dtype=products.dtype,
     )

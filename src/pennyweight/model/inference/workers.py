@@ -29,7 +29,8 @@ def run_all(calls: Iterable[Callable[[], Any]]) -> None:
         for call in waiting:
             call()
         return
-    futures = [_pool(threads).submit(_inference, call) for call in waiting]
+    failed = threading.Event()
+    futures = [_pool(threads).submit(_inference, call, failed) for call in waiting]
     try:
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
@@ -41,8 +42,15 @@ def run_all(calls: Iterable[Callable[[], Any]]) -> None:
 
 
 @torch.inference_mode()
-def _inference(call: Callable[[], Any]) -> None:
-    call()
+def _inference(call: Callable[[], Any], failed: threading.Event) -> None:
+    """One call; none where another has failed."""
+    if failed.is_set():
+        return
+    try:
+        call()
+    except BaseException:
+        failed.set()
+        raise
 
 
 def _pool(size: int) -> ThreadPoolExecutor:
@@ -51,7 +59,9 @@ def _pool(size: int) -> ThreadPoolExecutor:
             ready = threading.Barrier(size + 1)
 
             def begin() -> None:
-                # The number of threads is each thread's own, but what is set last holds for threads yet to come.
+                # The number of threads is each thread's own, but what is set last holds for threads yet to come, and
+                # for those that have not asked: theirs is set anew when they first compute.
+                torch.get_num_threads()
                 torch.set_num_threads(1)
                 ready.wait()
 
