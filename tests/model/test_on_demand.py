@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,3 +47,9 @@ def test_none_is_a_value_and_a_failure_is_not() -> None:
     value.get()
     assert outcomes == []
     assert OnDemand.of(3).get() == 3
+
+
+@pytest.mark.parametrize("value", [None, 0, [1, 2]])
+def test_a_copy_holds_the_value(value: object) -> None:
+    assert pickle.loads(pickle.dumps(OnDemand(lambda: value))).get() == value
+    assert copy.deepcopy(OnDemand(lambda: value)).get() == value

@@ -26,6 +26,13 @@ class OnDemand(Generic[T]):
         """A value that is there already."""
         return cls(lambda: value)
 
+    def __getstate__(self) -> tuple[T]:
+        """What a pickle or a copy holds: the value, made if it has not been."""
+        return (self.get(),)
+
+    def __setstate__(self, held: tuple[T]) -> None:
+        self._make, self._made, self._lock = None, [*held], threading.Lock()
+
     def get(self) -> T:
         """The value."""
         if not self._made:

@@ -55,6 +55,14 @@ class Classifier:
         self.digest = digest
         self._engine = OnDemand(self._build_engine)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the engine: its weights are laid out for this processor and are made again from the artifact."""
+        return {name: value for name, value in self.__dict__.items() if name != "_engine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._engine = OnDemand(self._build_engine)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the probabilities' columns."""
