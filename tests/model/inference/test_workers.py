@@ -45,7 +45,7 @@ def test_an_error_reaches_the_caller_and_calls_that_have_not_begun_never_do(thre
             failed.set()
             raise ValueError("of the first call")
         failed.wait(60)
-        time.sleep(0.001)  # the error needs a moment to get out of its call
+        time.sleep(0.01)  # the error needs a moment to get out of its call
 
     with pytest.raises(ValueError, match=r"^of the first call$"):
         run_all([partial(call, number) for number in range(1000)])
