@@ -133,7 +133,7 @@ def test_the_readme_of_an_export_shows_hostile_names_as_they_read(
     )  # fmt: skip
     to_peft(made.artifact, tmp_path / "peft")
     page = Read(render((tmp_path / "peft" / "README.md").read_text("utf-8").split("---\n", 2)[2]))
-    assert page.tags == ["h1", "pre", "code", "p", "code", "code"]
+    assert page.tags == ["h1", "pre", "code", "ul", "li", "code", "code", "li"]
     assert first in page.words
     assert second in page.words
 
