@@ -139,7 +139,7 @@ def invent(count: int, clean: Path, folder: Path, figure: Callable[[str], None])
     figure(f"{refused + used:,} made-up classifiers with right checksums: {refused:,} refused with one line, {used:,} "
            f"harmless, {len(wrong)} tracebacks or senseless answers")  # fmt: skip
     assert wrong == []
-    assert refused > used
+    assert refused >= used  # a share that falls further says that a check has gone
 
 
 @pytest.mark.faults

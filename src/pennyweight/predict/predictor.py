@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact.artifact import Artifact
+from ..artifact.file_contents import damage_as_errors
 from ..artifact.layout import MANIFEST, RANGES
 from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
@@ -331,7 +332,10 @@ def load(
             remedy="train it again with --inference-precision int8, or use --precision fp32",
         )
     found = load_artifact(saved, runtime, backbone, recipe=recipe, adapter_scale=adapter_scale)
-    return Classifier(found, runtime, digest=_digest(saved.manifest, adapter_scale))
+    classifier = Classifier(found, runtime, digest=_digest(saved.manifest, adapter_scale))
+    with damage_as_errors(saved.folder):
+        classifier._engine.get()  # now, so that too little memory shows here and the first answer does not wait
+    return classifier
 
 
 def _digest(manifest: bytes, adapter_scale: float) -> str:
