@@ -108,12 +108,15 @@ def _backbone(name: str) -> Path:
 def train_classifier(backbone: str, train: Texts, folder: str) -> None:
     """Train and save; a backbone of random weights for one step only."""
     import pennyweight as pw
+    from pennyweight.model.kernels.int8_linear import has_int8
 
     settings = PLAN | {"backbone": backbone, "max_length": LONGEST, "audit": "off", "seed": 0, "device": "cpu"}
     texts, labels = train
     if backbone != "embedded":
         texts, labels = texts[:64], labels[:64]
         settings |= {"max_steps": 1, "layers": "top:1", "lp_ft": False, "validation_size": 0}
+    if has_int8():
+        settings["inference_precision"] = "int8"  # so that what it rounds by is measured and saved
     pw.train([(text, LABELS[label]) for text, label in zip(texts, labels, strict=True)], **settings).save(folder)
 
 

@@ -20,7 +20,7 @@ Ranges = Mapping[str, Tensor]
 # Behind an activation a few channels reach ten times as far as the others. So many are computed in fp32, so that they
 # do not coarsen the rest, as LLM.int8() does (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339); of narrow layers
 # none.
-OUTLIERS, NARROW = 64, 512
+OUTLIERS, NARROW = 32, 512
 
 
 @dataclass(frozen=True)
