@@ -89,7 +89,7 @@ class Ours:
         self.memory_before_mb = psutil.Process().memory_info().rss / 1e6  # interpreter and libraries
         self.recipe = load(
             backbone=str(folder), target_modules=["query", "key", "value"], r=16, lora_alpha=32.0, lora_dropout=0.1,
-            layers=None if top is None else f"top:{top}", head="linear", budget=None, max_length=max_length,
+            layers=None if top is None else f"top:{top}", head="linear", budget="none", max_length=max_length,
             batch_size=batch_size, learning_rate=self.learning_rate, epochs=2, device=device, seed=0,
             pad_to_multiple_of=BUCKET, eval_batch_size=64, validation_size=0, audit="off", prefix_cache="memory",
         )  # fmt: skip
