@@ -28,7 +28,7 @@ def load(
         folder: what `pennyweight train` or `Classifier.save` wrote, or `pennyweight export --format onnx`.
         backbone: where the backbone is now, if it moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, `bf16`, `fp16`; else what the recipe says.
+        precision: `fp32`, `bf16`, `fp16`, `int8`; else what was chosen in training, if this machine computes in it.
         adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
 
     Raises:

@@ -290,10 +290,16 @@ class Classifier:
         if self.multi:
             raise InputError("shares are not for multi-label classifiers, whose probabilities do not add up to 1")
         trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
-        plain = Classifier(self.artifact, self.runtime)
+        plain = self._weighted(None)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
         weights = prior_weights(shares, self.labels, trained, plain.predict_proba, some)
-        return Classifier(self.artifact, self.runtime, weights, self.digest)
+        return self._weighted(weights)
+
+    def _weighted(self, weights: np.ndarray | None) -> Classifier:
+        """The same classifier, its engine too, with other factors of the classes' probabilities."""
+        other = Classifier(self.artifact, self.runtime, weights, self.digest)
+        other._engine = self._engine
+        return other
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""

@@ -9,13 +9,12 @@ backbone and no cross attention, and relative positions are frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial, reduce
+from collections.abc import Mapping
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...budget.architecture import describe
 from ...budget.families import Architecture
@@ -26,6 +25,7 @@ from ..kernels import choose_kernels
 from ..kernels.frozen_linear import stacked_weight
 from ..kernels.lora_linear import project, project_with_input
 from ..kernels.packed_attention import Packing
+from ..kernels.prepared_linear import ACTIVATIONS
 from ..kernels.relative_positions import relative_position_bias
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
 from .parameter_tree import load_state, parameter_tree
@@ -33,16 +33,6 @@ from .reference import BertLayers, ReferenceLoader
 
 CPU = torch.device("cpu")
 POST_NORM = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")  # by transformers' `model_type`
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_python": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_fast": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-    "silu": F.silu,
-    "swish": F.silu,
-}
 
 
 class Block(NamedTuple):
@@ -93,7 +83,7 @@ class FastEncoder:
         self.dtype = dtype
         # RoBERTa and MPNet number positions from one past the padding id, and padding does not advance the count.
         self.padding_id = described.reserved_positions - 1 if described.reserved_positions else None
-        self.activation = ACTIVATIONS[described.activation]
+        self.activation = ACTIVATIONS[described.activation][0]
         self.module: nn.Module = parameter_tree(config, dtype)
         self._stack = described.stack
         self._paths = [path.split(".") for path in _block_paths(described)]
@@ -224,12 +214,7 @@ def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
 
 def fast_limit(config: Config, settings: EncoderSettings) -> str | None:
     """What `FastEncoder` does not support of a config and settings, in words; None if nothing."""
-    limit = unsupported(config)
-    if limit is None and (settings.hidden_dropout or settings.attention_dropout):
-        return "dropout inside the backbone"
-    if limit is None and settings.trained_bias != "none":
-        return f"bias {settings.trained_bias}"
-    return limit
+    return unsupported(config) or settings.beyond_fast
 
 
 def _bert_head(config: Config) -> StockHead:

@@ -72,6 +72,13 @@ class EncoderSettings:
     attention_dropout: float = 0.0
     trained_bias: str = "none"
 
+    @property
+    def beyond_fast(self) -> str | None:
+        """What of these no fast encoder supports, in words; None if nothing."""
+        if self.hidden_dropout or self.attention_dropout:
+            return "dropout inside the backbone"
+        return None if self.trained_bias == "none" else f"bias {self.trained_bias}"
+
 
 @dataclass(frozen=True)
 class StockHead:

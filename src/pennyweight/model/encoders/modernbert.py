@@ -243,12 +243,7 @@ def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
 
 def fast_limit(config: Config, settings: EncoderSettings) -> str | None:
     """What `FastModernbert` does not support of a config and settings, in words; None if nothing."""
-    limit = unsupported(config)
-    if limit is None and (settings.hidden_dropout or settings.attention_dropout):
-        return "dropout inside the backbone"
-    if limit is None and settings.trained_bias != "none":
-        return f"bias {settings.trained_bias}"
-    return limit
+    return unsupported(config) or settings.beyond_fast
 
 
 MODERNBERT = EncoderFamily(

@@ -28,13 +28,13 @@ class InferenceWeights:
     Attributes:
         state: the encoder's tensors by the names of transformers' `AutoModel`, the adapter merged, fp32.
         head: in evaluation mode, on the CPU.
-        pooling: what the head reads, `cls` or `mean`.
+        pooling: what the head reads, `cls`, `mean`, or `both`, one behind the other.
         pad_id: the tokenizer's padding id.
     """
 
     config: Mapping[str, object]
     state: Mapping[str, Tensor]
-    head: Head
+    head: nn.Module
     pooling: str
     pad_id: int
 
@@ -100,9 +100,7 @@ def frozen_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> Inferenc
 
     Its features are (N, 2H) of N texts: each text's first vector, then the mean over its tokens.
     """
-    build = ENCODERS.get(str(backbone.config["model_type"]))
-    if build is None or runtime.device.type != "cpu":
-        return None
-    with torch.inference_mode():
-        encoder = build(backbone.config, backbone_state(backbone), FloatProducts(runtime.dtype), "both")
-    return None if encoder is None else InferenceEngine(encoder, nn.Identity(), pad_id)
+    if backbone.config["model_type"] not in ENCODERS or runtime.device.type != "cpu":
+        return None  # before any weight is read
+    state = backbone_state(backbone)
+    return InferenceWeights(backbone.config, state, nn.Identity(), "both", pad_id).engine(runtime)

@@ -10,7 +10,6 @@ A text's logits do not depend on its neighbours but for rounding: within 1e-4 of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,13 +52,13 @@ class InferenceEngine:
 
     def logits(self, tokens: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of N token sequences, in their order."""
-        return self._run(tokens, self._logits)
+        return self._run(tokens, self.head)
 
     def features(self, tokens: Encoded) -> np.ndarray:
         """(N, H) fp32, what the head reads."""
-        return self._run(tokens, self._features)
+        return self._run(tokens, nn.Identity())
 
-    def _run(self, tokens: Encoded, compute: Callable[[Encoded, Integers], np.ndarray]) -> np.ndarray:
+    def _run(self, tokens: Encoded, head: nn.Module) -> np.ndarray:
         longest = int(tokens.lengths.max(initial=0))
         if longest > self.encoder.max_length:
             raise DataError(
@@ -71,7 +70,7 @@ class InferenceEngine:
         batches = list(plan_token_batches(tokens.lengths, torch.get_num_threads()))
 
         def one(number: int, indices: Integers) -> None:
-            found[number] = compute(tokens, indices)
+            found[number] = self._compute(tokens, indices, head)
 
         calls = [partial(one, number, indices) for number, indices in enumerate(batches)]
         if len(calls) == 1:
@@ -86,13 +85,7 @@ class InferenceEngine:
         return rows
 
     @torch.inference_mode()
-    def _features(self, tokens: Encoded, indices: Integers) -> np.ndarray:
-        pooled = self.encoder.pooled(token_rows(tokens, indices, self.pad_id))
-        found: np.ndarray = pooled.numpy()
-        return found
-
-    @torch.inference_mode()
-    def _logits(self, tokens: Encoded, indices: Integers) -> np.ndarray:
-        pooled = self.encoder.pooled(token_rows(tokens, indices, self.pad_id))
-        found: np.ndarray = self.head(pooled).numpy()
+    def _compute(self, tokens: Encoded, indices: Integers, head: nn.Module) -> np.ndarray:
+        """What `head` makes of one batch: (B, ...)."""
+        found: np.ndarray = head(self.encoder.pooled(token_rows(tokens, indices, self.pad_id))).numpy()
         return found

@@ -102,9 +102,7 @@ class Int8Linear:
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._zeros = torch.zeros(len(weight), dtype=torch.int64)
         self._bias = bias
-        fused = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
-        assert fused is not None
-        self._fused = fused
+        self._fused = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
 
     def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
         """(N, in) and perhaps (N, out) -> (N, out)."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # By transformers' names: the public function, and oneDNN's name of the same inside a product.
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[str, list[Any], str] | None]] = {
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[str, list[Any], str]]] = {
     "gelu": (F.gelu, ("gelu", [], "none")),
     "gelu_python": (F.gelu, ("gelu", [], "none")),
     "gelu_new": (partial(F.gelu, approximate="tanh"), ("gelu", [], "tanh")),
@@ -61,9 +61,7 @@ class OnednnLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         self._bias = bias
-        fused = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
-        assert fused is not None
-        self._fused = fused
+        self._fused = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
 
     def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
         if addend is None:
