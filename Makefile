@@ -8,7 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.complete
 UV_VERSION := 0.13.8
-EXTRAS := --extra embedded --extra track --extra search --extra onnx --extra openvino --extra dev
+EXTRAS := --extra embedded --extra track --extra search --extra onnx --extra openvino --extra serve --extra dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help setup demo test lint bench acceptance isa random lowest faults audit docs lock clean
