@@ -1,7 +1,7 @@
 """Screenshots of the server's page: `python scripts/page_screenshots.py URL TOKEN OUT`.
 
-URL is a running `pennyweight serve` with at least two classifiers of single texts. Start, results, explanation, side by side,
-a CSV run, an error, the token form and /docs, at 1280 and 390 pixels, light and dark, each written to OUT as PNG.
+URL is a running `pennyweight serve` with at least two classifiers of single texts. Start, results, explanation, side by
+side, a CSV run, an error, the token form and /docs, at 1280 and 390 pixels, light and dark, are written to OUT as PNG.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ A ceasefire was signed, and the treaty now goes to both parliaments.
 The telescope found water vapour around a planet 120 light years away.
 The rocket maker's shares rose.
 Interest rates."""
-ONE = "Shares in the rocket maker rose after the telescope reached its orbit, although the treaty on launches is not signed."
+ONE = "Shares in the rocket maker rose after the telescope reached its orbit, although no treaty on launches is signed."
 
 
 def write_csv(path: Path) -> Path:
@@ -38,7 +38,9 @@ class Camera:
     def __init__(self, browser: Browser, url: str, token: str, out: Path, width: str, scheme: str) -> None:
         self.url, self.token, self.out, self.suffix = url, token, out, f"{width}-{scheme}"
         size = {"width": WIDTHS[width], "height": 900 if width == "wide" else 844}
-        self.context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1 if width == "wide" else 2)
+        self.context = browser.new_context(
+            viewport=size, color_scheme=scheme, device_scale_factor=1 if width == "wide" else 2
+        )
         self.page: Page = self.context.new_page()
 
     def take(self, name: str, *, whole: bool = True) -> None:
@@ -105,7 +107,9 @@ class Camera:
 
 def listed(browser: Browser, url: str, token: str) -> list[str]:
     """Names of the usable classifiers of single texts with one label."""
-    answer = browser.new_context().request.get(f"{url}/v1/classifiers", headers={"Authorization": f"Bearer {token}"}).json()
+    answer = (
+        browser.new_context().request.get(f"{url}/v1/classifiers", headers={"Authorization": f"Bearer {token}"}).json()
+    )
     return [item["name"] for item in answer["classifiers"] if item["task"] == "single-label" and not item["pair"]]
 
 

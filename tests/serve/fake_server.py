@@ -19,9 +19,69 @@ TOKEN = "a-token-for-tests"
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
 # A word that is in a text decides its label.
 WORDS = {
-    "treaty": "World", "ceasefire": "World", "goal": "Sports", "striker": "Sports", "shares": "Business", "bank": "Business",
-    "rocket": "Sci/Tech", "telescope": "Sci/Tech",
+    "treaty": "World", "ceasefire": "World", "goal": "Sports", "striker": "Sports", "shares": "Business",
+    "bank": "Business", "rocket": "Sci/Tech", "telescope": "Sci/Tech",
 }  # fmt: skip
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+SPECIFICATION: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {"title": "Pennyweight", "version": "0.1.0", "description": "Many classifiers over one `frozen` backbone."},
+    "paths": {
+        "/v1/classifiers/{name}/predict": {
+            "post": {
+                "tags": ["Predictions"],
+                "summary": "Classify texts",
+                "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "requestBody": {"content": {"application/json": {"schema": _reference("PredictBody")}}},
+                "responses": {
+                    "200": {
+                        "description": "Labels.",
+                        "content": {"application/json": {"schema": _reference("Answer")}},
+                    },
+                    "429": {"description": "The queue is full."},
+                },
+            }
+        },
+        "/livez": {
+            "get": {
+                "tags": ["Health"],
+                "summary": "Whether the process lives",
+                "responses": {"200": {"description": "It does."}},
+            }
+        },
+    },
+    "components": {
+        "schemas": {
+            "PredictBody": {
+                "type": "object",
+                "required": ["texts"],
+                "properties": {
+                    "texts": {
+                        "type": "array",
+                        "minItems": 1,
+                        "description": "One or more texts.",
+                        "anyOf": [
+                            {"items": {"type": "string"}},
+                            {"items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}},
+                        ],
+                    },
+                    "abstain_below": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "null"}]},
+                    "again": _reference("PredictBody"),
+                },
+                "examples": [{"texts": ["The bank's forecast."]}],
+            },
+            "Answer": {
+                "type": "object",
+                "properties": {"probabilities": {"type": "object", "additionalProperties": {"type": "number"}}},
+            },
+        }
+    },
+}
 
 
 def described(name: str, labels: tuple[str, ...] = TOPICS, **more: Any) -> dict[str, Any]:
@@ -39,7 +99,8 @@ def classifiers() -> list[dict[str, Any]]:
         described("news-small", parameters=19_996),
         described("tags", ("urgent", "billing", "refund", "praise", "spam"), task="multi-label"),
         described("same-question", ("different", "same"), pair=True),
-        described("broken", state="unusable", problem="broken: adapter.safetensors is truncated") | {"labels": None, "pair": None},
+        described("broken", state="unusable", problem="broken: adapter.safetensors is truncated")
+        | {"labels": None, "pair": None},
     ]
 
 
@@ -61,8 +122,10 @@ class Served:
     max_texts: int = 1000
     delay: float = 0.0
     failure: tuple[int, str] | None = None
-    metrics: dict[str, Any] = field(default_factory=lambda: {"test": {"n": 160, "accuracy": 0.9375, "accuracy_interval": [0.889, 0.966]}})
-    openapi: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(
+        default_factory=lambda: {"test": {"n": 160, "accuracy": 0.9375, "accuracy_interval": [0.889, 0.966]}}
+    )
+    openapi: dict[str, Any] = field(default_factory=lambda: SPECIFICATION)
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
 
@@ -83,7 +146,11 @@ def predicted(item: dict[str, Any], text: str | list[str]) -> dict[str, Any]:
     if item["pair"]:
         label, sure = ("same" if text[0] == text[1] else "different"), 0.9
     rest = round((1 - sure) / (len(labels) - 1), 6)
-    return {"label": label, "probability": sure, "probabilities": {one: sure if one == label else rest for one in labels}}
+    return {
+        "label": label,
+        "probability": sure,
+        "probabilities": {one: sure if one == label else rest for one in labels},
+    }
 
 
 class _Refused(Exception):
@@ -138,7 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
             return {"results": [self.predictions(known[name], body["texts"]) for name in body["classifiers"]]}
         name, _, verb = path.removeprefix("/v1/classifiers/").partition("/")
         if name not in known:
-            raise _Refused(404, f"unknown classifier; received '{name}'; GET /v1/classifiers lists those that are served")
+            raise _Refused(
+                404, f"unknown classifier; received '{name}'; GET /v1/classifiers lists those that are served"
+            )
         if verb == "predict":
             return self.predictions(known[name], body["texts"])
         if verb == "explain":
@@ -158,17 +227,21 @@ class _Handler(BaseHTTPRequestHandler):
         long = [number for number, text in enumerate(texts, start=1) if len(text) > 10_000]
         if long:
             raise _Refused(413, f"text {long[0]}: too long; expected at most 10,000 characters")
-        return {"classifier": item["name"], "version": item["version"], "predictions": [predicted(item, text) for text in texts]}
+        return {
+            "classifier": item["name"],
+            "version": item["version"],
+            "predictions": [predicted(item, text) for text in texts],
+        }
 
     def explained(self, item: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         text = " ".join(body["text"]) if isinstance(body["text"], list) else body["text"]
         found = predicted(item, body["text"])
         label = body["label"] or found["label"]
-        words = [
-            {"text": match[0], "start": match.start(), "end": match.end(),
-             "weight": {label: 3.1}.get(WORDS.get(match[0].lower(), ""), -0.9 if match[0].lower() in WORDS else 0.02 * len(match[0]))}
-            for match in re.finditer(r"\w+", text)
-        ]  # fmt: skip
+        words = []
+        for match in re.finditer(r"\w+", text):
+            speaks = WORDS.get(match[0].lower())
+            weight = 0.02 * len(match[0]) if speaks is None else 3.1 if speaks == label else -0.9
+            words.append({"text": match[0], "start": match.start(), "end": match.end(), "weight": weight})
         return {
             "classifier": item["name"], "version": item["version"], "text": text, "label": label,
             "predicted": found.get("label"), "probability": found["probabilities"][label], "words": words,

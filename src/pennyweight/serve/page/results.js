@@ -7,6 +7,7 @@ import { isMulti } from "/static/picker.js";
 
 const TOP_LABELS = 3;
 const A_PAGE = 25;
+const LONG_TEXT = 600;
 const DECIMALS = 6;
 
 /** The label that a prediction keeps at a threshold, null without one; of a multi-label classifier its labels. */
@@ -66,8 +67,21 @@ function answer(item, prediction, text, named) {
 const strongest = (prediction) => Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
 
 function shownText(text) {
-  if (Array.isArray(text)) return element("div", { class: "pair" }, text.map((part) => element("p", { class: "text", dir: "auto" }, part)));
-  return element("p", { class: "text", dir: "auto" }, text === "" ? element("span", { class: "quiet" }, "(empty)") : text);
+  if (Array.isArray(text)) return element("div", { class: "pair" }, text.map(oneText));
+  return oneText(text);
+}
+
+/** A text; the end of a long one is folded. */
+function oneText(text) {
+  const shown = element("p", { class: "text", dir: "auto" }, text === "" ? element("span", { class: "quiet" }, "(empty)") : text);
+  if (text.length <= LONG_TEXT + 100) return shown;
+  const whole = element("button", { type: "button", class: "plain", onclick: () => {
+    shown.textContent = text;
+    shown.tabIndex = -1;
+    shown.focus();
+  } }, `Show all ${count(text.length)} characters`);
+  shown.replaceChildren(`${text.slice(0, LONG_TEXT)}… `, whole);
+  return shown;
 }
 
 const answered = (one) => one !== undefined && !one.problem;
