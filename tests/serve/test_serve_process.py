@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import io
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from ..server_process import ServerProcess, message, read_answer
 
 pytestmark = pytest.mark.usefixtures("default_signals")
-DRAINED = {0, 128 + signal.SIGTERM, -signal.SIGTERM}
+PREDICT, BODY = "/v1/classifiers/news/predict", b'{"texts": ["a bank"]}'
 
 
 def test_a_port_in_use_is_said_in_one_line(served_folder: Path, tmp_path: Path) -> None:
@@ -28,19 +28,47 @@ def test_a_port_in_use_is_said_in_one_line(served_folder: Path, tmp_path: Path) 
     assert str(port) in line
 
 
+def begin(server: ServerProcess, stack: ExitStack) -> tuple[socket.socket, io.BufferedReader]:
+    """A request whose headers the server has read and whose body it waits for."""
+    link = stack.enter_context(server.connect())
+    stream = stack.enter_context(link.makefile("rb"))
+    link.sendall(message("POST", PREDICT, BODY, expect="100-continue").removesuffix(BODY))
+    assert stream.readline().startswith(b"HTTP/1.1 100")
+    assert stream.readline().strip() == b""
+    return link, stream
+
+
 def test_sigterm_answers_what_was_accepted_and_nothing_new(served_folder: Path, tmp_path: Path) -> None:
-    """Twenty requests wait for company when the signal comes; kept connections are told and closed."""
-    with ServerProcess(served_folder, "--max-wait-ms", 2_000, log=tmp_path / "log") as server:
-        sent = json.dumps({"texts": ["a bank", "a cup"]}).encode()
-        with ThreadPoolExecutor(20) as pool, server.connect() as idle, idle.makefile("rb") as stream:
-            idle.sendall(message("GET", "/livez"))
-            assert read_answer(stream)
-            waiting = [pool.submit(server.post, "/v1/classifiers/news/predict", sent) for _ in range(20)]
-            server.wait_until(lambda: b"pennyweight_queued_texts 40.0" in server.get("/metrics").body)
+    with ServerProcess(served_folder, log=tmp_path / "log") as server, ExitStack() as stack:
+        expected = server.predict("news", "a bank").json
+        accepted = [begin(server, stack) for _ in range(20)]
+        idle, waiting = server.connect(), server.connect()
+        with idle, waiting, waiting.makefile("rb") as stream:
             server.signal(signal.SIGTERM)
-            answers = [one.result() for one in waiting]
-            assert [answer.status for answer in answers] == [200] * 20
-            assert len({json.dumps(answer.json["predictions"]) for answer in answers}) == 1
+            server.wait_until(lambda: server.get("/readyz").status == 503)
+            server.signal(signal.SIGTERM)  # whoever is impatient changes nothing
+            assert server.get("/livez").status == 200
+            waiting.sendall(message("POST", PREDICT, BODY))
+            refused = read_answer(stream)
+            assert refused is not None
+            assert refused.status == 503
+            assert refused.headers["connection"] == "close"
             assert stream.read(1) == b""
-        assert server.wait() in DRAINED
+            for link, answer in accepted:
+                link.sendall(BODY)
+                found = read_answer(answer)
+                assert found is not None
+                assert (found.status, found.json) == (200, expected)
+            assert server.wait() == 0
+            assert idle.recv(1) == b""
+    assert "Traceback" not in server.output
+
+
+def test_a_second_sigint_does_not_wait(served_folder: Path, tmp_path: Path) -> None:
+    with ServerProcess(served_folder, log=tmp_path / "log") as server, ExitStack() as stack:
+        begin(server, stack)
+        server.signal(signal.SIGINT)
+        server.wait_until(lambda: server.get("/readyz").status == 503)
+        server.signal(signal.SIGINT)
+        server.wait()
     assert "Traceback" not in server.output
