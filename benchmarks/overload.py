@@ -105,8 +105,8 @@ def end_under_load(server: ServerProcess, load: Load, after: float) -> dict[str,
     """Stop a server `after` so many seconds of a load: its exit status, and how requests around that were answered.
 
     A request that was written before the signal was sent must be answered. One that is written later may find its
-    connection closed: HTTP/1.1 lets a server close a connection between two requests, and no client can tell whether its
-    request came in time.
+    connection closed: HTTP/1.1 lets a server close a connection between two requests, and no client can tell whether
+    its request came in time.
     """
     generator = start(load)
     time.sleep(after)
