@@ -67,22 +67,26 @@ class TokenRows:
     groups: tuple[Group, ...]
 
 
-def plan_token_batches(lengths: Integers, workers: int = 1, most_tokens: int = TOKENS) -> Iterator[Integers]:
+def plan_token_batches(
+    lengths: Integers, workers: int = 1, most_tokens: int = TOKENS, copies: Integers | None = None
+) -> Iterator[Integers]:
     """Row numbers of each batch: within blocks of `BLOCK` texts, longest first, as many texts as fit `most_tokens`.
 
     Args:
         lengths: (N,) tokens of each text.
         workers: a block of few tokens is cut into so many batches, where there are as many texts.
+        copies: (N,) how often each text is computed; once where None.
     """
+    costs = lengths if copies is None else lengths * copies
     for start in range(0, len(lengths), BLOCK):
         order = start + np.argsort(-lengths[start : start + BLOCK], kind="stable")
-        limit = min(most_tokens, -(-int(lengths[order].sum()) // workers))
+        limit = min(most_tokens, -(-int(costs[order].sum()) // workers))
         begin, tokens = 0, 0
-        for end, length in enumerate(lengths[order].tolist()):
-            if end > begin and tokens + length > limit:
+        for end, cost in enumerate(costs[order].tolist()):
+            if end > begin and tokens + cost > limit:
                 yield order[begin:end]
                 begin, tokens = end, 0
-            tokens += length
+            tokens += cost
         if len(order):
             yield order[begin:]
 

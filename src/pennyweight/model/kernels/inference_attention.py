@@ -56,12 +56,20 @@ def attend(
     return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
-def attend_first(qkv: Tensor, groups: Sequence[RowGroup], heads: int, window: int | None = None) -> Tensor:
-    """Only each text's first token attends: (N, 3H) -> (B, H); `window` as for `attend`."""
+def attend_first(
+    qkv: Tensor,
+    groups: Sequence[RowGroup],
+    heads: int,
+    *,
+    biases: Sequence[Tensor] | None = None,
+    window: int | None = None,
+) -> Tensor:
+    """Only each text's first token attends: (N, 3H) -> (B, H); `biases` and `window` as for `attend`."""
     outs = []
-    for group in groups:
+    for number, group in enumerate(groups):
+        mask = _near(group, window, 1) if biases is None else biases[number][:, :, :1]
         q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        out = scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=_near(group, window, 1))
+        out = scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=mask)
         outs.append(out.flatten(1))  # (texts, H)
     return torch.cat(outs)
 
