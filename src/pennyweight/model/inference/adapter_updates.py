@@ -13,14 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..kernels.prepared_linear import PreparedLinear
 
 Part = TypeVar("Part")
-
 
 
 @dataclass(frozen=True)
