@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import queue
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from .prometheus import ServerMetrics
 from .refusals import refusal, send_refusal
+from .serving_errors import ServerStopping
 
 logger = logging.getLogger("pennyweight.serve")
 
@@ -89,6 +91,10 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, told)
+        except asyncio.CancelledError:
+            # The server ends before the answer is there; uvicorn would say 500.
+            if record.status == HUNG_UP:
+                await send_refusal(refusal(ServerStopping()), told)
         except Exception as error:
             logger.exception("a fault in %s, request %s", record.route, record.request_id)
             if record.status == HUNG_UP:
