@@ -103,4 +103,4 @@ def test_connections_are_bounded() -> None:
 def test_what_is_no_http_is_refused_in_the_form_of_every_error(sent: bytes) -> None:
     with serving() as connect, connect() as link:
         link.sendall(sent)
-        assert error_of(read_all(link)) == (400, "the request is no HTTP/1.1")
+        assert error_of(read_all(link)) == (400, "not a request of HTTP/1.1, or one whose parts contradict each other")

@@ -6,15 +6,15 @@ import asyncio
 import json
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .server_settings import ServerSettings
 
 _STATUSES = {
-    400: (b"Bad Request", "the request is no HTTP/1.1", "validation"),
-    408: (b"Request Timeout", "the request's headers did not arrive in time", "validation"),
-    431: (b"Request Header Fields Too Large", "the request's headers are too large", "too_large"),
-    503: (b"Service Unavailable", "too many connections are open; try again later", "overloaded"),
+    400: (b"Bad Request", "not a request of HTTP/1.1, or one whose parts contradict each other"),
+    408: (b"Request Timeout", "the request's headers did not arrive in time"),
+    431: (b"Request Header Fields Too Large", "the request's headers are too large"),
+    503: (b"Service Unavailable", "too many connections are open; try again later"),
 }
 
 
@@ -26,15 +26,18 @@ def limited_protocol(settings: ServerSettings) -> type[HttpToolsProtocol]:
 class _LimitedProtocol(HttpToolsProtocol):
     """One connection.
 
-    A client that closes its side of a connection has hung up, also where it could still read: what it asked for is not
-    computed any more.
+    A client may send requests before it has the answers to former ones (pipelining): `_running` is the one that is
+    being answered, `cycle` the one that arrived last.
     """
 
     settings: ClassVar[ServerSettings]
     _header_bytes = 0
     _header_timer: asyncio.TimerHandle | None = None
     _in_headers = False
-    _answering: Any = None  # the cycle whose answer is being made; with pipelining not the newest
+    _running: RequestResponseCycle | None = None
+    _deaf = False
+
+    # --- the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,24 +46,40 @@ class _LimitedProtocol(HttpToolsProtocol):
         else:
             self._expect_headers()
 
+    def eof_received(self) -> None:
+        self._hung_up()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_done()
-        # uvicorn tells the newest request alone; those that it queued before would write to a closed connection.
-        for cycle in (self._answering, *(queued for queued, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        self._hung_up()
         self.pipeline.clear()
         super().connection_lost(exc)
 
+    def _hung_up(self) -> None:
+        """Tell who is being answered: uvicorn tells the request that arrived last, which may not be it."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    # --- requests
+
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
-        self._header_bytes += len(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
+            # A small request may come with the beginning of a large body in one piece: only what is still
+            # incomplete after parsing is too large.
         super().data_received(data)
-        # Headers may come in one piece with a body: only what is still incomplete after parsing is too large.
         if self._in_headers and self._header_bytes > self.settings.max_header_bytes:
             self._close_with(431)
+        elif len(self.pipeline) > self.settings.max_pipelined:
+            self.pipeline.clear()
+            self._close_after_answers()
+        elif not self._answering and not self._in_headers and self._header_timer is None:
+            # Neither a request's beginning nor anything that is waited for: line breaks, or the rest of a body
+            # whose request is answered. It does not keep the connection for longer than headers would.
+            self._header_timer = self.loop.call_later(self.settings.header_seconds, self.transport.close)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -73,11 +92,16 @@ class _LimitedProtocol(HttpToolsProtocol):
             raise ValueError("another version of HTTP")  # the parser makes it status 400
         super().on_headers_complete()
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._answering = cycle
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    @property
+    def _answering(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
     def _expect_headers(self) -> None:
+        self._headers_done()
         self._in_headers = True
         self._header_bytes = 0
         self._header_timer = self.loop.call_later(self.settings.header_seconds, self._close_with, 408)
@@ -88,22 +112,39 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._header_timer.cancel()
             self._header_timer = None
 
+    # --- the end
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered in the server's form of errors."""
+        self._close_with(400)
+
     def _close_with(self, status: int) -> None:
-        """Answer in the server's form of errors and close. An answer that is being made is not cut off."""
+        """Answer in the server's form of errors and close. Answers to whole requests before it are not cut off."""
         self._headers_done()
         if self.transport.is_closing():
             return
-        if self._answering is not None and not self._answering.response_complete:
-            self._answering.keep_alive = False
+        if self._answering and not self._is_broken():
+            self._close_after_answers()
             return
-        phrase, problem, error_type = _STATUSES[status]
-        body = json.dumps({"error": problem, "error_type": error_type}).encode("ascii")
+        self._hung_up()
+        phrase, problem = _STATUSES[status]
+        body = json.dumps({"error": problem, "error_type": "unavailable" if status == 503 else "validation"})
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (status, phrase, len(body), body)
+            % (status, phrase, len(body), body.encode("ascii"))
         )
         self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered in the server's form of errors, too."""
-        self._close_with(400)
+    def _is_broken(self) -> bool:
+        """Whether the request that is being answered is itself the one whose body cannot be read."""
+        running = self._running
+        return running is not None and running is self.cycle and running.more_body and not running.response_started
+
+    def _close_after_answers(self) -> None:
+        """Listen to nothing more; close when every whole request is answered."""
+        self._deaf = True
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()  # it will never be whole
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        if last is not None:
+            last.keep_alive = False

@@ -87,12 +87,18 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 message["headers"] = _with_headers(message.get("headers", []), record.request_id)
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # uvloop's word for a connection that broke an instant ago, before the web server was told.
+                if "closed" not in str(error):
+                    raise
+                record.status = HUNG_UP
 
         try:
             await self.app(scope, receive, told)
         except asyncio.CancelledError:
-            # The server ends before the answer is there; uvicorn would say 500.
+            # The server stops without waiting. The web server would log the cancellation as a fault.
             if record.status == HUNG_UP:
                 await send_refusal(refusal(ServerStopping()), told)
         except Exception as error:
