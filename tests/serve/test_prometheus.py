@@ -62,4 +62,5 @@ def test_what_strangers_make_up_gets_no_label_of_its_own(fresh: TestClient) -> N
         labelled(method="POST", route="/v1/classifiers/{name}/predict", status="404"),
         labelled(method="other", route="/v1/classifiers", status="405"),
         labelled(method="GET", route="/v1/classifiers", status="401"),
+        labelled(method="GET", route="/metrics", status="200"),
     }

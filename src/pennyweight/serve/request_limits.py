@@ -127,7 +127,8 @@ class RequestLimits:
                     size += len(chunk)
                     self._held_bytes += len(chunk)
                     if size > limit:
-                        await self._drop(scope, receive, size)
+                        if message.get("more_body", False):
+                            await self._drop(scope, receive, size)
                         raise self._too_large()
                     if self._held_bytes > self._settings.max_held_bytes:
                         raise QueueFull("too many bytes of requests are being read", 1.0)
