@@ -105,6 +105,7 @@ audit: .venv-audit/bin/pip-audit
 bench: setup
 	$(BIN)/python benchmarks/train.py $(ARGS)
 	$(BIN)/python benchmarks/predict.py $(ARGS)
+	$(BIN)/python benchmarks/serve.py $(ARGS)
 
 docs: setup
 	$(BIN)/python docs/generate.py

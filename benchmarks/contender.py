@@ -5,6 +5,7 @@ Contenders take turns: while one works, the others wait for a message and take n
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -17,6 +18,8 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+import psutil
 
 
 class Contender:
@@ -58,6 +61,20 @@ class Contender:
         """Label texts one after another: seconds of each."""
         seconds: list[float] = self._ask("alone", texts)
         return seconds
+
+    def load(self, count: int) -> float:
+        """Hold the first `count` adapters: the memory held then, in MB."""
+        memory: float = self._ask("load", count)
+        return memory
+
+    def mixed(self, texts: list[str], readers: list[int], size: int) -> tuple[float, list[int]]:
+        """Label each text by its adapter, `size` texts a call: seconds, tokenization included, and N class numbers."""
+        seconds, classes = self._ask("mixed", texts, readers, size)
+        return seconds, classes
+
+    def fact(self, name: str) -> Any:
+        """One of the contender's own attributes, as it is now."""
+        return self._ask("fact", name)
 
     def peak(self) -> float:
         """The most memory held so far, in MB."""
@@ -158,18 +175,34 @@ def _alone(made: Any, texts: list[str]) -> list[float]:
     return seconds
 
 
+def _load(made: Any, count: int) -> float:
+    made.load(count)
+    gc.collect()
+    held: int = psutil.Process().memory_info().rss
+    return held / (1 << 20)
+
+
+def _mixed(made: Any, texts: list[str], readers: list[int], size: int) -> tuple[float, list[int]]:
+    began = time.perf_counter()
+    classes = made.mixed(texts, readers, size)
+    return time.perf_counter() - began, classes
+
+
 def _peak(made: Any = None) -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 # What a contender may be asked. Those that train have `epoch` and `predict`; those that predict `tune`, `classes` and
-# `class_of`.
+# `class_of`; those with many adapters `load` and `mixed`.
 VERBS: dict[str, Callable[..., Any]] = {
     "epoch": lambda made: (made.epoch(), _peak()),
     "seconds_to": _seconds_to,
     "tune": lambda made, texts: made.tune(texts),
     "bulk": _bulk,
     "alone": _alone,
+    "load": _load,
+    "mixed": _mixed,
+    "fact": lambda made, name: getattr(made, name, None),
     "peak": _peak,
 }

@@ -467,6 +467,7 @@ ACROSS = {
     "test_bad_input.py": "what a user may get wrong, through the commands",
     "test_cases.py": "the files of tests/cases, through training and the commands",
     "test_dependency_audit.py": "the script .ci/audit",
+    "test_deploy.py": "the Dockerfile and the systemd unit",
     "test_docs.py": "the documentation",
     "test_formats.py": "file formats, through the commands",
     "test_house.py": "the source tree",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,8 +31,8 @@ from pennyweight.model.adapters.lora import LoraAdapter
 from pennyweight.model.backbone import Backbone
 from pennyweight.model.encoders import EncoderFamily, EncoderSettings
 from pennyweight.model.inference import engine
+from pennyweight.model.inference.adapter_updates import Segment, on
 from pennyweight.model.inference.inference_encoder import Dense, InferenceEncoder, Products
-from pennyweight.model.inference.post_norm import mean
 from pennyweight.model.inference.token_rows import TokenRows
 from pennyweight.model.kernels.frozen_linear import Linear
 from pennyweight.model.kernels.int8_linear import has_int8
@@ -130,14 +130,29 @@ def test_a_new_family_of_encoders(
 # --- an inference encoder ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class MixingLayer:
+    """One layer of `AveragingInference`."""
+
+    mix: PreparedLinear
+
+    def __call__(self, x: Tensor, batch: TokenRows, positions: None) -> Tensor:
+        return torch.tanh(self.mix(x))
+
+    def first(self, x: Tensor, batch: TokenRows, positions: None) -> Tensor:
+        return self(x.index_select(0, batch.firsts), batch, positions)
+
+    def adapted(self, rows: Sequence[Segment], after_attention: Sequence[Segment]) -> Self:
+        return replace(self, mix=on(self.mix, rows))
+
+
+@dataclass(frozen=True)
 class AveragingInference:
     """`AveragingEncoder` over token rows."""
 
-    max_length = 160
-
-    def __init__(self, words: Tensor, layers: list[PreparedLinear], copies: int) -> None:
-        self.words, self.layers, self.copies = words, layers, copies
-        self.weights = len(layers) * words.shape[1] ** 2
+    words: Tensor
+    layers: tuple[MixingLayer, ...]
+    max_length: int = 160
 
     @classmethod
     def build(
@@ -146,14 +161,21 @@ class AveragingInference:
         layers = []
         for index in range(config["num_hidden_layers"]):
             name = f"layers.{index}.mix"
-            layers.append(products.linear(f"{index}.mix", Dense(state[f"{name}.weight"], state[f"{name}.bias"])))
-        return cls(state["embeddings.weight"].to(products.dtype), layers, 2 if pooling == "both" else 1)
+            linear = Dense(state[f"{name}.weight"], state[f"{name}.bias"], name)
+            layers.append(MixingLayer(products.linear(f"{index}.mix", linear)))
+        return cls(state["embeddings.weight"].to(products.dtype), tuple(layers))
 
-    def pooled(self, batch: TokenRows) -> Tensor:
-        x = nn.functional.embedding(batch.ids, self.words)
-        for layer in self.layers:
-            x = torch.tanh(layer(x))
-        return mean(x, batch).repeat(1, self.copies)
+    def embed(self, batch: TokenRows) -> Tensor:
+        return nn.functional.embedding(batch.ids, self.words)
+
+    def positions(self, batch: TokenRows) -> None:
+        return None
+
+    def finish(self, x: Tensor) -> Tensor:
+        return x
+
+    def adapted(self, embedded: Sequence[Segment], finished: Sequence[Segment]) -> Self:
+        return self
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -166,6 +188,7 @@ def test_a_new_inference_encoder(
     monkeypatch.setitem(encoders.FAMILIES, "averages", EncoderFamily(AveragingEncoder.load))
     monkeypatch.setitem(engine.ENCODERS, "averages", AveragingInference.build)
     settings = QUICK | {"backbone": str(averages), "budget": "2k", "strategy": "all-linear", "device": "cpu"}
+    settings["pooling"] = "mean"
     trained = pw.train(news / "train.csv", out=tmp_path / "run", inference_precision=precision, **settings)
     assert trained.runtime.precision == precision
     loaded = pw.load(tmp_path / "run", device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,9 @@ from ..recipe.schema import Recipe
 from ..storage.atomic import recover
 from . import validation
 from .artifact import Artifact, TrainedTensors
+from .checked_parts import check_parts
 from .file_contents import damage_as_errors
-from .layout import (
-    ADAPTER,
-    ADAPTER_CONFIG,
-    CARD,
-    MANIFEST,
-    METRICS,
-    PLAN,
-    PREDICTIONS,
-    RANGES,
-    RECIPE,
-    TOKENIZER,
-    WRITER,
-)
+from .layout import CARD, MANIFEST, METRICS, PREDICTIONS, RECIPE, TOKENIZER, WRITER
 from .saved_files import SavedFiles, read_files
 
 
@@ -60,37 +50,29 @@ def load_artifact(
     """
     saved = saved if isinstance(saved, SavedFiles) else read_files(Path(saved))
     with damage_as_errors(saved.folder):
-        facts, path = saved.facts, saved.path(MANIFEST)
         recipe = recipe_of(saved) if recipe is None else recipe
-        plan = validation.check_plan(saved, PLAN)
-        labels = validation.check_labels(path, facts)
-        input_spec = validation.check_input_spec(path, facts, recipe)
-        validation.check_agreement(path, facts, recipe, plan)
-        metrics, predictions = metrics_of(saved), predictions_of(saved)
-        found = validation.check_backbone(path, facts, backbone)
-        adapter = validation.check_adapter(saved, ADAPTER_CONFIG, ADAPTER, plan, found)
-        head = validation.check_weights(saved, plan, found, len(labels), adapter)
-        tensors = TrainedTensors(scale_tensors(adapter, adapter_scale), head)
-        tokenizer = validation.check_tokenizer(saved, TOKENIZER, found)
+        parts = check_parts(saved, recipe, lambda path, facts: validation.check_backbone(path, facts, backbone))
+        tensors = replace(parts.tensors, adapter=scale_tensors(parts.tensors.adapter, adapter_scale))
+        tokenizer = validation.check_tokenizer(saved, TOKENIZER, parts.backbone)
         settings = ModelSettings(**recipe.model.settings())
         card = saved.text(CARD) if CARD in saved else ""
-        ranges = validation.check_ranges(saved, RANGES)
-    run = facts.get("run")
+    found, plan = parts.backbone, parts.plan
+    run = saved.facts.get("run")
     return Artifact(
         tensors,
         tokenizer,
         OnDemand(lambda: _build_model(saved.folder, found, plan, tensors, runtime, settings)),
         OnDemand(lambda: validation.build_tokenizer(saved, TOKENIZER)),
         found,
-        labels,
+        parts.labels,
         recipe,
         plan,
-        metrics,
-        input_spec,
+        parts.metrics,
+        parts.input_spec,
         card,
-        predictions,
+        parts.predictions,
         run if isinstance(run, dict) else {},
-        ranges,
+        parts.ranges,
     )
 
 

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +159,50 @@ def check_backbone(path: Path, manifest: Mapping[str, Any], instead: str | None)
     Args:
         instead: where it is now, if it moved.
     """
+    stored = stored_backbone(path, manifest)
+    return same_backbone(stored, resolve(instead or stored.name, None if instead else stored.revision))
+
+
+@dataclass(frozen=True)
+class StoredBackbone:
+    """What a manifest says of its classifier's backbone.
+
+    Attributes:
+        name: `embedded`, a folder or a hub id.
+        revision: the hub commit, if it came from the hub.
+        fingerprint: of its weights.
+        computes: the fields of its config that say what it computes.
+    """
+
+    name: str
+    revision: str | None
+    fingerprint: str
+    computes: dict[str, Any] | None
+
+
+def stored_backbone(path: Path, manifest: Mapping[str, Any]) -> StoredBackbone:
+    """The backbone that a manifest names, as the manifest says; nothing is looked for."""
     stored = manifest.get("backbone")
     if not isinstance(stored, dict):
         raise damaged(path, "the manifest names no backbone")
     name, revision, fingerprint = (stored.get(key) for key in ("name", "revision", "fingerprint"))
     if not isinstance(name, str) or not isinstance(fingerprint, str) or not isinstance(revision, str | None):
         raise damaged(path, "the manifest names no backbone")
-    found = resolve(instead or name, None if instead else revision)
-    if found.fingerprint() != fingerprint or _computes(found.config) != _computes(stored.get("config")):
+    return StoredBackbone(name, revision, fingerprint, _computes(stored.get("config")))
+
+
+def is_backbone(stored: StoredBackbone, found: Backbone) -> bool:
+    """Whether a backbone's weights and config are those of training."""
+    return found.fingerprint() == stored.fingerprint and _computes(found.config) == stored.computes
+
+
+def same_backbone(stored: StoredBackbone, found: Backbone) -> Backbone:
+    """The backbone that was found, if it is the one of training."""
+    if not is_backbone(stored, found):
         raise ArtifactError(
             "the backbone is not the one this classifier was trained on",
             where=found.folder,
-            expected=f"weights of fingerprint {fingerprint[:16]}... and the config they had",
+            expected=f"weights of fingerprint {stored.fingerprint[:16]}... and the config they had",
             remedy="give the right folder with --backbone",
         )
     return found

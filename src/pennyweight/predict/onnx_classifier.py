@@ -34,6 +34,7 @@ class OnnxClassifier:
         spec: what the folder says of the model.
         temperature: 1: the fitted one is in the model's output layer.
         metrics: empty.
+        fast_tokenizer: turns texts into token ids.
     """
 
     temperature = 1.0
@@ -44,7 +45,7 @@ class OnnxClassifier:
         self.metrics: dict[str, Any] = {}
         self._session = session
         self._inputs = {one.name for one in session.get_inputs()}
-        self._tokenizer = FastTokenizer(tokenizer, spec.pad_id)
+        self.fast_tokenizer = FastTokenizer(tokenizer, spec.pad_id)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ class OnnxClassifier:
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts, already cleaned, as token ids."""
-        return encode(self._tokenizer, list(texts), self.spec.max_length, pair=self.pair)
+        return encode(self.fast_tokenizer, list(texts), self.spec.max_length, pair=self.pair)
 
     def logits(self, texts: Any) -> np.ndarray:
         """(N, L) fp32 logits of N texts, in their order, the temperature in them; (L,) of a single string.
@@ -93,7 +94,7 @@ class OnnxClassifier:
         rows = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
         for indices in plan_batches(encoded.lengths, batch_size=BATCH, bucket=1, seed=None):
             ids, mask = collate(
-                encoded, indices, pad_id=self._tokenizer.pad_token_id, bucket=1, max_length=self.spec.max_length
+                encoded, indices, pad_id=self.fast_tokenizer.pad_token_id, bucket=1, max_length=self.spec.max_length
             )
             feed = {"input_ids": ids, "attention_mask": mask}
             if "token_type_ids" in self._inputs:

@@ -17,6 +17,7 @@ from .engine import ENCODERS, InferenceEngine
 from .inference_encoder import Products
 from .int8_products import Int8Products, RangeRecorder, Ranges
 from .merge import backbone_state, merged_state
+from .pooling import pooled
 from .products import FloatProducts
 from .token_rows import plan_token_batches, token_rows
 
@@ -60,7 +61,7 @@ class InferenceWeights:
             return None
         with torch.inference_mode():
             for indices in plan_token_batches(tokens.lengths):
-                engine.encoder.pooled(token_rows(tokens, indices, self.pad_id))
+                pooled(engine.encoder, token_rows(tokens, indices, self.pad_id), engine.pooling)
         return {name: values.clone() for name, values in recorder.ranges.items()}
 
     def _engine(self, products: Products, pooling: str) -> InferenceEngine | None:
@@ -69,7 +70,7 @@ class InferenceWeights:
             return None
         with torch.inference_mode():
             encoder = build(self.config, self.state, products, pooling)
-        return None if encoder is None else InferenceEngine(encoder, self.head, self.pad_id)
+        return None if encoder is None else InferenceEngine(encoder, self.head, pooling, self.pad_id)
 
 
 def inference_weights(

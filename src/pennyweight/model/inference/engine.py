@@ -10,6 +10,7 @@ A text's logits do not depend on its neighbours but for rounding: within 1e-4 of
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +21,7 @@ from torch import nn
 from ...data.batching import Encoded, Integers
 from ...errors import DataError
 from .inference_encoder import EncoderBuilder, InferenceEncoder
+from .pooling import pooled
 from .post_norm import build_post_norm
 from .pre_norm import build_modernbert
 from .token_rows import plan_token_batches, token_rows
@@ -43,11 +45,13 @@ class InferenceEngine:
 
     Attributes:
         head: from (B, H) fp32 to (B, L) logits, in evaluation mode.
+        pooling: what the head reads, `cls`, `mean`, or `both`, one behind the other.
         pad_id: the tokenizer's padding id.
     """
 
     encoder: InferenceEncoder
     head: nn.Module
+    pooling: str
     pad_id: int
 
     def logits(self, tokens: Encoded) -> np.ndarray:
@@ -59,24 +63,14 @@ class InferenceEngine:
         return self._run(tokens, nn.Identity())
 
     def _run(self, tokens: Encoded, head: nn.Module) -> np.ndarray:
-        longest = int(tokens.lengths.max(initial=0))
-        if longest > self.encoder.max_length:
-            raise DataError(
-                f"a text of {longest} tokens is longer than the backbone's positions",
-                expected=f"at most {self.encoder.max_length} tokens",
-                remedy=f"set max_length to {self.encoder.max_length} or less",
-            )
-        found: dict[int, np.ndarray] = {}
+        refuse_too_long(tokens, self.encoder.max_length)
         batches = list(plan_token_batches(tokens.lengths, torch.get_num_threads()))
+        found: dict[int, np.ndarray] = {}
 
         def one(number: int, indices: Integers) -> None:
             found[number] = self._compute(tokens, indices, head)
 
-        calls = [partial(one, number, indices) for number, indices in enumerate(batches)]
-        if len(calls) == 1:
-            calls[0]()  # with all threads inside
-        else:
-            run_all(calls)
+        run_batches([partial(one, number, indices) for number, indices in enumerate(batches)])
         if not batches:
             return np.empty((0, 0), dtype=np.float32)
         rows = np.empty((len(tokens), found[0].shape[1]), dtype=np.float32)
@@ -87,5 +81,24 @@ class InferenceEngine:
     @torch.inference_mode()
     def _compute(self, tokens: Encoded, indices: Integers, head: nn.Module) -> np.ndarray:
         """What `head` makes of one batch: (B, ...)."""
-        found: np.ndarray = head(self.encoder.pooled(token_rows(tokens, indices, self.pad_id))).numpy()
+        found: np.ndarray = head(pooled(self.encoder, token_rows(tokens, indices, self.pad_id), self.pooling)).numpy()
         return found
+
+
+def refuse_too_long(tokens: Encoded, most: int) -> None:
+    """Raise `DataError` where a text has more tokens than the backbone has positions for."""
+    longest = int(tokens.lengths.max(initial=0))
+    if longest > most:
+        raise DataError(
+            f"a text of {longest} tokens is longer than the backbone's positions",
+            expected=f"at most {most} tokens",
+            remedy=f"set max_length to {most} or less",
+        )
+
+
+def run_batches(calls: Sequence[Callable[[], None]]) -> None:
+    """Compute batches side by side; one alone with all threads inside."""
+    if len(calls) == 1:
+        calls[0]()
+    else:
+        run_all(calls)

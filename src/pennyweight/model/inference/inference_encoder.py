@@ -1,15 +1,16 @@
-"""What the engine asks of an inference encoder, and the linear layers it is given to build one of."""
+"""What the engines ask of an inference encoder, and the linear layers it is given to build one of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from ..kernels.prepared_linear import PreparedLinear
+from .adapter_updates import Segment
 from .token_rows import TokenRows
 
 Config = Mapping[str, Any]
@@ -19,10 +20,11 @@ FeedForward = Callable[[Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer: weight (out, in), bias (out,) or None."""
+    """A linear layer: weight (out, in), bias (out,) or None, and what transformers calls it, where that matters."""
 
     weight: Tensor
     bias: Tensor | None
+    name: str = ""
 
 
 class Products(Protocol):
@@ -42,6 +44,27 @@ class Products(Protocol):
         ...
 
 
+class EncoderLayer(Protocol):
+    """One layer of an inference encoder."""
+
+    def __call__(self, x: Tensor, batch: TokenRows, positions: Any) -> Tensor:
+        """(N, H) hidden states -> (N, H); `positions` as `InferenceEncoder.positions` gave them."""
+        ...
+
+    def first(self, x: Tensor, batch: TokenRows, positions: Any) -> Tensor:
+        """The same for each text's first token alone: (N, H) -> (B, H)."""
+        ...
+
+    def adapted(self, rows: Sequence[Segment], after_attention: Sequence[Segment]) -> Self:
+        """The layer with adapters on the rows of one batch.
+
+        Args:
+            rows: the adapters of the rows that attention reads.
+            after_attention: of those behind it; the batch's texts where only first tokens are left.
+        """
+        ...
+
+
 class InferenceEncoder(Protocol):
     """An encoder with all weights in place: nothing is trained, nothing is random, nothing is written."""
 
@@ -50,11 +73,25 @@ class InferenceEncoder(Protocol):
         """The longest text in tokens that it has positions for."""
         ...
 
-    def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts, pooled as it was built for; with `cls` the last layer runs for first tokens alone.
+    @property
+    def layers(self) -> Sequence[EncoderLayer]:
+        """Lowest first."""
+        ...
 
-        With `both`, (B, 2H): the first token's vector, then the mean.
-        """
+    def embed(self, batch: TokenRows) -> Tensor:
+        """(N, H) hidden states before the first layer."""
+        ...
+
+    def positions(self, batch: TokenRows) -> Any:
+        """What attention adds or turns by in every layer, computed once a batch."""
+        ...
+
+    def finish(self, x: Tensor) -> Tensor:
+        """(N, H) hidden states behind the last layer -> those that are pooled."""
+        ...
+
+    def adapted(self, embedded: Sequence[Segment], finished: Sequence[Segment]) -> Self:
+        """The encoder with adapters on what is not in a layer, for the rows that `embed` and `finish` see."""
         ...
 
 

@@ -7,44 +7,67 @@ description of a family.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...budget.architecture import describe
-from ..kernels.inference_attention import FirstTokenAttention, attend
+from ..kernels.inference_attention import FirstTokenAttention, attend, attend_first
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear
 from ..kernels.relative_positions import relative_position_bias
+from .adapter_updates import Segment, on
+from .float_norm import FloatNorm
 from .inference_encoder import Config, Dense, FeedForward, InferenceEncoder, Products
-from .token_rows import Group, TokenRows
+from .token_rows import TokenRows
+
+# Of each group what is added to its scores, see `PostNormEncoder.positions`; None where nothing is.
+Biases = list[Tensor] | None
 
 
 @dataclass(frozen=True)
-class FloatNorm:
-    """A layer norm in fp32: weight and bias (H,)."""
+class PostNormLayer:
+    """One layer: attention and feed-forward, each added to its input and normed.
 
-    weight: Tensor
-    bias: Tensor | None
-    eps: float
+    Attributes:
+        first_attention: for first tokens alone, in the last layer with `cls` pooling; else None.
+    """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, H) -> (N, H)."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer: attention and feed-forward, each added to its input and normed."""
-
+    heads: int
     qkv: PreparedLinear
     out: PreparedLinear
     attention_norm: FloatNorm
     feed_forward: FeedForward
     norm: FloatNorm
+    first_attention: FirstTokenAttention | None = None
 
-    def after_attention(self, context: Tensor, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, batch: TokenRows, positions: Biases) -> Tensor:
+        """(N, H) -> (N, H)."""
+        return self._after_attention(attend(self.qkv(x), batch.groups, self.heads, biases=positions), x)
+
+    def first(self, x: Tensor, batch: TokenRows, positions: Biases) -> Tensor:
+        """(N, H) -> (B, H)."""
+        first = x.index_select(0, batch.firsts)
+        if self.first_attention is not None:
+            context = self.first_attention(first, x, batch.groups, positions)
+        else:
+            context = attend_first(self.qkv(x), batch.groups, self.heads, biases=positions)
+        return self._after_attention(context, first)
+
+    def adapted(self, rows: Sequence[Segment], after_attention: Sequence[Segment]) -> Self:
+        """The layer with adapters on the rows of one batch."""
+        return replace(
+            self,
+            qkv=on(self.qkv, rows),
+            out=on(self.out, after_attention),
+            attention_norm=self.attention_norm.on(after_attention),
+            feed_forward=on(self.feed_forward, after_attention),
+            norm=self.norm.on(after_attention),
+        )
+
+    def _after_attention(self, context: Tensor, x: Tensor) -> Tensor:
         """(N, H) twice -> (N, H)."""
         x = self.attention_norm(self.out(context, x))
         return self.norm(self.feed_forward(x, x))
@@ -55,24 +78,18 @@ class PostNormEncoder:
     """An `InferenceEncoder` of post-norm layers.
 
     Attributes:
-        words: (V, E); `positions`: (P, E), the segment 0 added; `segments`: (S, E), what the others add to it.
+        words: (V, E); `table`: (P, E) positions, the segment 0 added; `segments`: (S, E), what the others add to it.
         padding_id: the id that does not advance the count of positions, where these begin behind it (RoBERTa).
-        layers: all of them.
-        last: the last layer's attention where only first tokens are read, with `cls` pooling; else None.
-        both: whether each text's first vector stands before its mean.
         widen: from E to H, where the embeddings are narrower (ELECTRA).
         relative: (buckets, heads), the table of relative positions that all layers share (MPNet).
     """
 
-    heads: int
     words: Tensor
-    positions: Tensor
+    table: Tensor
     segments: Tensor | None
     norm: FloatNorm
     padding_id: int | None
-    layers: tuple[Layer, ...]
-    last: FirstTokenAttention | None
-    both: bool
+    layers: tuple[PostNormLayer, ...]
     widen: PreparedLinear | None
     relative: Tensor | None
     dtype: torch.dtype
@@ -80,38 +97,36 @@ class PostNormEncoder:
     @property
     def max_length(self) -> int:
         """The longest text in tokens that it has positions for."""
-        return len(self.positions) - (0 if self.padding_id is None else self.padding_id + 1)
+        return len(self.table) - (0 if self.padding_id is None else self.padding_id + 1)
 
     def embed(self, batch: TokenRows) -> Tensor:
         """(N, H) hidden states before the first layer."""
         x = F.embedding(batch.ids, self.words)
-        x = x.float() + F.embedding(self._position_ids(batch), self.positions)
+        x = x.float() + F.embedding(self._position_ids(batch), self.table)
         if self.segments is not None and batch.types is not None:
             x += F.embedding(batch.types, self.segments)
         x = self.norm(x).to(self.dtype)
         return x if self.widen is None else self.widen(x)
 
-    def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts; (B, 2H) with `both`."""
-        x, biases = self.embed(batch), self._biases(batch.groups)
-        for layer in self.layers[:-1]:
-            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
-        layer = self.layers[-1]
-        if self.last is None:
-            x = layer.after_attention(attend(layer.qkv(x), batch.groups, self.heads, biases=biases), x)
-            return first_and_mean(x, batch) if self.both else mean(x, batch)
-        first = x.index_select(0, batch.firsts)
-        return layer.after_attention(self.last(first, x, batch.groups, biases), first).float()
-
-    def _biases(self, groups: Sequence[Group]) -> list[Tensor] | None:
+    def positions(self, batch: TokenRows) -> Biases:
         """Of each group what is added to its scores, (1 or texts, heads, T, T): relative positions, -inf at padding."""
         if self.relative is None:
             return None
-        biases = [relative_position_bias(self.relative, group.length).to(self.dtype).unsqueeze(0) for group in groups]
+        biases = [
+            relative_position_bias(self.relative, group.length).to(self.dtype).unsqueeze(0) for group in batch.groups
+        ]
         return [
             bias if group.mask is None else bias.masked_fill(~group.mask, -torch.inf)
-            for bias, group in zip(biases, groups, strict=True)
+            for bias, group in zip(biases, batch.groups, strict=True)
         ]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The last layer's norm was the last."""
+        return x
+
+    def adapted(self, embedded: Sequence[Segment], finished: Sequence[Segment]) -> Self:
+        """The encoder with adapters on what is not in a layer."""
+        return replace(self, norm=self.norm.on(embedded), widen=on(self.widen, embedded))
 
     def _position_ids(self, batch: TokenRows) -> Tensor:
         if self.padding_id is None:
@@ -122,24 +137,6 @@ class PostNormEncoder:
             parts.append((real.cumsum(1) * real + self.padding_id).flatten())
         unread = len(batch.ids) - batch.groups[-1].rows.stop
         return torch.cat([*parts, batch.ids.new_zeros(unread)])
-
-
-def mean(x: Tensor, batch: TokenRows) -> Tensor:
-    """(N, H) -> (B, H) in fp32: the mean over each text's tokens."""
-    parts = []
-    for group in batch.groups:
-        rows = x[group.rows].view(group.texts, group.length, -1).float()
-        if group.mask is None:
-            parts.append(rows.mean(1))
-        else:
-            real = group.mask[:, 0, 0, :, None]
-            parts.append((rows * real).sum(1) / real.sum(1))
-    return torch.cat(parts)
-
-
-def first_and_mean(x: Tensor, batch: TokenRows) -> Tensor:
-    """(N, H) -> (B, 2H) in fp32: each text's first row, then its mean."""
-    return torch.cat([x.index_select(0, batch.firsts).float(), mean(x, batch)], 1)
 
 
 def build_post_norm(
@@ -157,10 +154,10 @@ def build_post_norm(
     paths = {matrix.role: matrix.path for matrix in described.matrices}
 
     def dense(name: str) -> Dense:
-        return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"))
+        return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"), name)
 
     def norm(name: str) -> FloatNorm:
-        return FloatNorm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), described.norm_epsilon)
+        return FloatNorm(state[f"{name}.weight"].float(), state[f"{name}.bias"].float(), described.norm_epsilon, name)
 
     layers = []
     for index in range(described.layers):
@@ -168,13 +165,16 @@ def build_post_norm(
         of = {role: dense(f"{at}.{path}") for role, path in paths.items()}
         attention = of["query"], of["key"], of["value"]
         attention_norm, last_norm = (norm(f"{at}.{each.path}") for each in described.norms)
+        only_first = pooling == "cls" and index == described.layers - 1
         layers.append(
-            Layer(
+            PostNormLayer(
+                described.heads,
                 products.linear(f"{index}.qkv", *attention),
                 products.linear(f"{index}.out", of["attention_output"]),
                 attention_norm,
                 products.feed_forward(f"{index}.feed_forward", of["ffn_input"], described.activation, of["ffn_output"]),
                 last_norm,
+                FirstTokenAttention.of(attention, described.heads, products.dtype) if only_first else None,
             )
         )
     positions, types = state["embeddings.position_embeddings.weight"].float(), None
@@ -183,15 +183,12 @@ def build_post_norm(
         positions = positions + types[0]
     wider = "embeddings_project.weight" in state
     return PostNormEncoder(
-        heads=described.heads,
         words=state["embeddings.word_embeddings.weight"].to(products.dtype),
-        positions=positions,
+        table=positions,
         segments=types - types[0] if types is not None and len(types) > 1 else None,
         norm=norm("embeddings.LayerNorm"),
         padding_id=described.reserved_positions - 1 if described.reserved_positions else None,
         layers=tuple(layers),
-        last=FirstTokenAttention.of(attention, described.heads, products.dtype) if pooling == "cls" else None,
-        both=pooling == "both",
         widen=products.linear("widen", dense("embeddings_project")) if wider else None,
         relative=state.get("encoder.relative_attention_bias.weight"),
         dtype=products.dtype,

@@ -5,8 +5,9 @@ Warner et al. 2024, https://arxiv.org/abs/2412.13663. The names of tensors and c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,9 +18,13 @@ from ..kernels.gated_gelu import gated_gelu
 from ..kernels.inference_attention import attend, attend_first
 from ..kernels.prepared_linear import PreparedLinear
 from ..kernels.rotary import RotaryPositions, rotary_angles, turn_
+from .adapter_updates import Segment, on
+from .float_norm import FloatNorm
 from .inference_encoder import Config, Dense, InferenceEncoder, Products
-from .post_norm import FloatNorm, first_and_mean, mean
 from .token_rows import TokenRows
+
+# By the base of their wavelengths: cosines and sines of each row's position, see `PreNormEncoder.positions`.
+Angles = dict[float, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,52 @@ class PreNormLayer:
 
     Attributes:
         attention_norm: None in the lowest layer, which reads normed embeddings.
-        positions: how attention reads positions.
+        rotary: how attention reads positions.
+        gelu: how it is computed, `none` or `tanh`, as in `torch.nn.functional.gelu`.
     """
 
+    heads: int
     attention_norm: FloatNorm | None
     qkv: PreparedLinear
     out: PreparedLinear
     norm: FloatNorm
     up: PreparedLinear
     down: PreparedLinear
-    positions: RotaryPositions
+    rotary: RotaryPositions
+    gelu: str
+
+    def __call__(self, x: Tensor, batch: TokenRows, positions: Angles) -> Tensor:
+        """(N, H) -> (N, H)."""
+        context = attend(self._qkv(x, positions), batch.groups, self.heads, window=self.rotary.window)
+        return self._after_attention(context, x)
+
+    def first(self, x: Tensor, batch: TokenRows, positions: Angles) -> Tensor:
+        """(N, H) -> (B, H)."""
+        context = attend_first(self._qkv(x, positions), batch.groups, self.heads, window=self.rotary.window)
+        return self._after_attention(context, x.index_select(0, batch.firsts))
+
+    def adapted(self, rows: Sequence[Segment], after_attention: Sequence[Segment]) -> Self:
+        """The layer with adapters on the rows of one batch."""
+        return replace(
+            self,
+            attention_norm=on(self.attention_norm, rows),
+            qkv=on(self.qkv, rows),
+            out=on(self.out, after_attention),
+            norm=self.norm.on(after_attention),
+            up=on(self.up, after_attention),
+            down=on(self.down, after_attention),
+        )
+
+    def _qkv(self, x: Tensor, positions: Angles) -> Tensor:
+        """(N, 3H), queries and keys turned."""
+        qkv = self.qkv(x if self.attention_norm is None else self.attention_norm(x))
+        turn_(qkv.view(len(qkv), 3 * self.heads, -1)[:, : 2 * self.heads], *positions[self.rotary.theta])
+        return qkv
+
+    def _after_attention(self, context: Tensor, x: Tensor) -> Tensor:
+        """(N, H) twice -> (N, H)."""
+        x = self.out(context, x)
+        return self.down(gated_gelu(self.up(self.norm(x)), self.gelu), x)
 
 
 @dataclass(frozen=True)
@@ -47,8 +88,6 @@ class PreNormEncoder:
     Attributes:
         words: (V, H), the token embeddings.
         norm: of the embeddings; `final_norm`: of the last layer's output.
-        gelu: how it is computed, `none` or `tanh`, as in `torch.nn.functional.gelu`.
-        first_only: whether only first tokens are read; `both`: whether each text's first vector stands before its mean.
     """
 
     hidden_size: int
@@ -58,31 +97,23 @@ class PreNormEncoder:
     norm: FloatNorm
     layers: tuple[PreNormLayer, ...]
     final_norm: FloatNorm
-    gelu: str
-    first_only: bool
-    both: bool
     dtype: torch.dtype
 
-    def pooled(self, batch: TokenRows) -> Tensor:
-        """(B, H) fp32 of B texts; (B, 2H) with `both`."""
-        x = self.norm(F.embedding(batch.ids, self.words).float()).to(self.dtype)
-        angles = {layer.positions.theta: self._angles(batch, layer.positions.theta) for layer in self.layers}
-        last = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
-            normed = x if layer.attention_norm is None else layer.attention_norm(x)
-            qkv = layer.qkv(normed)  # (N, 3H)
-            turn_(qkv.view(len(qkv), 3 * self.heads, -1)[:, : 2 * self.heads], *angles[layer.positions.theta])
-            if self.first_only and index == last:
-                context = attend_first(qkv, batch.groups, self.heads, window=layer.positions.window)  # (B, H)
-                x = x.index_select(0, batch.firsts)
-            else:
-                context = attend(qkv, batch.groups, self.heads, window=layer.positions.window)  # (N, H)
-            x = layer.out(context, x)
-            x = layer.down(gated_gelu(layer.up(layer.norm(x)), self.gelu), x)
-        x = self.final_norm(x)
-        if self.both:
-            return first_and_mean(x, batch)
-        return x.float() if self.first_only else mean(x, batch)
+    def embed(self, batch: TokenRows) -> Tensor:
+        """(N, H) hidden states before the first layer."""
+        return self.norm(F.embedding(batch.ids, self.words).float()).to(self.dtype)
+
+    def positions(self, batch: TokenRows) -> Angles:
+        """What turns queries and keys, (N, 1, d / 2) twice for each base of wavelengths."""
+        return {theta: self._angles(batch, theta) for theta in {layer.rotary.theta for layer in self.layers}}
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The last norm."""
+        return self.final_norm(x)
+
+    def adapted(self, embedded: Sequence[Segment], finished: Sequence[Segment]) -> Self:
+        """The encoder with adapters on what is not in a layer."""
+        return replace(self, norm=self.norm.on(embedded), final_norm=self.final_norm.on(finished))
 
     def _angles(self, batch: TokenRows, theta: float) -> tuple[Tensor, Tensor]:
         """Cosines and sines of each row's position, each (N, 1, d / 2)."""
@@ -100,23 +131,25 @@ def build_modernbert(
     epsilon = float(config.get("norm_eps", 1e-5))
 
     def dense(name: str) -> Dense:
-        return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"))
+        return Dense(state[f"{name}.weight"], state.get(f"{name}.bias"), name)
 
     def norm(name: str) -> FloatNorm:
         bias = state.get(f"{name}.bias")
-        return FloatNorm(state[f"{name}.weight"].float(), None if bias is None else bias.float(), epsilon)
+        return FloatNorm(state[f"{name}.weight"].float(), None if bias is None else bias.float(), epsilon, name)
 
     layers = tuple(
         PreNormLayer(
+            int(config["num_attention_heads"]),
             norm(f"layers.{index}.attn_norm") if index else None,
             products.linear(f"{index}.qkv", dense(f"layers.{index}.attn.Wqkv")),
             products.linear(f"{index}.out", dense(f"layers.{index}.attn.Wo")),
             norm(f"layers.{index}.mlp_norm"),
             products.linear(f"{index}.up", dense(f"layers.{index}.mlp.Wi")),
             products.linear(f"{index}.down", dense(f"layers.{index}.mlp.Wo")),
-            positions,
+            rotary,
+            GELUS[config.get("hidden_activation", "gelu")],
         )
-        for index, positions in enumerate(positions_of(config))
+        for index, rotary in enumerate(positions_of(config))
     )
     return PreNormEncoder(
         hidden_size=int(config["hidden_size"]),
@@ -126,8 +159,5 @@ def build_modernbert(
         norm=norm("embeddings.norm"),
         layers=layers,
         final_norm=norm("final_norm"),
-        gelu=GELUS[config.get("hidden_activation", "gelu")],
-        first_only=pooling == "cls",
-        both=pooling == "both",
         dtype=products.dtype,
     )

@@ -32,12 +32,15 @@ class Group:
     Attributes:
         start: the first of its `texts * length` rows.
         mask: (texts, 1, 1, length), True where there is a token; None where all are.
+        apart: whether no text's attention may read its neighbours' rows, not even masked: 0 times a number that is not
+            finite is none.
     """
 
     start: int
     texts: int
     length: int
     mask: Tensor | None
+    apart: bool = False
 
     @property
     def rows(self) -> slice:
@@ -67,28 +70,32 @@ class TokenRows:
     groups: tuple[Group, ...]
 
 
-def plan_token_batches(lengths: Integers, workers: int = 1, most_tokens: int = TOKENS) -> Iterator[Integers]:
+def plan_token_batches(
+    lengths: Integers, workers: int = 1, most_tokens: int = TOKENS, copies: Integers | None = None
+) -> Iterator[Integers]:
     """Row numbers of each batch: within blocks of `BLOCK` texts, longest first, as many texts as fit `most_tokens`.
 
     Args:
         lengths: (N,) tokens of each text.
         workers: a block of few tokens is cut into so many batches, where there are as many texts.
+        copies: (N,) how often each text is computed; once where None.
     """
+    costs = lengths if copies is None else lengths * copies
     for start in range(0, len(lengths), BLOCK):
         order = start + np.argsort(-lengths[start : start + BLOCK], kind="stable")
-        limit = min(most_tokens, -(-int(lengths[order].sum()) // workers))
+        limit = min(most_tokens, -(-int(costs[order].sum()) // workers))
         begin, tokens = 0, 0
-        for end, length in enumerate(lengths[order].tolist()):
-            if end > begin and tokens + length > limit:
+        for end, cost in enumerate(costs[order].tolist()):
+            if end > begin and tokens + cost > limit:
                 yield order[begin:end]
                 begin, tokens = end, 0
-            tokens += length
+            tokens += cost
         if len(order):
             yield order[begin:]
 
 
-def token_rows(encoded: Encoded, indices: Integers, pad_id: int) -> TokenRows:
-    """The texts at `indices`, sorted by length, as rows."""
+def token_rows(encoded: Encoded, indices: Integers, pad_id: int, *, apart: bool = False) -> TokenRows:
+    """The texts at `indices`, sorted by length, as rows; `apart` as for `Group`."""
     lengths = encoded.lengths[indices]
     borders = [0, *_borders(lengths.tolist()), len(indices)]
     groups, firsts, ids, types, places, start = [], [], [], [], [], 0
@@ -105,7 +112,7 @@ def token_rows(encoded: Encoded, indices: Integers, pad_id: int) -> TokenRows:
         firsts.append(start + width * np.arange(end - begin))
         # A text without tokens attends to one of padding: to nothing at all would be no number.
         mask = torch.from_numpy(columns < np.maximum(own, 1)[:, None])[:, None, None] if padded else None
-        groups.append(Group(start, end - begin, width, mask))
+        groups.append(Group(start, end - begin, width, mask, apart))
         start += real.size
     unread = np.zeros(_rounded(start) - start, dtype=np.int64)
     return TokenRows(

@@ -32,6 +32,8 @@ class RowGroup(Protocol):
     def length(self) -> int: ...
     @property
     def mask(self) -> Tensor | None: ...
+    @property
+    def apart(self) -> bool: ...
 
 
 def attend(
@@ -74,7 +76,7 @@ def _whole_steps(qkv: Tensor, group: RowGroup, heads: int) -> tuple[Tensor, Tens
     One text at the end of the block has the queries of these rows computed, which nobody reads.
     """
     read = -(-group.length // STEP) * STEP
-    if group.start + (group.texts - 1) * group.length + read > len(qkv):
+    if group.apart or group.start + (group.texts - 1) * group.length + read > len(qkv):
         read = group.length
     rows, width = qkv.stride(0), qkv.shape[1] // 3
     shape = (3, group.texts, heads, read, width // heads)
@@ -97,12 +99,20 @@ def _behind(length: int, read: int, dtype: torch.dtype) -> Tensor:
     return scores
 
 
-def attend_first(qkv: Tensor, groups: Sequence[RowGroup], heads: int, window: int | None = None) -> Tensor:
-    """Only each text's first token attends: (N, 3H) -> (B, H); `window` as for `attend`."""
+def attend_first(
+    qkv: Tensor,
+    groups: Sequence[RowGroup],
+    heads: int,
+    *,
+    biases: Sequence[Tensor] | None = None,
+    window: int | None = None,
+) -> Tensor:
+    """Only each text's first token attends: (N, 3H) -> (B, H); `biases` and `window` as for `attend`."""
     outs = []
-    for group in groups:
+    for number, group in enumerate(groups):
+        mask = _near(group, window, 1) if biases is None else biases[number][:, :, :1]
         q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        out = scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=_near(group, window, 1))
+        out = scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=mask)
         outs.append(out.flatten(1))  # (texts, H)
     return torch.cat(outs)
 

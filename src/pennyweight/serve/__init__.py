@@ -1,0 +1,1 @@
+"""The server: many classifiers over one frozen backbone, in one process."""
