@@ -1,8 +1,8 @@
 # `pennyweight serve` over the classifiers in /classifiers, on a CPU: see docs/serving.md.
 #
 #   docker build -t pennyweight .
-#   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges -p 127.0.0.1:8000:8000 \
-#     -v "$PWD/runs:/classifiers:ro" -v "$PWD/token:/run/secrets/token:ro" pennyweight
+#   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --publish 127.0.0.1:8000:8000 \
+#     --env PENNYWEIGHT_TOKEN --volume "$PWD/runs:/classifiers:ro" pennyweight
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
@@ -39,4 +39,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
 # SIGTERM drains: what was accepted is answered. Give `docker stop` that long (`--time 40`).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["pennyweight", "serve"]
-CMD ["/classifiers", "--host", "0.0.0.0", "--port", "8000", "--token-file", "/run/secrets/token"]
+CMD ["/classifiers", "--host", "0.0.0.0", "--port", "8000"]

@@ -221,8 +221,10 @@ class Registry:
         with self._lock:
             entries = sorted(self._entries.values(), key=lambda entry: not entry.place.explicit)
         for entry in entries:
-            if not entry.place.explicit and self._bytes >= self.memory * (1 - 1 / (1 + len(self._loaded))):
-                break  # another of their mean size would push one out
+            # One at least; then no further one where one of their mean size would push another out.
+            count = len(self._loaded)
+            if not entry.place.explicit and count and self._bytes * (count + 1) > self.memory * count:
+                break
             try:
                 self.get(entry.place.name)
             except UnusableClassifier as error:
