@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -51,7 +52,7 @@ class Load:
     clients: int = 1
     pause: float = 0.0
     rate: float | None = None
-    most_connections: int = 800
+    most_connections: int = 4000
     seed: int = 0
     cores: Sequence[int] | None = None
 
@@ -179,6 +180,7 @@ class Generator:
     load: Load
     records: list[tuple[float, float, int]] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
+    made: list[Connection] = field(default_factory=list)
     free: list[Connection] = field(default_factory=list)
     unanswered: int = 0
     sent: int = 0
@@ -200,6 +202,9 @@ class Generator:
         began, used = time.monotonic(), time.process_time()
         await (self._closed() if self.load.rate is None else self._open(self.load.rate))
         seconds = time.monotonic() - began
+        for connection in self.made:
+            connection.transport.close()
+        await asyncio.sleep(0)  # in which they close
         late = statistics.quantiles(self.late, n=100)[98] * 1e3 if len(self.late) > 1 else 0.0
         return Answers(
             self.records, seconds, (time.process_time() - used) / seconds, round(late, 2), self.without_retry_after,
@@ -251,6 +256,7 @@ class Generator:
             if connection is None:
                 connect = asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self.load.port)
                 connection = (await connect)[1]
+                self.made.append(connection)
                 began = time.monotonic()
             status = await connection.ask(request)
         except OSError:
@@ -271,6 +277,8 @@ def main() -> None:
     load = Load(**json.loads(sys.stdin.read()))
     if load.cores is not None:
         os.sched_setaffinity(0, load.cores)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each request on its way holds a connection
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from adapter_batches import calls
 
 import pennyweight as pw
-from pennyweight.artifact import validation
-from pennyweight.artifact.layout import ADAPTER, ADAPTER_CONFIG, MANIFEST, PLAN
-from pennyweight.artifact.saved_files import read_files
-from pennyweight.model.device import choose
-from pennyweight.model.inference.mixed_engine import mixed_engine
-from pennyweight.model.tokenizer import encode
+from pennyweight.serve.open_registry import open_registry
+from pennyweight.serve.served_classifier import ServedClassifier
 
 
 class OursMerged:
@@ -40,38 +35,26 @@ class OursMerged:
 
 
 class OursMixed:
-    """A fleet's classifiers in one engine.
+    """A fleet's classifiers in one engine, loaded as `pennyweight serve` loads them.
 
     Args:
         folders: of saved classifiers, of one backbone.
     """
 
     def __init__(self, folders: Sequence[str], *, precision: str) -> None:
-        self.folders = [Path(folder) for folder in folders]
-        first = pw.load(folders[0], device="cpu", precision=precision).artifact
-        self.backbone, self.tokenizer = first.backbone, first.fast_tokenizer
-        self.max_length = first.recipe.data.max_length
-        engine = mixed_engine(self.backbone, choose("cpu", precision), self.tokenizer.pad_token_id)
-        assert engine is not None, "this backbone has no inference encoder"
-        self.engine, self.members = engine, list[Any]()
+        self.registry = open_registry(folders, precision=precision, memory=1 << 50)
+        self.names = [Path(folder).name for folder in folders]
+        self.classifiers: list[ServedClassifier] = []
 
     def load(self, count: int) -> None:
         """Hold the first `count` classifiers."""
-        self.members += [self._member(folder) for folder in self.folders[len(self.members) : count]]
+        self.classifiers += [self.registry.get(name) for name in self.names[len(self.classifiers) : count]]
 
     def mixed(self, texts: Sequence[str], readers: Sequence[int], size: int) -> list[int]:
         """N class numbers, `size` texts a call."""
         found: list[int] = []
         for some, theirs in calls(texts, readers, size):
-            tokens = encode(self.tokenizer, some, self.max_length)
-            logits = self.engine.logits(tokens, [[self.members[reader]] for reader in theirs])
+            tokens = self.classifiers[0].tokens(some)  # all read alike
+            logits = self.registry.engine.logits(tokens, [[self.classifiers[reader].member] for reader in theirs])
             found += [int(np.argmax(one[0])) for one in logits]
         return found
-
-    def _member(self, folder: Path) -> Any:
-        saved = read_files(folder, only=(PLAN, ADAPTER_CONFIG, ADAPTER, "head.safetensors"))
-        labels = validation.check_labels(saved.path(MANIFEST), saved.facts)
-        plan = validation.check_plan(saved, PLAN)
-        adapter = validation.check_adapter(saved, ADAPTER_CONFIG, ADAPTER, plan, self.backbone)
-        head = validation.check_weights(saved, plan, self.backbone, len(labels), adapter)
-        return self.engine.member(plan, adapter, head, saved.facts["pooling"])

@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
@@ -24,7 +23,7 @@ from adapter_batches import choose_readers
 from classifiers import cache
 from fleet import fleet, parts_of
 from inputs import ROOT, machine
-from load import UNANSWERED, Answers, Load, finish, run, start
+from load import Answers, Load, finish, run, start
 from serve import requests_of, sample
 from server_process import ServerProcess
 
@@ -113,16 +112,14 @@ def end_under_load(server: ServerProcess, load: Load, after: float) -> dict[str,
     signalled = time.monotonic()
     status = server.stop()
     took = time.monotonic() - signalled
-    answers = finish(generator)
-    earlier = Answers([each for each in answers.records if each[0] < signalled], answers.seconds, 0.0)
-    later = Answers([each for each in answers.records if each[0] >= signalled], answers.seconds, 0.0)
-    return {
-        "exit_status": status,
-        "seconds_to_end": round(took, 2),
-        "sent_before": earlier.statuses(),
-        "lost": Counter(each[2] for each in earlier.records)[UNANSWERED],
-        "sent_after": later.statuses(),
-    }
+    return {"exit_status": status, "seconds_to_end": round(took, 2)} | around(finish(generator), signalled)
+
+
+def around(answers: Answers, signalled: float) -> dict[str, Any]:
+    """How requests were answered that were sent before and after a moment, and how many of those before were not."""
+    sides = [[each for each in answers.records if (each[0] < signalled) is before] for before in (True, False)]
+    earlier, later = (Answers(side, answers.seconds, 0.0).statuses() for side in sides)
+    return {"sent_before": earlier, "lost": earlier.get("unanswered", 0), "sent_after": later}
 
 
 if __name__ == "__main__":

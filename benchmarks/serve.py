@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
     parser.add_argument("--only", nargs="*", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help=str(SECTIONS))
-    parser.add_argument("--most", type=int, default=COUNTS[-1], help="adapters at most (default 2048)")
+    parser.add_argument("--most", type=int, choices=COUNTS, default=COUNTS[-1], help="adapters (default 2048)")
     parser.add_argument(
         "--varied", action="store_true", help="classifiers of unequal budgets, modules, heads and tasks"
     )
@@ -138,8 +138,8 @@ def measure_engine(folders: Sequence[Path], counts: Sequence[int], texts: list[s
         mixed.load(count)
         mixed.mixed(texts[:CALL], choose_readers(CALL, count, "uniform"), CALL)  # what is made once is made
         held[count] = mixed.load(count)
-    cases = [("one_merged", merged, 1, "uniform", size) for size in (CALL, len(texts))]
-    cases += [(named(count), mixed, count, "uniform", size) for count in counts for size in (CALL, len(texts))]
+    cases = [("one_merged", merged, 1, "uniform", size) for size in sizes(texts)]
+    cases += [(named(count), mixed, count, "uniform", size) for count in counts for size in sizes(texts)]
     cases += [(f"{count}_zipf", mixed, count, "zipf", CALL) for count in counts if count >= CALL]
     figures = race(cases, texts, options.rounds)
     merged.close()
@@ -152,6 +152,11 @@ def measure_engine(folders: Sequence[Path], counts: Sequence[int], texts: list[s
         "memory_mb": {str(count): round(value) for count, value in held.items()},
         "bytes_ratio": None if ratio is None else round(ratio, 3),
     }
+
+
+def sizes(texts: Sequence[str]) -> list[int]:
+    """How many texts a call are measured."""
+    return list(dict.fromkeys((CALL, len(texts))))
 
 
 def named(count: int) -> str:
@@ -253,14 +258,15 @@ def measure_server(folders: Sequence[Path], texts: list[str], options: Any) -> d
         readers = choose_readers(len(texts), adapters, how)
         return run(Load(server.port, requests_of(served, texts, readers), seconds, token=server.token, **more))
 
+    with ServerProcess(parts_of(served[:few]), threads=options.threads) as server:
+        load(few, seconds=2.0, clients=64)  # what is made once is made
+        below = server.memory_mb()
     with ServerProcess(parts_of(served), threads=options.threads) as server:
-        held = {"0": server.memory_mb()}
-        for last in dict.fromkeys((few, count)):
-            every = requests_of(served, [texts[0]] * last, range(last))
-            answers = run(Load(server.port, every, 600.0, most=last, token=server.token, clients=4))
-            assert answers.statuses() == {"200": last}, answers.statuses()
-            load(last, seconds=2.0, clients=64)  # what is made once is made
-            held[str(last)] = server.memory_mb()
+        every = requests_of(served, [texts[0]] * count, range(count))
+        answers = run(Load(server.port, every, 600.0, most=count, token=server.token, clients=4))
+        assert answers.statuses() == {"200": count}, answers.statuses()
+        load(count, seconds=2.0, clients=64)
+        above = server.memory_mb()
         figures: dict[str, Any] = {"classifiers": count, "start_seconds": server.start_seconds}
         figures["idle"] = load(count, pause=0.03).figures()
         closed = {f"{clients} clients, {few} adapters": (few, "uniform", clients) for clients in (1, 8, 64)}
@@ -280,11 +286,10 @@ def measure_server(folders: Sequence[Path], texts: list[str], options: Any) -> d
         }
         status = server.stop()
     own = sum(map(own_bytes, served[few:]))
-    growth = (held[str(count)] - held[str(few)]) * (1 << 20)
     return figures | {
         "capacity": capacity,
-        "memory_mb": {name: round(value) for name, value in held.items()},
-        "bytes_ratio": round(growth / own, 3) if own else None,
+        "memory_mb": {str(few): round(below), str(count): round(above)},
+        "bytes_ratio": round((above - below) * (1 << 20) / own, 3) if own else None,
         "exit_status": status,
     }
 

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import json
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import pennyweight as pw
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture
-def predict(monkeypatch: pytest.MonkeyPatch) -> Any:
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the benchmarks by its name."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("predict")
+    return importlib.import_module
 
 
 @pytest.fixture
-def inputs(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("inputs")
+def predict(benchmark: Any) -> Any:
+    return benchmark("predict")
 
 
 @pytest.fixture
-def length_sorted(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("peers.length_sorted")
+def inputs(benchmark: Any) -> Any:
+    return benchmark("inputs")
+
+
+@pytest.fixture
+def length_sorted(benchmark: Any) -> Any:
+    return benchmark("peers.length_sorted")
 
 
 def figure(speed: float, p50: float = 1.0, passes: bool | None = True) -> dict[str, Any]:
@@ -93,3 +103,148 @@ def test_parts_share_no_row_and_the_last_stays_the_same(inputs: Any) -> None:
 def test_classes_come_back_in_the_order_of_the_texts(length_sorted: Any) -> None:
     parts = [(np.array([2, 0]), np.array([[0.0, 1.0], [1.0, 0.0]])), (np.array([1]), np.array([[0.0, 2.0]]))]
     assert length_sorted.in_order(parts, 3).tolist() == [0, 1, 1]
+
+
+# --- serving -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fleet_is_classifiers_that_load(benchmark: Any, tmp_path: Path, tiny_backbone: Any) -> None:
+    fleet, backbone = benchmark("fleet"), str(tiny_backbone("bert"))
+    folders = fleet.fleet(tmp_path, 9, backbone=backbone) + fleet.fleet(tmp_path, 4, varied=True, backbone=backbone)
+    assert len({folder.name for folder in folders}) == 13
+    assert len(fleet.parts_of(folders[:9])) == 2  # the first 8 can be served alone
+    for folder in (folders[0], folders[8], *folders[9:]):
+        classifier = pw.load(folder, device="cpu", precision="fp32")
+        assert 2 <= len(classifier.labels) <= fleet.MOST_LABELS
+        tensors = classifier.artifact.tensors
+        held = sum(tensor.nbytes for tensor in (*tensors.adapter.values(), *tensors.head.values()))
+        assert held == fleet.own_bytes(folder)
+        assert classifier.predict("A text.") is not None
+    assert pw.load(folders[-1], device="cpu", precision="fp32").multi
+
+
+def test_a_larger_fleet_begins_with_the_smaller_one(benchmark: Any, tmp_path: Path, tiny_backbone: Any) -> None:
+    fleet, backbone = benchmark("fleet"), str(tiny_backbone("bert"))
+    few = fleet.fleet(tmp_path, 2, backbone=backbone)
+    before = [(folder / "pennyweight.json").read_bytes() for folder in few]
+    assert fleet.fleet(tmp_path, 3, backbone=backbone)[:2] == few
+    other = fleet.fleet(tmp_path / "elsewhere", 3, backbone=backbone)
+    for folder, manifest, again in zip(few, before, other, strict=False):
+        assert (folder / "pennyweight.json").read_bytes() == manifest
+        assert (folder / "head.safetensors").read_bytes() == (again / "head.safetensors").read_bytes()
+
+
+def test_readers_are_drawn_uniformly_or_by_zipf(benchmark: Any) -> None:
+    choose = benchmark("adapter_batches").choose_readers
+    uniform, zipf = (Counter(choose(9000, 3, how)) for how in ("uniform", "zipf"))
+    assert set(uniform) == set(zipf) == {0, 1, 2}
+    assert max(uniform.values()) < 3300
+    assert zipf[0] > 4500 > zipf[1] > zipf[2]
+    assert choose(5, 3, "uniform") == choose(5, 3, "uniform")
+
+
+def test_calls_hold_every_text_once_and_groups_every_place(benchmark: Any) -> None:
+    batches = benchmark("adapter_batches")
+    assert list(batches.calls(["a", "b", "c"], [2, 0, 2], 2)) == [(["a", "b"], [2, 0]), (["c"], [2])]
+    assert batches.by_reader([2, 0, 2]) == {2: [0, 2], 0: [1]}
+
+
+def test_shares_are_those_of_one_adapter_and_what_was_not_measured_is_none(benchmark: Any) -> None:
+    speeds = {
+        "one_merged": {"64_a_call": 125.0}, "one": {"64_a_call": 100.0}, "64": {"64_a_call": 90.0},
+        "512": {"64_a_call": 70.0},
+    }  # fmt: skip
+    closed = {
+        f"64 clients, {adapters}": {"requests_per_second": speed}
+        for adapters, speed in (("1 adapter", 50.0), ("512 adapters", 40.0))
+    }  # fmt: skip
+    server = {"closed": closed, "open": {"50": {"p99_ms": 30.0}}, "idle": {"p50_ms": 12.0}, "bytes_ratio": 1.1}
+    found = benchmark("serve").shown({"engine": {"texts_per_second": speeds}, "server": server})
+    assert (found["share_64"], found["share_512"], found["share_512_of_merged"]) == (0.9, 0.7, 0.56)
+    assert (found["server_share_512"], found["bytes_ratio"], found["p99_at_half_load"]) == (0.8, 1.1, 2.5)
+    assert found["share_2048"] is None
+    assert benchmark("serve").shown({})["share_64"] is None
+
+
+def test_requests_sent_before_the_signal_and_not_answered_are_lost(benchmark: Any) -> None:
+    records = [(1.0, 0.5, 200), (2.0, 0.5, 0), (3.0, 0.5, 0), (3.5, 0.1, 503), (4.0, 0.0, -1)]
+    found = benchmark("overload").around(benchmark("load").Answers(records, 4.0, 0.0), 2.5)
+    assert found == {
+        "sent_before": {"200": 1, "unanswered": 1}, "lost": 1, "sent_after": {"503": 1, "refused": 1, "unanswered": 1},
+    }  # fmt: skip
+
+
+GOOD = b'{"predictions": []}'
+
+
+def answered(load: Any, answers: list[bytes], **settings: Any) -> tuple[Any, list[bytes]]:
+    """What the load generator makes of these answers, one after the other, then the last again; and what it sent."""
+    sent: list[bytes] = []
+    serving: list[Any] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):  # the client has gone
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                sent.append(head + await reader.readexactly(length))
+                answer = answers[min(len(sent), len(answers)) - 1]
+                if not answer:
+                    break
+                writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    async def both() -> Any:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        requests = [("/a", json.dumps({"texts": ["é"]})), ("/b", "{}")]
+        given = load.Load(server.sockets[0].getsockname()[1], requests, 30.0, token="secret", **settings)
+        found = await load.Generator(given).run()
+        server.close()
+        await asyncio.gather(*serving)
+        return found
+
+    return asyncio.run(both()), sent
+
+
+def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def test_a_closed_loop_sends_every_request_in_turn(benchmark: Any) -> None:
+    pytest.importorskip("httptools")
+    found, sent = answered(benchmark("load"), [http("200 OK", GOOD)], most=5)
+    assert found.statuses() == {"200": 5}
+    assert [each.split()[1] for each in sent] == [b"/a", b"/b", b"/a", b"/b", b"/a"]
+    assert b"Authorization: Bearer secret" in sent[0]
+    assert json.loads(sent[0].partition(b"\r\n\r\n")[2]) == {"texts": ["é"]}
+    assert found.unlike == 0
+    assert found.figures()["statuses"] == {"200": 5}
+
+
+def test_the_generator_tells_answers_apart(benchmark: Any) -> None:
+    pytest.importorskip("httptools")
+    answers = [
+        http("429 Too Many Requests", b"{}", "Retry-After: 1"), http("429 Too Many Requests", b"{}"),
+        http("200 OK", b"{}"), http("503 Service Unavailable", b"{}", "Connection: close"), b"", http("200 OK", GOOD),
+    ]  # fmt: skip
+    found, _ = answered(benchmark("load"), answers, most=6)
+    assert found.statuses() == {"200": 2, "429": 2, "503": 1, "unanswered": 1}
+    assert (found.without_retry_after, found.unlike) == (1, 1)
+
+
+def test_a_client_that_is_refused_stops(benchmark: Any) -> None:
+    pytest.importorskip("httptools")
+    load, port = benchmark("load"), benchmark("server_process").free_port()
+    found = asyncio.run(load.Generator(load.Load(port, [("/a", "{}")], 30.0, clients=2)).run())
+    assert found.statuses() == {"refused": 2}
+
+
+def test_an_open_loop_sends_whether_it_is_answered_or_not(benchmark: Any) -> None:
+    pytest.importorskip("httptools")
+    load = benchmark("load")
+    generator = load.Generator(load.Load(1, [("/a", "{}")], 0.2, rate=1000.0, most_connections=0))
+    found = asyncio.run(generator.run())
+    assert set(found.statuses()) == {"not sent"}
