@@ -9,4 +9,4 @@ from ..server_process import ServerProcess
 
 
 def test_answers_are_as_described(healthy: ServerProcess, tmp_path: Path) -> None:
-    assert try_requests(healthy, tmp_path, "--max-examples", 5, "--phases", "examples,fuzzing", name="news") == ""
+    assert try_requests(healthy, tmp_path, "--max-examples", 5, name="news") == ""
