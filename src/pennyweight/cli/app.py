@@ -31,6 +31,7 @@ from .plan import plan
 from .predict import predict
 from .recipes import recipes
 from .search import search
+from .serve import serve
 from .train import train
 
 
@@ -53,7 +54,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 # In the order of the help. Those with a flag for every field of the recipe list them by its sections.
-for _command in (train, plan, predict, demo, search, audit, recipes, evaluate, compare, explain, leaderboard, export):
+for _command in (
+    train, plan, predict, serve, demo, search, audit, recipes, evaluate, compare, explain, leaderboard, export,
+):  # fmt: skip
     app.command(cls=Grouped if _command in (train, plan, search) else None)(_command)
 
 

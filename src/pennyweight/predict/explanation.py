@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -58,6 +60,68 @@ class Explanation:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Erasures:
+    """A text, and where its W words stand that are left out in turn; `erase_words` makes it."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def variants(self) -> list[str]:
+        """1 + W texts: the whole one, then without each word."""
+        return [self.text, *(self.text[:start] + self.text[end:] for start, end in self.spans)]
+
+    def weigh(
+        self, logits: np.ndarray, labels: Sequence[str], *, multi: bool, temperature: float, label: str | None = None
+    ) -> Explanation:
+        """The words with their weights for a label, the predicted one unless another is named.
+
+        Args:
+            logits: (1 + W, L) of the variants.
+            labels: L names.
+            multi: whether they do not exclude each other.
+            temperature: logits are divided by it where they do.
+
+        Raises:
+            InputError: an unknown label.
+        """
+        check_label(label, labels)
+        logits = logits.astype(np.float64) / (1.0 if multi else temperature)
+        predicted = int(logits[0].argmax())
+        place = predicted if label is None else labels.index(label)
+        # Where labels do not exclude each other, a label's logit is its log odds.
+        odds = logits[:, place] if multi else log_odds(logits, place)  # (1 + W,)
+        words = tuple(
+            Word(self.text[start:end], start, end, float(odds[0] - without))
+            for (start, end), without in zip(self.spans, odds[1:].tolist(), strict=True)
+        )
+        probability = float(1 / (1 + np.exp(-odds[0])))
+        return Explanation(self.text, labels[place], labels[predicted], probability, words)
+
+
+def erase_words(text: str) -> Erasures:
+    """The words of a text, the first `MOST_WORDS` of them.
+
+    Raises:
+        InputError: it has none.
+    """
+    spans = tuple(match.span() for match in islice(_WORD.finditer(text), MOST_WORDS))
+    if not spans:
+        raise InputError("the text has no words", received=text[:40])
+    return Erasures(text, spans)
+
+
+def check_label(label: str | None, labels: Sequence[str]) -> None:
+    """Refuse a label that is none of a classifier's.
+
+    Raises:
+        InputError: for one.
+    """
+    if label is not None and label not in labels:
+        raise InputError("unknown label", expected=", ".join(labels), received=label)
+
+
 def explain(classifier: Classifier, text: str | tuple[str, str], label: str | None = None) -> Explanation:
     """Weight every word of a text for a label, the predicted one unless another is named.
 
@@ -70,25 +134,12 @@ def explain(classifier: Classifier, text: str | tuple[str, str], label: str | No
     Source: Li, Monroe and Jurafsky, "Understanding Neural Networks through Representation Erasure", 2016,
     https://arxiv.org/abs/1612.08220
     """
-    text = classifier.input_spec.cleaned(to_text(text, classifier.pair))
-    spans = [match.span() for match in _WORD.finditer(text)][:MOST_WORDS]
-    if not spans:
-        raise InputError("the text has no words", received=text[:40])
-    if label is not None and label not in classifier.labels:
-        raise InputError("unknown label", expected=", ".join(classifier.labels), received=label)
-    variants = [text, *(text[:start] + text[end:] for start, end in spans)]
-    temperature = 1.0 if classifier.multi else classifier.temperature
-    logits = classifier.logits_of(classifier.tokens(variants)).astype(np.float64) / temperature  # (1 + words, L)
-    predicted = int(logits[0].argmax())
-    place = predicted if label is None else classifier.labels.index(label)
-    # Where labels do not exclude each other, a label's logit is its log odds.
-    odds = logits[:, place] if classifier.multi else log_odds(logits, place)  # (1 + words,)
-    words = tuple(
-        Word(text[start:end], start, end, float(odds[0] - without))
-        for (start, end), without in zip(spans, odds[1:].tolist(), strict=True)
+    erasures = erase_words(classifier.input_spec.cleaned(to_text(text, classifier.pair)))
+    check_label(label, classifier.labels)
+    logits = classifier.logits_of(classifier.tokens(erasures.variants))
+    return erasures.weigh(
+        logits, classifier.labels, multi=classifier.multi, temperature=classifier.temperature, label=label
     )
-    probability = float(1 / (1 + np.exp(-odds[0])))
-    return Explanation(text, classifier.labels[place], classifier.labels[predicted], probability, words)
 
 
 def log_odds(logits: np.ndarray, place: int) -> np.ndarray:

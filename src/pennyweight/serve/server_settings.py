@@ -23,6 +23,16 @@ class ServerSettings:
             one.
         max_queued_texts: a hard limit beside the estimate.
         drain_seconds: how long a stopping server computes what it has accepted.
+        max_requests: that are read, waited for or computed at once.
+        max_held_bytes: of their bodies.
+        max_connections: open at once, idle ones too.
+        max_header_bytes: a request's first line and headers.
+        header_seconds: in which these must have arrived, counted from the connection or the first byte.
+        body_seconds: in which the body must have arrived.
+        idle_seconds: that a connection without a request stays open.
+        text_threads: that parse and tokenize.
+        disk_threads: that read what is not in memory.
+        log_texts: whether the log shows texts.
     """
 
     memory: int = 2_000_000_000
@@ -37,3 +47,13 @@ class ServerSettings:
     max_queue_seconds: float = 5.0
     max_queued_texts: int = 16_384
     drain_seconds: float = 30.0
+    max_requests: int = 1024
+    max_held_bytes: int = 256 << 20
+    max_connections: int = 4096
+    max_header_bytes: int = 32 << 10
+    header_seconds: float = 10.0
+    body_seconds: float = 10.0
+    idle_seconds: float = 75.0
+    text_threads: int = 2
+    disk_threads: int = 2
+    log_texts: bool = False

@@ -1,0 +1,153 @@
+"""`pennyweight serve`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import InputError
+from .flags import BACKBONE, DEVICE, Device, Precision
+from .output import note
+
+if TYPE_CHECKING:
+    from ..serve.lifecycle import Lifecycle
+    from ..serve.server_settings import ServerSettings
+
+_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "": 1}
+_WEB = ("fastapi", "uvicorn", "httptools", "prometheus_client")
+
+
+def serve(
+    sources: list[str] = typer.Argument(
+        ..., metavar="DIR|RUN...", help="Folders of classifiers, run folders or saved classifiers, or NAME=FOLDER."
+    ),
+    host: str = typer.Option(
+        "127.0.0.1", "--host", help="Address to listen on; 0.0.0.0 for every one of this machine."
+    ),
+    port: int = typer.Option(8000, "--port", min=0, max=65535, help="Port to listen on; 0 for a free one."),
+    token_file: Path = typer.Option(
+        None, "--token-file", help="File with the token; else PENNYWEIGHT_TOKEN, else one is made and printed."
+    ),
+    auth: bool = typer.Option(True, "--auth/--no-auth", help="Ask for the token; without, on a loopback address only."),
+    allow_admin: bool = typer.Option(
+        False, "--allow-admin", help="Classifiers may be loaded, unloaded and reloaded by request."
+    ),
+    memory: str = typer.Option("2GB", "--memory", help="For loaded classifiers; the least recently used go first."),
+    max_wait_ms: float = typer.Option(
+        2.0, "--max-wait-ms", min=0, max=1000, help="An idle server waits so long for company of a request."
+    ),
+    max_body: str = typer.Option("8MiB", "--max-body", help="Bytes of a request."),
+    max_texts: int = typer.Option(1024, "--max-texts", min=1, help="Texts a request."),
+    max_characters: int = typer.Option(100_000, "--max-characters", min=1, help="Characters a text."),
+    deadline: float = typer.Option(
+        10.0, "--deadline", min=0.1, help="Seconds in which a request is answered or refused."
+    ),
+    max_queue_seconds: float = typer.Option(
+        5.0, "--max-queue-seconds", min=0, help="A request that would wait longer is refused at once (429)."
+    ),
+    drain_seconds: float = typer.Option(
+        30.0, "--drain-seconds", min=0, help="After SIGTERM, accepted requests are answered for so long."
+    ),
+    log_texts: bool = typer.Option(False, "--log-texts", help="Show texts in the log."),
+    threads: int = typer.Option(None, "--threads", min=1, help="That compute; one a physical core if not given."),
+    backbone: str = BACKBONE,
+    device: Device = DEVICE,
+    precision: Precision = typer.Option(
+        None, "--precision", help="Number format of the products; of one classifier alone, as trained if not given."
+    ),
+) -> None:
+    """Serve classifiers over HTTP: one, or thousands over one frozen backbone.
+
+    A page at / and its API at /docs; the log is one JSON object a line on standard error.
+    """
+    missing = [name for name in _WEB if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            "serving needs packages that are not installed", received=f"no {', '.join(missing)}",
+            remedy="install pennyweight[serve]",
+        )  # fmt: skip
+    from ..serve.auth import VARIABLE, is_loopback, make_token, read_token
+    from ..serve.request_log import LogWriter
+    from ..serve.run_server import bind, raise_file_limit, run_server
+    from ..serve.server_settings import ServerSettings
+
+    settings = ServerSettings(
+        memory=_bytes(memory, "--memory"), admin=allow_admin, max_body_bytes=_bytes(max_body, "--max-body"),
+        max_texts=max_texts, max_characters=max_characters, max_wait_ms=max_wait_ms, deadline_seconds=deadline,
+        max_queue_seconds=max_queue_seconds, drain_seconds=drain_seconds, log_texts=log_texts,
+    )  # fmt: skip
+    if not auth and not is_loopback(host):
+        raise InputError(
+            "--no-auth would let everybody in", expected="a loopback address such as 127.0.0.1",
+            received=f"--host {host}", remedy="leave out --no-auth",
+        )  # fmt: skip
+    if not auth and token_file is not None:
+        raise InputError("--no-auth and --token-file contradict each other", remedy="give one of them")
+    token = read_token(token_file) if auth else None
+    made = auth and token is None
+    token = make_token() if made else token
+    listening = bind(host, port)
+    address = _url(host, listening.getsockname()[1])
+    raise_file_limit()
+
+    def started() -> None:
+        note(f"serving at {address}, its page at {address}/, its API at {address}/docs; stop with Ctrl-C")
+        if made:
+            note(f"token, made for this run ({VARIABLE} or --token-file give one that stays): {token}")
+
+    def make_app(lifecycle: Lifecycle) -> Any:
+        return _load(sources, settings, token, lifecycle, backbone=backbone, device=device, precision=precision,
+                     threads=threads)  # fmt: skip
+
+    with LogWriter(sys.stderr):
+        run_server(listening, settings, token, make_app, started)
+
+
+def _load(sources: list[str], settings: ServerSettings, token: str | None, lifecycle: Lifecycle, **engine: Any) -> Any:
+    """The application over the classifiers, and what ends its threads."""
+    from ..serve.app import create_app
+    from ..serve.batcher import Batcher
+    from ..serve.open_registry import open_registry
+    from ..serve.prometheus import ServerMetrics
+
+    registry = open_registry(sources, memory=settings.memory, admin=settings.admin, **engine)
+    count = registry.preload()
+    names = registry.names()
+    for name in names:
+        described = registry.describe(name)
+        if described["state"] == "unusable":
+            note(f"{name} is left out: {described['problem']}")
+    note(f"{len(names):,} classifiers, {count:,} in memory with {registry.loaded_bytes / 1e6:,.1f} MB")
+    metrics = ServerMetrics()
+    batcher = Batcher(registry.engine, settings, on_round=metrics.round_done)
+    first = next(iter(filter(None, map(registry.loaded, names))), None)
+    if first is not None:
+        batcher.warm_up(first)
+    batcher.start()
+    app = create_app(registry, batcher, settings, token=token, lifecycle=lifecycle, metrics=metrics)
+    return app, batcher.drain
+
+
+def _bytes(words: str, flag: str) -> int:
+    """`2GB`, `512MiB` or a number of bytes.
+
+    Raises:
+        InputError: for anything else.
+    """
+    text = words.strip().lower().removesuffix("b")
+    digits = text.rstrip("kmgti")
+    try:
+        size = int(float(digits) * _UNITS[text[len(digits) :]])
+    except (KeyError, ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise InputError("not a size", expected="such as 2GB or 512MiB", received=words, where=flag)
+    return size
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

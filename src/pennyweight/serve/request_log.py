@@ -1,0 +1,197 @@
+"""What is told of a request: a line in the log, counts and times, headers of its answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from logging.handlers import QueueHandler, QueueListener
+from secrets import token_hex
+from typing import IO, Any
+
+from .prometheus import ServerMetrics
+from .refusals import refusal, send_refusal
+
+logger = logging.getLogger("pennyweight.serve")
+
+#: Where a request's record stands in its ASGI scope.
+RECORD = "pennyweight.record"
+#: The status of a request whose client hung up before there was an answer.
+HUNG_UP = 499
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
+# What every answer carries. The page's files bring a policy of their own, under which their scripts run.
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+@dataclass
+class RequestRecord:
+    """What a request turned out to be, filled in by those that handle it.
+
+    Attributes:
+        request_id: the client's, where it sent a sane one.
+        arrived: seconds, `time.monotonic`.
+        route: the route's template, "other" where there is none.
+        status: of the answer, once it begins.
+        classifiers: names as served, never as sent.
+        texts, tokens: that were computed, or were to be.
+        batcher_seconds: in the queue and in computation; None where nothing was computed.
+        shown_texts: what is logged of the texts themselves, where that is asked for.
+    """
+
+    request_id: str
+    arrived: float
+    route: str = "other"
+    status: int = HUNG_UP
+    classifiers: tuple[str, ...] = ()
+    texts: int = 0
+    tokens: int = 0
+    batcher_seconds: float | None = None
+    shown_texts: list[Any] = field(default_factory=list)
+
+
+class RequestLog:
+    """The outermost ASGI middleware: whatever happens below, a request is answered, logged and counted.
+
+    An exception that nothing below answers is a fault of ours: status 500, and its traceback in the log.
+
+    Args:
+        routes: finds the template of a path, for the log and the metrics: never the path itself, which anyone may make
+            up.
+    """
+
+    def __init__(self, app: Any, metrics: ServerMetrics, routes: Any) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        record = RequestRecord(_request_id(scope["headers"]), time.monotonic(), self._routes.template(scope["path"]))
+        scope[RECORD] = record
+
+        async def told(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = _with_headers(message.get("headers", []), record.request_id)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, told)
+        except Exception as error:
+            logger.exception("a fault in %s, request %s", record.route, record.request_id)
+            if record.status == HUNG_UP:
+                await send_refusal(refusal(error), told)
+        finally:
+            seconds = time.monotonic() - record.arrived
+            self._metrics.answered(record, scope["method"], seconds)
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("", extra={"request": request_fields(record, scope["method"], seconds)})
+
+
+def request_fields(record: RequestRecord, method: str, seconds: float) -> dict[str, Any]:
+    """The fields of a request's line in the log; times in milliseconds."""
+    fields: dict[str, Any] = {
+        "request_id": record.request_id, "method": method, "route": record.route, "status": record.status,
+        "milliseconds": round(1000 * seconds, 2),
+    }  # fmt: skip
+    if record.classifiers:
+        fields["classifier"] = ",".join(record.classifiers)
+    if record.texts:
+        fields |= {"texts": record.texts, "tokens": record.tokens}
+    if record.batcher_seconds is not None:
+        fields["batcher_milliseconds"] = round(1000 * record.batcher_seconds, 2)
+    return fields | ({"shown_texts": record.shown_texts} if record.shown_texts else {})
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return token_hex(8)
+
+
+def _with_headers(given: Any, request_id: str) -> list[tuple[bytes, bytes]]:
+    headers = list(given)
+    names = {name for name, _ in headers}
+    headers += [header for header in _HEADERS if header[0] not in names]
+    headers.append((b"x-request-id", request_id.encode("ascii")))
+    return headers
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record: time, level, and a request's fields or the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {"time": f"{moment}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
+        request = getattr(record, "request", None)
+        line |= request if request is not None else {"message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class _BoundedQueueHandler(QueueHandler):
+    """Never waits: with the log's reader stalled, lines are dropped and counted rather than requests held up."""
+
+    def __init__(self, lines: queue.Queue[Any]) -> None:
+        super().__init__(lines)
+        self.dropped = 0
+        self._counting = threading.Lock()
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # it stays in this process
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            with self._counting:
+                self.dropped += 1
+
+
+class LogWriter:
+    """Writes the server's log, and the web server's, to a stream from a thread of its own.
+
+    Args:
+        stream: text, such as standard error.
+        level: of `logging`.
+        most_waiting: lines that may wait for the stream.
+    """
+
+    def __init__(self, stream: IO[str], level: int = logging.INFO, most_waiting: int = 10_000) -> None:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(JsonLines())
+        self._handler = _BoundedQueueHandler(queue.Queue(most_waiting))
+        self._listener = QueueListener(self._handler.queue, handler)
+        self._loggers = (logger, logging.getLogger("uvicorn.error"))
+        self._level = level
+
+    def __enter__(self) -> LogWriter:
+        for one in self._loggers:
+            one.addHandler(self._handler)
+            one.setLevel(self._level if one is logger else logging.WARNING)
+            one.propagate = False
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._loggers:
+            one.removeHandler(self._handler)
+            one.propagate = True
+            one.setLevel(logging.NOTSET)
+        if self._handler.dropped:
+            logger.warning("%d lines of the log were dropped: its reader was too slow", self._handler.dropped)
+        self._listener.stop()
