@@ -210,8 +210,9 @@ class ServerProcess:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
-    def exchange(self, sent: bytes, *, finish: bool = True, method: str = "GET") -> list[Answer]:
-        """All responses to these bytes, until the server closes the connection or, told that no more comes, is done."""
+    def exchange(self, sent: bytes, *, finish: bool = False, method: str = "GET") -> list[Answer]:
+        """All responses to these bytes until the server closes the connection: after the last, if it is told so, or
+        after what it cannot read. To the server, a client that finishes sending has hung up."""
         with self.connect() as link, link.makefile("rb") as stream:
             with suppress(OSError):  # it may answer and close before it has read all
                 link.sendall(sent)

@@ -101,7 +101,7 @@ def test_what_arrives_during_a_round_is_computed_in_one_round_after_it() -> None
             await asyncio.gather(*tasks)
             assert [len(sequences) for sequences in batched.engine.rounds] == [1, 3]
             assert (batched.batcher.queued_texts, batched.batcher.queued_tokens) == (0, 0)
-            assert [(each.requests, each.texts, each.tokens) for each in batched.figures] == [(1, 1, 2), (3, 3, 6)]
+        assert [(each.requests, each.texts, each.tokens) for each in batched.figures] == [(1, 1, 2), (3, 3, 6)]
 
     run(test)
 
@@ -133,9 +133,9 @@ def test_equal_texts_are_computed_once_for_all_who_read_them() -> None:
             await first
             found = await asyncio.gather(*tasks)
             assert batched.engine.rounds[1] == [([7, 8], 2), ([9], 2)]
-            assert batched.figures[1].sequences == 2
             np.testing.assert_array_equal(found[1][0], expected(other, tokens))
             np.testing.assert_array_equal(found[2], [expected(one, tokens), expected(other, tokens)])
+        assert batched.figures[1].sequences == 2
 
     run(test)
 

@@ -141,7 +141,7 @@ def test_no_trick_in_a_path_reaches_a_file(healthy: ServerProcess, method: str, 
         if (method, route, trick) in HARMLESS:
             continue
         sent = message(method, route.format(trick), content, connection="close")
-        answers = healthy.exchange(sent, finish=False)
+        answers = healthy.exchange(sent)
         try:
             # A request that is none may be answered by closing the connection.
             assert len(answers) <= 1
@@ -188,7 +188,7 @@ def test_no_trick_in_a_body_reaches_a_file(healthy: ServerProcess, route: str) -
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "CONNECT"])
 def test_no_target_reaches_a_file(healthy: ServerProcess, method: str, target: str) -> None:
-    answers = healthy.exchange(message(method, target, connection="close"), finish=False, method=method)
+    answers = healthy.exchange(message(method, target, connection="close"), method=method)
     assert len(answers) <= 1
     for answer in answers:
         no_file(answer)
@@ -260,12 +260,12 @@ def test_a_token_in_the_query_or_sent_twice_does_not_count(healthy: ServerProces
 def test_the_token_is_asked_for_before_a_body_is_read(healthy: ServerProcess) -> None:
     """A stranger cannot make the server take in megabytes: it answers a request whose body never comes."""
     sent = message("POST", "/v1/predict", b"", authorization="", content_length="8000000", connection="close")
-    (answer,) = healthy.exchange(sent, finish=False)
+    (answer,) = healthy.exchange(sent)
     assert answer.status == 401
 
 
 def test_what_needs_no_token_says_nothing_about_what_is_served(healthy: ServerProcess) -> None:
-    for path in sorted(EXEMPT):
+    for path in ("/livez", "/readyz", "/health", "/"):
         answer = healthy.get(path, authorization="")
         assert answer.status == 200, path
         assert not any(word in answer.body for word in (b'"news"', b"topics", b"safetensors")), path

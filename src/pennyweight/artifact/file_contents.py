@@ -74,15 +74,24 @@ def parse_yaml(content: bytes, where: Path) -> dict[str, Any]:
         raise damaged(where, f"a file is far larger than the {LARGEST_RECIPE:,} bytes that it may have")
     written = parse_text(content, where)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in bounded_events(written)):
-            raise damaged(where, "YAML aliases are not for recipes")
-        value = yaml.safe_load(written)
+        try:
+            value = _plain_yaml(written, where, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError:  # for the message, or where libyaml is stricter
+            value = _plain_yaml(written, where, yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or type(error).__name__
         raise damaged(where, f"not a plain YAML file ({problem})") from error
     if not isinstance(value, dict):
         raise damaged(where, "not a recipe")
     return value
+
+
+def _plain_yaml(written: str, where: Path, loader: Any) -> Any:
+    import yaml
+
+    if any(isinstance(event, yaml.AliasEvent) for event in bounded_events(written, loader)):
+        raise damaged(where, "YAML aliases are not for recipes")
+    return loader(written).get_single_data()
 
 
 def parse_tensors(content: bytes, where: Path) -> dict[str, torch.Tensor]:

@@ -32,7 +32,10 @@ CHANGED = "the folder holds another classifier than when it was scanned"
 class MemberBuilder(Protocol):
     """What the loader needs of the mixed engine."""
 
-    max_length: int
+    @property
+    def max_length(self) -> int:
+        """The longest text in tokens that the backbone has positions for."""
+        ...
 
     def member(self, plan: Plan, adapter: Mapping[str, Tensor], head: Mapping[str, Tensor], pooling: str) -> Any:
         """What the engine reads one classifier by; it has `nbytes`."""

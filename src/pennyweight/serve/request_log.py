@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import queue
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from .prometheus import ServerMetrics
 from .refusals import refusal, send_refusal
+from .serving_errors import ServerStopping
 
 logger = logging.getLogger("pennyweight.serve")
 
@@ -85,10 +87,20 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 message["headers"] = _with_headers(message.get("headers", []), record.request_id)
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # uvloop's word for a connection that broke an instant ago, before the web server was told.
+                if "closed" not in str(error):
+                    raise
+                record.status = HUNG_UP
 
         try:
             await self.app(scope, receive, told)
+        except asyncio.CancelledError:
+            # The server stops without waiting. The web server would log the cancellation as a fault.
+            if record.status == HUNG_UP:
+                await send_refusal(refusal(ServerStopping()), told)
         except Exception as error:
             logger.exception("a fault in %s, request %s", record.route, record.request_id)
             if record.status == HUNG_UP:

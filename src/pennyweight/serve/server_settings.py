@@ -26,6 +26,7 @@ class ServerSettings:
         max_requests: that are read, waited for or computed at once.
         max_held_bytes: of their bodies.
         max_connections: open at once, idle ones too.
+        max_pipelined: requests that wait in one connection for the answer to a former one; with more it is closed.
         max_header_bytes: a request's first line and headers.
         header_seconds: in which these must have arrived, counted from the connection or the first byte.
         body_seconds: in which the body must have arrived.
@@ -50,6 +51,7 @@ class ServerSettings:
     max_requests: int = 1024
     max_held_bytes: int = 256 << 20
     max_connections: int = 4096
+    max_pipelined: int = 256
     max_header_bytes: int = 32 << 10
     header_seconds: float = 10.0
     body_seconds: float = 10.0

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..kernels.prepared_linear import ACTIVATIONS, prepare_linear
+from ..kernels.prepared_linear import activate_, prepare_linear
 from .adapter_updates import AdaptedLinear, Segment
 from .inference_encoder import Dense
 from .products import stacked
@@ -24,7 +24,7 @@ class AdaptedFeedForward:
     down: AdaptedLinear
 
     def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
-        return self.down(ACTIVATIONS[self.activation][0](self.up(x)), addend)
+        return self.down(activate_(self.up(x), self.activation), addend)
 
     def on(self, segments: Sequence[Segment]) -> Self:
         """The products for the rows of one batch."""

@@ -13,16 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..kernels.prepared_linear import PreparedLinear
 
 Part = TypeVar("Part")
-
-# The rows of a batch that one adapter changes: side by side, or their numbers (n,).
-Rows = slice | Tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class LinearUpdate:
         each = [self.down, self.bias, *(part.up for part in self.parts), *(part.ratio for part in self.parts)]
         return [tensor for tensor in each if tensor is not None]
 
-    def add_(self, out: Tensor, x: Tensor, rows: Rows, frozen: tuple[Tensor | None, Tensor | None]) -> None:
+    def add_(self, out: Tensor, x: Tensor, rows: slice, frozen: tuple[Tensor | None, Tensor | None]) -> None:
         """Change the product's output for some rows, in place.
 
         Args:
@@ -73,23 +69,24 @@ class LinearUpdate:
         if self.down is not None:
             inner = F.linear(x[rows], self.down)  # (n, sum of r)
             for part in self.parts:
+                own = out[rows, part.columns]
                 if part.ratio is not None:
-                    _scale_(out, rows, part, frozen)
-                _add_product_(out, rows, part, inner[:, part.ranks])
+                    _scale_(own, rows, part, frozen)
+                own.addmm_(inner[:, part.ranks], part.up.t())
         if self.bias is not None:
             out[rows] += self.bias
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows of one batch, and the adapter they are computed with.
+    """Rows of one batch that lie side by side, and the adapter they are computed with.
 
     Attributes:
         updates: by the name of the product; what is not there stays frozen.
         biases: of layer norms, by transformers' name: (H,) trained minus frozen.
     """
 
-    rows: Rows
+    rows: slice
     updates: Mapping[str, LinearUpdate]
     biases: Mapping[str, Tensor]
 
@@ -136,25 +133,11 @@ class AdaptedLinear:
         return replace(self, segments=segments)
 
 
-def _add_product_(out: Tensor, rows: Rows, part: LowRank, inner: Tensor) -> None:
-    """out[rows, columns] += inner (n, r) up^T."""
-    if isinstance(rows, slice):
-        out[rows, part.columns].addmm_(inner, part.up.t())
-    else:
-        out[:, part.columns].index_add_(0, rows, torch.mm(inner, part.up.t()))
-
-
-def _scale_(out: Tensor, rows: Rows, part: LowRank, frozen: tuple[Tensor | None, Tensor | None]) -> None:
-    """out[rows, columns] += (c - 1) W x."""
+def _scale_(own: Tensor, rows: slice, part: LowRank, frozen: tuple[Tensor | None, Tensor | None]) -> None:
+    """own (n, out) += (c - 1) W x."""
     bias, addend = frozen
-    plain = out[rows][:, part.columns]
-    if bias is not None:
-        plain = plain - bias[part.columns]
+    plain = own if bias is None else own - bias[part.columns]
     if addend is not None:
-        plain = plain - addend[rows][:, part.columns]
+        plain = plain - addend[rows, part.columns]
     assert part.ratio is not None
-    change = plain * part.ratio
-    if isinstance(rows, slice):
-        out[rows, part.columns] += change
-    else:
-        out[:, part.columns].index_add_(0, rows, change)
+    own += plain * part.ratio

@@ -206,7 +206,7 @@ def mixed_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> MixedEngi
     products = AdaptedProducts(DTYPES[runtime.precision])
     state = backbone_state(backbone)
     with torch.inference_mode():
-        encoder = build(backbone.config, state, products, "both")
+        encoder = build(backbone.config, state, products, "cls")
     if encoder is None:
         return None
     linear = {name for layers in products.layers.values() for name in layers}

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...data.batching import Encoded, Integers
-from .adapter_updates import Rows, Segment
+from .adapter_updates import Segment
 from .member import Member
 from .token_rows import TokenRows, token_rows
 
@@ -113,15 +113,15 @@ def _stage(tokens: Encoded, copies: Sequence[Copy], layer: int, pad_id: int, bef
     batch = token_rows(tokens, np.array([copies[number].text for number in alive], dtype=np.int64), pad_id)
     spans = _spans(batch)
     moved = None if before is None else _moved(copies, order, batch, before)
-    by_member: dict[int, list[int]] = {}
-    for place, number in enumerate(alive):
-        by_member.setdefault(id(copies[number].member), []).append(place)
     segments, of_texts = [], []
-    for places in by_member.values():
-        adapter = copies[alive[places[0]]].member.adapter
+    # Rows that do not lie side by side are several segments: gathering them costs more than further small products.
+    for _, places in groupby(range(len(alive)), key=lambda place: id(copies[alive[place]].member)):
+        first, *_, last = [*places] * 2
+        adapter = copies[alive[first]].member.adapter
         if adapter.updates or adapter.biases:
-            segments.append(Segment(_rows([spans[place] for place in places]), adapter.updates, adapter.biases))
-            of_texts.append(Segment(_rows([(place, place + 1) for place in places]), adapter.updates, adapter.biases))
+            rows = slice(spans[first][0], spans[last][1])
+            segments.append(Segment(rows, adapter.updates, adapter.biases))
+            of_texts.append(Segment(slice(first, last + 1), adapter.updates, adapter.biases))
     return Stage(layer, batch, order, moved, tuple(segments), tuple(of_texts))
 
 
@@ -143,10 +143,3 @@ def _moved(copies: Sequence[Copy], order: Integers, batch: TokenRows, before: St
         # Padding may be longer now: it goes on from any row, since nobody reads it.
         rows[start:end] = np.minimum(first + np.arange(end - start), behind - 1)
     return torch.from_numpy(rows)
-
-
-def _rows(spans: Sequence[tuple[int, int]]) -> Rows:
-    """Spans as one slice where they lie side by side, else as row numbers."""
-    if all(one[1] == other[0] for one, other in pairwise(spans)):
-        return slice(spans[0][0], spans[-1][1])
-    return torch.from_numpy(np.concatenate([np.arange(start, end) for start, end in spans]))

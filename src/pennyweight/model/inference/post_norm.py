@@ -18,7 +18,8 @@ from ...budget.architecture import describe
 from ..kernels.inference_attention import FirstTokenAttention, attend, attend_first
 from ..kernels.prepared_linear import ACTIVATIONS, PreparedLinear
 from ..kernels.relative_positions import relative_position_bias
-from .adapter_updates import Segment, on
+from .adapted_first_attention import AdaptedFirstAttention
+from .adapter_updates import AdaptedLinear, Segment, on
 from .float_norm import FloatNorm
 from .inference_encoder import Config, Dense, FeedForward, InferenceEncoder, Products
 from .token_rows import TokenRows
@@ -32,7 +33,7 @@ class PostNormLayer:
     """One layer: attention and feed-forward, each added to its input and normed.
 
     Attributes:
-        first_attention: for first tokens alone, in the last layer with `cls` pooling; else None.
+        first_attention: for first tokens alone, in the last layer where they may be all that is read; else None.
     """
 
     heads: int
@@ -41,7 +42,7 @@ class PostNormLayer:
     attention_norm: FloatNorm
     feed_forward: FeedForward
     norm: FloatNorm
-    first_attention: FirstTokenAttention | None = None
+    first_attention: FirstTokenAttention | AdaptedFirstAttention | None = None
 
     def __call__(self, x: Tensor, batch: TokenRows, positions: Biases) -> Tensor:
         """(N, H) -> (N, H)."""
@@ -65,7 +66,14 @@ class PostNormLayer:
             attention_norm=self.attention_norm.on(after_attention),
             feed_forward=on(self.feed_forward, after_attention),
             norm=self.norm.on(after_attention),
+            first_attention=self._first_attention(after_attention),
         )
+
+    def _first_attention(self, texts: Sequence[Segment]) -> AdaptedFirstAttention | None:
+        if not isinstance(self.first_attention, FirstTokenAttention) or not isinstance(self.qkv, AdaptedLinear):
+            return None
+        made = AdaptedFirstAttention(self.first_attention, self.qkv.name, texts)
+        return made if made.possible else None
 
     def _after_attention(self, context: Tensor, x: Tensor) -> Tensor:
         """(N, H) twice -> (N, H)."""

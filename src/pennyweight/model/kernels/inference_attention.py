@@ -122,9 +122,21 @@ class FirstTokenAttention:
         self, first: Tensor, x: Tensor, groups: Sequence[RowGroup], biases: Sequence[Tensor] | None = None
     ) -> Tensor:
         """First tokens (B, H) and all rows (N, H) -> (B, H); `biases` as for `attend`."""
-        q = torch.nn.functional.linear(first, self.query, self.query_bias)
-        q = q.view(len(q), self.heads, -1).transpose(0, 1)  # (heads, B, d)
-        absorbed = torch.bmm(q, self.key).transpose(0, 1)  # (B, heads, H)
+        return self.values(self.weighted(self.absorbed(self.queries(first)), x, groups, biases))
+
+    def queries(self, first: Tensor) -> Tensor:
+        """(B, H) first tokens -> (B, H), times d^-0.5."""
+        return torch.nn.functional.linear(first, self.query, self.query_bias)
+
+    def absorbed(self, queries: Tensor) -> Tensor:
+        """(B, H) -> (B, heads, H): a token's score is its product with this."""
+        q = queries.view(len(queries), self.heads, -1).transpose(0, 1)  # (heads, B, d)
+        return torch.bmm(q, self.key).transpose(0, 1)
+
+    def weighted(
+        self, absorbed: Tensor, x: Tensor, groups: Sequence[RowGroup], biases: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """(B, heads, H) and all rows (N, H) -> (B, heads, H): the rows of each text, weighted by the softmax."""
         sums, begin = [], 0
         for number, group in enumerate(groups):
             rows = x[group.rows].view(group.texts, group.length, -1)
@@ -135,8 +147,11 @@ class FirstTokenAttention:
                 scores.masked_fill_(~group.mask[:, 0], -torch.inf)
             sums.append(torch.bmm(torch.softmax(scores, -1).to(x.dtype), rows))  # (b, heads, H)
             begin += group.texts
-        weighted = sums[0] if len(sums) == 1 else torch.cat(sums)
-        out = torch.bmm(weighted.transpose(0, 1), self.value).transpose(0, 1).flatten(1)  # (B, H)
+        return sums[0] if len(sums) == 1 else torch.cat(sums)
+
+    def values(self, weighted: Tensor) -> Tensor:
+        """(B, heads, H) -> (B, H)."""
+        out = torch.bmm(weighted.transpose(0, 1), self.value).transpose(0, 1).flatten(1)
         return out if self.value_bias is None else out + self.value_bias
 
 

@@ -29,6 +29,23 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[str, list[Any], s
 }
 
 
+def activate_(x: Tensor, activation: str) -> Tensor:
+    """act(x), in place where torch can: a new block of memory costs more than computing what goes into it."""
+    if _has_gelu_() and activation in ("gelu", "gelu_python"):
+        return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
+    return ACTIVATIONS[activation][0](x)
+
+
+@cache
+def _has_gelu_() -> bool:
+    """Whether torch has the gelu in place; it has no public name."""
+    x = torch.linspace(-3, 3, 16)
+    try:
+        return torch.equal(torch.ops.aten.gelu_(x.clone()), F.gelu(x))
+    except (AttributeError, RuntimeError):
+        return False
+
+
 class PreparedLinear(Protocol):
     """act(x Wᵀ + b) + addend: (N, in) and perhaps (N, out) -> (N, out)."""
 

@@ -77,11 +77,13 @@ function drawInput() {
   byId("second-text-input").hidden = !pair;
   byId("texts-label").textContent = pair ? "First text" : kind() === "lines" ? "Texts" : "Text";
   byId("texts").rows = pair ? 4 : 7;
+  byId("texts").placeholder = pair ? "" : kind() === "lines" ? "Type or paste texts, one a line" : "Type or paste a text";
   csv.setPair(pair);
   const chosen = [first.chosen, second.chosen].filter(Boolean);
   const multi = chosen.length > 0 && chosen.every(isMulti);
   byId("threshold").disabled = multi;
-  byId("threshold-hint").textContent = multi ? "A multi-label classifier has a threshold of its own for each label." : "";
+  byId("threshold-hint").textContent = multi ? "A multi-label classifier has a threshold of its own for each label."
+    : "A text whose likeliest label is less probable gets none.";
   drawButton();
 }
 
@@ -177,7 +179,7 @@ byId("stop").addEventListener("click", () => running?.abort());
 byId("input-form").addEventListener("submit", (event) => { event.preventDefault(); run(); });
 byId("threshold").addEventListener("input", () => {
   const value = threshold();
-  const words = value === 0 ? "any probability" : `${Math.round(100 * value)}%`;
+  const words = value === 0 ? "never" : `${Math.round(100 * value)}%`;
   byId("threshold-value").textContent = words;
   byId("threshold").setAttribute("aria-valuetext", words);
   shown?.setThreshold(value);

@@ -7,6 +7,7 @@ import { isMulti } from "/static/picker.js";
 
 const TOP_LABELS = 3;
 const A_PAGE = 25;
+const LONG_TEXT = 600;
 const DECIMALS = 6;
 
 /** The label that a prediction keeps at a threshold, null without one; of a multi-label classifier its labels. */
@@ -39,7 +40,7 @@ function bars(item, prediction) {
 /** One classifier's answer for one text: `{node, update(threshold)}`. */
 function answer(item, prediction, text, named) {
   const heading = named ? element("p", { class: "of quiet" }, item.name) : null;
-  if (prediction === undefined || prediction.problem) {
+  if (!answered(prediction)) {
     const words = prediction?.problem ?? "Not classified: the run was stopped.";
     return { node: element("div", { class: "answer" }, heading, element("p", { class: "message bad" }, words)), update() {} };
   }
@@ -54,32 +55,53 @@ function answer(item, prediction, text, named) {
     const label = kept(prediction, threshold);
     const unsure = label === null || (Array.isArray(label) && label.length === 0);
     verdict.classList.toggle("unsure", unsure);
+    node.classList.toggle("abstained", unsure && !Array.isArray(label));
     if (Array.isArray(label)) verdict.replaceChildren(...(unsure ? ["No label"] : label.map((name) => element("span", { class: "tag" }, name))));
     else if (unsure) verdict.replaceChildren("No label", element("small", {}, `${prediction.label} at ${percent(prediction.probability)}`));
     else verdict.replaceChildren(element("span", { class: "tag" }, label));
   };
-  return { node: element("div", { class: "answer" }, heading, verdict, ...bars(item, prediction), why, place), update };
+  const node = element("div", { class: "answer" }, heading, element("div", { class: "answer-head" }, verdict, why), ...bars(item, prediction), place);
+  return { node, update };
 }
 
 const strongest = (prediction) => Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
 
 function shownText(text) {
-  if (Array.isArray(text)) return element("div", { class: "pair" }, text.map((part) => element("p", { class: "text", dir: "auto" }, part)));
-  return element("p", { class: "text", dir: "auto" }, text === "" ? element("span", { class: "quiet" }, "(empty)") : text);
+  if (Array.isArray(text)) return element("div", { class: "pair" }, text.map(oneText));
+  return oneText(text);
 }
 
-const same = (one, other) => String(one) === String(other);
+/** A text; the end of a long one is folded. */
+function oneText(text) {
+  const shown = element("p", { class: "text", dir: "auto" }, text === "" ? element("span", { class: "quiet" }, "(empty)") : text);
+  if (text.length <= LONG_TEXT + 100) return shown;
+  const whole = element("button", { type: "button", class: "plain", onclick: () => {
+    shown.textContent = text;
+    shown.tabIndex = -1;
+    shown.focus();
+  } }, `Show all ${count(text.length)} characters`);
+  shown.replaceChildren(`${text.slice(0, LONG_TEXT)}… `, whole);
+  return shown;
+}
+
+const answered = (one) => one !== undefined && !one.problem;
+
+/** Whether two classifiers give a text different labels. */
+function differs({ predictions: [first, second] }, text, threshold) {
+  if (second === undefined || !answered(first[text]) || !answered(second[text])) return false;
+  return String(kept(first[text], threshold)) !== String(kept(second[text], threshold));
+}
 
 /** What there is to look at: `[name, title, test]`, of which the first is all. */
-function filters({ items, predictions }, threshold) {
-  const [first, second] = predictions;
+function filters(run, threshold) {
+  const [first] = run.predictions, [item] = run.items;
   const found = [["all", "All texts", () => true]];
-  const is = (test) => (place) => first[place] !== undefined && !first[place].problem && test(place);
-  if (second) found.push(["differ", "The classifiers differ", is((place) => !same(kept(first[place], threshold), kept(second[place], threshold)))]);
+  const is = (test) => (place) => answered(first[place]) && test(place);
+  if (run.items.length > 1) found.push(["differ", "The classifiers differ", (place) => differs(run, place, threshold)]);
   if (first.some((one) => one?.problem)) found.push(["problems", "Refused", (place) => Boolean(first[place]?.problem)]);
   const without = (one) => { const label = kept(one, threshold); return label === null || label.length === 0; };
-  if (threshold > 0 || isMulti(items[0])) found.push(["none", "No label", is((place) => without(first[place]))]);
-  items[0].labels.forEach((label, which) => found.push([`label-${which}`, label, is((place) => {
+  if (threshold > 0 || isMulti(item)) found.push(["none", "No label", is((place) => without(first[place]))]);
+  item.labels.forEach((label, which) => found.push([`label-${which}`, label, is((place) => {
     const has = kept(first[place], threshold);
     return has === label || (Array.isArray(has) && has.includes(label));
   })]));
@@ -91,7 +113,7 @@ function tally(run, which, threshold) {
   const item = run.items[which], sums = new Map(item.labels.map((label) => [label, 0]));
   let without = 0, all = 0;
   for (const one of run.predictions[which]) {
-    if (one === undefined || one.problem) continue;
+    if (!answered(one)) continue;
     all += 1;
     const labels = [kept(one, threshold)].flat().filter((label) => label !== null);
     if (labels.length === 0) without += 1;
@@ -119,7 +141,7 @@ function predictionColumns(item, prefix) {
   return {
     names: [...names, ...item.labels.map((label) => `p_${label}`)].map((name) => (prefix ? `${item.name}_${name}` : name)),
     cells(one, threshold) {
-      if (one === undefined || one.problem) return [...names, ...item.labels].map(() => "");
+      if (!answered(one)) return [...names, ...item.labels].map(() => "");
       const shares = item.labels.map((label) => rounded(one.probabilities[label]));
       return multi ? [one.labels.join("|"), ...shares] : [kept(one, threshold) ?? "", rounded(one.probability), ...shares];
     },
@@ -143,7 +165,7 @@ function jsonFile(run, threshold) {
     text,
     predictions: run.items.map((item, which) => {
       const one = run.predictions[which][place];
-      if (one === undefined || one.problem) return { classifier: item.name, problem: one?.problem ?? "not classified" };
+      if (!answered(one)) return { classifier: item.name, problem: one?.problem ?? "not classified" };
       return { classifier: item.name, ...one, ...(one.labels ? {} : { label: kept(one, threshold) }) };
     }),
   }));
@@ -182,9 +204,10 @@ export function showResults(place, run, startThreshold) {
     answers = [];
     list.replaceChildren(...places.slice(from, from + A_PAGE).map((text) => {
       const own = run.items.map((item, which) => answer(item, run.predictions[which][text], run.texts[text], run.items.length > 1));
-      answers.push(...own);
+      const differ = element("span", { class: "differ", hidden: true }, "They differ");
+      answers.push(...own, { update: () => { differ.hidden = !differs(run, text, threshold); } });
       return element("li", { class: run.items.length > 1 ? "card two" : "card" },
-        element("div", { class: "given-text" }, many ? element("span", { class: "quiet place" }, count(text + 1)) : null, shownText(run.texts[text])),
+        element("div", { class: "given-text" }, many ? element("span", { class: "quiet place" }, count(text + 1)) : null, shownText(run.texts[text]), differ),
         element("div", { class: "answers" }, own.map((one) => one.node)));
     }));
     if (places.length === 0) list.append(element("li", { class: "quiet" }, "No such text."));
@@ -207,18 +230,18 @@ export function showResults(place, run, startThreshold) {
 
   function counted() {
     const first = run.predictions[0];
-    const done = first.filter((one) => one !== undefined && !one.problem);
+    const done = first.filter(answered);
     const parts = [`${several(done.length, "text")} classified${run.seconds === null ? "" : ` in ${run.seconds.toFixed(2)} s`}`];
     const refused = first.filter((one) => one?.problem).length;
     if (refused) parts.push(`${count(refused)} refused`);
     if (done.length + refused < run.texts.length) parts.push(`${count(run.texts.length - done.length - refused)} not reached`);
     run.items.forEach((item, which) => {
       if (isMulti(item) || threshold === 0) return;
-      const sure = run.predictions[which].filter((one) => one !== undefined && !one.problem && kept(one, threshold) !== null).length;
+      const sure = run.predictions[which].filter((one) => answered(one) && kept(one, threshold) !== null).length;
       parts.push(`${run.items.length > 1 ? `${item.name}: ` : ""}${count(sure)} with a label, ${count(done.length - sure)} without`);
     });
     if (run.items.length > 1) {
-      const agree = first.filter((one, text) => one !== undefined && !one.problem && same(kept(one, threshold), kept(run.predictions[1][text], threshold))).length;
+      const agree = first.filter((one, text) => answered(one) && !differs(run, text, threshold)).length;
       parts.push(`the classifiers agree on ${count(agree)}`);
     }
     line.textContent = parts.join(" · ");

@@ -9,7 +9,7 @@ import { hasToken, setToken, takeTokenFromAddress } from "/static/server.js";
  * Gives `refused(error)`, to be called with any later error: it asks anew after a 401 and says whether it did.
  */
 export function withToken(start) {
-  const form = byId("token-form"), input = byId("token"), forget = byId("forget-token");
+  const form = byId("token-form"), input = byId("token"), signOut = byId("sign-out");
 
   function askFor(words) {
     form.hidden = false;
@@ -22,7 +22,7 @@ export function withToken(start) {
     if (error.status !== 401) return false;
     const words = hasToken() ? error.message : "";
     setToken(null);
-    forget.hidden = true;
+    signOut.hidden = true;
     askFor(words);
     return true;
   }
@@ -31,7 +31,7 @@ export function withToken(start) {
     try {
       await start();
       form.hidden = true;
-      forget.hidden = !hasToken();
+      signOut.hidden = !hasToken();
     } catch (error) {
       if (!refused(error)) say(byId("start-problem"), error.message);
     }
@@ -44,7 +44,7 @@ export function withToken(start) {
     say(byId("start-problem"), "");
     attempt();
   });
-  forget.addEventListener("click", () => {
+  signOut.addEventListener("click", () => {
     setToken(null);
     location.reload();
   });
