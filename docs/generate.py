@@ -5,6 +5,8 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. A
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import re
 import sys
@@ -22,6 +24,7 @@ from pennyweight.cli.app import app
 from pennyweight.data.corruption import CORRUPTIONS
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.schema import SECTIONS
+from pennyweight.serve.server_settings import ServerSettings
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -77,8 +80,27 @@ def corruptions() -> str:
     return "\n".join(rows)
 
 
+# Of the server's settings those that a flag sets.
+SERVER_FLAGS = {
+    "memory": "--memory", "admin": "--allow-admin", "max_body_bytes": "--max-body", "max_texts": "--max-texts",
+    "max_characters": "--max-characters", "max_wait_ms": "--max-wait-ms", "deadline_seconds": "--deadline",
+    "max_queue_seconds": "--max-queue-seconds", "drain_seconds": "--drain-seconds", "log_texts": "--log-texts",
+}  # fmt: skip
+
+
+def server_limits() -> str:
+    """A table of the server's settings: every limit, its default, its flag, and what its docstring says of it."""
+    told = dict(re.findall(r"^ +(\w+): (.*(?:\n {8,}.*)*)", inspect.getdoc(ServerSettings) or "", re.MULTILINE))
+    rows = ["| limit | default | flag | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(ServerSettings):
+        default = f"{field.default:,}" if type(field.default) in (int, float) else str(field.default)
+        flag = f"`{SERVER_FLAGS[field.name]}`" if field.name in SERVER_FLAGS else ""
+        rows.append(f"| `{field.name}` | {default} | {flag} | {' '.join(told[field.name].split())} |")
+    return "\n".join(rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {f"section {section}": partial(fields, section) for section in SECTIONS}
-PARTS |= {"shipped recipes": shipped, "commands": commands, "corruptions": corruptions}
+PARTS |= {"shipped recipes": shipped, "commands": commands, "corruptions": corruptions, "server limits": server_limits}
 
 
 def rendered(page: Path) -> str:

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "pennyweight"
 HEAVY = [
-    "accelerate", "datasets", "matplotlib", "pandas", "peft", "pyarrow", "scipy", "sklearn", "torch", "transformers",
+    "accelerate", "datasets", "fastapi", "matplotlib", "pandas", "peft", "prometheus_client", "pyarrow", "scipy",
+    "sklearn", "starlette", "torch", "transformers", "uvicorn",
 ]  # fmt: skip
 
 

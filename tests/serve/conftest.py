@@ -1,13 +1,24 @@
-"""One server for the tests of this folder that ask over real sockets; they leave it as they found it."""
+"""One server for the tests that ask over real sockets, which leave it as they found it, and its application alone."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
-from ..server_process import ServerProcess, save_random, save_three
+from pennyweight.serve.app import create_app
+from pennyweight.serve.batcher import Batcher
+from pennyweight.serve.open_registry import open_registry
+from pennyweight.serve.prometheus import ServerMetrics
+from pennyweight.serve.registry import Registry
+from pennyweight.serve.server_settings import ServerSettings
+
+from ..server_process import TOKEN, ServerProcess, save_random, save_three
 
 # Their words must never come out of the server.
 CANARY = "a canary that sang"
@@ -42,3 +53,41 @@ def healthy(server: ServerProcess) -> Iterator[ServerProcess]:
     assert before.status == 200, before.body
     yield server
     assert server.predict("news", "a bank").body == before.body
+
+
+# --- the application in this process
+
+
+@pytest.fixture(scope="session")
+def registry(served_folder: Path) -> Registry:
+    found = open_registry([str(served_folder)], threads=1)
+    assert found.preload() == 3
+    return found
+
+
+@pytest.fixture(scope="session")
+def make_client(registry: Registry) -> Iterator[Callable[..., TestClient]]:
+    """A function `(token=TOKEN, **settings) -> client` of an application over `registry`; the client has the token.
+
+    An exception that the application does not answer is raised in the test.
+    """
+    with ExitStack() as stack:
+
+        def make(token: str | None = TOKEN, **settings: Any) -> TestClient:
+            limits = ServerSettings(**settings)
+            metrics = ServerMetrics()
+            batcher = Batcher(registry.engine, limits, on_round=metrics.round_done)
+            batcher.start()
+            app = create_app(registry, batcher, limits, token=token, metrics=metrics)
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            client = TestClient(app, base_url="http://localhost", headers=headers, follow_redirects=False)
+            stack.enter_context(client)
+            stack.callback(lambda: asyncio.run(batcher.drain()))
+            return client
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def client(make_client: Callable[..., TestClient]) -> TestClient:
+    return make_client()

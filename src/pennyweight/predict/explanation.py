@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from ..data.input_texts import to_text
+from ..data.table import shown
 from ..errors import InputError
 from .predictor import Classifier
 
@@ -119,7 +120,7 @@ def check_label(label: str | None, labels: Sequence[str]) -> None:
         InputError: for one.
     """
     if label is not None and label not in labels:
-        raise InputError("unknown label", expected=", ".join(labels), received=label)
+        raise InputError("unknown label", expected=", ".join(labels), received=shown(label))
 
 
 def explain(classifier: Classifier, text: str | tuple[str, str], label: str | None = None) -> Explanation:

@@ -18,7 +18,7 @@ from .batcher import Batcher
 from .lifecycle import Lifecycle
 from .openapi import openapi_document
 from .prometheus import ServerMetrics
-from .refusals import Refused, refusal
+from .refusals import Refusal, refusal
 from .registry import Registry
 from .request_limits import RequestLimits
 from .request_log import RequestLog
@@ -103,12 +103,12 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     headers = getattr(error, "headers", None)
     if status == 405:
-        refused = Refused(405, "method_not_allowed", "the path does not have this method", headers=headers,
+        refused = Refusal(405, "method_not_allowed", "the path does not have this method", headers=headers,
                           expected=(headers or {}).get("Allow"), received=request.method)  # fmt: skip
     elif status == 404:
-        refused = Refused(404, "not_found", "no such path", remedy="GET /openapi.json lists them")
+        refused = Refusal(404, "not_found", "no such path", remedy="GET /openapi.json lists them")
     else:
-        refused = Refused(status, "validation", str(getattr(error, "detail", "")), headers=headers)
+        refused = Refusal(status, "validation", str(getattr(error, "detail", "")), headers=headers)
     return await _answer_error(request, refused)
 
 
@@ -118,5 +118,6 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     place = " -> ".join(str(part) for part in first.get("loc", ()))
     words = str(first.get("msg", "not valid"))
     return await _answer_error(
-        request, Refused(422, "validation", f"{place}: {words[:1].lower()}{words[1:]}", received=first.get("input"))
+        request,
+        Refusal(422, "validation", f"{place}: {words[:1].lower()}{words[1:]}", received=first.get("input")),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .refusals import Refused, send_refusal
+from .refusals import Refusal, send_refusal
 
 #: Where the token is looked for unless a file is named.
 VARIABLE = "PENNYWEIGHT_TOKEN"
@@ -23,7 +23,7 @@ HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health"})
 
 # What RFC 6750, section 2.1, allows in a bearer token.
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-_REFUSED = Refused(
+_REFUSED = Refusal(
     401, "unauthorized", "no valid token", expected="the header Authorization: Bearer TOKEN",
     remedy=f"the token is in the server's {VARIABLE} or --token-file, or was printed when it started",
     headers={"WWW-Authenticate": "Bearer"},
@@ -106,7 +106,7 @@ class BearerAuth:
             await self.app(scope, receive, send)
         elif self._expected is None and not _names_this_machine(scope["headers"]):
             await send_refusal(
-                Refused(421, "misdirected", "a server without a token answers to this machine's names alone",
+                Refusal(421, "misdirected", "a server without a token answers to this machine's names alone",
                         expected="the header Host: localhost or 127.0.0.1",
                         remedy="start it with a token"), send)  # fmt: skip
         elif self._expected is None or scope["path"] in self._open or self._may(scope["headers"]):

@@ -13,11 +13,11 @@ from ..errors import ArtifactError, InputError
 from ..model.backbone import Backbone, resolve
 from ..model.device import Runtime, choose, set_threads
 from ..model.inference.engine import ENCODERS
+from ..model.inference.mixed_engine import mixed_engine
 from ..predict.onnx_spec import is_onnx_folder
 from .classifier_loader import ClassifierLoader
 from .lone_classifier import load_lone
 from .registry import Entry, Registry, nothing_usable, scan
-from .separate_engines import SeparateEngines
 from .served_folders import ServedFolder, common_backbone, find_classifiers, refuse_backbones
 
 
@@ -64,14 +64,14 @@ def open_registry(
     if all(entry.summary is None for entry in entries):
         raise nothing_usable(entries)
     found = _shared_backbone(entries, backbone)
-    family = found.config["model_type"]
-    if family not in ENCODERS:
+    engine = mixed_engine(found, runtime, _pad_id(entries, found))
+    if engine is None:
         raise InputError(
-            f"backbones of the family {family} are served one classifier at a time, without --allow-admin",
+            f"backbones of the family {found.config['model_type']} are served one classifier at a time, "
+            "without --allow-admin",
             expected=f"one of {', '.join(ENCODERS)}",
             remedy="give each classifier a process of its own",
         )
-    engine = SeparateEngines(found, runtime, _pad_id(entries, found))
     return Registry(entries, engine, ClassifierLoader(found, engine), memory, sources, found, runtime)
 
 

@@ -35,7 +35,8 @@ _STATUSES = {
     ADMINISTRATION: (401, 403, 408, 413, 503),
     HEALTH: (503,),
 }
-_BODIES: tuple[type[BaseModel], ...] = (PredictBody, PredictAllBody, ExplainBody, InputsBody)
+# Described here and not by FastAPI, which does not read these bodies.
+_BODIES: tuple[type[BaseModel], ...] = (PredictBody, PredictAllBody, ExplainBody, InputsBody, ErrorAnswer)
 
 
 def describe(kind: str, answer: Any, body: type[BaseModel] | None = None, *, named: bool = False) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def describe(kind: str, answer: Any, body: type[BaseModel] | None = None, *, nam
     found: dict[str, Any] = {
         "tags": [kind],
         "response_model": None,
-        "responses": {status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in statuses},
+        "responses": {status: {"description": _MEANINGS[status], "content": _error_content()} for status in statuses},
     }
     if answer is None:
         found["response_class"] = PlainTextResponse
@@ -67,6 +68,10 @@ def describe(kind: str, answer: Any, body: type[BaseModel] | None = None, *, nam
         example = next(iter(body.model_json_schema()["examples"]), None)
         extra["requestBody"] = {"required": True, "content": {"application/json": content | {"example": example}}}
     return found | {"openapi_extra": extra}
+
+
+def _error_content() -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
 
 
 def openapi_document(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:

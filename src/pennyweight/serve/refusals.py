@@ -35,7 +35,7 @@ _ANSWERS: tuple[tuple[type[Exception], int, str], ...] = (
 )
 
 
-class Refused(PennyweightError):
+class Refusal(PennyweightError):
     """A request that is answered with an error.
 
     Args:
@@ -68,20 +68,20 @@ class Refused(PennyweightError):
         return json.dumps({"error": str(self), "error_type": self.error_type}).encode("ascii")
 
 
-def refusal(error: Exception) -> Refused:
+def refusal(error: Exception) -> Refusal:
     """The answer to an error; a fault of ours is status 500 and tells nothing."""
-    if isinstance(error, Refused):
+    if isinstance(error, Refusal):
         return error
     for kind, status, error_type in _ANSWERS:
         if isinstance(error, kind):
             seconds = getattr(error, "retry_after", 1 if kind is ServerStopping else None)
             # Whole seconds, and at least one: a client that comes back at once meets the same queue.
             headers = None if seconds is None else {"Retry-After": str(max(1, round(seconds)))}
-            return Refused(status, error_type, str(error) or "out of memory", headers=headers)
-    return Refused(500, "backend", "the server failed; its log says where")
+            return Refusal(status, error_type, str(error) or "out of memory", headers=headers)
+    return Refusal(500, "backend", "the server failed; its log says where")
 
 
-async def send_refusal(refused: Refused, send: Any) -> None:
+async def send_refusal(refused: Refusal, send: Any) -> None:
     """Answer a request outside the web framework: from middleware, where most refusals under overload are."""
     body = refused.body
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

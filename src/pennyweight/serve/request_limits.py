@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
 from .lifecycle import Lifecycle
-from .refusals import Refused, refusal, send_refusal
+from .refusals import Refusal, refusal, send_refusal
 from .request_log import HUNG_UP, RECORD
 from .server_settings import ServerSettings
 from .serving_errors import QueueFull, ServerStopping
@@ -16,6 +17,7 @@ from .serving_errors import QueueFull, ServerStopping
 # would else see a broken connection instead of the answer.
 _DRAINED = 4
 _CLOSE = {"Connection": "close"}
+_JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
 
 
 class RequestLimits:
@@ -53,7 +55,7 @@ class RequestLimits:
             if computes:
                 self._refuse_for_load()
                 self._refuse_kind(scope["headers"])
-        except (Refused, QueueFull) as error:
+        except (Refusal, QueueFull) as error:
             await send_refusal(refusal(error), send)
             return
         self._lifecycle.in_flight += 1
@@ -63,7 +65,7 @@ class RequestLimits:
             if body is not None:
                 held = len(body)
                 await self._answer(scope, body, receive, send)
-        except (Refused, QueueFull) as error:
+        except (Refusal, QueueFull) as error:
             await send_refusal(refusal(error), send)
         finally:
             self._lifecycle.in_flight -= 1
@@ -83,19 +85,28 @@ class RequestLimits:
     def _refuse_kind(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Refuse a body that is said not to be plain JSON."""
         kind, encoding = _header(headers, b"content-type"), _header(headers, b"content-encoding")
-        if kind.partition(b";")[0].strip().lower() != b"application/json":
-            raise Refused(415, "media_type", "the body is not declared as JSON",
-                          expected="Content-Type: application/json",
-                          received=kind.decode("latin-1") or "no Content-Type")  # fmt: skip
+        if not _JSON.fullmatch(kind):
+            raise Refusal(
+                415,
+                "media_type",
+                "the body is not declared as JSON in UTF-8",
+                expected="Content-Type: application/json",
+                received=kind.decode("latin-1") or "no Content-Type",
+            )
         if encoding.lower() not in (b"", b"identity"):
-            raise Refused(415, "media_type", "the body is compressed", expected="no Content-Encoding",
-                          received=encoding.decode("latin-1"))  # fmt: skip
+            raise Refusal(
+                415,
+                "media_type",
+                "the body is compressed",
+                expected="no Content-Encoding",
+                received=encoding.decode("latin-1"),
+            )
 
     async def _read(self, scope: Any, receive: Any) -> bytes | None:
         """The whole body; None if the client hung up. What it holds counts as held until the request is answered.
 
         Raises:
-            Refused: status 413 for too large a body, 408 for one that takes too long.
+            Refusal: status 413 for too large a body, 408 for one that takes too long.
             QueueFull: other requests' bodies fill the memory for them.
         """
         limit = self._settings.max_body_bytes
@@ -116,7 +127,8 @@ class RequestLimits:
                     size += len(chunk)
                     self._held_bytes += len(chunk)
                     if size > limit:
-                        await self._drop(scope, receive, size)
+                        if message.get("more_body", False):
+                            await self._drop(scope, receive, size)
                         raise self._too_large()
                     if self._held_bytes > self._settings.max_held_bytes:
                         raise QueueFull("too many bytes of requests are being read", 1.0)
@@ -125,16 +137,16 @@ class RequestLimits:
                         return b"".join(chunks)
         except TimeoutError:
             self._held_bytes -= size
-            raise Refused(
+            raise Refusal(
                 408, "validation", f"the body did not arrive within {self._settings.body_seconds:g} s", headers=_CLOSE
             ) from None
-        except (Refused, QueueFull, asyncio.CancelledError):
+        except (Refusal, QueueFull, asyncio.CancelledError):
             self._held_bytes -= size
             raise
 
-    def _too_large(self) -> Refused:
+    def _too_large(self) -> Refusal:
         limit = self._settings.max_body_bytes
-        return Refused(413, "too_large", "the body is too large", expected=f"at most {limit:,} bytes",
+        return Refusal(413, "too_large", "the body is too large", expected=f"at most {limit:,} bytes",
                        remedy="send fewer texts a request", headers=_CLOSE)  # fmt: skip
 
     async def _drop(self, scope: Any, receive: Any, size: int) -> None:

@@ -18,7 +18,7 @@ from ..errors import InputError
 from .auth import HEALTH_PATHS, BearerAuth
 from .connection import limited_protocol
 from .lifecycle import Lifecycle
-from .refusals import Refused, send_refusal
+from .refusals import Refusal, send_refusal
 from .server_settings import ServerSettings
 
 _log = logging.getLogger("pennyweight.serve")
@@ -79,7 +79,7 @@ class _Swapped:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b'{"state":"%s"}' % state.encode()})
         else:
-            await send_refusal(Refused(503, "unhealthy", f"the server is {state}", headers={"Retry-After": "2"}), send)
+            await send_refusal(Refusal(503, "unhealthy", f"the server is {state}", headers={"Retry-After": "2"}), send)
 
 
 class _Server(uvicorn.Server):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, V
 
 from ..data.table import shown
 from ..data.table_builder import check_text
-from .refusals import MOST_SHOWN, Refused
+from .refusals import MOST_SHOWN, Refusal
 from .strict_json import parse_json
 
 Text = str | tuple[str, str]
@@ -22,20 +22,20 @@ def check_one(value: Any, where: str = "text") -> Text:
     """One text, or the two of a pair, out of JSON.
 
     Raises:
-        Refused: status 422 for anything else.
+        Refusal: status 422 for anything else.
         DataError: half of a surrogate pair.
     """
     if isinstance(value, str):
         return check_text(value, where)
     if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
         return check_text(value[0], where), check_text(value[1], where)
-    raise Refused(422, "validation", f"{where}: not a text", expected=_EXPECTED, received=_json_word(value))
+    raise Refusal(422, "validation", f"{where}: not a text", expected=_EXPECTED, received=_json_word(value))
 
 
 def check_texts(value: Any) -> list[Text]:
     """The texts of a request; errors as for `check_one`, with the text's position from 1."""
     if not isinstance(value, list) or not value:
-        raise Refused(
+        raise Refusal(
             422, "validation", "texts: not a list of texts", expected='["...", ...] or [["...", "..."], ...]',
             received=_json_word(value),
         )  # fmt: skip
@@ -53,7 +53,7 @@ def check_inputs(value: Any) -> Text | list[Text]:
             check_one(part[0] if len(part) == 1 else part, f"inputs {number}")
             for number, part in enumerate(value, start=1)
         ]
-    raise Refused(
+    raise Refusal(
         422, "validation", "inputs: neither a text, a pair nor a list of these", received=_json_word(value),
         expected='"...", ["...", "..."] for a pair, or [["..."], ["...", "..."], ...]',
     )  # fmt: skip
@@ -167,13 +167,13 @@ def read_body(kind: type[Body], body: bytes) -> Body:
     """The body of a request.
 
     Raises:
-        Refused: status 400 for what is no JSON, 422 for what does not fit.
+        Refusal: status 400 for what is no JSON, 422 for what does not fit.
         DataError: a text with half of a surrogate pair.
     """
     value = parse_json(body)
     if not isinstance(value, dict):
         fields = ", ".join(kind.model_fields)
-        raise Refused(422, "validation", "the body is not a JSON object", expected=f"an object with {fields}",
+        raise Refusal(422, "validation", "the body is not a JSON object", expected=f"an object with {fields}",
                       received=_json_word(value))  # fmt: skip
     try:
         return kind.model_validate(value)
@@ -181,14 +181,14 @@ def read_body(kind: type[Body], body: bytes) -> Body:
         raise _first_problem(error) from None
 
 
-def _first_problem(error: ValidationError) -> Refused:
+def _first_problem(error: ValidationError) -> Refusal:
     """The first of pydantic's findings in the words of the house."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = " -> ".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
     words = first["msg"][:1].lower() + first["msg"][1:]
     known = first["type"] not in ("missing", "extra_forbidden")
     where = shown(place, MOST_SHOWN) or "the body"
-    return Refused(
+    return Refusal(
         422, "validation", f"{where}: {words}", received=_json_word(first["input"]) if known else None
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from ..data.batching import Encoded
 from .batcher import Batcher
 from .lifecycle import Lifecycle
 from .prometheus import ServerMetrics
-from .refusals import Refused
+from .refusals import Refusal
 from .registry import Registry
 from .request_log import RECORD, RequestRecord
 from .schemas import Text
@@ -111,15 +111,15 @@ class Serving:
         """Classifiers by name; those that are not in memory are read from disk.
 
         Raises:
-            Refused: status 413 for too many names, 422 for one twice.
+            Refusal: status 413 for too many names, 422 for one twice.
             UnknownClassifier, UnusableClassifier: as `Registry.get`.
         """
         limit = self.settings.max_classifiers
         if len(names) > limit:
-            raise Refused(413, "too_large", "too many classifiers", expected=f"at most {limit}", received=len(names),
+            raise Refusal(413, "too_large", "too many classifiers", expected=f"at most {limit}", received=len(names),
                           remedy="send several requests")  # fmt: skip
         if len(set(names)) < len(names):
-            raise Refused(422, "validation", "classifiers: a name stands twice", remedy="name each once")
+            raise Refusal(422, "validation", "classifiers: a name stands twice", remedy="name each once")
         found = tuple([self.registry.loaded(name) or await self._from_disk(name) for name in names])
         record.classifiers = tuple(classifier.name for classifier in found)
         return found
@@ -131,15 +131,15 @@ class Serving:
         """Refuse too many texts, or too long ones.
 
         Raises:
-            Refused: status 413.
+            Refusal: status 413.
         """
         if len(texts) > self.settings.max_texts:
-            raise Refused(413, "too_large", "too many texts", expected=f"at most {self.settings.max_texts:,}",
+            raise Refusal(413, "too_large", "too many texts", expected=f"at most {self.settings.max_texts:,}",
                           received=len(texts), remedy="send several requests")  # fmt: skip
         for number, text in enumerate(texts, start=1):
             size = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
             if size > self.settings.max_characters:
-                raise Refused(413, "too_large", f"text {number}: too long", received=f"{size:,}",
+                raise Refusal(413, "too_large", f"text {number}: too long", received=f"{size:,}",
                               expected=f"at most {self.settings.max_characters:,} characters",
                               remedy="shorten it: a classifier reads its beginning alone")  # fmt: skip
 
@@ -151,6 +151,8 @@ class Serving:
         Raises:
             InputError: pairs where single texts belong, or the other way round.
         """
+        for classifier in classifiers:
+            refuse_other_kind(classifier, texts)
         record.texts = len(texts)
         if self.settings.log_texts:
             record.shown_texts = _shortened(texts)
@@ -187,6 +189,24 @@ class Serving:
         for own, logits in zip(readers, answers, strict=True):
             found |= dict(zip(own, logits, strict=True))
         return [found[number] for number in range(len(prepared.classifiers))]
+
+
+def refuse_other_kind(classifier: ServedClassifier, texts: Sequence[Text]) -> None:
+    """Refuse pairs for a classifier of single texts, and the other way round.
+
+    Raises:
+        Refusal: status 422.
+    """
+    wrong = next((n for n, text in enumerate(texts, start=1) if isinstance(text, str) == classifier.pair), None)
+    if wrong is not None:
+        kinds = ("a single text", "a pair of texts")
+        raise Refusal(
+            422,
+            "validation",
+            f"text {wrong}: {classifier.name} reads {kinds[classifier.pair]} at a time",
+            expected='["...", "..."]' if classifier.pair else '"..."',
+            received=kinds[not classifier.pair],
+        )
 
 
 def _shortened(texts: Sequence[Text]) -> list[str | list[str]]:

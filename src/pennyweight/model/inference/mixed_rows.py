@@ -110,7 +110,9 @@ def _stage(tokens: Encoded, copies: Sequence[Copy], layer: int, pad_id: int, bef
     # Texts of one length and adapter lie side by side, so that one product serves them.
     alive.sort(key=lambda number: (-int(lengths[copies[number].text]), id(copies[number].member)))
     order = np.array(alive, dtype=np.int64)
-    batch = token_rows(tokens, np.array([copies[number].text for number in alive], dtype=np.int64), pad_id)
+    # A classifier whose numbers overflow must not touch its neighbours' texts.
+    texts = np.array([copies[number].text for number in alive], dtype=np.int64)
+    batch = token_rows(tokens, texts, pad_id, apart=True)
     spans = _spans(batch)
     moved = None if before is None else _moved(copies, order, batch, before)
     segments, of_texts = [], []

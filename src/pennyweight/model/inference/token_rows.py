@@ -32,12 +32,15 @@ class Group:
     Attributes:
         start: the first of its `texts * length` rows.
         mask: (texts, 1, 1, length), True where there is a token; None where all are.
+        apart: whether no text's attention may read its neighbours' rows, not even masked: 0 times a number that is not
+            finite is none.
     """
 
     start: int
     texts: int
     length: int
     mask: Tensor | None
+    apart: bool = False
 
     @property
     def rows(self) -> slice:
@@ -91,8 +94,8 @@ def plan_token_batches(
             yield order[begin:]
 
 
-def token_rows(encoded: Encoded, indices: Integers, pad_id: int) -> TokenRows:
-    """The texts at `indices`, sorted by length, as rows."""
+def token_rows(encoded: Encoded, indices: Integers, pad_id: int, *, apart: bool = False) -> TokenRows:
+    """The texts at `indices`, sorted by length, as rows; `apart` as for `Group`."""
     lengths = encoded.lengths[indices]
     borders = [0, *_borders(lengths.tolist()), len(indices)]
     groups, firsts, ids, types, places, start = [], [], [], [], [], 0
@@ -109,7 +112,7 @@ def token_rows(encoded: Encoded, indices: Integers, pad_id: int) -> TokenRows:
         firsts.append(start + width * np.arange(end - begin))
         # A text without tokens attends to one of padding: to nothing at all would be no number.
         mask = torch.from_numpy(columns < np.maximum(own, 1)[:, None])[:, None, None] if padded else None
-        groups.append(Group(start, end - begin, width, mask))
+        groups.append(Group(start, end - begin, width, mask, apart))
         start += real.size
     unread = np.zeros(_rounded(start) - start, dtype=np.int64)
     return TokenRows(

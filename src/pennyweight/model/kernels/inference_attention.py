@@ -1,22 +1,29 @@
 """Attention without gradients over token rows in groups of one length.
 
-A group's rows are read as (texts, length, 3, heads, d) without a copy.
+A group's rows are read as (texts, heads, length, d) without a copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+# Keys that torch's kernel takes in one step: what is left of a text's behind the last whole step costs as much as two
+# to four steps (docs/log.md).
+STEP = 16
 
 
 class RowGroup(Protocol):
     """Texts side by side, padded to one length; see `model.inference.token_rows.Group`."""
 
+    @property
+    def start(self) -> int: ...
     @property
     def rows(self) -> slice: ...
     @property
@@ -25,6 +32,8 @@ class RowGroup(Protocol):
     def length(self) -> int: ...
     @property
     def mask(self) -> Tensor | None: ...
+    @property
+    def apart(self) -> bool: ...
 
 
 def attend(
@@ -37,7 +46,7 @@ def attend(
 ) -> Tensor:
     """Every token attends to its text: (N, 3H) queries, keys and values side by side -> (N, H).
 
-    Rows of no group are 0.
+    Rows of no group are 0, or, behind a last group of one text, some finite numbers.
 
     Args:
         biases: of each group what is added to its scores, (1 or texts, heads, length, length), -inf at padding.
@@ -46,14 +55,48 @@ def attend(
     """
     outs, end = [], 0
     for number, group in enumerate(groups):
-        mask = _near(group, window, group.length) if biases is None else biases[number]
-        q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if biases is None and (window is None or group.length <= window + 1):
+            q, k, v, mask = _whole_steps(qkv, group, heads)
+        else:
+            mask = _near(group, window, group.length) if biases is None else biases[number]
+            q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (texts, heads, length, d)
-        outs.append(out.transpose(1, 2).reshape(group.texts * group.length, -1))
-        end = group.rows.stop
+        out = out.transpose(1, 2).reshape(-1, qkv.shape[1] // 3)
+        outs.append(out)
+        end = group.start + len(out)
     if end < len(qkv):
         outs.append(qkv.new_zeros(len(qkv) - end, qkv.shape[1] // 3))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def _whole_steps(qkv: Tensor, group: RowGroup, heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Queries, keys, values (texts, heads, ..., d) and mask of a group whose tokens see their whole texts.
+
+    Keys and values are read in whole steps: behind a text's last the rows that come next are read, too, and masked.
+    One text at the end of the block has the queries of these rows computed, which nobody reads.
+    """
+    read = -(-group.length // STEP) * STEP
+    if group.apart or group.start + (group.texts - 1) * group.length + read > len(qkv):
+        read = group.length
+    rows, width = qkv.stride(0), qkv.shape[1] // 3
+    shape = (3, group.texts, heads, read, width // heads)
+    strides = (width, group.length * rows, width // heads, rows, 1)
+    q, k, v = qkv[group.start :].as_strided(shape, strides).unbind(0)
+    if read == group.length:
+        return q, k, v, group.mask
+    if group.texts > 1 or group.start + read < len(qkv):
+        q = q[:, :, : group.length]
+    if group.mask is not None:
+        return q, k, v, pad(group.mask, (0, read - group.length))
+    return q, k, v, _behind(group.length, read, qkv.dtype)
+
+
+@lru_cache(maxsize=1024)
+def _behind(length: int, read: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of `read` keys where a text has `length`: 0, and -inf behind it."""
+    scores = torch.zeros(1, 1, 1, read, dtype=dtype)
+    scores[..., length:] = -torch.inf
+    return scores
 
 
 def attend_first(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from ..answers import json_answer
 from ..openapi import ADMINISTRATION, LISTING, describe
-from ..refusals import Refused
+from ..refusals import Refusal
 from ..schemas import ClassifierDetails, ClassifierFacts, ClassifierList
 from ..serving import Serving, serving_of
 
@@ -72,7 +72,7 @@ async def reload(request: Request, name: str) -> Response:
 
 async def _administer(serving: Serving, action: Callable[[str], Any], name: str) -> Response:
     if not serving.settings.admin:
-        raise Refused(403, "forbidden", "classifiers cannot be loaded, unloaded or reloaded by request here",
+        raise Refusal(403, "forbidden", "classifiers cannot be loaded, unloaded or reloaded by request here",
                       remedy="start the server with --allow-admin")  # fmt: skip
     return json_answer(await serving.with_disk(partial(action, name)))
 

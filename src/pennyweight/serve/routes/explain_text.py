@@ -15,7 +15,7 @@ from ..answers import json_answer
 from ..openapi import COMPUTING, describe
 from ..schemas import ExplainAnswer, ExplainBody, Text, read_body
 from ..served_classifier import ServedClassifier
-from ..serving import Prepared, record_of, serving_of
+from ..serving import Prepared, record_of, refuse_other_kind, serving_of
 
 
 def add_explanation_route(app: FastAPI) -> None:
@@ -36,6 +36,7 @@ async def explain_text(request: Request, name: str) -> Response:
     body = await serving.with_texts(partial(read_body, ExplainBody, raw), record)
     serving.check_sizes([body.text])
     (classifier,) = await serving.classifiers([name], record)
+    refuse_other_kind(classifier, [body.text])
     check_label(body.label, classifier.labels)
     erasures, prepared = await serving.with_texts(partial(_variants, classifier, body.text), record)
     record.texts, record.tokens = len(erasures.variants), len(prepared.tokens[0].ids)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ..answers import json_answer
 from ..openapi import HEALTH, LISTING, describe
 from ..prometheus import CONTENT_TYPE
-from ..refusals import Refused
+from ..refusals import Refusal
 from ..schemas import StateAnswer
 from ..serving import serving_of
 
@@ -33,7 +33,7 @@ async def ready(request: Request) -> Response:
     """Status 200 while requests are taken, 503 while classifiers are loaded and once the server is stopping."""
     lifecycle = serving_of(request).lifecycle
     if not lifecycle.ready:
-        raise Refused(503, "unhealthy", f"the server is {lifecycle}")
+        raise Refusal(503, "unhealthy", f"the server is {lifecycle}")
     return json_answer({"state": str(lifecycle)})
 
 
