@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def explained(self, item: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-        text = " ".join(body["text"]) if isinstance(body["text"], list) else body["text"]
+        text = "\ufdd0".join(body["text"]) if isinstance(body["text"], list) else body["text"]
         found = predicted(item, body["text"])
         label = body["label"] or found["label"]
         words = []

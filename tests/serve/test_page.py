@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pennyweight.serve.page.static_files import CONTENT_SECURITY_POLICY, static_files
 
+from ..server_process import TOKEN as SERVER_TOKEN
+from ..server_process import ServerProcess
 from .fake_server import SPECIFICATION, TOKEN, Served, described, fake_server
 
 FILES = {address: file.content.decode() for address, file in static_files().items()}
@@ -68,38 +70,37 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def server() -> Iterator[Served]:
+def fake() -> Iterator[Served]:
     with fake_server() as served:
         yield served
 
 
 @pytest.fixture
-def open_page(browser: Browser, server: Served) -> Iterator[Open]:
+def open_page(browser: Browser, fake: Served) -> Iterator[Open]:
     """A function `(path, **options of the context) -> page`. Ends with what no page may do: leave its server, break the
     policy, or fail."""
     contexts, wrong = [], []
-
-    def watch(page: Page) -> None:
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if "Content Security" in message.text else None)
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((server.url, "blob:")) else wrong.append(request.url),
-        )
 
     def make(path: str = f"/#token={TOKEN}", **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        watch(page)
-        page.goto(server.url + path)
+        watch(page, fake.url, wrong)
+        page.goto(fake.url + path)
         return page
 
     yield make
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+def watch(page: Page, origin: str, wrong: list[str]) -> None:
+    """Collects what no page may do: leave its server, break the policy, or fail."""
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if "Content Security" in message.text else None)
+    page.on("request", lambda one: None if one.url.startswith((origin, "blob:")) else wrong.append(one.url))
 
 
 def choose(page: Page, name: str, field: str = "classifier") -> None:
@@ -155,10 +156,10 @@ def test_the_token_is_asked_for_and_kept_for_the_tab_alone(open_page: Open) -> N
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_token_in_the_fragment_is_taken_and_leaves_the_address(open_page: Open, server: Served) -> None:
+def test_a_token_in_the_fragment_is_taken_and_leaves_the_address(open_page: Open, fake: Served) -> None:
     page = open_page(f"/#token={TOKEN}&classifier=tags")
     expect(page.locator("#classifier")).to_have_value("tags")
-    assert page.url == f"{server.url}/#classifier=tags"
+    assert page.url == f"{fake.url}/#classifier=tags"
     assert page.evaluate("history.length") == 2  # about:blank and this page: the token is in no entry
 
 
@@ -174,9 +175,9 @@ def test_a_token_that_ends_is_asked_for_again(open_page: Open) -> None:
 # --- choosing ----------------------------------------------------------------------------------------------------
 
 
-def test_one_of_thousands_is_found_by_keyboard(open_page: Open, server: Served) -> None:
-    server.listed += [described(f"team-{number:04}") for number in range(3000)]
-    server.listed.append(described("zoo", ("Zebra", "Yak")))
+def test_one_of_thousands_is_found_by_keyboard(open_page: Open, fake: Served) -> None:
+    fake.listed += [described(f"team-{number:04}") for number in range(3000)]
+    fake.listed.append(described("zoo", ("Zebra", "Yak")))
     page = open_page()
     field = page.locator("#classifier")
     field.press("ArrowDown")
@@ -207,30 +208,30 @@ def test_one_that_cannot_be_used_is_not_chosen(open_page: Open) -> None:
     expect(page.locator("#classifier")).to_have_value("news-topics")
 
 
-def test_the_facts(open_page: Open, server: Served) -> None:
+def test_the_facts(open_page: Open, fake: Served) -> None:
     page = open_page()
     facts = page.locator("#facts")
     expect(facts).to_contain_text("Accuracy93.8%95% interval 88.9–96.6, 160 test texts")
     expect(facts).to_contain_text("Trained parameters199,684")
     facts.get_by_text("Model card").click()
     expect(facts.locator("pre")).to_contain_text("Trained on 432 news items.")
-    server.metrics = {"task": "multi", "test": {"n": 90, "micro_f1": 0.81, "intervals": {"micro_f1": [0.75, 0.86]}}}
+    fake.metrics = {"task": "multi", "test": {"n": 90, "micro_f1": 0.81, "intervals": {"micro_f1": [0.75, 0.86]}}}
     choose(page, "tags")
     expect(facts).to_contain_text("Micro F181.0%95% interval 75.0–86.0, 90 test texts")
-    server.metrics = {}
+    fake.metrics = {}
     choose(page, "news-small")
     expect(facts).to_contain_text("Accuracynot measured")
 
 
-def test_a_server_without_classifiers_says_so(open_page: Open, server: Served) -> None:
-    server.listed.clear()
+def test_a_server_without_classifiers_says_so(open_page: Open, fake: Served) -> None:
+    fake.listed.clear()
     expect(open_page().locator("#problem")).to_contain_text("The server has no classifiers.")
 
 
 # --- predicting --------------------------------------------------------------------------------------------------
 
 
-def test_lines_are_classified_and_abstention_needs_no_second_request(open_page: Open, server: Served) -> None:
+def test_lines_are_classified_and_abstention_needs_no_second_request(open_page: Open, fake: Served) -> None:
     page = open_page()
     page.locator("#texts").fill(
         "The striker scored a late goal.\n\n  Interest rates.  \nThe bank's shares fell this morning."
@@ -240,7 +241,7 @@ def test_lines_are_classified_and_abstention_needs_no_second_request(open_page: 
     cards = page.locator(".card")
     expect(cards).to_have_count(3)
     lines = ["The striker scored a late goal.", "Interest rates.", "The bank's shares fell this morning."]
-    assert server.asked == [("/v1/classifiers/news-topics/predict", {"texts": lines, "abstain_below": None})]
+    assert fake.asked == [("/v1/classifiers/news-topics/predict", {"texts": lines, "abstain_below": None})]
     expect(cards.nth(0).locator(".verdict")).to_have_text("Sports")
     expect(cards.nth(0).locator(".bars li").first).to_have_text("Sports97.0%")
     expect(page.locator("#status")).to_contain_text("3 texts classified in")
@@ -252,11 +253,11 @@ def test_lines_are_classified_and_abstention_needs_no_second_request(open_page: 
     expect(cards).to_have_count(1)
     slide(page, 50)
     expect(page.locator("#summary")).not_to_contain_text("1 without")
-    assert len(server.asked) == 1
+    assert len(fake.asked) == 1
 
 
-def test_many_labels_are_folded(open_page: Open, server: Served) -> None:
-    server.listed.append(described("wide", (*(f"label {number}" for number in range(150)), "World")))
+def test_many_labels_are_folded(open_page: Open, fake: Served) -> None:
+    fake.listed.append(described("wide", (*(f"label {number}" for number in range(150)), "World")))
     page = open_page("/#token=" + TOKEN + "&classifier=wide")
     page.locator("#texts").fill("A treaty of a hundred and fifty nations.")
     predict(page)
@@ -266,9 +267,9 @@ def test_many_labels_are_folded(open_page: Open, server: Served) -> None:
     expect(card.locator(".bars li")).to_have_count(151)
 
 
-def test_texts_and_labels_are_never_markup(open_page: Open, server: Served) -> None:
+def test_texts_and_labels_are_never_markup(open_page: Open, fake: Served) -> None:
     evil = "<img src=x onerror=alert(1)><b>bold"
-    server.listed.append(described(evil, (evil, "World", "__proto__"), version=evil))
+    fake.listed.append(described(evil, (evil, "World", "__proto__"), version=evil))
     page = open_page()
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     choose(page, evil)
@@ -280,7 +281,7 @@ def test_texts_and_labels_are_never_markup(open_page: Open, server: Served) -> N
     assert page.locator("img:not(.brand img)").count() == 0
 
 
-def test_multi_label(open_page: Open, server: Served) -> None:
+def test_multi_label(open_page: Open, fake: Served) -> None:
     page = open_page("/#token=" + TOKEN + "&classifier=tags")
     expect(page.locator("#threshold")).to_be_disabled()
     expect(page.locator("#threshold-hint")).to_contain_text("a threshold of its own for each label")
@@ -295,7 +296,7 @@ def test_multi_label(open_page: Open, server: Served) -> None:
     ]
 
 
-def test_pairs_have_two_fields(open_page: Open, server: Served) -> None:
+def test_pairs_have_two_fields(open_page: Open, fake: Served) -> None:
     page = open_page()
     choose(page, "same-question")
     expect(page.get_by_text("One text a line")).to_be_hidden()
@@ -305,11 +306,11 @@ def test_pairs_have_two_fields(open_page: Open, server: Served) -> None:
     expect(page.locator("#second-text")).to_be_focused()
     page.locator("#second-text").fill("What is its age?")
     predict(page)
-    assert server.asked[0][1]["texts"] == [["How old is it?", "What is its age?"]]
+    assert fake.asked[0][1]["texts"] == [["How old is it?", "What is its age?"]]
     expect(page.locator(".verdict")).to_have_text("different")
     page.get_by_role("button", name="Which words?").click()
-    expect(page.locator(".marked")).to_contain_text("What is its age?")
-    assert server.asked[-1][1]["text"] == ["How old is it?", "What is its age?"]
+    expect(page.locator(".marked")).to_have_text("How old is it?\n\nWhat is its age?")
+    assert fake.asked[-1][1]["text"] == ["How old is it?", "What is its age?"]
 
 
 def test_nothing_to_classify_is_said_where_it_is_missing(open_page: Open) -> None:
@@ -322,7 +323,7 @@ def test_nothing_to_classify_is_said_where_it_is_missing(open_page: Open) -> Non
     expect(page.locator("#problem")).to_have_text("Choose a CSV file first.")
 
 
-def test_the_words_that_mattered(open_page: Open, server: Served) -> None:
+def test_the_words_that_mattered(open_page: Open, fake: Served) -> None:
     page = open_page()
     page.get_by_text("One text", exact=True).click()
     page.locator("#texts").fill("🚀 The rocket maker's shares 𝕣ose after the goal.")
@@ -335,19 +336,19 @@ def test_the_words_that_mattered(open_page: Open, server: Served) -> None:
     expect(page.locator(".words").nth(1)).to_contain_text("goal−0.90")
     page.get_by_label("Words for and against").select_option("Business")
     expect(page.locator("mark.for.level-3")).to_have_text("shares")
-    assert [body["label"] for path, body in server.asked if path.endswith("/explain")] == ["Sci/Tech", "Business"]
+    assert [body["label"] for path, body in fake.asked if path.endswith("/explain")] == ["Sci/Tech", "Business"]
     page.get_by_role("button", name="Which words?").click()
     expect(page.locator(".explanation")).to_have_count(0)
 
 
-def test_two_classifiers_side_by_side(open_page: Open, server: Served) -> None:
+def test_two_classifiers_side_by_side(open_page: Open, fake: Served) -> None:
     page = open_page()
     page.locator("#second-classifier").click()
     expect(page.get_by_role("option", name="same-question")).to_have_count(0)  # reads pairs
     page.get_by_role("option", name="news-small").click()
     page.locator("#texts").fill("The treaty is signed at last, they say.\nThe telescope is in its orbit now.")
     predict(page)
-    assert server.asked[0] == (
+    assert fake.asked[0] == (
         "/v1/predict",
         {"classifiers": ["news-topics", "news-small"], "abstain_below": None,
          "texts": ["The treaty is signed at last, they say.", "The telescope is in its orbit now."]},
@@ -363,16 +364,16 @@ def test_two_classifiers_side_by_side(open_page: Open, server: Served) -> None:
     assert first.startswith('"The treaty is signed at last, they say.",World,0.97,0.97,0.01,0.01,0.01,Business,0.97,')
     page.get_by_role("button", name="Clear: Compare with").click()
     predict(page)
-    assert server.asked[-1][0] == "/v1/classifiers/news-topics/predict"
+    assert fake.asked[-1][0] == "/v1/classifiers/news-topics/predict"
 
 
-def test_the_servers_words_are_shown(open_page: Open, server: Served) -> None:
+def test_the_servers_words_are_shown(open_page: Open, fake: Served) -> None:
     page = open_page()
     page.locator("#texts").fill("A goal.\nA bank.")
-    server.failure = (503, "news-topics: adapter.safetensors has changed; reload the classifier")
+    fake.failure = (503, "news-topics: adapter.safetensors has changed; reload the classifier")
     page.locator("#predict").click()
     expect(page.locator("#problem")).to_have_text("news-topics: adapter.safetensors has changed; reload the classifier")
-    server.failure = None
+    fake.failure = None
     predict(page)
     expect(page.locator("#problem")).to_be_hidden()
     page.context.set_offline(True)
@@ -390,7 +391,7 @@ NEWS = (
 )
 
 
-def test_a_csv_is_read_classified_and_taken_home(open_page: Open, server: Served, tmp_path: Path) -> None:
+def test_a_csv_is_read_classified_and_taken_home(open_page: Open, fake: Served, tmp_path: Path) -> None:
     page = open_page()
     drop_in(page, tmp_path, NEWS)
     expect(page.locator("#csv-options")).to_contain_text("news.csv · 3 rows")
@@ -400,7 +401,7 @@ def test_a_csv_is_read_classified_and_taken_home(open_page: Open, server: Served
     expect(page.locator("#predict")).to_have_text("Predict 3 texts")
     predict(page)
     texts = ['The "late" goal;\r\nof the striker', "Shares of the bank fell again today", "=cmd|calc and the rocket"]
-    assert server.asked[0][1]["texts"] == texts
+    assert fake.asked[0][1]["texts"] == texts
     slide(page, 98)
     assert saved(page, "Download CSV") == (
         "id,note,text,label,probability,p_World,p_Sports,p_Business,p_Sci/Tech\r\n"
@@ -415,10 +416,10 @@ def test_a_csv_is_read_classified_and_taken_home(open_page: Open, server: Served
     assert found["results"][0]["predictions"][0]["label"] == "Sports"
     page.locator("#column-0").select_option(label="note")
     predict(page)
-    assert server.asked[-1][1]["texts"] == ["=1+1", "-5", ""]
+    assert fake.asked[-1][1]["texts"] == ["=1+1", "-5", ""]
 
 
-def test_a_dropped_file_of_one_column_and_a_file_elsewhere(open_page: Open, server: Served) -> None:
+def test_a_dropped_file_of_one_column_and_a_file_elsewhere(open_page: Open, fake: Served) -> None:
     page = open_page()
     page.get_by_text("CSV file", exact=True).click()
     dropping = """(node) => {
@@ -431,15 +432,15 @@ def test_a_dropped_file_of_one_column_and_a_file_elsewhere(open_page: Open, serv
     page.locator("#drop").evaluate(dropping)
     expect(page.locator("#csv-options")).to_contain_text("lines.txt · 2 rows")
     predict(page)
-    assert server.asked[0][1]["texts"] == ["A goal, at last.", "A bank, as ever."]
+    assert fake.asked[0][1]["texts"] == ["A goal, at last.", "A bank, as ever."]
 
 
-def test_pairs_of_a_file(open_page: Open, server: Served, tmp_path: Path) -> None:
+def test_pairs_of_a_file(open_page: Open, fake: Served, tmp_path: Path) -> None:
     page = open_page()
     choose(page, "same-question")
     drop_in(page, tmp_path, "question1,question2,id\nWhy?,Why?,1\nWhy?,When?,2\n")
     predict(page)
-    assert server.asked[0][1]["texts"] == [["Why?", "Why?"], ["Why?", "When?"]]
+    assert fake.asked[0][1]["texts"] == [["Why?", "Why?"], ["Why?", "When?"]]
     expect(page.locator(".verdict")).to_have_text(["same", "different"])
 
 
@@ -467,13 +468,13 @@ def rows(count: int) -> str:
     return "text,row\n" + "".join(f"The goal of match number {row} was late,{row}\n" for row in range(count))
 
 
-def test_a_full_queue_is_waited_for_and_parts_fit_the_server(open_page: Open, server: Served, tmp_path: Path) -> None:
-    server.busy, server.max_texts = 2, 10
+def test_a_full_queue_is_waited_for_and_parts_fit_the_server(open_page: Open, fake: Served, tmp_path: Path) -> None:
+    fake.busy, fake.max_texts = 2, 10
     page = open_page()
     drop_in(page, tmp_path, rows(100))
     predict(page)
     expect(page.locator("#summary")).to_contain_text("100 texts classified")
-    sizes = [len(body["texts"]) for _, body in server.asked]
+    sizes = [len(body["texts"]) for _, body in fake.asked]
     assert max(sizes) == 32
     assert len(saved(page, "Download CSV").splitlines()) == 101
     assert all(line.split(",")[2] == "Sports" for line in saved(page, "Download CSV").splitlines()[1:])
@@ -484,9 +485,7 @@ def test_a_full_queue_is_waited_for_and_parts_fit_the_server(open_page: Open, se
     expect(page.locator(".card .place").first).to_have_text("26")
 
 
-def test_a_text_that_the_server_refuses_does_not_stop_the_others(
-    open_page: Open, server: Served, tmp_path: Path
-) -> None:
+def test_a_text_that_the_server_refuses_does_not_stop_the_others(open_page: Open, fake: Served, tmp_path: Path) -> None:
     page = open_page()
     drop_in(page, tmp_path, f"text,row\n{'goal ' * 3000},1\nA late goal by the striker,2\n")
     predict(page)
@@ -502,17 +501,17 @@ def test_a_text_that_the_server_refuses_does_not_stop_the_others(
     )
 
 
-def test_a_run_that_is_refused_as_a_whole_ends_early(open_page: Open, server: Served, tmp_path: Path) -> None:
-    server.failure = (422, "texts: not pairs")
+def test_a_run_that_is_refused_as_a_whole_ends_early(open_page: Open, fake: Served, tmp_path: Path) -> None:
+    fake.failure = (422, "texts: not pairs")
     page = open_page()
     drop_in(page, tmp_path, rows(2000))
     page.locator("#predict").click()
     expect(page.locator("#problem")).to_have_text("texts: not pairs")
-    assert len(server.asked) < 100
+    assert len(fake.asked) < 100
 
 
-def test_a_stopped_run_keeps_what_it_has(open_page: Open, server: Served, tmp_path: Path) -> None:
-    server.delay = 0.15
+def test_a_stopped_run_keeps_what_it_has(open_page: Open, fake: Served, tmp_path: Path) -> None:
+    fake.delay = 0.15
     page = open_page()
     drop_in(page, tmp_path, rows(3000))
     page.locator("#predict").click()
@@ -522,12 +521,12 @@ def test_a_stopped_run_keeps_what_it_has(open_page: Open, server: Served, tmp_pa
     expect(page.locator("#summary")).to_contain_text("not reached")
     expect(page.locator("#predict")).to_be_visible()
     expect(page.locator("#stop")).to_be_hidden()
-    asked = len(server.asked)
+    asked = len(fake.asked)
     lines = saved(page, "Download CSV").splitlines()
     assert len(lines) == 3001
     assert lines[1].startswith("The goal of match number 0 was late,0,Sports,0.97")
     assert lines[-1].endswith(",,,,,,")
-    assert len(server.asked) == asked < 90
+    assert len(fake.asked) == asked < 90
 
 
 PARSED = [
@@ -600,7 +599,7 @@ def serious(page: Page) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_every_state_is_accessible_and_fits_the_window(
-    open_page: Open, server: Served, tmp_path: Path, scheme: str, width: int
+    open_page: Open, fake: Served, tmp_path: Path, scheme: str, width: int
 ) -> None:
     page = open_page("/", color_scheme=scheme, viewport={"width": width, "height": 800})
     seen = []
@@ -633,7 +632,7 @@ def test_every_state_is_accessible_and_fits_the_window(
     page.locator("#predict").click()
     expect(page.locator(".pages")).to_be_visible()
     look("csv results")
-    page.goto(f"{server.url}/docs")
+    page.goto(f"{fake.url}/docs")
     expect(page.locator(".route")).to_have_count(2)
     look("docs")
     assert seen == []
@@ -660,7 +659,7 @@ def test_the_keyboard_alone_is_enough(open_page: Open) -> None:
 # --- the API's page ----------------------------------------------------------------------------------------------
 
 
-def test_the_api_page_draws_the_specification(open_page: Open, server: Served) -> None:
+def test_the_api_page_draws_the_specification(open_page: Open, fake: Served) -> None:
     page = open_page(f"/docs#token={TOKEN}")
     predicting = page.locator("#post-v1-classifiers-name-predict")
     expect(predicting.locator("h2")).to_have_text("POST/v1/classifiers/{name}/predict")
@@ -669,16 +668,16 @@ def test_the_api_page_draws_the_specification(open_page: Open, server: Served) -
     expect(predicting).to_contain_text("object of numbers")
     expect(predicting).to_contain_text("The queue is full.")
     curl = predicting.locator("pre").first
-    expect(curl).to_contain_text(f"curl -X POST {server.url}/v1/classifiers/NAME/predict")
+    expect(curl).to_contain_text(f"curl -X POST {fake.url}/v1/classifiers/NAME/predict")
     expect(curl).to_contain_text("""-d '{"texts":["The bank'\\''s forecast."]}'""")
     expect(page.locator("#get-livez pre").first).not_to_contain_text("Bearer")
-    assert page.url == f"{server.url}/docs"
+    assert page.url == f"{fake.url}/docs"
     assert (
         json.loads(saved(page, "openapi.json")) == SPECIFICATION
         if page.get_by_role("button", name="openapi.json").count()
         else True
     )
-    page.goto(f"{server.url}/docs#get-livez")
+    page.goto(f"{fake.url}/docs#get-livez")
     expect(page.locator("#get-livez")).to_be_in_viewport()
 
 
@@ -696,3 +695,39 @@ def test_a_long_text_is_folded(open_page: Open) -> None:
     expect(page.locator(".given-text .text")).to_contain_text("… Show all 1,499 characters")
     page.get_by_role("button", name="Show all 1,499 characters").click()
     expect(page.locator(".given-text .text")).to_have_text(("goal " * 300).strip())
+
+
+# --- the real server ---------------------------------------------------------------------------------------------
+
+
+def test_the_real_server(browser: Browser, server: ServerProcess) -> None:
+    """The page and the server fit each other; the server's classifiers are random."""
+    origin, wrong = f"http://127.0.0.1:{server.port}", list[str]()
+    context = browser.new_context()
+    page = context.new_page()
+    watch(page, origin, wrong)
+    policy = page.goto(f"{origin}/#token={SERVER_TOKEN}&classifier=news")
+    assert policy is not None
+    assert policy.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    expect(page.locator("#facts")).to_contain_text("Accuracynot measured")
+    page.locator("#texts").fill("A bank 🚀 and a match.\nThe cup\x00.")
+    choose(page, "topics", "second-classifier")
+    predict(page)
+    expect(page.locator("#summary")).to_contain_text("2 texts classified in")
+    expect(page.locator(".card").first.locator(".bars li")).to_have_count(7)
+    page.get_by_role("button", name="Which words?").first.click()
+    expect(page.locator(".marked")).to_have_text("A bank 🚀 and a match.")
+    expect(page.locator(".words").first).to_be_visible()
+    choose(page, "pairs")
+    page.locator("#texts").fill("A bank.")
+    page.locator("#second-text").fill("Another bank.")
+    predict(page)
+    expect(page.locator(".card .bars li")).to_have_count(2)
+    page.get_by_role("button", name="Which words?").click()
+    expect(page.locator(".marked")).to_have_text("A bank.\n\nAnother bank.")
+    page.goto(f"{origin}/docs")
+    expect(page.locator(".route h2").filter(has_text="/v1/classifiers/{name}/predict")).to_be_visible()
+    expect(page.locator(".route h2").filter(has_text="/livez")).to_be_visible()
+    assert serious(page) == []
+    context.close()
+    assert wrong == []

@@ -6,6 +6,8 @@ import { askPatiently, classifierPath } from "/static/server.js";
 const LISTED = 6;
 // Weights below this share of the strongest are not marked: everything matters a little.
 const FAINT = 0.08;
+// Stands between the texts of a pair.
+const PAIR = "\ufdd0";
 
 const signed = (weight) => `${weight < 0 ? "−" : "+"}${Math.abs(weight).toFixed(2)}`;
 
@@ -25,16 +27,17 @@ function marked(word, strongest) {
 function markedText(text, words) {
   const strongest = Math.max(0, ...words.map((word) => Math.abs(word.weight)));
   const letters = Array.from(text);
+  const between = (from, to) => letters.slice(from, to).join("").replaceAll(PAIR, "\n\n");
   const shown = [];
   let at = 0;
   for (const word of words) {
     if (word.start < at || letters.slice(word.start, word.end).join("") !== word.text) {
       return words.flatMap((one) => [marked(one, strongest), " "]);
     }
-    shown.push(letters.slice(at, word.start).join(""), marked(word, strongest));
+    shown.push(between(at, word.start), marked(word, strongest));
     at = word.end;
   }
-  return [...shown, letters.slice(at).join("")];
+  return [...shown, between(at, letters.length)];
 }
 
 function wordList(heading, side, words) {
@@ -46,9 +49,9 @@ function wordList(heading, side, words) {
 
 function explained(found, given) {
   const ranked = [...found.words].sort((a, b) => b.weight - a.weight);
-  const text = found.text ?? (Array.isArray(given) ? given.join(" ") : given);
+  const text = found.text ?? [given].flat().join(PAIR);
   return [
-    element("p", { class: "marked", dir: "auto" }, markedText(Array.isArray(text) ? text.join(" ") : text, found.words)),
+    element("p", { class: "marked", dir: "auto" }, markedText(text, found.words)),
     element("div", { class: "word-lists" },
       wordList(`For ${found.label}`, "for", ranked.filter((word) => word.weight > 0).slice(0, LISTED)),
       wordList(`Against ${found.label}`, "against", ranked.filter((word) => word.weight < 0).reverse().slice(0, LISTED))),
