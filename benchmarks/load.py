@@ -93,7 +93,7 @@ class Answers:
         good = sorted(self.seconds_of())
         facts: dict[str, Any] = {
             "statuses": self.statuses(), "requests_per_second": round(len(good) / self.seconds, 1),
-            "generator_cpu_share": round(self.cpu_share, 3),
+            "generator_cpu_share": round(self.cpu_share, 3), "generator_late_ms": self.late_ms,
         }  # fmt: skip
         if len(good) > 1:
             quantiles = statistics.quantiles(good, n=100, method="inclusive")

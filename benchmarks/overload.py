@@ -76,7 +76,7 @@ def overload(folders: Sequence[Path], texts: Sequence[str], seconds: float, time
         "classifiers": len(folders),
         "capacity": before.figures(),
         "overload": answers.figures() | {
-            "asked_per_second": round(len(answers.records) / answers.seconds, 1), "late_ms": answers.late_ms,
+            "asked_per_second": round(len(answers.records) / answers.seconds, 1),
             "answers_429_without_retry_after": answers.without_retry_after,
             "answers_200_without_predictions": answers.unlike,
             "longest_accepted_ms": round(1e3 * max(answers.seconds_of(), default=0.0)),
