@@ -53,7 +53,7 @@ class ByteRange:
 def _quantized(x: Tensor, scale: float, zero: int) -> Tensor:
     """By torch's quantizer, in one pass; its bytes are read in place."""
     found = torch.quantize_per_tensor(x.contiguous(), scale, zero, torch.quint8)
-    return torch.empty(0, dtype=torch.uint8).set_(found.untyped_storage(), 0, x.shape)
+    return torch.empty(0, dtype=torch.uint8).set_(found.untyped_storage(), 0, x.shape, found.stride())
 
 
 @cache
