@@ -363,6 +363,23 @@ def test_pipelined_requests_are_answered_in_order(healthy: ServerProcess) -> Non
             assert answer.json["predictions"] == one_by_one[word]["predictions"]
 
 
+def test_what_is_whole_is_answered_before_the_connection_ends(healthy: ServerProcess) -> None:
+    """An error behind a request is not taken for its answer."""
+    for behind in (b"\0\0\0", b"GARBAGE\r\n\r\n", framed("Content-Length: x\r\n"), framed(CHUNKED, b"zz\r\n")):
+        answers = healthy.exchange(framed(LENGTH, GOOD) * 3 + behind)
+        assert [answer.status for answer in answers] == [200, 200, 200]
+
+
+def test_too_long_a_pipeline_ends_the_connection(healthy: ServerProcess) -> None:
+    before = healthy.facts.memory_info().rss
+    for headers in (f"Authorization: Bearer {TOKEN}\r\n", ""):
+        flood = f"GET /v1/classifiers HTTP/1.1\r\n{headers}\r\n".encode() * 50_000
+        answers = healthy.exchange(flood)
+        assert 0 < len(answers) < 10_000
+        assert {answer.status for answer in answers} == {200 if headers else 401}
+    assert healthy.facts.memory_info().rss < before + (200 << 20)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
