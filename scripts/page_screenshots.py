@@ -6,6 +6,7 @@ side, a CSV run, an error, the token form and /docs, at 1280 and 390 pixels, lig
 
 from __future__ import annotations
 
+import csv
 import shutil
 import sys
 import tempfile
@@ -13,22 +14,26 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from pennyweight.data import sample
+
 WIDTHS = {"wide": 1280, "phone": 390}
 TEXTS = """\
-The striker scored a late goal and the cup final went to extra time.
+The striker scored in the last minute, and the cup final went to extra time.
 Shares in the bank fell after it cut its forecast for the quarter.
 A ceasefire was signed, and the treaty now goes to both parliaments.
 The telescope found water vapour around a planet 120 light years away.
-The rocket maker's shares rose.
-Interest rates."""
+The rocket maker wants to sell shares before its next launch.
+The minister opened the new stadium."""
 ONE = "Shares in the rocket maker rose after the telescope reached its orbit, although no treaty on launches is signed."
 
 
 def write_csv(path: Path) -> Path:
-    """A file of 240 rows."""
-    lines = TEXTS.splitlines()
-    rows = [f'{row + 1},"{lines[row % len(lines)]}",desk {row % 3 + 1}' for row in range(240)]
-    path.write_text("\n".join(["id,text,desk", *rows]) + "\n", "utf-8")
+    """The 160 test items of the built-in sample, their labels left out."""
+    items = sample.load("test")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["id", "source", "text"])
+        writer.writerows(zip(items.extras["id"], items.extras["source"], items.texts, strict=True))
     return path
 
 
@@ -50,14 +55,15 @@ class Camera:
     def start(self, fragment: str = "") -> None:
         self.page.goto("about:blank")
         self.page.goto(f"{self.url}/#token={self.token}{fragment}")
-        self.page.locator(".facts").wait_for()
+        self.page.locator(".about").wait_for(state="attached")
+        self.page.locator(".card-text").wait_for(state="attached")
 
     def predict(self) -> None:
         self.page.locator("#predict").click()
         self.page.locator("#predict").wait_for()
         self.page.locator("#results").wait_for()
 
-    def all(self, csv: Path, names: list[str]) -> None:
+    def all(self, news: Path, names: list[str]) -> None:
         """Every picture."""
         page = self.page
         page.goto(self.url)
@@ -86,7 +92,7 @@ class Camera:
         self.take("side-by-side")
         self.start(f"&classifier={names[0]}")
         page.get_by_text("CSV file", exact=True).click()
-        page.locator("#file").set_input_files(csv)
+        page.locator("#file").set_input_files(news)
         page.locator("#csv-options table").wait_for()
         self.predict()
         self.take("csv")
@@ -117,12 +123,12 @@ def main(url: str, token: str, out: Path) -> None:
     """Take every picture at every width in both schemes."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        csv = write_csv(Path(folder) / "news.csv")
+        news = write_csv(Path(folder) / "news.csv")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         names = listed(browser, url, token)
         for width in WIDTHS:
             for scheme in ("light", "dark"):
-                Camera(browser, url, token, out, width, scheme).all(csv, names)
+                Camera(browser, url, token, out, width, scheme).all(news, names)
         browser.close()
 
 

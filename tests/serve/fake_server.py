@@ -51,6 +51,7 @@ SPECIFICATION: dict[str, Any] = {
             "get": {
                 "tags": ["Health"],
                 "summary": "Whether the process lives",
+                "security": [],
                 "responses": {"200": {"description": "It does."}},
             }
         },

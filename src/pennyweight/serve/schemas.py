@@ -225,8 +225,26 @@ class ErrorAnswer(BaseModel):
     error_type: str
 
 
+_ANSWERED_BY: Any = Field(description="The classifier's name.", examples=["topics"])
+_VERSION: Any = Field(
+    description="The first 12 digits of the SHA-256 of the classifier's manifest.", examples=["3f9a0c21b7de"]
+)
+
+
 class Prediction(BaseModel):
     """Of one text: `label` and `probability`; multi-label, `labels`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "label": "Business",
+                    "probability": 0.97,
+                    "probabilities": {"Business": 0.97, "Sports": 0.01, "World": 0.02},
+                }
+            ]
+        }
+    )
 
     label: str | None = Field(None, description="The likeliest label; null below `abstain_below`. Not multi-label.")
     probability: float | None = Field(None, description="Of the likeliest label. Not multi-label.")
@@ -237,8 +255,8 @@ class Prediction(BaseModel):
 class PredictAnswer(BaseModel):
     """Predictions in the order of the texts."""
 
-    classifier: str
-    version: str = Field(description="The first 12 digits of the SHA-256 of the classifier's manifest.")
+    classifier: str = _ANSWERED_BY
+    version: str = _VERSION
     predictions: list[Prediction]
 
 
@@ -251,6 +269,10 @@ class PredictAllAnswer(BaseModel):
 class WordWeight(BaseModel):
     """A word at text[start:end], and what the label's log odds lose without it, in nats."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "Shares", "start": 0, "end": 6, "weight": 2.31}]}
+    )
+
     text: str
     start: int
     end: int
@@ -260,17 +282,19 @@ class WordWeight(BaseModel):
 class ExplainAnswer(BaseModel):
     """The words of `text`, the text as the classifier reads it, with weights for `label`."""
 
-    classifier: str
-    version: str
-    text: str
-    label: str
-    predicted: str
-    probability: float
+    classifier: str = _ANSWERED_BY
+    version: str = _VERSION
+    text: str = Field(examples=["Shares fell after the bank cut its forecast."])
+    label: str = Field(description="The one that was asked for, else the likeliest.", examples=["Business"])
+    predicted: str = Field(description="The likeliest label.", examples=["Business"])
+    probability: float = Field(description="Of `label`.", examples=[0.97])
     words: list[WordWeight]
 
 
 class Score(BaseModel):
     """A label with its probability or logit, best first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"score": 0.97, "label": "Business"}]})
 
     score: float
     label: str
@@ -279,7 +303,18 @@ class Score(BaseModel):
 class ClassifierFacts(BaseModel):
     """What a listing tells of a classifier."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "topics", "version": "3f9a0c21b7de", "state": "loaded", "problem": None,
+                    "task": "single-label", "labels": ["Business", "Sports", "World"], "pair": False,
+                    "max_length": 128, "parameters": 199_684,
+                }
+            ]
+        },
+    )  # fmt: skip
 
     name: str
     state: str = Field(description="loaded, on disk or unusable.")

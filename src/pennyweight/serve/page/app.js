@@ -14,7 +14,11 @@ let listed = [];
 
 const kind = () => document.querySelector("input[name=kind]:checked").value;
 const threshold = () => Number(byId("threshold").value) / 100;
-const problem = (words) => say(byId("problem"), words);
+
+function problem(words) {
+  say(byId("problem"), words);
+  if (words) byId("problem").scrollIntoView({ block: "nearest" });
+}
 
 // --- the classifier ---
 
@@ -168,6 +172,7 @@ function finish(result, done, failed) {
     return;
   }
   shown = showResults(byId("results"), result, threshold());
+  if (byId("results").getBoundingClientRect().top > 0.75 * innerHeight) byId("results").scrollIntoView({ block: "start" });
   byId("status").textContent = `${stopped ? "Stopped. " : ""}${shown.summary}`;
 }
 

@@ -75,12 +75,14 @@ export function makeCsvInput({ onFile, onProblem }) {
     } }, names().map((column, place) => element("option", { value: place, selected: place === chosen[which] }, column))));
   }
 
+  const shortened = (cell) => (cell.length > 160 ? `${cell.slice(0, 150)}…` : cell);
+
   function preview() {
     const columns = names();
     const head = element("tr", {}, columns.map((column, place) => element("th", { scope: "col", class: chosen.includes(place) ? "chosen" : "" },
       column, chosen.includes(place) ? element("small", {}, pair ? ` text ${chosen.indexOf(place) + 1}` : " text") : null)));
     const cells = (row) => element("tr", {}, columns.map((_, place) => element("td", { class: chosen.includes(place) ? "chosen" : "", dir: "auto" },
-      (row[place] ?? "").slice(0, 140))));
+      shortened(row[place] ?? ""))));
     return element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "First rows of the file" },
       element("table", {}, element("thead", {}, head), element("tbody", {}, below().slice(0, PREVIEW_ROWS).map(cells))));
   }

@@ -6,7 +6,6 @@ import { ask } from "/static/server.js";
 import { withToken } from "/static/token_form.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
-const OPEN = /^\/(livez|readyz|health)$/;
 
 /** Descriptions may hold `code` between backticks and blank lines between paragraphs; no other markup is read. */
 function prose(words) {
@@ -42,10 +41,10 @@ function shellQuoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-function curlLine(path, method, body) {
+function curlLine(path, method, body, open) {
   const filled = path.replace(/\{(\w+)\}/g, (_, name) => (name === "name" ? "NAME" : name.toUpperCase()));
   const lines = [`curl ${method === "get" ? "" : `-X ${method.toUpperCase()} `}${location.origin}${filled}`];
-  if (!OPEN.test(path)) lines.push('-H "Authorization: Bearer $PENNYWEIGHT_TOKEN"');
+  if (!open) lines.push('-H "Authorization: Bearer $PENNYWEIGHT_TOKEN"');
   if (body !== null) lines.push("-H 'Content-Type: application/json'", `-d ${shellQuoted(JSON.stringify(body))}`);
   return lines.join(" \\\n  ");
 }
@@ -73,7 +72,7 @@ function answers(responses, spec) {
     return parts;
   });
   if (!rows.length) return shown;
-  return [...shown, element("h3", {}, "Errors"), element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Errors" },
+  return [...shown, element("details", { class: "errors" }, element("summary", {}, `Errors: ${rows.map(([status]) => status).join(", ")}`),
     element("table", { class: "fields" },
       element("thead", {}, element("tr", {}, ["status", "when"].map((title) => element("th", { scope: "col" }, title)))),
       element("tbody", {}, rows.map(([status, response]) => element("tr", {}, element("td", {}, element("code", {}, status)), element("td", {}, prose(response.description)))))))];
@@ -92,7 +91,7 @@ function route(path, method, operation, shared, spec, id) {
       name: one.name, required: one.required ?? false, type: `${typeWords(one.schema, spec)}, in the ${one.in}`, description: one.description ?? one.schema?.description ?? "", standard: null,
     })), "Parameters")] : null,
     fields.length ? [element("h3", {}, "Body"), fieldTable(fields, "Fields of the body")] : null,
-    element("h3", {}, "Request"), code(curlLine(path, method, example), `request of ${method.toUpperCase()} ${path}`),
+    element("h3", {}, "Request"), code(curlLine(path, method, example, operation.security?.length === 0), `request of ${method.toUpperCase()} ${path}`),
     answers(operation.responses, spec));
 }
 

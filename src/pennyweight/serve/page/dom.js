@@ -23,5 +23,7 @@ export function say(paragraph, text) {
 const counts = new Intl.NumberFormat("en");
 export const count = (value) => counts.format(value);
 export const percent = (share) => `${(100 * share).toFixed(1)}%`;
+/** A probability; the ends are never certain. */
+export const probability = (share) => (share > 0.9995 ? "> 99.9%" : share < 0.0005 ? "< 0.1%" : percent(share));
 /** `1 text`, `2,000 texts`. */
 export const several = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;

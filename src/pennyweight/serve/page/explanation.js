@@ -1,6 +1,6 @@
 // The words that mattered: marked in the text by how much they speak for a label or against it, and listed.
 
-import { element, percent } from "/static/dom.js";
+import { element, probability } from "/static/dom.js";
 import { askPatiently, classifierPath } from "/static/server.js";
 
 const LISTED = 6;
@@ -55,7 +55,7 @@ function explained(found, given) {
     element("div", { class: "word-lists" },
       wordList(`For ${found.label}`, "for", ranked.filter((word) => word.weight > 0).slice(0, LISTED)),
       wordList(`Against ${found.label}`, "against", ranked.filter((word) => word.weight < 0).reverse().slice(0, LISTED))),
-    element("p", { class: "quiet" }, `${found.label}: ${percent(found.probability)}. A weight is how much its log odds fall, in nats, when the word is left out.`),
+    element("p", { class: "quiet" }, `${found.label}: ${probability(found.probability)}. A weight is how much its log odds fall, in nats, when the word is left out.`),
   ];
 }
 

@@ -43,11 +43,14 @@ export function showFacts(place, item, details = null) {
   } else if (details !== null) facts.push(fact(multi ? "Micro F1" : "Accuracy", "not measured"));
   if (known.parameters !== undefined && known.parameters !== null) facts.push(fact("Trained parameters", count(known.parameters)));
   if (known.max_length) facts.push(fact("Longest text", several(known.max_length, "token"), "what is beyond is not read"));
+  // Folded on a phone, where it would stand between the classifier and the texts.
+  const open = place.querySelector(".about")?.open || matchMedia("(min-width: 56rem)").matches;
   place.replaceChildren(
     element("h2", { class: "unseen" }, `About ${known.name}`),
     labelList(known.labels ?? []),
-    element("dl", { class: "facts" }, facts),
-    known.version ? element("p", { class: "quiet" }, "Version ", element("code", {}, known.version)) : "",
-    details?.card ? element("details", { class: "card-text" }, element("summary", {}, "Model card"), element("pre", { tabindex: "0" }, details.card)) : "",
+    element("details", { class: "about", open }, element("summary", {}, "About this classifier"),
+      element("dl", { class: "facts" }, facts),
+      known.version ? element("p", { class: "quiet" }, "Version ", element("code", {}, known.version)) : null,
+      details?.card ? element("details", {}, element("summary", {}, "Model card"), element("pre", { class: "card-text", tabindex: "0" }, details.card)) : null),
   );
 }

@@ -1,7 +1,7 @@
 // Results: a card for each text, what they add up to, and the files to take home.
 
 import { writeCsv } from "/static/csv.js";
-import { count, element, percent, several } from "/static/dom.js";
+import { count, element, probability, several } from "/static/dom.js";
 import { explanationOf } from "/static/explanation.js";
 import { isMulti } from "/static/picker.js";
 
@@ -20,7 +20,7 @@ function bar(name, share, given) {
   const fill = element("span", { class: "fill" });
   fill.style.width = `${100 * share}%`;
   return element("li", { class: given ? "given" : "" }, element("span", { class: "name" }, name),
-    element("span", { class: "track", "aria-hidden": "true" }, fill), element("span", { class: "number" }, percent(share)));
+    element("span", { class: "track", "aria-hidden": "true" }, fill), element("span", { class: "number" }, probability(share)));
 }
 
 /** Bars of the likeliest labels, the rest folded. */
@@ -57,7 +57,7 @@ function answer(item, prediction, text, named) {
     verdict.classList.toggle("unsure", unsure);
     node.classList.toggle("abstained", unsure && !Array.isArray(label));
     if (Array.isArray(label)) verdict.replaceChildren(...(unsure ? ["No label"] : label.map((name) => element("span", { class: "tag" }, name))));
-    else if (unsure) verdict.replaceChildren("No label", element("small", {}, `${prediction.label} at ${percent(prediction.probability)}`));
+    else if (unsure) verdict.replaceChildren("No label", element("small", {}, `${prediction.label} at ${probability(prediction.probability)}`));
     else verdict.replaceChildren(element("span", { class: "tag" }, label));
   };
   const node = element("div", { class: "answer" }, heading, element("div", { class: "answer-head" }, verdict, why), ...bars(item, prediction), place);

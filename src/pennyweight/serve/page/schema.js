@@ -51,17 +51,26 @@ function range({ minimum, maximum, minLength, maxLength }) {
   return maxLength !== undefined ? `, at most ${maxLength} characters` : "";
 }
 
-/** `[{name, type, required, description, standard}]` of an object, or of the objects in a list. */
-export function fieldsOf(given, spec) {
-  let schema = resolve(given, spec);
-  if (schema.type === "array" && schema.items) schema = resolve(schema.items, spec);
-  return Object.entries(schema.properties ?? {}).map(([name, field]) => {
-    const own = resolve(field, spec);
-    return {
-      name, type: typeWords(field, spec), required: schema.required?.includes(name) ?? false, description: own.description ?? "",
+/** `[{name, type, required, description, standard}]` of an object, or of the objects in a list; then what is in these. */
+export function fieldsOf(given, spec, above = "") {
+  const schema = objectIn(given, spec);
+  if (schema === null || above.split(".").length > 2) return []; // two levels are enough, and schemas may hold themselves
+  return Object.entries(schema.properties).flatMap(([key, field]) => {
+    const own = resolve(field, spec), name = above + key;
+    return [{
+      name, type: typeWords(field, spec), required: schema.required?.includes(key) ?? false, description: own.description ?? "",
       standard: own.default === undefined || own.default === null ? null : JSON.stringify(own.default),
-    };
+    }, ...fieldsOf(field, spec, `${name}${own.type === "array" ? "[]" : ""}.`)];
   });
+}
+
+/** The object that a schema is, lists or may be besides null. */
+function objectIn(given, spec) {
+  const schema = resolve(given, spec);
+  if (schema.properties) return schema;
+  if (schema.type === "array" && schema.items) return objectIn(schema.items, spec);
+  const others = (alternatives(schema) ?? []).filter((one) => resolve(one, spec).type !== "null");
+  return others.length === 1 ? objectIn(others[0], spec) : null;
 }
 
 /** An example of a media type or a schema: one that is given, else one made from types. */
