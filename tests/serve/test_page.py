@@ -13,6 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pennyweight.predict.formula_guard import escape_formula
 from pennyweight.serve.page.static_files import CONTENT_SECURITY_POLICY, static_files
 
 from ..server_process import TOKEN as SERVER_TOKEN
@@ -579,6 +580,7 @@ def test_the_csv_reader_and_writer(open_page: Open) -> None:
     assert [(text, call("guessDelimiter", text)) for text, _ in GUESSED] == GUESSED
     assert [(text, call("guessHeader", call("parseCsv", text, ","))) for text, _ in HEADERS] == HEADERS
     assert [(cell, call("escapeFormula", cell)) for cell, _ in ESCAPED] == ESCAPED
+    assert [(cell, escape_formula(cell)) for cell, _ in ESCAPED] == ESCAPED
     assert (
         call("writeCsv", ["user_id", "label", "=x"], [["=1", "=2", "=3"]], [1]) == "user_id,label,'=x\r\n=1,'=2,'=3\r\n"
     )
