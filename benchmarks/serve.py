@@ -18,7 +18,8 @@ What a reader asks first stands under `shown`:
 - `share_64`, `share_512`: texts a second of so many adapters, mixed uniformly, to those of one in the same engine, 64
   texts a call; `..._of_merged` to one merged adapter; `..._at_once` with all texts in one call.
 - `bytes_ratio`: memory of the server a further classifier, to the bytes of its trained values.
-- `p99_at_half_load`: 99th percentile at 50 % of the capacity, to the median of requests that come one at a time.
+- `p99_at_half_load`: 99th percentile at 50 % of the capacity, to the median of requests that come one at a time; the
+  median of some rounds of both.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import importlib.util
 import json
 import logging
 import os
+import statistics
 import sys
 import time
 import warnings
@@ -54,7 +56,7 @@ PEERS = {
     "onnxruntime_sessions": ("peers.onnx_sessions:OnnxSessions", ("onnx", "onnxruntime")),
 }
 SECTIONS = ("engine", "peers", "server")
-SHARES = (10, 50, 80)  # percent of the capacity
+SHARES = (10, 80)  # percent of the capacity, besides 50
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def main() -> None:
         "--varied", action="store_true", help="classifiers of unequal budgets, modules, heads and tasks"
     )
     parser.add_argument("--texts", type=int, default=512, help="texts a round (default 512)")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of each load on the server (default 6, with --quick)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")
     options = parser.parse_args()
@@ -206,7 +208,7 @@ def measure_peers(folders: Sequence[Path], texts: list[str], options: Any) -> di
         try:
             peer = Contender(kind, options.threads, given, backbone=str(embedded()), max_length=LONGEST, **settings)
             with contextlib.closing(peer):
-                found[name] = measure_peer(peer, counts, some, reference, options.rounds)
+                found[name] = measure_peer(peer, counts, some, reference, min(2, options.rounds))
         except RuntimeError as error:  # a peer that fails must not stop the others
             found[name] = {"skipped": last_line(error)}
         print(f"  {name}: {found[name]}", file=sys.stderr, flush=True)
@@ -250,9 +252,13 @@ def requests_of(folders: Sequence[Path], texts: Sequence[str], readers: Sequence
 
 
 def measure_server(folders: Sequence[Path], texts: list[str], options: Any) -> dict[str, Any]:
-    """Requests a second and their times, in closed and in open loop, and memory a further classifier."""
+    """Requests a second and their times, in closed and in open loop, and memory a further classifier.
+
+    What is compared is measured in turn, in several rounds: a machine's speed may change within seconds.
+    """
     count = min(512 if options.quick else 2048, len(folders), options.most)
     served, few = folders[:count], min(64, count)
+    mixed = {"1 adapter": 1, f"{few} adapters": few, f"{count} adapters": count}.items()
 
     def load(adapters: int, how: str = "uniform", seconds: float = options.seconds, **more: Any) -> Any:
         readers = choose_readers(len(texts), adapters, how)
@@ -266,39 +272,38 @@ def measure_server(folders: Sequence[Path], texts: list[str], options: Any) -> d
         answers = run(Load(server.port, every, 600.0, most=count, token=server.token, clients=4))
         assert answers.statuses() == {"200": count}, answers.statuses()
         load(count, seconds=2.0, clients=64)
-        above = server.memory_mb()
-        figures: dict[str, Any] = {"classifiers": count, "start_seconds": server.start_seconds}
-        figures["idle"] = load(count, pause=0.03).figures()
-        closed = {f"{clients} clients, {few} adapters": (few, "uniform", clients) for clients in (1, 8, 64)}
-        closed["64 clients, 1 adapter"] = (1, "uniform", 64)
-        closed[f"64 clients, {count} adapters"] = (count, "uniform", 64)
-        closed[f"64 clients, {count} adapters, Zipf"] = (count, "zipf", 64)
-        figures["closed"] = {
-            name: tell(name, load(adapters, how, clients=clients))
-            for name, (adapters, how, clients) in closed.items()
-        }  # fmt: skip
-        capacity = figures["closed"][f"64 clients, {count} adapters"]["requests_per_second"]
-        figures["open"] = {
-            str(share): tell(
-                f"open loop at {share} %", load(count, seconds=2.5 * options.seconds, rate=capacity * share / 100)
-            )
-            for share in SHARES
-        }
+        above, start_seconds = server.memory_mb(), server.start_seconds
+        closed, opened, halves = {}, {}, []
+        for turn in range(options.rounds):
+            every_few = {f"64 clients, {adapters}": load(number, clients=64).figures() for adapters, number in mixed}
+            closed = {name: faster(each, closed.get(name)) for name, each in every_few.items()}
+            capacity = every_few[f"64 clients, {count} adapters"]["requests_per_second"]
+            idle = load(count, pause=0.03).figures()
+            half = load(count, seconds=2.5 * options.seconds, rate=capacity / 2).figures()
+            halves.append({"capacity": capacity, "idle": idle, "at_half_load": half})
+            print(f"  server, round {turn + 1}: {every_few} {halves[-1]}", file=sys.stderr, flush=True)
+        for clients in (1, 8):
+            closed[f"{clients} clients, {few} adapters"] = load(few, clients=clients).figures()
+        closed[f"64 clients, {count} adapters, Zipf"] = load(count, "zipf", clients=64).figures()
+        for share in SHARES:
+            opened[str(share)] = load(count, seconds=2.5 * options.seconds, rate=capacity * share / 100).figures()
         status = server.stop()
     own = sum(map(own_bytes, served[few:]))
-    return figures | {
-        "capacity": capacity,
+    return {
+        "classifiers": count,
+        "start_seconds": start_seconds,
         "memory_mb": {str(few): round(below), str(count): round(above)},
         "bytes_ratio": round((above - below) * (1 << 20) / own, 3) if own else None,
+        "closed": closed,
+        "half_load": halves,
+        "open": opened,
         "exit_status": status,
     }
 
 
-def tell(name: str, answers: Any) -> dict[str, Any]:
-    """The figures of a load, said while the next one runs."""
-    figures: dict[str, Any] = answers.figures()
-    print(f"  server, {name}: {figures}", file=sys.stderr, flush=True)
-    return figures
+def faster(one: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
+    """The figures with more requests a second."""
+    return max(one, other or one, key=lambda each: float(each["requests_per_second"]))
 
 
 # --- what follows ------------------------------------------------------------------------------------------------
@@ -327,9 +332,10 @@ def shown(result: dict[str, Any]) -> dict[str, float | None]:
         found[f"server_share_{count}"] = ratio(closed.get(f"64 clients, {count} adapters"), one)
     found["bytes_ratio"] = server.get("bytes_ratio")
     found["engine_bytes_ratio"] = result.get("engine", {}).get("bytes_ratio")
-    found["p99_at_half_load"] = ratio(
-        server.get("open", {}).get("50", {}).get("p99_ms"), server.get("idle", {}).get("p50_ms"), 2
-    )
+    halves = [
+        ratio(each["at_half_load"].get("p99_ms"), each["idle"].get("p50_ms"), 2) for each in server.get("half_load", ())
+    ]
+    found["p99_at_half_load"] = statistics.median(each for each in halves if each) if any(halves) else None
     return found
 
 
@@ -348,7 +354,9 @@ def report(result: dict[str, Any]) -> str:
     if "server" in result:
         server = result["server"]
         lines += ["", f"server, {server['classifiers']} classifiers, ready after {server['start_seconds']} s"]
-        loads = {"idle": server["idle"]} | server["closed"] | {f"open, {key} %": e for key, e in server["open"].items()}
+        loads = server["closed"] | {f"open, {share} %": each for share, each in server["open"].items()}
+        for turn, each in enumerate(server["half_load"], start=1):
+            loads |= {f"idle, round {turn}": each["idle"], f"open, 50 %, round {turn}": each["at_half_load"]}
         lines.append(f"{'load':<34}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'generator':>11}")
         for name, each in loads.items():
             lines.append(
