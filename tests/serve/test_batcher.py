@@ -35,7 +35,7 @@ class Batched:
     def __init__(self, **limits: Any) -> None:
         self.engine = FakeEngine()
         self.figures: list[RoundFigures] = []
-        settings = ServerSettings(**{"max_wait_ms": 0.0, "max_round_tokens": 100} | limits)
+        settings = ServerSettings(**{"lanes": 1, "max_wait_ms": 0.0, "max_round_tokens": 100} | limits)
         self.batcher = Batcher(self.engine, settings, self.figures.append)
 
     def submit(self, classifiers: Any, tokens: Encoded, seconds: float = LATER) -> asyncio.Task[list[np.ndarray]]:
@@ -322,6 +322,57 @@ def test_draining_answers_what_was_accepted_and_accepts_nothing_new() -> None:
         await drained
         found = await asyncio.gather(*tasks)
         np.testing.assert_array_equal(found[10][0], expected(one, token_rows(2, first=11)))
+
+    run(test)
+
+
+def test_lanes_compute_side_by_side() -> None:
+    async def test() -> None:
+        async with running(lanes=2) as batched:
+            batched.engine.gate.clear()
+            one = fake_classifier()
+            first = batched.submit(one, token_rows(2, first=1))
+            await batched.entered()
+            second = batched.submit(one, token_rows(2, first=2))
+            await batched.entered()  # while the first is computed
+            assert not first.done()
+            batched.engine.gate.set()
+            await asyncio.gather(first, second)
+
+    run(test)
+
+
+def test_idle_lanes_share_one_large_request() -> None:
+    async def test() -> None:
+        async with running(lanes=2, max_round_tokens=10_000) as batched:
+            batched.engine.gate.clear()
+            one, tokens = fake_classifier(), token_rows(*[10] * 100)
+            large = batched.submit(one, tokens)
+            for _ in range(2):
+                await batched.entered()
+            assert sorted(len(sequences) for sequences in batched.engine.rounds) == [50, 50]
+            batched.engine.gate.set()
+            (found,) = await large
+            np.testing.assert_array_equal(found, expected(one, tokens))
+
+    run(test)
+
+
+def test_draining_waits_for_every_lane() -> None:
+    async def test() -> None:
+        batched = Batched(lanes=3, max_round_tokens=4)
+        batched.batcher.start()
+        batched.engine.gate.clear()
+        one = fake_classifier()
+        tasks = [batched.submit(one, token_rows(2, first=first)) for first in range(1, 12)]
+        for _ in range(3):
+            await batched.entered()
+        drained = asyncio.create_task(batched.batcher.drain())
+        await batched.queue()
+        assert not drained.done()
+        batched.engine.gate.set()
+        await drained
+        assert all(len(rows) == 1 for (rows,) in await asyncio.gather(*tasks))
 
     run(test)
 

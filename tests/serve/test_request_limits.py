@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pennyweight.serve.lifecycle import Lifecycle
+from pennyweight.serve.refusals import Refusal, refusal
 from pennyweight.serve.request_limits import RequestLimits
 from pennyweight.serve.request_log import HUNG_UP, RECORD, RequestRecord
 from pennyweight.serve.server_settings import ServerSettings
@@ -79,7 +80,7 @@ class App:
 class Limits:
     """`RequestLimits` over an `App`, with what they depend on."""
 
-    def __init__(self, full: QueueFull | None = None, **settings: Any) -> None:
+    def __init__(self, full: Refusal | None = None, **settings: Any) -> None:
         self.app, self.lifecycle, self.queue_full = App(), Lifecycle(), full
         self.lifecycle.begin()
         self.middleware = RequestLimits(
@@ -111,7 +112,7 @@ def test_a_body_arrives_whole() -> None:
 
 
 def test_a_full_queue_is_told_before_anything_is_read() -> None:
-    limits = Limits(QueueFull("more is waiting than is computed in 5 s", 2.4))
+    limits = Limits(refusal(QueueFull("more is waiting than is computed in 5 s", 2.4)))
     refused = limits.ask(Exchange([part(b"a")]))
     assert (refused.status, refused.received, limits.app.bodies) == (429, 0, [])
     assert (b"retry-after", b"2") in refused.sent[0]["headers"]
@@ -186,7 +187,7 @@ def test_an_answer_that_is_there_is_sent_to_the_end() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_other_methods_and_unknown_paths_pass(method: str) -> None:
-    limits = Limits(QueueFull("full", 1.0), max_body_bytes=0)
+    limits = Limits(refusal(QueueFull("full", 1.0)), max_body_bytes=0)
     assert limits.ask(Exchange([part(b"a")], method=method)).status == 200
     assert limits.ask(Exchange([part(b"a")], route="other")).status == 200
 

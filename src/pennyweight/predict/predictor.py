@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class Classifier:
         """Whether it reads two texts as one input."""
         return self.input_spec.pair
 
-    @property
+    @cached_property
     def input_spec(self) -> InputSpec:
         """How texts and labels are read from data: as in training."""
         form = self.artifact.input_spec.form

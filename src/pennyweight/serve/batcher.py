@@ -1,4 +1,4 @@
-"""Requests from an event loop, computed together in one thread beside it."""
+"""Requests from an event loop, computed together in threads beside it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import torch
 
 from ..data.batching import Encoded
 from ..errors import PennyweightError
-from .logits_engine import LogitsEngine
+from .logits_engine import LogitsEngine, LoneEngine
 from .rounds import QueuedTexts, Share, compute_round, plan_round, round_input
 from .served_classifier import ServedClassifier
 from .server_settings import ServerSettings
 from .serving_errors import DeadlineExceeded, QueueFull, ServerStopping, TooMuchWork
 from .throughput import Throughput
 
-TOKENS_A_THREAD = 2048  # as many as the inference engine computes best at once
+ROUND = 2048  # tokens, as many as the inference engine computes best at once
+SMALLEST_PART = 256  # tokens; less is not worth a lane of its own
 
 # What a request is answered with.
 Outcome = list[np.ndarray] | PennyweightError
@@ -31,7 +32,7 @@ Outcome = list[np.ndarray] | PennyweightError
 
 @dataclass(frozen=True)
 class RoundFigures:
-    """What one round did.
+    """What one round of one lane did.
 
     Attributes:
         requests: that it had texts of.
@@ -65,16 +66,21 @@ class _Waiter:
 class Batcher:
     """Computes what is submitted, many requests at a time, oldest first and fairly; see `plan_round`.
 
-    While a round computes, arrivals gather; the next round takes what is there, up to `max_round_tokens`. An idle
-    engine waits at most `max_wait_ms` after the first arrival. A request whose deadline has passed or whose caller is
-    gone (its task was cancelled) is dropped before it is computed. An error fails the request that it is of, alone.
+    Rounds are computed in lanes: threads side by side, with an equal part of the computing threads inside each. One
+    round with all threads inside takes longer a text, since they wait for each other at the end of every product, and
+    whoever arrives meanwhile waits for all of it.
+
+    While the lanes compute, arrivals gather; the next round takes what is there, up to `max_round_tokens`, or an equal
+    part of it where several lanes are idle. An idle lane waits at most `max_wait_ms` after the first arrival. A
+    request whose deadline has passed or whose caller is gone (its task was cancelled) is dropped before it is computed.
+    An error fails the request that it is of, alone.
 
     Times are those of `time.monotonic`.
 
     Args:
-        engine: computes; `logits` is called from the batcher's thread alone.
+        engine: computes; `logits` is called in all lanes at once.
         settings: the limits.
-        on_round: called in the batcher's thread after each round; it must not raise.
+        on_round: called in a lane after each of its rounds; it must not raise.
     """
 
     def __init__(
@@ -88,7 +94,12 @@ class Batcher:
         self._settings = settings
         self._on_round = on_round
         self._clock = clock
-        self._work = settings.max_round_tokens or TOKENS_A_THREAD * torch.get_num_threads()
+        threads = torch.get_num_threads()
+        one = isinstance(engine, LoneEngine) and engine.one_at_a_time
+        self._lanes = 1 if one else settings.lanes or threads
+        self._lane_threads = max(1, threads // self._lanes)
+        self._idle = 0  # lanes that wait for texts
+        self._work = settings.max_round_tokens or ROUND * self._lane_threads
         self._throughput = Throughput(self._work)
         self._waiters: dict[QueuedTexts, _Waiter] = {}  # in order of arrival
         self._texts = 0
@@ -96,7 +107,7 @@ class Batcher:
         self._computing = 0
         self._stopping = False
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     # --- figures
 
@@ -124,8 +135,9 @@ class Batcher:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="pennyweight-batcher", daemon=True)
-        self._thread.start()
+        for lane in range(self._lanes):
+            self._threads.append(threading.Thread(target=self._run, name=f"pennyweight-batcher-{lane}", daemon=True))
+            self._threads[-1].start()
 
     def warm_up(self, classifier: ServedClassifier) -> None:
         """Compute a few rounds, so that the first request does not wait for kernels and the queue's speed is known.
@@ -149,9 +161,9 @@ class Batcher:
         """Accept nothing new, and return when all that was accepted is answered."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     # --- requests
 
@@ -197,7 +209,7 @@ class Batcher:
         work = sum(one.queued.work(0, len(one.queued.tokens)) for one in waiters)
         with self._changed:
             self._refuse(texts, work)
-            was_full, was_empty = self._tokens >= self._work, not self._waiters
+            was_full, was_empty = self._tokens >= self._work, not self._texts
             for one in waiters:
                 if len(one.queued.tokens):
                     self._waiters[one.queued] = one
@@ -231,7 +243,8 @@ class Batcher:
             raise QueueFull(f"more than {limits.max_queued_texts:,} texts are waiting", max(1.0, math.ceil(wait)))
 
     def _expire(self, waiter: _Waiter) -> None:
-        if not waiter.future.done():
+        # Where all is computed, the answer is on its way: an event loop that was busy must not refuse it.
+        if waiter.queued.left and not waiter.future.done():
             waiter.future.set_exception(DeadlineExceeded(self._clock() - waiter.queued.arrived))
 
     def _forget(self, waiter: _Waiter) -> None:
@@ -244,7 +257,9 @@ class Batcher:
     # --- the thread
 
     def _run(self) -> None:
+        """One lane."""
         ended: float | None = None
+        torch.set_num_threads(self._lane_threads)  # of this thread
         try:
             while True:
                 shares, rested = self._next_round()
@@ -253,38 +268,54 @@ class Batcher:
                 began = self._clock()
                 figures = self._compute(shares, began)
                 now = self._clock()
-                self._throughput.add(figures.tokens, now - (began if rested or ended is None else ended))
+                seconds = now - (began if rested or ended is None else ended)
+                self._throughput.add(figures.tokens * self._lanes, seconds)
                 ended = now
                 if self._on_round is not None:
                     self._on_round(figures)
-        finally:
+        except BaseException:
             with self._changed:
                 self._stopping = True
                 left = [(one, ServerStopping()) for one in self._waiters.values()]
             self._deliver(left)
+            raise
 
     def _next_round(self) -> tuple[list[Share], bool]:
-        """The texts of the next round, taken from the queue, and whether the thread has waited for any.
+        """The texts of the next round, taken from the queue, and whether the lane has waited for any.
 
-        None, once the server is stopping and everything is answered.
+        None, once the server is stopping and all texts are taken.
         """
-        rested, patience = False, self._settings.max_queue_seconds / 2
+        rested = False
         with self._changed:
             while True:
                 now = self._clock()
                 self._drop_late(now)
-                if not self._waiters:
-                    if self._stopping:
-                        return [], rested
-                    rest = None
-                else:
-                    rest = next(iter(self._waiters)).arrived + self._settings.max_wait_ms / 1000 - now
+                waiting = [queued for queued in self._waiters if queued.waiting]
+                rest = None
+                if waiting:
+                    rest = waiting[0].arrived + self._settings.max_wait_ms / 1000 - now
                     if rest <= 0 or self._tokens >= self._work or self._stopping:
-                        shares = plan_round(list(self._waiters), self._work, now - patience)
-                        self._take(shares)
-                        return shares, rested
+                        return self._take(waiting, now), rested
+                elif self._stopping:
+                    return [], rested
                 rested = True
+                self._idle += 1
                 self._changed.wait(rest)
+                self._idle -= 1
+
+    def _take(self, waiting: Sequence[QueuedTexts], now: float) -> list[Share]:
+        """Take a round's texts out of the queue. The lock is held."""
+        part = -(-self._tokens // (1 + self._idle))
+        work = min(self._work, max(part, SMALLEST_PART))
+        shares = plan_round(waiting, work, now - self._settings.max_queue_seconds / 2)
+        for share in shares:
+            share.queued.next = share.stop
+            self._texts -= share.stop - share.start
+            self._tokens -= share.work
+            self._computing += share.work
+        if self._texts and self._idle:
+            self._changed.notify()
+        return shares
 
     def _drop_late(self, now: float) -> None:
         """Refuse what nobody needs any more; an event loop that is busy may not have done so yet."""
@@ -292,13 +323,6 @@ class Batcher:
         for one in late:
             self._remove(one.queued)
         self._deliver([(one, DeadlineExceeded(now - one.queued.arrived)) for one in late])
-
-    def _take(self, shares: Sequence[Share]) -> None:
-        for share in shares:
-            share.queued.next = share.stop
-            self._texts -= share.stop - share.start
-            self._tokens -= share.work
-        self._computing = sum(share.work for share in shares)
 
     def _remove(self, queued: QueuedTexts) -> _Waiter | None:
         """Take a request out of the queue; None where it was not in it. The lock is held."""
@@ -312,7 +336,7 @@ class Batcher:
         given = round_input(shares)
         failed = compute_round(self._engine, shares, given)
         with self._changed:
-            self._computing = 0
+            self._computing -= sum(share.work for share in shares)
             answered: list[tuple[_Waiter, Outcome]] = []
             for share in shares:
                 queued = share.queued

@@ -30,10 +30,13 @@ class LoneEngine:
 
     Args:
         logits_of: from N token sequences to logits (N, L).
+        one_at_a_time: whether one call uses the whole machine or device, so that two at once would be in each other's
+            way.
     """
 
-    def __init__(self, logits_of: Callable[[Encoded], np.ndarray]) -> None:
+    def __init__(self, logits_of: Callable[[Encoded], np.ndarray], one_at_a_time: bool) -> None:
         self._logits_of = logits_of
+        self.one_at_a_time = one_at_a_time
 
     def logits(self, tokens: Encoded, readers: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
         """As `LogitsEngine.logits`; all readers are this classifier."""

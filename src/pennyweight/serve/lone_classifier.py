@@ -48,7 +48,8 @@ def load_lone(place: ServedFolder, backbone: str | None, device: str, precision:
     artifact = classifier.artifact
     size = sum(tensor.nbytes for tensor in (*artifact.tensors.adapter.values(), *artifact.tensors.head.values()))
     served = _served(place.name, classifier, summary, size)
-    return LoneClassifier(served, summary, LoneEngine(classifier.logits_of), artifact.backbone, classifier.runtime)
+    engine = LoneEngine(classifier.logits_of, classifier.runtime.device.type != "cpu")
+    return LoneClassifier(served, summary, engine, artifact.backbone, classifier.runtime)
 
 
 def _exported(place: ServedFolder, classifier: OnnxClassifier) -> LoneClassifier:
@@ -59,7 +60,7 @@ def _exported(place: ServedFolder, classifier: OnnxClassifier) -> LoneClassifier
     )  # fmt: skip
     served = _served(place.name, classifier, summary, (place.folder / MODEL).stat().st_size)
     runtime = Runtime(torch.device("cpu"), spec.number_format)
-    return LoneClassifier(served, summary, LoneEngine(classifier.logits_of), None, runtime)
+    return LoneClassifier(served, summary, LoneEngine(classifier.logits_of, True), None, runtime)
 
 
 def _served(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,6 @@ from .serving_errors import QueueFull, ServerStopping
 # would else see a broken connection instead of the answer.
 _DRAINED = 4
 _CLOSE = {"Connection": "close"}
-_JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
 
 
 class RequestLimits:
@@ -36,7 +34,7 @@ class RequestLimits:
         app: Any,
         settings: ServerSettings,
         lifecycle: Lifecycle,
-        full: Callable[[], QueueFull | None],
+        full: Callable[[], Refusal | None],
         computes: Callable[[str], bool],
     ) -> None:
         self.app = app
@@ -85,11 +83,12 @@ class RequestLimits:
     def _refuse_kind(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Refuse a body that is said not to be plain JSON."""
         kind, encoding = _header(headers, b"content-type"), _header(headers, b"content-encoding")
-        if not _JSON.fullmatch(kind):
+        # JSON is UTF-8 and has no parameter that says so (RFC 8259, section 11): what stands behind is ignored.
+        if kind.partition(b";")[0].strip().lower() != b"application/json":
             raise Refusal(
                 415,
                 "media_type",
-                "the body is not declared as JSON in UTF-8",
+                "the body is not declared as JSON",
                 expected="Content-Type: application/json",
                 received=kind.decode("latin-1") or "no Content-Type",
             )
@@ -165,22 +164,26 @@ class RequestLimits:
         async def replay() -> Any:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        answering = asyncio.ensure_future(self.app(scope, replay, send))
-        # The body is complete: nothing but the end of the connection can come now.
-        gone = asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
-            # The server says so too when the answer is written, which may be an instant before the task is done.
-            if not answering.done() and scope[RECORD].status == HUNG_UP:
+        answering = asyncio.current_task()
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            # The body is complete: nothing but the end of the connection can come now. The web server says so too when
+            # the answer is written, which is an instant before we are done.
+            await receive()
+            if scope[RECORD].status == HUNG_UP and answering is not None:
+                gone = True
                 answering.cancel()
-            try:
-                await answering
-            except asyncio.CancelledError:
-                if not answering.cancelled():
-                    raise
+
+        watching = asyncio.ensure_future(watch())
+        try:
+            await self.app(scope, replay, send)
+        except asyncio.CancelledError:
+            if not gone or (answering is not None and answering.uncancel() > 0):
+                raise
         finally:
-            answering.cancel()
-            gone.cancel()
+            watching.cancel()
 
 
 def _header(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes:

@@ -16,8 +16,10 @@ class ServerSettings:
         max_texts: a request.
         max_classifiers: that one request sends its texts to.
         max_characters: a text; of a pair, both together.
+        lanes: rounds computed side by side, with an equal part of the threads each; None for one a thread.
         max_wait_ms: how long an idle engine waits for company of the first request that arrives.
-        max_round_tokens: computed at once, over all texts and the classifiers that read them; None for 2,048 a thread.
+        max_round_tokens: computed in one round, over all texts and the classifiers that read them; None for 2,048 a
+            thread of its lane.
         deadline_seconds: from a request's arrival; it is answered in this time or refused.
         max_queue_seconds: a request that would wait longer is refused at once. Well below the deadline: the estimate is
             one.
@@ -42,6 +44,7 @@ class ServerSettings:
     max_texts: int = 1024
     max_classifiers: int = 64
     max_characters: int = 100_000
+    lanes: int | None = None
     max_wait_ms: float = 2.0
     max_round_tokens: int | None = None
     deadline_seconds: float = 10.0

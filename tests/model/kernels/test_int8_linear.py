@@ -42,6 +42,16 @@ def test_it_is_near_the_product_in_fp32(with_bias: bool, with_addend: bool) -> N
 
 
 @needs_int8
+def test_it_may_be_written_into_the_addend() -> None:
+    x, weight, bias, addend = tensors((50, 64), (48, 64), (48,), (50, 48))
+    usual, within = (Int8Linear(weight, bias, largest=x.abs().amax(0), into_addend=each) for each in (False, True))
+    expected = usual(x, addend)
+    found = within(x, addend)
+    assert torch.equal(found, expected)
+    assert found.data_ptr() == addend.data_ptr()
+
+
+@needs_int8
 def test_an_input_channel_with_large_numbers_does_not_drown_the_others() -> None:
     x, weight = tensors((50, 64), (48, 64))
     x[:, 3] *= 100

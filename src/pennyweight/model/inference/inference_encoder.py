@@ -28,7 +28,10 @@ class Dense:
 
 
 class Products(Protocol):
-    """Makes the products of one number format."""
+    """Makes the products of one number format.
+
+    An encoder reads no addend again: its memory may hold the result. Where it is the input, too, that is read before.
+    """
 
     @property
     def dtype(self) -> torch.dtype:

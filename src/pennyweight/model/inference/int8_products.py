@@ -40,7 +40,8 @@ class Int8Products:
     def linear(self, name: str, *layers: Dense) -> PreparedLinear:
         """Layers that read the same rows, as one product."""
         layer = stacked(layers)
-        return Int8Linear(layer.weight, layer.bias, largest=self._range(name, layer.weight.shape[1]))
+        largest = self._range(name, layer.weight.shape[1])
+        return Int8Linear(layer.weight, layer.bias, largest=largest, into_addend=True)
 
     def feed_forward(self, name: str, up: Dense, activation: str, down: Dense) -> FeedForward:
         """Two layers with an activation between, whose output is rounded inside the first product."""
@@ -55,7 +56,7 @@ class Int8Products:
             up.weight[kept], None if up.bias is None else up.bias[kept], largest=largest, target=inner,
             activation=activation,
         )  # fmt: skip
-        second = Int8Linear(down.weight[:, kept], down.bias, source=inner)
+        second = Int8Linear(down.weight[:, kept], down.bias, source=inner, into_addend=True)
         if not count:
             return lambda x, addend: second.from_bytes(first(x), addend)
         wide = reach.argsort(stable=True)[len(reach) - count :]
@@ -65,7 +66,8 @@ class Int8Products:
 
         def run(x: Tensor, addend: Tensor | None) -> Tensor:
             inner = outlying(x)
-            return second.from_bytes(first(x), inner @ back if addend is None else torch.addmm(addend, inner, back))
+            own = inner @ back if addend is None else torch.addmm(addend, inner, back)
+            return second.from_bytes(first(x), own)
 
         return run
 

@@ -53,38 +53,42 @@ def attend(
         window: how many tokens before and after its own a token sees; None where it sees its whole text. Not for use
             with biases.
     """
-    outs, end = [], 0
+    (rows, width), outs, end = qkv.shape, [], 0
     for number, group in enumerate(groups):
         if biases is None and (window is None or group.length <= window + 1):
-            q, k, v, mask = _whole_steps(qkv, group, heads)
+            q, k, v, mask = _whole_steps(qkv, group, heads, last=number == len(groups) - 1)
         else:
             mask = _near(group, window, group.length) if biases is None else biases[number]
             q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (texts, heads, length, d)
-        out = out.transpose(1, 2).reshape(-1, qkv.shape[1] // 3)
+        out = out.transpose(1, 2).reshape(-1, width // 3)
         outs.append(out)
-        end = group.start + len(out)
-    if end < len(qkv):
-        outs.append(qkv.new_zeros(len(qkv) - end, qkv.shape[1] // 3))
+        end = group.start + out.shape[0]
+    if end < rows:
+        outs.append(qkv.new_zeros(rows - end, width // 3))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
-def _whole_steps(qkv: Tensor, group: RowGroup, heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _whole_steps(
+    qkv: Tensor, group: RowGroup, heads: int, *, last: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Queries, keys, values (texts, heads, ..., d) and mask of a group whose tokens see their whole texts.
 
     Keys and values are read in whole steps: behind a text's last the rows that come next are read, too, and masked.
-    One text at the end of the block has the queries of these rows computed, which nobody reads.
+    One text that is the last group and reads to the end of the block has the queries of these rows computed, which
+    nobody reads.
     """
+    (rows, width), stride = qkv.shape, qkv.stride(0)
     read = -(-group.length // STEP) * STEP
-    if group.apart or group.start + (group.texts - 1) * group.length + read > len(qkv):
+    if group.apart or group.start + (group.texts - 1) * group.length + read > rows:
         read = group.length
-    rows, width = qkv.stride(0), qkv.shape[1] // 3
-    shape = (3, group.texts, heads, read, width // heads)
-    strides = (width, group.length * rows, width // heads, rows, 1)
-    q, k, v = qkv[group.start :].as_strided(shape, strides).unbind(0)
+    size = width // 3 // heads
+    shape = (3, group.texts, heads, read, size)
+    strides = (width // 3, group.length * stride, size, stride, 1)
+    q, k, v = qkv.as_strided(shape, strides, qkv.storage_offset() + group.start * stride).unbind(0)
     if read == group.length:
         return q, k, v, group.mask
-    if group.texts > 1 or group.start + read < len(qkv):
+    if not last or group.texts > 1 or group.start + read < rows:
         q = q[:, :, : group.length]
     if group.mask is not None:
         return q, k, v, pad(group.mask, (0, read - group.length))

@@ -53,7 +53,7 @@ class ByteRange:
 def _quantized(x: Tensor, scale: float, zero: int) -> Tensor:
     """By torch's quantizer, in one pass; its bytes are read in place."""
     found = torch.quantize_per_tensor(x.contiguous(), scale, zero, torch.quint8)
-    return torch.empty(0, dtype=torch.uint8).set_(found.untyped_storage(), 0, found.shape, found.stride())
+    return torch.empty(0, dtype=torch.uint8).set_(found.untyped_storage(), 0, x.shape, found.stride())
 
 
 @cache
@@ -77,6 +77,7 @@ class Int8Linear:
         source: how the bytes of the input are to be read, else as `largest` says.
         target: the range of the output's bytes; None for an output in `dtype`.
         activation: by transformers' name.
+        into_addend: whether the output may take the memory of the addend, which saves writing other.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Int8Linear:
         source: ByteRange | None = None,
         target: ByteRange | None = None,
         activation: str | None = None,
+        into_addend: bool = False,
     ) -> None:
         self._divisor: Tensor | None = None
         if source is None:
@@ -96,13 +98,19 @@ class Int8Linear:
             self._divisor = 1 / factor
             weight = weight * factor
             source = ByteRange.around_zero(float((largest / factor).max()))
-        self._source, self._target = source, target
-        self._scales = weight.abs().amax(1).clamp(min=1e-8) / 127  # (out,)
-        rounded = (weight / self._scales[:, None]).round().clamp(-127, 127).to(torch.int8)
-        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
-        self._zeros = torch.zeros(len(weight), dtype=torch.int64)
-        self._bias = bias
-        self._fused = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
+        self._source = source
+        scales = weight.abs().amax(1).clamp(min=1e-8) / 127  # (out,)
+        rounded = (weight / scales[:, None]).round().clamp(-127, 127).to(torch.int8)
+        name, arguments, algorithm = ("none", [], "") if activation is None else ACTIVATIONS[activation][1]
+        scale, zero, kind = (1.0, 0, torch.float32) if target is None else (target.scale, target.zero, torch.uint8)
+        # What is the same in every call is looked up once: for one text, calling takes as long as computing.
+        self._product = torch.ops.onednn.qlinear_pointwise.default
+        self._product_and_sum = torch.ops.onednn.qlinear_pointwise.binary
+        packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._before = (source.scale, source.zero, packed, scales, torch.zeros(len(weight), dtype=torch.int64))
+        self._behind = (bias, scale, zero, kind, name, arguments, algorithm)
+        how = "sum" if into_addend else "add"
+        self._added = (bias, scale, zero, kind, 1.0, 0, how, 1.0, name, arguments, algorithm)
 
     def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
         """(N, in) and perhaps (N, out) -> (N, out)."""
@@ -112,19 +120,10 @@ class Int8Linear:
 
     def from_bytes(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
         """The same from rounded inputs (N, in)."""
-        name, arguments, algorithm = self._fused
-        scale, zero, kind = (1.0, 0, torch.float32) if self._target is None else (
-            self._target.scale, self._target.zero, torch.uint8,
-        )  # fmt: skip
-        given = (x, self._source.scale, self._source.zero, self._weight, self._scales, self._zeros)
         if addend is None:
-            out: Tensor = torch.ops.onednn.qlinear_pointwise(
-                *given, self._bias, scale, zero, kind, name, arguments, algorithm
-            )
+            out: Tensor = self._product(x, *self._before, *self._behind)
             return out
-        out = torch.ops.onednn.qlinear_pointwise.binary(
-            *given, addend, self._bias, scale, zero, kind, 1.0, 0, "add", 1.0, name, arguments, algorithm
-        )
+        out = self._product_and_sum(x, *self._before, addend, *self._added)
         return out
 
 
@@ -141,8 +140,9 @@ def has_int8() -> bool:
     generator = torch.Generator().manual_seed(0)
     x, weight, bias, addend = (torch.randn(shape, generator=generator) for shape in ((8, 64), (16, 64), (16,), (8, 16)))
     try:
-        product = Int8Linear(weight, bias, largest=x.abs().amax(0))
-        found = product(x, addend)
+        usual, within = (Int8Linear(weight, bias, largest=x.abs().amax(0), into_addend=each) for each in (False, True))
+        found = usual(x, addend)
+        same = torch.equal(found, within(x, addend.clone()))
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.allclose(found, F.linear(x, weight, bias) + addend, atol=0.5)
+    return same and torch.allclose(found, F.linear(x, weight, bias) + addend, atol=0.5)
