@@ -14,6 +14,8 @@ from threading import Thread
 
 import pytest
 
+from pennyweight.serve.server_settings import ServerSettings
+
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "pennyweight.service"
 
@@ -37,6 +39,20 @@ def settings() -> list[tuple[str, str]]:
         for name, equals, value in (line.partition("=") for line in lines if not line.startswith(("#", "[")))
         if equals
     ]
+
+
+def flags_of_serve() -> set[str]:
+    """What docs/commands.md, which is generated, lists."""
+    reference = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    return set(re.findall(r"--[\w-]+", reference.split("## pennyweight serve\n")[1].split("\n## ")[0]))
+
+
+def test_the_commands_of_image_and_unit_exist() -> None:
+    (started,) = (value for name, value in settings() if name == "ExecStart")
+    for command in (last("CMD"), started):
+        used = re.findall(r"--[\w-]+", command)
+        assert used
+        assert set(used) - flags_of_serve() == set()
 
 
 # --- the image
@@ -164,6 +180,14 @@ def test_the_token_reaches_the_service_as_a_credential() -> None:
     (command,) = (value for name, value in settings() if name == "ExecStart")
     assert "--token-file ${CREDENTIALS_DIRECTORY}/token" in command
     assert not any("TOKEN" in value for name, value in settings() if name == "Environment")
+
+
+def test_the_unit_leaves_room_for_the_limits_of_the_server() -> None:
+    limits = ServerSettings()
+    given = dict(settings())
+    assert int(given["TimeoutStopSec"]) > limits.drain_seconds + limits.deadline_seconds
+    assert int(given["LimitNOFILE"]) > limits.max_connections + 256
+    assert f"--time {int(limits.drain_seconds) + 10}" in (ROOT / "Dockerfile").read_text("utf-8")
 
 
 @pytest.fixture

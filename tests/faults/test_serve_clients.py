@@ -105,6 +105,21 @@ def test_slow_clients_are_hung_up_on_and_delay_nobody(settled: ServerProcess, pa
     assert left == 0
 
 
+@pytest.mark.parametrize("stray", ["the rest of a body that was refused", "line breaks"])
+def test_stray_bytes_do_not_keep_a_connection(settled: ServerProcess, stray: str) -> None:
+    """Without a token: the request is answered, and what is sent behind it never becomes another."""
+    if stray == "line breaks":
+        first, more = message("GET", "/livez"), b"\r\n" * 60
+    else:
+        first, more = message("POST", PREDICT, b"", authorization="", content_length="1000000"), b" " * 120
+    with ExitStack() as stack, Others(settled):
+        links = [stack.enter_context(settled.connect()) for _ in range(50)]
+        for link in links:
+            link.sendall(first)
+            assert link.recv(65_536).startswith(b"HTTP/1.1 ")
+        assert trickle(links, more, 60) == 0
+
+
 def test_a_client_that_reads_slowly_delays_nobody(settled: ServerProcess) -> None:
     """Answers of megabytes that nobody takes: the server must not hold them all, nor wait for the reader."""
     with ExitStack() as stack, Others(settled):

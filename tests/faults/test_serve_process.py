@@ -103,7 +103,7 @@ def test_a_half_sent_request_does_not_keep_it_from_stopping(folder: Path, tmp_pa
             server.wait_until(lambda: server.get("/livez").status == 200)
             server.signal(signal.SIGTERM)
             assert server.wait() == 0
-            assert silent.recv(100) == b""
+            assert silent.recv(13) in (b"", b"HTTP/1.1 408 ")  # it waited for the body, as long as bodies may take
     assert "Traceback" not in server.output
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pennyweight.serve.lifecycle import Lifecycle
+from pennyweight.serve.refusals import Refusal, refusal
 from pennyweight.serve.request_limits import RequestLimits
 from pennyweight.serve.request_log import HUNG_UP, RECORD, RequestRecord
 from pennyweight.serve.server_settings import ServerSettings
@@ -76,10 +77,20 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
+class Routes:
+    """What `RouteTable` says of one route that computes and one that does not."""
+
+    def posts(self, template: str) -> bool:
+        return template in ("/predict", "/v1/classifiers/{name}/load")
+
+    def computes(self, template: str) -> bool:
+        return template == "/predict"
+
+
 class Limits:
     """`RequestLimits` over an `App`, with what they depend on."""
 
-    def __init__(self, full: QueueFull | None = None, **settings: Any) -> None:
+    def __init__(self, full: Refusal | None = None, **settings: Any) -> None:
         self.app, self.lifecycle, self.queue_full = App(), Lifecycle(), full
         self.lifecycle.begin()
         self.middleware = RequestLimits(
@@ -87,7 +98,7 @@ class Limits:
             ServerSettings(**settings),
             self.lifecycle,
             lambda: self.queue_full,
-            lambda route: route == "/predict",
+            Routes(),  # type: ignore[arg-type]
         )
 
     def ask(self, one: Exchange) -> Exchange:
@@ -111,7 +122,7 @@ def test_a_body_arrives_whole() -> None:
 
 
 def test_a_full_queue_is_told_before_anything_is_read() -> None:
-    limits = Limits(QueueFull("more is waiting than is computed in 5 s", 2.4))
+    limits = Limits(refusal(QueueFull("more is waiting than is computed in 5 s", 2.4)))
     refused = limits.ask(Exchange([part(b"a")]))
     assert (refused.status, refused.received, limits.app.bodies) == (429, 0, [])
     assert (b"retry-after", b"2") in refused.sent[0]["headers"]
@@ -186,9 +197,10 @@ def test_an_answer_that_is_there_is_sent_to_the_end() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_other_methods_and_unknown_paths_pass(method: str) -> None:
-    limits = Limits(QueueFull("full", 1.0), max_body_bytes=0)
+    limits = Limits(refusal(QueueFull("full", 1.0)), max_body_bytes=0)
     assert limits.ask(Exchange([part(b"a")], method=method)).status == 200
-    assert limits.ask(Exchange([part(b"a")], route="other")).status == 200
+    for route in ("other", "/livez"):
+        assert limits.ask(Exchange([part(b"a")], route=route)).status == 200
 
 
 def test_the_server_may_end_while_a_request_is_answered() -> None:

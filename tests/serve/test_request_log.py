@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
-import queue
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from pennyweight.serve.request_log import LogWriter, _BoundedQueueHandler, logger
+from pennyweight.serve.prometheus import ServerMetrics
+from pennyweight.serve.refusals import refusal, send_refusal
+from pennyweight.serve.request_log import REFUSALS_A_SECOND, LogWriter, RequestLog, logger
+from pennyweight.serve.serving_errors import QueueFull
 
 from ..server_process import TOKEN
 
@@ -63,11 +66,49 @@ def test_texts_are_logged_where_that_is_asked_for(make_client: Callable[..., Tes
 
 
 def test_a_log_that_nobody_reads_holds_up_nobody() -> None:
-    waiting: queue.Queue[Any] = queue.Queue(2)
-    handler = _BoundedQueueHandler(waiting)
-    for _ in range(5):
-        handler.handle(logging.LogRecord("a", logging.INFO, "", 0, "b", (), None))
-    assert (waiting.qsize(), handler.dropped) == (2, 3)
+    stream = io.StringIO()
+    writer = LogWriter(stream, most_waiting=2)
+    for number in range(5):
+        writer.handle(logging.LogRecord("a", logging.INFO, "", 0, f"line {number}", (), None))
+    with writer:
+        pass
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "line 0", "line 1", "3 lines of the log were dropped: its reader was too slow",
+    ]  # fmt: skip
+
+
+def test_a_reader_that_is_gone_ends_nothing() -> None:
+    stream = io.StringIO()
+    stream.close()
+    with LogWriter(stream) as writer:
+        logger.info("a line")
+    assert writer.dropped == 1
+
+
+def test_of_many_refusals_for_load_some_are_logged_and_the_others_counted() -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send_refusal(refusal(QueueFull("full", 1.0)), send)
+
+    async def send(message: Any) -> None:
+        """Nobody reads it."""
+
+    class Routes:
+        def template(self, path: str) -> str:
+            return path
+
+    log = RequestLog(refuse, ServerMetrics(), Routes())
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+
+    async def many() -> None:
+        for _ in range(500):
+            await log(dict(scope), None, send)
+
+    found = lines_of(lambda: asyncio.run(many()))
+    alone = [line for line in found if "status" in line]
+    counted = sum(int(line["message"].split()[0]) for line in found if "message" in line)
+    # The last second's are counted in the next.
+    assert REFUSALS_A_SECOND <= len(alone) < 500
+    assert len(alone) + counted <= 500
 
 
 def test_a_traceback_is_one_line() -> None:

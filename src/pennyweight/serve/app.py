@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Coroutine
+from functools import cache, partial
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -65,6 +66,7 @@ def create_app(
         title="Pennyweight", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None,
         redirect_slashes=False,
     )  # fmt: skip
+    app.router.route_class = DirectRoute
     app.state.serving = Serving(registry, batcher, settings, lifecycle, metrics)
     add_prediction_routes(app)
     add_explanation_route(app)
@@ -72,13 +74,30 @@ def create_app(
     add_tei_routes(app)
     add_health_routes(app)
     pages = add_page_routes(app)
-    app.openapi = partial(openapi_document, app, settings)  # type: ignore[method-assign]
+    app.openapi = cache(partial(openapi_document, app, settings))  # type: ignore[method-assign]
     app.add_exception_handler(PennyweightError, _answer_error)
     app.add_exception_handler(MemoryError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
     _add_middleware(app, token, HEALTH_PATHS | pages)
     return app
+
+
+class DirectRoute(APIRoute):
+    """A route whose function gets the request and its parameters as they came.
+
+    FastAPI would read the body on the event loop, without our limits on JSON, and resolve dependencies, of which there
+    are none. It is here for the routing and its description.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint, asked = self.endpoint, [field.alias for field in self.dependant.query_params]
+
+        async def handle(request: Request) -> Response:
+            given = {name: request.query_params.get(name) for name in asked}
+            answer: Response = await endpoint(request, **request.path_params, **given)
+            return answer
+
+        return handle
 
 
 def _add_middleware(app: FastAPI, token: str | None, open_paths: frozenset[str]) -> None:
@@ -87,7 +106,7 @@ def _add_middleware(app: FastAPI, token: str | None, open_paths: frozenset[str])
     routes = RouteTable(app.routes)
     app.add_middleware(
         RequestLimits, settings=serving.settings, lifecycle=serving.lifecycle, full=serving.full,
-        computes=routes.computes,
+        routes=routes,
     )  # fmt: skip
     app.add_middleware(BearerAuth, token=token, open_paths=open_paths)
     app.add_middleware(RequestLog, metrics=serving.metrics, routes=routes)
@@ -110,14 +129,3 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     else:
         refused = Refusal(status, "validation", str(getattr(error, "detail", "")), headers=headers)
     return await _answer_error(request, refused)
-
-
-async def _answer_invalid(request: Request, error: Exception) -> Response:
-    """A parameter of the path or the query that does not fit."""
-    first: dict[str, Any] = next(iter(getattr(error, "errors", list)()), {})
-    place = " -> ".join(str(part) for part in first.get("loc", ()))
-    words = str(first.get("msg", "not valid"))
-    return await _answer_error(
-        request,
-        Refusal(422, "validation", f"{place}: {words[:1].lower()}{words[1:]}", received=first.get("input")),
-    )

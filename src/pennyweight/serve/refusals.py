@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from ..data.table import shown
@@ -62,7 +63,7 @@ class Refusal(PennyweightError):
         received = None if received is None else shown(received, MOST_SHOWN)
         super().__init__(problem, expected=expected, received=received, remedy=remedy)
 
-    @property
+    @cached_property
     def body(self) -> bytes:
         """The JSON of the answer, in the form of text-embeddings-inference. ASCII: it may quote anything."""
         return json.dumps({"error": str(self), "error_type": self.error_type}).encode("ascii")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
 from .lifecycle import Lifecycle
 from .refusals import Refusal, refusal, send_refusal
 from .request_log import HUNG_UP, RECORD
+from .route_table import RouteTable
 from .server_settings import ServerSettings
 from .serving_errors import QueueFull, ServerStopping
 
@@ -17,7 +17,6 @@ from .serving_errors import QueueFull, ServerStopping
 # would else see a broken connection instead of the answer.
 _DRAINED = 4
 _CLOSE = {"Connection": "close"}
-_JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
 
 
 class RequestLimits:
@@ -28,7 +27,7 @@ class RequestLimits:
 
     Args:
         full: the refusal that any text would meet now, or None.
-        computes: whether a route's template is one that computes, and may be refused for load.
+        routes: says which templates take a body at all, and which compute and may be refused for load.
     """
 
     def __init__(
@@ -36,23 +35,22 @@ class RequestLimits:
         app: Any,
         settings: ServerSettings,
         lifecycle: Lifecycle,
-        full: Callable[[], QueueFull | None],
-        computes: Callable[[str], bool],
+        full: Callable[[], Refusal | None],
+        routes: RouteTable,
     ) -> None:
         self.app = app
         self._settings = settings
         self._lifecycle = lifecycle
         self._full = full
-        self._computes = computes
+        self._routes = routes
         self._held_bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope[RECORD].route == "other":
+        if scope["type"] != "http" or scope["method"] != "POST" or not self._routes.posts(scope[RECORD].route):
             await self.app(scope, receive, send)
             return
-        computes = self._computes(scope[RECORD].route)
         try:
-            if computes:
+            if self._routes.computes(scope[RECORD].route):
                 self._refuse_for_load()
                 self._refuse_kind(scope["headers"])
         except (Refusal, QueueFull) as error:
@@ -85,11 +83,12 @@ class RequestLimits:
     def _refuse_kind(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Refuse a body that is said not to be plain JSON."""
         kind, encoding = _header(headers, b"content-type"), _header(headers, b"content-encoding")
-        if not _JSON.fullmatch(kind):
+        # JSON is UTF-8 and has no parameter that says so (RFC 8259, section 11): what stands behind is ignored.
+        if kind.partition(b";")[0].strip().lower() != b"application/json":
             raise Refusal(
                 415,
                 "media_type",
-                "the body is not declared as JSON in UTF-8",
+                "the body is not declared as JSON",
                 expected="Content-Type: application/json",
                 received=kind.decode("latin-1") or "no Content-Type",
             )
@@ -165,22 +164,26 @@ class RequestLimits:
         async def replay() -> Any:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        answering = asyncio.ensure_future(self.app(scope, replay, send))
-        # The body is complete: nothing but the end of the connection can come now.
-        gone = asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
-            # The server says so too when the answer is written, which may be an instant before the task is done.
-            if not answering.done() and scope[RECORD].status == HUNG_UP:
+        answering = asyncio.current_task()
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            # The body is complete: nothing but the end of the connection can come now. The web server says so too when
+            # the answer is written, which is an instant before we are done.
+            await receive()
+            if scope[RECORD].status == HUNG_UP and answering is not None:
+                gone = True
                 answering.cancel()
-            try:
-                await answering
-            except asyncio.CancelledError:
-                if not answering.cancelled():
-                    raise
+
+        watching = asyncio.ensure_future(watch())
+        try:
+            await self.app(scope, replay, send)
+        except asyncio.CancelledError:
+            if not gone or (answering is not None and answering.uncancel() > 0):
+                raise
         finally:
-            answering.cancel()
-            gone.cancel()
+            watching.cancel()
 
 
 def _header(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes:

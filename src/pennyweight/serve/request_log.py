@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import queue
 import re
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from logging.handlers import QueueHandler, QueueListener
-from secrets import token_hex
+from random import getrandbits
 from typing import IO, Any
 
 from .prometheus import ServerMetrics
@@ -24,6 +23,10 @@ logger = logging.getLogger("pennyweight.serve")
 RECORD = "pennyweight.record"
 #: The status of a request whose client hung up before there was an answer.
 HUNG_UP = 499
+#: So many requests that were refused for load get a line of their own.
+REFUSALS_A_SECOND = 20
+
+_WRITE_SECONDS = 0.1
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
 # What every answer carries. The page's files bring a policy of their own, under which their scripts run.
@@ -75,6 +78,8 @@ class RequestLog:
         self.app = app
         self._metrics = metrics
         self._routes = routes
+        self._second = 0  # in which refusals were last counted
+        self._refused = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -108,8 +113,26 @@ class RequestLog:
         finally:
             seconds = time.monotonic() - record.arrived
             self._metrics.answered(record, scope["method"], seconds)
-            if logger.isEnabledFor(logging.INFO):
-                logger.info("", extra={"request": request_fields(record, scope["method"], seconds)})
+            if logger.isEnabledFor(logging.INFO) and not self._is_one_of_many(record):
+                line = logger.makeRecord(logger.name, logging.INFO, "", 0, "", (), None)  # `info` looks for its caller
+                line.request = request_fields(record, scope["method"], seconds)
+                logger.handle(line)
+
+    def _is_one_of_many(self, record: RequestRecord) -> bool:
+        """Whether a request was refused for load when many others were in the same second: those are counted instead.
+
+        Under ten times the load that can be computed, the log would cost more than the refusals.
+        """
+        if record.status != 429:
+            return False
+        second = int(record.arrived)
+        if second != self._second:
+            if self._refused > REFUSALS_A_SECOND:
+                more = self._refused - REFUSALS_A_SECOND
+                logger.info("%d more requests were refused with status 429 in one second", more)
+            self._second, self._refused = second, 0
+        self._refused += 1
+        return self._refused > REFUSALS_A_SECOND
 
 
 def request_fields(record: RequestRecord, method: str, seconds: float) -> dict[str, Any]:
@@ -131,7 +154,7 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode("ascii")
-    return token_hex(8)
+    return f"{getrandbits(64):016x}"  # tells requests apart; nothing depends on it being hard to guess
 
 
 def _with_headers(given: Any, request_id: str) -> list[tuple[bytes, bytes]]:
@@ -155,27 +178,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-class _BoundedQueueHandler(QueueHandler):
-    """Never waits: with the log's reader stalled, lines are dropped and counted rather than requests held up."""
+class LogWriter(logging.Handler):
+    """As a context: writes the server's log, and the web server's, to a stream.
 
-    def __init__(self, lines: queue.Queue[Any]) -> None:
-        super().__init__(lines)
-        self.dropped = 0
-        self._counting = threading.Lock()
-
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # it stays in this process
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            with self._counting:
-                self.dropped += 1
-
-
-class LogWriter:
-    """Writes the server's log, and the web server's, to a stream from a thread of its own.
+    Lines are written ten times a second by a thread of its own, so that neither a slow reader nor a write for each
+    request holds up the server. Where more are waiting than may, lines are dropped and counted.
 
     Args:
         stream: text, such as standard error.
@@ -184,26 +191,54 @@ class LogWriter:
     """
 
     def __init__(self, stream: IO[str], level: int = logging.INFO, most_waiting: int = 10_000) -> None:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(JsonLines())
-        self._handler = _BoundedQueueHandler(queue.Queue(most_waiting))
-        self._listener = QueueListener(self._handler.queue, handler)
+        super().__init__()
+        self.setFormatter(JsonLines())
+        self.dropped = 0
+        self._stream = stream
+        self._lines_level = level
+        self._most_waiting = most_waiting
+        self._waiting: deque[logging.LogRecord] = deque()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
         self._loggers = (logger, logging.getLogger("uvicorn.error"))
-        self._level = level
 
     def __enter__(self) -> LogWriter:
         for one in self._loggers:
-            one.addHandler(self._handler)
-            one.setLevel(self._level if one is logger else logging.WARNING)
+            one.addHandler(self)
+            one.setLevel(self._lines_level if one is logger else logging.WARNING)
             one.propagate = False
-        self._listener.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for one in self._loggers:
-            one.removeHandler(self._handler)
+            one.removeHandler(self)
             one.propagate = True
             one.setLevel(logging.NOTSET)
-        if self._handler.dropped:
-            logger.warning("%d lines of the log were dropped: its reader was too slow", self._handler.dropped)
-        self._listener.stop()
+        self._ended.set()
+        self._thread.join(1.0)  # a stream that takes nothing does not keep the process
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line in; it is written later."""
+        if len(self._waiting) < self._most_waiting:
+            self._waiting.append(record)
+        else:
+            self.dropped += 1
+
+    def _write_on(self) -> None:
+        told = 0
+        while True:
+            last = self._ended.wait(_WRITE_SECONDS)
+            lines = [self.format(self._waiting.popleft()) for _ in range(len(self._waiting))]
+            if self.dropped > told:
+                words = f"{self.dropped - told} lines of the log were dropped: its reader was too slow"
+                told = self.dropped
+                lines.append(self.format(logging.LogRecord(logger.name, logging.WARNING, "", 0, words, (), None)))
+            if lines:
+                try:
+                    self._stream.write("\n".join(lines) + "\n")
+                    self._stream.flush()
+                except (OSError, ValueError):  # the reader is gone: the server serves on
+                    self.dropped += len(lines)
+            if last:
+                return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,16 +18,18 @@ from ..data.batching import Encoded
 from .batcher import Batcher
 from .lifecycle import Lifecycle
 from .prometheus import ServerMetrics
-from .refusals import Refusal
+from .refusals import Refusal, refusal
 from .registry import Registry
 from .request_log import RECORD, RequestRecord
-from .schemas import Text
+from .schemas import Body, Text, read_body
 from .served_classifier import ServedClassifier
 from .server_settings import ServerSettings
 from .serving_errors import DeadlineExceeded, QueueFull
 
 Made = TypeVar("Made")
 
+# Up to so many characters are parsed or tokenized in less time than it takes to have a thread do it.
+_SMALL = 4096
 # Of a text that is logged.
 _LOGGED_CHARACTERS = 1000
 
@@ -67,14 +70,14 @@ class Serving:
         # Apart from those: texts for classifiers in memory do not wait for others that are read from disk.
         self._disk_threads = ThreadPoolExecutor(settings.disk_threads, thread_name_prefix="disk")
 
-    def full(self) -> QueueFull | None:
+    def full(self) -> Refusal | None:
         """What a request would meet that brings even one token; asked before anything of a request is read."""
         if not self.batcher.queued_texts:
             return None
         wait, most = self.batcher.wait_for(1), self.settings.max_queue_seconds
         if wait <= most:
             return None
-        return QueueFull(f"more is waiting than is computed in {most:.3g} s", wait - most)
+        return _queue_full(most, math.ceil(wait - most))
 
     def backbone_facts(self) -> dict[str, object]:
         """The encoder that all classifiers share, for a listing."""
@@ -85,8 +88,14 @@ class Serving:
             "device": str(self.registry.runtime.device),
         }
 
-    async def with_texts(self, work: Callable[[], Made], record: RequestRecord) -> Made:
-        """Parse or tokenize in a thread, so that the event loop goes on; not at all once the deadline is over.
+    async def with_texts(self, work: Callable[[], Made], record: RequestRecord, size: int) -> Made:
+        """Parse, tokenize or write an answer; not at all once the deadline is over.
+
+        In a thread, so that the event loop goes on; what is small is done at once, since handing it to a thread takes
+        longer than it does.
+
+        Args:
+            size: characters, or numbers of an answer.
 
         Raises:
             DeadlineExceeded: its turn came too late.
@@ -97,7 +106,14 @@ class Serving:
                 raise DeadlineExceeded(self.settings.deadline_seconds)
             return work()
 
+        if size <= _SMALL:
+            return timely()
         return await asyncio.get_running_loop().run_in_executor(self._text_threads, timely)
+
+    async def read(self, kind: type[Body], request: Request, record: RequestRecord) -> Body:
+        """The body of a request; errors as for `read_body`."""
+        raw = await request.body()
+        return await self.with_texts(partial(read_body, kind, raw), record, len(raw))
 
     async def with_disk(self, work: Callable[[], Made]) -> Made:
         """Do what may read from disk in a thread."""
@@ -137,7 +153,7 @@ class Serving:
             raise Refusal(413, "too_large", "too many texts", expected=f"at most {self.settings.max_texts:,}",
                           received=len(texts), remedy="send several requests")  # fmt: skip
         for number, text in enumerate(texts, start=1):
-            size = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+            size = characters(text)
             if size > self.settings.max_characters:
                 raise Refusal(413, "too_large", f"text {number}: too long", received=f"{size:,}",
                               expected=f"at most {self.settings.max_characters:,} characters",
@@ -163,7 +179,11 @@ class Serving:
             if group == len(first):
                 first.append(classifier)
             groups.append(group)
-        tokens = await self.with_texts(lambda: tuple(classifier.tokens(texts) for classifier in first), record)
+        tokens = await self.with_texts(
+            lambda: tuple(classifier.tokens(texts) for classifier in first),
+            record,
+            len(first) * sum(map(characters, texts)),
+        )
         record.tokens = sum(len(tokens[group].ids) for group in groups)
         return Prepared(classifiers, tokens, tuple(groups))
 
@@ -189,6 +209,17 @@ class Serving:
         for own, logits in zip(readers, answers, strict=True):
             found |= dict(zip(own, logits, strict=True))
         return [found[number] for number in range(len(prepared.classifiers))]
+
+
+@lru_cache(maxsize=64)
+def _queue_full(most: float, seconds: int) -> Refusal:
+    """Made once: under overload it is most of what a refusal costs."""
+    return refusal(QueueFull(f"more is waiting than is computed in {most:.3g} s", seconds))
+
+
+def characters(text: Text) -> int:
+    """Those of a text; of a pair, of both."""
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
 def refuse_other_kind(classifier: ServedClassifier, texts: Sequence[Text]) -> None:

@@ -46,6 +46,16 @@ def test_groups_of_texts(behind: int) -> None:
             torch.testing.assert_close(found[rows], expected(qkv[rows]))
 
 
+@pytest.mark.parametrize(("first", "second"), [(8, 2), (13, 3), (13, 1), (30, 2)])
+def test_a_group_before_another_one_that_it_reads_to_the_end_of(first: int, second: int) -> None:
+    """The first group's whole steps end where the block ends."""
+    qkv = random_rows(-(-(first + second) // 16) * 16)
+    found = attend(qkv, [Group(0, 1, first, None), Group(first, 1, second, None)], HEADS)
+    assert len(found) == len(qkv)
+    torch.testing.assert_close(found[:first], expected(qkv[:first]))
+    torch.testing.assert_close(found[first : first + second], expected(qkv[first : first + second]))
+
+
 def test_padding_is_not_seen() -> None:
     mask = torch.arange(9)[None, None, None] < torch.tensor([9, 4])[:, None, None, None]
     qkv = random_rows(30)

@@ -56,7 +56,7 @@ def attend(
     (rows, width), outs, end = qkv.shape, [], 0
     for number, group in enumerate(groups):
         if biases is None and (window is None or group.length <= window + 1):
-            q, k, v, mask = _whole_steps(qkv, group, heads)
+            q, k, v, mask = _whole_steps(qkv, group, heads, last=number == len(groups) - 1)
         else:
             mask = _near(group, window, group.length) if biases is None else biases[number]
             q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
@@ -69,11 +69,14 @@ def attend(
     return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
-def _whole_steps(qkv: Tensor, group: RowGroup, heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _whole_steps(
+    qkv: Tensor, group: RowGroup, heads: int, *, last: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Queries, keys, values (texts, heads, ..., d) and mask of a group whose tokens see their whole texts.
 
     Keys and values are read in whole steps: behind a text's last the rows that come next are read, too, and masked.
-    One text at the end of the block has the queries of these rows computed, which nobody reads.
+    One text that is the last group and reads to the end of the block has the queries of these rows computed, which
+    nobody reads.
     """
     (rows, width), stride = qkv.shape, qkv.stride(0)
     read = -(-group.length // STEP) * STEP
@@ -85,7 +88,7 @@ def _whole_steps(qkv: Tensor, group: RowGroup, heads: int) -> tuple[Tensor, Tens
     q, k, v = qkv.as_strided(shape, strides, qkv.storage_offset() + group.start * stride).unbind(0)
     if read == group.length:
         return q, k, v, group.mask
-    if group.texts > 1 or group.start + read < rows:
+    if not last or group.texts > 1 or group.start + read < rows:
         q = q[:, :, : group.length]
     if group.mask is not None:
         return q, k, v, pad(group.mask, (0, read - group.length))

@@ -13,9 +13,9 @@ from ...model.tokenizer import encode
 from ...predict.explanation import Erasures, check_label, erase_words
 from ..answers import json_answer
 from ..openapi import COMPUTING, describe
-from ..schemas import ExplainAnswer, ExplainBody, Text, read_body
+from ..schemas import ExplainAnswer, ExplainBody, Text
 from ..served_classifier import ServedClassifier
-from ..serving import Prepared, record_of, refuse_other_kind, serving_of
+from ..serving import Prepared, characters, record_of, refuse_other_kind, serving_of
 
 
 def add_explanation_route(app: FastAPI) -> None:
@@ -32,13 +32,14 @@ async def explain_text(request: Request, name: str) -> Response:
     The prediction is repeated without each word in turn: a text of 100 words costs as much as 101 texts.
     """
     serving, record = serving_of(request), record_of(request)
-    raw = await request.body()
-    body = await serving.with_texts(partial(read_body, ExplainBody, raw), record)
+    body = await serving.read(ExplainBody, request, record)
     serving.check_sizes([body.text])
     (classifier,) = await serving.classifiers([name], record)
     refuse_other_kind(classifier, [body.text])
     check_label(body.label, classifier.labels)
-    erasures, prepared = await serving.with_texts(partial(_variants, classifier, body.text), record)
+    # The text comes back once for each of its words.
+    size = characters(body.text) ** 2 // 8
+    erasures, prepared = await serving.with_texts(partial(_variants, classifier, body.text), record, size)
     record.texts, record.tokens = len(erasures.variants), len(prepared.tokens[0].ids)
     (logits,) = await serving.logits(prepared, record)
     found = erasures.weigh(

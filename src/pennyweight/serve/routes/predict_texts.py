@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ..answers import json_answer, predictions_answer, refuse_abstaining
 from ..openapi import COMPUTING, describe
-from ..schemas import PredictAllAnswer, PredictAllBody, PredictAnswer, PredictBody, Text, read_body
+from ..schemas import PredictAllAnswer, PredictAllBody, PredictAnswer, PredictBody
 from ..serving import record_of, serving_of
 
 
@@ -30,30 +30,31 @@ def add_prediction_routes(app: FastAPI) -> None:
 async def predict_texts(request: Request, name: str) -> Response:
     """Labels and probabilities of one or more texts, by one classifier."""
     serving, record = serving_of(request), record_of(request)
-    raw = await request.body()
-    body = await serving.with_texts(partial(read_body, PredictBody, raw), record)
-    (found,) = await _predict(request, [name], body.texts, body.abstain_below)
-    return json_answer(found)
+    body = await serving.read(PredictBody, request, record)
+    return await _predict(request, [name], body, lambda found: json_answer(found[0]))
 
 
 async def predict_with_several(request: Request) -> Response:
     """The same texts by several classifiers. Layers that they have in common are computed once."""
     serving, record = serving_of(request), record_of(request)
-    raw = await request.body()
-    body = await serving.with_texts(partial(read_body, PredictAllBody, raw), record)
-    return json_answer({"results": await _predict(request, body.classifiers, body.texts, body.abstain_below)})
+    body = await serving.read(PredictAllBody, request, record)
+    return await _predict(request, body.classifiers, body, lambda found: json_answer({"results": found}))
 
 
 async def _predict(
-    request: Request, names: list[str], texts: list[Text], abstain_below: float | None
-) -> list[dict[str, Any]]:
+    request: Request,
+    names: list[str],
+    body: PredictBody | PredictAllBody,
+    write: Callable[[list[dict[str, Any]]], Response],
+) -> Response:
     serving, record = serving_of(request), record_of(request)
-    serving.check_sizes(texts)
+    serving.check_sizes(body.texts)
     classifiers = await serving.classifiers(names, record)
     for classifier in classifiers:
-        refuse_abstaining(classifier, abstain_below)
-    logits = await serving.logits(await serving.prepare(classifiers, texts, record), record)
-    return [
-        predictions_answer(classifier, own, abstain_below)
-        for classifier, own in zip(classifiers, logits, strict=True)
-    ]  # fmt: skip
+        refuse_abstaining(classifier, body.abstain_below)
+    logits = await serving.logits(await serving.prepare(classifiers, body.texts, record), record)
+
+    def answer() -> Response:
+        return write([predictions_answer(*one, body.abstain_below) for one in zip(classifiers, logits, strict=True)])
+
+    return await serving.with_texts(answer, record, sum(own.size for own in logits))

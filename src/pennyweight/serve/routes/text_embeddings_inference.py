@@ -5,8 +5,6 @@ Source: https://github.com/huggingface/text-embeddings-inference, router/src/htt
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import FastAPI, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +13,10 @@ from ... import __version__
 from ...errors import InputError
 from ..answers import json_answer, scores_answer
 from ..openapi import COMPUTING, LISTING, describe
-from ..schemas import InputsBody, ModelInfo, Score, Text, read_body
+from ..schemas import InputsBody, ModelInfo, Score, Text
 from ..serving import Serving, record_of, serving_of
 
-_MODEL = Query(None, min_length=1, description="The classifier's name, where the body cannot give it.")
+_MODEL = Query(None, description="The classifier's name, where the body cannot give it.")
 
 
 def add_tei_routes(app: FastAPI) -> None:
@@ -40,8 +38,7 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
     `parameters`, and is answered as by Hugging Face's inference API, with a list of lists for a single text.
     """
     serving, record = serving_of(request), record_of(request)
-    raw = await request.body()
-    body = await serving.with_texts(partial(read_body, InputsBody, raw), record)
+    body = await serving.read(InputsBody, request, record)
     texts: list[Text] = body.inputs if isinstance(body.inputs, list) else [body.inputs]
     serving.check_sizes(texts)
     classifiers = await serving.classifiers([body.model or model or _only_name(serving)], record)
@@ -52,8 +49,13 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
             expected=f"at most {classifiers[0].max_length} tokens", remedy="leave out truncate: false",
         )  # fmt: skip
     (logits,) = await serving.logits(prepared, record)
-    found = scores_answer(classifiers[0], logits, body.raw_scores, body.parameters)
-    return json_answer(found if isinstance(body.inputs, list) or body.parameters is not None else found[0])
+    nested = isinstance(body.inputs, list) or body.parameters is not None
+
+    def answer() -> Response:
+        found = scores_answer(classifiers[0], logits, body.raw_scores, body.parameters)
+        return json_answer(found if nested else found[0])
+
+    return await serving.with_texts(answer, record, logits.size)
 
 
 async def model_info(request: Request, model: str | None = _MODEL) -> Response:
