@@ -23,7 +23,7 @@ from adapter_batches import choose_readers
 from classifiers import cache
 from fleet import fleet, parts_of
 from inputs import ROOT, machine
-from load import Answers, Load, finish, run, start
+from load import STOPPED, TRIES, Answers, Load, finish, run, start
 from serve import requests_of, sample
 from server_process import ServerProcess
 
@@ -40,12 +40,13 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     texts, source = sample(options.data, 1024)
-    found = overload(fleet(cache(), options.classifiers), texts, options.seconds, options.times)
+    folders = fleet(cache(), options.classifiers)
+    found = overload(folders, texts, options.seconds, options.times) | {"sigterm": end_under_load(folders, texts)}
     print(json.dumps({"machine": machine("cpu"), "texts": source} | found, indent=2))
 
 
 def overload(folders: Sequence[Path], texts: Sequence[str], seconds: float, times: float) -> dict[str, Any]:
-    """Capacity, overload, capacity again, and the end under load.
+    """Capacity, overload, and capacity again.
 
     Args:
         folders: of saved classifiers, all in one folder or few.
@@ -67,11 +68,15 @@ def overload(folders: Sequence[Path], texts: Sequence[str], seconds: float, time
         before = run(load(8.0, clients=CLIENTS))
         capacity = len(before.seconds_of()) / before.seconds
         print(f"  capacity: {before.figures()}", file=sys.stderr, flush=True)
-        began = server.memory_mb()
-        answers, memory = watched(server, start(load(seconds, rate=times * capacity)))
+        began, memory = server.memory_mb(), list[float]()
+
+        def send(load: Load) -> Answers:
+            memory.clear()
+            return watched(server, start(load), memory)
+
+        answers = run(load(seconds, rate=times * capacity), send)
         print(f"  overload: {answers.figures()}", file=sys.stderr, flush=True)
         after = run(load(8.0, clients=CLIENTS))
-        ended = end_under_load(server, load(12.0, clients=CLIENTS), 4.0)
     return {
         "classifiers": len(folders),
         "capacity": before.figures(),
@@ -84,35 +89,41 @@ def overload(folders: Sequence[Path], texts: Sequence[str], seconds: float, time
         "memory_mb": {"before": round(began), "most": round(max(memory)), "last": round(memory[-1])},
         "memory_mb_over_time": [round(each) for each in memory],
         "after": after.figures(),
-        "sigterm": ended,
     }  # fmt: skip
 
 
-def watched(server: ServerProcess, generator: subprocess.Popen[str]) -> tuple[Answers, list[float]]:
-    """What was answered, and the server's memory in MB twice a second."""
-    memory = [server.memory_mb()]
+def watched(server: ServerProcess, generator: subprocess.Popen[str], memory: list[float]) -> Answers:
+    """What was answered; the server's memory in MB, twice a second, is added to `memory`."""
     answers: list[Answers] = []
     reader = Thread(target=lambda: answers.append(finish(generator)))  # its output must be read while it writes
     reader.start()
     while reader.is_alive():
-        reader.join(0.5)
         memory.append(server.memory_mb())
-    return answers[0], memory
+        reader.join(0.5)
+    return answers[0]
 
 
-def end_under_load(server: ServerProcess, load: Load, after: float) -> dict[str, Any]:
-    """Stop a server `after` so many seconds of a load: its exit status, and how requests around that were answered.
+def end_under_load(folders: Sequence[Path], texts: Sequence[str], after: float = 4.0) -> dict[str, Any]:
+    """Stop a server, on one processor, after so many seconds of a load: how requests around that were answered.
 
     A request that was written before the signal was sent must be answered. One that is written later may find its
     connection closed: HTTP/1.1 lets a server close a connection between two requests, and no client can tell whether
     its request came in time.
     """
-    generator = start(load)
-    time.sleep(after)
-    signalled = time.monotonic()
-    status = server.stop()
-    took = time.monotonic() - signalled
-    return {"exit_status": status, "seconds_to_end": round(took, 2)} | around(finish(generator), signalled)
+    cores = sorted(os.sched_getaffinity(0))
+    requests = requests_of(folders, texts, choose_readers(len(texts), len(folders), "uniform"))
+    for _ in range(TRIES):
+        with ServerProcess(parts_of(folders), threads=1, cores=cores[:1]) as server:
+            load = Load(server.port, requests, 3 * after, token=server.token, cores=cores[-1:], clients=CLIENTS)
+            generator = start(load)
+            time.sleep(after)
+            signalled = time.monotonic()
+            status = server.stop()
+            took = time.monotonic() - signalled
+            answers = finish(generator)
+        if answers.stopped < STOPPED:
+            break
+    return {"exit_status": status, "seconds_to_end": round(took, 2)} | around(answers, signalled)
 
 
 def around(answers: Answers, signalled: float) -> dict[str, Any]:

@@ -63,13 +63,13 @@ class Camera:
         self.page.locator("#predict").wait_for()
         self.page.locator("#results").wait_for()
 
-    def all(self, news: Path, names: list[str]) -> None:
+    def all(self, news: Path, names: dict[str, str]) -> None:
         """Every picture."""
         page = self.page
         page.goto(self.url)
         page.locator("#token").wait_for()
         self.take("token")
-        self.start(f"&classifier={names[0]}")
+        self.start(f"&classifier={names['first']}")
         self.take("start")
         page.locator("#classifier").click()
         self.take("choose", whole=False)
@@ -85,18 +85,28 @@ class Camera:
         page.locator(".marked").wait_for()
         self.take("explanation")
         page.locator("#second-classifier").click()
-        page.get_by_role("option", name=names[1]).click()
+        page.get_by_role("option", name=names["second"]).click()
         page.get_by_text("One text a line").click()
         page.locator("#texts").fill(TEXTS)
         self.predict()
         self.take("side-by-side")
-        self.start(f"&classifier={names[0]}")
+        for kind in ("multi-label", "pair"):
+            if kind in names:
+                self.start(f"&classifier={names[kind]}")
+                page.locator("#texts").fill(TEXTS if kind == "multi-label" else TEXTS.splitlines()[1])
+                if kind == "pair":
+                    page.locator("#second-text").fill(TEXTS.splitlines()[4])
+                self.predict()
+                page.get_by_role("button", name="Which words?").first.click()
+                page.locator(".marked").wait_for()
+                self.take(kind)
+        self.start(f"&classifier={names['first']}")
         page.get_by_text("CSV file", exact=True).click()
         page.locator("#file").set_input_files(news)
         page.locator("#csv-options table").wait_for()
         self.predict()
         self.take("csv")
-        self.start(f"&classifier={names[0]}")
+        self.start(f"&classifier={names['first']}")
         page.get_by_text("One text", exact=True).click()
         page.locator("#texts").fill("word " * 60_000)
         page.locator("#predict").click()
@@ -111,12 +121,16 @@ class Camera:
         self.context.close()
 
 
-def listed(browser: Browser, url: str, token: str) -> list[str]:
-    """Names of the usable classifiers of single texts with one label."""
-    answer = (
-        browser.new_context().request.get(f"{url}/v1/classifiers", headers={"Authorization": f"Bearer {token}"}).json()
-    )
-    return [item["name"] for item in answer["classifiers"] if item["task"] == "single-label" and not item["pair"]]
+def listed(browser: Browser, url: str, token: str) -> dict[str, str]:
+    """Names of usable classifiers: `first` and `second` of one label a text; if any, `multi-label` and `pair`."""
+    answer = browser.new_context().request.get(f"{url}/v1/classifiers", headers={"Authorization": f"Bearer {token}"})
+    usable = [item for item in answer.json()["classifiers"] if item["state"] != "unusable"]
+    single = [item["name"] for item in usable if item["task"] == "single-label" and not item["pair"]]
+    found = {"first": single[0], "second": single[1]}
+    for item in usable:
+        if item["pair"] or item["task"] == "multi-label":
+            found["pair" if item["pair"] else "multi-label"] = item["name"]
+    return found
 
 
 def main(url: str, token: str, out: Path) -> None:

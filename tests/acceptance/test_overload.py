@@ -27,8 +27,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
         fleet, overload = (importlib.import_module(name) for name in ("fleet", "overload"))
-        folders = fleet.fleet(tmp_path_factory.mktemp("fleet"), CLASSIFIERS)
-        return dict(overload.overload(folders, load_sample("train").texts, SECONDS, TIMES))
+        folders, texts = fleet.fleet(tmp_path_factory.mktemp("fleet"), CLASSIFIERS), load_sample("train").texts
+        ended = {"sigterm": overload.end_under_load(folders, texts)}
+        return dict(overload.overload(folders, texts, SECONDS, TIMES)) | ended
 
 
 def test_every_request_is_answered_or_told_to_come_again(found: dict[str, Any]) -> None:

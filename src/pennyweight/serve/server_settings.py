@@ -32,6 +32,7 @@ class ServerSettings:
         max_header_bytes: a request's first line and headers.
         header_seconds: in which these must have arrived, counted from the connection or the first byte.
         body_seconds: in which the body must have arrived.
+        write_seconds: in which a client must have taken something of an answer that waits for it.
         idle_seconds: that a connection without a request stays open.
         text_threads: that parse and tokenize.
         disk_threads: that read what is not in memory.
@@ -58,6 +59,7 @@ class ServerSettings:
     max_header_bytes: int = 32 << 10
     header_seconds: float = 10.0
     body_seconds: float = 10.0
+    write_seconds: float = 30.0
     idle_seconds: float = 75.0
     text_threads: int = 2
     disk_threads: int = 2

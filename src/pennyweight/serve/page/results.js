@@ -48,7 +48,7 @@ function answer(item, prediction, text, named) {
   const place = element("div", {});
   const why = element("button", { type: "button", class: "plain", "aria-expanded": "false", onclick: () => {
     const open = place.childElementCount === 0;
-    place.replaceChildren(...(open ? [explanationOf(item, text, prediction.label ?? prediction.labels?.[0] ?? strongest(prediction))] : []));
+    place.replaceChildren(...(open ? [explanationOf(item, text, prediction.label ?? strongest(prediction))] : []));
     why.setAttribute("aria-expanded", String(open));
   } }, "Which words?");
   const update = (threshold) => {
@@ -56,7 +56,7 @@ function answer(item, prediction, text, named) {
     const unsure = label === null || (Array.isArray(label) && label.length === 0);
     verdict.classList.toggle("unsure", unsure);
     node.classList.toggle("abstained", unsure && !Array.isArray(label));
-    if (Array.isArray(label)) verdict.replaceChildren(...(unsure ? ["No label"] : label.map((name) => element("span", { class: "tag" }, name))));
+    if (Array.isArray(label)) verdict.replaceChildren(...(unsure ? ["No label"] : likeliestFirst(label, prediction).map((name) => element("span", { class: "tag" }, name))));
     else if (unsure) verdict.replaceChildren("No label", element("small", {}, `${prediction.label} at ${probability(prediction.probability)}`));
     else verdict.replaceChildren(element("span", { class: "tag" }, label));
   };
@@ -64,7 +64,8 @@ function answer(item, prediction, text, named) {
   return { node, update };
 }
 
-const strongest = (prediction) => Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
+const likeliestFirst = (labels, { probabilities }) => [...labels].sort((a, b) => probabilities[b] - probabilities[a]);
+const strongest = (prediction) => likeliestFirst(Object.keys(prediction.probabilities), prediction)[0] ?? null;
 
 function shownText(text) {
   if (Array.isArray(text)) return element("div", { class: "pair" }, text.map(oneText));
