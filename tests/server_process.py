@@ -129,10 +129,20 @@ def message(method: str, path: str, body: bytes | None = None, **headers: str) -
 
 
 class ServerProcess:
-    """`pennyweight serve FOLDERS... FLAGS` in its own process; as a context, from its first answer to its end."""
+    """`pennyweight serve FOLDERS... FLAGS` in its own process; as a context, from its first answer to its end.
 
-    def __init__(self, *arguments: object, log: Path, token: str | None = TOKEN, port: int | None = None) -> None:
-        self.arguments, self.log, self.token = arguments, log, token
+    `under` is a command that runs another one, which is appended to it.
+    """
+
+    def __init__(
+        self,
+        *arguments: object,
+        log: Path,
+        token: str | None = TOKEN,
+        port: int | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        self.arguments, self.log, self.token, self.under = arguments, log, token, under
         self.port = free_port() if port is None else port
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -144,12 +154,15 @@ class ServerProcess:
             environment["PENNYWEIGHT_TOKEN"] = self.token
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pennyweight", "serve", *map(str, self.arguments), "--port", str(self.port)],
+                [
+                    *self.under, sys.executable, "-m", "pennyweight", "serve", *map(str, self.arguments),
+                    "--port", str(self.port),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-            )
+            )  # fmt: skip
         return self
 
     def __enter__(self) -> ServerProcess:

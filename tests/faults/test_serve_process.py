@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +129,21 @@ def test_a_restart_takes_the_same_port_at_once(folder: Path, tmp_path: Path) -> 
         with ServerProcess(folder, log=tmp_path / "again", port=first.port) as second:
             assert second.predict("news", "a bank").status == 200
         idle.close()
+
+
+def test_it_needs_no_place_to_write_to(folder: Path, tmp_path: Path) -> None:
+    """As in a container whose file system is read-only, its temporary folder included."""
+    script = 'mount --make-rprivate / && mount --bind / / && mount -o remount,ro,bind / && ! touch "$0" && exec "$@"'
+    under = ["unshare", "--mount", "sh", "-c", script, str(tmp_path / "touched")]
+    if not shutil.which("unshare") or subprocess.run([*under, "true"], capture_output=True).returncode:
+        pytest.skip("no file system of its own: only root may mount")
+    with ServerProcess(folder, "--memory", 1, log=tmp_path / "log", under=under) as server:
+        for name, text in (("news", "a bank"), ("topics", "a cup"), ("pairs", ["a", "b"])):
+            assert server.predict(name, text).status == 200
+            assert server.get(f"/v1/classifiers/{name}").json["problem"] is None
+        for path in ("/", "/metrics", "/openapi.json"):
+            assert server.get(path).status == 200
+    assert "Traceback" not in server.output
 
 
 def test_nothing_grows_over_thousands_of_requests_with_eviction(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,8 +20,9 @@ GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
-    await send({"type": "http.response.body", "body": b"a"})
+    size = 50_000_000 if scope["path"] == "/large" else 1
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+    await send({"type": "http.response.body", "body": b"a" * size})
 
 
 @contextmanager
@@ -104,3 +106,16 @@ def test_what_is_no_http_is_refused_in_the_form_of_every_error(sent: bytes) -> N
     with serving() as connect, connect() as link:
         link.sendall(sent)
         assert error_of(read_all(link)) == (400, "not a request of HTTP/1.1, or one whose parts contradict each other")
+
+
+def test_who_takes_nothing_of_an_answer_is_hung_up_on() -> None:
+    def send_on() -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            link.sendall(b"\r\n")
+            time.sleep(0.01)
+
+    with serving(write_seconds=0.05) as connect, connect() as link:
+        link.sendall(GET.replace(b"/a", b"/large"))
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            send_on()

@@ -77,6 +77,16 @@ class App:
         await send({"type": "http.response.body", "body": b""})
 
 
+class Routes:
+    """What `RouteTable` says of one route that computes and one that does not."""
+
+    def posts(self, template: str) -> bool:
+        return template in ("/predict", "/v1/classifiers/{name}/load")
+
+    def computes(self, template: str) -> bool:
+        return template == "/predict"
+
+
 class Limits:
     """`RequestLimits` over an `App`, with what they depend on."""
 
@@ -88,7 +98,7 @@ class Limits:
             ServerSettings(**settings),
             self.lifecycle,
             lambda: self.queue_full,
-            lambda route: route == "/predict",
+            Routes(),  # type: ignore[arg-type]
         )
 
     def ask(self, one: Exchange) -> Exchange:
@@ -189,7 +199,8 @@ def test_an_answer_that_is_there_is_sent_to_the_end() -> None:
 def test_other_methods_and_unknown_paths_pass(method: str) -> None:
     limits = Limits(refusal(QueueFull("full", 1.0)), max_body_bytes=0)
     assert limits.ask(Exchange([part(b"a")], method=method)).status == 200
-    assert limits.ask(Exchange([part(b"a")], route="other")).status == 200
+    for route in ("other", "/livez"):
+        assert limits.ask(Exchange([part(b"a")], route=route)).status == 200
 
 
 def test_the_server_may_end_while_a_request_is_answered() -> None:

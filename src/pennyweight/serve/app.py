@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -74,7 +74,7 @@ def create_app(
     add_tei_routes(app)
     add_health_routes(app)
     pages = add_page_routes(app)
-    app.openapi = partial(openapi_document, app, settings)  # type: ignore[method-assign]
+    app.openapi = cache(partial(openapi_document, app, settings))  # type: ignore[method-assign]
     app.add_exception_handler(PennyweightError, _answer_error)
     app.add_exception_handler(MemoryError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -106,7 +106,7 @@ def _add_middleware(app: FastAPI, token: str | None, open_paths: frozenset[str])
     routes = RouteTable(app.routes)
     app.add_middleware(
         RequestLimits, settings=serving.settings, lifecycle=serving.lifecycle, full=serving.full,
-        computes=routes.computes,
+        routes=routes,
     )  # fmt: skip
     app.add_middleware(BearerAuth, token=token, open_paths=open_paths)
     app.add_middleware(RequestLog, metrics=serving.metrics, routes=routes)

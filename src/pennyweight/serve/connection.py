@@ -33,6 +33,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     settings: ClassVar[ServerSettings]
     _header_bytes = 0
     _header_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
     _in_headers = False
     _running: RequestResponseCycle | None = None
     _deaf = False
@@ -51,6 +52,8 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_done()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
         self._hung_up()
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -60,6 +63,16 @@ class _LimitedProtocol(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.settings.write_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     # --- requests
 

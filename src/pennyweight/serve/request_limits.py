@@ -9,6 +9,7 @@ from typing import Any
 from .lifecycle import Lifecycle
 from .refusals import Refusal, refusal, send_refusal
 from .request_log import HUNG_UP, RECORD
+from .route_table import RouteTable
 from .server_settings import ServerSettings
 from .serving_errors import QueueFull, ServerStopping
 
@@ -26,7 +27,7 @@ class RequestLimits:
 
     Args:
         full: the refusal that any text would meet now, or None.
-        computes: whether a route's template is one that computes, and may be refused for load.
+        routes: says which templates take a body at all, and which compute and may be refused for load.
     """
 
     def __init__(
@@ -35,22 +36,21 @@ class RequestLimits:
         settings: ServerSettings,
         lifecycle: Lifecycle,
         full: Callable[[], Refusal | None],
-        computes: Callable[[str], bool],
+        routes: RouteTable,
     ) -> None:
         self.app = app
         self._settings = settings
         self._lifecycle = lifecycle
         self._full = full
-        self._computes = computes
+        self._routes = routes
         self._held_bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope[RECORD].route == "other":
+        if scope["type"] != "http" or scope["method"] != "POST" or not self._routes.posts(scope[RECORD].route):
             await self.app(scope, receive, send)
             return
-        computes = self._computes(scope[RECORD].route)
         try:
-            if computes:
+            if self._routes.computes(scope[RECORD].route):
                 self._refuse_for_load()
                 self._refuse_kind(scope["headers"])
         except (Refusal, QueueFull) as error:

@@ -24,6 +24,7 @@ class RouteTable:
         self._exact: set[str] = set()
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         self._computing: set[str] = set()
+        self._posted: set[str] = set()
         for route in routes:
             if not isinstance(route, Route | APIRoute):
                 continue
@@ -31,6 +32,8 @@ class RouteTable:
                 self._patterns.append((route.path_regex, route.path))
             else:
                 self._exact.add(route.path)
+            if "POST" in (route.methods or ()):
+                self._posted.add(route.path)
             if COMPUTING in getattr(route, "tags", ()):
                 self._computing.add(route.path)
 
@@ -39,6 +42,10 @@ class RouteTable:
         if path in self._exact:
             return path
         return next((template for pattern, template in self._patterns if pattern.match(path)), OTHER)
+
+    def posts(self, template: str) -> bool:
+        """Whether a template's route takes the method POST."""
+        return template in self._posted
 
     def computes(self, template: str) -> bool:
         """Whether a template's route computes texts."""

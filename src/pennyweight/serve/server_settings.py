@@ -17,7 +17,7 @@ class ServerSettings:
         max_classifiers: that one request sends its texts to.
         max_characters: a text; of a pair, both together.
         lanes: rounds computed side by side, with an equal part of the threads each; None for one a thread.
-        max_wait_ms: how long an idle engine waits for company of the first request that arrives.
+        max_wait_ms: how long an idle lane waits for company of the first request that arrives.
         max_round_tokens: computed in one round, over all texts and the classifiers that read them; None for 2,048 a
             thread of its lane.
         deadline_seconds: from a request's arrival; it is answered in this time or refused.
@@ -32,6 +32,7 @@ class ServerSettings:
         max_header_bytes: a request's first line and headers.
         header_seconds: in which these must have arrived, counted from the connection or the first byte.
         body_seconds: in which the body must have arrived.
+        write_seconds: in which a client must have taken something of an answer that waits for it.
         idle_seconds: that a connection without a request stays open.
         text_threads: that parse and tokenize.
         disk_threads: that read what is not in memory.
@@ -58,6 +59,7 @@ class ServerSettings:
     max_header_bytes: int = 32 << 10
     header_seconds: float = 10.0
     body_seconds: float = 10.0
+    write_seconds: float = 30.0
     idle_seconds: float = 75.0
     text_threads: int = 2
     disk_threads: int = 2

@@ -65,9 +65,8 @@ class Int8Products:
         back = down.weight[:, wide].t().contiguous()
 
         def run(x: Tensor, addend: Tensor | None) -> Tensor:
-            inner = outlying(x)
-            own = inner @ back if addend is None else torch.addmm(addend, inner, back)
-            return second.from_bytes(first(x), own)
+            inner = outlying(x)  # before the addend, which may be x, is used up
+            return second.from_bytes(first(x), addend).addmm_(inner, back)
 
         return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -38,13 +37,13 @@ def add_classifier_routes(app: FastAPI) -> None:
 async def list_classifiers(request: Request) -> Response:
     """Every classifier in short, in the order of names, and the backbone they share."""
     serving = serving_of(request)
-    return json_answer(await serving.with_disk(partial(_listing, serving)))
+    return await serving.with_disk(lambda: json_answer(_listing(serving)))
 
 
 async def show_classifier(request: Request, name: str) -> Response:
     """A classifier with what was measured when it was trained, and its model card."""
     serving = serving_of(request)
-    return json_answer(await serving.with_disk(partial(serving.registry.details, name)))
+    return await serving.with_disk(lambda: json_answer(serving.registry.details(name)))
 
 
 async def load(request: Request, name: str) -> Response:
@@ -74,7 +73,7 @@ async def _administer(serving: Serving, action: Callable[[str], Any], name: str)
     if not serving.settings.admin:
         raise Refusal(403, "forbidden", "classifiers cannot be loaded, unloaded or reloaded by request here",
                       remedy="start the server with --allow-admin")  # fmt: skip
-    return json_answer(await serving.with_disk(partial(action, name)))
+    return await serving.with_disk(lambda: json_answer(action(name)))
 
 
 def _listing(serving: Serving) -> dict[str, Any]:
