@@ -17,7 +17,7 @@ class ServerSettings:
         max_classifiers: that one request sends its texts to.
         max_characters: a text; of a pair, both together.
         lanes: rounds computed side by side, with an equal part of the threads each; None for one a thread.
-        max_wait_ms: how long an idle engine waits for company of the first request that arrives.
+        max_wait_ms: how long an idle lane waits for company of the first request that arrives.
         max_round_tokens: computed in one round, over all texts and the classifiers that read them; None for 2,048 a
             thread of its lane.
         deadline_seconds: from a request's arrival; it is answered in this time or refused.
