@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,9 +25,9 @@ class AdaptedFeedForward:
     def __call__(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
         return self.down(activate_(self.up(x), self.activation), addend)
 
-    def on(self, segments: Sequence[Segment]) -> Self:
+    def on(self, segments: Sequence[Segment]) -> AdaptedFeedForward:
         """The products for the rows of one batch."""
-        return replace(self, up=self.up.on(segments), down=self.down.on(segments))
+        return AdaptedFeedForward(self.up.on(segments), self.activation, self.down.on(segments))
 
 
 @dataclass(frozen=True)

@@ -37,4 +37,5 @@ class FloatNorm:
 
     def on(self, segments: Sequence[Segment]) -> Self:
         """The norm for the rows of one batch."""
-        return replace(self, segments=tuple(each for each in segments if self.name in each.biases))
+        own = tuple(each for each in segments if self.name in each.biases)
+        return replace(self, segments=own) if own else self
