@@ -121,7 +121,8 @@ def _load(sources: list[str], settings: ServerSettings, token: str | None, lifec
         described = registry.describe(name)
         if described["state"] == "unusable":
             note(f"{name} is left out: {described['problem']}")
-    note(f"{len(names):,} classifiers, {count:,} in memory with {registry.loaded_bytes / 1e6:,.1f} MB")
+    noun = "classifier" if len(names) == 1 else "classifiers"
+    note(f"{len(names):,} {noun}, {count:,} in memory with {registry.loaded_bytes / 1e6:,.1f} MB")
     metrics = ServerMetrics()
     batcher = Batcher(registry.engine, settings, on_round=metrics.round_done)
     first = next(iter(filter(None, map(registry.loaded, names))), None)
