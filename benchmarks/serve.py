@@ -194,11 +194,10 @@ def measure_peers(folders: Sequence[Path], texts: list[str], options: Any) -> di
     some = texts[: max(CALL, len(texts) // 4)]
     counts = [count for count in ((8, 64) if options.quick else (8, 64, 512)) if count <= options.most]
     given = [str(folder) for folder in folders[: counts[-1]]]
-    ours = Contender("ours_mixed:OursMixed", options.threads, given, precision="fp32")
-    ours.load(counts[-1])
-    reference = {count: ours.mixed(some, choose_readers(len(some), count, "uniform"), CALL)[1] for count in counts}
-    ours.close()
-    found: dict[str, Any] = {"texts": len(some)}
+    rounds, reference, found = min(2, options.rounds), dict[int, list[int]](), dict[str, Any]()
+    with contextlib.closing(Contender("ours_mixed:OursMixed", options.threads, given, precision="fp32")) as ours:
+        found["ours"] = measure_peer(ours, counts, some, reference, rounds)
+    print(f"  ours: {found['ours']}", file=sys.stderr, flush=True)
     for name, (kind, needs) in PEERS.items():
         missing = [need for need in needs if importlib.util.find_spec(need) is None]
         if missing:
@@ -208,7 +207,7 @@ def measure_peers(folders: Sequence[Path], texts: list[str], options: Any) -> di
         try:
             peer = Contender(kind, options.threads, given, backbone=str(embedded()), max_length=LONGEST, **settings)
             with contextlib.closing(peer):
-                found[name] = measure_peer(peer, counts, some, reference, min(2, options.rounds))
+                found[name] = measure_peer(peer, counts, some, reference, rounds)
         except RuntimeError as error:  # a peer that fails must not stop the others
             found[name] = {"skipped": last_line(error)}
         print(f"  {name}: {found[name]}", file=sys.stderr, flush=True)
@@ -218,7 +217,11 @@ def measure_peers(folders: Sequence[Path], texts: list[str], options: Any) -> di
 def measure_peer(
     peer: Contender, counts: Sequence[int], texts: list[str], reference: dict[int, list[int]], rounds: int
 ) -> dict[str, Any]:
-    """One peer's figures by number of adapters."""
+    """One contender's figures by number of adapters.
+
+    Args:
+        reference: the class numbers of the first contender, which leaves them there for the others.
+    """
     found: dict[str, Any] = {}
     for count in counts:
         began = time.monotonic()
@@ -229,7 +232,7 @@ def measure_peer(
             break
         readers = choose_readers(len(texts), count, "uniform")
         _, classes = peer.mixed(texts, readers, CALL)  # warms up
-        unlike = sum(mine != theirs for mine, theirs in zip(reference[count], classes, strict=True))
+        unlike = sum(mine != theirs for mine, theirs in zip(reference.setdefault(count, classes), classes, strict=True))
         speeds = race(
             [(f"{count} adapters", peer, count, "uniform", size) for size in (CALL, len(texts))], texts, rounds
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,12 +126,15 @@ def test_the_health_check_asks_livez(
 ) -> None:
     """As it stands in the Dockerfile, but for the port; None: nobody listens."""
     command = json.loads(last("HEALTHCHECK").partition("CMD ")[2])
-    port = str(server.server_port if status else 1)
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    port = str(server.server_port if status else silent.getsockname()[1])
     monkeypatch.setattr(Probe, "status", status)
     assert command[:2] == ["python", "-c"]
     code = command[2].replace("8000", port)
     assert code != command[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    silent.close()
     assert (done.returncode == 0) is healthy
 
 
