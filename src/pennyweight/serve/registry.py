@@ -137,8 +137,8 @@ class Registry:
     def details(self, name: str) -> dict[str, Any]:
         """`describe`, and `metrics` (a dict) and `card` (Markdown), read from disk now.
 
-        Both are None of an exported model, and where the folder no longer holds the classifier that is served; `problem`
-        then says why.
+        Both are None of an exported model, and where the folder no longer holds the classifier that is served; the
+        `problem` then says why.
 
         Raises:
             UnknownClassifier: no such name.
