@@ -194,7 +194,8 @@ def measure_peers(folders: Sequence[Path], texts: list[str], options: Any) -> di
     some = texts[: max(CALL, len(texts) // 4)]
     counts = [count for count in ((8, 64) if options.quick else (8, 64, 512)) if count <= options.most]
     given = [str(folder) for folder in folders[: counts[-1]]]
-    rounds, reference, found = min(2, options.rounds), dict[int, list[int]](), dict[str, Any]()
+    rounds, reference = min(2, options.rounds), dict[int, list[int]]()
+    found: dict[str, Any] = {"texts": len(some)}
     with contextlib.closing(Contender("ours_mixed:OursMixed", options.threads, given, precision="fp32")) as ours:
         found["ours"] = measure_peer(ours, counts, some, reference, rounds)
     print(f"  ours: {found['ours']}", file=sys.stderr, flush=True)
