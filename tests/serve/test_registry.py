@@ -110,6 +110,22 @@ def test_one_alone_computes_with_its_own_engine(four: Path) -> None:
         registry.reload("a")
 
 
+def test_an_exported_model_is_served_alone(four: Path, tmp_path: Path) -> None:
+    from pennyweight.export.onnx import to_onnx
+
+    alone = pw.load(four / "a", device="cpu", precision="fp32")
+    to_onnx(alone.artifact, tmp_path / "exported")
+    registry = opened(tmp_path / "exported", precision=None)
+    np.testing.assert_allclose(
+        computed(registry, registry.get("exported"), TEXTS), alone.predict_proba(TEXTS), atol=1e-5
+    )
+    described = registry.describe("exported")
+    assert (described["state"], described["labels"], described["parameters"]) == ("loaded", ["Sports", "World"], None)
+    assert registry.details("exported") == described | {"metrics": None, "card": None}
+    with pytest.raises(InputError, match="an exported ONNX model is served alone, and without --allow-admin"):
+        opened(tmp_path / "exported", four)
+
+
 def test_a_family_without_an_inference_encoder_is_served_alone(
     tiny_backbone: Callable[..., Path], tmp_path: Path
 ) -> None:

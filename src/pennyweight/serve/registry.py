@@ -137,7 +137,8 @@ class Registry:
     def details(self, name: str) -> dict[str, Any]:
         """`describe`, and `metrics` (a dict) and `card` (Markdown), read from disk now.
 
-        Both are None where the folder no longer holds the classifier that is served; `problem` then says why.
+        Both are None of an exported model, and where the folder no longer holds the classifier that is served; the
+        `problem` then says why.
 
         Raises:
             UnknownClassifier: no such name.
@@ -146,6 +147,8 @@ class Registry:
         with self._lock:
             entry = self._entry(name)
         found: dict[str, Any] = {"metrics": None, "card": None}
+        if entry.summary is not None and entry.summary.backbone is None:
+            return described | found  # an exported model has neither
         try:
             saved = read_files(entry.place.folder, only=(METRICS, CARD))
             if entry.summary is not None and sha256(saved.manifest).hexdigest() == entry.summary.digest:
@@ -314,7 +317,8 @@ class Registry:
             if not passing(error):
                 entry.problem = str(error)
             raise UnusableClassifier(name, str(error)) from error
-        self._read += 1
+        with self._lock:
+            self._read += 1
         return served
 
     def _renew(self, place: ServedFolder, former: Entry | None) -> None:
