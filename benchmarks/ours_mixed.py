@@ -9,8 +9,8 @@ import numpy as np
 from adapter_batches import calls
 
 import pennyweight as pw
-from pennyweight.serve.open_registry import open_registry
-from pennyweight.serve.served_classifier import ServedClassifier
+from pennyweight.serve.classifiers.open_registry import open_registry
+from pennyweight.serve.classifiers.served_classifier import ServedClassifier
 
 
 class OursMerged:

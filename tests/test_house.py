@@ -294,7 +294,7 @@ BODY = "    x\n"
         (not_the_owner, "train/loop.py", "from torch import distributed", ["train imports torch.distributed"]),
         (not_the_owner, "model/adapters/lora.py", "import peft\nfrom torch import nn\nimport raytracer", []),
         (not_the_owner, "cli/app.py", "import fastapi", ["cli imports fastapi"]),
-        (not_the_owner, "serve/app.py", "import fastapi", []),
+        (not_the_owner, "serve/web/app.py", "import fastapi", []),
         (not_the_owner, "train/loop.py", "import ray.data", ["train imports ray"]),
         (not_the_owner, "scale/data.py", "import ray.data", []),
         (not_the_owner, "pipeline.py", "import optuna", ["pipeline imports optuna"]),

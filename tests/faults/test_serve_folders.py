@@ -173,7 +173,7 @@ def test_what_was_damaged_on_disk_is_refused_when_it_is_read_again(
     backbone: Path, tmp_path_factory: pytest.TempPathFactory, damage: Callable[[Path], Any]
 ) -> None:
     """Without the admin: the registry alone, memory for one classifier, so that `news` is pushed out and read again."""
-    from pennyweight.serve.open_registry import open_registry
+    from pennyweight.serve.classifiers.open_registry import open_registry
     from pennyweight.serve.serving_errors import UnusableClassifier
 
     folder = save_three(backbone, tmp_path_factory.mktemp("evicted"))
@@ -194,7 +194,7 @@ def test_made_up_classifiers_are_refused_with_one_line_or_give_probabilities(
 ) -> None:
     """Right checksums over odd values anywhere, through reload and through the engine."""
     from pennyweight.errors import PennyweightError
-    from pennyweight.serve.open_registry import open_registry
+    from pennyweight.serve.classifiers.open_registry import open_registry
 
     save_three(backbone, tmp_path / "served")
     shutil.copytree(tmp_path / "served" / "news", tmp_path / "kept")

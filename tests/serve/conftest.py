@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from pennyweight.serve.app import create_app
-from pennyweight.serve.batcher import Batcher
-from pennyweight.serve.open_registry import open_registry
-from pennyweight.serve.prometheus import ServerMetrics
-from pennyweight.serve.registry import Registry
+from pennyweight.serve.batching.batcher import Batcher
+from pennyweight.serve.classifiers.open_registry import open_registry
+from pennyweight.serve.classifiers.registry import Registry
 from pennyweight.serve.server_settings import ServerSettings
+from pennyweight.serve.web.app import create_app
+from pennyweight.serve.web.prometheus import ServerMetrics
 
 from ..server_process import TOKEN, ServerProcess, save_random, save_three
 

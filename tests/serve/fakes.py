@@ -11,7 +11,7 @@ import numpy as np
 
 from pennyweight.data.batching import Encoded, pack
 from pennyweight.model.tokenizer import FastTokenizer
-from pennyweight.serve.served_classifier import ServedClassifier
+from pennyweight.serve.classifiers.served_classifier import ServedClassifier
 
 
 @dataclass(eq=False)

@@ -14,8 +14,8 @@ from .flags import BACKBONE, DEVICE, Device, Precision
 from .output import note
 
 if TYPE_CHECKING:
-    from ..serve.lifecycle import Lifecycle
     from ..serve.server_settings import ServerSettings
+    from ..serve.web.lifecycle import Lifecycle
 
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "": 1}
 _WEB = ("fastapi", "uvicorn", "httptools", "prometheus_client")
@@ -70,10 +70,10 @@ def serve(
             "serving needs packages that are not installed", received=f"no {', '.join(missing)}",
             remedy="install pennyweight[serve]",
         )  # fmt: skip
-    from ..serve.auth import VARIABLE, is_loopback, make_token, read_token
-    from ..serve.request_log import LogWriter
-    from ..serve.run_server import bind, raise_file_limit, run_server
     from ..serve.server_settings import ServerSettings
+    from ..serve.web.auth import VARIABLE, is_loopback, make_token, read_token
+    from ..serve.web.request_log import LogWriter
+    from ..serve.web.run_server import bind, raise_file_limit, run_server
 
     settings = ServerSettings(
         memory=_bytes(memory, "--memory"), admin=allow_admin, max_body_bytes=_bytes(max_body, "--max-body"),
@@ -109,10 +109,10 @@ def serve(
 
 def _load(sources: list[str], settings: ServerSettings, token: str | None, lifecycle: Lifecycle, **engine: Any) -> Any:
     """The application over the classifiers, and what ends its threads."""
-    from ..serve.app import create_app
-    from ..serve.batcher import Batcher
-    from ..serve.open_registry import open_registry
-    from ..serve.prometheus import ServerMetrics
+    from ..serve.batching.batcher import Batcher
+    from ..serve.classifiers.open_registry import open_registry
+    from ..serve.web.app import create_app
+    from ..serve.web.prometheus import ServerMetrics
 
     registry = open_registry(sources, memory=settings.memory, admin=settings.admin, **engine)
     count = registry.preload()

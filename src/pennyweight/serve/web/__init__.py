@@ -1,0 +1,1 @@
+"""The web application: routes, authentication, limits, logs and metrics, and the process around them."""

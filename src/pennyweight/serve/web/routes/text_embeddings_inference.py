@@ -1,0 +1,95 @@
+"""`POST /predict` and `GET /info` as text-embeddings-inference has them, so that its clients and Hugging Face's work.
+
+Source: https://github.com/huggingface/text-embeddings-inference, router/src/http
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .... import __version__
+from ....errors import InputError
+from ..answers import json_answer, scores_answer
+from ..openapi import COMPUTING, LISTING, describe
+from ..schemas import InputsBody, ModelInfo, Score, Text
+from ..serving import Serving, record_of, serving_of
+
+_MODEL = Query(None, description="The classifier's name, where the body cannot give it.")
+
+
+def add_tei_routes(app: FastAPI) -> None:
+    """Add the routes to an application."""
+    app.add_api_route(
+        "/predict", predict_inputs, methods=["POST"], summary="Scores as text-embeddings-inference gives them",
+        **describe(COMPUTING, list[Score] | list[list[Score]], InputsBody, named=True),
+    )  # fmt: skip
+    app.add_api_route(
+        "/info", model_info, methods=["GET"], summary="The model as text-embeddings-inference describes it",
+        **describe(LISTING, ModelInfo, named=True),
+    )  # fmt: skip
+
+
+async def predict_inputs(request: Request, model: str | None = _MODEL) -> Response:
+    """Scores of one text (a list of labels) or of several (a list of such lists), best first.
+
+    `huggingface_hub.InferenceClient(model="http://HOST:PORT/predict").text_classification(text)` works, too: it sends
+    `parameters`, and is answered as by Hugging Face's inference API, with a list of lists for a single text.
+    """
+    serving, record = serving_of(request), record_of(request)
+    body = await serving.read(InputsBody, request, record)
+    texts: list[Text] = body.inputs if isinstance(body.inputs, list) else [body.inputs]
+    serving.check_sizes(texts)
+    classifiers = await serving.classifiers([body.model or model or _only_name(serving)], record)
+    prepared = await serving.prepare(classifiers, texts, record)
+    if body.truncate is False and prepared.tokens[0].truncated:
+        raise InputError(
+            f"{prepared.tokens[0].truncated} of the texts are longer than the classifier reads",
+            expected=f"at most {classifiers[0].max_length} tokens", remedy="leave out truncate: false",
+        )  # fmt: skip
+    (logits,) = await serving.logits(prepared, record)
+    nested = isinstance(body.inputs, list) or body.parameters is not None
+
+    def answer() -> Response:
+        found = scores_answer(classifiers[0], logits, body.raw_scores, body.parameters)
+        return json_answer(found if nested else found[0])
+
+    return await serving.with_texts(answer, record, logits.size)
+
+
+async def model_info(request: Request, model: str | None = _MODEL) -> Response:
+    """Labels and limits; of the only classifier, or of `model`."""
+    serving = serving_of(request)
+    described = serving.registry.describe(model or _only_name(serving))
+    labels = list(enumerate(described["labels"] or ()))
+    return json_answer({
+        "model_id": described["name"],
+        "model_sha": described["version"],
+        "model_dtype": serving.registry.runtime.precision,
+        "model_type": {
+            "classifier": {
+                "id2label": {str(number): label for number, label in labels},
+                "label2id": {label: number for number, label in labels},
+            }
+        },
+        "max_input_length": described["max_length"],
+        "max_client_batch_size": serving.settings.max_texts,
+        "auto_truncate": True,
+        "version": __version__,
+    })  # fmt: skip
+
+
+def _only_name(serving: Serving) -> str:
+    """The name of the only classifier.
+
+    Raises:
+        InputError: there are several.
+    """
+    names = serving.registry.names()
+    if len(names) != 1:
+        raise InputError(
+            f"{len(names):,} classifiers are served", expected="the name of one as model",
+            remedy="GET /v1/classifiers lists them",
+        )  # fmt: skip
+    return names[0]

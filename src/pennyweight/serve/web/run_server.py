@@ -1,0 +1,246 @@
+"""The server's process: its socket, its signals, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from ...errors import InputError
+from ..server_settings import ServerSettings
+from .auth import HEALTH_PATHS, BearerAuth
+from .connection import limited_protocol
+from .lifecycle import Lifecycle
+from .refusals import Refusal, send_refusal
+
+_log = logging.getLogger("pennyweight.serve")
+
+# How often a draining server looks whether all is answered, in seconds.
+_LOOK = 0.02
+_FILES = 65_536
+
+#: Loads classifiers and returns the ASGI application, and what ends its threads.
+MakeApp = Callable[[Lifecycle], tuple[Any, Callable[[], Awaitable[None]]]]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens soon: taken before anything is loaded, so that a wrong address shows at once.
+
+    Raises:
+        InputError: the port is in use, may not be used, or the host is none of this machine's addresses.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise InputError("not an address of this machine", received=host, remedy="see --host") from error
+    family, kind, protocol, _, address = found[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        # An earlier server's closed connections do not keep its port, but a running server does.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(2048)
+    except OSError as error:
+        made.close()
+        raise InputError(
+            f"cannot listen: {(error.strerror or str(error)).lower()}", received=f"--host {host} --port {port}",
+            remedy="choose another with --port or --host",
+        ) from error  # fmt: skip
+    return made
+
+
+async def _nothing() -> None:
+    """There is nothing to close yet."""
+
+
+class _Swapped:
+    """An ASGI application that answers "loading" until the real one is there."""
+
+    def __init__(self, token: str | None, lifecycle: Lifecycle) -> None:
+        self.lifecycle = lifecycle
+        self.app: Any = BearerAuth(self._loading, token, HEALTH_PATHS)
+        self.close: Callable[[], Awaitable[None]] = _nothing
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+    async def _loading(self, scope: Any, receive: Any, send: Any) -> None:
+        state = str(self.lifecycle)
+        if scope["path"] == "/livez":
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"state":"%s"}' % state.encode()})
+        else:
+            await send_refusal(Refusal(503, "unhealthy", f"the server is {state}", headers={"Retry-After": "2"}), send)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with signals that drain before they stop, and end the process with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_signal(sig)
+
+
+def run_server(
+    listening: socket.socket,
+    settings: ServerSettings,
+    token: str | None,
+    make_app: MakeApp,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until a signal, then answer what was accepted and return.
+
+    SIGTERM and SIGINT: `/readyz` says 503 at once, new requests are refused, accepted ones are answered, at most for
+    `settings.drain_seconds`. A second SIGINT ends at once.
+
+    Args:
+        listening: from `bind`.
+        make_app: called in a thread, while `/livez` answers already.
+        started: called when requests are taken.
+
+    Raises:
+        PennyweightError: what `make_app` raises.
+    """
+    swapped = _Swapped(token, Lifecycle())
+    config = _config(swapped, settings)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(config, listening, settings, make_app, started))
+
+
+async def _serve(
+    config: uvicorn.Config,
+    listening: socket.socket,
+    settings: ServerSettings,
+    make_app: MakeApp,
+    started: Callable[[], None],
+) -> None:
+    swapped: _Swapped = config.app  # type: ignore[assignment]
+    lifecycle = swapped.lifecycle
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if lifecycle.draining and number == signal.SIGINT:
+            server.force_exit = server.should_exit = True
+        lifecycle.drain()
+        loop.call_soon_threadsafe(asked.set)
+
+    server = _Server(config, on_signal)
+    serving = asyncio.ensure_future(server.serve(sockets=[listening]))
+    try:
+        await _load(swapped, lifecycle, make_app, asked)
+        if not lifecycle.draining:
+            lifecycle.begin()
+            started()
+        await _until(asked, serving)
+        await _drain(server, lifecycle, settings)
+    finally:
+        server.should_exit = True
+        await serving
+        await swapped.close()
+
+
+async def _load(swapped: _Swapped, lifecycle: Lifecycle, make_app: MakeApp, asked: asyncio.Event) -> None:
+    """Load in a thread; a signal meanwhile does not wait for the end of it."""
+    loading = asyncio.ensure_future(_in_daemon(lambda: make_app(lifecycle)))
+    await _until(asked, loading)
+    if loading.done():
+        swapped.app, swapped.close = loading.result()
+    else:
+        loading.cancel()
+
+
+async def _in_daemon(work: Callable[[], Any]) -> Any:
+    """The result of work in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Any] = loop.create_future()
+
+    def finish(value: Any, error: BaseException | None) -> None:
+        if not result.done():
+            result.set_result(value) if error is None else result.set_exception(error)
+
+    def run() -> None:
+        value, failed = None, None
+        try:
+            value = work()
+        except BaseException as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(finish, value, failed)
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    return await result
+
+
+async def _until(event: asyncio.Event, other: asyncio.Future[Any]) -> None:
+    """Wait for the event, or for the end of something else."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((waiting, other), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def _drain(server: _Server, lifecycle: Lifecycle, settings: ServerSettings) -> None:
+    """Wait until what was accepted is answered, but no longer than the settings say."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + settings.drain_seconds
+    while lifecycle.in_flight and loop.time() < end and not server.force_exit:
+        await asyncio.sleep(_LOOK)
+    if lifecycle.in_flight:
+        _log.warning("%d requests were not answered within %g s", lifecycle.in_flight, settings.drain_seconds)
+
+
+def _config(app: Any, settings: ServerSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="auto",
+        http=limited_protocol(settings),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(settings.idle_seconds),
+        # By then all is answered, or was given up.
+        timeout_graceful_shutdown=1,
+    )
+
+
+def raise_file_limit() -> None:
+    """Let the process have as many open connections as it may: many systems allow 1,024 files unless asked."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,106 @@
+"""The routes of text-embeddings-inference, and Hugging Face's client over a real socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+import pennyweight as pw
+
+from ....server_process import TOKEN, ServerProcess
+
+TEXT = "The bank cut its rate."
+
+
+def post(client: TestClient, **body: Any) -> Any:
+    answer = client.post("/predict", json={"model": "news"} | body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_text_gets_its_labels_best_first(client: TestClient, served_folder: Path) -> None:
+    found = post(client, inputs=TEXT)
+    classifier = pw.load(served_folder / "news", device="cpu", precision="fp32")
+    wanted = dict(zip(classifier.labels, classifier.predict_proba([TEXT])[0], strict=True))
+    assert [one["label"] for one in found] == sorted(wanted, key=lambda label: -wanted[label])
+    np.testing.assert_allclose([one["score"] for one in found], sorted(wanted.values(), reverse=True), atol=1e-4)
+    assert post(client, inputs=[TEXT]) == found
+
+
+def test_a_batch_gets_a_list_of_lists(client: TestClient) -> None:
+    both = post(client, inputs=[[TEXT], ["A cup."]])
+    assert [len(one) for one in both] == [3, 3]
+    alone = post(client, inputs=TEXT)
+    for one, other in zip(both[0], alone, strict=True):
+        assert one["label"] == other["label"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+    pairs = post(client, model="pairs", inputs=[["a", "b"], ["c", "d"]])
+    one = post(client, model="pairs", inputs=["a", "b"])
+    assert [label["label"] for label in one] == [label["label"] for label in pairs[0]]
+
+
+def test_raw_scores_are_logits(client: TestClient) -> None:
+    raw = {one["label"]: one["score"] for one in post(client, inputs=TEXT, raw_scores=True)}
+    scores = {one["label"]: one["score"] for one in post(client, inputs=TEXT)}
+    sums = sum(np.exp(value) for value in raw.values())
+    for label, value in raw.items():
+        assert np.exp(value) / sums == pytest.approx(scores[label], abs=1e-6)
+
+
+def test_hugging_face_parameters(client: TestClient) -> None:
+    alone = post(client, inputs=TEXT)
+    assert len(post(client, inputs=TEXT, parameters={})) == 1
+    (best,) = post(client, inputs=TEXT, parameters={"top_k": 1})
+    assert [one["label"] for one in best] == [alone[0]["label"]]
+    (logits,) = post(client, inputs=TEXT, parameters={"function_to_apply": "none"})
+    (sigmoid,) = post(client, inputs=TEXT, parameters={"function_to_apply": "sigmoid", "unknown": 1})
+    for one, other in zip(logits, sigmoid, strict=True):
+        assert 1 / (1 + np.exp(-one["score"])) == pytest.approx(other["score"], abs=1e-6)
+
+
+def test_truncation_may_be_refused(client: TestClient) -> None:
+    long = "bank " * 1000
+    assert len(post(client, inputs=long)) == 3
+    answer = client.post("/predict", json={"model": "news", "inputs": long, "truncate": False})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("1 of the texts are longer than the classifier reads; expected at most ")
+
+
+def test_one_of_several_must_be_named(client: TestClient) -> None:
+    answer = client.post("/predict", json={"inputs": TEXT})
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        "3 classifiers are served; expected the name of one as model; GET /v1/classifiers lists them",
+    )
+    assert client.post("/predict?model=news", json={"inputs": TEXT}).json() == post(client, inputs=TEXT)
+
+
+@pytest.mark.parametrize(
+    "inputs", [[], {}, None, 1, [1], ["a", "b", "c"], [["a", "b", "c"]], [[]], [["a"], "b"]], ids=str
+)
+def test_other_inputs_are_refused(client: TestClient, inputs: Any) -> None:
+    answer = client.post("/predict", json={"model": "news", "inputs": inputs})
+    assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
+
+
+def test_info_tells_labels_and_limits(client: TestClient) -> None:
+    found = client.get("/info?model=news").json()
+    assert found["model_id"] == "news"
+    assert found["model_type"]["classifier"]["id2label"] == {"0": "Business", "1": "Sports", "2": "World"}
+    assert found["max_client_batch_size"] == 1024
+    assert client.get("/info").status_code == 422
+
+
+def test_hugging_faces_client_works(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import InferenceClient, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # it refuses loopback addresses, too
+    ours = InferenceClient(model=f"http://127.0.0.1:{server.port}/predict?model=news", token=TOKEN)
+    found = ours.text_classification(TEXT)
+    wanted = server.predict("news", TEXT).json["predictions"][0]["probabilities"]
+    assert {one.label: round(one.score, 6) for one in found} == pytest.approx(wanted, abs=2e-6)
+    assert len(ours.text_classification(TEXT, top_k=2)) == 2
