@@ -47,7 +47,7 @@ def serve(
         10.0, "--deadline", min=0.1, help="Seconds in which a request is answered or refused."
     ),
     max_queue_seconds: float = typer.Option(
-        5.0, "--max-queue-seconds", min=0, help="A request that would wait longer is refused at once (429)."
+        3.0, "--max-queue-seconds", min=0, help="A request that would wait longer is refused at once (429)."
     ),
     drain_seconds: float = typer.Option(
         30.0, "--drain-seconds", min=0, help="After SIGTERM, accepted requests are answered for so long."

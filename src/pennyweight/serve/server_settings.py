@@ -49,7 +49,7 @@ class ServerSettings:
     max_wait_ms: float = 2.0
     max_round_tokens: int | None = None
     deadline_seconds: float = 10.0
-    max_queue_seconds: float = 5.0
+    max_queue_seconds: float = 3.0
     max_queued_texts: int = 16_384
     drain_seconds: float = 30.0
     max_requests: int = 1024
