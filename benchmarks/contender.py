@@ -97,6 +97,25 @@ class Contender:
         return value
 
 
+def prepare_process(threads: int | None) -> int:
+    """Make ready to measure, here and in contenders' processes; returns the number of threads, `threads` if given."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    import torch
+
+    from pennyweight.model.device import set_threads
+
+    set_threads(threads)
+    count = torch.get_num_threads()
+    # For the contenders' own processes: the tokenizers' threads count, too.
+    paths = [*sys.path[:2], os.environ.get("PYTHONPATH", "")]
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)), "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(count),
+    }  # fmt: skip
+    return count
+
+
 def in_child(kind: str, *args: Any) -> Any:
     """What a function, named `module:function`, returns in a process of its own, whose imports are not ours."""
     context = multiprocessing.get_context("spawn")

@@ -20,20 +20,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import logging
 import operator
-import os
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from classifiers import LONGEST, Forms, forms, last_line
-from contender import Contender
+from contender import Contender, prepare_process
 from inputs import LABELS, ROOT, Texts, machine, news, parts, versions
 
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
@@ -91,20 +88,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    import torch
-
-    from pennyweight.model.device import set_threads
-
-    set_threads(options.threads)
-    options.threads = torch.get_num_threads()
-    # For the contenders' own processes: the tokenizers' threads count, too.
-    paths = [*sys.path[:2], os.environ.get("PYTHONPATH", "")]
-    os.environ |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)), "TRANSFORMERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(options.threads),
-    }  # fmt: skip
+    options.threads = prepare_process(options.threads)
     result = measure(options)
     print(json.dumps(result, indent=2) if options.json else report(result))
 

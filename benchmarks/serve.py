@@ -28,19 +28,16 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import logging
-import os
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapter_batches import choose_readers
 from classifiers import LONGEST, cache, last_line
-from contender import Contender
+from contender import Contender, prepare_process
 from fleet import fleet, own_bytes, parts_of
 from inputs import ROOT, embedded, machine, news, parts, versions
 from load import Load, run
@@ -75,21 +72,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of each load on the server (default 6, with --quick)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    import torch
+    options.threads = prepare_process(options.threads)
+    from pennyweight.model.device import bf16_is_faster
 
-    from pennyweight.model.device import bf16_is_faster, set_threads
-
-    set_threads(options.threads)
-    options.threads = torch.get_num_threads()
     options.precision = "bf16" if bf16_is_faster() else "fp32"
     options.seconds = options.seconds or (6.0 if options.quick else 20.0)
-    given = [*sys.path[:2], os.environ.get("PYTHONPATH", "")]
-    os.environ |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, given)), "TRANSFORMERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(options.threads),
-    }  # fmt: skip
     result = measure(options)
     print(json.dumps(result, indent=2) if options.json else report(result))
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InputError
+from ..serve.server_settings import ServerSettings
 from .flags import BACKBONE, DEVICE, Device, Precision
 from .output import note
 
 if TYPE_CHECKING:
-    from ..serve.server_settings import ServerSettings
     from ..serve.web.lifecycle import Lifecycle
 
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "": 1}
@@ -38,21 +38,36 @@ def serve(
     ),
     memory: str = typer.Option("2GB", "--memory", help="For loaded classifiers; the least recently used go first."),
     max_wait_ms: float = typer.Option(
-        2.0, "--max-wait-ms", min=0, max=1000, help="An idle server waits so long for company of a request."
+        ServerSettings.max_wait_ms,
+        "--max-wait-ms",
+        min=0,
+        max=1000,
+        help="An idle server waits so long for company of a request.",
     ),
     max_body: str = typer.Option("8MiB", "--max-body", help="Bytes of a request."),
-    max_texts: int = typer.Option(1024, "--max-texts", min=1, help="Texts a request."),
-    max_characters: int = typer.Option(100_000, "--max-characters", min=1, help="Characters a text."),
+    max_texts: int = typer.Option(ServerSettings.max_texts, "--max-texts", min=1, help="Texts a request."),
+    max_characters: int = typer.Option(
+        ServerSettings.max_characters, "--max-characters", min=1, help="Characters a text."
+    ),
     deadline: float = typer.Option(
-        10.0, "--deadline", min=0.1, help="Seconds in which a request is answered or refused."
+        ServerSettings.deadline_seconds,
+        "--deadline",
+        min=0.1,
+        help="Seconds in which a request is answered or refused.",
     ),
     max_queue_seconds: float = typer.Option(
-        3.0, "--max-queue-seconds", min=0, help="A request that would wait longer is refused at once (429)."
+        ServerSettings.max_queue_seconds,
+        "--max-queue-seconds",
+        min=0,
+        help="A request that would wait longer is refused at once (429).",
     ),
     drain_seconds: float = typer.Option(
-        30.0, "--drain-seconds", min=0, help="After SIGTERM, accepted requests are answered for so long."
+        ServerSettings.drain_seconds,
+        "--drain-seconds",
+        min=0,
+        help="After SIGTERM, accepted requests are answered for so long.",
     ),
-    log_texts: bool = typer.Option(False, "--log-texts", help="Show texts in the log."),
+    log_texts: bool = typer.Option(ServerSettings.log_texts, "--log-texts", help="Show texts in the log."),
     threads: int = typer.Option(None, "--threads", min=1, help="That compute; one a physical core if not given."),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
@@ -70,7 +85,6 @@ def serve(
             "serving needs packages that are not installed", received=f"no {', '.join(missing)}",
             remedy="install pennyweight[serve]",
         )  # fmt: skip
-    from ..serve.server_settings import ServerSettings
     from ..serve.web.auth import VARIABLE, is_loopback, make_token, read_token
     from ..serve.web.request_log import LogWriter
     from ..serve.web.run_server import bind, raise_file_limit, run_server

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..errors import PennyweightError
 
 
@@ -39,6 +41,11 @@ class QueueFull(PennyweightError):
     def __init__(self, problem: str, retry_after: float) -> None:
         super().__init__(problem, remedy=f"try again in {max(1, round(retry_after))} s")
         self.retry_after = retry_after
+
+    @classmethod
+    def too_long(cls, most: float, excess: float) -> QueueFull:
+        """For a request that would wait `excess` seconds more than the `most` that are allowed."""
+        return cls(f"more is waiting than is computed in {most:.3g} s", max(1.0, math.ceil(excess)))
 
 
 class TooMuchWork(PennyweightError):

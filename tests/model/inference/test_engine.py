@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,10 @@ from pennyweight.model.inference.build import InferenceWeights
 from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
 from pennyweight.model.kernels.int8_linear import has_int8
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 FP32 = Runtime(torch.device("cpu"), "fp32")
 KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "modernbert"]
 LENGTHS = [3, 9, 9, 9, 9, 9, 14, 5, 60, 1, 13, 9, 31, 31, 30, 29]
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """So that batches are computed side by side, whatever the suite runs with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def texts(config: dict[str, Any], lengths: list[int], *, pairs: bool = False) -> Encoded:

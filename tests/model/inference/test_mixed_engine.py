@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pennyweight.model.inference.member import Member
 from pennyweight.model.inference.mixed_engine import MixedEngine, mixed_engine
 from pennyweight.model.inference.token_rows import TokenRows
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 KINDS = ["bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "modernbert"]
 ADAPTERS: dict[str, AdapterSpec | None] = {
@@ -48,14 +49,6 @@ ADAPTERS: dict[str, AdapterSpec | None] = {
     "another head alone": None,
 }
 HEADS = ["linear", "full", "low_rank"]
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 class Fleet:

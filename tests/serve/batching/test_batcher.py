@@ -46,6 +46,13 @@ class Batched:
         """Wait for the engine to begin a round."""
         assert await asyncio.to_thread(self.engine.entered.acquire, timeout=LATER)
 
+    async def held_up(self, classifier: Any) -> asyncio.Task[list[np.ndarray]]:
+        """Begin a round that goes on until `engine.gate` is set; what is submitted meanwhile waits."""
+        self.engine.gate.clear()
+        first = self.submit(classifier, token_rows(1, first=99))
+        await self.entered()
+        return first
+
     async def queue(self, *tasks: asyncio.Task[Any]) -> None:
         """Let the tasks come to where they wait for their answers."""
         for _ in range(3):
@@ -122,10 +129,8 @@ def test_an_idle_engine_waits_for_company_of_the_first_request() -> None:
 def test_equal_texts_are_computed_once_for_all_who_read_them() -> None:
     async def test() -> None:
         async with running() as batched:
-            batched.engine.gate.clear()
             one, other = fake_classifier("one"), fake_classifier("other", factor=3.0)
-            first = batched.submit(one, token_rows(1, first=99))
-            await batched.entered()
+            first = await batched.held_up(one)
             tokens = pack([[7, 8], [9]])
             tasks = [batched.submit(one, tokens), batched.submit(other, tokens), batched.submit([one, other], tokens)]
             await batched.queue()
@@ -143,10 +148,8 @@ def test_equal_texts_are_computed_once_for_all_who_read_them() -> None:
 def test_equal_ids_of_other_segments_are_other_texts() -> None:
     async def test() -> None:
         async with running() as batched:
-            batched.engine.gate.clear()
             one = fake_classifier()
-            first = batched.submit(one, token_rows(1, first=99))
-            await batched.entered()
+            first = await batched.held_up(one)
             tasks = [
                 batched.submit(one, pack([[7, 8]])),
                 batched.submit(one, pack([[7, 8]], type_ids=[[0, 0]])),
@@ -163,10 +166,8 @@ def test_equal_ids_of_other_segments_are_other_texts() -> None:
 def test_a_large_request_is_cut_and_does_not_hold_up_small_ones() -> None:
     async def test() -> None:
         async with running(max_round_tokens=10) as batched:
-            batched.engine.gate.clear()
             one = fake_classifier()
-            first = batched.submit(one, token_rows(1, first=99))
-            await batched.entered()
+            first = await batched.held_up(one)
             large = batched.submit(one, token_rows(*[2] * 20))
             small = batched.submit(one, token_rows(2, first=50))
             await batched.queue()
@@ -195,10 +196,8 @@ def test_one_text_for_more_classifiers_than_a_round_takes_is_cut_too() -> None:
 def test_a_request_whose_caller_is_gone_is_not_computed() -> None:
     async def test() -> None:
         async with running() as batched:
-            batched.engine.gate.clear()
             one = fake_classifier()
-            first = batched.submit(one, token_rows(1, first=99))
-            await batched.entered()
+            first = await batched.held_up(one)
             gone, kept = batched.submit(one, token_rows(2, first=5)), batched.submit(one, token_rows(2, first=6))
             await batched.queue()
             gone.cancel()
@@ -214,10 +213,8 @@ def test_a_request_whose_caller_is_gone_is_not_computed() -> None:
 def test_a_request_is_refused_when_its_time_is_over_and_not_computed() -> None:
     async def test() -> None:
         async with running() as batched:
-            batched.engine.gate.clear()
             one = fake_classifier()
-            first = batched.submit(one, token_rows(1, first=99))
-            await batched.entered()
+            first = await batched.held_up(one)
             late = batched.submit(one, token_rows(2, first=5), seconds=0.0)
             with pytest.raises(DeadlineExceeded, match="not answered within"):
                 await late

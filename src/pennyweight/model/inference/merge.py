@@ -130,10 +130,13 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float, magnitude: Tensor | None) -> Tensor:
     """One matrix: weight (out, in), down (r, in), up (out, r) and perhaps a magnitude (out,) -> (out, in), all fp32."""
     merged = torch.addmm(weight, up, down, alpha=scale)
-    if magnitude is None:
-        return merged
-    norms: Tensor = torch.linalg.norm(merged, dim=1)
-    return merged * (magnitude / norms).unsqueeze(1)
+    return merged if magnitude is None else merged * dora_factor(merged, magnitude).unsqueeze(1)
+
+
+def dora_factor(updated: Tensor, magnitude: Tensor) -> Tensor:
+    """(out,) what DoRA multiplies each row of W + s B A (out, in) by, so that it is as long as its magnitude (out,)."""
+    norms: Tensor = torch.linalg.norm(updated, dim=1)
+    return magnitude / norms
 
 
 def _names_in(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, str]:

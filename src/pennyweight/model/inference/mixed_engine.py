@@ -31,7 +31,7 @@ from .adapter_updates import LinearUpdate, LowRank
 from .engine import ENCODERS, refuse_too_long, run_batches
 from .inference_encoder import InferenceEncoder
 from .member import AdapterWeights, Member
-from .merge import backbone_state
+from .merge import backbone_state, dora_factor
 from .mixed_rows import MixedBatch, mixed_batch
 from .pooling import first_and_mean
 from .token_rows import TOKENS, plan_token_batches
@@ -235,6 +235,6 @@ def _dora_factors(backbone: Backbone, factors: Mapping[str, float], trained: Map
     state, found = backbone_state(backbone), {}
     for name, scale in factors.items():
         down, up = trained[f"{name}.lora_A.weight"], trained[f"{name}.lora_B.weight"]
-        norms = torch.linalg.norm(torch.addmm(state[f"{name}.weight"], up, down, alpha=scale), dim=1)
-        found[name] = trained[f"{name}.lora_magnitude_vector"] / norms
+        updated = torch.addmm(state[f"{name}.weight"], up, down, alpha=scale)
+        found[name] = dora_factor(updated, trained[f"{name}.lora_magnitude_vector"])
     return found

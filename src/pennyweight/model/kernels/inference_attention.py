@@ -59,7 +59,7 @@ def attend(
             q, k, v, mask = _whole_steps(qkv, group, heads, last=number == len(groups) - 1)
         else:
             mask = _near(group, window, group.length) if biases is None else biases[number]
-            q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = _of_group(qkv, group, heads)
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (texts, heads, length, d)
         out = out.transpose(1, 2).reshape(-1, width // 3)
         outs.append(out)
@@ -67,6 +67,11 @@ def attend(
     if end < rows:
         outs.append(qkv.new_zeros(rows - end, width // 3))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def _of_group(qkv: Tensor, group: RowGroup, heads: int) -> tuple[Tensor, ...]:
+    """Queries, keys and values of a group, each (texts, heads, length, d)."""
+    return qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _whole_steps(
@@ -115,7 +120,7 @@ def attend_first(
     outs = []
     for number, group in enumerate(groups):
         mask = _near(group, window, 1) if biases is None else biases[number][:, :, :1]
-        q, k, v = qkv[group.rows].view(group.texts, group.length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = _of_group(qkv, group, heads)
         out = scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=mask)
         outs.append(out.flatten(1))  # (texts, H)
     return torch.cat(outs)

@@ -235,10 +235,7 @@ class Batcher:
         wait = self.wait_for(work)
         # A request that finds nothing waiting may take as long as a request may.
         if self._waiters and wait > limits.max_queue_seconds:
-            raise QueueFull(
-                f"more is waiting than is computed in {limits.max_queue_seconds:.3g} s",
-                max(1.0, math.ceil(wait - limits.max_queue_seconds)),
-            )
+            raise QueueFull.too_long(limits.max_queue_seconds, wait - limits.max_queue_seconds)
         if self._texts + texts > limits.max_queued_texts:
             raise QueueFull(f"more than {limits.max_queued_texts:,} texts are waiting", max(1.0, math.ceil(wait)))
 

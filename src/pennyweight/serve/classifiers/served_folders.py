@@ -104,11 +104,10 @@ def read_summary(folder: Path) -> ClassifierSummary:
         ArtifactError: no classifier, or a damaged one.
     """
     with damage_as_errors(folder):
-        return summary_of(read_files(folder, only=(PLAN,)))
+        return _summary_of(read_files(folder, only=(PLAN,)))
 
 
-def summary_of(saved: SavedFiles) -> ClassifierSummary:
-    """The summary of files that hold the plan; errors as for `read_summary`."""
+def _summary_of(saved: SavedFiles) -> ClassifierSummary:
     path, facts = saved.path(MANIFEST), saved.facts
     labels = validation.check_labels(path, facts)
     reading, max_length = facts.get("reading", {}), facts.get("max_length")

@@ -214,7 +214,7 @@ class Serving:
 @lru_cache(maxsize=64)
 def _queue_full(most: float, seconds: int) -> Refusal:
     """Made once: under overload it is most of what a refusal costs."""
-    return refusal(QueueFull(f"more is waiting than is computed in {most:.3g} s", seconds))
+    return refusal(QueueFull.too_long(most, seconds))
 
 
 def characters(text: Text) -> int:

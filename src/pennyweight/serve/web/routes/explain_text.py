@@ -40,7 +40,7 @@ async def explain_text(request: Request, name: str) -> Response:
     # The text comes back once for each of its words.
     size = characters(body.text) ** 2 // 8
     erasures, prepared = await serving.with_texts(partial(_variants, classifier, body.text), record, size)
-    record.texts, record.tokens = len(erasures.variants), len(prepared.tokens[0].ids)
+    record.texts, record.tokens = len(prepared.tokens[0]), len(prepared.tokens[0].ids)
     (logits,) = await serving.logits(prepared, record)
     found = erasures.weigh(
         logits, classifier.labels, multi=classifier.multi, temperature=classifier.temperature, label=body.label
