@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,6 +294,25 @@ def test_a_limit_too_small_for_memory_means_no_prefix(encoder: FastEncoder, feed
     with pytest.warns(PrefixWarning, match="lower layers are computed in every epoch; train on fewer or shorter texts"):
         found = prepare(encoder, feed, PrefixSpec(2, "cls", torch.float32, "b"), limit=100)
     assert found is None
+
+
+def test_what_another_process_moves_away_while_it_is_looked_at_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, writing = tmp_path / f"a{prefix.SUFFIX}", tmp_path / f".b{prefix.SUFFIX}.1.part"
+    kept.write_bytes(b"four")
+    writing.mkdir()
+    (writing / kept.name).write_bytes(b"two")
+    assert [(path, size) for path, size, _ in prefix._sizes(tmp_path)] == [(kept, 4), (writing / kept.name, 3)]
+    looked_at = Path.iterdir
+
+    def moved_away(folder: Path) -> Iterator[Path]:
+        if folder == writing:
+            shutil.rmtree(folder)
+        return looked_at(folder)
+
+    monkeypatch.setattr(Path, "iterdir", moved_away)
+    assert [(path, size) for path, size, _ in prefix._sizes(tmp_path)] == [(kept, 4)]
 
 
 def test_files_unused_longest_make_room(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:

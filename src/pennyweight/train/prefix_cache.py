@@ -337,7 +337,11 @@ def _make_room(folder: Path, needed: int, limit: int | None) -> None:
 
 def _sizes(folder: Path) -> Iterator[tuple[Path, int, float]]:
     """Kept files, and those being written: path, bytes, when used last. What vanishes meanwhile is left out."""
-    for path in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f".*{SUFFIX}.*/*")):
+    paths = list(folder.glob(f"*{SUFFIX}"))
+    for writing_to in folder.glob(f".*{SUFFIX}.*"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            paths += writing_to.iterdir()
+    for path in paths:
         with suppress(FileNotFoundError):
             found = path.stat()
             writing = path.parent != folder
