@@ -31,7 +31,7 @@ def test_a_file_a_folder_and_a_pattern_are_found_in_order(tmp_path: Path, monkey
     assert found.open().read() == b"b.csv"
     for nothing in ("c.csv", "*.txt", str(tmp_path / "a" / "none")):
         with pytest.raises(
-            DataError, match=r"no such file; expected a file, a folder or a pattern such as 'd/\*\.csv'"
+            DataError, match=r"no such file; expected a file, a folder of files or a pattern such as 'd/\*\.csv'"
         ):
             find_files(nothing)
 

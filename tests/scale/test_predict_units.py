@@ -72,8 +72,6 @@ class InThisProcess:
                 self.broken.remove(name)
             worker.clear()
             raise WorkerLost("killed")
-        if name == "ready":
-            return Answer(worker[0].ready())
         found: Answer = getattr(worker[0], name)(*given)
         return found
 

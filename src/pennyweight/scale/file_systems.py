@@ -225,7 +225,8 @@ def find_files(given: str) -> list[SourceFile]:
             found = [system.get_file_info(path)]
         else:
             first = patterns[0] if patterns else len(names)
-            selector = fs.FileSelector("/".join(names[:first]) or "/", recursive=bool(patterns[:-1]))
+            base, deep = "/".join(names[:first]) or "/", bool(patterns[:-1])
+            selector = fs.FileSelector(base, recursive=deep, allow_not_found=True)
             wanted = names if patterns else [*names, "*"]
             found = [item for item in system.get_file_info(selector) if _matches(item.path.split("/"), wanted)]
     except OSError as error:

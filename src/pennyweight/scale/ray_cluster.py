@@ -127,11 +127,25 @@ def _connect(ray: Any, address: str, threads: int, workers: int | None) -> int:
             )  # fmt: skip
             return places
         _check_address(address)
-        ray.init(address=address, **quiet)
+        with _native_output_dropped():
+            ray.init(address=address, **quiet)
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         return _places(nodes, ray.available_resources().get("CPU", 0), threads, workers)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _refused(address, error) from error
+
+
+@contextmanager
+def _native_output_dropped() -> Iterator[None]:
+    """Without what Ray's C++ writes to the standard error of a process whose token is refused, twenty lines of it."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _places(nodes: Sequence[float], free: float, threads: int, workers: int | None) -> int:
@@ -190,10 +204,13 @@ def _protect_token(*, make: bool) -> None:
         ) from error  # fmt: skip
 
 
-def _refused(address: str, error: Exception) -> InputError | ResourceError:
+def _refused(address: str, error: BaseException) -> InputError | ResourceError:
     """What Ray says when it cannot be joined or started, in one line."""
     words = _words(error)
-    if "token" in words.lower() or "unauthenticated" in words.lower():
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    if any("token" in str(each).lower() for each in chain):
         return InputError(
             "the cluster refuses the token", where=f"--ray {address}", expected="the token of the cluster's head",
             remedy="copy its ~/.ray/auth_token here, or set RAY_AUTH_TOKEN",
@@ -213,5 +230,4 @@ def _refused(address: str, error: Exception) -> InputError | ResourceError:
 
 def _words(error: BaseException) -> str:
     """The type and the text of an error, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines)}"[:300]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300].rstrip(".")

@@ -106,7 +106,7 @@ class UnitRun:
             began = time.monotonic()
             call = self._calls.pop(ended)
             try:
-                self._go_on(call, self._workers.answer(ended).get() if call.name != "ready" else None, job)
+                self._go_on(call, self._workers.answer(ended).get(), job)
             except WorkerLost as loss:
                 self._replace(call, str(loss))
             except CallFailed as failure:

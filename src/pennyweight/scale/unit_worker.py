@@ -143,9 +143,9 @@ class UnitWorker:
         self._abstainer = Abstainer(None)
         self._opened: tuple[int, ParquetRows, RowBlocks] | None = None
 
-    def ready(self) -> bool:
-        """True; that it comes says that the worker has a place and has begun."""
-        return True
+    def ready(self) -> Answer:
+        """Nothing; that it comes says that the worker has a place and has begun."""
+        return Answer()
 
     def traits(self) -> Answer:
         """Load the classifier, every checksum compared, and say what it is: `Traits`."""
