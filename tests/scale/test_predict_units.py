@@ -142,7 +142,7 @@ def test_lost_workers_are_replaced_and_counted(tiny_run: Path, tmp_path: Path, c
     command("predict", tiny_run, source, "--out", tmp_path / "plain.csv")
     InThisProcess.broken[:] = ["predict", "traits"]
     done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
-    assert done.err.splitlines()[0] == "2 workers died and were replaced"
+    assert done.err.splitlines()[0] == "2 workers that died were replaced"
     assert out.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     InThisProcess.broken[:] = ["predict", "predict", "predict"]
     out.unlink()
@@ -202,6 +202,10 @@ def test_a_broken_row_ends_the_job_by_its_place(tiny_run: Path, tmp_path: Path, 
     done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "out.csv", "--ray", "local")
     assert done.code == 2
     assert done.error.startswith(f"{tmp_path / 'in.parquet'} row 61: one text has 1,000,001 characters")
+    pq.write_table(pa.table({"text": long[60:]}), tmp_path / "in.parquet")
+    done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "new.csv", "--ray", "local")
+    assert "row 1: one text has" in done.error
+    assert {item.name for item in tmp_path.iterdir()} == {"in.parquet", ".out.csv.parts"}  # of nothing, nothing is left
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -315,19 +319,24 @@ def test_workers_and_drivers_killed_at_random(
     """Twenty kills; in the end the bytes of one process."""
     source, out = source_of(tmp_path / "in.parquet", 400_000), tmp_path / "out.csv"
     command("predict", tiny_run, source, "--out", tmp_path / "plain.csv")
-    chance, kills, code = random.Random(0), {"worker": 0, "driver": 0}, -1
-    while code != 0:
+    chance, kills, said = random.Random(0), {"worker": 0, "driver": 0}, ""
+    for _ in range(40):
         process = begin(with_ray, "predict", tiny_run, source, "--out", out, "--ray", "local", "--resume")
         while process.poll() is None and sum(kills.values()) < 20:
-            time.sleep(chance.uniform(1, 4))
+            time.sleep(chance.uniform(3, 8))  # a worker begins within three to five seconds
             kind = chance.choice(["worker", "worker", "driver"])
             with suppress(psutil.NoSuchProcess, IndexError):
                 below = psutil.Process(process.pid).children(recursive=True)
-                theirs = [each for each in below if each.name().startswith("ray::UnitWorker")]
+                theirs = [
+                    each for each in below if each.cmdline()[:1] and each.cmdline()[0].startswith("ray::UnitWorker")
+                ]
                 victim = psutil.Process(process.pid) if kind == "driver" else chance.choice(theirs)
                 victim.send_signal(signal.SIGKILL)
                 kills[kind] += 1
-        process.communicate(timeout=600)
-        code = process.returncode
-    assert sum(kills.values()) == 20, kills
+        said = process.communicate(timeout=600)[1]
+        if process.returncode == 0:
+            break
+        # Two kills during one unit end the job by its name; the next run goes on.
+        assert process.returncode == -signal.SIGKILL or "a worker ended 2 times" in said, said
+    assert (process.returncode, sum(kills.values())) == (0, 20), (kills, said)
     assert out.read_bytes() == (tmp_path / "plain.csv").read_bytes()

@@ -232,7 +232,7 @@ def _predict_with_ray(
     for remark in found.notes:
         note(remark)
     if found.lost:
-        note(f"{found.lost} {'worker' if found.lost == 1 else 'workers'} died and were replaced")
+        note(f"{found.lost} {'worker that died was' if found.lost == 1 else 'workers that died were'} replaced")
     note(f"{found.rows:,} texts labelled: {out}")
     for name, empty in found.empty.items():
         note(f"{name}: {empty}")

@@ -164,6 +164,7 @@ def predict_units(
     try:
         with (
             _locked(job, out),
+            run.cleared_if_vain(),
             ray_cluster(cluster.address, job.model.threads, cluster.workers) as places,
             stopped_at_once(),  # behind Ray, which has a handler of its own
         ):
@@ -192,6 +193,7 @@ class _Run:
         self._job, self._units, self._out, self._resume, self._progress = job, units, out, resume, progress
         self._store = job.store()
         self._first: Traits | None = None
+        self._begun = False
 
     def accept(self, traits: Traits) -> list[Unit] | None:
         """Refuse a worker whose numbers may differ; by the first one, begin the job and say what is left to do.
@@ -229,12 +231,17 @@ class _Run:
         self.predicted.why = traits.why
         self.facts = _job_facts(self._job, self._units, traits)
         for unit in self._store.begin(self.facts, self._out, resume=self._resume).values():
-            self.add(unit)
+            self._count(unit)
+        self._begun = True
         self._progress(self.predicted.rows)
         return [unit for unit in self._units if unit.number not in self.finished]
 
     def add(self, unit: FinishedUnit) -> None:
-        """Count a finished unit."""
+        """Count a unit that a worker has finished."""
+        self._count(unit)
+        self._progress(self.predicted.rows)
+
+    def _count(self, unit: FinishedUnit) -> None:
         self.finished[unit.number] = unit
         self.predicted.rows += unit.rows
         self.predicted.answered += unit.answered
@@ -243,7 +250,16 @@ class _Run:
             seen = self.predicted.empty.setdefault(file.name, EmptyTexts())
             seen.count += unit.empty
             seen.lines = sorted([*seen.lines, *unit.empty_lines])[:SHOWN]
-        self._progress(self.predicted.rows)
+
+    @contextmanager
+    def cleared_if_vain(self) -> Iterator[None]:
+        """Nothing is left of a job that this run began and that ends without a finished unit."""
+        try:
+            yield
+        except BaseException:
+            if self._begun and not self.finished:
+                self._store.clear()
+            raise
 
     def finish(self) -> None:
         """Put the output in its place."""

@@ -73,9 +73,9 @@ class RayWorkers:
                 remedy="end other jobs on the cluster, or start it with a larger --object-store-memory",
             ) from error  # fmt: skip
         except known.RayTaskError as error:
-            raise CallFailed(_words(getattr(error, "cause", None) or error)) from error
+            raise CallFailed(_last_words(error)) from error
         except known.RayError as error:  # the process died, its node did, or the system ended it for its memory
-            raise WorkerLost(_words(error)) from error
+            raise WorkerLost(_last_words(error)) from error
 
     def stop(self, worker: Any) -> None:
         """End a worker's process at once."""
@@ -226,6 +226,12 @@ def _refused(address: str, error: BaseException) -> InputError | ResourceError:
         "no Ray cluster answers there", where=f"--ray {address}", received=words,
         remedy="start one with `ray start --head`, or use --ray local",
     )  # fmt: skip
+
+
+def _last_words(error: BaseException) -> str:
+    """The last line of an error that carries another one's traceback, or a list of facts, above it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300].rstrip(".") if lines else type(error).__name__
 
 
 def _words(error: BaseException) -> str:
