@@ -1,0 +1,1 @@
+"""Past one training at a time: many classifiers, many processes, many machines."""
