@@ -1,1 +1,1 @@
-"""Past one training at a time: many classifiers, many processes, many machines."""
+"""More than one process or machine. Only this folder imports Ray."""
