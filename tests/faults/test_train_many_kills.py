@@ -74,6 +74,4 @@ def test_killed_at_random_and_gone_on_with(
     for number in range(ROWS):
         first, second = (tmp_path / which / f"n{number}" / "head.safetensors" for which in ("out", "undisturbed"))
         assert first.read_bytes() == second.read_bytes()
-    figure(
-        f"train-many killed {kills} times at random: all {ROWS} classifiers whole, with the bits of a quiet run"
-    )
+    figure(f"train-many killed {kills} times at random: all {ROWS} classifiers whole, with the bits of a quiet run")

@@ -44,5 +44,5 @@ def test_processes_end_with_the_iterator() -> None:
     results = workers.run(range(100))
     next(results)
     assert children()
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert children() == []

@@ -102,7 +102,7 @@ def row_of(outcome: TenantOutcome) -> dict[str, Any]:
         "train_texts": metrics["train"]["rows"],
         "trainable": metrics["trainable"],
         "budget": metrics["budget"],
-        "warnings": len(metrics["audit"].get("warnings") or ()),
+        "warnings": len(metrics.get("audit", {}).get("warnings") or ()),
         "seconds": round(outcome.seconds, 3),
     }
     measured = next((name for name in ("test", "validation") if name in metrics), None)

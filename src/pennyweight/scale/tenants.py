@@ -57,6 +57,8 @@ def read_manifest(manifest: str | Path, recipe: Recipe) -> list[Tenant]:
             there, a value that a field does not take.
         DataError: it cannot be read.
     """
+    if not os.path.isfile(manifest):  # nor is it looked for on the hub
+        raise InputError("no such file", where=manifest, expected="a table with a row for each classifier")
     columns = read_columns(manifest, "train", MAX_BYTES, FileOptions(header=True))
     columns = _trimmed(columns)
     _check_columns(columns)
@@ -68,9 +70,8 @@ def read_manifest(manifest: str | Path, recipe: Recipe) -> list[Tenant]:
         where = columns.where(row)
         cells = {name: values[row] for name, values in columns.values.items() if not _is_empty(values[row])}
         found = [*_name_problems(cells.get(NAME), where, seen), *_place_problems(cells, folder)]
-        settings = {key: value for key, value in _settings(cells, folder).items()}
         try:
-            resolved = resolve_recipe(recipe, settings)
+            resolved = resolve_recipe(recipe, _settings(cells, folder))
         except RecipeError as error:
             found.append(_without_count(error.problem))
         if found:

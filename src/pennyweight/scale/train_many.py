@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,17 @@ def train_many(
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError("the folder of the classifiers is a file", where=folder, remedy="choose another --out")
     tasks, count, threads = _share_out(tenants, workers)
-    began, outcomes = time.perf_counter(), {}
+    began = time.perf_counter()
+    outcomes: dict[str, TenantOutcome] = {}
     with lock_folder(folder), stopped_at_once():
         recover(folder)
         try:
-            for outcome in _outcomes(tasks, TenantTrainer(folder, overwrite=overwrite), count, threads):
-                outcomes[outcome.name] = outcome
-                logger.info(f"{outcome} ({len(outcomes):,} of {len(tasks):,})")
-                if told is not None:
-                    told(outcome, len(outcomes), len(tasks))
+            with closing(_outcomes(tasks, folder, overwrite, count, threads)) as found:  # processes end here, at once
+                for outcome in found:
+                    outcomes[outcome.name] = outcome
+                    logger.info(f"{outcome} ({len(outcomes):,} of {len(tasks):,})")
+                    if told is not None:
+                        told(outcome, len(outcomes), len(tasks))
         except (KeyboardInterrupt, Interrupted):
             write_summary(_summary(folder, tenants, outcomes, count, began))
             raise Interrupted(
@@ -95,11 +98,15 @@ def _share_out(tenants: list[Tenant], workers: int | None) -> tuple[list[Tenant]
     return [with_threads(tenant, threads) for group in groups.values() for tenant in group], count, threads
 
 
-def _outcomes(tasks: list[Tenant], trainer: TenantTrainer, count: int, threads: int | None) -> Iterator[TenantOutcome]:
+def _outcomes(
+    tasks: list[Tenant], folder: Path, overwrite: bool, count: int, threads: int | None
+) -> Generator[TenantOutcome, None, None]:
+    """What comes of the rows, as they are ready; one process is this one."""
+    make = partial(TenantTrainer, folder, overwrite=overwrite)
     if count == 1:
-        return map(trainer, tasks)
-    make = partial(TenantTrainer, overwrite=trainer.overwrite)
-    return Workers(count, threads or 1, make, (trainer.out,), _lost).run(tasks)
+        yield from map(make(), tasks)
+    else:
+        yield from Workers(count, threads or 1, make, (), _lost).run(tasks)
 
 
 def _lost(tenant: Tenant, how: str) -> TenantOutcome:
