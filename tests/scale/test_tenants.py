@@ -54,6 +54,13 @@ def test_paths_start_at_the_manifest_and_not_at_the_working_directory(
     assert (second.recipe.data.train, second.recipe.data.test) == (str(folder / "b.csv"), None)
 
 
+def test_one_row_is_a_manifest_too(folder: Path) -> None:
+    path = folder / "manifest.jsonl"
+    path.write_text('{"name": "x", "data": "a.csv"}\n', "utf-8")
+    assert [tenant.name for tenant in read_manifest(path, load("default"))] == ["x"]
+    assert [tenant.name for tenant in read_manifest(manifest(folder, "name,data\ny,b.csv\n"), load("default"))] == ["y"]
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_other_tables_are_manifests_too(folder: Path, form: str) -> None:
     rows = [{"name": 17, "data": "a.csv", "epochs": 2}, {"name": 18, "data": "b.csv", "epochs": None}]
@@ -103,10 +110,9 @@ def test_a_name_that_no_file_system_takes_is_refused(folder: Path) -> None:
     assert "the name is longer than 200 bytes" in refusal(folder, f"name,data\n{'ä' * 101},a.csv\ny,a.csv\n")
 
 
-def test_a_column_of_lists_is_refused(folder: Path) -> None:
+def test_a_list_is_one_as_in_a_recipe(folder: Path) -> None:
     path = folder / "manifest.jsonl"
-    path.write_text(json.dumps({"name": "x", "data": "a.csv", "target_modules": ["query"]}) + "\n", "utf-8")
-    with pytest.raises(InputError) as caught:
-        read_manifest(path, load("default"))
-    assert "column target_modules holds" in str(caught.value)
-    assert "write its values as text" in str(caught.value)
+    rows = [{"name": name, "data": "a.csv", "target_modules": ["query", "value"]} for name in "xy"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    for tenant in read_manifest(path, load("default")):
+        assert (tenant.recipe.plan.target_modules, tenant.recipe.plan.strategy) == (["query", "value"], "manual")

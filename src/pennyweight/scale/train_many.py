@@ -20,7 +20,7 @@ from ..train.signals import stopped_at_once
 from .tenant_summary import ManySummary, write_summary
 from .tenant_training import TenantOutcome, TenantTrainer, with_threads
 from .tenants import Tenant, read_manifest
-from .worker_processes import TRIES, Workers
+from .worker_processes import TRIES, WorkerProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _outcomes(
     if count == 1:
         yield from map(make(), tasks)
     else:
-        yield from Workers(count, threads or 1, make, (), _lost).run(tasks)
+        yield from WorkerProcesses(count, threads or 1, make, (), _lost).run(tasks)
 
 
 def _lost(tenant: Tenant, how: str) -> TenantOutcome:

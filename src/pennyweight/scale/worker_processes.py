@@ -27,7 +27,7 @@ TRIES = 2  # of a task whose process is killed
 
 
 @dataclass(frozen=True)
-class Workers(Generic[Task, Result]):
+class WorkerProcesses(Generic[Task, Result]):
     """How tasks are shared out.
 
     Attributes:
