@@ -17,11 +17,16 @@ from .signals import resumable
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run is kept (None, in memory), and whether it resumes there, even if recipe, data or versions changed."""
+    """Where a run is kept (None, in memory), and whether it resumes there, even if recipe, data or versions changed.
+
+    Attributes:
+        shown: where it will lie, where `path` is a folder aside that is renamed once all is written.
+    """
 
     path: Path | None = None
     resume: bool = False
     resume_anyway: bool = False
+    shown: Path | None = None
 
     @property
     def checkpoints(self) -> Path | None:
