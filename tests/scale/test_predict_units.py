@@ -22,6 +22,7 @@ import pytest
 from pennyweight.data import row_blocks
 from pennyweight.errors import InputError, Interrupted, StorageError
 from pennyweight.scale import predict_units as driver
+from pennyweight.scale import unit_worker
 from pennyweight.scale.file_systems import FileStore
 from pennyweight.scale.parts import PartStore
 from pennyweight.scale.unit_run import WorkerLost
@@ -91,6 +92,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "RayWorkers", InThisProcess)
     monkeypatch.setattr(driver, "BLOCK", 16)
     monkeypatch.setattr(row_blocks, "BLOCK", 16)
+    monkeypatch.setattr(unit_worker, "BLOCK", 16)
     monkeypatch.setattr(InThisProcess, "broken", [])
 
 
@@ -202,10 +204,25 @@ def test_a_broken_row_ends_the_job_by_its_place(tiny_run: Path, tmp_path: Path, 
     done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "out.csv", "--ray", "local")
     assert done.code == 2
     assert done.error.startswith(f"{tmp_path / 'in.parquet'} row 61: one text has 1,000,001 characters")
-    pq.write_table(pa.table({"text": long[60:]}), tmp_path / "in.parquet")
-    done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "new.csv", "--ray", "local")
-    assert "row 1: one text has" in done.error
-    assert {item.name for item in tmp_path.iterdir()} == {"in.parquet", ".out.csv.parts"}  # of nothing, nothing is left
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_nothing_is_left_of_a_job_without_a_finished_unit(
+    tiny_run: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = FileStore.write
+
+    def full(store: FileStore, name: str, chunks: Any) -> None:
+        if name.startswith("part-"):
+            raise StorageError("the disk is full")
+        write(store, name, chunks)
+
+    monkeypatch.setattr(FileStore, "write", full)
+    source = source_of(tmp_path / "in.parquet")
+    for out in ("out.csv", "out"):
+        done = command("predict", tiny_run, source, "--out", tmp_path / out, "--ray", "local")
+        assert (done.code, done.error.startswith("the disk is full (on ")) == (1, True)
+        assert {item.name for item in tmp_path.iterdir()} == {"in.parquet"}
 
 
 @pytest.mark.usefixtures("without_ray")
