@@ -230,6 +230,7 @@ class BuiltModel:
         tokenize_seconds: what tokenizing took.
         audit: of the splits.
         frozen: the backbone without the adapter.
+        resident: whether the backbone stays loaded for further classifiers; then none has an engine of its own.
     """
 
     text_model: TextModel
@@ -237,6 +238,7 @@ class BuiltModel:
     tokenize_seconds: float
     audit: ShortAudit
     frozen: FrozenBackbone
+    resident: bool = False
 
 
 def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
@@ -344,8 +346,9 @@ def fit_model(
         how=(planned.runtime.device.type, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
+    held_out = sources.validation if built.resident else None
     ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
-                              reference=recipe.model.encoder == "reference")  # fmt: skip
+                              reference=recipe.model.encoder == "reference", validation=held_out)  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
@@ -382,9 +385,8 @@ def evaluate_model(
     from .runs.robustness import shift_of_run
     from .train.baselines import train_baselines
 
-    unknown = loaded.splits.unknown
     rows = {
-        name: LabelledRows.of_table(table, built.tokens[name], loaded.targets[name], unknown.get(name, 0))
+        name: LabelledRows.of_table(table, built.tokens[name], loaded.targets[name], loaded.splits.unknown.get(name, 0))
         for name, table in loaded.splits.tables().items()
     }
     if rows.keys() == {"train"}:
@@ -395,8 +397,7 @@ def evaluate_model(
         frozen = built.frozen if recipe.train.report == "full" else None
         baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
     began = time.perf_counter()
-    measured = [name for name in rows if name != "train"]
-    logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in measured}
+    logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in rows if name != "train"}
     settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     measuring = time.perf_counter() - began
@@ -453,7 +454,7 @@ def save_model(
     if folder.path is not None:
         save_artifact(artifact, folder.path)
         # Only now: until the save is complete, an earlier classifier's report stays with it.
-        write_reports(folder.path, artifact, evaluation, evaluated.rows, evaluated.shift)
+        write_reports(folder.path, artifact, evaluation, evaluated.rows, evaluated.shift, shown=folder.shown)
         mark_ended(folder.path)
         logger.info(f"saved: {folder.path}")
     return Saved(Classifier(artifact, fitted.ready.text_model.runtime), folder.path)

@@ -69,7 +69,7 @@ def test_without_a_command_it_says_what_there_is(command: Command) -> None:
     ("arguments", "message"),
     [
         (["bogus"], "No such command 'bogus'; see --help"),
-        (["trian"], "No such command 'trian'. Did you mean 'train'?; see --help"),
+        (["trian"], "No such command 'trian'. Did you mean 'train', 'train-many'?; see --help"),
         (["predict"], ("Missing argument 'model'; see --help", "Missing argument 'MODEL'; see --help")),
         (["predict", "RUN"], "Missing argument 'FILE|-'; see --help"),
         (["train", "--epochs"], "Option '--epochs' requires an argument; see --help"),

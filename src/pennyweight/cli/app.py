@@ -33,6 +33,7 @@ from .recipes import recipes
 from .search import search
 from .serve import serve
 from .train import train
+from .train_many import train_many
 
 
 class _Commands(TyperGroup):
@@ -55,9 +56,10 @@ app = typer.Typer(
 )
 # In the order of the help. Those with a flag for every field of the recipe list them by its sections.
 for _command in (
-    train, plan, predict, serve, demo, search, audit, recipes, evaluate, compare, explain, leaderboard, export,
+    train, train_many, plan, predict, serve, demo, search, audit, recipes, evaluate, compare, explain, leaderboard,
+    export,
 ):  # fmt: skip
-    app.command(cls=Grouped if _command in (train, plan, search) else None)(_command)
+    app.command(cls=Grouped if _command in (train, train_many, plan, search) else None)(_command)
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from ..predict.formula_guard import Guard
     from ..predict.prediction_rows import KeptColumns
     from ..predict.predictor import Classifier
+    from ..scale.predict_units import Cluster
+    from ..scale.unit_worker import ResidentModel
 
 Predictions = Iterable[tuple[dict[str, Any], dict[str, Any]]]
 
@@ -53,7 +56,7 @@ def predict(
         metavar="FILE|-",
         help="Texts: any file form train reads; - or a pipe for lines, answered as they arrive.",
     ),
-    out: Path = typer.Option(None, "--out", help="Output file; else standard output."),
+    output: str = typer.Option(None, "--out", metavar="PATH", help="Output file; else standard output."),
     form: Literal["csv", "jsonl", "parquet"] = typer.Option(
         None, "--format", help="Else by --out's ending; on standard output jsonl (csv for a submission)."
     ),
@@ -94,6 +97,18 @@ def predict(
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
+    ray: str = typer.Option(
+        None,
+        "--ray",
+        metavar="local|auto|HOST:PORT",
+        help="Several processes, here or on a Ray cluster; FILE may be a folder or a pattern, --out a folder.",
+    ),
+    workers: int = typer.Option(
+        None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
+    ),
+    worker_threads: int = typer.Option(
+        None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1]."
+    ),
 ) -> None:
     """Label texts: the input's columns, labels and probabilities, order kept.
 
@@ -108,6 +123,7 @@ def predict(
     from ..predict.submission import class_numbers, refuse_unnamed_ids
     from ..predict.writers import output_form
 
+    out = None if output is None else Path(output)
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
     if label_order is not None and not submission:
@@ -123,6 +139,22 @@ def predict(
     input_spec = read_input_spec(model).changed(
         text_columns=split_words(text_columns), separator=separator, markup=markup
     )
+    if ray is None and (workers is not None or worker_threads is not None):
+        raise InputError("--workers and --worker-threads are for several processes", remedy="add --ray local")
+    if ray is not None:
+        from ..scale.predict_units import Cluster
+        from ..scale.unit_worker import ResidentModel
+
+        _refuse_with_ray(source, output, device, submission, prior)
+        kept = KeptColumns(input_columns, text, id_column)
+        settings = ResidentModel(
+            str(model), backbone, precision, adapter_scale, prior, abstain_below, target_accuracy, worker_threads or 1
+        )
+        _predict_with_ray(
+            settings, source, output, input_spec, lambda form: OutputOptions(form, kept, csv_guard),
+            form, FileOptions(input_format, encoding, header), split, Cluster(ray, workers), resume,
+        )  # fmt: skip
+        return
     target = None if out is None else output_form(out, form, source)
     # A file that cannot be read is reported before the model's checksums are computed.
     pipe = _standard_input() if source == "-" else open_pipe(source)
@@ -143,9 +175,9 @@ def predict(
         abstainer = make_abstainer(classifier, abstain_below, target_accuracy)
         kept = KeptColumns(input_columns and not submission, text and not submission, id_column)
         form = target or form or ("csv" if submission else "jsonl")
-        output = OutputOptions(form, kept, csv_guard and not submission)
+        written = OutputOptions(form, kept, csv_guard and not submission)
         if file is None:
-            _write_stream(classifier, cast("IO[bytes]", pipe), source, input_spec, output, out, abstainer, numbers)
+            _write_stream(classifier, cast("IO[bytes]", pipe), source, input_spec, written, out, abstainer, numbers)
         else:
             if submission:
                 refuse_unnamed_ids(file.names, id_column)
@@ -153,15 +185,62 @@ def predict(
                 note(f"{source}: {remark}")
             progress.begin("predicting", file.rows)
             if numbers is not None:
-                _write_submission(classifier, file, output, out, numbers, progress)
+                _write_submission(classifier, file, written, out, numbers, progress)
             else:
-                _write_file(classifier, file, output, out, abstainer, resume, progress)
+                _write_file(classifier, file, written, out, abstainer, resume, progress)
     if file is not None and file.unread and file.empty.count:
         note(f"{source}: {file.empty}")
     if file is not None and kept.all:
         _note_columns(file.names, prediction_columns(classifier), file.unreadable)
     if abstainer.threshold is not None:
         note(str(abstainer))
+
+
+def _refuse_with_ray(source: str, out: str | None, device: str, submission: bool, prior: str | None) -> None:
+    if out is None or source == "-":
+        raise InputError("with --ray, files are predicted into a file or a folder", remedy="give FILE and --out")
+    if device not in ("auto", "cpu"):
+        raise InputError("with --ray, workers compute on CPUs", received=f"--device {device}", remedy="leave it out")
+    if submission:
+        raise InputError("a submission is one small file", remedy="leave out --ray")
+    if prior == "em":
+        raise InputError(
+            "em estimates the shares from all texts, which no worker sees", remedy="give the shares: --prior A=X,B=Y"
+        )
+
+
+def _predict_with_ray(
+    model: ResidentModel,
+    source: str,
+    out: str,
+    input_spec: Any,
+    output: Callable[[str], OutputOptions],
+    form: str | None,
+    options: Any,
+    split: str,
+    cluster: Cluster,
+    resume: bool,
+) -> None:
+    """Predict files by several processes; what is said at the end is what `predict` says."""
+    from ..scale.predict_units import plan_job, predict_units
+
+    job, units, first = plan_job(model, source, out, input_spec, output, form=form, options=options, split=split)
+    # Ray prints, on standard output, which of its processes died; what that means is said here.
+    with RowProgress() as progress, contextlib.redirect_stdout(io.StringIO()):
+        progress.begin("predicting", sum(unit.rows for unit in units if unit.rows) or None)
+        found = predict_units(job, units, out, cluster, resume=resume, progress=progress.update)
+    for remark in found.notes:
+        note(remark)
+    if found.lost:
+        note(f"{found.lost} {'worker that died was' if found.lost == 1 else 'workers that died were'} replaced")
+    note(f"{found.rows:,} texts labelled: {out}")
+    for name, empty in found.empty.items():
+        note(f"{name}: {empty}")
+    if first is not None and job.output.kept.all:
+        _note_columns((), (), first.unreadable)
+    if found.why is not None:
+        share = 100 * found.answered / found.rows if found.rows else 0.0
+        note(f"answered {found.answered:,} of {found.rows:,} texts ({share:.1f}%), {found.why}")
 
 
 def _standard_input() -> IO[bytes]:
@@ -192,8 +271,7 @@ def _write_file(
     progress: RowProgress,
 ) -> None:
     """Predict a file block by block, to a file or to standard output."""
-    from ..predict.bulk import block_encoder, predict_blocks, predict_file
-    from ..predict.prediction_rows import merge_columns
+    from ..predict.bulk import block_encoder, encode_blocks, predict_blocks, predict_file
 
     if out is not None:
         count = predict_file(
@@ -202,9 +280,8 @@ def _write_file(
         note(f"{count:,} texts labelled: {out}")
         return
     encode = block_encoder(classifier, file, output)
-    with closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
-        for number, (kept, predicted) in enumerate(blocks):
-            content = encode(merge_columns(kept, abstainer.decide_columns(predicted)), number == 0)
+    with contextlib.closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
+        for content in encode_blocks(blocks, encode, abstainer):
             sys.stdout.write(content.decode("utf-8"))
 
 
@@ -219,7 +296,7 @@ def _write_submission(
     from ..predict.bulk import predict_blocks
     from ..predict.prediction_rows import rows_of
 
-    with closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
+    with contextlib.closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
         predictions = (pair for kept, found in blocks for pair in zip(rows_of(kept), rows_of(found), strict=False))
         _write_rows(_submission_rows(predictions, numbers), output.form, out, classifier.delimiter)
 
@@ -285,7 +362,7 @@ def _predict_pipe(
     name = "standard input" if source == "-" else source
 
     def texts() -> Iterator[tuple[dict[str, Any], str]]:
-        with nullcontext(pipe) if source == "-" else pipe as handle:  # standard input is not ours to close
+        with contextlib.nullcontext(pipe) if source == "-" else pipe as handle:  # standard input is not ours to close
             for record, own, text in stream(read_lines(handle, name), source=name, input_spec=input_spec):
                 names = kept.of(Columns({key: [value] for key, value in record.items()}, [1], name), own)
                 yield {key: record[key] for key in names}, text

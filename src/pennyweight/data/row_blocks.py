@@ -156,7 +156,7 @@ def read_in_blocks(
             check_compressed(path, max_bytes)
         rows = None if check or format not in ("parquet", "arrow") else count_rows(path, format)
         blocks = _block_reader(path, format, max_bytes, options)
-        found = _open(str(source), blocks, rows, input_spec) if rows else None
+        found = open_row_blocks(str(source), blocks, rows, input_spec) if rows else None
         found = found or _scan(str(source), blocks, input_spec, seen)
         if found.rows:
             return replace(found, given=str(source), reading=reading)
@@ -167,8 +167,12 @@ def read_in_blocks(
     return replace(found, streamed=False, given=str(source), reading=reading)
 
 
-def _open(source: str, blocks: Blocks, rows: int, input_spec: InputSpec) -> RowBlocks | None:
-    """The rows of a source whose first block says which columns all of them have; None if it has none to read."""
+def open_row_blocks(source: str, blocks: Blocks, rows: int, input_spec: InputSpec) -> RowBlocks | None:
+    """The rows of a source whose first block says which columns all of them have; None if it has none to read.
+
+    Raises:
+        DataError: no text column, or a text in the first block that is none.
+    """
     first = next((block for block in blocks() if block.lines), None)
     if first is None:
         return None

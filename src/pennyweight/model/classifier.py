@@ -122,9 +122,21 @@ def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, setting
             runtime.dtype, runtime.device, settings.hidden_dropout, settings.attention_dropout, trained_bias=bias
         ),
     )
+    return assemble(encoder, engine, backbone, plan, labels, settings).to(runtime.device)
+
+
+def assemble(
+    encoder: Encoder, engine: str, backbone: Backbone, plan: Plan, labels: int, settings: ModelSettings
+) -> SequenceClassifier:
+    """Inject the adapter into a loaded encoder and put the head on top, in evaluation mode; arguments as for `build`.
+
+    Args:
+        encoder: the backbone's, without an adapter.
+        engine: its name, `fast` or `reference`.
+    """
     torch.manual_seed(settings.seed)
     adapter = inject(encoder.module, plan.adapter, backbone.config)
     head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=settings.head_dropout)
     if plan.head.kind == "full" and stock_head_of(backbone.config).pretrained:
         head.start_from_pooler(pooler_tensors(backbone))
-    return SequenceClassifier(encoder, adapter, head, settings.pooling, engine).to(runtime.device).eval()
+    return SequenceClassifier(encoder, adapter, head, settings.pooling, engine).eval()

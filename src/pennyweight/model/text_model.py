@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,8 +13,15 @@ from ..errors import ArtifactError
 from .classifier import SequenceClassifier
 from .device import Runtime
 from .inference import TokenFeed, logits
-from .inference.engine import InferenceEngine
 from .tokenizer import encode
+
+
+class TokenLogits(Protocol):
+    """What computes logits instead of the model as it is trained, such as an inference engine."""
+
+    def logits(self, tokens: Encoded) -> np.ndarray:
+        """(N, L) fp32 logits of N token sequences, in their order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class TextModel:
     bucket: int
     batch_size: int
     pair: bool = False
-    engine: InferenceEngine | None = None
+    engine: TokenLogits | None = None
 
     def encode(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids."""

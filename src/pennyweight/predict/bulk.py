@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -173,6 +173,22 @@ def predict_file(
     return done
 
 
+def encode_blocks(
+    predictions: Iterator[tuple[Block, Block]],
+    encode: Callable[[Block, bool], bytes],
+    abstainer: Abstainer,
+    *,
+    header: bool = True,
+) -> Iterator[bytes]:
+    """The blocks of `predict_blocks` as bytes of the output, from `block_encoder`.
+
+    Args:
+        header: whether the first of them begins the output.
+    """
+    for number, (kept, predicted) in enumerate(predictions):
+        yield encode(merge_columns(kept, abstainer.decide_columns(predicted)), header and number == 0)
+
+
 def _write_blocks(
     classifier: AnyClassifier,
     file: RowBlocks,
@@ -199,11 +215,17 @@ def _write_blocks(
             writer.put((block, abstainer.asked - asked, abstainer.answered - answered))
 
 
-def block_encoder(classifier: AnyClassifier, file: RowBlocks, options: OutputOptions) -> Callable[[Block, bool], bytes]:
-    """What brings a block to the bytes of the output, given whether it is the first; of Parquet, to Arrow's."""
+def block_encoder(
+    classifier: AnyClassifier, file: RowBlocks, options: OutputOptions, types: Mapping[str, Any] | None = None
+) -> Callable[[Block, bool], bytes]:
+    """What brings a block to the bytes of the output, given whether it is the first; of Parquet, to Arrow's.
+
+    Args:
+        types: Arrow types of the input's columns; None reads them from its file.
+    """
     if options.form == "parquet":
-        types = read_column_types(Path(file.given))
-        return lambda block, first: arrow_block(block, types)
+        known = read_column_types(Path(file.given)) if types is None else types
+        return lambda block, first: arrow_block(block, known)
     # A lone surrogate comes out as the escape that JSON has for it.
     if options.form == "jsonl":
         return lambda block, first: json_lines(block).encode("utf-8", "backslashreplace")

@@ -131,7 +131,7 @@ def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator
     folder = unfinished_folder(out)
     with storage_errors(out):
         make_folder(out.parent)
-        descriptor = _lock(folder, out)
+        descriptor = lock_unfinished(folder, out)
     journal: BlockJournal | None = None
     try:
         kept = _kept_blocks(folder, out, job, resume=resume)
@@ -163,6 +163,24 @@ def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: boo
     kept = _read_lines(folder)
     if not kept:
         return []
+    goes_on = may_go_on(former, job, kept[-1].rows, out, folder, resume=resume)
+    return kept if goes_on else []
+
+
+def may_go_on(
+    former: Mapping[str, Any], job: Mapping[str, Any], rows: int, out: str | Path, folder: str | Path, *, resume: bool
+) -> bool:
+    """Whether a run goes on with what a former one finished; else it begins anew.
+
+    Args:
+        former, job: what the output of the former run and of this one depends on.
+        rows: what the former one finished.
+        out: the output.
+        folder: where the finished rows lie.
+
+    Raises:
+        InputError: to resume another job, or to begin one anew whose finished rows `resume` would keep.
+    """
     here = json.loads(json.dumps(job))
     other = [name for name in here if former.get(name) != here[name]]
     if resume and other:
@@ -175,11 +193,11 @@ def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: boo
         )
     if not resume and not other:
         raise InputError(
-            f"a run was stopped here that had finished {kept[-1].rows:,} rows of this job",
+            f"a run was stopped here that had finished {rows:,} rows of this job",
             remedy=f"go on with --resume, or remove {folder} to begin anew",
             where=out,
         )
-    return kept if resume else []
+    return resume
 
 
 def _read_lines(folder: Path) -> list[Finished]:
@@ -214,8 +232,12 @@ def _flush(handle: IO[bytes]) -> None:
     os.fsync(handle.fileno())
 
 
-def _lock(folder: Path, out: Path) -> int:
-    """The descriptor of the folder, made if need be, which nobody else holds."""
+def lock_unfinished(folder: Path, out: Path) -> int:
+    """The descriptor of the folder, made if need be, which nobody else holds.
+
+    Raises:
+        StorageError: another process holds it.
+    """
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)

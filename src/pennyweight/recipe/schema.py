@@ -327,8 +327,10 @@ class TrainRecipe(Section):
     average_epochs: int = Field(3, ge=1, description="Number of epochs that last_epochs averages.")
     adapter_scale: float = Field(1.0, ge=0, le=4, description="Factor on the adapter's update, applied after training.")
     shift: bool = Field(False, description="Also measure on corrupted test texts.")
-    report: Literal["full", "short"] = Field(
-        "full", description="Baselines in the report; short leaves out the linear head on the frozen backbone."
+    report: Literal["full", "short", "tables"] = Field(
+        "full",
+        description="Baselines in the report; short leaves out the linear head on the frozen backbone, and tables the "
+        "pictures as well.",
     )
     audit: Literal["short", "off"] = Field(
         "short", description="Check the data for leaks, conflicting labels and similar problems before training."

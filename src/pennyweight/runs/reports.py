@@ -23,17 +23,22 @@ def write_reports(
     evaluation: Evaluation | None,
     rows: Mapping[str, LabelledRows],
     shift: Shift | None = None,
+    *,
+    shown: Path | None = None,
 ) -> None:
-    """Write the pictures and, where anything was measured, report.html.
+    """Write the pictures, unless the recipe leaves them out, and, where anything was measured, report.html.
 
     Args:
         rows: of the run, by split.
+        shown: the folder that the report names, where the run is to be moved to another one.
 
     Raises:
         StorageError: they cannot be written.
     """
     metrics = None if evaluation is None else evaluation.metrics
-    write_pictures(folder / "report", metrics, artifact.metrics["train"]["history"])
+    drawn = artifact.recipe.train.report != "tables"
+    if drawn:
+        write_pictures(folder / "report", metrics, artifact.metrics["train"]["history"])
     if evaluation is None:
         return
     sources = {key: getattr(artifact.recipe.data, key) for key in SOURCES}
@@ -41,9 +46,10 @@ def write_reports(
         plan=artifact.plan,
         metrics=artifact.metrics,
         backbone=shown_backbone(artifact.backbone.name),
-        commands=commands(sources, folder),
+        commands=commands(sources, shown or folder),
         recipe=shared_recipe(artifact.recipe).to_yaml(),
         versions=versions(),
         shift=shift,
+        drawn=drawn,
     )
     write_run_report(folder / "report.html", evaluation, rows, run)

@@ -18,7 +18,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: str | Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one-line `StorageError`s."""
     try:
         yield

@@ -14,6 +14,7 @@ from ..data.batching import Encoded, select
 from ..data.sampling import sample_rows
 from ..model.backbone import Backbone
 from ..model.device import Runtime
+from ..model.inference import Feed, logits
 from ..model.inference.build import InferenceWeights, inference_weights
 from ..model.inference.engine import InferenceEngine
 from ..model.inference.int8_products import Ranges
@@ -54,6 +55,7 @@ def prepare_inference(
     labels: Mapping[str, np.ndarray],
     *,
     reference: bool = False,
+    validation: Feed | None = None,
 ) -> ReadyModel:
     """End the training of a model: its adapter as plain LoRA, scaled and merged, and its number format chosen.
 
@@ -62,12 +64,17 @@ def prepare_inference(
         settings: `inference_precision` may be `auto`, the fastest that is as good on the validation rows.
         tokens, labels: by split.
         reference: whether transformers' own forward pass was asked for; then there is no engine.
+        validation: of the validation batches in training. Where it is given and fp32 needs no choice, no engine is
+            built: the model computes its logits itself, within rounding of the engine's.
     """
     trained, runtime = model.model, model.runtime
     left = trained.fold_adapter(plan, len(trained.head.out.bias))
     if left is not plan:
         logger.info(left.why[-1])
     trained.adapter.scale(settings.adapter_scale)
+    if validation is not None and _is_plain(runtime, settings, len(tokens["validation"])):
+        engine = _AsTrained(model, tokens["validation"], validation)
+        return ReadyModel(left, replace(model, engine=engine), PrecisionChoice("fp32"))
     weights = None
     if runtime.device.type == "cpu" and not reference:
         head = {name: tensor.detach() for name, tensor in trained.head.state_dict().items()}
@@ -93,8 +100,29 @@ def prepare_inference(
     else:
         choice = PrecisionChoice(runtime.precision if wanted == "auto" else wanted)
     chosen = Runtime(runtime.device, choice.precision)
-    engine = engines.get(choice.precision) or weights.engine(chosen, ranges)
-    return ReadyModel(left, replace(model, runtime=chosen, engine=engine), choice, ranges)
+    built = engines.get(choice.precision) or weights.engine(chosen, ranges)
+    return ReadyModel(left, replace(model, runtime=chosen, engine=built), choice, ranges)
+
+
+def _is_plain(runtime: Runtime, settings: TrainRecipe, held_out: int) -> bool:
+    """Whether the classifier predicts as it was trained, in fp32 on a CPU, with nothing to choose or to round."""
+    wanted = settings.inference_precision
+    plain = wanted == "fp32" or (wanted == "auto" and held_out < FEWEST_ROWS)
+    return plain and runtime.device.type == "cpu" and runtime.precision == "fp32"
+
+
+@dataclass(frozen=True)
+class _AsTrained:
+    """A trained model's own logits; of the validation rows from what was kept of their frozen layers."""
+
+    model: TextModel
+    validation: Encoded
+    feed: Feed
+
+    def logits(self, tokens: Encoded) -> np.ndarray:
+        feed = self.feed if tokens is self.validation else self.model.batches(tokens)
+        size, bucket = self.model.batch_size, self.model.bucket
+        return logits(self.model.model, feed, tokens.lengths, batch_size=size, bucket=bucket)
 
 
 def _other_engines(weights: InferenceWeights, runtime: Runtime, ranges: Ranges) -> dict[str, InferenceEngine]:

@@ -37,6 +37,7 @@ from ..storage.system_errors import storage_errors
 MAGIC = b"pennyweight-prefix-1\n"
 HEADER_BYTES = 1024  # fixed, so that the values after it stay aligned
 SUFFIX = ".prefix"
+CPU_TOKENS = 1536  # of a batch on a CPU, about
 LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 
 
@@ -204,6 +205,9 @@ class _Computation:
         self.encoder, self.feed, self.spec = encoder, feed, spec
         lengths = feed.encoded.lengths
         self.kept = np.ones_like(lengths) if spec.first >= encoder.num_layers else np.maximum(lengths, 1)
+        if feed.device.type == "cpu" and len(lengths):
+            # Hidden states of more tokens leave the processor's cache between two products.
+            batch_size = min(batch_size, max(8, CPU_TOKENS // max(1, int(lengths.mean()))))
         self.batches = plan_batches(lengths, batch_size=batch_size, bucket=feed.bucket, seed=None)
         order = np.concatenate(self.batches) if self.batches else np.zeros(0, dtype=np.int64)
         self.starts = np.empty_like(self.kept)

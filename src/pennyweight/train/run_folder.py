@@ -17,11 +17,16 @@ from .signals import resumable
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run is kept (None, in memory), and whether it resumes there, even if recipe, data or versions changed."""
+    """Where a run is kept (None, in memory), and whether it resumes there, even if recipe, data or versions changed.
+
+    Attributes:
+        shown: where it will lie, where `path` is a folder aside that is renamed once all is written.
+    """
 
     path: Path | None = None
     resume: bool = False
     resume_anyway: bool = False
+    shown: Path | None = None
 
     @property
     def checkpoints(self) -> Path | None:
@@ -36,9 +41,11 @@ def open_run_folder(
     """Lock a run's folder. A signal meanwhile ends the run with a message that says how to resume.
 
     Raises:
-        InputError: options that contradict each other, or a folder that holds something else or a finished run.
+        InputError: options that contradict each other, a folder that holds something else or a finished run, or several
+            processes that a launcher started.
         Interrupted: by a signal.
     """
+    _refuse_several_processes()
     if out is None:
         if resume or resume_anyway:
             raise InputError("nothing to resume: no run folder is named", remedy="name it with --out")
@@ -52,3 +59,13 @@ def open_run_folder(
         refuse_nonempty_folder(folder, "the run folder", "choose another --out" if os.path.isfile(folder) else remedy)
     with lock_folder(folder), resumable(folder, lambda: unfinished_run(folder), overwrite):
         yield RunFolder(folder, resume, resume_anyway)
+
+
+def _refuse_several_processes() -> None:
+    """Refuse a launcher's processes: each would train all of it alone."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes.isdigit() and int(processes) > 1:
+        raise InputError(
+            "training runs in one process", expected="WORLD_SIZE 1 or unset", received=f"WORLD_SIZE {processes}",
+            remedy="start it without torchrun or accelerate launch",
+        )  # fmt: skip

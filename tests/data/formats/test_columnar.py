@@ -8,7 +8,15 @@ import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from pennyweight.data.formats.columnar import class_names, read_arrow, read_hub, read_parquet, read_saved
+from pennyweight.data.formats.columnar import (
+    ParquetRows,
+    class_names,
+    read_arrow,
+    read_arrow_blocks,
+    read_hub,
+    read_parquet,
+    read_saved,
+)
 from pennyweight.data.sources import read
 
 LIMIT = 1 << 30
@@ -33,6 +41,21 @@ def test_parquet_with_class_names(tmp_path: Path) -> None:
     table = read(path)
     assert (table.texts, table.labels, table.label_names) == (["a", "b", "é"], [1, 0, 1], ("no", "yes"))
     assert (table.lines, table.unit) == ([1, 2, 3], "row")
+
+
+def test_ranges_of_rows_are_those_of_the_file_read_in_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    texts = pa.array([None if number % 7 == 3 else f"text {number % 5}" for number in range(100)])
+    columns = {"text": texts.dictionary_encode(), "n": list(range(100)), "other": [{"a": 1}] * 100}
+    pa.parquet.write_table(pa.table(columns), path, row_group_size=30)
+    blocks = list(read_arrow_blocks(path, LIMIT, 16, "parquet"))
+    rows = ParquetRows(path, str(path))
+    assert rows.rows == 100
+    # In order, backwards, ahead over row groups, the same again, over the end.
+    for number in (0, 1, 2, 3, 1, 0, 5, 5, 6, 2):
+        assert rows.read(number * 16, 16) == blocks[number]
+    assert rows.read(29, 2).values["n"] == [29, 30]
+    assert rows.read(95, 50).lines == [96, 97, 98, 99, 100]
 
 
 def test_gzipped_parquet(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,73 @@ def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> 
             yield found
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, form, error) from error
+
+
+class ParquetRows:
+    """The rows of a Parquet file by their numbers. Ranges that are asked for in order cost one pass over the file.
+
+    Args:
+        file: a path, or an opened file with random access.
+        source: as messages call it.
+
+    Attributes:
+        source: the same.
+        schema: Arrow's.
+        rows: how many there are.
+
+    Raises:
+        DataError: not Parquet, or damaged.
+    """
+
+    def __init__(self, file: Any, source: str) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self.source = source
+        try:
+            self._file = parquet.ParquetFile(file)
+            self.schema = self._file.schema_arrow
+            metadata = self._file.metadata
+            groups = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+            self._ends = [0, *accumulate(groups)]
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise damaged_file(source, "Parquet", error) from error
+        self.rows = self._ends[-1]
+        self._rest: Iterator[Any] = iter(())
+        self._at = self.rows  # the number of the first row of the rest
+
+    def read(self, start: int, count: int) -> Columns:
+        """The rows from number `start` on (the first has 0), as `read_arrow_blocks` gives them.
+
+        Raises:
+            DataError: as `read_arrow_blocks`.
+        """
+        import pyarrow as pa
+
+        try:
+            found = list(self._batches(start, min(count, self.rows - start)))
+            return collect_batches(found, self.schema, self.source, _BLOCK_BYTES, start=start)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise damaged_file(self.source, "Parquet", error) from error
+
+    def _batches(self, start: int, count: int) -> Iterator[Any]:
+        names = readable_columns(self.schema)
+        group = bisect_right(self._ends, start) - 1
+        if not self._at <= start or self._ends[group] > self._at:  # behind, or whole row groups ahead
+            groups = range(group, len(self._ends) - 1)
+            self._rest = self._file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=names)
+            self._at = self._ends[group]
+        end = start + count
+        while self._at < end:
+            batch = next(self._rest)
+            before = self._at
+            if before + batch.num_rows > start:
+                yield batch.slice(max(start - before, 0), end - max(start, before))
+            if before + batch.num_rows > end:  # the rest of it is for the next range
+                self._rest = chain([batch.slice(end - before)], self._rest)
+                self._at = end
+            else:
+                self._at = before + batch.num_rows
 
 
 def _blocks_of(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -349,6 +418,13 @@ def read_column_types(path: Path) -> dict[str, Any]:
             return {}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, "Parquet or Arrow", error) from error
+    return plain_types(schema)
+
+
+def plain_types(schema: Any) -> dict[str, Any]:
+    """The Arrow types of the number, boolean and string columns of a schema."""
+    import pyarrow as pa
+
     kinds = {name: schema.field(name).type for name in readable_columns(schema)}
     kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
     return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class ReportInput:
         seconds: what took how long; the key "training" is also shown on top.
         shift: figures of corrupted texts and of other files.
         created: when, in words.
+        drawn: whether there are pictures; without them the confusion matrix is a table.
     """
 
     title: str
@@ -70,21 +72,28 @@ class ReportInput:
     versions: Mapping[str, str] | None = None
     shift: Shift | None = None
     created: str | None = None
+    drawn: bool = True
+
+
+@cache
+def environment() -> Any:
+    """Jinja2's environment of the pages here, made once: compiling a template takes as long as filling it."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain)
+    made.filters.update({one.__name__.removeprefix("_"): one for one in filters})
+    return made
 
 
 def render(report: ReportInput) -> str:
     """The whole page as one string of HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
-    )
-    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain)
-    environment.filters.update({one.__name__.removeprefix("_"): one for one in filters})
-    template = environment.get_template("multi_label.html" if report.metrics.multi_label else "report.html")
+    template = environment().get_template("multi_label.html" if report.metrics.multi_label else "report.html")
     headline = verdict(report.metrics, report.intervals or {}, report.baselines or ())
     labels = list(zip(report.metrics.per_class, report.metrics.thresholds or (), strict=False))
-    page = template.render(r=report, verdict=headline, labels=labels, pictures=_pictures(report))
+    page: str = template.render(r=report, verdict=headline, labels=labels, pictures=_pictures(report))
     # A lone surrogate, which JSON lets through, has no place in UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -105,7 +114,9 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
         return Markup(inline_svg(figure, name, description))  # escaped by matplotlib, except what inline_svg escapes
 
     about = f"{len(report.metrics.names)} classes, rows are true and columns predicted classes"
-    pictures: dict[str, Any] = {"curves": None, "reliability": None, "risk": None, "shift": None}
+    pictures: dict[str, Any] = dict.fromkeys(("confusion", "curves", "reliability", "risk", "shift"))
+    if not report.drawn:
+        return pictures
     if report.metrics.confusion is not None:
         matrix = figures.confusion(report.metrics.confusion, report.metrics.names, PAGE)
         pictures["confusion"] = drawn(matrix, "confusion", f"Confusion matrix of {about}")

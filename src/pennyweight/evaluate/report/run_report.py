@@ -37,6 +37,7 @@ class RunFacts:
         commands: those that repeat the run; `recipe`: its recipe as YAML.
         versions: of what computed the figures.
         shift: what was found on corrupted texts and other files.
+        drawn: whether the report has pictures.
     """
 
     plan: Plan
@@ -46,6 +47,7 @@ class RunFacts:
     recipe: str
     versions: Mapping[str, str]
     shift: Shift | None = None
+    drawn: bool = True
 
 
 def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str, LabelledRows], run: RunFacts) -> None:
@@ -72,6 +74,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         machine={key: "not measurable here" if value is None else value for key, value in metrics["machine"].items()},
         versions=run.versions,
         shift=run.shift,
+        drawn=run.drawn,
     )
     write_html(path, report)
 

@@ -87,6 +87,16 @@ class LoraAdapter(Adapter):
                     parameter.mul_(factor)
 
 
+def remove_adapters(module: nn.Module) -> None:
+    """Put an encoder's own layers back in the place of PEFT's, whatever adapters it held: it is as it was loaded."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            module.set_submodule(name, layer.get_base_layer())
+    vars(module).pop("peft_config", None)  # with it, PEFT would take the next adapter for a second one
+
+
 def scale_tensors(tensors: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
     """An adapter's saved tensors as `LoraAdapter.scale` changes them.
 

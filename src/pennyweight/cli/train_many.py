@@ -1,0 +1,50 @@
+"""`pennyweight train-many`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..errors import InputError, PennyweightError
+from .flags import JSON, RECIPE, recipe_flags
+from .output import echo, echo_json, note
+
+
+@recipe_flags("data", "model", "plan", "train")
+def train_many(
+    manifest: Path = typer.Argument(..., help="A table with the columns name and data, and any field of a recipe."),
+    out: Path = typer.Option(..., "--out", help="Folder that gets one folder for each classifier, and a summary."),
+    recipe: str = RECIPE,
+    workers: int = typer.Option(None, "--workers", min=1, help="Processes; the number of cores if not given."),
+    overwrite: bool = typer.Option(
+        False, "--overwrite", help="Train again what is finished and whose texts or settings have changed."
+    ),
+    as_json: bool = JSON,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Train many classifiers on one backbone, one for each row of a table.
+
+    Flags hold for every row that does not say otherwise. The same command goes on after an interruption: a classifier
+    that is finished is left as it is. One that fails is listed and the others go on; the exit code is then 1. Writes
+    summary.html, summary.csv and summary.json beside the classifiers; the report of each has tables and no pictures,
+    unless --report says otherwise.
+    """
+    from ..scale.train_many import train_many as train_all
+
+    if "train" in settings:
+        raise InputError("--train names the texts of one classifier", remedy="the column data names them in each row")
+    summary = train_all(
+        manifest, out=out, recipe=recipe, workers=workers, overwrite=overwrite,
+        told=lambda outcome, done, of: note(f"{done:,}/{of:,} {outcome}"),
+        **settings,
+    )  # fmt: skip
+    echo_json(summary.to_json()) if as_json else echo(f"\n{summary}\n\nsummary: {out / 'summary.html'}")
+    if summary.failed:
+        raise PennyweightError(
+            f"{len(summary.failed):,} of {len(summary.outcomes):,} classifiers failed",
+            where=out,
+            remedy="the summary says why; the same command trains those alone",
+        )

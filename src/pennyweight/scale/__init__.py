@@ -1,0 +1,1 @@
+"""More than one process or machine. Only this folder imports Ray."""

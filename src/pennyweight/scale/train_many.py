@@ -1,0 +1,121 @@
+"""Many classifiers on one backbone: `pennyweight train-many`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, Interrupted
+from ..recipe.loading import resolve_recipe
+from ..recipe.schema import Recipe
+from ..storage.atomic import recover
+from ..storage.locks import lock_folder
+from ..train.signals import stopped_at_once
+from .tenant_summary import ManySummary, write_summary
+from .tenant_training import TenantOutcome, TenantTrainer, with_threads
+from .tenants import Tenant, read_manifest
+from .worker_processes import TRIES, WorkerProcesses
+
+logger = logging.getLogger(__name__)
+
+Told = Callable[[TenantOutcome, int, int], object]
+
+
+def train_many(
+    manifest: str | Path,
+    *,
+    out: str | Path,
+    recipe: str | Path | Recipe = "default",
+    workers: int | None = None,
+    overwrite: bool = False,
+    told: Told | None = None,
+    **settings: Any,
+) -> ManySummary:
+    """Train a classifier for each row of a manifest, each in a folder of its own below `out`.
+
+    A backbone is loaded once in each process. A classifier is written whole or not at all, and one that is finished
+    is left as it is, so that the same call goes on after an interruption. What one row's training fails of is listed,
+    and the others go on.
+
+    Args:
+        manifest: see `tenants.read_manifest`.
+        out: gets `NAME/` for each row, and `summary.html`, `summary.csv` and `summary.json` of all.
+        recipe: of all rows, where they do not say otherwise.
+        workers: processes; the number of cores if not given. One trains in this process.
+        overwrite: train again what is finished and was trained with other settings or texts.
+        told: called after each row with its outcome, how many are done, and how many there are.
+        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables` unless
+            it is given here or in a row.
+
+    Raises:
+        InputError: anything wrong with the manifest, before anything is trained.
+        StorageError: the folder cannot be written, or another process is writing there.
+        Interrupted: by SIGINT, SIGTERM or SIGHUP; the summary is written all the same.
+    """
+    base = resolve_recipe(recipe, {"report": "tables"} | settings)
+    tenants = read_manifest(manifest, base)
+    folder = Path(out)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError("the folder of the classifiers is a file", where=folder, remedy="choose another --out")
+    tasks, count, threads = _share_out(tenants, workers)
+    began = time.perf_counter()
+    outcomes: dict[str, TenantOutcome] = {}
+    with lock_folder(folder), stopped_at_once():
+        recover(folder)
+        try:
+            with closing(_outcomes(tasks, folder, overwrite, count, threads)) as found:  # processes end here, at once
+                for outcome in found:
+                    outcomes[outcome.name] = outcome
+                    logger.info(f"{outcome} ({len(outcomes):,} of {len(tasks):,})")
+                    if told is not None:
+                        told(outcome, len(outcomes), len(tasks))
+        except (KeyboardInterrupt, Interrupted):
+            write_summary(_summary(folder, tenants, outcomes, count, began))
+            raise Interrupted(
+                f"stopped by a signal after {len(outcomes):,} of {len(tasks):,} classifiers", where=folder,
+                remedy="run the same command again: it goes on where it stopped",
+            ) from None  # fmt: skip
+        summary = _summary(folder, tenants, outcomes, count, began)
+        write_summary(summary)
+    return summary
+
+
+def _share_out(tenants: list[Tenant], workers: int | None) -> tuple[list[Tenant], int, int | None]:
+    """The rows in the order of their training, the number of processes, and the threads of each; None for the usual."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(workers or cores, len(tenants))
+    threads = None if count == 1 else max(1, cores // count)
+    # Those of one backbone follow each other: it is loaded once.
+    groups: dict[tuple[str, str | None], list[Tenant]] = {}
+    for tenant in tenants:
+        groups.setdefault((tenant.recipe.model.backbone, tenant.recipe.model.revision), []).append(tenant)
+    return [with_threads(tenant, threads) for group in groups.values() for tenant in group], count, threads
+
+
+def _outcomes(
+    tasks: list[Tenant], folder: Path, overwrite: bool, count: int, threads: int | None
+) -> Generator[TenantOutcome, None, None]:
+    """What comes of the rows, as they are ready; one process is this one."""
+    make = partial(TenantTrainer, folder, overwrite=overwrite)
+    if count == 1:
+        yield from map(make(), tasks)
+    else:
+        yield from WorkerProcesses(count, threads or 1, make, (), _lost).run(tasks)
+
+
+def _lost(tenant: Tenant, how: str) -> TenantOutcome:
+    return TenantOutcome(tenant.name, "failed", f"{how}, {TRIES} times")
+
+
+def _summary(
+    folder: Path, tenants: list[Tenant], outcomes: dict[str, TenantOutcome], workers: int, began: float
+) -> ManySummary:
+    done = tuple(outcomes[tenant.name] for tenant in tenants if tenant.name in outcomes)
+    left = tuple(tenant.name for tenant in tenants if tenant.name not in outcomes)
+    return ManySummary(folder, done, left, workers, time.perf_counter() - began)
