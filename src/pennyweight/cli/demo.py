@@ -8,9 +8,9 @@ import typer
 
 from ..errors import Interrupted
 from ..train.observer import forward_log
+from ..train.training_display import TrainingDisplay
 from .command_help import short_help
 from .output import echo, note
-from .progress import TrainingDisplay
 from .summary import run_places, summary
 
 

@@ -10,10 +10,10 @@ import typer
 
 from ..errors import InputError
 from ..train.observer import forward_log
+from ..train.training_display import TrainingDisplay
 from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
 from .output import echo, echo_json, note
-from .progress import TrainingDisplay
 from .summary import run_places, summary
 
 
