@@ -3,8 +3,8 @@
     python benchmarks/scale_predict.py            all-MiniLM-L6-v2, trained on AG News: minutes
     python benchmarks/scale_predict.py --json     one JSON object on standard output
 
-All read the same rows of train.csv from a Parquet file, in blocks of the same size, and write Parquet. A steady rate is taken
-from the moment when each process has finished its first block to that of the last block, so that starting Ray and loading the
+All read rows of train.csv from a Parquet file, in blocks of the same size, and write Parquet. A rate counts from the
+moment when each process has finished its first block to the end of the last, so that starting Ray and loading the
 classifier, which stand apart, do not count. Contenders take turns; each one's rate is that of its best round.
 `ratio_workers` is the rate of two workers over that of one, `ratio_process` over that of one process of two threads.
 """
@@ -60,7 +60,7 @@ def measure(
     blocks: int = 6,
     rounds: int = 2,
 ) -> dict[str, Any]:
-    """Every figure, see above. It takes (1 + `rounds` * 3) starts and about `rounds` * 3 * `blocks` * `block` texts a thread.
+    """Every figure, see above. Each contender predicts `blocks` * `block` texts a thread in each round.
 
     Args:
         data: folder of AG News; None finds it, see `inputs.news`.
@@ -105,9 +105,9 @@ def steady_rate(events: Sequence[Event], processes: int) -> float:
 
 
 def ray_events(run: str, source: str, workers: int, block: int, precision: str | None) -> tuple[list[Event], float]:
-    """Predict by workers of one thread on this machine: when which rows were done, and seconds until Ray had started."""
-    from pennyweight.predict.load_classifier import read_input_spec
+    """Predict by workers of one thread on this machine: which rows were done when, and seconds until Ray ran."""
     from pennyweight.predict.bulk import OutputOptions
+    from pennyweight.predict.load_classifier import read_input_spec
     from pennyweight.scale import predict_units as driver
     from pennyweight.scale.unit_worker import ResidentModel
     from pennyweight.scale.units import plan_units
@@ -137,7 +137,7 @@ def ray_events(run: str, source: str, workers: int, block: int, precision: str |
 
 
 def process_events(run: str, source: str, folder: str, block: int, precision: str | None) -> list[Event]:
-    """Predict in this process, with as many threads as OMP_NUM_THREADS says: when which rows were done."""
+    """Predict in this process, with as many threads as OMP_NUM_THREADS says: which rows were done when."""
     import pennyweight as pw
     from pennyweight.data import row_blocks
     from pennyweight.predict.bulk import OutputOptions, predict_file
@@ -176,7 +176,7 @@ def _rate(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """What a process started inside takes for its number of threads, the tokenizer's too; None leaves it to the process."""
+    """The threads of a process that is started inside, the tokenizer's too; None leaves them to it."""
     before = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
         os.environ.pop(name, None)

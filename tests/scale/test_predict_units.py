@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import psutil
@@ -223,6 +224,32 @@ def test_nothing_is_left_of_a_job_without_a_finished_unit(
         done = command("predict", tiny_run, source, "--out", tmp_path / out, "--ray", "local")
         assert (done.code, done.error.startswith("the disk is full (on ")) == (1, True)
         assert {item.name for item in tmp_path.iterdir()} == {"in.parquet"}
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_full_disk_for_temporary_files_is_named(
+    tiny_run: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = source_of(tmp_path / "in.parquet"), tmp_path / "out.csv"
+
+    def full(*given: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    files = SimpleNamespace(gettempdir=lambda: "/scratch", TemporaryDirectory=full)
+    monkeypatch.setattr(unit_worker, "tempfile", files)
+    done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
+    assert (done.code, done.error.startswith("/scratch: the disk is full; free some space and run again; ")) == (
+        1,
+        True,
+    )
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    files.gettempdir = nowhere
+    done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
+    assert done.code == 1
+    assert done.error.startswith("there is no folder for temporary files; received [Errno 2] No usable temporary ")
 
 
 @pytest.mark.usefixtures("without_ray")
