@@ -62,7 +62,8 @@ def commands() -> str:
     parts = []
     for call in ([], *([name] for name in names)):
         shown = " ".join(["pennyweight", *call])
-        result = CliRunner().invoke(app, [*call, "--help"], prog_name="pennyweight", terminal_width=110)
+        flag = "--help-all" if call and program.get_command(None, call[0]).callback.common_flags else "--help"
+        result = CliRunner().invoke(app, [*call, flag], prog_name="pennyweight", terminal_width=110)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         parts.append(f"## {shown}\n\n```text\n{text}\n```")
     return "\n\n".join(parts)
@@ -99,6 +100,61 @@ def server_limits() -> str:
     return "\n".join(rows)
 
 
+def settings_module() -> str:
+    """The module with the recipe's fields as types of keyword arguments, so that editors complete them."""
+    lines = [
+        '"""The fields of a recipe as keyword arguments, for editors and type checkers: written by `make docs`."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from collections.abc import Callable",
+        "from typing import Any, Literal, TypedDict",
+        "",
+        "",
+        "class RecipeSettings(TypedDict, total=False):",
+        '    """Any field of `recipe.schema`, by its key; `test` is an argument of its own."""',
+    ]
+    for section, model in SECTIONS.items():
+        lines += ["", f"    # {section}"]
+        for key, field in model.model_fields.items():
+            if key != "test":  # an argument of its own
+                lines.append(f"    {key}: {'str | int' if key == 'budget' else _typed(field.annotation)}")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "    # beside the recipe; `say` is deprecated",
+            "    progress: bool | None",
+            "    say: Callable[[str], None] | None",
+            "",
+        ]
+    )
+
+
+def _typed(annotation: Any) -> str:
+    """A field's values as Python code, lists and mappings also as a flag writes them."""
+    text, optional = str(annotation), type(None) in get_args(annotation)
+    if get_origin(annotation) is Literal or (optional and choices(annotation)):
+        words = ", ".join(f'"{word}"' for word in choices(annotation))
+        found = f"Literal[{words}]"
+        found = found if "list" not in text else "list[str] | str"
+    elif "dict" in text:
+        found = "dict[str, Any] | str"
+    elif "list" in text or "LayerNumbers" in text:
+        found = (
+            "list[int] | str" if "LayerNumbers" in text or "list[typing.Annotated[int" in text else "list[str] | str"
+        )
+    elif bool in (annotation, *get_args(annotation)):
+        found = "bool"
+    elif "float" in text:
+        found = "float"
+    elif "int" in text:
+        found = "int"
+    else:
+        found = "str"
+    return found + (" | None" if optional else "")
+
+
 PARTS: dict[str, Callable[[], str]] = {f"section {section}": partial(fields, section) for section in SECTIONS}
 PARTS |= {"shipped recipes": shipped, "commands": commands, "corruptions": corruptions, "server limits": server_limits}
 
@@ -116,7 +172,8 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     pages = {page: rendered(page) for page in sorted(DOCS.glob("*.md"))}
     pages[DOCS / "metrics.schema.json"] = json.dumps(schema(), indent=2) + "\n"
-    stale = {page: text for page, text in pages.items() if text != page.read_text("utf-8")}
+    pages[Path(recipe.__file__).parent / "settings.py"] = settings_module()
+    stale = {page: text for page, text in pages.items() if not page.exists() or text != page.read_text("utf-8")}
     for page, text in stale.items():
         print(f"{page.name} is out of date: run `make docs`" if check else f"{page.name} rewritten")
         if not check:

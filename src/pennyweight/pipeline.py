@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .budget.plan import Plan
 from .data.labels import find_order_source
@@ -19,6 +19,7 @@ from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
 from .recipe.schema import Recipe
 from .train.observer import Observer, say_to_logging
+from .train.training_display import followed
 
 if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it
     import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .model.device import Runtime
     from .model.text_model import TextModel
     from .predict.predictor import Classifier
+    from .recipe.settings import RecipeSettings
     from .train.frozen_features import FrozenBackbone
     from .train.inference_precision import ReadyModel
     from .train.resume import ResumePoint
@@ -51,7 +53,7 @@ def train(
     resume_anyway: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
-    **settings: Any,
+    **settings: Unpack[RecipeSettings],
 ) -> Classifier:
     """Train a classifier under a budget.
 
@@ -60,28 +62,26 @@ def train(
         test: labelled texts to measure on, in any of these forms.
         recipe: a shipped name, a YAML file or a `Recipe`.
         out: folder for the run: checkpoints, then the saved classifier and its report. None keeps all in memory.
-        resume: continue from the newest checkpoint in `out`, which has to be named.
-        resume_anyway: even when recipe, data or versions changed since.
+        resume: continue from the newest checkpoint in `out`; resume_anyway: even if recipe, data or versions changed.
         overwrite: replace a finished run in `out`.
         observer: follows each step and evaluation; everything else is logged, see `train.observer`.
-        **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`, `learning_rate=1e-4`. Also `say`,
-            deprecated: a function that receives each logged message.
+        **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`; and `progress`: show a bar and the
+            log, by default on a terminal and in a notebook, unless there is an observer.
 
     Returns:
         The classifier with the best validation score, its figures in `.metrics`.
 
     Raises:
-        PennyweightError: the whole tree; see `pennyweight.errors`. Where a former classifier was to be replaced it is
-            still there.
+        PennyweightError: the whole tree, see `pennyweight.errors`; a classifier to be replaced is still there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
-    say = settings.pop("say", None)
+    say, progress = settings.pop("say", None), settings.pop("progress", None)
     resolved = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
     check_sources_exist(resolved, recipe, {"train": data, "test": test} | settings)
     from .train.run_folder import open_run_folder
 
     options = {"resume": resume, "resume_anyway": resume_anyway, "overwrite": overwrite}
-    with say_to_logging(say), open_run_folder(out, **options) as folder:
+    with say_to_logging(say), followed(observer, progress) as observer, open_run_folder(out, **options) as folder:
         return _run(resolved, data, test, folder, observer)
 
 
@@ -105,7 +105,7 @@ def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, obs
     return save_model(recipe, loaded, planned, built, fitted, evaluated, folder).classifier
 
 
-def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Any) -> Plan:
+def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Unpack[RecipeSettings]) -> Plan:
     """What a recipe would train, counted from the backbone's config alone: no weights, no data.
 
     Args:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from pennyweight.cli.app import app
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.schema import SECTIONS
 
@@ -30,16 +32,23 @@ def backbone(tiny_backbone: Callable[..., Path]) -> Path:
 
 
 def test_every_field_of_the_recipe_has_a_flag(command: Command) -> None:
-    shown = command("train", "--help").out
+    shown = command("train", "--help-all").out
     flags = set(re.findall(r"--[a-z0-9-]+", shown))
     fields = {f"--{key.replace('_', '-')}" for model in SECTIONS.values() for key in model.model_fields}
     assert fields - flags == set()
-    titles = re.findall(r"^\S.*:$", shown, re.MULTILINE)
-    assert titles == ["Arguments:", "Options:", "Recipe: data:", "Recipe: model:", "Recipe: plan:", "Recipe: train:"]
+    assert re.findall(r"^\S.*:$", shown, re.MULTILINE) == [
+        "Arguments:",
+        "Options:",
+        "Recipe: data:",
+        "Recipe: model:",
+        "Recipe: plan:",
+        "Recipe: train:",
+        "Examples:",
+    ]
 
 
 def test_flags_name_their_choices(command: Command) -> None:
-    shown = command("train", "--help").out
+    shown = command("train", "--help-all").out
     for flag in (
         "--pooling cls|mean", "--bias none|lora_only|all", "--track tensorboard|wandb|mlflow|trackio,...",
         "--precision auto|fp32|bf16|fp16", "--scheduler linear|cosine|cosine_restarts|constant",
@@ -53,9 +62,48 @@ def test_help_fits_80_columns(command: Command, monkeypatch: pytest.MonkeyPatch)
     names = re.findall(r"^  (\w+)  ", command("--help").out.partition("Commands:")[2], re.MULTILINE)
     assert {"train", "plan", "predict", "evaluate", "export", "demo", "recipes"} <= set(names)
     for call in ([], *([name] for name in names)):
-        done = command(*call, "--help")
-        assert done.code == 0
-        assert [line for line in done.out.splitlines() if len(line) > 80] == []
+        for flag in ("--help", "-h", *(["--help-all"] if call else [])):
+            done = command(*call, flag)
+            if flag == "--help-all" and done.code == 2:
+                continue  # its --help shows all
+            assert done.code == 0
+            assert [line for line in done.out.splitlines() if len(line) > 80 and "pennyweight" not in line] == []
+
+
+def test_the_short_help_has_the_common_flags_and_examples(command: Command) -> None:
+    program = get_command(app)
+    for name in program.list_commands(program.make_context("pennyweight", [], resilient_parsing=True)):
+        one = program.get_command(None, name)
+        short, whole = command(name, "--help").out, command(name, "--help-all")
+        assert "\nExamples:\n" in short
+        if not one.callback.common_flags:
+            assert whole.code == 2
+            continue
+        assert whole.code == 0
+        for flag in one.callback.common_flags:
+            assert re.search(rf"[ /]{flag}\b", short), (name, flag)
+        assert len(re.findall(r"^  -", short, re.MULTILINE)) <= 20
+        assert "--help-all" in short
+        assert set(re.findall(r"--[a-z0-9-]+", short)) <= set(re.findall(r"--[a-z0-9-]+", whole.out))
+
+
+def test_a_text_of_the_command_line_is_labelled(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    done = command("predict", tiny_run, "--text", "bank rate cut", "--text", "line\nbreak")
+    assert done.code == 0
+    label, share, *_ = done.out.split()
+    assert label in {"a", "b", "c", "d", "money", "sport", "world"} or label
+    assert re.fullmatch(r"\d+%", share)
+    rows = [
+        json.loads(line)
+        for line in command("predict", tiny_run, "--text", "bank", "--format", "jsonl").out.splitlines()
+    ]
+    piped = json.loads(command("predict", tiny_run, "-", stdin="bank\n").out)
+    assert rows == [piped]
+    assert "text" not in json.loads(command("predict", tiny_run, "--text", "x", "--format", "jsonl", "--no-text").out)
+    command("predict", tiny_run, "--text", "bank", "--out", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("text,label,")
+    for flags in (["--resume", "--out", tmp_path / "o.csv"], ["--submission"], ["--ray", "local"]):
+        assert command("predict", tiny_run, "--text", "x", *flags).code == 2
 
 
 def test_without_a_command_it_says_what_there_is(command: Command) -> None:
@@ -71,9 +119,22 @@ def test_without_a_command_it_says_what_there_is(command: Command) -> None:
         (["bogus"], "No such command 'bogus'; see --help"),
         (["trian"], "No such command 'trian'. Did you mean 'train', 'train-many'?; see --help"),
         (["predict"], ("Missing argument 'model'; see --help", "Missing argument 'MODEL'; see --help")),
-        (["predict", "RUN"], "Missing argument 'FILE|-'; see --help"),
+        (
+            ["predict", "RUN"],
+            'no texts to label; expected a file, - for standard input, or --text; try --text "a sentence"',
+        ),
+        (
+            ["predict", "RUN", "x.csv", "--text", "a"],
+            "texts given twice; received x.csv and --text; leave out one of the two",
+        ),
+        (["train", "--lr", "3"], "No such option: --lr. Did you mean --learning-rate?; see --help"),
+        (
+            ["train", "--learning_rate", "3"],
+            "No such option: --learning_rate. Did you mean --learning-rate?; see --help",
+        ),
+        (["train", "--ephocs=3"], "No such option: --ephocs. Did you mean --epochs?; see --help"),
         (["train", "--epochs"], "Option '--epochs' requires an argument; see --help"),
-        (["train", "--zzz", "3"], ("No such option: --zzz; see --help", "No such option '--zzz'; see --help")),
+        (["train", "--zzz", "3"], "No such option: --zzz; see --help"),
         (["train", "--use-dora=3"], "Option '--use-dora' does not take a value; see --help"),
         (
             ["plan", "--labels", "x"],
@@ -104,7 +165,7 @@ def test_without_a_command_it_says_what_there_is(command: Command) -> None:
         ),
         (["train", "a.csv", "--train", "b.csv"], "training data given twice; received a.csv and --train b.csv"),
         (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
-        (["plan", "--epochs", "3"], ("No such option: --epochs; see --help", "No such option '--epochs'; see --help")),
+        (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
         (
             ["recipes", "nope"],
             "no such recipe: nope; expected one of default, fast, notebook, paper, robust, small, "
@@ -219,7 +280,9 @@ def test_a_printed_plan_is_a_recipe_that_plans_the_same(tmp_path: Path, command:
 
 
 def test_recipes_lists_and_prints(command: Command) -> None:
-    assert command("recipes").out.split() == ["default", "fast", "notebook", "paper", "robust", "small"]
+    lines = command("recipes").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["default", "fast", "notebook", "paper", "robust", "small"]
+    assert all(20 < len(line) <= 80 for line in lines)
     assert yaml.safe_load(command("recipes", "paper").out)["plan"]["r"] == 16
 
 
@@ -290,7 +353,9 @@ def test_demo_trains_and_ends_with_table_sentences_and_report(
     assert "macro average" in done.out
     sentences = [line for line in done.out.splitlines() if re.match(r"\S+ +\d+%  \S", line)]
     assert len(sentences) == 3
-    assert done.out.splitlines()[-1] == f"report: {tmp_path / 'demo' / 'report.html'}"
+    assert f"\nreport: {tmp_path / 'demo' / 'report.html'}\n" in done.out
+    assert re.search(r"^this classifier +\d+\.\d%", done.out, re.MULTILINE)  # beside the baselines
+    assert done.out.splitlines()[-2].startswith(f"next:   pennyweight predict {tmp_path / 'demo'} --text ")
     assert (tmp_path / "demo" / "report.html").is_file()
 
 
@@ -318,7 +383,7 @@ def test_a_closed_stream_is_no_fault(closed: str) -> None:
         capture_output=True, text=True, env=environment(), timeout=120,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == ("".join(f"{name}\n" for name in recipe.shipped()) if closed == "2>&-" else "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == (recipe.shipped() if closed == "2>&-" else [])
 
 
 def test_what_is_written_is_no_librarys_place_to_print(tiny_run: Path, news: Path, tmp_path: Path) -> None:

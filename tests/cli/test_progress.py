@@ -1,63 +1,17 @@
-"""A run on a terminal and off it."""
+"""Prediction's progress on a terminal and off it."""
 
 from __future__ import annotations
 
 import io
 
 import pytest
-from rich.console import Console
 
-from pennyweight.cli.progress import ProgressBar, RowProgress
+from pennyweight.cli.progress import RowProgress
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-def steps(progress: ProgressBar) -> None:
-    for step in range(1, 4):
-        progress.step(step, 3, 0.5 / step, 1e-4, 32, 0.25)
-    record = {"epoch": 1.0, "train_loss": 0.25, "validation_loss": 0.5, "accuracy": 0.875}
-    progress.evaluation(record)
-
-
-@pytest.mark.parametrize("set_by_ci", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
-def test_off_a_terminal_there_is_a_line_an_evaluation(
-    set_by_ci: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    for name, value in set_by_ci.items():
-        monkeypatch.setenv(name, value)
-    said: list[str] = []
-    with ProgressBar(said.append) as progress:
-        steps(progress)
-    assert said == ["epoch 1.00: training loss 0.2500, validation loss 0.5000, validation accuracy 87.50%"]
-    assert capsys.readouterr() == ("", "")
-
-
-def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    terminal = Terminal()
-    progress = ProgressBar(lambda line: None)
-    monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
-    with progress:
-        steps(progress)
-        progress._bar.refresh()
-    shown = terminal.getvalue()
-    assert "3/3" in shown
-    for figure in ("loss 0.167", "lr 1.0e-04", "128 texts/s"):
-        assert figure in shown
-
-
-def test_a_terminal_that_cannot_move_its_cursor_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    terminal = Terminal()
-    progress = ProgressBar(lambda line: None)
-    monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80))
-    with progress:
-        steps(progress)
-    assert terminal.getvalue() == ""
 
 
 class Errors(Terminal):

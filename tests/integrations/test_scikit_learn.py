@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import pennyweight as pw
 from pennyweight.errors import DataError, InputError
+from pennyweight.recipe.schema import SECTIONS
 
 MISSING = "the text is missing (null or NaN); expected a string; remove the row or give it a text"
 
@@ -51,7 +52,9 @@ def test_truth_values_are_labels(estimator: pw.PennyweightClassifier, texts: tup
 
 
 def test_parameters_and_clones(estimator: pw.PennyweightClassifier) -> None:
-    assert set(estimator.get_params()) == {"recipe", "budget", "epochs", "seed", "settings"}
+    fields = {key for section in SECTIONS.values() for key in section.model_fields}
+    others = set(estimator.get_params()) - fields
+    assert others == {"recipe", "settings", "verbose"}
     twin = clone(estimator)
     assert twin is not estimator
     assert twin.get_params() == estimator.get_params()
@@ -288,3 +291,17 @@ def test_labels_of_pandas_own_types_come_back_as_they_were(
     estimator.fit(texts[0], pd.Series(labels * 30, dtype=dtype))
     assert estimator.classes_.tolist() == expected
     assert {type(label) for label in estimator.classes_.tolist()} == {type(expected[0])}
+
+
+def test_a_grid_over_fields_of_the_recipe(
+    tiny_backbone: Callable[..., Path], texts: tuple[list[str], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    estimator = pw.PennyweightClassifier(
+        budget="5k", epochs=1, backbone=str(tiny_backbone("bert")), precision="fp32", settings={"learning_rate": 1.0}
+    )
+    grid = GridSearchCV(estimator, {"learning_rate": [1e-4, 5e-3], "pooling": ["cls", "mean"]}, cv=2)
+    grid.fit(*texts)
+    assert len(grid.cv_results_["params"]) == 4
+    recipe = grid.best_estimator_.classifier_.artifact.recipe
+    assert recipe.train.learning_rate == grid.best_params_["learning_rate"]  # not that of `settings`
+    assert recipe.model.pooling == grid.best_params_["pooling"]

@@ -9,6 +9,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -272,3 +273,43 @@ def test_weights_that_answer_nan_are_refused(tiny_run: Path, news: Path, tmp_pat
         2, "the classifier's logits of 15 of 15 texts are not finite numbers; train it again: its weights are unusable"
     )  # fmt: skip
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_classifier_is_called_like_a_function(classifier: pw.Classifier) -> None:
+    assert classifier("bank rate cut") == classifier.predict("bank rate cut")
+    assert classifier(["bank", "cup"]) == classifier.predict(["bank", "cup"])
+
+
+def test_predictions_as_a_frame_keep_the_index(classifier: pw.Classifier) -> None:
+    pandas = pytest.importorskip("pandas")
+    texts = pandas.Series(["bank rate cut", "cup match"], index=["x", "y"])
+    frame = classifier.predict(texts, as_frame=True)
+    assert list(frame.columns) == ["label", "probability", *(f"p_{name}" for name in classifier.labels)]
+    assert list(frame.index) == ["x", "y"]
+    assert frame["label"].tolist() == classifier.predict(texts)
+    assert classifier.predict("one text", as_frame=True).shape == (1, 2 + len(classifier.labels))
+    assert len(classifier.predict([], as_frame=True)) == 0
+
+
+def test_a_classifier_describes_itself(classifier: pw.Classifier) -> None:
+    shown = str(classifier)
+    assert f"{classifier.metrics['trainable']:,} of {classifier.metrics['total']:,} parameters" in shown
+    for name in classifier.labels:
+        assert name in shown
+    assert "<table>" in classifier._repr_html_()
+    assert repr(classifier).startswith("<Classifier of ")
+    assert str(classifier.artifact.plan) in unescape(classifier.artifact.plan._repr_html_())
+
+
+def test_explain_and_report_are_methods(classifier: pw.Classifier, news: Path, tmp_path: Path) -> None:
+    found = classifier.explain("bank rate cut")
+    assert found.label == classifier("bank rate cut")
+    assert "<pre>" in found._repr_html_()
+    page = classifier.report(news / "test.csv", tmp_path / "page.html")
+    assert page == tmp_path / "page.html"
+    assert f"{classifier.evaluate(news / 'test.csv').accuracy:.1%}" in page.read_text("utf-8")
+
+
+def test_a_classifier_on_a_local_backbone_is_not_pushed(classifier: pw.Classifier) -> None:
+    with pytest.raises(ArtifactError, match="a folder on this machine, which nobody else has"):
+        classifier.push_to_hub("me/news")

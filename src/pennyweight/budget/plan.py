@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
+from html import escape
 from typing import Any
 
 from ..errors import RecipeError
@@ -46,6 +47,15 @@ class Plan:
     def left_over(self) -> int | None:
         """Parameters of the budget that are not used; None without a budget."""
         return None if self.budget is None else self.budget - self.count.trainable
+
+    def __str__(self) -> str:
+        """The table of `plan_table.render`."""
+        from .plan_table import render
+
+        return render(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with `trainable` and `total` at the top."""

@@ -18,13 +18,13 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import Interrupted
 from .audit import audit
+from .command_help import DocumentedCommand
 from .compare import compare
 from .demo import demo
 from .evaluate import evaluate
 from .explain import explain
 from .export import export
 from .failures import drop_output, failure, fill_streams
-from .flags import Grouped
 from .leaderboard import leaderboard
 from .output import note
 from .plan import plan
@@ -50,16 +50,16 @@ app = typer.Typer(
     name="pennyweight",
     cls=_Commands,
     help="Fine-tune a text classifier under a hard budget of trainable parameters.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-# In the order of the help. Those with a flag for every field of the recipe list them by its sections.
+# In the order of the help.
 for _command in (
     train, train_many, plan, predict, serve, demo, search, audit, recipes, evaluate, compare, explain, leaderboard,
     export,
 ):  # fmt: skip
-    app.command(cls=Grouped if _command in (train, train_many, plan, search) else None)(_command)
+    app.command(cls=DocumentedCommand)(_command)
 
 
 @contextmanager

@@ -7,10 +7,15 @@ from pathlib import Path
 import typer
 
 from ..errors import InputError
+from .command_help import short_help
 from .flags import ENCODING, HEADER, INPUT_FORMAT, JSON, LABEL_COLUMN, RECIPE, TEXT_COLUMNS, Format, split_words
 from .output import echo, echo_json
 
 
+@short_help(
+    "--test", "--fix", "--suspects", "--out", "--text-columns", "--label-column", "--max-length", "--model", "--json",
+    examples=("audit texts.csv --test held-out.csv", "audit texts.csv --fix clean.csv"),
+)  # fmt: skip
 def audit(
     data: str = typer.Argument(..., help="Texts, labelled or not: any file form train reads."),
     test: str = typer.Option(None, "--test", help="Test texts: what of them stands in DATA too?"),
@@ -39,7 +44,7 @@ def audit(
     encoding: str = ENCODING,
     as_json: bool = JSON,
 ) -> None:
-    """Say what is wrong with a data file.
+    """Find what is wrong with a data file.
 
     Duplicates, leaks, conflicting labels, damage, tags that give the label away.
     """

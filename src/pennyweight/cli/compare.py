@@ -6,10 +6,12 @@ from pathlib import Path
 
 import typer
 
+from .command_help import short_help
 from .flags import JSON
 from .output import echo, echo_json
 
 
+@short_help(examples=("compare runs/a runs/b", "compare runs/* --picture runs.png"))
 def compare(
     runs: list[Path] = typer.Argument(..., metavar="RUN RUN...", help="Runs measured on the same test rows."),
     picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG or SVG."),

@@ -8,28 +8,30 @@ import typer
 
 from ..errors import Interrupted
 from ..train.observer import forward_log
+from ..train.training_display import TrainingDisplay
+from .command_help import short_help
 from .output import echo, note
-from .progress import ProgressBar
 from .summary import run_places, summary
 
 
+@short_help(examples=("demo",))
 def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; replaced if it is there.")) -> None:
     """Train on the built-in news sample.
 
-    Budget 200k, the embedded backbone; ends with the table, three classified sentences and the report.
+    Budget 200k, the embedded backbone; ends with its figures, three classified sentences and what to try next.
     """
     from .. import pipeline
     from ..data import sample
 
     try:
-        with forward_log(note), ProgressBar(note) as progress:
+        with TrainingDisplay(note) as display, forward_log(display.say):
             classifier = pipeline.train(
                 sample.load("train"),
                 test=sample.load("test"),
                 out=out,
                 overwrite=True,
                 budget="200k",
-                observer=progress,
+                observer=display,
             )
     except Interrupted as stop:
         raise Interrupted(stop.problem, remedy="run the demo again; it takes minutes") from None  # it has no --resume
@@ -37,3 +39,5 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
     for text, probabilities in zip(sample.EXAMPLES, classifier.predict_proba(sample.EXAMPLES), strict=True):
         echo(f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():4.0%}  {text}")
     echo(f"\n{run_places(out)}")
+    echo(f'\nnext:   pennyweight predict {out} --text "a sentence of your own"')
+    echo("        pennyweight train YOUR.csv --budget 200k")

@@ -8,6 +8,7 @@ from typing import Literal
 import typer
 
 from ..errors import InputError
+from .command_help import short_help
 from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
@@ -33,6 +34,11 @@ from .flags import (
 from .output import echo, echo_json, note
 
 
+@short_help(
+    "--report", "--slice", "--text-columns", "--label-column", "--label-map", "--unknown-labels", "--shift", "--prior",
+    "--precision", "--device", "--json",
+    examples=("evaluate runs/first held-out.csv", "evaluate runs/first held-out.csv --report held-out.html"),
+)  # fmt: skip
 def evaluate(
     model: Path = MODEL,
     data: str = typer.Argument(..., help="Labelled texts."),

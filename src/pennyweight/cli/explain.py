@@ -8,10 +8,12 @@ from typing import Any
 
 import typer
 
+from .command_help import short_help
 from .flags import BACKBONE, DEVICE, JSON, MODEL, PRECISION, Device, Precision
 from .output import echo, echo_json
 
 
+@short_help(examples=('explain runs/first "The match ended two to one"',))
 def explain(
     model: Path = MODEL,
     text: str = typer.Argument(..., help="The text."),

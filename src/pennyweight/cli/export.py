@@ -9,10 +9,12 @@ from typing import Any, Literal
 import typer
 
 from ..errors import InputError
+from .command_help import short_help
 from .flags import BACKBONE, MODEL
 from .output import echo
 
 
+@short_help(examples=("export runs/first onnx-model --format onnx", "export runs/first --push me/news --send"))
 def export(
     model: Path = MODEL,
     out: Path = typer.Argument(None, help="Folder to write."),

@@ -12,6 +12,7 @@ from typing import IO, Any
 import typer
 
 from ..errors import InputError, OneLineError, ResourceError
+from .command_help import suggest_flag
 
 # What Typer raises over a command line. It has been click's class, a copy of that, and Typer's own, by release.
 _USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__base__ is Exception)
@@ -31,6 +32,10 @@ def failure(error: BaseException) -> Failure | None:
         return Failure(str(error), error.exit_code)
     if isinstance(error, _USAGE):  # an unknown flag, a missing argument
         words = re.sub("Value error, |Input should be ", "", " ".join(error.format_message().split()))
+        unknown, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+        if hasattr(error, "possibilities") and unknown and context is not None:  # an unknown flag
+            near = suggest_flag(unknown, context.command, context)
+            words = f"No such option: {unknown}" + (f". Did you mean {near}?" if near else "")
         words = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", words)  # said by Typer up to 0.25 and by click 8.5
         return Failure(f"{words.rstrip('.')}; see --help", InputError.exit_code)
     if isinstance(error, BrokenPipeError):  # the reader of our output has enough

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
-from typer.core import TyperCommand
 
 from ..errors import InputError
 from ..recipe.loading import load, shipped
@@ -87,21 +86,6 @@ def recipe_flags(*sections: str) -> Callable[[Command], Command]:
         return wrapped
 
     return decorate
-
-
-class Grouped(TyperCommand):
-    """A command whose `--help` lists its flags under the section of the recipe they belong to."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            title = getattr(parameter, "rich_help_panel", None) or "Options"
-            if record is not None:
-                groups.setdefault("Arguments" if parameter.param_type_name == "argument" else title, []).append(record)
-        for title, records in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
 
 
 def _parameter(key: str, section: str, field: FieldInfo) -> inspect.Parameter:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import typer
 
+from .command_help import short_help
 from .flags import ID_COLUMN, TEXT_COLUMNS, split_words
 from .output import echo
 
 
+@short_help(examples=("leaderboard submission.csv test.csv --labels 4",))
 def leaderboard(
     submission: Path = typer.Argument(..., help="ID,Label as `predict --submission` writes it."),
     test: str = typer.Argument(..., help="The test file whose ids it must hold."),

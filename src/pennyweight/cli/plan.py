@@ -9,10 +9,16 @@ from typing import Any
 import typer
 
 from ..errors import InputError
+from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags
 from .output import echo, echo_json
 
 
+@short_help(
+    "--backbone", "--budget", "--labels", "--recipe", "--strategy", "--r", "--lora-alpha", "--target-modules",
+    "--layers", "--bias", "--head", "--texts", "--tokens", "--plot", "--yaml", "--json",
+    examples=("plan --backbone roberta-base --budget 1M --labels 4", "plan --budget 50k --plot plan.svg"),
+)  # fmt: skip
 @recipe_flags("model", "plan")
 def plan(
     recipe: str = RECIPE,

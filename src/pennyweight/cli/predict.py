@@ -13,6 +13,7 @@ import typer
 
 from ..data.table import listed
 from ..errors import InputError
+from .command_help import short_help
 from .flags import (
     ADAPTER_SCALE,
     BACKBONE,
@@ -33,7 +34,7 @@ from .flags import (
     Precision,
     split_words,
 )
-from .output import note
+from .output import echo, note
 from .progress import RowProgress
 
 if TYPE_CHECKING:
@@ -49,12 +50,23 @@ if TYPE_CHECKING:
 Predictions = Iterable[tuple[dict[str, Any], dict[str, Any]]]
 
 
+@short_help(
+    "--text", "--out", "--format", "--abstain-below", "--no-text", "--input-columns", "--id-column", "--text-columns",
+    "--submission", "--resume", "--precision", "--device",
+    examples=(
+        'predict runs/first --text "The match ended two to one"',
+        "predict runs/first new.csv --out labelled.csv",
+    ),
+)  # fmt: skip
 def predict(
     model: Path = MODEL,
     source: str = typer.Argument(
-        ...,
+        None,
         metavar="FILE|-",
         help="Texts: any file form train reads; - or a pipe for lines, answered as they arrive.",
+    ),
+    text: list[str] = typer.Option(
+        None, "--text", help="A text to label, instead of FILE; may be given several times."
     ),
     output: str = typer.Option(None, "--out", metavar="PATH", help="Output file; else standard output."),
     form: Literal["csv", "jsonl", "parquet"] = typer.Option(
@@ -63,7 +75,7 @@ def predict(
     input_columns: bool = typer.Option(
         True, "--input-columns/--no-input-columns", help="Keep the input's columns, or only its id and the text."
     ),
-    text: bool = typer.Option(True, "--text/--no-text", help="Keep the columns that are the text."),
+    no_text: bool = typer.Option(False, "--no-text", help="Leave out the columns that are the text."),
     id_column: str = ID_COLUMN,
     csv_guard: bool = typer.Option(
         True,
@@ -124,6 +136,14 @@ def predict(
     from ..predict.writers import output_form
 
     out = None if output is None else Path(output)
+    if text and source is not None:
+        raise InputError("texts given twice", received=f"{source} and --text", remedy="leave out one of the two")
+    if not text and source is None:
+        raise InputError(
+            "no texts to label", expected="a file, - for standard input, or --text", remedy='try --text "a sentence"'
+        )
+    if text and (resume or submission or ray is not None):
+        raise InputError("--resume, --submission and --ray are for files", remedy="leave them out, or give a file")
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
     if label_order is not None and not submission:
@@ -146,7 +166,7 @@ def predict(
         from ..scale.unit_worker import ResidentModel
 
         _refuse_with_ray(source, output, device, submission, prior)
-        kept = KeptColumns(input_columns, text, id_column)
+        kept = KeptColumns(input_columns, not no_text, id_column)
         settings = ResidentModel(
             str(model), backbone, precision, adapter_scale, prior, abstain_below, target_accuracy, worker_threads or 1
         )
@@ -157,7 +177,7 @@ def predict(
         return
     target = None if out is None else output_form(out, form, source)
     # A file that cannot be read is reported before the model's checksums are computed.
-    pipe = _standard_input() if source == "-" else open_pipe(source)
+    pipe = None if text else _standard_input() if source == "-" else open_pipe(source)
     if pipe is not None and resume:
         raise InputError(
             "a pipe can be read only once", remedy="write the texts to a file first, or leave out --resume"
@@ -165,18 +185,21 @@ def predict(
     options = FileOptions(input_format, encoding, header)
     # Lines on a terminal show the progress themselves, and a bar would get between them.
     with RowProgress(shown=out is not None or not sys.stdout.isatty()) as progress:
-        file = None if pipe is not None else _open(source, split, input_spec, options, progress)
+        file = None if text or pipe is not None else _open(source, split, input_spec, options, progress)
         classifier: Any = load(
             model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale
         )
         numbers = class_numbers(classifier, label_order) if submission else None
         if prior is not None:
-            classifier = classifier.with_prior(prior, file.each_text() if file else ())
+            classifier = classifier.with_prior(prior, file.each_text() if file else text or ())
         abstainer = make_abstainer(classifier, abstain_below, target_accuracy)
-        kept = KeptColumns(input_columns and not submission, text and not submission, id_column)
+        shown = bool(text) and out is None and form is None  # for a person to read
+        kept = KeptColumns(input_columns and not submission, not (no_text or submission), id_column)
         form = target or form or ("csv" if submission else "jsonl")
         written = OutputOptions(form, kept, csv_guard and not submission)
-        if file is None:
+        if text:
+            _write_texts(classifier, text, written, out, abstainer, shown)
+        elif file is None:
             _write_stream(classifier, cast("IO[bytes]", pipe), source, input_spec, written, out, abstainer, numbers)
         else:
             if submission:
@@ -306,6 +329,35 @@ def _submission_rows(predictions: Predictions, numbers: dict[str, int]) -> Itera
 
     note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
     return submission_rows(predictions, numbers)
+
+
+def _write_texts(
+    classifier: Classifier, texts: list[str], output: OutputOptions, out: Path | None, abstainer: Abstainer, shown: bool
+) -> None:
+    """Predict texts of the command line: a line each for a person, or rows as of any input."""
+    from ..predict.prediction_rows import merge_columns
+    from ..predict.streaming import predict_stream
+
+    if classifier.pair:
+        raise InputError(
+            "this classifier labels pairs of texts, and --text is one",
+            remedy="give JSON lines with both texts on standard input: predict RUN -",
+        )
+    found = predict_stream(classifier, (({"text": text}, text) for text in texts))
+    rows = ((fields, abstainer.decide(prediction)) for fields, prediction in found)
+    if shown:
+        for fields, prediction in rows:
+            echo(_readable(prediction, fields["text"]))
+        return
+    kept = ((fields if output.kept.text else {}, prediction) for fields, prediction in rows)
+    _write_rows((merge_columns(*pair) for pair in kept), output.form, out, classifier.delimiter)
+
+
+def _readable(prediction: dict[str, Any], text: str) -> str:
+    """A prediction in a line: the label and its probability, or the labels of a multi-label classifier."""
+    if "labels" in prediction:
+        return f"{', '.join(prediction['labels']) or '(no label)'}  {text}"
+    return f"{prediction['label'] or '(no label)'} {prediction['probability']:.0%}  {text}"
 
 
 def _write_stream(

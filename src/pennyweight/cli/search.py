@@ -9,10 +9,16 @@ from typing import Any
 import typer
 
 from ..train.observer import forward_log
+from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
 from .output import echo, echo_json, note
 
 
+@short_help(
+    "--budget", "--trials", "--out", "--recipe", "--backbone", "--validation", "--epochs", "--learning-rate",
+    "--batch-size", "--max-length", "--text-columns", "--label-column", "--seed", "--device",
+    examples=("search texts.csv --budget 200k --trials 20", "search texts.csv --budget 10k,50k --epochs 2,4"),
+)  # fmt: skip
 @recipe_flags("data", "model", "plan", "train")
 def search(
     data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),

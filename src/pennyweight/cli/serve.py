@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..serve.server_settings import ServerSettings
+from .command_help import short_help
 from .flags import BACKBONE, DEVICE, Device, Precision
 from .output import note
 
@@ -21,6 +22,11 @@ _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2*
 _WEB = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 
 
+@short_help(
+    "--host", "--port", "--token-file", "--no-auth", "--allow-admin", "--memory", "--max-texts", "--max-characters",
+    "--deadline", "--threads", "--precision",
+    examples=("serve runs/first", "serve classifiers --host 0.0.0.0 --token-file token"),
+)  # fmt: skip
 def serve(
     sources: list[str] = typer.Argument(
         ..., metavar="DIR|RUN...", help="Folders of classifiers, run folders or saved classifiers, or NAME=FOLDER."

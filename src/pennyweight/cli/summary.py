@@ -6,6 +6,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+_CHOSEN_BY = (
+    "measured on the validation texts, which also chose the best epoch: expect a little less on new texts, and give "
+    "--test FILE for figures that chose nothing"
+)
+
 
 def summary(metrics: dict[str, Any]) -> str:
     """The end of a run in a few lines: what was trained, how fast, how good. Fits 80 columns."""
@@ -22,7 +27,7 @@ def summary(metrics: dict[str, Any]) -> str:
     if name not in metrics:
         return "\n".join([*lines, "not measured: nothing was held out, and there are no test texts"])
     lines += [
-        f"measured on {name}:",
+        f"measured on {name}:" if name == "test" else textwrap.fill(_CHOSEN_BY, 80),
         "",
         metrics_table(Metrics.from_json(metrics[name])),
     ]
@@ -30,9 +35,23 @@ def summary(metrics: dict[str, Any]) -> str:
         ranks = metrics[name]["ordinal"]
         error, kappa = ranks["mean_absolute_error"], ranks["quadratic_kappa"]
         lines += ["", f"mean absolute error {error:.3f} ranks, quadratic kappa {kappa:.3f}"]
+    if metrics.get("baselines"):
+        lines += ["", _bars(metrics, name)]
     if "verdict" in metrics:
         lines += ["", *textwrap.wrap(metrics["verdict"]["headline"], 80)]
     return "\n".join(lines)
+
+
+def _bars(metrics: dict[str, Any], name: str) -> str:
+    """Accuracy (multi-label: micro F1) of the classifier and the baselines, as bars of up to 40 characters."""
+    key = "micro_f1" if "micro_f1" in metrics["baselines"][0] else "accuracy"
+    own = metrics[name]["micro"]["f1"] if key == "micro_f1" else metrics[name]["accuracy"]
+    shares = {"this classifier": own} | {one["name"]: one[key] for one in metrics["baselines"]}
+    width = max(map(len, shares))
+    best_first = sorted(shares.items(), key=lambda item: -item[1])
+    return "\n".join(
+        f"{words:<{width}} {share:>6.1%} {'█' * round((78 - width - 7) * share)}" for words, share in best_first
+    )
 
 
 def run_places(folder: Path) -> str:

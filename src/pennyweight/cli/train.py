@@ -10,12 +10,21 @@ import typer
 
 from ..errors import InputError
 from ..train.observer import forward_log
+from ..train.training_display import TrainingDisplay
+from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
 from .output import echo, echo_json, note
-from .progress import ProgressBar
 from .summary import run_places, summary
 
 
+@short_help(
+    "--test", "--validation", "--recipe", "--budget", "--backbone", "--epochs", "--learning-rate", "--batch-size",
+    "--max-length", "--text-columns", "--label-column", "--seed", "--device", "--out", "--resume", "--overwrite",
+    examples=(
+        "train texts.csv --test held-out.csv --budget 200k",
+        "train texts.csv --backbone roberta-base --budget 1M --out runs/first",
+    ),
+)  # fmt: skip
 @recipe_flags("data", "model", "plan", "train")
 def train(
     data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
@@ -48,7 +57,7 @@ def train(
             spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
         echo_json(spread.to_json()) if as_json else echo(f"\n{spread}\n\nruns:   {folder}")
         return
-    with forward_log(note), ProgressBar(note) as progress:
+    with TrainingDisplay(note) as display, forward_log(display.say):
         classifier = pipeline.train(
             data,
             recipe=recipe,
@@ -56,7 +65,7 @@ def train(
             resume=resume or resume_anyway,
             resume_anyway=resume_anyway,
             overwrite=overwrite,
-            observer=progress,
+            observer=display,
             **settings,
         )
     echo_json(classifier.metrics) if as_json else echo(f"\n{summary(classifier.metrics)}\n\n{run_places(folder)}")

@@ -8,10 +8,19 @@ from typing import Any
 import typer
 
 from ..errors import InputError, PennyweightError
+from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags
 from .output import echo, echo_json, note
 
 
+@short_help(
+    "--out", "--recipe", "--budget", "--backbone", "--epochs", "--learning-rate", "--batch-size", "--max-length",
+    "--text-columns", "--label-column", "--workers", "--overwrite",
+    examples=(
+        "train-many tenants.csv --out classifiers --budget 5k",
+        "train-many tenants.csv --out classifiers --workers 2 --epochs 5",
+    ),
+)  # fmt: skip
 @recipe_flags("data", "model", "plan", "train")
 def train_many(
     manifest: Path = typer.Argument(..., help="A table with the columns name and data, and any field of a recipe."),
@@ -25,12 +34,12 @@ def train_many(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Train many classifiers on one backbone, one for each row of a table.
+    """Train many classifiers on one backbone.
 
-    Flags hold for every row that does not say otherwise. The same command goes on after an interruption: a classifier
-    that is finished is left as it is. One that fails is listed and the others go on; the exit code is then 1. Writes
-    summary.html, summary.csv and summary.json beside the classifiers; the report of each has tables and no pictures,
-    unless --report says otherwise.
+    One for each row of a table. Flags hold for every row that does not say otherwise. The same command goes on after
+    an interruption: a classifier that is finished is left as it is. One that fails is listed and the others go on;
+    the exit code is then 1. Writes summary.html, summary.csv and summary.json beside the classifiers; the report of
+    each has tables and no pictures, unless --report says otherwise.
     """
     from ..scale.train_many import train_many as train_all
 

@@ -22,6 +22,8 @@ from ..pipeline import train
 from ..predict.predictor import Classifier
 from ..recipe.schema import Recipe
 
+_NOT_OF_THE_RECIPE = ("recipe", "settings", "verbose")
+
 
 class EstimatorError(DataError, ValueError):
     """Texts or labels that cannot be used; scikit-learn's tools know it as a `ValueError`."""
@@ -34,10 +36,14 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     Args:
         recipe: a shipped name, a YAML file or a `Recipe`.
-        budget: the largest number of trainable parameters; None for the recipe's own.
-        epochs: passes over the texts; None for the recipe's own.
-        seed: of everything random; None for the recipe's own.
-        settings: further fields of the recipe by key.
+        budget: the largest number of trainable parameters.
+        epochs: passes over the texts.
+        seed: of everything random.
+        settings: further fields of the recipe by key; those that are arguments of their own come before these.
+        backbone, pooling, max_length, strategy, head, r, lora_alpha, lora_dropout, batch_size, learning_rate,
+        weight_decay, label_smoothing, class_weights, validation_size, precision, device, threads: fields of the recipe.
+            None for the recipe's own, as for the four above.
+        verbose: show the progress of `fit`.
 
     Attributes:
         classes_: (L,) the labels, sorted, as they were given.
@@ -51,12 +57,49 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         epochs: int | None = None,
         seed: int | None = None,
         settings: dict[str, Any] | None = None,
+        *,
+        backbone: str | None = None,
+        pooling: str | None = None,
+        max_length: int | None = None,
+        strategy: str | None = None,
+        head: str | None = None,
+        r: int | None = None,
+        lora_alpha: float | None = None,
+        lora_dropout: float | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        label_smoothing: float | None = None,
+        class_weights: str | dict[str, float] | None = None,
+        validation_size: float | None = None,
+        precision: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        verbose: bool = False,
     ) -> None:
         self.recipe = recipe
         self.budget = budget
         self.epochs = epochs
         self.seed = seed
         self.settings = settings
+        self.backbone = backbone
+        self.pooling = pooling
+        self.max_length = max_length
+        self.strategy = strategy
+        self.head = head
+        self.r = r
+        self.lora_alpha = lora_alpha
+        self.lora_dropout = lora_dropout
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
+        self.validation_size = validation_size
+        self.precision = precision
+        self.device = device
+        self.threads = threads
+        self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn may expect: one-dimensional collections of strings, no rows of numbers."""
@@ -73,8 +116,9 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             EstimatorError: also a `ValueError`: something that is not text, missing or mixed labels, texts and labels
                 that differ in number, or only one class.
         """
-        given = {"budget": self.budget, "epochs": self.epochs, "seed": self.seed, **(self.settings or {})}
-        settings = {key: value for key, value in given.items() if value is not None}
+        own = {key: value for key, value in self.get_params(deep=False).items() if key not in _NOT_OF_THE_RECIPE}
+        given = {**(self.settings or {}), **{key: value for key, value in own.items() if value is not None}}
+        settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if y is None:  # in scikit-learn's words
             raise EstimatorError("requires y to be passed, but the target y is None")
         texts = self._texts(X)
@@ -92,7 +136,7 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         rows = [parts_of(text) for text in texts] if settings.get("pair") else texts
         try:
             self.classifier_: Classifier = train(
-                (rows, [str(label).strip() for label in labels]), recipe=self.recipe, **settings
+                (rows, [str(label).strip() for label in labels]), recipe=self.recipe, progress=self.verbose, **settings
             )
         except DataError as error:
             raise EstimatorError(str(error)) from error

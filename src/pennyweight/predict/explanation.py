@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 
+from ..data.html_table import html_text
 from ..data.input_texts import to_text
 from ..data.table import shown
 from ..errors import InputError
@@ -49,6 +50,9 @@ class Explanation:
             tuple(word for word in ranked[:most] if word.weight > 0),
             tuple(word for word in ranked[::-1][:most] if word.weight < 0),
         )
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         """Plain text: the label, then two lists of words."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..data.input_spec import InputSpec
 from ..errors import InputError
+from .hub_folder import local_folder
 from .onnx_spec import OnnxSpec, is_onnx_folder, read_spec
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def load(
     """Load a saved classifier, every file checked against its checksum, or one that was exported as ONNX.
 
     Args:
-        folder: what `pennyweight train` or `Classifier.save` wrote, or `pennyweight export --format onnx`.
+        folder: what `pennyweight train` or `Classifier.save` wrote, or `pennyweight export --format onnx`; where there
+            is no such folder, `owner/name` of a repository on the hub.
         backbone: where the backbone is now, if it moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `fp32`, `bf16`, `fp16`, `int8`; else what was chosen in training, if this machine computes in it.
@@ -35,7 +37,9 @@ def load(
         InputError: a setting of the last four for an exported model, in which they are fixed.
         ArtifactError: damaged or foreign files.
         ResourceError: ONNX Runtime is not installed.
+        StorageError: the hub cannot be reached.
     """
+    folder = local_folder(folder)
     if not is_onnx_folder(folder):
         from . import predictor
 
@@ -54,6 +58,7 @@ def load(
 
 def read_input_spec(folder: str | Path) -> InputSpec:
     """How a classifier reads its data; nothing else is loaded. The default for one that cannot be read."""
+    folder = local_folder(folder)
     if is_onnx_folder(folder):
         return read_spec(folder).input_spec
     from ..artifact import load_artifact

@@ -19,7 +19,7 @@ from ..model.tokenizer import FastTokenizer, encode
 from ..storage.checksums import sha256
 from ..storage.untrusted_folder import open_folder, read_inside
 from .onnx_spec import MODEL, TOKENIZER, OnnxSpec, read_spec
-from .prediction_rows import KeptColumns, labels_reaching
+from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
 
 BATCH = 32  # texts run at once, of like length
 LARGEST_TOKENIZER = 256 << 20
@@ -120,8 +120,18 @@ class OnnxClassifier:
         """(N, L) probabilities of logits (N, L)."""
         return sigmoid(logits) if self.multi else softmax(logits)
 
-    def predict(self, texts: Any) -> Any:
-        """N class names; multi-label, a list of names for each text. Of a single string, its own."""
+    def __call__(self, texts: Any) -> Any:
+        """As `predict`."""
+        return self.predict(texts)
+
+    def predict(self, texts: Any, *, as_frame: bool = False) -> Any:
+        """N class names; multi-label, a list of names for each text. Of a single string, its own.
+
+        Args:
+            as_frame: a DataFrame instead, see `prediction_rows.predictions_frame`.
+        """
+        if as_frame:
+            return predictions_frame(self, texts)
         found = self.probabilities_of(self._encoded(texts))
         names: list[Any] = (
             [labels_reaching(self.labels, row, self.thresholds) for row in found]

@@ -13,6 +13,7 @@ from ..data.columns import id_column
 from ..data.table import Columns
 
 if TYPE_CHECKING:
+    from .onnx_classifier import OnnxClassifier
     from .predictor import Classifier
 
 Held = TypeVar("Held")
@@ -69,6 +70,20 @@ def predicted_columns(
     best = probabilities.argmax(axis=1)
     sure = rounded[np.arange(len(rounded)), best].tolist()
     return {"label": [names[index] for index in best.tolist()], "probability": sure} | each
+
+
+def predictions_frame(classifier: Classifier | OnnxClassifier, texts: Any) -> Any:
+    """A pandas DataFrame with the predictions of N texts: the columns of `predicted_columns`, N rows.
+
+    Args:
+        texts: as for `Classifier.predict`; the index of a Series or a DataFrame is kept.
+    """
+    import pandas
+
+    probabilities = classifier.predict_proba(texts).reshape(-1, len(classifier.labels))
+    columns = predicted_columns(classifier.labels, probabilities, classifier.thresholds if classifier.multi else None)
+    index = getattr(texts, "index", None)
+    return pandas.DataFrame(columns, index=index if isinstance(index, pandas.Index) else None)
 
 
 def prediction_columns(classifier: Classifier) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
+from ..data.html_table import html_table
 from ..data.input_spec import InputSpec
 from ..data.input_texts import is_single_text, to_texts
 from ..data.label_format import DELIMITER
 from ..data.load import apply_unknown_labels, read_labelled
+from ..data.table import listed
 from ..errors import ArtifactError, InputError
 from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
@@ -34,7 +37,10 @@ from ..model.on_demand import OnDemand
 from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
-from .prediction_rows import KeptColumns, labels_reaching
+from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
 
 
 class Classifier:
@@ -185,11 +191,20 @@ class Classifier:
         """(N, L) probabilities of logits (N, L)."""
         return sigmoid(logits) if self.multi else softmax(logits, self.temperature)
 
-    def predict(self, texts: Any) -> Any:
+    def __call__(self, texts: Any) -> Any:
+        """As `predict`."""
+        return self.predict(texts)
+
+    def predict(self, texts: Any, *, as_frame: bool = False) -> Any:
         """N class names; of a single string its class name.
 
         Multi-label, a list of names for each text. `texts` and errors as for `logits`.
+
+        Args:
+            as_frame: a DataFrame instead, see `prediction_rows.predictions_frame`.
         """
+        if as_frame:
+            return predictions_frame(self, texts)
         encoded = self._encoded(texts)
         names: list[Any]
         if self.multi:
@@ -197,6 +212,54 @@ class Classifier:
         else:
             names = [self.labels[index] for index in self.logits_of(encoded).argmax(axis=1)]
         return names[0] if is_single_text(texts, self.pair) else names
+
+    def explain(self, text: Any, label: str | None = None) -> Explanation:
+        """Which words speak for a label and which against it; see `explanation.explain`.
+
+        Args:
+            text: one text; a tuple of two where it was trained on pairs.
+            label: the predicted one if not given.
+        """
+        from .explanation import explain
+
+        return explain(self, text, label)
+
+    def report(self, data: Any, path: str | Path = "report.html", *, split: str = "test") -> Path:
+        """Write an HTML report of the figures on labelled texts, as `pennyweight evaluate --report`.
+
+        Args:
+            data: a path, or anything `pennyweight.train` takes.
+            path: of the page; what was there is replaced.
+            split: of a source with several.
+
+        Raises:
+            DataError: when a label was not seen in training, or the data cannot be read.
+        """
+        from ..runs.saved_evaluation import evaluate_saved, read_evaluation_data
+
+        evaluate_saved(self, read_evaluation_data(self, data, split=split)).write_report(path)
+        return Path(path)
+
+    def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
+        """Send the classifier to a hub repository, from where `pennyweight.load(repository)` reads it.
+
+        Args:
+            repository: `owner/name`; made if it is not there.
+            private: make a new repository private.
+            token: None for the one that `hf auth login` stored.
+
+        Returns:
+            Its address.
+
+        Raises:
+            ArtifactError: its backbone is a folder on this machine, which nobody else has.
+            StorageError: when the hub cannot be reached or refuses.
+        """
+        from ..export.hub import push
+
+        with tempfile.TemporaryDirectory() as folder:
+            saved = self.save(Path(folder) / "classifier")
+            return str(push(saved, repository, send=True, private=private, token=token).address)
 
     def predict_file(
         self,
@@ -301,6 +364,34 @@ class Classifier:
         other = Classifier(self.artifact, self.runtime, weights, self.digest)
         other._engine = self._engine
         return other
+
+    def __str__(self) -> str:
+        """What it is, in a few lines: task, labels, backbone, what was trained, how good it was."""
+        return "\n".join(f"{name}: {value}" for name, value in self._described())
+
+    def __repr__(self) -> str:
+        return f"<Classifier of {len(self.labels)} labels on {self.artifact.backbone.name}>"
+
+    def _repr_html_(self) -> str:
+        return html_table((), self._described())
+
+    def _described(self) -> list[tuple[str, str]]:
+        metrics, count = self.metrics, self.artifact.plan.count
+        reads = "pairs of texts" if self.pair else "texts"
+        found = [
+            ("task", f"{'multi-label' if self.multi else 'one label a text'}, {reads}"),
+            (f"{len(self.labels):,} labels", listed(self.labels)),
+            ("backbone", f"{self.artifact.backbone.name}, computed in {self.runtime.precision}"),
+            ("trained", f"{count.trainable:,} of {count.total:,} parameters"),
+        ]
+        for name in ("test", "validation"):
+            if name in metrics:
+                key = "micro_f1" if self.multi else "accuracy"
+                found.append(
+                    (name, f"{key.replace('_f1', ' F1')} {metrics[name][key]:.1%} of {metrics[name]['n']:,} texts")
+                )
+                break
+        return found
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier as a folder that `pennyweight.load` reads."""

@@ -6,6 +6,7 @@ wins over the defaults of the schema.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -134,22 +135,31 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def describe(name: str) -> str:
+    """What a shipped recipe is for: the first line of its file."""
+    return _shipped_text(name).partition("\n")[0].lstrip("# ")
+
+
+def _shipped_text(name: str) -> str:
+    return (resources.files(__package__) / "shipped" / f"{name}.yaml").read_text("utf-8")
+
+
 def _read(source: str | Path) -> tuple[dict[str, Any], str]:
     """The mapping behind a shipped name or a YAML file, merged over its `base`."""
     path = Path(source)
     if str(source) in shipped():
-        text, where = (
-            (resources.files(__package__) / "shipped" / f"{source}.yaml").read_text("utf-8"),
-            f"recipe {source}",
-        )
+        text, where = _shipped_text(str(source)), f"recipe {source}"
     elif os.path.isfile(path):
         try:
             text, where = path.read_text("utf-8"), str(path)
         except UnicodeDecodeError as error:
             raise RecipeError("not a UTF-8 text file", where=path, remedy="save the recipe as UTF-8 YAML") from error
     else:
+        near = difflib.get_close_matches(str(source), shipped(), n=1)
         raise RecipeError(
-            f"no such recipe: {source}", expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists"
+            f"no such recipe: {source}",
+            expected="one of " + ", ".join(shipped()) + ", or a YAML file that exists",
+            remedy=f"did you mean {near[0]}?" if near else None,
         )
     try:
         check_bounds(text)

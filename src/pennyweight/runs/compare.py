@@ -12,6 +12,7 @@ import numpy as np
 
 from ..artifact.load_artifact import metrics_of, predictions_of
 from ..artifact.saved_files import read_files
+from ..data.html_table import html_text
 from ..errors import ArtifactError, DataError, InputError
 from ..evaluate.metrics.classification import Metrics
 from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
@@ -82,6 +83,9 @@ class SideBySide:
             )
             for run in self.runs
         ]
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         """Two plain text tables: the runs, then the pairs in words."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.cleaning import CleanReport
 from ..data.file_options import AS_NAMED, FileOptions
+from ..data.html_table import html_text
 from ..data.input_spec import InputSpec
 from ..data.load import LabelRenamer, apply_unknown_labels, describe_labels, read_labelled
 from ..data.table import Table, shown
@@ -117,6 +118,9 @@ class SavedEvaluation:
     def write_report(self, path: str | Path) -> None:
         """Write a report of these texts; baselines are left out, since their training rows are not at hand."""
         write_html(path, replace(evaluation_report(self.evaluation, self.backbone), shift=self.shift))
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         """The metrics as plain text, then slices, then figures under shift."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.html_table import html_text
 from ..evaluate.metrics.intervals import wilson
 from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.report.figures import save_png
@@ -87,6 +88,9 @@ class SearchResult:
         done = [trial for trial in self.trials if trial.state == "complete"]
         front = pareto_front([one.accuracy or 0.0 for one in done], [one.trainable or 0 for one in done])
         return tuple(one for one, kept in zip(done, front.tolist(), strict=True) if kept)
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         """A plain text table of the best trials, the best first."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...data.html_table import html_text
 from ...errors import ArtifactError, DataError
 from .calibration import expected_calibration_error
 from .intervals import Interval, wilson
@@ -102,6 +103,15 @@ class Metrics:
             return self
         right, total = round(self.accuracy * self.n), self.n + rows
         return replace(self, accuracy=right / total, accuracy_interval=wilson(right, total), unknown=rows)
+
+    def __str__(self) -> str:
+        """The figures as a table in plain text."""
+        from ..report.metrics_table import metrics_table
+
+        return metrics_table(self)
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; `from_json` gives the same Metrics back."""
