@@ -22,6 +22,7 @@ from .unit_worker import Answer
 
 LOCAL = "local"
 _REACHABLE = 10.0  # seconds within which a cluster's port must answer
+_LIVES = 100  # times that Ray begins an actor anew; -1 would be for ever
 _STORE = 80 << 20  # bytes of the object store, which no row passes: the least that Ray takes is 75 MiB
 
 
@@ -81,6 +82,40 @@ class RayWorkers:
         """End a worker's process at once."""
         with suppress(Exception):  # it is dead already, or the cluster is gone
             self._ray.kill(worker)
+
+
+class LastingActor:
+    """An object in a process of this machine that Ray begins anew when it dies; calls that met its death are repeated.
+
+    So its methods have to do the same when they are called twice. It takes no CPU. Workers may be given a handle on it.
+
+    Args:
+        kind: the class; its methods return an `Answer`.
+        given: what its constructor takes, again whenever it begins anew.
+    """
+
+    def __init__(self, kind: type[Any], given: Sequence[Any]) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_restarts": _LIVES, "max_task_retries": -1, "scheduling_strategy": here}
+        self._actor = ray.remote(kind).options(**options).remote(*given)
+
+    def call(self, name: str, *given: Any) -> Any:
+        """What a method answers.
+
+        Raises:
+            PennyweightError: the error in its answer.
+            ResourceError: the process died more often than Ray begins it anew, or cannot begin.
+        """
+        import ray
+
+        try:
+            answer: Answer = ray.get(getattr(self._actor, name).remote(*given))
+        except ray.exceptions.RayError as error:
+            raise ResourceError("a process of this job ended too often", received=_last_words(error)) from error
+        return answer.get()
 
 
 @contextmanager
