@@ -9,8 +9,8 @@ import hashlib
 import platform
 import socket
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from ..data.file_options import AS_NAMED, FileOptions
 from ..data.formats.columnar import ParquetRows, plain_types
 from ..data.input_spec import InputSpec
 from ..data.row_blocks import BLOCK, EmptyTexts, RowBlocks, open_row_blocks, read_in_blocks
-from ..errors import DataError, InputError, PennyweightError
+from ..errors import DataError, InputError, PennyweightError, StorageError
 from ..predict.abstention import Abstainer, make_abstainer
 from ..predict.bulk import OutputOptions, block_encoder, encode_blocks, predict_blocks
 from ..predict.output_blocks import write_parquet
 from ..predict.writers import parts_of
+from ..storage.system_errors import storage_errors
 from .file_systems import SourceFile
 from .parts import FinishedUnit, PartStore
 from .units import Unit
@@ -185,14 +186,9 @@ class UnitWorker:
         return Traits(socket.gethostname(), identity, versions_here(), processor_here(), why)
 
     def _predict(self, unit: Unit, job: dict[str, Any]) -> FinishedUnit:
-        store = self._job.store()
-        if not store.holds(job):
-            raise InputError(
-                f"{socket.gethostname()} does not see this job's folder", where=self._job.parts,
-                remedy="give --out on storage that every machine of the cluster shares",
-            )  # fmt: skip
+        self._check_folder(job)
         classifier = self._load()
-        with tempfile.TemporaryDirectory(prefix="pennyweight-") as scratch:
+        with _scratch_folder() as scratch:
             file, types = self._rows_of(unit, Path(scratch))
             abstainer = Abstainer(self._abstainer.threshold)
             output, one = self._job.output, self._job.one_file
@@ -207,10 +203,18 @@ class UnitWorker:
                     held.write(content)
                     ends.append(ends[-1] + len(content))
                 held.flush()
+                self._check_folder(job)  # which another job may have taken, should this one's driver be dead
                 if output.form == "parquet" and not one:
                     with _as_parquet(held, ends) as whole:
                         return self._add(unit, whole, file, abstainer, None)
                 return self._add(unit, held, file, abstainer, ends)
+
+    def _check_folder(self, job: dict[str, Any]) -> None:
+        if not self._job.store().holds(job):
+            raise InputError(
+                f"{socket.gethostname()} does not see this job's folder", where=self._job.parts,
+                remedy="give --out on storage that every machine of the cluster shares",
+            )  # fmt: skip
 
     def _add(
         self, unit: Unit, held: IO[bytes], file: RowBlocks, abstainer: Abstainer, ends: list[int] | None
@@ -253,6 +257,23 @@ def open_ranges(rows: ParquetRows, input_spec: InputSpec) -> RowBlocks:
     if found is None:
         raise DataError("there are no columns of texts or numbers", where=rows.source)
     return found
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """A folder on this machine until a part is whole.
+
+    Raises:
+        StorageError: there is none that can be written, or its disk is full.
+    """
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError as error:  # a full disk, too: it tries to write
+        raise StorageError(
+            "there is no folder for temporary files", received=str(error), remedy="free some space or set TMPDIR"
+        ) from error
+    with storage_errors(place), tempfile.TemporaryDirectory(prefix="pennyweight-") as scratch:
+        yield scratch
 
 
 def _as_parquet(held: IO[bytes], ends: list[int]) -> IO[bytes]:
