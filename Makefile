@@ -11,17 +11,18 @@ UV_VERSION := 0.13.8
 EXTRAS := --extra embedded --extra track --extra search --extra onnx --extra openvino --extra serve --extra dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help setup demo test lint bench acceptance isa random lowest faults audit docs lock clean
+.PHONY: help setup demo test lint bench acceptance isa random lowest scale faults audit docs lock clean
 
 help:
 	@echo "make setup       the environment in .venv (Python 3.11+)"
 	@echo "make demo        train on the built-in sample, classify three sentences, show the report's path"
 	@echo "make test        lint and tests"
 	@echo "make lint        ruff and mypy"
-	@echo "make acceptance  what a release must show: on real data, then isa, random and lowest"
+	@echo "make acceptance  what a release must show: on real data, then isa, random, lowest and scale"
 	@echo "make isa         tests that depend on arithmetic, for four kinds of processor"
 	@echo "make random      all tests in random order               ARGS=--random-order-seed=N to repeat one"
 	@echo "make lowest      all tests on the lowest versions that pyproject.toml allows, in .venv-lowest (7 GB)"
+	@echo "make scale       tests on Ray and an S3 server, kills among them, in .venv-scale (400 MB on top of .venv)"
 	@echo "make faults      kills, full disks, corrupted files: takes minutes"
 	@echo "make audit       known vulnerabilities of the locked dependencies (needs the network)"
 	@echo "make bench       ours against peers, side by side        ARGS='--quick --json'"
@@ -54,10 +55,11 @@ lint: setup
 test: export OMP_NUM_THREADS ?= 1
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(ARGS)
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --rehearsal >/dev/null
 
 acceptance: setup
 	$(BIN)/python -m pytest -m acceptance $(ARGS)
-	$(MAKE) isa random lowest ARGS=
+	$(MAKE) isa random lowest scale ARGS=
 
 # oneDNN chooses its kernels by the processor; here it takes those of older ones, down to AVX2, then this one's own.
 ISA := AVX2 AVX512_CORE AVX512_CORE_BF16 DEFAULT
@@ -89,6 +91,21 @@ $(LOWEST)/.complete: pyproject.toml
 		--output-file $(LOWEST)/requirements.txt --quiet
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --quiet -r $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Ray and moto are for these tests alone and stay out of requirements.lock. What .venv has is seen from here, not installed
+# again: its folder is on the path, with the .pth files in it.
+SCALE := .venv-scale
+scale: export OMP_NUM_THREADS ?= 1
+scale: export HF_HUB_OFFLINE = 1
+scale: $(SCALE)/.complete
+	$(SCALE)/bin/python -m pytest -m "acceptance or not acceptance" tests/scale $(ARGS)
+
+$(SCALE)/.complete: $(STAMP)
+	$(PYTHON) -m venv --clear $(SCALE)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> $$($(SCALE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/venv.pth
+	$(SCALE)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -e ".[ray]" "moto[server]>=5.2,<5.3"
 	@touch $@
 
 faults: export OMP_NUM_THREADS ?= 1
@@ -124,4 +141,4 @@ lock:
 		--custom-compile-command "make lock" --output-file requirements.lock --quiet $(UPGRADE)
 
 clean:
-	rm -rf .venv .venv-audit .venv-lock .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-audit .venv-lock .venv-lowest .venv-scale .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -214,6 +214,14 @@ def http(status: str, body: bytes = b"", *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
+def test_a_steady_rate_begins_when_each_process_has_finished_a_block(benchmark: Any) -> None:
+    rate = benchmark("scale_predict").steady_rate
+    one = [(9.0, 0), (14.0, 100), (18.0, 200), (22.0, 300)]  # starting takes 9 seconds, the first block one more
+    assert rate(one, 1) == 25.0
+    two = [(9.0, 0), (14.0, 100), (15.0, 200), (18.0, 300), (19.0, 400)]
+    assert rate(two, 2) == 50.0
+
+
 def test_a_closed_loop_sends_every_request_in_turn(benchmark: Any) -> None:
     pytest.importorskip("httptools")
     found, sent = answered(benchmark("load"), [http("200 OK", GOOD)], most=5)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import psutil
@@ -226,6 +227,32 @@ def test_nothing_is_left_of_a_job_without_a_finished_unit(
 
 
 @pytest.mark.usefixtures("without_ray")
+def test_a_full_disk_for_temporary_files_is_named(
+    tiny_run: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = source_of(tmp_path / "in.parquet"), tmp_path / "out.csv"
+
+    def full(*given: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    files = SimpleNamespace(gettempdir=lambda: "/scratch", TemporaryDirectory=full)
+    monkeypatch.setattr(unit_worker, "tempfile", files)
+    done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
+    assert (done.code, done.error.startswith("/scratch: the disk is full; free some space and run again; ")) == (
+        1,
+        True,
+    )
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    files.gettempdir = nowhere
+    done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
+    assert done.code == 1
+    assert done.error.startswith("there is no folder for temporary files; received [Errno 2] No usable temporary ")
+
+
+@pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -333,27 +360,38 @@ def test_ray_writes_the_bytes_of_one_process(
 def test_workers_and_drivers_killed_at_random(
     with_ray: dict[str, str], tiny_run: Path, tmp_path: Path, command: Command
 ) -> None:
-    """Twenty kills; in the end the bytes of one process."""
-    source, out = source_of(tmp_path / "in.parquet", 400_000), tmp_path / "out.csv"
+    """Twenty kills; every job that they interrupt ends with the bytes of one process.
+
+    A job that ends before the twentieth is compared and begun anew, so that a fast machine sees as many as a slow one.
+    """
+    source, out = source_of(tmp_path / "in.parquet", 200_000), tmp_path / "out.csv"
     command("predict", tiny_run, source, "--out", tmp_path / "plain.csv")
-    chance, kills, said = random.Random(0), {"worker": 0, "driver": 0}, ""
-    for _ in range(40):
+    whole = (tmp_path / "plain.csv").read_bytes()
+    records = tmp_path / ".out.csv.parts" / ".units"
+    chance, kills, midway, code = random.Random(0), {"worker": 0, "driver": 0}, 0, -1
+    while sum(kills.values()) < 20 or code:
+        if out.exists():  # what was killed last had done all but end
+            out.unlink()
         process = begin(with_ray, "predict", tiny_run, source, "--out", out, "--ray", "local", "--resume")
         while process.poll() is None and sum(kills.values()) < 20:
-            time.sleep(chance.uniform(3, 8))  # a worker begins within three to five seconds
-            kind = chance.choice(["worker", "worker", "driver"])
+            time.sleep(chance.uniform(1, 5))  # Ray begins within four seconds, a worker within three to five
+            kind = chance.choice(["worker", "worker", "worker", "driver"])
             with suppress(psutil.NoSuchProcess, IndexError):
-                below = psutil.Process(process.pid).children(recursive=True)
-                theirs = [
-                    each for each in below if each.cmdline()[:1] and each.cmdline()[0].startswith("ray::UnitWorker")
-                ]
-                victim = psutil.Process(process.pid) if kind == "driver" else chance.choice(theirs)
+                victim = psutil.Process(process.pid) if kind == "driver" else chance.choice(workers_of(process.pid))
+                finished = len(list(records.glob("*[0-9].json")))
                 victim.send_signal(signal.SIGKILL)
                 kills[kind] += 1
-        said = process.communicate(timeout=600)[1]
-        if process.returncode == 0:
-            break
-        # Two kills during one unit end the job by its name; the next run goes on.
-        assert process.returncode == -signal.SIGKILL or "a worker ended 2 times" in said, said
-    assert (process.returncode, sum(kills.values())) == (0, 20), (kills, said)
-    assert out.read_bytes() == (tmp_path / "plain.csv").read_bytes()
+                midway += finished > 0
+        said, code = process.communicate(timeout=200)[1], process.returncode
+        # Two kills during one unit, or before a worker has begun, end the job by name; the next run goes on.
+        assert code in (0, -signal.SIGKILL) or "a worker ended 2 times" in said, said
+        assert not out.exists() or out.read_bytes() == whole
+    assert (out.read_bytes() == whole, records.parent.exists()) == (True, False)
+    assert min(kills.values()) > 3
+    assert midway > 5
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    """The processes below a driver that hold a worker, in Ray's words for them."""
+    below = psutil.Process(driver).children(recursive=True)
+    return [each for each in below if "".join(each.cmdline()[:1]).startswith("ray::UnitWorker")]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pennyweight.errors import InputError
+from pennyweight.errors import InputError, ResourceError
 from pennyweight.scale import ray_cluster as cluster
 
 
@@ -46,10 +56,30 @@ def test_an_address_where_nothing_answers_is_refused_at_once() -> None:
         f"--ray {address}: no Ray cluster answers there; received Connection refused; start one with "
         "`ray start --head`, or use --ray local"
     )
-    for other in ("ray://head:10001", "head", "head:x", ":6379"):
+    for other in ("ray://head:10001", "head", "head:x", ":6379", "head:65536"):
         with pytest.raises(InputError, match="not the address of a cluster; expected local, auto or HOST:PORT"):
             cluster._check_address(other)
     cluster._check_address("auto")
+
+
+def test_a_head_that_is_gone_is_noticed_before_ray_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_LOOK", 0.0)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        head = cluster._Head(address)
+        monkeypatch.setattr(cluster, "_reach", lambda address, seconds, reach=cluster._reach: reach(address, 10.0))
+        for _ in range(5):
+            head.look()
+    for _ in range(2):
+        head.look()  # a pause of the network is not the end
+    with pytest.raises(ResourceError) as caught:
+        head.look()
+    assert str(caught.value) == (
+        f"{address}: the cluster's head is gone; received Connection refused; start the cluster again; then go on with "
+        "--resume"
+    )
 
 
 def test_only_its_owner_may_read_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +122,136 @@ def test_what_ray_says_is_one_line(address: str, error: Exception, said: str) ->
     found = str(cluster._refused(address, error))
     assert found.startswith(said)
     assert "\n" not in found
+
+
+class OutOfMemory(Exception):
+    pass
+
+
+class NodeDied(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            Exception("The actor died.\nThe actor never ran - it was cancelled."),
+            "it never began, as on a cluster with ",
+        ),
+        (
+            OutOfMemory("Memory on the node was 120 of 125 GB..."),
+            "Ray ended its process since its machine's memory was ",
+        ),
+        (NodeDied("The node is dead."), "its machine left the cluster"),
+        (
+            Exception("Worker exit type: SYSTEM_ERROR Worker exit detail: connection error code 2. Some common causes"),
+            "its process was killed, perhaps for lack of memory",
+        ),
+        (Exception("At first.\nModuleNotFoundError: No module named 'x'."), "ModuleNotFoundError: No module named 'x'"),
+    ],
+)
+def test_why_a_worker_ended_is_said_in_few_words(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    known = SimpleNamespace(OutOfMemoryError=OutOfMemory, NodeDiedError=NodeDied)
+    assert cluster._how_it_ended(error, known).startswith(said)
+
+
+# --- with Ray: a cluster of this machine that a command joins ---------------------------------------------------------
+
+
+@contextmanager
+def cluster_head(environment: dict[str, str], tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of a cluster with two CPUs, and the process that ends when a part of it does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "head.log"
+    words = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
+    words += [f"--port={port}", "--include-dashboard=false", "--object-store-memory=80000000"]
+    with log.open("wb") as said:
+        head = subprocess.Popen(
+            [sys.executable, *words], env=environment, stdout=said, stderr=said, start_new_session=True
+        )  # fmt: skip
+    try:
+        for _ in range(600):
+            if b"Ray runtime started" in log.read_bytes():
+                break
+            assert head.poll() is None, log.read_text("utf-8")
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}", head
+    finally:
+        below = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
+        for each in below:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(head.pid, signal.SIGKILL)
+        head.wait()
+
+
+class Joined(NamedTuple):
+    """A cluster of this machine."""
+
+    address: str
+    head: psutil.Process
+    predict: Callable[..., subprocess.Popen[str]]  # given flags, and by name what its environment has besides
+
+
+@pytest.fixture
+def joined(tmp_path: Path, tiny_run: Path) -> Iterator[Joined]:
+    """A cluster, and the command that predicts 200,000 rows on it into out.csv."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    token = home / ".ray" / "auth_token"
+    token.write_text("a" * 64)
+    token.chmod(0o600)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= {
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "HOME": str(home), "RAY_AUTH_MODE": "token",
+        "RAY_TMPDIR": "/tmp",
+    }  # fmt: skip
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": ["bank shares", "cup match"] * 100_000}), source)
+
+    def predict(*flags: str, **more: str) -> subprocess.Popen[str]:
+        words = ["predict", str(tiny_run), str(source), "--out", str(tmp_path / "out.csv"), "--ray", address, *flags]
+        return subprocess.Popen(
+            [sys.executable, "-m", "pennyweight", *words], env=environment | more, stderr=subprocess.PIPE, text=True
+        )
+
+    with cluster_head(environment, tmp_path) as (address, head):
+        yield Joined(address, psutil.Process(head.pid), predict)
+
+
+@pytest.mark.acceptance
+def test_a_cluster_takes_its_token_alone(joined: Joined, tmp_path: Path) -> None:
+    wrong = joined.predict(RAY_AUTH_TOKEN="b" * 64)
+    assert wrong.communicate(timeout=120)[1] == (
+        f"error: --ray {joined.address}: the cluster refuses the token; expected the token of the cluster's head; copy "
+        "its ~/.ray/auth_token here, or set RAY_AUTH_TOKEN\n"
+    )
+    assert wrong.returncode == 2
+    many = joined.predict("--workers", "3")
+    assert many.communicate(timeout=120)[1].startswith("error: too few CPUs; expected 3 for 3 workers of 1 threads; ")
+    right = joined.predict()
+    assert right.communicate(timeout=120)[1] == f"200,000 texts labelled: {tmp_path / 'out.csv'}\n"
+
+
+@pytest.mark.acceptance
+def test_a_head_killed_at_work_ends_the_command_in_one_line(joined: Joined, tmp_path: Path) -> None:
+    command = joined.predict()
+    records = tmp_path / ".out.csv.parts" / ".units"
+    for _ in range(600):
+        if list(records.glob("*[0-9].json")):
+            break
+        time.sleep(0.1)
+    joined.head.suspend()  # else it ends the workers at once
+    leads = [each for each in joined.head.children() if "gcs_server" in each.name()]
+    leads[0].kill()
+    said = command.communicate(timeout=120)[1]
+    assert (command.returncode, said.count("\n")) == (1, 1), said
+    assert "the cluster's head is gone; received " in said
+    assert list(records.glob("*[0-9].json"))  # what is finished stays
+    joined.head.resume()

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,10 @@ from .unit_worker import Answer
 
 LOCAL = "local"
 _REACHABLE = 10.0  # seconds within which a cluster's port must answer
+_LIVES = 100  # times that Ray begins an actor anew; -1 would be for ever
+#: Looks in a row at which the head did not answer. After 60 s of that Ray ends this process, past any `except`.
+_HEAD_LOST = 3
+_LOOK = 2.0  # seconds between looks
 _STORE = 80 << 20  # bytes of the object store, which no row passes: the least that Ray takes is 75 MiB
 
 
@@ -39,8 +44,13 @@ class RayWorkers:
 
         self._ray = ray
         # A worker that dies is not begun again by Ray, which would lose count of what it was doing.
-        self._kind = ray.remote(kind).options(num_cpus=threads, max_restarts=0, max_task_retries=0)
+        # The tokenizer's threads are counted, too: its default is one a core, in every worker.
+        variables = {"env_vars": {name: str(threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}}
+        self._kind = ray.remote(kind).options(
+            num_cpus=threads, max_restarts=0, max_task_retries=0, runtime_env=variables
+        )
         self._given = given
+        self._head = _Head(ray.get_runtime_context().gcs_address)
 
     def start(self) -> Any:
         """A new worker, once it finds a place."""
@@ -51,7 +61,12 @@ class RayWorkers:
         return getattr(worker, name).remote(*given)
 
     def first(self, calls: Sequence[Any], seconds: float) -> Any:
-        """A call that has ended, None if none has within so many seconds."""
+        """A call that has ended, None if none has within so many seconds.
+
+        Raises:
+            ResourceError: the cluster's head is gone.
+        """
+        self._head.look()
         done, _ = self._ray.wait(list(calls), num_returns=1, timeout=seconds)
         return done[0] if done else None
 
@@ -75,12 +90,79 @@ class RayWorkers:
         except known.RayTaskError as error:
             raise CallFailed(_last_words(error)) from error
         except known.RayError as error:  # the process died, its node did, or the system ended it for its memory
-            raise WorkerLost(_last_words(error)) from error
+            raise WorkerLost(_how_it_ended(error, known)) from error
 
     def stop(self, worker: Any) -> None:
         """End a worker's process at once."""
         with suppress(Exception):  # it is dead already, or the cluster is gone
             self._ray.kill(worker)
+
+
+class LastingActor:
+    """An object in a process of this machine that Ray begins anew when it dies; calls that met its death are repeated.
+
+    So its methods have to do the same when they are called twice. It takes no CPU. Workers may be given a handle on it.
+
+    Args:
+        kind: the class; its methods return an `Answer`.
+        given: what its constructor takes, again whenever it begins anew.
+    """
+
+    def __init__(self, kind: type[Any], given: Sequence[Any]) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_restarts": _LIVES, "max_task_retries": -1, "scheduling_strategy": here}
+        self._actor = ray.remote(kind).options(**options).remote(*given)
+
+    def call(self, name: str, *given: Any) -> Any:
+        """What a method answers.
+
+        Raises:
+            PennyweightError: the error in its answer.
+            ResourceError: the process died more often than Ray begins it anew, or cannot begin.
+        """
+        import ray
+
+        try:
+            answer: Answer = ray.get(getattr(self._actor, name).remote(*given))
+        except ray.exceptions.RayError as error:
+            raise ResourceError("a process of this job ended too often", received=_last_words(error)) from error
+        return answer.get()
+
+
+class _Head:
+    """Whether the process that leads the cluster still answers.
+
+    Args:
+        address: `HOST:PORT`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._missed = 0
+        self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """Look, if some seconds have passed.
+
+        Raises:
+            ResourceError: it has not answered several times in a row.
+        """
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        try:
+            _reach(self._address, _LOOK)
+            self._missed = 0
+        except OSError as error:
+            self._missed += 1
+            if self._missed >= _HEAD_LOST:
+                raise ResourceError(
+                    "the cluster's head is gone", where=self._address, received=error.strerror or str(error),
+                    remedy="start the cluster again and give the same command, for predict with --resume",
+                ) from error  # fmt: skip
+        self._looked = time.monotonic()
 
 
 @contextmanager
@@ -106,6 +188,8 @@ def ray_cluster(address: str, threads: int, workers: int | None) -> Iterator[int
         import ray
     except ImportError as error:
         raise InputError("--ray needs Ray", remedy="run `pip install 'pennyweight[ray]'`") from error
+    if address != LOCAL:
+        _check_address(address)
     if os.environ["RAY_AUTH_MODE"] == "token":
         _protect_token(make=address == LOCAL)
     try:
@@ -126,7 +210,6 @@ def _connect(ray: Any, address: str, threads: int, workers: int | None) -> int:
                 object_store_memory=_STORE, **quiet,
             )  # fmt: skip
             return places
-        _check_address(address)
         with _native_output_dropped():
             ray.init(address=address, **quiet)
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
@@ -165,15 +248,21 @@ def _check_address(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
+    if "://" in address or not host or not port.isdigit() or int(port) > 65535:
         raise InputError("not the address of a cluster", expected="local, auto or HOST:PORT", received=address)
     try:
-        socket.create_connection((host, int(port)), timeout=_REACHABLE).close()
+        _reach(address, _REACHABLE)
     except OSError as error:
         raise InputError(
             "no Ray cluster answers there", where=f"--ray {address}", received=error.strerror or str(error),
             remedy="start one with `ray start --head`, or use --ray local",
         ) from error  # fmt: skip
+
+
+def _reach(address: str, seconds: float) -> None:
+    """Raise `OSError` if nothing listens at `HOST:PORT`."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
 
 
 def _protect_token(*, make: bool) -> None:
@@ -226,6 +315,20 @@ def _refused(address: str, error: BaseException) -> InputError | ResourceError:
         "no Ray cluster answers there", where=f"--ray {address}", received=words,
         remedy="start one with `ray start --head`, or use --ray local",
     )  # fmt: skip
+
+
+def _how_it_ended(error: BaseException, known: Any) -> str:
+    """Why a worker's process is gone, where Ray's own words are a list of what might be."""
+    words = str(error)
+    if "never ran" in words:
+        return f"it never began, as on a cluster with another RAY_AUTH_MODE than {os.environ['RAY_AUTH_MODE']}"
+    if isinstance(error, known.OutOfMemoryError):
+        return "Ray ended its process since its machine's memory was nearly full"
+    if isinstance(error, known.NodeDiedError) or "node died" in words.lower():
+        return "its machine left the cluster"
+    if "SYSTEM_ERROR" in words or "connection error" in words:
+        return "its process was killed, perhaps for lack of memory"
+    return _last_words(error)
 
 
 def _last_words(error: BaseException) -> str:

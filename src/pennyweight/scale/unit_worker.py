@@ -9,8 +9,8 @@ import hashlib
 import platform
 import socket
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from ..data.file_options import AS_NAMED, FileOptions
 from ..data.formats.columnar import ParquetRows, plain_types
 from ..data.input_spec import InputSpec
 from ..data.row_blocks import BLOCK, EmptyTexts, RowBlocks, open_row_blocks, read_in_blocks
-from ..errors import DataError, InputError, PennyweightError
+from ..errors import DataError, InputError, PennyweightError, StorageError
 from ..predict.abstention import Abstainer, make_abstainer
 from ..predict.bulk import OutputOptions, block_encoder, encode_blocks, predict_blocks
 from ..predict.output_blocks import write_parquet
 from ..predict.writers import parts_of
+from ..storage.system_errors import storage_errors
 from .file_systems import SourceFile
 from .parts import FinishedUnit, PartStore
 from .units import Unit
@@ -149,7 +150,7 @@ class UnitWorker:
 
     def traits(self) -> Answer:
         """Load the classifier, every checksum compared, and say what it is: `Traits`."""
-        return _answer(self._traits)
+        return answer_of(self._traits)
 
     def predict(self, unit: Unit, job: dict[str, Any]) -> Answer:
         """Predict a unit and write its part: `FinishedUnit`.
@@ -157,7 +158,7 @@ class UnitWorker:
         Args:
             job: what the folder of parts must say that the job is: another folder of the same name does not.
         """
-        return _answer(lambda: self._predict(unit, job))
+        return answer_of(lambda: self._predict(unit, job))
 
     def _load(self) -> AnyClassifier:
         if self._classifier is None:
@@ -182,17 +183,12 @@ class UnitWorker:
         why = None if self._abstainer.threshold is None else self._abstainer.why
         identity = classifier.identity
         assert identity is not None  # it was loaded
-        return Traits(socket.gethostname(), identity, _versions(), _processor(), why)
+        return Traits(socket.gethostname(), identity, versions_here(), processor_here(), why)
 
     def _predict(self, unit: Unit, job: dict[str, Any]) -> FinishedUnit:
-        store = self._job.store()
-        if not store.holds(job):
-            raise InputError(
-                f"{socket.gethostname()} does not see this job's folder", where=self._job.parts,
-                remedy="give --out on storage that every machine of the cluster shares",
-            )  # fmt: skip
+        self._check_folder(job)
         classifier = self._load()
-        with tempfile.TemporaryDirectory(prefix="pennyweight-") as scratch:
+        with _scratch_folder() as scratch:
             file, types = self._rows_of(unit, Path(scratch))
             abstainer = Abstainer(self._abstainer.threshold)
             output, one = self._job.output, self._job.one_file
@@ -207,10 +203,18 @@ class UnitWorker:
                     held.write(content)
                     ends.append(ends[-1] + len(content))
                 held.flush()
+                self._check_folder(job)  # which another job may have taken, should this one's driver be dead
                 if output.form == "parquet" and not one:
                     with _as_parquet(held, ends) as whole:
                         return self._add(unit, whole, file, abstainer, None)
                 return self._add(unit, held, file, abstainer, ends)
+
+    def _check_folder(self, job: dict[str, Any]) -> None:
+        if not self._job.store().holds(job):
+            raise InputError(
+                f"{socket.gethostname()} does not see this job's folder", where=self._job.parts,
+                remedy="give --out on storage that every machine of the cluster shares",
+            )  # fmt: skip
 
     def _add(
         self, unit: Unit, held: IO[bytes], file: RowBlocks, abstainer: Abstainer, ends: list[int] | None
@@ -255,6 +259,23 @@ def open_ranges(rows: ParquetRows, input_spec: InputSpec) -> RowBlocks:
     return found
 
 
+@contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """A folder on this machine until a part is whole.
+
+    Raises:
+        StorageError: there is none that can be written, or its disk is full.
+    """
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError as error:  # a full disk, too: it tries to write
+        raise StorageError(
+            "there is no folder for temporary files", received=str(error), remedy="free some space or set TMPDIR"
+        ) from error
+    with storage_errors(place), tempfile.TemporaryDirectory(prefix="pennyweight-") as scratch:
+        yield scratch
+
+
 def _as_parquet(held: IO[bytes], ends: list[int]) -> IO[bytes]:
     """Blocks of Arrow as a Parquet file, open for reading."""
     path = Path(held.name).with_name("whole.parquet")
@@ -262,7 +283,8 @@ def _as_parquet(held: IO[bytes], ends: list[int]) -> IO[bytes]:
     return path.open("rb")
 
 
-def _answer(call: Callable[[], Any]) -> Answer:
+def answer_of(call: Callable[[], Any]) -> Answer:
+    """What came of a call, an error of ours included."""
     try:
         return Answer(call())
     except PennyweightError as error:
@@ -271,7 +293,8 @@ def _answer(call: Callable[[], Any]) -> Answer:
         return Answer(error=type(error).__name__, message=f"{error}{where}")
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """Of what computes in this process, by name."""
     import importlib.metadata
 
     from .. import __version__
@@ -281,7 +304,8 @@ def _versions() -> dict[str, str]:
     return known | {name: importlib.metadata.version(name) for name in packages}
 
 
-def _processor() -> str:
+def processor_here() -> str:
+    """The instructions that torch's kernels use on this machine."""
     import torch
 
     return str(torch.backends.cpu.get_cpu_capability())
