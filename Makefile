@@ -55,6 +55,7 @@ lint: setup
 test: export OMP_NUM_THREADS ?= 1
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(ARGS)
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --rehearsal >/dev/null
 
 acceptance: setup
 	$(BIN)/python -m pytest -m acceptance $(ARGS)

@@ -483,8 +483,8 @@ ACROSS = {
     "model/test_families.py": "every family through training, saving and export",
     "train/test_shift_options.py": "what helps under shift: options in several modules of train/",
 }
-# Folders that mirror nothing: tests of what must be shown before a release, and of faults.
-APART = {"acceptance", "faults"}
+# Folders that mirror nothing: tests of what must be shown before a release, of faults, and on a GPU.
+APART = {"acceptance", "faults", "gpu"}
 
 
 def without_a_place(tests: Iterable[str], modules: Iterable[str]) -> list[str]:

@@ -54,6 +54,7 @@ class HfTrainer:
         labels: their classes, from 0.
         bf16: autocast.
         grouped: batches of similar length.
+        compiled: `torch.compile`, as the Trainer's own argument does it.
     """
 
     learning_rate = 5e-4
@@ -70,8 +71,10 @@ class HfTrainer:
         grouped: bool,
         device: str = "cpu",
         batch_size: int = 32,
+        compiled: bool = False,
     ) -> None:
         torch.manual_seed(0)
+        self.compiled = compiled
         self.bf16, self.grouped, self.batch_size, self.device = bf16, grouped, batch_size, device
         began = time.perf_counter()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -107,6 +110,7 @@ class HfTrainer:
                 learning_rate=self.learning_rate,
                 warmup_steps=0.06,
                 bf16=self.bf16,
+                torch_compile=self.compiled,
                 train_sampling_strategy="group_by_length" if self.grouped else "random",
                 use_cpu=self.device == "cpu",
                 save_strategy="no",

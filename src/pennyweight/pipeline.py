@@ -307,7 +307,7 @@ def fit_model(
         ArtifactError: the checkpoint does not fit the model.
     """
     from .train.accelerator import make_accelerator
-    from .train.energy import EnergyMeter
+    from .train.energy import energy_meter
     from .train.head_init import fit_head
     from .train.inference_precision import prepare_inference
     from .train.loop import fit
@@ -321,7 +321,7 @@ def fit_model(
     rows, sources = prepare_rows(
         built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
         class_weights=loaded.class_weights,
-        backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}",
+        backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
         stochastic=bool(recipe.model.hidden_dropout or recipe.model.attention_dropout),
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
@@ -334,7 +334,7 @@ def fit_model(
         loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
-    meter = EnergyMeter()
+    meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
     validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
@@ -343,7 +343,7 @@ def fit_model(
     remember_training(
         planned.plan, planned.backbone.config, result, round(float(built.tokens["train"].lengths.mean())),
         pooling=recipe.model.pooling, cached=bool(sources.prefixes),
-        how=(planned.runtime.device.type, planned.runtime.precision, model.engine),
+        how=(planned.runtime.unit, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.validation if built.resident else None

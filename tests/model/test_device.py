@@ -25,8 +25,10 @@ def test_auto_takes_bf16_where_it_is_faster(faster: bool, precision: str, monkey
     assert choose("cpu", "fp32").precision == "fp32"
 
 
-@pytest.mark.parametrize(("major", "precision"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])
-def test_a_gpu_that_emulates_bf16_computes_in_fp32(major: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("major", "precision"), [(6, "fp32"), (7, "fp16"), (8, "bf16"), (9, "bf16")])
+def test_a_gpu_computes_in_the_format_of_its_tensor_cores(
+    major: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A T4 has capability 7.5, a V100 7.0: torch counts their emulation as support unless told not to."""
 
     def supported(including_emulation: bool = True) -> bool:
@@ -34,6 +36,7 @@ def test_a_gpu_that_emulates_bf16_computes_in_fp32(major: int, precision: str, m
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (major, 0))
     assert choose() == Runtime(torch.device("cuda"), precision)
     assert choose("cuda", "bf16").precision == "bf16"  # who asks for it gets it
     assert choose("cuda", "fp16").dtype == torch.float16

@@ -77,8 +77,8 @@ def test_a_head_that_is_gone_is_noticed_before_ray_ends_the_process(monkeypatch:
     with pytest.raises(ResourceError) as caught:
         head.look()
     assert str(caught.value) == (
-        f"{address}: the cluster's head is gone; received Connection refused; start the cluster again; then go on with "
-        "--resume"
+        f"{address}: the cluster's head is gone; received Connection refused; start the cluster again and give "
+        "the same command, for predict with --resume"
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from pennyweight.errors import BudgetError, Interrupted, RecipeError, StorageErr
 from pennyweight.recipe import loading as recipe
 from pennyweight.search import trial as trials
 from pennyweight.search.results import SearchResult, TrialResult, rank_trials
-from pennyweight.search.study import JOURNAL, WORKERS, Journal, counts, open_journal
+from pennyweight.search.space import Range
+from pennyweight.search.study import JOURNAL, WORKERS, Journal, TrialOutcome, counts, open_journal
 from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
@@ -235,8 +237,95 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
         assert turn is not None
         other = second.ask("5k", {"epochs": (1, 2)}, 2)
         assert other is not None
-        assert other.trial.number == 1
-        assert second.ask("5k", {"epochs": (1, 2)}, 2) is None  # both are being done
+        assert other.number == 1
+        assert second.ask("5k", {"epochs": (1, 2)}, 2, worker="third") is None  # both are being done
+
+
+def test_a_call_that_is_repeated_changes_nothing(tmp_path: Path) -> None:
+    """Whoever asks through a process that is killed does not know how far that came, and asks again."""
+    with open_journal(tmp_path, 0) as journal:
+        trial = journal.ask("5k", {"epochs": (1, 2)}, 3, worker="a")
+        assert trial is not None
+        assert journal.ask("5k", {"epochs": (1, 2)}, 3, worker="a") == trial
+        assert journal.ask("5k", {"epochs": (1, 2)}, 3, worker="b") != trial
+        for _ in range(2):
+            assert not journal.report(trial, 0.5, 1)
+        journal.end(trial, TrialOutcome(0.5, {"loss": 1.0}))
+        journal.end(trial, TrialOutcome(0.9))
+        assert journal.report(trial, 0.7, 2)  # it is over
+        (one, other) = journal.study("5k").get_trials()
+        assert (one.value, one.intermediate_values, one.user_attrs["loss"]) == (0.5, {1: 0.5}, 1.0)
+        assert other.state.name == "RUNNING"
+
+
+def test_who_lost_a_trial_is_not_heard_any_more(tmp_path: Path) -> None:
+    with open_journal(tmp_path, 0) as journal:
+        lost = journal.ask("5k", {"epochs": (1, 2)}, 1, worker="a")
+        assert lost is not None
+        journal.give_back("5k", "a")
+        again = journal.ask("5k", {"epochs": (1, 2)}, 1, worker="b")
+        assert again is not None
+        assert again.settings == lost.settings
+        assert journal.report(lost, 0.5, 1)
+        journal.end(lost, TrialOutcome(0.5))
+        assert not journal.report(again, 0.4, 1)
+        journal.end(again, TrialOutcome(0.4))
+        assert [one.value for one in journal.study("5k").get_trials() if one.state.name == "COMPLETE"] == [0.4]
+
+
+@pytest.mark.parametrize("writes", range(12))
+def test_killed_while_it_asks_a_process_leaves_no_gap(
+    writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many of the journal's lines. Another process is assigned the same settings at once."""
+    from optuna.storages.journal import JournalFileBackend
+
+    choices: dict[str, Any] = {"epochs": (1, 2, 3), "learning_rate": Range(1e-4, 1e-2)}
+    with open_journal(tmp_path / "whole", 0) as journal:
+        whole = [journal.ask("5k", choices, 2, None, {"epochs": 3}, worker=name) for name in "ab"]
+    append, left = JournalFileBackend.append_logs, [writes]
+
+    def killed(backend: Any, logs: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise SystemExit
+        append(backend, logs)
+
+    with monkeypatch.context() as patched, suppress(SystemExit), open_journal(tmp_path / "s", 0) as journal:
+        patched.setattr(JournalFileBackend, "append_logs", killed)
+        journal.ask("5k", choices, 2, None, {"epochs": 3}, worker="a")
+    with open_journal(tmp_path / "s", 0) as journal:
+        found = [journal.ask("5k", choices, 2, None, {"epochs": 3}, worker=name) for name in "ab"]
+        assert journal.ask("5k", choices, 2, worker="c") is None
+    assert [one and one.settings for one in found] == [one and one.settings for one in whole]
+
+
+def test_number_formats_are_not_mixed(
+    news: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `auto` stands for differs between machines."""
+    given = {**settings, "precision": "auto", "head": "linear"}
+    monkeypatch.setattr("pennyweight.model.device.bf16_is_faster", lambda: False)
+    pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **given)
+    monkeypatch.setattr("pennyweight.model.device.bf16_is_faster", lambda: True)
+    monkeypatch.setattr("pennyweight.model.device.computes_bf16", lambda: True)
+    with pytest.raises(RecipeError, match=r"something else: number format: was 'fp32', is 'bf16'; "):
+        pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **given)
+    older = json.loads(
+        (tmp_path / "s" / "study.json").read_text("utf-8")
+    )  # as it was written before formats were noted
+    del older["facts"]["number format"]
+    (tmp_path / "s" / "study.json").write_text(json.dumps(older), "utf-8")
+    assert len(pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **given).trials) == 1
+
+
+def test_where_locks_do_not_hold_no_search_begins(
+    news: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pennyweight.storage.locks.fcntl.flock", lambda descriptor, flags: None)
+    with pytest.raises(StorageError, match=r"locks do not hold on this file system: two processes got the same one; "):
+        pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **settings)
+    assert not (tmp_path / "s" / JOURNAL).exists()
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pennyweight.errors import StorageError
-from pennyweight.storage.locks import lock_folder
+from pennyweight.storage import locks
+from pennyweight.storage.locks import check_locks, lock_folder
 
 from .killing import die, killed
 
@@ -31,3 +32,15 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     killed(work)
     with lock_folder(tmp_path):
         pass
+
+
+def test_a_second_process_is_refused_what_the_first_has_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_locks(tmp_path)
+    monkeypatch.setattr(locks.fcntl, "flock", lambda descriptor, flags: None)  # a file system that grants it to anyone
+    with pytest.raises(StorageError) as caught:
+        check_locks(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: locks do not hold on this file system: two processes got the same one; choose a folder on "
+        "another file system"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from pennyweight.train.energy import EnergyMeter
+import pytest
+import torch
+
+from pennyweight.train import energy
+from pennyweight.train.energy import EnergyMeter, energy_meter
 
 
 def counter(folder: Path, name: str, microjoules: int, limit: int = 1_000_000_000) -> Path:
@@ -39,3 +44,24 @@ def test_no_figure_where_nothing_can_be_read(tmp_path: Path) -> None:
     meter = EnergyMeter(tmp_path)
     file.unlink()
     assert meter.joules() is None
+
+
+def test_a_run_on_a_gpu_is_measured_by_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([1_000, 3_500])
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(used) if handle == "GPU-abc" else None,
+    )
+    monkeypatch.setattr(energy, "import_module", lambda name: nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="abc"))
+    assert energy_meter(torch.device("cuda", 0)).joules() == 2.5
+
+
+def test_without_the_cards_library_there_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(energy, "import_module", missing)
+    assert energy_meter(torch.device("cuda", 0)).joules() is None
+    assert isinstance(energy_meter(torch.device("cpu")), EnergyMeter)

@@ -80,6 +80,14 @@ def test_device_precision_and_engine_have_speeds_of_their_own() -> None:
     assert speed(precision="fp32") == pytest.approx(9)
 
 
+def test_cards_have_speeds_of_their_own_and_the_newest_stands_for_cuda() -> None:
+    for card, speed in (("cuda:NVIDIA T4", 1e12), ("cuda:NVIDIA L4", 3e12)):
+        remember_speed(speed * 60, 60, device=card, precision="fp16", engine="fast")
+    assert machine_speed._known(("cuda", "auto", "auto")) == (("cuda:NVIDIA L4", "fp16", "fast"), 3e12)
+    assert machine_speed._known(("cpu", "auto", "auto")) is None
+    assert len(machine_speed._speeds()) == 2
+
+
 def test_the_families_that_are_estimated_as_fast_are_those_with_a_fast_encoder() -> None:
     settings = EncoderSettings(torch.float32, torch.device("cpu"))
     configs = {config["model_type"]: config for config in map(load_config, known_names())}

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ..errors import InputError
 from ..train.observer import forward_log
 from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
@@ -17,6 +18,7 @@ from .output import echo, echo_json, note
 @short_help(
     "--budget", "--trials", "--out", "--recipe", "--backbone", "--validation", "--epochs", "--learning-rate",
     "--batch-size", "--max-length", "--text-columns", "--label-column", "--seed", "--device",
+    "--ray", "--workers",
     examples=("search texts.csv --budget 200k --trials 20", "search texts.csv --budget 10k,50k --epochs 2,4"),
 )  # fmt: skip
 @recipe_flags("data", "model", "plan", "train")
@@ -26,6 +28,15 @@ def search(
     trials: int = typer.Option(20, "--trials", min=1, help="Trials for each budget, those in --out included."),
     out: Path = typer.Option(
         None, "--out", help="Folder of the search, to go on with or to share; runs/search-TIME if not given."
+    ),
+    ray: str = typer.Option(
+        None, "--ray", metavar="local|auto|HOST:PORT", help="Several processes, here or on a Ray cluster, on CPUs."
+    ),
+    workers: int = typer.Option(
+        None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
+    ),
+    worker_threads: int = typer.Option(
+        None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1]."
     ),
     as_json: bool = JSON,
     *,
@@ -40,7 +51,31 @@ def search(
     from ..search import search as searching
 
     refuse_two_sources(data, settings)
+    _check_ray(ray, workers, worker_threads, settings)
     folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"
-    with forward_log(note, "pennyweight.search"):  # not what each trial's training logs
-        found = searching.search(data, out=folder, trials=trials, recipe=recipe, **settings)
+    # Not what each trial's training logs.
+    with forward_log(note, "pennyweight.search"), forward_log(note, "pennyweight.scale"):
+        if ray is None:
+            found = searching.search(data, out=folder, trials=trials, recipe=recipe, **settings)
+        else:
+            from ..scale.predict_units import Cluster
+            from ..scale.search_cluster import search_on_ray
+
+            found = search_on_ray(
+                data, cluster=Cluster(ray, workers), threads=worker_threads or 1, out=folder, trials=trials,
+                recipe=recipe, **settings,
+            )  # fmt: skip
     echo_json(found.to_json()) if as_json else echo(f"\n{found}\n\nbest:   {folder / 'best.yaml'}")
+
+
+def _check_ray(ray: str | None, workers: int | None, worker_threads: int | None, settings: dict[str, Any]) -> None:
+    if ray is None:
+        if workers is not None or worker_threads is not None:
+            raise InputError("--workers and --worker-threads are for several processes", remedy="add --ray local")
+        return
+    if settings.get("device", "auto") not in ("auto", "cpu"):
+        raise InputError(
+            "with --ray, workers compute on CPUs", received=f"--device {settings['device']}", remedy="leave it out"
+        )
+    if "threads" in settings:
+        raise InputError("with --ray, --worker-threads says how many threads compute", remedy="leave out --threads")

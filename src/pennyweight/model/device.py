@@ -40,6 +40,11 @@ class Runtime:
         """The number format of the products, as torch names it; of what is not a product in int8, fp32."""
         return DTYPES.get(self.precision, torch.float32)
 
+    @property
+    def unit(self) -> str:
+        """What computes, as figures and caches are told apart by it: `cpu`, `mps`, or `cuda` with the card's name."""
+        return f"cuda:{torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else self.device.type
+
 
 def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Runtime:
     """Resolve `auto`: the best device available, bf16 where it is faster, one thread a physical core.
@@ -59,8 +64,7 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
     if not available[name]:
         raise ResourceError(f"no {name} device on this machine", remedy="use --device cpu or auto")
     if precision == "auto":
-        faster = bf16_is_faster() if name == "cpu" else name == "cuda" and _has_bf16_units()
-        precision = "bf16" if faster else "fp32"
+        precision = _cuda_precision() if name == "cuda" else "bf16" if name == "cpu" and bf16_is_faster() else "fp32"
     if name == "cpu":
         _check_cpu(precision)
     return Runtime(torch.device(name), precision)
@@ -135,9 +139,11 @@ def computes_bf16() -> bool:
         return False
 
 
-def _has_bf16_units() -> bool:
-    """Whether this GPU computes bf16 itself. A T4 or V100 emulates it, and is slower with it than in fp32."""
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def _cuda_precision() -> str:
+    """The format that this GPU's tensor cores take: bf16 from Ampere on, fp16 on a V100 or T4, which emulate bf16."""
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "fp32"
 
 
 def _has_bf16_kernels() -> bool:
@@ -171,16 +177,19 @@ def bf16_is_faster() -> bool:
 
 
 def machine(runtime: Runtime) -> dict[str, Any]:
-    """The machine that figures were measured on, and the peak memory of this process."""
+    """The machine that figures were measured on, and the peak memory of this process, on its GPU too."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    gpu = runtime.device.type == "cuda"
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else runtime.device.type,
+        "device": torch.cuda.get_device_name(runtime.device) if gpu else runtime.device.type,
         "precision": runtime.precision,
         "system": platform.platform(),
         "peak_memory_mb": round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)),
-    }
+    } | ({"peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated(runtime.device) / (1 << 20)),
+          # torch's own default is off, and we leave it: fp32 then means fp32.
+          "tf32": torch.get_float32_matmul_precision() != "highest"} if gpu else {})  # fmt: skip
 
 
 def _processor() -> str:

@@ -23,6 +23,7 @@ from .unit_worker import Answer
 
 LOCAL = "local"
 _REACHABLE = 10.0  # seconds within which a cluster's port must answer
+_LIVES = 100  # times that Ray begins an actor anew; -1 would be for ever
 #: Looks in a row at which the head did not answer. After 60 s of that Ray ends this process, past any `except`.
 _HEAD_LOST = 3
 _LOOK = 2.0  # seconds between looks
@@ -97,6 +98,40 @@ class RayWorkers:
             self._ray.kill(worker)
 
 
+class LastingActor:
+    """An object in a process of this machine that Ray begins anew when it dies; calls that met its death are repeated.
+
+    So its methods have to do the same when they are called twice. It takes no CPU. Workers may be given a handle on it.
+
+    Args:
+        kind: the class; its methods return an `Answer`.
+        given: what its constructor takes, again whenever it begins anew.
+    """
+
+    def __init__(self, kind: type[Any], given: Sequence[Any]) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_restarts": _LIVES, "max_task_retries": -1, "scheduling_strategy": here}
+        self._actor = ray.remote(kind).options(**options).remote(*given)
+
+    def call(self, name: str, *given: Any) -> Any:
+        """What a method answers.
+
+        Raises:
+            PennyweightError: the error in its answer.
+            ResourceError: the process died more often than Ray begins it anew, or cannot begin.
+        """
+        import ray
+
+        try:
+            answer: Answer = ray.get(getattr(self._actor, name).remote(*given))
+        except ray.exceptions.RayError as error:
+            raise ResourceError("a process of this job ended too often", received=_last_words(error)) from error
+        return answer.get()
+
+
 class _Head:
     """Whether the process that leads the cluster still answers.
 
@@ -125,7 +160,7 @@ class _Head:
             if self._missed >= _HEAD_LOST:
                 raise ResourceError(
                     "the cluster's head is gone", where=self._address, received=error.strerror or str(error),
-                    remedy="start the cluster again; then go on with --resume",
+                    remedy="start the cluster again and give the same command, for predict with --resume",
                 ) from error  # fmt: skip
         self._looked = time.monotonic()
 

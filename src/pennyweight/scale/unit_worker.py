@@ -150,7 +150,7 @@ class UnitWorker:
 
     def traits(self) -> Answer:
         """Load the classifier, every checksum compared, and say what it is: `Traits`."""
-        return _answer(self._traits)
+        return answer_of(self._traits)
 
     def predict(self, unit: Unit, job: dict[str, Any]) -> Answer:
         """Predict a unit and write its part: `FinishedUnit`.
@@ -158,7 +158,7 @@ class UnitWorker:
         Args:
             job: what the folder of parts must say that the job is: another folder of the same name does not.
         """
-        return _answer(lambda: self._predict(unit, job))
+        return answer_of(lambda: self._predict(unit, job))
 
     def _load(self) -> AnyClassifier:
         if self._classifier is None:
@@ -183,7 +183,7 @@ class UnitWorker:
         why = None if self._abstainer.threshold is None else self._abstainer.why
         identity = classifier.identity
         assert identity is not None  # it was loaded
-        return Traits(socket.gethostname(), identity, _versions(), _processor(), why)
+        return Traits(socket.gethostname(), identity, versions_here(), processor_here(), why)
 
     def _predict(self, unit: Unit, job: dict[str, Any]) -> FinishedUnit:
         self._check_folder(job)
@@ -283,7 +283,8 @@ def _as_parquet(held: IO[bytes], ends: list[int]) -> IO[bytes]:
     return path.open("rb")
 
 
-def _answer(call: Callable[[], Any]) -> Answer:
+def answer_of(call: Callable[[], Any]) -> Answer:
+    """What came of a call, an error of ours included."""
     try:
         return Answer(call())
     except PennyweightError as error:
@@ -292,7 +293,8 @@ def _answer(call: Callable[[], Any]) -> Answer:
         return Answer(error=type(error).__name__, message=f"{error}{where}")
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """Of what computes in this process, by name."""
     import importlib.metadata
 
     from .. import __version__
@@ -302,7 +304,8 @@ def _versions() -> dict[str, str]:
     return known | {name: importlib.metadata.version(name) for name in packages}
 
 
-def _processor() -> str:
+def processor_here() -> str:
+    """The instructions that torch's kernels use on this machine."""
     import torch
 
     return str(torch.backends.cpu.get_cpu_capability())

@@ -18,6 +18,7 @@ from .space import Space
 
 FACTS = "study.json"
 FORMAT = 1
+FORMAT_FACT = "number format"
 # What may differ between processes and days without making trials incomparable.
 FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device", "threads", "report", "save_steps")
 
@@ -25,8 +26,11 @@ FREE = ("test", "train", "validation", "track", "cache_dir", "cache_gb", "device
 def search_facts(recipe: Recipe, space: Space, data: str) -> dict[str, Any]:
     """All that has to be the same for trials to be comparable, as flat JSON."""
     from ..model.backbone import resolve
+    from ..model.device import choose
 
     facts: dict[str, Any] = {"data": data}
+    # `auto` is another number format on another machine, and trials in bf16 are not measured against those in fp32.
+    facts[FORMAT_FACT] = choose(recipe.train.device, recipe.train.precision, recipe.train.threads).precision
     facts["backbone"] = resolve(recipe.model.backbone, recipe.model.revision).fingerprint()
     facts |= {f"choices of {key}": value for key, value in space.to_json().items()}
     chosen = {*space.to_json(), "budget", "backbone", "revision", *FREE}
@@ -64,16 +68,22 @@ def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
         return
     try:
         was = json.loads(file.read_text("utf-8"))["facts"]
-        changed = [key for key in sorted({*was, *facts}) if was.get(key) != facts.get(key)]
+        was.setdefault(FORMAT_FACT, facts.get(FORMAT_FACT))  # older searches did not note it
+        changed = differing_facts(was, facts)
     except (ValueError, KeyError, TypeError) as error:
         raise RecipeError("the search's own notes cannot be read", where=file, remedy="choose another --out") from error
     if changed:
-        shown = " | ".join(f"{key}: was {_short(was.get(key))}, is {_short(facts.get(key))}" for key in changed)
         raise RecipeError(
-            f"the folder holds a search of something else: {shown}",
+            f"the folder holds a search of something else: {changed}",
             where=folder,
             remedy="choose another --out, or search with what it was begun with",
         )
+
+
+def differing_facts(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In what two searches differ, in words; empty for nothing."""
+    changed = [key for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
+    return " | ".join(f"{key}: was {_short(was.get(key))}, is {_short(now.get(key))}" for key in changed)
 
 
 def _short(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .identity import claim_folder, search_facts
 from .results import SearchResult, TrialResult, draw, rank_trials, read, write
 from .space import Space, narrow_space, parse_budgets
 from .study import Journal, check_installed, open_journal
-from .trial import SearchTask, run_trial
+from .trial import SearchTask, log_outcome, run_trial
 
 MOST_MISSES = 200  # settings in a row that do not fit the budget
 
@@ -69,25 +70,38 @@ def search(
     if trials < 1:
         raise RecipeError("a search takes at least one trial", where="trials", received=trials)
     folder = Path(out)
-    task, wanted, facts = _prepare(data, folder, budget, recipe, settings)
-    claim_folder(folder, facts)
+    task, wanted = prepare_search(data, folder, budget, recipe, settings)
+    claim_folder(folder, task.facts)
     with say_to_logging(say, __package__), open_journal(folder, task.recipe.train.seed) as journal:
         try:
             for one in wanted:
                 _run_trials(task, journal, one, trials)
         finally:
-            result = _collect(task, journal, wanted)
-            if result.trials:
-                draw(result)
-    if all(trial.state != "running" for trial in result.trials):
-        shutil.rmtree(folder / ".prefix", ignore_errors=True)
+            result = collect_trials(task, journal, wanted)
+            finish_search(result)
     return result
 
 
-def _prepare(
-    data: Any, folder: Path, budget: Any, recipe: str | Path | Recipe, settings: dict[str, Any]
-) -> tuple[SearchTask, tuple[str, ...], dict[str, Any]]:
-    """What every trial shares, the budgets, and the facts that make trials comparable. Nothing is written yet.
+def finish_search(result: SearchResult) -> None:
+    """Draw what came of a search, and drop what its trials shared once none is running."""
+    if result.trials:
+        draw(result)
+    if all(trial.state != "running" for trial in result.trials):
+        shutil.rmtree(result.folder / ".prefix", ignore_errors=True)
+
+
+def prepare_search(
+    data: Any,
+    folder: Path,
+    budget: Any,
+    recipe: str | Path | Recipe,
+    settings: dict[str, Any],
+    place: dict[str, Any] | None = None,
+) -> tuple[SearchTask, tuple[str, ...]]:
+    """What every trial shares, and the budgets. Nothing is written yet.
+
+    Args:
+        place: device and threads of the trials; not of the best recipe.
 
     Raises:
         BudgetError: for a budget that nothing fits.
@@ -109,10 +123,13 @@ def _prepare(
         )
     loaded = load_data(blind.data, data)
     rows = len(loaded.validation or ())
-    task = SearchTask(data, blind, base, space, _cache(blind, folder), len(loaded.labels.names), rows)
+    facts = search_facts(resolve_recipe(blind, place or {}), space, loaded.fingerprint())
+    task = SearchTask(
+        data, blind, base, space, _cache(blind, folder), place or {}, len(loaded.labels.names), rows, facts
+    )  # fmt: skip
     for one in wanted:
-        _affordable(task, one)
-    return task, wanted, search_facts(blind, space, loaded.fingerprint())
+        affordable(task, one)
+    return task, wanted
 
 
 def _run_trials(task: SearchTask, journal: Journal, budget: str, trials: int) -> None:
@@ -121,14 +138,16 @@ def _run_trials(task: SearchTask, journal: Journal, budget: str, trials: int) ->
     Raises:
         Interrupted: by a signal. As after any other error, what was being tried is tried again by who goes on.
     """
-    space, misses = _affordable(task, budget), 0
+    space, misses = affordable(task, budget), 0
     first = space.standing(task.recipe, budget)
     try:
         while (assigned := journal.ask(budget, space.open(), trials, space.fixed(), first)) is not None:
-            misses = 0 if run_trial(task, journal, assigned, budget) else misses + 1
-            if misses >= MOST_MISSES:
-                raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
-            _collect(task, journal, (budget,))
+            outcome = run_trial(task, assigned, partial(journal.report, assigned))
+            journal.end(assigned, outcome)
+            log_outcome(outcome)
+            misses = 0 if outcome.fits else misses + 1
+            refuse_misses(budget, misses)
+            collect_trials(task, journal, (budget,))
     except BaseException as error:
         journal.give_back(budget)
         if isinstance(error, KeyboardInterrupt | Interrupted):
@@ -138,7 +157,13 @@ def _run_trials(task: SearchTask, journal: Journal, budget: str, trials: int) ->
         raise
 
 
-def _collect(task: SearchTask, journal: Journal, wanted: tuple[str, ...]) -> SearchResult:
+def refuse_misses(budget: str, misses: int) -> None:
+    """Raise `BudgetError` after so many settings in a row that do not fit a budget that the search would not end."""
+    if misses >= MOST_MISSES:
+        raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
+
+
+def collect_trials(task: SearchTask, journal: Journal, wanted: tuple[str, ...]) -> SearchResult:
     """Read all trials, and write the tables and the best recipes."""
     metric = task.recipe.train.metric
     with journal.alone():
@@ -156,7 +181,7 @@ def _collect(task: SearchTask, journal: Journal, wanted: tuple[str, ...]) -> Sea
     return found
 
 
-def _affordable(task: SearchTask, budget: str) -> Space:
+def affordable(task: SearchTask, budget: str) -> Space:
     """The space without the strategies and heads that fit a budget in no combination.
 
     Raises:

@@ -1,14 +1,13 @@
 """The trials on disk: Optuna's journal file, under locks that die with their process.
 
-One study a budget, so that small plans are measured against small ones. A process holds a lock while it works; a trial
-that is running in a process without one was killed, and its settings are tried again.
+One study a budget, so that small plans are measured against small ones. A process holds a lock while it works, for all
+its workers; a trial that is running in a process without one was killed, and its settings are tried again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,14 +18,13 @@ from typing import Any
 from ..errors import InputError, StorageError
 from ..storage.durability import fsync_file
 from ..storage.folders import make_folder
-from ..storage.locks import lock_folder
+from ..storage.locks import check_locks, lock_folder
 from ..storage.system_errors import storage_errors
 from .space import Choice, Range
 
 JOURNAL = "study.journal"
 WORKERS = ".workers"
 FIRST = "first"  # marks the trial that was not drawn
-GRACE = 60.0  # seconds in which a new trial must have said who runs it
 
 
 @dataclass
@@ -48,10 +46,39 @@ class FileLock:
 
 @dataclass(frozen=True)
 class AssignedTrial:
-    """A trial that this process runs: Optuna's handle on it, and all the settings to try."""
+    """A trial that somebody runs, as plain values, so that it may be run in another process.
 
-    trial: Any
+    Attributes:
+        budget: of the study it belongs to.
+        number: in that study.
+        worker: who runs it.
+        settings: all the settings to try.
+    """
+
+    budget: str
+    number: int
+    worker: str
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """What came of a trial.
+
+    Attributes:
+        value: as the study maximizes it; None for a trial without one.
+        notes: kept with the trial: its state in words, trained parameters, seconds, accuracy, loss.
+        said: a line for people; empty for none.
+    """
+
+    value: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    said: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the plan fits the budget; a trial whose plan does not is none of those asked for."""
+        return bool(self.notes.get("fits", True))
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,7 @@ class Journal:
 
     Attributes:
         folder: where the journal lies.
-        worker: this process's name there.
+        worker: this process's name there, which begins the names of its workers.
         seed: decides, with the number of a trial, what is drawn for it.
         storage: Optuna's view of the file.
     """
@@ -112,17 +139,23 @@ class Journal:
         trials: int,
         fixed: Mapping[str, Any] | None = None,
         first: Mapping[str, Any] | None = None,
+        worker: str = "",
     ) -> AssignedTrial | None:
         """The next trial of a budget, or None when `trials` are done or being done.
+
+        A worker that runs one already gets that one: it has asked again because it never got the answer.
 
         Args:
             choices: what is drawn.
             fixed: settings that are noted beside what is drawn.
             first: what is not drawn in the first trial of the budget.
+            worker: who asks, among this process's workers.
         """
         import optuna
 
         with self.alone():
+            if (assigned := self.assigned(budget, worker)) is not None:
+                return assigned
             study = self.study(budget)
             self._take_back(study)
             known = study.get_trials(deepcopy=False)
@@ -133,18 +166,63 @@ class Journal:
             drawn = sum(trial.state.name not in ("FAIL", "WAITING") for trial in known)
             study.sampler = optuna.samplers.TPESampler(seed=self.seed + drawn)
             trial = study.ask(distributions(choices))
-            trial.set_user_attr("worker", self.worker)
             settings = dict(fixed or {}) | trial.params
             trial.set_user_attr("settings", settings)
-            return AssignedTrial(trial, settings)
+            trial.set_user_attr("worker", self._name(worker))  # last: a trial without it was never assigned
+            return AssignedTrial(budget, trial.number, self._name(worker), settings)
 
-    def give_back(self, budget: str) -> None:
-        """End what this process was trying without a result."""
+    def assigned(self, budget: str, worker: str = "") -> AssignedTrial | None:
+        """The trial of a budget that a worker of this process runs."""
+        name = self._name(worker)
+        for one in self.study(budget).get_trials(deepcopy=False):
+            if one.state.name == "RUNNING" and one.user_attrs.get("worker") == name:
+                return AssignedTrial(budget, one.number, name, one.user_attrs["settings"])
+        return None
+
+    def report(self, trial: AssignedTrial, value: float, step: int) -> bool:
+        """Note an evaluation of a trial; whether to stop it: others were better, or somebody else is to try it."""
+        study, identity = self._find(trial)
+        if not self._is_its(trial, identity):
+            return True
+        self.storage.set_trial_intermediate_value(identity, step, value)
+        return bool(study.pruner.prune(study, self.storage.get_trial(identity)))
+
+    def end(self, trial: AssignedTrial, outcome: TrialOutcome) -> None:
+        """Note what came of a trial, unless that was done before, or it was given back meanwhile."""
+        from optuna.trial import TrialState
+
+        study, identity = self._find(trial)
+        with self.alone():
+            if not self._is_its(trial, identity):
+                return
+            for key, value in outcome.notes.items():
+                self.storage.set_trial_user_attr(identity, key, value)
+            if outcome.value is None:
+                study.tell(trial.number, state=TrialState.PRUNED)
+            else:
+                study.tell(trial.number, outcome.value)
+
+    def give_back(self, budget: str, worker: str = "") -> None:
+        """End what a worker of this process was trying without a result."""
+        name = self._name(worker)
         with self.alone():
             study = self.study(budget)
             for trial in study.get_trials(deepcopy=False):
-                if trial.state.name == "RUNNING" and trial.user_attrs.get("worker") == self.worker:
+                if trial.state.name == "RUNNING" and trial.user_attrs.get("worker") == name:
                     _again(study, trial)
+
+    def _name(self, worker: str) -> str:
+        return f"{self.worker}.{worker}" if worker else self.worker
+
+    def _find(self, trial: AssignedTrial) -> tuple[Any, int]:
+        """A trial's study and its number among all studies' trials."""
+        study = self.study(trial.budget)
+        known = self.storage.get_study_id_from_name(study.study_name)
+        return study, self.storage.get_trial_id_from_study_id_trial_number(known, trial.number)
+
+    def _is_its(self, trial: AssignedTrial, identity: int) -> bool:
+        found = self.storage.get_trial(identity)
+        return bool(found.state.name == "RUNNING" and found.user_attrs.get("worker") == trial.worker)
 
     def _take_back(self, study: Any) -> None:
         """End the trials of killed processes, and queue their settings."""
@@ -153,12 +231,13 @@ class Journal:
                 _again(study, trial)
 
     def _is_abandoned(self, trial: Any) -> bool:
-        worker = trial.user_attrs.get("worker")
-        if worker == self.worker:
+        # Whoever asks for a trial keeps the turn until the trial has a worker: without one, he was killed meanwhile.
+        process = str(trial.user_attrs.get("worker", "")).partition(".")[0]
+        if process == self.worker:
             return False
-        if worker is None:
-            return bool(time.time() - trial.datetime_start.timestamp() > GRACE)
-        place = self.folder / WORKERS / str(worker)
+        place = self.folder / WORKERS / process
+        if not process:
+            return True
         if not place.is_dir():
             return True
         try:
@@ -174,8 +253,11 @@ def _again(study: Any, trial: Any) -> None:
     from optuna.trial import TrialState
 
     study.tell(trial.number, state=TrialState.FAIL)
-    if trial.params:
-        study.enqueue_trial(dict(trial.params))
+    # A trial that was never assigned may lack settings; drawn again, they are the same, but for those that were given.
+    whole = "settings" in trial.user_attrs
+    settings = trial.params if whole else trial.system_attrs.get("fixed_params")
+    if settings:
+        study.enqueue_trial(dict(settings))
 
 
 def counts(trial: Any) -> bool:
@@ -210,29 +292,47 @@ def open_journal(folder: Path, seed: int) -> Iterator[Journal]:
     """A search's journal, with this process known as one that works on it.
 
     Raises:
-        StorageError: when the folder cannot be written.
+        StorageError: when the folder cannot be written, or its file system does not hold locks.
     """
+    with known_process(folder) as worker:
+        yield read_journal(folder, seed, worker)
+
+
+@contextmanager
+def known_process(folder: Path) -> Iterator[str]:
+    """A name under which this process, as long as it lives, and its workers run trials of a search.
+
+    Raises:
+        StorageError: as `open_journal`.
+    """
+    with storage_errors(folder):
+        make_folder(folder / WORKERS)
+        check_locks(folder)
+        worker = uuid.uuid4().hex
+        try:
+            with lock_folder(folder / WORKERS / worker):
+                yield worker
+        finally:
+            with suppress(OSError):  # others are known there
+                (folder / WORKERS).rmdir()
+
+
+def read_journal(folder: Path, seed: int, worker: str) -> Journal:
+    """A search's journal, for a process that is known as `worker`, or that works for one that is."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     file = folder / JOURNAL
-    with storage_errors(folder):
-        make_folder(folder / WORKERS)
-        lock = FileLock(folder / ".journal-lock")
-        lock.acquire()
-        try:
-            _mend(file)
-        finally:
-            lock.release()
-        worker = uuid.uuid4().hex
-        place = folder / WORKERS / worker
-        with lock_folder(place):
-            backend = JournalFileBackend(str(file), lock_obj=lock)  # type: ignore[arg-type]
-            yield Journal(folder, worker, seed, JournalStorage(backend))
-    with suppress(OSError):
-        (folder / WORKERS).rmdir()
+    lock = FileLock(folder / ".journal-lock")
+    lock.acquire()
+    try:
+        _mend(file)
+    finally:
+        lock.release()
+    backend = JournalFileBackend(str(file), lock_obj=lock)  # type: ignore[arg-type]
+    return Journal(folder, worker, seed, JournalStorage(backend))
 
 
 def _mend(file: Path) -> None:

@@ -1,9 +1,9 @@
-"""One trial: train its settings in memory, and tell the study how good they were on the validation texts."""
+"""One trial: train its settings in memory, and say how good they were on the validation texts."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..recipe.schema import Recipe, TrainRecipe
 from ..train.state import rank, score_of
 from .results import METRICS, shown_score
 from .space import Space
-from .study import AssignedTrial, Journal
+from .study import AssignedTrial, TrialOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,10 @@ class SearchTask:
         full: the same with it, for the best recipe.
         space: the choices.
         settings: of every trial, beside its own: where the shared cache is.
+        place: of every trial, too: device and threads, where the recipe's are not used.
         labels: number of classes.
         validation: number of validation texts.
+        facts: what makes trials comparable, see `identity.search_facts`.
     """
 
     data: Any
@@ -40,69 +42,73 @@ class SearchTask:
     full: Recipe
     space: Space
     settings: dict[str, Any]
+    place: dict[str, Any]
     labels: int
     validation: int
+    facts: dict[str, Any]
 
 
-def run_trial(task: SearchTask, journal: Journal, assigned: AssignedTrial, budget: str) -> bool:
-    """Run one trial to its end and tell the study. False when its plan does not fit the budget."""
-    import optuna
-    from optuna.trial import TrialState
+def run_trial(task: SearchTask, assigned: AssignedTrial, report: Callable[[float, int], bool]) -> TrialOutcome:
+    """Run one trial to its end.
 
-    study, trial = journal.study(budget), assigned.trial
-    recipe = resolve_recipe(task.recipe, task.settings | assigned.settings | {"budget": budget})
+    Args:
+        report: told each evaluation, as the study maximizes it, and its step; whether the trial is to stop.
+    """
+    budget, notes = assigned.budget, dict[str, Any]()
+    recipe = resolve_recipe(task.recipe, task.settings | task.place | assigned.settings | {"budget": budget})
     try:
         plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), task.labels)
     except BudgetError:
         # Told as pruned, so that the sampler learns to stay away; it does not count as one of the trials asked for.
-        trial.set_user_attr("fits", False)
-        trial.set_user_attr("state", "does not fit")
-        study.tell(trial, state=TrialState.PRUNED)
-        return False
-    trial.set_user_attr("trainable", plan.count.trainable)
-    name = f"{budget} trial {trial.number}"
+        return TrialOutcome(notes={"fits": False, "state": "does not fit"})
+    notes["trainable"] = plan.count.trainable
+    name = f"{budget} trial {assigned.number}"
     try:
-        metrics = train(task.data, recipe=recipe, observer=_Pruner(trial, recipe.train)).metrics
-    except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-        logger.info(f"{name}: stopped early, below the median ({_in_words(assigned.settings)})")
-        return True
+        metrics = train(task.data, recipe=recipe, observer=_Pruner(report, recipe.train)).metrics
+    except _StoppedEarly:
+        return TrialOutcome(
+            notes=notes, said=f"{name}: stopped early, below the median ({_in_words(assigned.settings)})"
+        )
     except PennyweightError as error:
         if type(error) is not PennyweightError:
             raise
-        trial.set_user_attr("state", "diverged")  # the loss is no longer a number: the rate was too high
-        study.tell(trial, state=TrialState.PRUNED)
-        logger.info(f"{name}: {error}")
-        return True
+        notes["state"] = "diverged"  # the loss is no longer a number: the rate was too high
+        return TrialOutcome(notes=notes, said=f"{name}: {error}")
     best, metric = metrics["train"]["best"], recipe.train.metric
     seconds = _seconds(metrics["train"])
-    trial.set_user_attr("seconds", round(seconds, 3))
-    trial.set_user_attr("accuracy", float(best["accuracy"]))
-    trial.set_user_attr("loss", float(best["validation_loss"]))
-    study.tell(trial, rank(best, metric)[0])
-    logger.info(
+    notes |= {
+        "seconds": round(seconds, 3), "accuracy": float(best["accuracy"]), "loss": float(best["validation_loss"]),
+    }  # fmt: skip
+    said = (
         f"{name}: validation {METRICS[metric]} {shown_score(score_of(best, metric), metric)}, "
         f"{plan.count.trainable:,} parameters, {seconds:.1f} s ({_in_words(assigned.settings)})"
     )
-    return True
+    return TrialOutcome(rank(best, metric)[0], notes, said)
+
+
+def log_outcome(outcome: TrialOutcome) -> None:
+    """Log what is to be said of a trial."""
+    if outcome.said:
+        logger.info(outcome.said)
+
+
+class _StoppedEarly(Exception):
+    """Others were better."""
 
 
 @dataclass(frozen=True)
 class _Pruner:
-    """Tells the pruner of each evaluation. Trials are compared with those of as many epochs only: the learning rate
-    of a longer one is still high where a shorter one's has fallen."""
+    """Reports each evaluation. Trials are compared with those of as many epochs only: the learning rate of a longer one
+    is still high where a shorter one's has fallen."""
 
-    trial: Any
+    report: Callable[[float, int], bool]
     recipe: TrainRecipe
 
     def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None: ...
 
     def evaluation(self, record: dict[str, Any]) -> None:
-        import optuna
-
-        self.trial.report(rank(record, self.recipe.metric)[0], step=self.recipe.epochs * 10**9 + record["step"])
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
+        if self.report(rank(record, self.recipe.metric)[0], self.recipe.epochs * 10**9 + record["step"]):
+            raise _StoppedEarly
 
 
 def _seconds(trained: Mapping[str, Any]) -> float:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,3 +82,35 @@ def try_to_lock(descriptor: int, *, wait: bool = False) -> bool:
     except OSError:
         return False
     return True
+
+
+# What a second process does: 0 where it is refused the lock, 1 where it gets it.
+_SECOND = """
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1], "a"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(0)
+sys.exit(1)
+"""
+
+
+def check_locks(folder: Path) -> None:
+    """See that a second process is refused what this one has locked: some network file systems grant it to both.
+
+    Raises:
+        StorageError: it is not refused.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".lock-probe-", dir=folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        second = subprocess.run([sys.executable, "-I", "-S", "-c", _SECOND, name], capture_output=True, check=False)
+    finally:
+        os.close(descriptor)
+        os.unlink(name)
+    if second.returncode == 1 and not second.stderr:
+        raise StorageError(
+            "locks do not hold on this file system: two processes got the same one",
+            where=folder,
+            remedy="choose a folder on another file system",
+        )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # which needs torch, and an estimate does not
 GUESSED_SHARE = 0.8
 FORMAT = 2
 
-How = tuple[str, str, str]  # device, precision and engine, such as cpu, bf16, fast
+How = tuple[str, str, str]  # device (a GPU with its name), precision and engine, such as cpu, bf16, fast
 
 
 def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, texts: int, tokens: int) -> Estimate:
@@ -122,7 +122,9 @@ def _engine(recipe: Recipe, config: Mapping[str, Any], plan: Plan) -> str:
 def _known(wanted: How) -> tuple[How, float] | None:
     """The newest speed that was measured as is wanted, where `auto` is any, and how it was measured."""
     for how, speed in reversed(_speeds().items()):
-        if all(one in ("auto", other) for one, other in zip(wanted, how, strict=True)):
+        device, *others = how
+        kinds = ("auto", device.partition(":")[0])  # which card it will be is not known without torch
+        if wanted[0] in kinds and all(one in ("auto", other) for one, other in zip(wanted[1:], others, strict=True)):
             return how, speed
     return None
 

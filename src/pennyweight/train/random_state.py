@@ -9,24 +9,22 @@ import torch
 from torch import Tensor
 
 
-def random_state() -> dict[str, Tensor]:
-    """The states of the CPU's generator and of every accelerator's, as uint8 tensors."""
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the CPU's generator and of the run's own device's, by the device's kind, as uint8 tensors."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda:{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
-    if torch.backends.mps.is_available():
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
         states["mps"] = torch.mps.get_rng_state()
     return states
 
 
-def set_random_state(states: dict[str, Tensor]) -> None:
-    """Set what `random_state()` returned, as far as this machine has the same devices."""
+def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    """Set what `random_state` returned; a run that goes on on another kind of device takes the CPU's alone."""
     torch.set_rng_state(states["cpu"])
-    for name, state in states.items():
-        kind, _, number = name.partition(":")
-        if kind == "cuda" and int(number) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(state, int(number))
-    if "mps" in states and torch.backends.mps.is_available():
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
         torch.mps.set_rng_state(states["mps"])
 
 

@@ -194,8 +194,8 @@ class TrainingState:
         self.parameters = trainable(model)
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
-        device = next(iter(self.parameters.values())).device
-        self.loss = losses.make(rows.labels, device, settings.label_smoothing, rows.class_weights)
+        self.device = next(iter(self.parameters.values())).device
+        self.loss = losses.make(rows.labels, self.device, settings.label_smoothing, rows.class_weights)
         self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
         self.steps_per_epoch = len(self._batches[1])
         total = self.steps_per_epoch * settings.epochs
@@ -248,7 +248,7 @@ class TrainingState:
             weights={name: parameter.detach().clone() for name, parameter in self.parameters.items()},
             optimizer=moments,
             best=self.progress.best_weights,
-            random=random_state(),
+            random=random_state(self.device),
             progress=extras | self.progress.to_json(),
             fingerprint=fingerprint,
             average=self.average.state(),
@@ -276,5 +276,5 @@ class TrainingState:
         set_optimizer_tensors(self.optimizer, self.parameters, saved.optimizer)
         if self.accelerator.scaler is not None and "scaler" in saved.progress:
             self.accelerator.scaler.load_state_dict(saved.progress["scaler"])
-        set_random_state(saved.random)
+        set_random_state(saved.random, self.device)
         return progress

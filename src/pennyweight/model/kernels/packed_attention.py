@@ -80,6 +80,12 @@ class Packing:
         averaging[owner, columns] = weights.flatten()[self.rows[: self.tokens]].float()
         return averaging @ x.float()
 
+    @property
+    def begins(self) -> Tensor:
+        """(B + 1,) int32: the packed row at which each text begins, and the end of the last."""
+        lengths = self.mask.sum(1, dtype=torch.int32)
+        return self._cached("texts", lambda: torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)))
+
     def to_heads(self, parts: int, heads: int) -> Tensor:
         """(parts * B * heads * T,): which of the N * parts * heads rows of length d each position reads."""
         return self._cached(("to", parts, heads), lambda: self._to_heads(parts, heads))

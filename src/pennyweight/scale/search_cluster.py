@@ -1,0 +1,128 @@
+"""`pennyweight search --ray`: the trials of a search by several processes or machines.
+
+Optuna's study stays in the folder's journal, which one process beside the driver keeps (`study_keeper`); workers train
+trials and report to it (`trial_worker`). A search of one process may go on with the folder, and the other way round.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, Interrupted
+from ..recipe.schema import Recipe
+from ..search.identity import claim_folder, differing_facts
+from ..search.results import SearchResult
+from ..search.search import finish_search, prepare_search, refuse_misses
+from ..search.study import AssignedTrial, TrialOutcome, check_installed, known_process
+from ..search.trial import SearchTask, log_outcome
+from ..train.signals import stopped_at_once
+from .predict_units import Cluster
+from .ray_cluster import LastingActor, RayWorkers, ray_cluster
+from .study_keeper import StudyKeeper
+from .trial_run import TrialRun
+from .trial_worker import TrialHost, TrialWorker
+from .unit_worker import versions_here
+
+logger = logging.getLogger(__name__)
+
+
+def search_on_ray(
+    data: Any = None,
+    *,
+    cluster: Cluster,
+    threads: int = 1,
+    budget: str | int | list[str] | None = None,
+    trials: int = 20,
+    out: str | Path,
+    recipe: str | Path | Recipe = "default",
+    **settings: Any,
+) -> SearchResult:
+    """Search as `pennyweight.search.search.search`, each trial in one of several processes, on CPUs.
+
+    Args:
+        cluster: where, and how many workers.
+        threads: of each.
+        data, budget, trials, out, recipe, settings: as there. Files and the backbone have the same names on all
+            machines; the folder is needed on this one alone.
+
+    Raises:
+        InputError: what Ray lacks (see `ray_cluster`); a worker with other versions, texts, backbone or number format;
+            and as for `search`.
+        ResourceError: settings ended two workers.
+        Interrupted: by a signal; the same call goes on.
+    """
+    check_installed()
+    folder = Path(out)
+    task, wanted = prepare_search(data, folder, budget, recipe, settings, {"device": "cpu", "threads": threads})
+    hosts = _Hosts(task)
+    try:
+        with ray_cluster(cluster.address, threads, cluster.workers) as places, stopped_at_once():
+            claim_folder(folder, task.facts)
+            with known_process(folder) as process:
+                keeper = LastingActor(StudyKeeper, [task, folder.absolute(), process, wanted, trials])
+                workers = RayWorkers(TrialWorker, [task, folder.absolute(), keeper], threads)
+                run = TrialRun(workers, keeper, hosts.accept, hosts.done)
+                try:
+                    run.run(min(places, keeper.call("left")))
+                except BaseException:
+                    with suppress(Exception):  # the error that ended the search is the one to be told
+                        run.give_back()
+                        keeper.call("collect")
+                    raise
+                result: SearchResult = keeper.call("collect")
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by a signal", where=folder, remedy=f"go on with --out {folder}") from None
+    if run.lost:
+        logger.info(f"{run.lost} workers that died were replaced")
+    finish_search(result)
+    return result
+
+
+class _Hosts:
+    """The driver's side: who may take part, and what is said of trials."""
+
+    def __init__(self, task: SearchTask) -> None:
+        self._task = task
+        self._versions = versions_here()
+        self._first: TrialHost | None = None
+        self._misses: Counter[str] = Counter()
+
+    def accept(self, host: TrialHost) -> None:
+        """Refuse a worker whose trials are not comparable with those of the others.
+
+        Raises:
+            InputError: it has other versions, or finds other texts, another backbone or another number format.
+        """
+        other = [name for name, version in self._versions.items() if host.versions.get(name) != version]
+        if other:
+            raise InputError(
+                f"{host.node} has other versions",
+                expected=", ".join(f"{name} {self._versions[name]}" for name in other),
+                received=", ".join(f"{name} {host.versions.get(name)}" for name in other),
+                remedy="install the same on every machine",
+            )  # fmt: skip
+        if changed := differing_facts(self._task.facts, host.facts):
+            raise InputError(
+                f"trials of {host.node} would not be comparable: {changed}",
+                remedy="give every machine the same files, and --precision where number formats differ",
+            )
+        first = self._first = self._first or host
+        if host.processor != first.processor:
+            logger.warning(
+                f"{host.node} computes with {host.processor}, {first.node} with {first.processor}: the same settings "
+                "may get other last digits"
+            )
+
+    def done(self, trial: AssignedTrial, outcome: TrialOutcome) -> None:
+        """Say what came of a trial.
+
+        Raises:
+            BudgetError: too many settings in a row that do not fit.
+        """
+        log_outcome(outcome)
+        self._misses[trial.budget] = 0 if outcome.fits else self._misses[trial.budget] + 1
+        refuse_misses(trial.budget, self._misses[trial.budget])

@@ -1,0 +1,186 @@
+"""What holds on a CPU, on a GPU: the fast encoder against transformers, training, resuming, predicting, exporting.
+
+Weights are random and shapes real, so that nothing has to be downloaded. On a GPU the order of sums is not fixed: equal
+means within rounding here, where a CPU gives the same bits.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import pennyweight as pw
+from pennyweight.errors import Interrupted
+from pennyweight.export.onnx import to_onnx
+from pennyweight.model.backbone import config_of, resolve
+from pennyweight.model.classifier import ModelSettings, SequenceClassifier, build
+from pennyweight.model.device import Runtime, choose
+from pennyweight.recipe.loading import resolve_recipe
+from pennyweight.recipe.planning import plan_for
+
+pytestmark = pytest.mark.gpu
+
+# Two layers of each base model's width: what a product or an attention kernel gets wrong shows in them.
+WIDE = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 2, "intermediate_size": 3072}
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": WIDE,
+    "minilm": {"hidden_size": 384, "num_attention_heads": 12, "num_hidden_layers": 6, "intermediate_size": 1536},
+    "roberta": WIDE,
+    "xlm-roberta": WIDE,
+    "electra": WIDE | {"embedding_size": 128},
+    "distilbert": {"dim": 768, "n_heads": 12, "n_layers": 2, "hidden_dim": 3072},
+    "mpnet": WIDE,
+    "modernbert": WIDE | {"intermediate_size": 1152},
+}
+TOLERANCE = {"fp32": 2e-3, "bf16": 0.15, "fp16": 0.03}
+LENGTHS = (3, 64, 17, 128, 40, 1, 90, 33)
+
+
+def model_of(folder: Path, engine: str, device: torch.device, precision: str, pooling: str) -> SequenceClassifier:
+    recipe = resolve_recipe("default", {"backbone": str(folder), "budget": "200k", "lora_dropout": 0.0, "seed": 1})
+    plan = plan_for(recipe, config_of(str(folder), None), 4)
+    settings = ModelSettings(engine, pooling, 0.0, 0.0, seed=1)
+    model = build(resolve(str(folder)), plan, 4, Runtime(device, precision), settings)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # LoRA's B begins at zero, and would hide the adapter
+        for _, parameter in sorted(model.named_parameters()):
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
+
+
+def logits_and_gradients(model: SequenceClassifier, ids: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    model.train()
+    logits = model(mask, ids)
+    torch.nn.functional.cross_entropy(logits, torch.arange(len(ids), device=ids.device) % 4).backward()
+    named = model.named_parameters()
+    gradients = {name: each.grad.float().cpu() for name, each in named if each.grad is not None}
+    return logits.detach().float().cpu(), gradients
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_fast_encoder_gives_transformers_logits_and_gradients(
+    kind: str, pooling: str, device: torch.device, formats: tuple[str, ...], tiny_backbone: Callable[..., Path]
+) -> None:
+    folder = tiny_backbone(kind, **SHAPES[kind])
+    generator = torch.Generator().manual_seed(0)
+    pad = json.loads((folder / "config.json").read_text())["pad_token_id"]
+    mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
+    ids = torch.where(mask.bool(), torch.randint(7, 60, mask.shape, generator=generator), pad).to(device)
+    mask = mask.to(device)
+    expected, known = logits_and_gradients(model_of(folder, "reference", device, "fp32", pooling), ids, mask)
+    for precision in formats:
+        found, gradients = logits_and_gradients(model_of(folder, "fast", device, precision, pooling), ids, mask)
+        assert gradients.keys() == known.keys()
+        assert off(found, expected) <= TOLERANCE[precision]
+        if precision == "fp32":
+            least = 0.01 * max(float(each.norm()) for each in known.values())  # smaller ones are rounding
+            for name, each in known.items():
+                assert float((gradients[name] - each).norm()) <= 2e-3 * max(float(each.norm()), least), name
+        whole = [torch.cat([each[name].flatten() for name in known]) for each in (gradients, known)]
+        assert off(*whole) <= TOLERANCE[precision]
+
+
+def off(found: Tensor, expected: Tensor) -> float:
+    """The norm of the difference, relative to that of what is expected."""
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.fixture(scope="module")
+def settings(device: torch.device, tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
+    backbone = tiny_backbone("minilm", **SHAPES["minilm"])
+    return {
+        "backbone": str(backbone), "budget": "50k", "device": device.type, "epochs": 3, "batch_size": 16,
+        "learning_rate": 2e-3, "report": "short", "audit": "off",
+    }  # fmt: skip
+
+
+def probabilities(classifier: Any, news: Path) -> np.ndarray:
+    with (news / "test.csv").open(encoding="utf-8") as handle:
+        found: np.ndarray = classifier.predict_proba([row["text"] for row in csv.DictReader(handle)])
+    return found
+
+
+def test_it_trains_in_every_format(
+    settings: dict[str, Any], formats: tuple[str, ...], news: Path, device: torch.device
+) -> None:
+    for precision in formats:
+        classifier = pw.train(news / "train.csv", test=news / "test.csv", precision=precision, **settings)
+        history = classifier.metrics["train"]["history"]
+        assert history[-1]["train_loss"] < history[0]["train_loss"]
+        assert np.isfinite(probabilities(classifier, news)).all()
+        assert classifier.metrics["machine"]["precision"] == precision
+        if device.type == "cuda":
+            assert classifier.metrics["machine"]["peak_gpu_memory_mb"] > 0
+            assert classifier.metrics["machine"]["tf32"] is False
+
+
+def test_auto_takes_the_format_of_the_tensor_cores(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("a CPU's choice is measured, see tests/model/test_device.py")
+    major = torch.cuda.get_device_capability()[0]
+    assert choose("cuda").precision == ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32")
+
+
+@pytest.mark.parametrize("strategy", ["top", "all-linear"])
+def test_the_kept_prefix_changes_nothing(strategy: str, settings: dict[str, Any], news: Path) -> None:
+    runs = [
+        pw.train(news / "train.csv", precision="fp32", strategy=strategy, prefix_cache=kept, **settings)
+        for kept in ("memory", "off")
+    ]
+    first, second = (probabilities(run, news) for run in runs)
+    np.testing.assert_allclose(first, second, atol=0.02)
+
+
+class StopAt:
+    """Stops a run after a step, as a signal would."""
+
+    def __init__(self, step: int) -> None:
+        self._last = step
+
+    def step(self, step: int, *figures: float) -> None:
+        if step == self._last:
+            os.kill(os.getpid(), 15)
+
+    def evaluation(self, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+@pytest.mark.usefixtures("default_signals")
+def test_a_run_that_was_stopped_goes_on_where_it_was(settings: dict[str, Any], news: Path, tmp_path: Path) -> None:
+    given = settings | {"precision": "fp32"}
+    whole = pw.train(news / "train.csv", out=tmp_path / "whole", **given)
+    with pytest.raises(Interrupted):
+        pw.train(news / "train.csv", out=tmp_path / "run", observer=StopAt(3), **given)
+    resumed = pw.train(news / "train.csv", out=tmp_path / "run", resume=True, **given)
+    assert resumed.metrics["train"]["steps"] == whole.metrics["train"]["steps"]
+    np.testing.assert_allclose(probabilities(resumed, news), probabilities(whole, news), atol=0.02)
+
+
+def test_a_saved_classifier_predicts_on_the_gpu_and_on_the_cpu(
+    settings: dict[str, Any], news: Path, tmp_path: Path, device: torch.device
+) -> None:
+    classifier = pw.train(news / "train.csv", out=tmp_path / "run", precision="fp32", **settings)
+    known = probabilities(classifier, news)
+    for where in (device.type, "cpu"):
+        loaded = pw.load(tmp_path / "run", device=where, precision="fp32")
+        np.testing.assert_allclose(probabilities(loaded, news), known, atol=5e-3)
+        assert loaded.predict("bank rate cut") == classifier.predict("bank rate cut")
+
+
+def test_what_was_trained_on_the_gpu_exports_to_onnx(settings: dict[str, Any], news: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    classifier = pw.train(news / "train.csv", out=tmp_path / "run", precision="fp32", **settings)
+    to_onnx(pw.load(tmp_path / "run", device="cpu", precision="fp32").artifact, tmp_path / "onnx")
+    exported = pw.load(tmp_path / "onnx")
+    np.testing.assert_allclose(probabilities(exported, news), probabilities(classifier, news), atol=5e-3)
