@@ -56,7 +56,7 @@ def _bars(metrics: dict[str, Any], name: str) -> str:
 
 
 def _stores_more(metrics: dict[str, Any]) -> bool:
-    return (metrics.get("stored") or 0) > metrics["trainable"]
+    return bool((metrics.get("stored") or 0) > metrics["trainable"])
 
 
 def run_places(folder: Path) -> str:
