@@ -87,7 +87,10 @@ def train(
 
 def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, observer: Observer | None) -> Classifier:
     """Every stage, in order."""
+    from .train.auto_settings import settle
+
     loaded = load_data(recipe, train_data, test_data)
+    recipe = settle(recipe, loaded.splits.train.texts)
     planned = plan_run(recipe, loaded, folder)
     if planned.is_finished:
         from .predict.predictor import load
@@ -243,7 +246,7 @@ class BuiltModel:
 
 def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
     """Load the backbone, inject the adapter, put the head on top; tokenize every text once, and audit them."""
-    from .audit.short_audit import audit_splits
+    from .audit.short_audit import audit_splits, log_findings
     from .model.classifier import ModelSettings, build
     from .model.text_model import TextModel
     from .model.tokenizer import load_tokenizer
@@ -255,7 +258,7 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     text_model = TextModel(
         model, load_tokenizer(backbone.folder), runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-        recipe.train.eval_batch_size, recipe.data.pair,
+        recipe.train.eval_batch_size, recipe.data.pair, long_texts=recipe.data.long_texts,
     )  # fmt: skip
     began = time.perf_counter()
     tables = loaded.splits.tables()
@@ -263,8 +266,7 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     seconds = time.perf_counter() - began
     unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
     audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
-    if audit.mode != "off":
-        logger.info(str(audit))
+    log_findings(audit, tokens, recipe.data.max_length, loaded.targets, loaded.names)
     frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, pad_id)
     return BuiltModel(text_model, tokens, seconds, audit, frozen)
 

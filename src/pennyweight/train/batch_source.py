@@ -70,7 +70,8 @@ def choose_batch_sources(
         stochastic: whether frozen layers have dropout, so that each pass is different.
     """
     first = first_trained_layer(model.module, model.encoder.num_layers)
-    if settings.prefix_cache == "off" or first == 0 or stochastic:
+    in_windows = tokens["train"].encoded.windows is not None  # as many rows a text as it has windows: too much to keep
+    if settings.prefix_cache == "off" or first == 0 or stochastic or in_windows:
         return BatchSources(tokens["train"], tokens.get("validation"))
     # One pooled vector a text is little, and mean pooling gives it in fp32: it is kept so.
     dtype = model.encoder.dtype if first < model.encoder.num_layers else torch.float32
