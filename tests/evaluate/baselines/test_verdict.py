@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from pennyweight.evaluate.baselines.majority import COMMONEST, MAJORITY
 from pennyweight.evaluate.baselines.tfidf import TFIDF
 from pennyweight.evaluate.baselines.verdict import Verdict, verdict
 from pennyweight.evaluate.metrics.classification import Metrics, score
+from pennyweight.evaluate.metrics.paired_tests import Comparison, compare
 
 
 def guessing(labels: np.ndarray, accuracy: float, seed: int) -> np.ndarray:
@@ -50,10 +53,11 @@ def test_rows_hold_the_baselines_figures() -> None:
 def test_better_than_all_names_the_strongest() -> None:
     result = verdict_on(0.95, majority=0.33, tfidf=0.8, frozen=0.85)
     assert result.standing == "better"
-    assert result.headline.startswith(
-        "Better than every baseline tried: this classifier is better than the frozen backbone + linear head by "
+    assert re.fullmatch(
+        r"Better than every baseline\. The best of them, frozen backbone \+ linear head, reaches 8\d\.\d%; the lead is "
+        r"\d+\.\d points \(95% interval \d+\.\d to \d+\.\d\)\.",
+        result.headline,
     )
-    assert result.headline.endswith(".")
 
 
 def test_shuffled_labels_are_said_first() -> None:
@@ -65,15 +69,49 @@ def test_shuffled_labels_are_said_first() -> None:
 def test_one_strong_baseline_decides() -> None:
     result = verdict_on(0.8, majority=0.33, tfidf=0.95, frozen=0.5)
     assert result.standing == "no better"
-    assert result.headline.startswith(
-        "Not better than every baseline: this classifier is worse than TF-IDF + logistic regression by 1"
+    assert re.match(
+        r"Worse than the best baseline \(TF-IDF \+ logistic regression, 9\d\.\d%\) by 1\d\.\d points, 95% interval 1",
+        result.headline,
     )
 
 
 def test_an_even_baseline_leaves_it_open() -> None:
     result = verdict_on(0.8, majority=0.33, tfidf=0.8)
     assert result.standing == "unclear"
-    assert "is not shown to differ from TF-IDF + logistic regression (difference " in result.headline
+    assert re.fullmatch(
+        r"Tied with the best baseline \(TF-IDF \+ logistic regression, \d\d\.\d%\)\. "
+        r"(The lead of|Being) \d\.\d points (behind )?may be chance; about \d[\d,]*0 texts would settle it\.",
+        result.headline,
+    )
+
+
+def test_equal_figures_are_said_so() -> None:
+    labels = np.arange(90) % 3
+    probabilities = guessing(labels, 0.8, 0)
+    predicted = probabilities.argmax(axis=1)
+    rows = compare_with_baselines(labels, predicted, [Baseline(TFIDF, probabilities, 1.0)])
+    found = verdict(score(labels, probabilities, list("abc")), {}, rows)
+    assert found.headline.endswith("%). Both reach the same accuracy.")
+
+
+@pytest.mark.parametrize("lead", [3, 10])
+def test_the_texts_that_are_said_to_settle_it_do(lead: int) -> None:
+    """As many texts as are asked for, with the same shares of disagreement, and the interval leaves 0 out."""
+
+    def comparison(times: float) -> Comparison:
+        only_first, only_second, both = (round(times * count) for count in (20, 20 + lead, 300))
+        labels = np.zeros(only_first + only_second + both, dtype=int)
+        first, second = labels.copy(), labels.copy()
+        first[only_first : only_first + only_second] = 1
+        second[:only_first] = 1
+        return compare(labels, first, second)
+
+    small = comparison(1)
+    assert not small.second_is_better
+    needed = small.texts_to_settle
+    assert needed is not None
+    assert comparison(1.15 * needed / small.n).interval[0] > 0
+    assert comparison(0.7 * needed / small.n).interval[0] < 0
 
 
 def test_without_baselines_nothing_is_claimed() -> None:
@@ -99,8 +137,8 @@ def test_with_any_number_of_labels_micro_f1_decides() -> None:
     metrics = score(labels, predicted.astype(float), list("abcd"))
     result = verdict(metrics, {"micro_f1": (0.9, 0.97)}, rows)
     assert result.standing == "better"
-    assert result.headline.startswith("Better than every baseline tried: this classifier is better than another by 2")
-    assert " points of micro F1, 95% interval " in result.headline
+    assert result.headline.startswith("Better than every baseline. The best of them, another, reaches ")
+    assert " points of micro F1 (95% interval " in result.headline
     assert rows[1].to_json()["difference"] == pytest.approx(metrics.micro.f1 - rows[1].metrics.micro.f1)
     assert rows[1].metrics.unknown == 100
     assert "p" not in rows[1].to_json()

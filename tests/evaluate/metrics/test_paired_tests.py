@@ -59,7 +59,7 @@ def test_an_unclear_difference_is_called_that() -> None:
     assert not unclear.second_is_better
     assert not unclear.first_is_better
     said = str(replace(unclear, interval=(-0.008, 0.018)))
-    assert said == ("B is not shown to differ from A (difference +0.5 points, 95% interval -0.8 to +1.8, p = 0.55)")
+    assert said == ("B is tied with A (difference +0.5 points, 95% interval -0.8 to +1.8, p = 0.55)")
 
 
 def test_interval_and_test_must_both_agree() -> None:

@@ -132,7 +132,7 @@ def test_parts_that_are_none_are_left_out() -> None:
 
 def test_the_verdict_stands_on_top() -> None:
     page = render(full())
-    assert page.index("Better than every baseline tried") < page.index("<h2>")
+    assert page.index("Better than every baseline.") < page.index("<h2>")
     useless = render(full(skill=0.0))
     assert useless.index("This classifier is no better than the majority class (") < useless.index("<h2>")
     assert 'class="verdict no-better"' in useless

@@ -1,4 +1,4 @@
-"""The verdict: the classifier against its baselines, in one sentence."""
+"""The verdict: the classifier against its baselines, in a few words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Literal
 
 from ..metrics.classification import Metrics
 from ..metrics.intervals import Interval
+from ..metrics.paired_tests import Comparison
 from .comparison import BaselineRow, in_a_sentence
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`headline` is one plain sentence; `better` only if every baseline is beaten for certain."""
+    """`headline` is one or two plain sentences; `better` only if every baseline is beaten for certain."""
 
     standing: Literal["better", "unclear", "no better", "not compared"]
     headline: str
@@ -35,12 +36,40 @@ def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[
         answer = "the commonest labels" if metrics.multi_label else "the commonest label"
         share = f"always predicting {answer} gives {100 * trivial.score:.1f}%"
         return Verdict("no better", f"This classifier is no better than {name} ({figure}; {share}).")
-    if unbeaten:
-        worst = max(unbeaten, key=lambda row: row.score)
-        standing: Literal["no better", "unclear"] = "no better" if worst.comparison.first_is_better else "unclear"
-        return Verdict(standing, f"Not better than every baseline: {worst.comparison}.")
     best = max(rows, key=lambda row: row.score)
-    return Verdict("better", f"Better than every baseline tried: {best.comparison}.")
+    if not unbeaten:
+        return Verdict("better", f"Better than every baseline. {_lead(best)}")
+    rival = max(unbeaten, key=lambda row: row.score)
+    which = f"{'the best' if rival is best else 'a'} baseline ({rival.name}, {100 * rival.score:.1f}%)"
+    if rival.comparison.first_is_better:
+        low, high = rival.comparison.interval
+        by = f"{_points(rival.comparison)}, 95% interval {-100 * high:.1f} to {-100 * low:.1f}"
+        return Verdict("no better", f"Worse than {which} by {by}.")
+    return Verdict("unclear", f"Tied with {which}. {_chance(rival.comparison)}")
+
+
+def _lead(best: BaselineRow) -> str:
+    low, high = best.comparison.interval
+    return (
+        f"The best of them, {best.name}, reaches {100 * best.score:.1f}%; the lead "
+        f"is {_points(best.comparison)} (95% interval {100 * low:.1f} to {100 * high:.1f})."
+    )
+
+
+def _chance(found: Comparison) -> str:
+    """What a tie leaves open."""
+    if not found.difference:
+        return f"Both reach the same {found.figure}."
+    needed = found.texts_to_settle
+    lead = f"The lead of {_points(found)}" if found.difference > 0 else f"Being {_points(found)} behind"
+    more = "only far more texts" if needed is None or needed > 1_000_000 else f"about {needed:,} texts"
+    return f"{lead} may be chance; {more} would settle it."
+
+
+def _points(found: Comparison) -> str:
+    return (
+        f"{100 * abs(found.difference):.1f} {'points' if found.figure == 'accuracy' else f'points of {found.figure}'}"
+    )
 
 
 def _figure(metrics: Metrics, intervals: Mapping[str, Interval]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,7 +65,20 @@ class Comparison:
             return f"{self.second} is worse than {self.first} by {self._points(-high, -low)}"
         between = f"difference {100 * self.difference:+.1f} {self._unit}, 95% interval {low:+.1f} to {high:+.1f}"
         chance = "" if self.p is None else f", {p_in_words(self.p)}"
-        return f"{self.second} is not shown to differ from {self.first} ({between}{chance})"
+        return f"{self.second} is tied with {self.first} ({between}{chance})"
+
+    @property
+    def texts_to_settle(self) -> int | None:
+        """About how many texts would tell the two apart, if the difference stayed what it is; None for no difference.
+
+        The interval's width falls with the root of the texts; rounded to two digits.
+        """
+        half = (self.interval[1] - self.interval[0]) / 2
+        if not self.difference or self.n * (half / self.difference) ** 2 > 1e9:
+            return None
+        needed = max(self.n * (half / abs(self.difference)) ** 2, 1.1 * self.n)
+        step = 10 ** max(0, int(math.log10(needed)) - 1)
+        return int(math.ceil(needed / step) * step)
 
     def _points(self, low: float, high: float) -> str:
         return f"{100 * abs(self.difference):.1f} {self._unit}, 95% interval {low:.1f} to {high:.1f}"

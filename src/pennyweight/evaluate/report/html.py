@@ -171,6 +171,6 @@ def _clip(text: str, longest: int) -> str:
 
 def _against(comparison: Comparison) -> str:
     low, high = (100 * end for end in comparison.interval)
-    said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "not shown to differ"
+    said = "better" if comparison.second_is_better else "worse" if comparison.first_is_better else "tied"
     chance = "" if comparison.p is None else ", " + p_in_words(comparison.p).replace(" ", "\N{NO-BREAK SPACE}")
     return f"{said}: {100 * comparison.difference:+.1f} points, {low:+.1f} to {high:+.1f}{chance}"
