@@ -18,6 +18,7 @@ from .model.backbone import Backbone, config_of, resolve
 from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
 from .recipe.schema import Recipe
+from .train.auto_settings import settle
 from .train.observer import Observer, say_to_logging
 from .train.training_display import followed
 
@@ -87,8 +88,6 @@ def train(
 
 def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, observer: Observer | None) -> Classifier:
     """Every stage, in order."""
-    from .train.auto_settings import settle
-
     loaded = load_data(recipe, train_data, test_data)
     recipe = settle(recipe, loaded.splits.train.texts)
     planned = plan_run(recipe, loaded, folder)
@@ -264,10 +263,9 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     tables = loaded.splits.tables()
     tokens = {name: text_model.encode(table.texts) for name, table in tables.items()}
     seconds = time.perf_counter() - began
-    unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
-    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
+    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, text_model.tokenizer.unk_token_id)
     log_findings(audit, tokens, recipe.data.max_length, loaded.targets, loaded.names)
-    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, pad_id)
+    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id)
     return BuiltModel(text_model, tokens, seconds, audit, frozen)
 
 

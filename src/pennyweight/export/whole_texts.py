@@ -20,5 +20,5 @@ def refuse_long_texts(artifact: Artifact) -> None:
             "an exported model takes one sequence of tokens, and its tokenizer can only cut the end of a longer text",
             expected="a classifier trained with --long-texts truncate",
             received=f"--long-texts {long_texts}",
-            remedy="train with --long-texts truncate and a larger --max-length, or keep using Pennyweight's own artifact",
+            remedy="train with --long-texts truncate and a larger --max-length, or keep Pennyweight's own artifact",
         )
