@@ -14,6 +14,7 @@ from ..model.inference import Feed, TokenFeed
 from ..recipe.schema import TrainRecipe
 from ..storage.user_cache import cache_folder
 from .prefix_cache import Prefix, PrefixSpec, first_trained_layer, prepare
+from .process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def choose_batch_sources(
     *,
     backbone: str,
     stochastic: bool = False,
+    group: ProcessGroup | None = None,
 ) -> BatchSources:
     """Token ids as they are, or prefixes where lower layers are frozen and would be computed more than once.
 
@@ -68,6 +70,7 @@ def choose_batch_sources(
         tokens: batches of token ids by name, `train` and perhaps `validation`.
         backbone: fingerprint of the frozen weights, and of the engine that computes them.
         stochastic: whether frozen layers have dropout, so that each pass is different.
+        group: the processes that train; those of one machine share a prefix.
     """
     first = first_trained_layer(model.module, model.encoder.num_layers)
     if settings.prefix_cache == "off" or first == 0 or stochastic:
@@ -82,7 +85,7 @@ def choose_batch_sources(
         if name == "train" and settings.epochs == 1 and folder is None:
             continue
         limit = None if folder is None else int(settings.cache_gb * 1e9)
-        chosen[name] = prepare(model.encoder, source, spec, folder=folder, limit=limit) or source
+        chosen[name] = prepare(model.encoder, source, spec, folder=folder, limit=limit, group=group) or source
     return BatchSources(chosen["train"], chosen.get("validation"))
 
 
