@@ -196,7 +196,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     if folder.path is not None and folder.resume:
         resume_point = ResumePoint.find(folder.path, read_fingerprint(folder.path))
     runtime = choose(recipe.train.device, resume_point.precision(recipe.train.precision), recipe.train.threads)
-    check_inference_precision(runtime, recipe.train.inference_precision)
+    check_inference_precision(runtime, recipe.train.inference_precision, recipe.train.prefix_precision)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
@@ -311,11 +311,11 @@ def fit_model(
 
     settings, model, group = recipe.train, built.text_model.model, folder.group
     checkpoint = planned.resume_point.checkpoint
-    frozen = f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}"
+    built.frozen.group = group
     rows, sources = prepare_rows(
         built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
-        class_weights=loaded.class_weights, group=group,
-        backbone=None if recipe.model.hidden_dropout or recipe.model.attention_dropout else frozen,
+        class_weights=loaded.class_weights, frozen=built.frozen,
+        backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
     planned.resume_point.check(prefixes, folder.resume_anyway)
@@ -324,7 +324,7 @@ def fit_model(
     if folder.path is not None:
         mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
     if settings.lp_ft and checkpoint is None:
-        loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size, group=group)
+        loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
@@ -340,7 +340,7 @@ def fit_model(
         how=(planned.runtime.unit, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-    held_out = sources.validation if built.resident else None
+    held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
     ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
                               reference=recipe.model.encoder == "reference", validation=held_out)  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)

@@ -300,6 +300,11 @@ class TrainRecipe(Section):
     prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
         "auto", description="Where to keep the outputs of the frozen lower layers."
     )
+    prefix_precision: Literal["same", "int8", "auto"] = Field(
+        "same",
+        description="Number format of the frozen lower layers whose outputs are kept: that of the training, or int8, "
+        "which is faster and changes what is trained a little; auto: int8 on a CPU that would compute fp32.",
+    )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     cache_gb: float = Field(
         20.0,

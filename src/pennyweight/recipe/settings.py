@@ -98,6 +98,7 @@ class RecipeSettings(TypedDict, total=False):
     seed: int
     group_by_length: bool
     prefix_cache: Literal["auto", "memory", "disk", "off"]
+    prefix_precision: Literal["same", "int8", "auto"]
     cache_dir: str | None
     cache_gb: float
     device: Literal["auto", "cpu", "cuda", "mps"]

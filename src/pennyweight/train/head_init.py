@@ -18,17 +18,13 @@ from ..model.inference import TokenFeed, evaluating, logits
 from . import loss as losses
 from .frozen_features import FrozenBackbone
 from .prefix_cache import first_trained_layer
-from .process_group import ProcessGroup
 from .training_rows import TrainingRows
 
 ROUNDS = 200
 MOST_ROWS = 50_000  # a random part of more rows gives the same head, without all their features in memory
 
 
-def fit_head(
-    model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbone, *, batch_size: int,
-    group: ProcessGroup | None = None,
-) -> float:  # fmt: skip
+def fit_head(model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbone, *, batch_size: int) -> float:
     """Fit the head of a model that was just built: logistic regression where it is linear, by L-BFGS in any case.
 
     The penalty is scikit-learn's at C = 1: half the output layer's sum of squares against the summed cross-entropy.
@@ -38,7 +34,6 @@ def fit_head(
         rows: of more than `MOST_ROWS` a random part is used.
         frozen: the model's backbone.
         batch_size: texts that the model computes features of at a time, where it has to.
-        group: processes that call this together: each computes its share of the features.
 
     Returns:
         The mean cross-entropy that was reached, in nats a text.
@@ -50,8 +45,7 @@ def fit_head(
         list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )
     with evaluating(model):  # without dropout the sum is a function, which a line search needs
-        found = _features(model, rows, chosen, frozen, batch_size, group or ProcessGroup())
-        features = torch.from_numpy(found).to(device)
+        features = torch.from_numpy(_features(model, rows, chosen, frozen, batch_size)).to(device)
 
         def loss() -> Tensor:
             optimizer.zero_grad()
@@ -66,9 +60,8 @@ def fit_head(
 
 
 def _features(
-    model: SequenceClassifier, rows: TrainingRows, chosen: np.ndarray, frozen: FrozenBackbone, batch_size: int,
-    group: ProcessGroup,
-) -> np.ndarray:  # fmt: skip
+    model: SequenceClassifier, rows: TrainingRows, chosen: np.ndarray, frozen: FrozenBackbone, batch_size: int
+) -> np.ndarray:
     """(N, H), what the head reads of N rows: an adapter that was just injected adds nothing yet.
 
     By the inference engine, which is faster, where every layer is trained; else there may be a prefix, in which most
@@ -77,7 +70,9 @@ def _features(
     every_layer = first_trained_layer(model.module, model.encoder.num_layers) == 0
     if every_layer and isinstance(rows.source, TokenFeed) and frozen.engine() is not None:
         tokens = rows.source.encoded
-        found = frozen.pooled(tokens if len(chosen) == len(tokens) else select(tokens, chosen), model.pooling, group)
+        found = frozen.pooled(
+            tokens if len(chosen) == len(tokens) else select(tokens, chosen), model.pooling, frozen.group
+        )
         frozen.release()  # until the baseline: training has no use for a second copy of the weights
         return found
 
@@ -89,4 +84,4 @@ def _features(
 
         return logits(Pooled(model), source, lengths[own], batch_size=batch_size, bucket=rows.bucket)
 
-    return group.by_rows(lengths, compute)
+    return frozen.group.by_rows(lengths, compute)
