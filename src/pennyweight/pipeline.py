@@ -300,10 +300,10 @@ def fit_model(
     """
     from .train.accelerator import end_training, make_accelerator
     from .train.energy import energy_meter
-    from .train.head_init import fit_head
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
+    from .train.model_start import start_model
     from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
@@ -323,9 +323,8 @@ def fit_model(
     planned.resume_point.check_model(model)  # before anything in the folder is touched
     if folder.path is not None:
         mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
-    if settings.lp_ft and checkpoint is None:
-        loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
-        logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
+    if checkpoint is None:
+        start_model(model, rows, built.frozen, settings, fingerprint)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
@@ -469,6 +468,7 @@ def run_metrics(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": planned.plan.count.trainable,
         "total": planned.plan.count.total,
+        "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {
             "rows": len(splits.train),

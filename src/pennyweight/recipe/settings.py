@@ -68,6 +68,8 @@ class RecipeSettings(TypedDict, total=False):
     use_rslora: bool
     use_dora: bool
     adaptive_ranks: bool
+    adapter: Literal["auto", "lora", "lora-xs"]
+    bases: Literal["svd", "gradient"]
     scaling: Literal["alpha/r", "alpha"]
 
     # train
