@@ -16,6 +16,7 @@ from ..recipe.schema import TrainRecipe
 from .augmentation import augment
 from .batch_source import BatchSources, choose_batch_sources
 from .class_balance import oversampled
+from .frozen_features import FrozenBackbone
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +70,14 @@ def prepare_rows(
     *,
     class_weights: np.ndarray | None,
     backbone: str,
-    stochastic: bool,
+    frozen: FrozenBackbone | None = None,
 ) -> tuple[TrainingRows, BatchSources]:
     """The rows to train on, augmented if the settings say so, and the sources of all batches.
 
     Args:
         texts, labels: of the training split.
         tokens: `train`, and `validation` where something is held out.
-        backbone, stochastic: as for `choose_batch_sources`.
+        backbone, frozen: as for `choose_batch_sources`.
     """
     encoded, epochs = tokens["train"], None
     augmented = augment(
@@ -89,7 +90,7 @@ def prepare_rows(
     batches = {"train": model.batches(encoded)}
     if "validation" in tokens:
         batches["validation"] = model.batches(tokens["validation"])
-    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, stochastic=stochastic)
+    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen)
     logger.info(str(sources))
     windows = None if encoded.windows is None else encoded.windows.counts
     return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs, windows), sources
