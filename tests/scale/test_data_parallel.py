@@ -15,7 +15,7 @@ from pennyweight.scale.data_parallel import _placed
 from pennyweight.train.launcher import ProcessPlace
 
 FLAGS = [
-    "--budget", "none", "--r", "2", "--target-modules", "query,value", "--layers", "top:1", "--epochs", "2",
+    "--budget", "5k", "--layers", "top:1", "--epochs", "2",
     "--batch-size", "8", "--precision", "fp32", "--report", "tables", "--seed", "3", "--learning-rate", "5e-3",
 ]  # fmt: skip
 
