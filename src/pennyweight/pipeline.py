@@ -121,8 +121,6 @@ def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings
 
 
 # --- load data ---------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class LoadedData:
     """The texts and labels of a run.
@@ -162,8 +160,6 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Planned:
     """What is decided before any weight is loaded.
@@ -218,8 +214,6 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
 
 
 # --- build -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class BuiltModel:
     """The model, and the texts as it reads them.
@@ -270,8 +264,6 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
 
 
 # --- fit ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Fitted:
     """What training gave; the model of the stage before holds the weights.
@@ -308,6 +300,7 @@ def fit_model(
     """
     from .train.accelerator import make_accelerator
     from .train.energy import energy_meter
+    from .train.few_labels import fit_few_labels
     from .train.head_init import fit_head
     from .train.inference_precision import prepare_inference
     from .train.loop import fit
@@ -330,6 +323,14 @@ def fit_model(
     planned.resume_point.check_model(model)  # before anything in the folder is touched
     if folder.path is not None:
         mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
+    by_transformers = recipe.model.encoder == "reference"
+    few = None if checkpoint else fit_few_labels(
+        settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
+    )  # fmt: skip
+    if few is not None:
+        ready = prepare_inference(built.text_model, planned.backbone, few.plan, settings, built.tokens, loaded.targets,
+                                  reference=by_transformers)  # fmt: skip
+        return Fitted(ready.plan, few.result, sources.to_json(), None, fingerprint, ready)
     if settings.lp_ft and checkpoint is None:
         loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
@@ -348,13 +349,11 @@ def fit_model(
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.validation if built.resident else None
     ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
-                              reference=recipe.model.encoder == "reference", validation=held_out)  # fmt: skip
+                              reference=by_transformers, validation=held_out)  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
 # --- evaluate ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Evaluated:
     """How good the classifier is.
@@ -413,8 +412,6 @@ def evaluate_model(
 
 
 # --- save --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Saved:
     """The finished classifier, and its folder; None where it is in memory only."""
@@ -442,6 +439,8 @@ def save_model(
 
     evaluation = evaluated.evaluation
     predictions = {} if evaluation is None else evaluation.predictions
+    pooled = recipe.model.model_copy(update={"pooling": built.text_model.model.pooling})  # few labels choose the mean
+    recipe = recipe.model_copy(update={"model": pooled})
     artifact = Artifact.of_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
@@ -473,7 +472,7 @@ def run_metrics(
     seconds = {"training": fitted.result.seconds, "tokenizing": built.tokenize_seconds} | dict(evaluated.seconds)
     metrics = figures | {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "trainable": planned.plan.count.trainable,
+        "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
         "total": planned.plan.count.total,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {

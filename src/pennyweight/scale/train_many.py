@@ -50,8 +50,8 @@ def train_many(
         workers: processes; the number of cores if not given. One trains in this process.
         overwrite: train again what is finished and was trained with other settings or texts.
         told: called after each row with its outcome, how many are done, and how many there are.
-        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables` unless
-            it is given here or in a row.
+        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables`, and
+            `contrastive` off, unless they are given here or in a row.
 
     Raises:
         InputError: anything wrong with the manifest, before anything is trained.
@@ -59,6 +59,8 @@ def train_many(
         Interrupted: by SIGINT, SIGTERM or SIGHUP; the summary is written all the same.
     """
     base = resolve_recipe(recipe, {"report": "tables"} | settings)
+    if base.train.contrastive == "auto" and "contrastive" not in settings:
+        base = resolve_recipe(base, {"contrastive": "off"})  # comparing candidates takes several times the training
     tenants = read_manifest(manifest, base)
     folder = Path(out)
     if os.path.exists(folder) and not os.path.isdir(folder):

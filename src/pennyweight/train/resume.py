@@ -36,6 +36,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "train -> lp_ft": False,
     "plan -> lora_dropout": 0.0,
     "plan -> head_dropout": 0.0,
+    "train -> contrastive": "off",
 }
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
