@@ -162,7 +162,7 @@ class FewLabelTrainer:
         """Train the chosen candidate on all rows, its head calibrated on the held-out ones; the mean cross-entropy."""
         features = self.features(chosen.steps, np.arange(len(self.labels)))
         head = fit_logistic_head(features, self.labels, self.n_labels, chosen.strength)
-        head = head.scaled(1 / choose_temperature(chosen.logits, chosen.labels).temperature)
+        head = head.scaled(1 / choose_temperature(chosen.logits, chosen.labels).value)
         head.put_into(self.text_model.model.head)
         return cross_entropy(head.logits(features), self.labels)
 
