@@ -191,9 +191,11 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     from .artifact.versions import versions
     from .model.device import check_inference_precision, choose
     from .model.tokenizer import check_max_length
+    from .train.few_labels import suits_few_labels
     from .train.resume import ResumePoint, run_fingerprint
 
     plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(loaded.names))
+    suits_few_labels(recipe.train, plan, loaded.targets["train"], len(loaded.names))  # refuses before weights load
     limit = "no budget" if plan.budget is None else f"of {plan.budget:,}"
     logger.info(f"plan: {plan.count.trainable:,} trainable parameters {limit} ({plan.strategy})")
     resume_point = ResumePoint()
@@ -292,12 +294,7 @@ def fit_model(
     folder: RunFolder,
     observer: Observer | None = None,
 ) -> Fitted:
-    """Train adapter and head, from the checkpoint to resume from if there is one.
-
-    Raises:
-        Interrupted: after a signal, once the state is saved.
-        ArtifactError: the checkpoint does not fit the model.
-    """
+    """Train adapter and head, from the checkpoint to resume from if there is one; raises `Interrupted` after a signal."""
     from .train.accelerator import make_accelerator
     from .train.energy import energy_meter
     from .train.few_labels import fit_few_labels
@@ -305,7 +302,6 @@ def fit_model(
     from .train.inference_precision import prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
-    from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
     from .train.validator import make_validator
@@ -318,11 +314,8 @@ def fit_model(
         stochastic=bool(recipe.model.hidden_dropout or recipe.model.attention_dropout),
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
-    planned.resume_point.check(prefixes, folder.resume_anyway)
+    planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
-    planned.resume_point.check_model(model)  # before anything in the folder is touched
-    if folder.path is not None:
-        mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
     by_transformers = recipe.model.encoder == "reference"
     few = None if checkpoint else fit_few_labels(
         settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
