@@ -103,7 +103,7 @@ class Ours:
         self.tokenize_seconds = self.built.tokenize_seconds
         self.rows, sources = prepare_rows(
             self.built.text_model, texts, self.built.tokens, self.labels, self.recipe.train,
-            class_weights=None, backbone="benchmark", stochastic=False,
+            class_weights=None, backbone="benchmark",
         )  # fmt: skip
         assert bool(sources.prefixes) == (top is not None), "the prefix does not fit into memory"
         self.feed = self.rows.source

@@ -30,6 +30,9 @@ from inputs import ROOT, machine, news, parts, versions
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 TRAINED, READ = 4000, 2600  # rows of train.csv, as in predict.py
 CONTENDERS = ("workers_1", "workers_2", "process_2_threads")
+#: What `scale.py --quick` gives `measure`, and the packages it cannot do without.
+QUICK = {"block": 512, "blocks": 4, "rounds": 1}
+NEEDS = ("ray",)
 Event = tuple[float, int]  # seconds, and the rows done by then
 
 
@@ -165,7 +168,7 @@ def _rate(
     name: str, run: str, sources: dict[int, str], block: int, precision: str | None, starts: dict[str, list[float]]
 ) -> float:
     workers = {"workers_1": 1, "workers_2": 2}.get(name)
-    with _threads(2 if workers is None else None), tempfile.TemporaryDirectory() as folder:
+    with threads_of_children(2 if workers is None else None), tempfile.TemporaryDirectory() as folder:
         if workers is None:
             return steady_rate(in_child("scale_predict:process_events", run, sources[2], folder, block, precision), 1)
         events, start = in_child("scale_predict:ray_events", run, sources[workers], workers, block, precision)
@@ -175,7 +178,7 @@ def _rate(
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_of_children(count: int | None) -> Iterator[None]:
     """The threads of a process that is started inside, the tokenizer's too; None leaves them to it."""
     before = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import json
 from collections import Counter
 from contextlib import suppress
@@ -257,3 +258,28 @@ def test_an_open_loop_sends_whether_it_is_answered_or_not(benchmark: Any) -> Non
     generator = load.Generator(load.Load(1, [("/a", "{}")], 0.2, rate=1000.0, most_connections=0))
     found = asyncio.run(generator.run())
     assert set(found.statuses()) == {"not sent"}
+
+
+def test_what_may_be_spread_is_one_table(benchmark: Any) -> None:
+    scale = benchmark("scale")
+    rates = {"workers_1": 100.0, "workers_2": 190.0, "process_2_threads": 200.0}
+    one = {"texts_per_second": rates, "ratio_workers": 1.9, "ratio_process": 0.95, "ray_start_seconds": 3.5}
+    other = {"classifiers_per_second": rates, "ratio_workers": 1.9, "ratio_process": 0.95, "machine": {"cores": 2}}
+    said = scale.report({"predict": one, "many": other, "training": {"skipped": "ray is not installed"}}).splitlines()
+    assert said[0] == "cores: 2"
+    assert said[2].split() == [*scale.COLUMNS, "2", "workers", "/", "1", "2", "workers", "/", "process"]
+    assert said[3].split() == ["predict", "100", "190", "200", "1.90", "0.95", "texts/s"]
+    assert said[4].split() == ["many", "100", "190", "200", "1.90", "0.95", "classifiers/s"]
+    assert said[6:] == ["predict: ray start seconds 3.5", "training: skipped, ray is not installed"]
+
+
+def test_the_parts_of_the_comparison_keep_to_their_form(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = benchmark("scale")
+    names = scale.part_names()
+    assert {"many", "predict"} <= set(names)
+    for name in names:
+        part = benchmark(f"scale_{name}")
+        assert set(part.QUICK) <= set(inspect.signature(part.measure).parameters)
+    assert scale.absent(["json", "no_such_package"]) == "no_such_package"
+    monkeypatch.setattr(scale, "absent", lambda packages: "ray" if "ray" in packages else None)
+    assert scale.measure_part("predict", None, quick=True) == {"skipped": "ray is not installed"}

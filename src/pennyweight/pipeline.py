@@ -202,7 +202,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     if folder.path is not None and folder.resume:
         resume_point = ResumePoint.find(folder.path, read_fingerprint(folder.path))
     runtime = choose(recipe.train.device, resume_point.precision(recipe.train.precision), recipe.train.threads)
-    check_inference_precision(runtime, recipe.train.inference_precision)
+    check_inference_precision(runtime, recipe.train.inference_precision, recipe.train.prefix_precision)
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
@@ -294,14 +294,14 @@ def fit_model(
     folder: RunFolder,
     observer: Observer | None = None,
 ) -> Fitted:
-    """Train adapter and head, from the checkpoint to resume from if there is one; raises `Interrupted` after a signal."""
+    """Train adapter and head, from the checkpoint to resume from if there is one; `Interrupted` after a signal."""
     from .train.accelerator import make_accelerator
     from .train.energy import energy_meter
     from .train.few_labels import fit_few_labels
-    from .train.head_init import fit_head
     from .train.inference_precision import prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
+    from .train.model_start import start_model
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
     from .train.validator import make_validator
@@ -309,13 +309,14 @@ def fit_model(
     settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
     rows, sources = prepare_rows(
         built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
-        class_weights=loaded.class_weights,
+        class_weights=loaded.class_weights, frozen=built.frozen,
         backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
-        stochastic=bool(recipe.model.hidden_dropout or recipe.model.attention_dropout),
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
+    if checkpoint is None:
+        start_model(model, rows, built.frozen, settings, fingerprint)
     by_transformers = recipe.model.encoder == "reference"
     few = None if checkpoint else fit_few_labels(
         settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
@@ -324,9 +325,6 @@ def fit_model(
         ready = prepare_inference(built.text_model, planned.backbone, few.plan, settings, built.tokens, loaded.targets,
                                   reference=by_transformers)  # fmt: skip
         return Fitted(ready.plan, few.result, sources.to_json(), None, fingerprint, ready)
-    if settings.lp_ft and checkpoint is None:
-        loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
-        logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
@@ -340,7 +338,7 @@ def fit_model(
         how=(planned.runtime.unit, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
-    held_out = sources.validation if built.resident else None
+    held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
     ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
                               reference=by_transformers, validation=held_out)  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
@@ -467,6 +465,7 @@ def run_metrics(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
         "total": planned.plan.count.total,
+        "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {
             "rows": len(splits.train),

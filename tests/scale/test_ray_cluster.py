@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pyarrow as pa
@@ -77,8 +77,8 @@ def test_a_head_that_is_gone_is_noticed_before_ray_ends_the_process(monkeypatch:
     with pytest.raises(ResourceError) as caught:
         head.look()
     assert str(caught.value) == (
-        f"{address}: the cluster's head is gone; received Connection refused; start the cluster again; then go on with "
-        "--resume"
+        f"{address}: the cluster's head is gone; received Connection refused; start the cluster again and give "
+        "the same command, for predict with --resume"
     )
 
 
@@ -99,10 +99,30 @@ def test_only_its_owner_may_read_the_token(tmp_path: Path, monkeypatch: pytest.M
     os.chmod(path, 0o644)  # as Ray leaves it
     cluster._protect_token(make=True)
     assert (path.stat().st_mode & 0o777, path.read_text()) == (0o600, token)
+    assert [item.name for item in path.parent.iterdir()] == ["auth_token"]
+    path.write_text("\n")
+    with pytest.raises(InputError, match="auth_token: the cluster's token is empty; remove the file, or copy the head"):
+        cluster._protect_token(make=True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path / "below"))
+    with pytest.raises(InputError) as caught:
+        cluster._protect_token(make=True)
+    assert str(caught.value) == (
+        f"{path}/below: the cluster's token cannot be read or written here; received {caught.value.received}; set "
+        "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file of yours"
+    )
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
     path.unlink()
     cluster._protect_token(make=True)
     assert not path.exists()
+
+
+def test_a_signal_while_ray_starts_is_a_signal() -> None:
+    def init(**given: Any) -> None:
+        raise SystemExit(15)  # as Ray's handler of SIGTERM does
+
+    ray = SimpleNamespace(init=init, exceptions=SimpleNamespace(RayError=NodeDied))
+    with pytest.raises(KeyboardInterrupt):
+        cluster._connect(ray, "local", 1, 1)
 
 
 @pytest.mark.parametrize(

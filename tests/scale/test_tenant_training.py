@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import pennyweight as pw
+from pennyweight.model.kernels.int8_linear import has_int8
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.scale.tenant_training import TenantOutcome, TenantTrainer
 from pennyweight.scale.tenants import Tenant
@@ -25,8 +26,9 @@ Make = Callable[..., Tenant]
 def tenant(tiny_backbone: Callable[..., Path], news: Path) -> Make:
     """A function `(name, kind="bert", **settings) -> Tenant` on the tiny news."""
 
-    def make(name: str, kind: str = "bert", **settings: Any) -> Tenant:
-        given = QUICK | {"train": str(news / "train.csv"), "backbone": str(tiny_backbone(kind))} | settings
+    def make(name: str, kind: str = "bert", config: Any = None, /, **settings: Any) -> Tenant:
+        backbone = str(tiny_backbone(kind, **(config or {})))
+        given = QUICK | {"train": str(news / "train.csv"), "backbone": backbone} | settings
         return Tenant(name, f"manifest.csv:{name}", resolve_recipe("default", given))
 
     return make
@@ -98,6 +100,28 @@ def test_figures_are_those_that_evaluate_gives_later(tenant: Make, news: Path, t
     figures = classifier.metrics["test"]
     assert later.accuracy == figures["accuracy"]
     assert later.log_loss == pytest.approx(figures["log_loss"], abs=1e-5)
+
+
+@pytest.mark.skipif(not has_int8(), reason="this processor's kernels have no int8")
+def test_lower_layers_in_int8_change_little_and_the_figures_are_the_saved_classifiers(
+    tenant: Make, news: Path, tmp_path: Path
+) -> None:
+    kinds = {"num_hidden_layers": 6, "hidden_size": 128, "intermediate_size": 256}
+    plans = {"strategy": "top", "budget": "3k"} | {"test": str(news / "test.csv")}
+    trainer = TenantTrainer(tmp_path, overwrite=False)
+    found = {}
+    for how in ("same", "int8", "auto"):
+        outcome = trained(trainer(tenant(how, "minilm", kinds, prefix_precision=how, **plans)))
+        assert outcome.metrics["train"]["prefix"]["first_layer"] > 0
+        loaded = pw.load(tmp_path / how)
+        measured = loaded.evaluate(news / "test.csv")
+        assert outcome.metrics["test"]["accuracy"] == measured.accuracy
+        assert outcome.metrics["test"]["log_loss"] == pytest.approx(measured.log_loss, rel=1e-4)
+        found[how] = load_file(tmp_path / how / "head.safetensors")["out.weight"]
+    assert np.array_equal(found["int8"], found["auto"])
+    assert not np.array_equal(found["int8"], found["same"])
+    off = np.linalg.norm(found["int8"] - found["same"]) / np.linalg.norm(found["same"])
+    assert off < 0.5
 
 
 def test_another_backbone_takes_the_place_of_the_resident_one(tenant: Make, tmp_path: Path) -> None:

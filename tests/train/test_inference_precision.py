@@ -227,6 +227,6 @@ def test_the_recipe_names_its_choices(train: Callable[..., pw.Classifier], comma
         pw.PennyweightError, match=r"inference_precision: expected auto, fp32, bf16 or int8, received fp16$"
     ):
         train(inference_precision="fp16")
-    assert "--inference-precision auto|fp32|bf16|int8" in command("train", "--help").out
+    assert "--inference-precision auto|fp32|bf16|int8" in command("train", "--help-all").out
     for name in ("predict", "evaluate"):
-        assert "auto|fp32|bf16|fp16|int8" in command(name, "--help").out
+        assert "auto|fp32|bf16|fp16|int8" in command(name, "--help-all").out

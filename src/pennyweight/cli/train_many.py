@@ -27,6 +27,9 @@ def train_many(
     out: Path = typer.Option(..., "--out", help="Folder that gets one folder for each classifier, and a summary."),
     recipe: str = RECIPE,
     workers: int = typer.Option(None, "--workers", min=1, help="Processes; the number of cores if not given."),
+    ray: str = typer.Option(
+        None, "--ray", metavar="local|auto|HOST:PORT", help="Spread them over a Ray cluster; one CPU a worker."
+    ),
     overwrite: bool = typer.Option(
         False, "--overwrite", help="Train again what is finished and whose texts or settings have changed."
     ),
@@ -46,7 +49,7 @@ def train_many(
     if "train" in settings:
         raise InputError("--train names the texts of one classifier", remedy="the column data names them in each row")
     summary = train_all(
-        manifest, out=out, recipe=recipe, workers=workers, overwrite=overwrite,
+        manifest, out=out, recipe=recipe, workers=workers, ray=ray, overwrite=overwrite,
         told=lambda outcome, done, of: note(f"{done:,}/{of:,} {outcome}"),
         **settings,
     )  # fmt: skip

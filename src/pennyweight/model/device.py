@@ -100,12 +100,14 @@ def choose_for_inference(
     return choose(device, wanted, threads)
 
 
-def check_inference_precision(runtime: Runtime, wanted: str) -> None:
-    """Refuse, before anything is trained, a number format that this machine cannot predict in.
+def check_inference_precision(runtime: Runtime, wanted: str, prefix: str = "same") -> None:
+    """Refuse, before anything is trained, a number format that this machine cannot predict in, or keep a prefix in.
 
     Raises:
         ResourceError: naming the remedy.
     """
+    if prefix == "int8" and (runtime.device.type != "cpu" or not has_int8()):
+        raise ResourceError("int8 is computed on a CPU whose kernels have it", remedy="use --prefix-precision auto")
     if runtime.device.type == "cpu" and wanted == "bf16":
         _check_cpu(wanted)
     if runtime.device.type == "cpu" and wanted == "int8" and not has_int8():

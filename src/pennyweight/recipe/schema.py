@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..budget.specs import AdapterSettings, Bias, Scaling
+from ..budget.specs import AdapterKind, AdapterSettings, Bases, Bias, Scaling
 from ..storage.atomic import write_text
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
@@ -222,7 +222,7 @@ class PlanRecipe(Section):
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.1, description="Dropout before the head's output layer.")
     r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
-    lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator.")
+    lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator; LoRA-XS has its own, 30 sqrt(r).")
     lora_dropout: Fraction = Field(0.1, description="Dropout on the LoRA branch's input.")
     target_modules: Words = Field(
         ["all-linear"], description="Modules to adapt, by name or by group: attention, all-linear."
@@ -237,6 +237,15 @@ class PlanRecipe(Section):
     use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
     adaptive_ranks: bool = Field(
         False, description="Remove the least useful ranks during training (AdaLoRA), starting from the planned ones."
+    )
+    adapter: AdapterKind = Field(
+        "auto",
+        description="What is trained beside each matrix: LoRA, or a small core between frozen bases (lora-xs); auto: "
+        "as the budget suggests with strategy auto, else lora.",
+    )
+    bases: Bases = Field(
+        "gradient",
+        description="LoRA-XS: bases from gradients on labelled training rows, or from the frozen weights alone (svd).",
     )
     scaling: Scaling = Field("alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha.")
 
@@ -299,6 +308,11 @@ class TrainRecipe(Section):
     group_by_length: bool = Field(True, description="Batch texts of similar length: less padding, fewer shapes.")
     prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
         "auto", description="Where to keep the outputs of the frozen lower layers."
+    )
+    prefix_precision: Literal["same", "int8", "auto"] = Field(
+        "same",
+        description="Number format of the frozen lower layers whose outputs are kept: that of the training, or int8, "
+        "which is faster and changes what is trained a little; auto: int8 on a CPU that would compute fp32.",
     )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     cache_gb: float = Field(

@@ -68,6 +68,8 @@ class RecipeSettings(TypedDict, total=False):
     use_rslora: bool
     use_dora: bool
     adaptive_ranks: bool
+    adapter: Literal["auto", "lora", "lora-xs"]
+    bases: Literal["svd", "gradient"]
     scaling: Literal["alpha/r", "alpha"]
 
     # train
@@ -98,6 +100,7 @@ class RecipeSettings(TypedDict, total=False):
     seed: int
     group_by_length: bool
     prefix_cache: Literal["auto", "memory", "disk", "off"]
+    prefix_precision: Literal["same", "int8", "auto"]
     cache_dir: str | None
     cache_gb: float
     device: Literal["auto", "cpu", "cuda", "mps"]

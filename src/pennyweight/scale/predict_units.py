@@ -163,10 +163,11 @@ def predict_units(
     run = _Run(job, units, out, resume, progress)
     try:
         with (
+            stopped_at_once(),
             _locked(job, out),
             run.cleared_if_vain(),
             ray_cluster(cluster.address, job.model.threads, cluster.workers) as places,
-            stopped_at_once(),  # behind Ray, which has a handler of its own
+            stopped_at_once(),  # again, behind Ray, which has a handler of its own
         ):
             workers = RayWorkers(UnitWorker, [job], job.model.threads)
             dealing = UnitRun(workers, lambda unit: unit.named(job.files), run.accept, run.add)

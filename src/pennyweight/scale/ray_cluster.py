@@ -214,8 +214,12 @@ def _connect(ray: Any, address: str, threads: int, workers: int | None) -> int:
             ray.init(address=address, **quiet)
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         return _places(nodes, ray.available_resources().get("CPU", 0), threads, workers)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _refused(address, error) from error
+    except BaseException as end:
+        if isinstance(end, Exception | KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from end  # SIGTERM: until Ray has started, its own handler exits
 
 
 @contextmanager
@@ -275,22 +279,40 @@ def _protect_token(*, make: bool) -> None:
         return
     given = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(given) if given else Path.home() / ".ray" / "auth_token"
-    with suppress(FileExistsError):
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as held:
-                held.write(secrets.token_hex(32))
     try:
+        if make and not path.exists():
+            _write_token(path)
         facts = path.stat()
         if stat.S_IMODE(facts.st_mode) & 0o077 and facts.st_uid == os.getuid():
             path.chmod(0o600)
-    except OSError as error:
+        empty = not path.read_bytes().strip()
+    except FileNotFoundError as error:
         raise InputError(
             "the cluster's token is missing", where=path, received=error.strerror,
             remedy="copy it from the cluster's head (chmod 600), set RAY_AUTH_TOKEN, or, for a cluster without "
             "authentication, RAY_AUTH_MODE=disabled",
         ) from error  # fmt: skip
+    except OSError as error:
+        raise InputError(
+            "the cluster's token cannot be read or written here", where=path, received=error.strerror,
+            remedy="set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file of yours",
+        ) from error  # fmt: skip
+    if empty:
+        raise InputError("the cluster's token is empty", where=path, remedy="remove the file, or copy the head's here")
+
+
+def _write_token(path: Path) -> None:
+    """Write a new token, readable to its owner alone; another process's that came first stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="ascii") as held:
+            held.write(secrets.token_hex(32))
+        with suppress(FileExistsError):
+            os.link(aside, path)  # whole from the beginning: others may read it at once
+    finally:
+        aside.unlink()
 
 
 def _refused(address: str, error: BaseException) -> InputError | ResourceError:

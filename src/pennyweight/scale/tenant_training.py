@@ -20,6 +20,8 @@ from ..errors import InputError, PennyweightError
 from ..model.backbone import Backbone, config_of, resolve
 from ..model.classifier import ModelSettings
 from ..model.device import Runtime, check_inference_precision, choose
+from ..model.inference.frozen_layers import FrozenLayers
+from ..model.on_demand import OnDemand
 from ..model.resident import ResidentBackbone
 from ..model.text_model import TextModel
 from ..model.tokenizer import check_max_length
@@ -27,7 +29,7 @@ from ..recipe.planning import plan_for
 from ..recipe.schema import Recipe
 from ..storage.atomic import atomic_folder
 from ..storage.folders import visible_names
-from ..train.frozen_features import FrozenBackbone
+from ..train.frozen_features import FrozenBackbone, calibrated_layers
 from ..train.random_state import preserved_random_state
 from ..train.resume import ResumePoint, run_fingerprint
 from ..train.run_folder import RunFolder
@@ -88,6 +90,7 @@ class TenantTrainer:
         self.overwrite = overwrite
         self._found: dict[tuple[str, str | None], Backbone] = {}
         self._resident: ResidentBackbone | None = None
+        self._layers: tuple[tuple[Backbone, int], OnDemand[FrozenLayers | None]] | None = None
 
     def __call__(self, tenant: Tenant) -> TenantOutcome:
         """Train a classifier unless that is done. A failure is an outcome, too: others may not depend on it."""
@@ -121,7 +124,7 @@ class TenantTrainer:
         wanted = recipe.model.backbone, recipe.model.revision
         plan = plan_for(recipe, config_of(*wanted), len(loaded.names))
         runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
-        check_inference_precision(runtime, recipe.train.inference_precision)
+        check_inference_precision(runtime, recipe.train.inference_precision, recipe.train.prefix_precision)
         if wanted not in self._found:
             self._found[wanted] = resolve(*wanted)
         backbone = self._found[wanted]
@@ -148,8 +151,15 @@ class TenantTrainer:
         seconds = time.perf_counter() - began
         unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
         audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
-        frozen = FrozenBackbone(planned.backbone, recipe, planned.plan, planned.runtime, pad_id)
+        layers = self._layers_of(planned.backbone, recipe.data.max_length)
+        frozen = FrozenBackbone(planned.backbone, recipe, planned.plan, planned.runtime, pad_id, layers)
         return pipeline.BuiltModel(text_model, tokens, seconds, audit, frozen, resident=True)
+
+    def _layers_of(self, backbone: Backbone, max_length: int) -> OnDemand[FrozenLayers | None]:
+        """The backbone's layers in int8, made when a recipe first asks for them; another's take their place."""
+        if self._layers is None or self._layers[0] != (backbone, max_length):
+            self._layers = (backbone, max_length), OnDemand(lambda: calibrated_layers(backbone, max_length))
+        return self._layers[1]
 
     def _keep(self, backbone: Backbone, runtime: Runtime) -> ResidentBackbone:
         """The resident backbone; another one takes its place."""

@@ -17,6 +17,8 @@ from ..recipe.schema import Recipe
 from ..storage.atomic import recover
 from ..storage.locks import lock_folder
 from ..train.signals import stopped_at_once
+from .predict_units import Cluster
+from .tenant_cluster import outcomes_on_ray
 from .tenant_summary import ManySummary, write_summary
 from .tenant_training import TenantOutcome, TenantTrainer, with_threads
 from .tenants import Tenant, read_manifest
@@ -33,6 +35,7 @@ def train_many(
     out: str | Path,
     recipe: str | Path | Recipe = "default",
     workers: int | None = None,
+    ray: str | None = None,
     overwrite: bool = False,
     told: Told | None = None,
     **settings: Any,
@@ -48,30 +51,32 @@ def train_many(
         out: gets `NAME/` for each row, and `summary.html`, `summary.csv` and `summary.json` of all.
         recipe: of all rows, where they do not say otherwise.
         workers: processes; the number of cores if not given. One trains in this process.
+        ray: a Ray cluster to spread them over: `local`, `auto` or `HOST:PORT`; see `tenant_cluster`.
         overwrite: train again what is finished and was trained with other settings or texts.
         told: called after each row with its outcome, how many are done, and how many there are.
-        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables`, and
-            `contrastive` off, unless they are given here or in a row.
+        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables`,
+            `prefix_precision` is `auto` and `contrastive` is `off` unless they are given here or in a row.
 
     Raises:
         InputError: anything wrong with the manifest, before anything is trained.
         StorageError: the folder cannot be written, or another process is writing there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP; the summary is written all the same.
     """
-    base = resolve_recipe(recipe, {"report": "tables"} | settings)
+    base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
     if base.train.contrastive == "auto" and "contrastive" not in settings:
         base = resolve_recipe(base, {"contrastive": "off"})  # comparing candidates takes several times the training
     tenants = read_manifest(manifest, base)
     folder = Path(out)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError("the folder of the classifiers is a file", where=folder, remedy="choose another --out")
-    tasks, count, threads = _share_out(tenants, workers)
+    tasks, count, threads = _share_out(tenants, workers, None if ray is None else 1)
     began = time.perf_counter()
     outcomes: dict[str, TenantOutcome] = {}
     with lock_folder(folder), stopped_at_once():
         recover(folder)
         try:
-            with closing(_outcomes(tasks, folder, overwrite, count, threads)) as found:  # processes end here, at once
+            spread = None if ray is None else Cluster(ray, workers)
+            with closing(_outcomes(tasks, folder, overwrite, count, threads, spread)) as found:
                 for outcome in found:
                     outcomes[outcome.name] = outcome
                     logger.info(f"{outcome} ({len(outcomes):,} of {len(tasks):,})")
@@ -88,11 +93,11 @@ def train_many(
     return summary
 
 
-def _share_out(tenants: list[Tenant], workers: int | None) -> tuple[list[Tenant], int, int | None]:
+def _share_out(tenants: list[Tenant], workers: int | None, threads: int | None) -> tuple[list[Tenant], int, int | None]:
     """The rows in the order of their training, the number of processes, and the threads of each; None for the usual."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(workers or cores, len(tenants))
-    threads = None if count == 1 else max(1, cores // count)
+    threads = threads or (None if count == 1 else max(1, cores // count))
     # Those of one backbone follow each other: it is loaded once.
     groups: dict[tuple[str, str | None], list[Tenant]] = {}
     for tenant in tenants:
@@ -101,11 +106,13 @@ def _share_out(tenants: list[Tenant], workers: int | None) -> tuple[list[Tenant]
 
 
 def _outcomes(
-    tasks: list[Tenant], folder: Path, overwrite: bool, count: int, threads: int | None
+    tasks: list[Tenant], folder: Path, overwrite: bool, count: int, threads: int | None, spread: Cluster | None
 ) -> Generator[TenantOutcome, None, None]:
     """What comes of the rows, as they are ready; one process is this one."""
     make = partial(TenantTrainer, folder, overwrite=overwrite)
-    if count == 1:
+    if spread is not None:
+        yield from outcomes_on_ray(tasks, folder, overwrite, spread, threads or 1, _lost)
+    elif count == 1:
         yield from map(make(), tasks)
     else:
         yield from WorkerProcesses(count, threads or 1, make, (), _lost).run(tasks)

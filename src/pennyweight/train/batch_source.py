@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 
+from ..data.batching import Encoded
 from ..model.classifier import SequenceClassifier
 from ..model.inference import Feed, TokenFeed
+from ..model.text_model import TextModel
 from ..recipe.schema import TrainRecipe
 from ..storage.user_cache import cache_folder
+from .frozen_features import FrozenBackbone
 from .prefix_cache import Prefix, PrefixSpec, first_trained_layer, prepare
 
 
@@ -23,10 +26,16 @@ class BatchSources:
     Attributes:
         train: batches to train on.
         validation: batches to validate on; None where nothing is held out.
+        exact: whether a prefix has the number format of the training.
     """
 
     train: Feed
     validation: Feed | None
+    exact: bool = True
+
+    def held_out(self, model: TextModel, tokens: Mapping[str, Encoded]) -> Feed | None:
+        """Validation batches for the final figures: those of training, where these are computed as in prediction."""
+        return self.validation if self.exact or "validation" not in tokens else model.batches(tokens["validation"])
 
     @property
     def prefixes(self) -> dict[str, Prefix]:
@@ -60,21 +69,23 @@ def choose_batch_sources(
     settings: TrainRecipe,
     *,
     backbone: str,
-    stochastic: bool = False,
+    frozen: FrozenBackbone | None = None,
 ) -> BatchSources:
     """Token ids as they are, or prefixes where lower layers are frozen and would be computed more than once.
 
     Args:
         tokens: batches of token ids by name, `train` and perhaps `validation`.
         backbone: fingerprint of the frozen weights, and of the engine that computes them.
-        stochastic: whether frozen layers have dropout, so that each pass is different.
+        frozen: knows whether frozen layers have dropout, so that each pass is different, and has those of another
+            number format, if the recipe asks for one.
     """
     first = first_trained_layer(model.module, model.encoder.num_layers)
-    if settings.prefix_cache == "off" or first == 0 or stochastic:
+    if settings.prefix_cache == "off" or first == 0 or (frozen is not None and frozen.stochastic):
         return BatchSources(tokens["train"], tokens.get("validation"))
     # One pooled vector a text is little, and mean pooling gives it in fp32: it is kept so.
     dtype = model.encoder.dtype if first < model.encoder.num_layers else torch.float32
-    spec = PrefixSpec(first, model.pooling, dtype, backbone)
+    layers = None if frozen is None or first == model.encoder.num_layers else frozen.prefix_layers()
+    spec = PrefixSpec(first, model.pooling, dtype, backbone if layers is None else f"{backbone}/int8")
     folder = _cache_folder(settings)
     chosen: dict[str, Feed] = dict(tokens)
     for name, source in tokens.items():
@@ -82,8 +93,8 @@ def choose_batch_sources(
         if name == "train" and settings.epochs == 1 and folder is None:
             continue
         limit = None if folder is None else int(settings.cache_gb * 1e9)
-        chosen[name] = prepare(model.encoder, source, spec, folder=folder, limit=limit) or source
-    return BatchSources(chosen["train"], chosen.get("validation"))
+        chosen[name] = prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers) or source
+    return BatchSources(chosen["train"], chosen.get("validation"), exact=layers is None)
 
 
 def _cache_folder(settings: TrainRecipe) -> Path | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..budget.plan import Plan
+from ..data import sample
 from ..data.batching import Encoded, select
 from ..data.sampling import sample_rows
 from ..evaluate.baselines.baseline import Baseline
@@ -19,10 +20,15 @@ from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
 from ..model.inference.build import frozen_engine
 from ..model.inference.engine import InferenceEngine
+from ..model.inference.frozen_layers import FrozenLayers, int8_layers
+from ..model.kernels.int8_linear import has_int8
+from ..model.on_demand import OnDemand
+from ..model.tokenizer import encode, load_tokenizer
 from ..recipe.schema import Recipe
 
 # Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
 MOST_ROWS = 20_000
+CALIBRATED_ON = 128  # texts
 
 
 class FrozenBackbone:
@@ -33,18 +39,28 @@ class FrozenBackbone:
     Args:
         recipe: how the backbone is computed and how long texts are; `plan`: of the run, its adapter is left out.
         pad_id: the tokenizer's padding id.
+        layers: those that `prefix_layers` gives, where they stay loaded for further trainings.
 
     Attributes:
         seconds: spent on loading and computing.
     """
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, plan: Plan, runtime: Runtime, pad_id: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        recipe: Recipe,
+        plan: Plan,
+        runtime: Runtime,
+        pad_id: int,
+        layers: OnDemand[FrozenLayers | None] | None = None,
+    ) -> None:
         self.backbone = backbone
         self.recipe = recipe
         self.plan = plan
         self.runtime = runtime
         self.pad_id = pad_id
         self.seconds = 0.0
+        self._layers = layers or OnDemand(lambda: calibrated_layers(backbone, recipe.data.max_length))
         self._engine: InferenceEngine | None = None
         self._model: Pooled | None = None
         # Both poolings of few texts, by whose they are: fitting the head and the linear probe read the same.
@@ -57,6 +73,19 @@ class FrozenBackbone:
             self._engine = frozen_engine(self.backbone, self.runtime, self.pad_id)
             self.seconds += time.perf_counter() - began
         return self._engine
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether its layers have dropout in training."""
+        return bool(self.recipe.model.hidden_dropout or self.recipe.model.attention_dropout)
+
+    def prefix_layers(self) -> FrozenLayers | None:
+        """The layers in int8, for a prefix; None where the recipe asks for none, or this machine is better without."""
+        wanted = self.recipe.train.prefix_precision
+        suits = self.runtime.device.type == "cpu" and self.runtime.precision == "fp32" and has_int8()
+        if wanted == "same" or self.recipe.model.encoder == "reference" or (wanted == "auto" and not suits):
+            return None
+        return self._layers.get()
 
     def release(self) -> None:
         """Forget the weights, but not the features computed so far."""
@@ -95,6 +124,16 @@ class FrozenBackbone:
         found = logits(self._model.eval(), feed, encoded.lengths, batch_size=size, bucket=bucket)
         self.seconds += time.perf_counter() - began
         return found
+
+
+def calibrated_layers(backbone: Backbone, max_length: int) -> FrozenLayers | None:
+    """A backbone's layers in int8, their ranges measured over texts of the built-in sample.
+
+    Always the same texts, so that a classifier does not depend on which others are trained beside it.
+    """
+    texts = sample.load("train").texts[:CALIBRATED_ON]
+    tokenizer = load_tokenizer(backbone.folder)
+    return int8_layers(backbone, int(tokenizer.pad_token_id), encode(tokenizer, texts, max_length))
 
 
 def train_linear_probe(

@@ -31,6 +31,7 @@ from ..data.batching import Encoded, plan_batches
 from ..errors import StorageError
 from ..model.encoders.encoder import Encoder
 from ..model.inference import TokenFeed, evaluating
+from ..model.inference.frozen_layers import FrozenLayers
 from ..storage.atomic import atomic_file, recover
 from ..storage.system_errors import storage_errors
 
@@ -145,6 +146,7 @@ def prepare(
     folder: str | Path | None = None,
     limit: int | None = None,
     batch_size: int = 64,
+    layers: FrozenLayers | None = None,
 ) -> Prefix | None:
     """Compute the hidden states before layer `spec.first`, or read those of an earlier run.
 
@@ -153,6 +155,7 @@ def prepare(
         folder: where to keep files. None: in memory.
         limit: most bytes to keep, all files of the folder together; of a disk never more than half of what is free
             without them. None: that half, of the memory or the disk.
+        layers: compute the hidden states instead of the encoder, where there are layers left to train.
 
     Returns:
         None when there is nothing to keep (`first` is 0), or, with one warning, when it would take more than the limit.
@@ -160,7 +163,7 @@ def prepare(
     if spec.first == 0:
         return None
     began = time.perf_counter()
-    work = _Computation(encoder, feed, spec, batch_size)
+    work = _Computation(encoder, feed, spec, batch_size, layers)
     file, problem = None, ""
     if folder is not None:
         file = Path(folder) / f"{prefix_key(spec, feed.encoded)}{SUFFIX}"
@@ -201,8 +204,10 @@ class _Computation:
         bytes: of all rows.
     """
 
-    def __init__(self, encoder: Encoder, feed: TokenFeed, spec: PrefixSpec, batch_size: int) -> None:
-        self.encoder, self.feed, self.spec = encoder, feed, spec
+    def __init__(
+        self, encoder: Encoder, feed: TokenFeed, spec: PrefixSpec, batch_size: int, layers: FrozenLayers | None
+    ) -> None:
+        self.encoder, self.feed, self.spec, self.layers = encoder, feed, spec, layers
         lengths = feed.encoded.lengths
         self.kept = np.ones_like(lengths) if spec.first >= encoder.num_layers else np.maximum(lengths, 1)
         if feed.device.type == "cpu" and len(lengths):
@@ -245,6 +250,10 @@ class _Computation:
     def chunks(self) -> Iterator[Tensor]:
         """Batch after batch, rows (tokens, H) without padding."""
         encoder, first = self.encoder, self.spec.first
+        if self.layers is not None and first < encoder.num_layers:
+            for indices in self.batches:
+                yield self.layers.hidden(self.feed.encoded, indices, first).to(self.spec.dtype)
+            return
         with evaluating(encoder.module):
             for indices in self.batches:
                 with torch.no_grad():

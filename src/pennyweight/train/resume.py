@@ -151,7 +151,7 @@ class ResumePoint:
         Raises:
             ArtifactError: they do not fit.
         """
-        if self.checkpoint is not None and not model.adapter.adaptive:  # else a checkpoint holds more
+        if self.checkpoint is not None and not model.adapter.keeps_state:  # else a checkpoint holds more
             check_fits(self.checkpoint, trainable(model))
 
     def begin(self, model: SequenceClassifier, more: Mapping[str, Any], folder: Path | None, anyway: bool) -> None:

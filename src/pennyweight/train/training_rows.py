@@ -15,6 +15,7 @@ from ..recipe.schema import TrainRecipe
 from .augmentation import augment
 from .batch_source import BatchSources, choose_batch_sources
 from .class_balance import oversampled
+from .frozen_features import FrozenBackbone
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +66,14 @@ def prepare_rows(
     *,
     class_weights: np.ndarray | None,
     backbone: str,
-    stochastic: bool,
+    frozen: FrozenBackbone | None = None,
 ) -> tuple[TrainingRows, BatchSources]:
     """The rows to train on, augmented if the settings say so, and the sources of all batches.
 
     Args:
         texts, labels: of the training split.
         tokens: `train`, and `validation` where something is held out.
-        backbone, stochastic: as for `choose_batch_sources`.
+        backbone, frozen: as for `choose_batch_sources`.
     """
     encoded, epochs = tokens["train"], None
     augmented = augment(
@@ -85,6 +86,6 @@ def prepare_rows(
     batches = {"train": model.batches(encoded)}
     if "validation" in tokens:
         batches["validation"] = model.batches(tokens["validation"])
-    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, stochastic=stochastic)
+    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen)
     logger.info(str(sources))
     return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs), sources

@@ -1,0 +1,63 @@
+"""The lower layers of a frozen backbone, computed by the inference encoder's int8 products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...data.batching import Encoded, Integers
+from ..backbone import Backbone
+from .build import InferenceWeights
+from .engine import ENCODERS
+from .inference_encoder import InferenceEncoder
+from .int8_products import Int8Products
+from .merge import backbone_state
+from .token_rows import token_rows
+
+
+@dataclass(frozen=True)
+class FrozenLayers:
+    """Hidden states of texts before a layer, for trained layers to go on from."""
+
+    encoder: InferenceEncoder
+    pad_id: int
+
+    def hidden(self, tokens: Encoded, indices: Integers, first: int) -> Tensor:
+        """The hidden states before layer `first` of the texts at `indices`, end to end without padding.
+
+        Returns:
+            (tokens, H) fp32; one row of a text without tokens.
+        """
+        order = np.argsort(-tokens.lengths[indices], kind="stable")
+        batch = token_rows(tokens, indices[order], self.pad_id)
+        with torch.inference_mode():
+            x, positions = self.encoder.embed(batch), self.encoder.positions(batch)
+            for layer in self.encoder.layers[:first]:
+                x = layer(x, batch, positions)
+        begins, lengths = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+        begins[order], lengths[order] = batch.firsts.numpy(), np.maximum(tokens.lengths[indices[order]], 1)
+        ends = np.cumsum(lengths)
+        rows = np.arange(ends[-1]) + np.repeat(begins - (ends - lengths), lengths)
+        return x.float().index_select(0, torch.from_numpy(rows))
+
+
+def int8_layers(backbone: Backbone, pad_id: int, calibration: Encoded) -> FrozenLayers | None:
+    """A backbone's layers in int8; None where its family has no inference encoder.
+
+    Args:
+        calibration: texts over which the ranges of the products' inputs are measured.
+    """
+    if backbone.config["model_type"] not in ENCODERS:
+        return None
+    state = backbone_state(backbone)
+    weights = InferenceWeights(backbone.config, state, nn.Identity(), "mean", pad_id)
+    ranges = weights.measure_ranges(calibration)
+    build = ENCODERS[str(backbone.config["model_type"])]
+    if ranges is None:
+        return None
+    with torch.inference_mode():
+        encoder = build(backbone.config, state, Int8Products(ranges), "mean")
+    return None if encoder is None else FrozenLayers(encoder, pad_id)

@@ -1,0 +1,118 @@
+"""`pennyweight train-many --ray`: classifiers dealt to workers on a Ray cluster, those of lost workers once more."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, ResourceError
+from .predict_units import Cluster
+from .ray_cluster import RayWorkers, ray_cluster
+from .tenant_training import TenantOutcome
+from .tenant_worker import TenantHost, TenantWorker
+from .tenants import Tenant
+from .unit_run import PATIENCE, TRIES, CallFailed, WorkerLost, Workers
+from .unit_worker import versions_here
+
+_LOOK = 1.0  # seconds
+
+Lost = Callable[[Tenant, str], TenantOutcome]
+
+
+def outcomes_on_ray(
+    tasks: Sequence[Tenant], folder: Path, overwrite: bool, cluster: Cluster, threads: int, lost: Lost
+) -> Generator[TenantOutcome, None, None]:
+    """Train classifiers by several processes or machines; what comes of each, as it is ready.
+
+    Args:
+        tasks: their files and the backbone have the same names on all machines.
+        folder: on a file system that all machines share.
+        cluster: where, and how many workers; `threads`: of each.
+        lost: the outcome of a classifier whose training ended several workers.
+
+    Raises:
+        InputError: what Ray lacks (see `ray_cluster`); a worker with other versions, or that does not see the folder.
+        ResourceError: workers end before they have begun, or none finds a place.
+    """
+    with ray_cluster(cluster.address, threads, cluster.workers) as places:
+        workers = RayWorkers(TenantWorker, [folder.absolute(), overwrite], threads)
+        yield from deal(workers, deque(tasks), min(places, len(tasks)), folder, lost)
+
+
+def deal(
+    workers: Workers, waiting: deque[Tenant], count: int, folder: Path, lost: Lost
+) -> Generator[TenantOutcome, None, None]:
+    """Have all classifiers trained by `count` workers; see `outcomes_on_ray`."""
+    calls: dict[Any, tuple[Any, Tenant | None]] = {}
+    tries: Counter[str] = Counter()
+    false_starts = 0
+
+    def start() -> None:
+        worker = workers.start()
+        calls[workers.call(worker, "host")] = worker, None
+
+    for _ in range(count):
+        start()
+    began = time.monotonic()
+    while calls and (waiting or any(tenant is not None for _, tenant in calls.values())):
+        ended = workers.first(list(calls), _LOOK)
+        if ended is None:
+            if all(tenant is None for _, tenant in calls.values()) and time.monotonic() - began > PATIENCE:
+                raise ResourceError(
+                    f"no worker found a place within {PATIENCE:.0f} seconds", expected="free CPUs",
+                    remedy="wait for other jobs on the cluster, or lower --workers",
+                )  # fmt: skip
+            continue
+        began = time.monotonic()
+        worker, tenant = calls.pop(ended)
+        try:
+            value = workers.answer(ended).get()
+        except (WorkerLost, CallFailed) as loss:
+            workers.stop(worker)
+            if tenant is None:
+                false_starts += 1
+                if false_starts >= TRIES:
+                    raise ResourceError(
+                        f"a worker ended {TRIES} times before it had begun", received=str(loss),
+                        remedy="see that pennyweight is installed on every machine",
+                    ) from loss  # fmt: skip
+            else:
+                tries[tenant.name] += 1
+                if tries[tenant.name] >= TRIES:
+                    yield lost(tenant, str(loss))
+                else:
+                    waiting.appendleft(tenant)
+            start()
+            continue
+        if tenant is None:
+            _accept(value, folder)
+        else:
+            yield value
+        if waiting:
+            following = waiting.popleft()
+            calls[workers.call(worker, "train", following)] = worker, following
+
+
+def _accept(host: TenantHost, folder: Path) -> None:
+    """Let a worker take part.
+
+    Raises:
+        InputError: it computes with other versions, or does not see the folder of the classifiers.
+    """
+    ours = versions_here()
+    if host.versions != ours:
+        names = [name for name in {**ours, **host.versions} if ours.get(name) != host.versions.get(name)]
+        raise InputError(
+            "a machine of the cluster has other versions", where=host.node,
+            expected=", ".join(f"{name} {ours.get(name)}" for name in names),
+            received=", ".join(f"{name} {host.versions.get(name)}" for name in names),
+            remedy="install the same on all machines",
+        )  # fmt: skip
+    if not host.sees_folder:
+        raise InputError(
+            "a machine of the cluster does not see the folder of the classifiers", where=host.node,
+            expected=f"{folder} on a file system that all machines share", remedy="name such a folder with --out",
+        )  # fmt: skip
