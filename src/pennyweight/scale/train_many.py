@@ -62,10 +62,7 @@ def train_many(
         StorageError: the folder cannot be written, or another process is writing there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP; the summary is written all the same.
     """
-    base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
-    if base.train.contrastive == "auto" and "contrastive" not in settings:
-        base = resolve_recipe(base, {"contrastive": "off"})  # comparing candidates takes several times the training
-    tenants = read_manifest(manifest, base)
+    tenants = read_manifest(manifest, _base_recipe(recipe, settings))
     folder = Path(out)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError("the folder of the classifiers is a file", where=folder, remedy="choose another --out")
@@ -91,6 +88,14 @@ def train_many(
         summary = _summary(folder, tenants, outcomes, count, began)
         write_summary(summary)
     return summary
+
+
+def _base_recipe(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
+    """What holds for all rows unless they say otherwise."""
+    base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
+    if base.train.contrastive == "auto" and "contrastive" not in settings:
+        return resolve_recipe(base, {"contrastive": "off"})  # comparing candidates takes several times the training
+    return base
 
 
 def _share_out(tenants: list[Tenant], workers: int | None, threads: int | None) -> tuple[list[Tenant], int, int | None]:

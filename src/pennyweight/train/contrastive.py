@@ -57,7 +57,7 @@ def train_contrastive(
             vectors = torch.cat([model.pooled(**source(part)).float() for part in parts])  # type: ignore[arg-type]
             chosen = np.concatenate(parts)
             loss = cosine_loss(vectors, torch.from_numpy(labels[chosen]).to(vectors.device))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
