@@ -93,7 +93,10 @@ def choose_batch_sources(
         if name == "train" and settings.epochs == 1 and folder is None:
             continue
         limit = None if folder is None else int(settings.cache_gb * 1e9)
-        chosen[name] = prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers) or source
+        group = None if frozen is None else frozen.group
+        chosen[name] = (
+            prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers, group=group) or source
+        )
     return BatchSources(chosen["train"], chosen.get("validation"), exact=layers is None)
 
 

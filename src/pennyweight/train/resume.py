@@ -37,6 +37,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "plan -> lora_dropout": 0.0,
     "plan -> head_dropout": 0.0,
     "train -> contrastive": "off",
+    "processes": 1,
 }
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
@@ -55,6 +56,7 @@ def run_fingerprint(
     config: Mapping[str, Any],
     runtime: Runtime,
     versions: Mapping[str, str],
+    processes: int = 1,
 ) -> dict[str, Any]:
     """All that decides a run's result, as flat JSON; a changed entry refuses a resume.
 
@@ -64,6 +66,7 @@ def run_fingerprint(
         backbone: fingerprint of the frozen weights.
         config: the backbone's config.json.
         versions: of the packages that compute, by name.
+        processes: that train together; each has its share of a batch, so that another number rounds differently.
     """
     fingerprint: dict[str, Any] = {
         "data": data,
@@ -72,6 +75,7 @@ def run_fingerprint(
         "device": runtime.device.type,
         "precision": runtime.precision,
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
     fingerprint |= {
         f"{section} -> {key}": value
