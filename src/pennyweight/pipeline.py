@@ -19,6 +19,7 @@ from .recipe.planning import plan_for
 from .recipe.schema import Recipe
 from .runs.loaded_data import LoadedData as LoadedData
 from .runs.loaded_data import load_data as load_data
+from .train.auto_settings import settle
 from .train.launcher import is_follower
 from .train.observer import Observer, say_to_logging
 from .train.training_display import followed
@@ -119,6 +120,7 @@ def _decide(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder) 
     """The stages before the model."""
     folder.group.check_batch_size(recipe.train.batch_size)
     loaded = load_data(recipe, train_data, test_data)
+    recipe = settle(recipe, loaded.splits.train.texts)
     return recipe, loaded, plan_run(recipe, loaded, folder)
 
 
@@ -233,7 +235,7 @@ class BuiltModel:
 
 def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
     """Load the backbone, inject the adapter, put the head on top; tokenize every text once, and audit them."""
-    from .audit.short_audit import audit_splits
+    from .audit.short_audit import audit_splits, log_findings
     from .model.classifier import ModelSettings, build
     from .model.text_model import TextModel
     from .model.tokenizer import load_tokenizer
@@ -245,17 +247,15 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     text_model = TextModel(
         model, load_tokenizer(backbone.folder), runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-        recipe.train.eval_batch_size, recipe.data.pair,
+        recipe.train.eval_batch_size, recipe.data.pair, long_texts=recipe.data.long_texts,
     )  # fmt: skip
     began = time.perf_counter()
     tables = loaded.splits.tables()
     tokens = {name: text_model.encode(table.texts) for name, table in tables.items()}
     seconds = time.perf_counter() - began
-    unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
-    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
-    if audit.mode != "off":
-        logger.info(str(audit))
-    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, pad_id)
+    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, text_model.tokenizer.unk_token_id)
+    log_findings(audit, tokens, recipe.data.max_length, loaded.targets, loaded.names)
+    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id)
     return BuiltModel(text_model, tokens, seconds, audit, frozen)
 
 

@@ -18,6 +18,8 @@ def find_conflicts(section: Section) -> Iterator[str]:
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
         if section.mix_share is not None and section.mix is None:
             yield "data -> mix_share: mix_share is set but mix is not: expected a second source, --mix FILE"
+        if section.pair and section.long_texts != "truncate":
+            yield f"data -> long_texts: expected truncate with pair, received {section.long_texts}"
         yield from _label_conflicts(section)
     if isinstance(section, PlanRecipe):
         yield from _plan_conflicts(section)
