@@ -118,7 +118,9 @@ def settings_module() -> str:
         lines += ["", f"    # {section}"]
         for key, field in model.model_fields.items():
             if key != "test":  # an argument of its own
-                lines.append(f"    {key}: {'str | int' if key == 'budget' else _typed(field.annotation)}")
+                lines.append(
+                    f"    {key}: {'str | int' if key in ('budget', 'max_length') else _typed(field.annotation)}"
+                )
     return "\n".join(
         [
             *lines,

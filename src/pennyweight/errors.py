@@ -35,6 +35,7 @@ class OneLineError(BaseException):
     """
 
     exit_code = 1
+    told = False  # whether another process of the same run tells of it
 
     def __init__(
         self,

@@ -6,24 +6,25 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .budget.plan import Plan
 from .data.labels import find_order_source
-from .data.load import Data
-from .data.load import load as read_splits
-from .data.provenance import absolute_recipe, check_sources_exist, provenance
+from .data.provenance import absolute_recipe, check_sources_exist
 from .model.backbone import Backbone, config_of, resolve
 from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
 from .recipe.schema import Recipe
+from .runs.loaded_data import LoadedData as LoadedData
+from .runs.loaded_data import load_data as load_data
+from .train.auto_settings import settle
+from .train.launcher import is_follower
 from .train.observer import Observer, say_to_logging
 from .train.training_display import followed
 
 if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it
-    import numpy as np
-
     from .audit.short_audit import ShortAudit
     from .data.batching import Encoded
     from .evaluate.baselines.baseline import Baseline
@@ -55,7 +56,7 @@ def train(
     observer: Observer | None = None,
     **settings: Unpack[RecipeSettings],
 ) -> Classifier:
-    """Train a classifier under a budget.
+    """Train a classifier under a budget. Processes that torchrun started train it together.
 
     Args:
         data: labelled texts: a path, a hub name, (text, label) pairs, a pandas DataFrame, a `datasets.Dataset`...
@@ -76,6 +77,8 @@ def train(
         Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
     """
     say, progress = settings.pop("say", None), settings.pop("progress", None)
+    if is_follower():  # of several processes the first reads all this, and tells the others
+        return train_beside()
     resolved = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
     check_sources_exist(resolved, recipe, {"train": data, "test": test} | settings)
     from .train.run_folder import open_run_folder
@@ -85,23 +88,55 @@ def train(
         return _run(resolved, data, test, folder, observer)
 
 
+def train_beside() -> Classifier:
+    """Take part in the training whose first process calls `train`; the classifier is that one's."""
+    from .train.run_folder import open_run_folder
+
+    with open_run_folder(None, resume=False, resume_anyway=False, overwrite=False) as folder:
+        return _run(Recipe(), None, None, folder, None)
+
+
 def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, observer: Observer | None) -> Classifier:
-    """Every stage, in order."""
-    loaded = load_data(recipe, train_data, test_data)
-    planned = plan_run(recipe, loaded, folder)
-    if planned.is_finished:
-        from .predict.predictor import load
-
-        assert folder.path is not None
-        logger.info(f"this run is finished, nothing is left to do: {folder.path}")
-        return load(folder.path, device=recipe.train.device)
-
+    """Every stage, in order. Of several processes the first one decides and finishes, and all of them train."""
     from .train.random_state import preserved_random_state
 
+    group = folder.group
+    recipe, loaded, planned = group.first(partial(_decide, recipe, train_data, test_data, folder))
+    if planned.is_finished:
+        return group.first(partial(_finished, recipe, folder))
+    planned = replace(planned, runtime=group.runtime(planned.runtime, recipe.train.threads))
+    if group.rank:
+        from .train.follower import follow
+
+        recipe, backbone = follow(recipe, str(planned.fingerprint["backbone"]))
+        planned = replace(planned, backbone=backbone)
     with preserved_random_state():
         built = build_model(recipe, loaded, planned)
         fitted = fit_model(recipe, loaded, planned, built, folder, observer)
-        evaluated = evaluate_model(recipe, loaded, planned, built, fitted, report=folder.path is not None)
+        return group.first(partial(_conclude, recipe, loaded, planned, built, fitted, folder))
+
+
+def _decide(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder) -> tuple[Recipe, LoadedData, Planned]:
+    """The stages before the model."""
+    folder.group.check_batch_size(recipe.train.batch_size)
+    loaded = load_data(recipe, train_data, test_data)
+    recipe = settle(recipe, loaded.splits.train.texts)
+    return recipe, loaded, plan_run(recipe, loaded, folder)
+
+
+def _finished(recipe: Recipe, folder: RunFolder) -> Classifier:
+    from .predict.predictor import load
+
+    assert folder.path is not None
+    logger.info(f"this run is finished, nothing is left to do: {folder.path}")
+    return load(folder.path, device=recipe.train.device)
+
+
+def _conclude(
+    recipe: Recipe, loaded: LoadedData, planned: Planned, built: BuiltModel, fitted: Fitted, folder: RunFolder
+) -> Classifier:
+    """The stages after training."""
+    evaluated = evaluate_model(recipe, loaded, planned, built, fitted, report=folder.path is not None)
     return save_model(recipe, loaded, planned, built, fitted, evaluated, folder).classifier
 
 
@@ -118,47 +153,6 @@ def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings
     """
     resolved = resolve_recipe(recipe, settings)
     return plan_for(resolved, config_of(resolved.model.backbone, resolved.model.revision), labels)
-
-
-# --- load data ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LoadedData:
-    """The texts and labels of a run.
-
-    Attributes:
-        targets: by split: (N,) class numbers, or (N, L) of 0 and 1.
-        class_weights: (L,) as `train.class_balance` gives them; None for none.
-        sources: of each source name, rows and checksum, as in metrics.json.
-    """
-
-    splits: Data
-    targets: Mapping[str, np.ndarray]
-    class_weights: np.ndarray | None
-    sources: Mapping[str, Any]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """L class names, in label order."""
-        return self.splits.labels.names
-
-
-def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> LoadedData:
-    """Read, clean and split the texts, and turn labels into numbers."""
-    from .runs.robustness import refuse_multi_label
-    from .train.class_balance import class_weights
-
-    splits = read_splits(recipe.data, train_data, test_data)
-    sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
-    logger.info(f"data: {splits}")
-    for note in splits.notes:
-        logger.info(note)
-    if splits.labels.multi and (recipe.train.shift or splits.ood is not None):
-        refuse_multi_label()  # now, not after an hour of training
-    targets = {name: splits.labels.encode(table) for name, table in splits.tables().items()}
-    weights = class_weights(targets["train"], splits.labels.names, recipe.train.class_weights)
-    return LoadedData(splits, targets, weights, sources)
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
@@ -209,7 +203,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
         recipe.model_dump(mode="json"), data=loaded.splits.fingerprint(), backbone=backbone.fingerprint(),
-        config=backbone.config, runtime=runtime, versions=versions(),
+        config=backbone.config, runtime=runtime, versions=versions(), processes=folder.group.size,
     )  # fmt: skip
     planned = Planned(plan, backbone, runtime, resume_point, fingerprint)
     if not planned.is_finished:
@@ -243,7 +237,7 @@ class BuiltModel:
 
 def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
     """Load the backbone, inject the adapter, put the head on top; tokenize every text once, and audit them."""
-    from .audit.short_audit import audit_splits
+    from .audit.short_audit import audit_splits, log_findings
     from .model.classifier import ModelSettings, build
     from .model.text_model import TextModel
     from .model.tokenizer import load_tokenizer
@@ -255,17 +249,15 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     text_model = TextModel(
         model, load_tokenizer(backbone.folder), runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-        recipe.train.eval_batch_size, recipe.data.pair,
+        recipe.train.eval_batch_size, recipe.data.pair, long_texts=recipe.data.long_texts,
     )  # fmt: skip
     began = time.perf_counter()
     tables = loaded.splits.tables()
     tokens = {name: text_model.encode(table.texts) for name, table in tables.items()}
     seconds = time.perf_counter() - began
-    unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
-    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
-    if audit.mode != "off":
-        logger.info(str(audit))
-    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, pad_id)
+    audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, text_model.tokenizer.unk_token_id)
+    log_findings(audit, tokens, recipe.data.max_length, loaded.targets, loaded.names)
+    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id)
     return BuiltModel(text_model, tokens, seconds, audit, frozen)
 
 
@@ -306,18 +298,20 @@ def fit_model(
         Interrupted: after a signal, once the state is saved.
         ArtifactError: the checkpoint does not fit the model.
     """
-    from .train.accelerator import make_accelerator
+    from .train.accelerator import end_training, make_accelerator
     from .train.energy import energy_meter
-    from .train.head_init import fit_head
-    from .train.inference_precision import prepare_inference
+    from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
+    from .train.model_start import start_model
     from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
     from .train.validator import make_validator
 
-    settings, model, checkpoint = recipe.train, built.text_model.model, planned.resume_point.checkpoint
+    settings, model, group = recipe.train, built.text_model.model, folder.group
+    checkpoint = planned.resume_point.checkpoint
+    built.frozen.group = group
     rows, sources = prepare_rows(
         built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
         class_weights=loaded.class_weights, frozen=built.frozen,
@@ -329,19 +323,19 @@ def fit_model(
     planned.resume_point.check_model(model)  # before anything in the folder is touched
     if folder.path is not None:
         mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
-    if settings.lp_ft and checkpoint is None:
-        loss = fit_head(model, rows, built.frozen, batch_size=settings.eval_batch_size)
-        logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
+    if checkpoint is None:
+        start_model(model, rows, built.frozen, settings, fingerprint)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
-    state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint)
-    validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names)
+    state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
+    validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names, group)
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
-    joules = meter.joules()
-    accelerator.end_training()
+    joules = end_training(accelerator, meter)
+    if group.rank:
+        return Fitted(planned.plan, result, None, None, fingerprint, as_trained(built.text_model, planned.plan))
     remember_training(
         planned.plan, planned.backbone.config, result, round(float(built.tokens["train"].lengths.mean())),
-        pooling=recipe.model.pooling, cached=bool(sources.prefixes),
+        pooling=recipe.model.pooling, cached=bool(sources.prefixes), processes=group.size,
         how=(planned.runtime.unit, planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
@@ -474,6 +468,7 @@ def run_metrics(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": planned.plan.count.trainable,
         "total": planned.plan.count.total,
+        "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {
             "rows": len(splits.train),

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from pennyweight.budget.strategies import STRATEGIES, Candidate, Limits, Strategy, auto_rule, spent
 
 OFFERS = st.lists(
-    st.tuples(st.integers(0, 5), st.sampled_from([10, 16, 34]), st.sampled_from([0, 5])), min_size=1, max_size=20
+    st.tuples(st.integers(0, 5), st.sampled_from([10, 16, 34]), st.sampled_from([0, 5]), st.sampled_from([0, 1])),
+    min_size=1,
+    max_size=20,
 ).map(
     lambda rows: [
-        Candidate(f"m{place}", layer, ("query", "value", "ffn_output")[place % 3], step, fixed, 32)
-        for place, (layer, step, fixed) in enumerate(rows)
+        Candidate(f"m{place}", layer, ("query", "value", "ffn_output")[place % 3], step, fixed, 32, square)
+        for place, (layer, step, fixed, square) in enumerate(rows)
     ]
 )
 
@@ -43,9 +45,9 @@ def test_filling_leaves_less_than_any_further_rank_costs(candidates: list[Candid
     adapted = [one for one in candidates if one.name in ranks]
     if adapted:
         lowest = min(ranks.values())
-        assert all(one.per_rank > left for one in adapted if ranks[one.name] == lowest)
+        assert all(one.step(lowest) > left for one in adapted if ranks[one.name] == lowest)
     else:
-        assert all(one.per_rank + one.fixed > left for one in candidates)
+        assert all(one.price(1) > left for one in candidates)
 
 
 def test_graded_never_falls_from_block_to_block() -> None:

@@ -100,8 +100,34 @@ def test_modules_that_are_unknown_or_contradict(settings: dict[str, Any], messag
     assert (done.code, done.out, done.error) == (2, "", message)
 
 
+def test_auto_takes_lora_xs_where_lora_would_not_reach_rank_2() -> None:
+    rank_2 = 2 * 12 * (4 * 2 * 768 + 2 * (768 + 3072)) + 3_076
+    for budget, method in ((rank_2 - 1, "lora-xs"), (rank_2, "lora")):
+        made = pw.plan(labels=4, backbone="roberta-base", budget=budget)
+        assert made.adapter is not None
+        assert made.adapter.method == method
+        assert made.count.trainable <= budget
+        assert len(adapted(made)) == 72
+    small = pw.plan(labels=4, backbone="roberta-base", budget="50k")
+    assert sum(1 for line in small.why if line.startswith("adapter: LoRA-XS, because rank 2 of LoRA")) == 1
+    assert small.count.stored > small.count.trainable == 3_076 + sum(rank**2 for rank in adapted(small).values())
+    again = plan_for(pin_plan(resolve_recipe("default", {"backbone": "roberta-base", "budget": "50k"}), small),
+                     config_of("roberta-base"), 4)  # fmt: skip
+    assert (again.adapter, again.count) == (small.adapter, small.count)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"adapter": "lora"}, {"strategy": "graded"}, {"use_dora": True}, {"bias": "lora_only"}, {"adaptive_ranks": True}],
+)
+def test_auto_leaves_lora_where_something_else_is_asked_for(settings: dict[str, Any]) -> None:
+    made = pw.plan(labels=4, backbone="roberta-base", **{"budget": "50k"} | settings)
+    assert made.adapter is not None
+    assert made.adapter.adapter == "lora"
+
+
 def test_forced_modules_that_cost_more_than_the_budget_say_what_would_do(command: Command) -> None:
-    asked = ("plan", "--backbone", "roberta-base", "--labels", "4", "--forced-modules", "query")
+    asked = ("plan", "--backbone", "roberta-base", "--labels", "4", "--forced-modules", "query", "--adapter", "lora")
     done = command(*asked, "--budget", "20k")
     assert done.code == 2
     assert done.error == (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pennyweight.data.batching import Encoded, pack
+from pennyweight.data.batching import Encoded, join, pack
 from pennyweight.data.corruption import augmented
-from pennyweight.train.augmentation import augment, joined
+from pennyweight.train.augmentation import augment
 
 TEXTS = [f"Text number {number} says that the bank held its rate for a third month in a row." for number in range(40)]
 
@@ -58,7 +58,7 @@ def test_all_and_none() -> None:
 
 
 def test_rows_lie_end_to_end() -> None:
-    both = joined(pack([[1, 2], [3]]), pack([[4], [], [5, 6]], truncated=1))
+    both = join(pack([[1, 2], [3]]), pack([[4], [], [5, 6]], truncated=1))
     assert [both.row(row).tolist() for row in range(5)] == [[1, 2], [3], [4], [], [5, 6]]
     assert both.truncated == 1
     assert np.array_equal(both.lengths, [2, 1, 1, 0, 2])

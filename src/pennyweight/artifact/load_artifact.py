@@ -80,7 +80,7 @@ def _build_model(
     folder: Path, backbone: Backbone, plan: Plan, tensors: TrainedTensors, runtime: Runtime, settings: ModelSettings
 ) -> SequenceClassifier:
     with damage_as_errors(folder):
-        model = build(backbone, plan, len(tensors.head["out.bias"]), runtime, settings)
+        model = build(backbone, plan.as_saved, len(tensors.head["out.bias"]), runtime, settings)
         model.adapter.load(tensors.adapter)
         model.head.load_state_dict(dict(tensors.head))
         return model.eval()

@@ -277,6 +277,9 @@ class _RunFile(_Open):
     slices: dict[str, list[SliceEntry]] | None = None
     trainable: Count
     total: Count
+    stored: Count | None = Field(
+        None, description="Numbers in the saved adapter and head; absent in runs of version 0.1."
+    )
     budget: Count | None
     train: TrainingEntry
     data: DataEntry

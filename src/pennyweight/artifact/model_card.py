@@ -61,6 +61,7 @@ def _card(artifact: Artifact) -> str:
     found = ((key, metrics.get(key)) for key in ("test", "validation"))
     name, measured = next(((key, value) for key, value in found if value is not None), ("none", None))
     budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
+    stored = artifact.plan.stored_note
     multi, names = artifact.labels.multi, artifact.labels.names
     limits = [f" (at a probability of {value:.3f} or more)" for value in saved_thresholds(metrics, len(names)).tolist()]
     labels = "\n".join(
@@ -77,7 +78,7 @@ pipeline_tag: text-classification
 # Text classifier, {metrics.get("trainable") or 0:,} trained parameters
 
 {prose(shown_backbone(artifact.backbone.name))} frozen, with an adapter and a {artifact.plan.head.kind} head trained \
-under {budget}.
+under {budget}.{stored and f" {stored}"}
 
 {_figures(name, measured)}
 {_verdict_and_baselines(metrics)}

@@ -274,11 +274,13 @@ def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved
     """Compare the plan with the count that the backbone's config gives, and with the numbers that were saved."""
     held = sum(tensor.numel() for tensor in saved)
     try:
-        counted = count(backbone.config, adapter=plan.adapter, head=plan.head, labels=labels).trainable
+        counted = count(backbone.config, adapter=plan.adapter, head=plan.head, labels=labels)
     except (InputError, ValueError, TypeError) as error:
         raise _as_damaged(path, error) from error
-    if not held == counted == plan.count.trainable:
-        raise damaged(path, f"a plan of {plan.count.trainable:,} parameters for {held:,} saved numbers")
+    planned = plan.count
+    # Adaptive ranks are plain LoRA here: as much is stored as the plan of what is left trains.
+    if not (held == counted.stored == planned.stored and counted.trainable == planned.trainable):
+        raise damaged(path, f"a plan of {planned.trainable:,} parameters for {held:,} saved numbers")
 
 
 def check_tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> FastTokenizer:

@@ -118,6 +118,7 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     from ..model.device import choose
     from ..model.tokenizer import encode, load_tokenizer
     from ..recipe.planning import plan_for
+    from ..train.auto_settings import USUAL
     from ..train.frozen_features import FrozenBackbone
 
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
@@ -127,6 +128,7 @@ def frozen_features(recipe: Recipe, classes: int) -> Features:
     frozen = FrozenBackbone(backbone, recipe, plan, runtime, tokenizer.pad_token_id)
 
     def features(texts: Sequence[str]) -> np.ndarray:
-        return frozen.features(encode(tokenizer, list(texts), recipe.data.max_length))
+        longest, long_texts = recipe.data.max_length or USUAL, recipe.data.long_texts
+        return frozen.features(encode(tokenizer, list(texts), longest, long_texts=long_texts))
 
     return features

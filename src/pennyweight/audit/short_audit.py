@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..data.batching import Encoded, count_token
+from ..data.cut_tokens import warn_of_cut
 from ..data.table import Table, listed
 from .audit import IMBALANCED, MUCH_UNKNOWN
 from .duplicates import find_conflicting_labels
 from .findings import balance, look_alikes, unknown_share
 from .scan import LabelName, Scan
+
+logger = logging.getLogger(__name__)
 
 #: With more rows in all, training is not kept waiting; `pennyweight audit` takes any number.
 MOST_ROWS = 50_000
@@ -136,6 +140,34 @@ def audit_splits(
     )
     warnings = _warnings(found, {name: len(table) for name, table in tables.items()}, counts, max_length)
     return ShortAudit(**{**vars(found), "warnings": tuple(warnings), "seconds": time.perf_counter() - began})
+
+
+def log_findings(
+    audit: ShortAudit,
+    tokens: Mapping[str, Encoded],
+    max_length: int,
+    labels: Mapping[str, np.ndarray],
+    names: Sequence[str],
+) -> None:
+    """Say what an audit found, and where much is cut; the arguments are those of `warn_of_cut_splits`."""
+    if audit.mode != "off":
+        logger.info(str(audit))
+    warn_of_cut_splits(tokens, max_length, labels, names)
+
+
+def warn_of_cut_splits(
+    tokens: Mapping[str, Encoded], max_length: int, labels: Mapping[str, np.ndarray], names: Sequence[str]
+) -> None:
+    """Warn of each split of which more than a few tokens are cut, with or without an audit.
+
+    Args:
+        tokens, labels: by split: of N texts, (N,) class numbers or (N, L) of 0 and 1.
+        names: L class names.
+    """
+    for part, encoded in tokens.items():
+        warning = warn_of_cut(encoded, max_length, "training" if part == "train" else part, labels[part], names)
+        if warning is not None:
+            logger.info(f"warning: {warning}")
 
 
 def _names(table: Table) -> list[LabelName] | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..errors import BudgetError
 from .architecture import LinearLayer, describe, encoder_parameters, linear_modules, size
 from .config_fields import Config
 from .count import Count, bias_parameters, count, head_shapes
-from .reasons import head_reason, left_over_reason, strategy_reasons
-from .specs import AdapterSettings, AdapterSpec, HeadSpec, contradiction, positive_whole
-from .strategies import ATTENTION_ROLES, STRATEGIES, Candidate, Limits, Ranks, auto_rule, spent
+from .reasons import head_reason, left_over_reason, method_reasons, strategy_reasons
+from .specs import XS_ALPHA, AdapterSettings, AdapterSpec, HeadSpec, contradiction, positive_whole, xs_alpha
+from .strategies import ATTENTION_ROLES, LORA_FROM_RANK, STRATEGIES, Candidate, Limits, Ranks, auto_rule, spent
 from .suggestions import head_over_budget
 from .targets import express, resolve_targets
 
@@ -34,6 +34,7 @@ class PlanOptions(AdapterSettings):
         forced: modules that are adapted whatever the strategy prefers.
         alpha: alpha for each rank, so that matrices are scaled alike: lora_alpha = alpha * r.
         least_alpha: and at least this, because the smallest ranks learn too little at the same rate (docs/evidence.md).
+            LoRA-XS has an alpha of its own, `specs.xs_alpha`.
     """
 
     target_modules: tuple[str, ...] | None = None
@@ -68,6 +69,9 @@ def allocate(
     if head_size > budget:
         raise head_over_budget(config, head, labels, budget)
     linears = _adaptable(config, followed, options)
+    options, starved = _with_method(linears, budget - head_size, strategy, options)
+    if strategy == "auto" and options.adapter == "lora-xs":
+        followed = "all-linear"
     candidates = [_candidate(linear, options) for linear in linears]
     limits = _limits(config, candidates, budget - head_size, options)
     _check_forced(candidates, limits, budget)
@@ -78,11 +82,25 @@ def allocate(
     counted = count(config, adapter=adapter, head=head, labels=labels)
     why = (
         *strategy_reasons(strategy, followed, candidates, ranks, limits),
+        *([] if adapter is None else method_reasons(options, counted, chosen=starved)),
         head_reason(config, head, labels),
         *([] if adapter is None else [_alpha_rule(options)]),
         left_over_reason(followed, candidates, ranks, limits, budget - counted.trainable),
     )
     return Allocation(adapter, head, counted, why)
+
+
+def _with_method(
+    linears: Sequence[LinearLayer], spend: int, strategy: str, options: PlanOptions
+) -> tuple[PlanOptions, int | None]:
+    """The options with `adapter` decided, and what LoRA would have cost where it was too much."""
+    if options.adapter != "auto":
+        return options, None
+    lora = replace(options, adapter="lora")
+    needed = sum(_candidate(linear, lora).price(LORA_FROM_RANK) for linear in linears)
+    if strategy != "auto" or not options.is_plain or needed <= spend:
+        return lora, None
+    return replace(options, adapter="lora-xs"), needed
 
 
 def _check(strategy: str, options: PlanOptions) -> None:
@@ -121,13 +139,16 @@ def _names(config: Config, entries: Sequence[str], where: str, layers: Sequence[
 
 def _candidate(linear: LinearLayer, options: PlanOptions) -> Candidate:
     fixed = linear.out_features * (options.use_dora + (options.bias == "lora_only" and linear.bias))
+    per_rank = linear.in_features + linear.out_features + options.adaptive_ranks  # one singular value a rank
+    core = options.adapter == "lora-xs"
     return Candidate(
         name=linear.name,
         layer=linear.layer,
         role=linear.role,
-        per_rank=linear.in_features + linear.out_features + options.adaptive_ranks,  # one singular value a rank
+        per_rank=0 if core else per_rank,
         fixed=fixed,
         full_rank=min(linear.in_features, linear.out_features),
+        per_square=int(core),
     )
 
 
@@ -222,12 +243,16 @@ def _either(choices: Iterable[str]) -> str:
 
 
 def _alpha(options: PlanOptions, rank: int) -> float:
+    if options.adapter == "lora-xs":
+        return xs_alpha(rank)
     if options.scaling == "alpha":
         return options.alpha
     return RSLORA_ALPHA if options.use_rslora else max(options.alpha * rank, options.least_alpha)
 
 
 def _alpha_rule(options: PlanOptions) -> str:
+    if options.adapter == "lora-xs":
+        return f"alpha: {XS_ALPHA:g} sqrt(r), so that one learning rate suits all ranks"
     if options.scaling == "alpha":
         return f"alpha: {options.alpha:g} is the scale itself, the same at every rank"
     if options.use_rslora:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +33,7 @@ class TrainedPart:
     """One group of trained parameters.
 
     Attributes:
-        name: a module's suffix, `singular values`, `biases`, `magnitudes` or the kind of head.
+        name: a module's suffix, with ` core` for LoRA-XS; `singular values`, `biases`, `magnitudes`; the kind of head.
         where: the blocks, in words.
         r: the rank, None where there is none.
         parameters: numbers trained.
@@ -57,12 +57,15 @@ class Count:
         total: what PEFT's `print_trainable_parameters` calls "all params" when the head is in `modules_to_save`: the
             encoder, the adapter, and the head twice, because PEFT keeps a frozen copy of what it saves.
         backbone: the encoder alone, without any pooling layer (BERT's pooler belongs to its full head).
+        stored: numbers in the saved adapter and head. More than are trained where frozen bases are saved with what was
+            trained on them (LoRA-XS); of adaptive ranks those that training starts with.
     """
 
     parts: tuple[TrainedPart, ...]
     trainable: int
     total: int
     backbone: int
+    stored: int
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,12 @@ class AdapterCount:
     Attributes:
         parts: every group of trained parameters.
         untrained: numbers that it adds but does not train.
+        stored: numbers in its saved form; None where they are as many as are trained.
     """
 
     parts: tuple[TrainedPart, ...]
     untrained: int = 0
+    stored: int | None = None
 
 
 def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels: int) -> Count:
@@ -103,6 +108,8 @@ def count(config: Config, *, adapter: AdapterSpec | None, head: HeadSpec, labels
         trainable=sum(part.parameters for part in parts),
         total=backbone + added + 2 * head_size,
         backbone=backbone,
+        stored=head_size
+        + (sum(part.parameters for part in adapted.parts) if adapted.stored is None else adapted.stored),
     )
 
 
@@ -156,18 +163,14 @@ def count_lora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     """LoRA's A and B, DoRA's magnitudes, and the biases that are trained."""
     by_name = ranks(config, adapter)
     adapted = [module for module in linear_modules(config) if module.name in by_name]
-    groups: dict[tuple[str, int], list[LinearLayer]] = {}
-    for module in adapted:
-        groups.setdefault((module.suffix, by_name[module.name]), []).append(module)
-    order = {suffix: place for place, suffix in enumerate(dict.fromkeys(module.suffix for module in adapted))}
     parts = [
         TrainedPart(
-            suffix,
+            modules[0].suffix,
             layers_in_words([module.layer for module in modules]),
             rank,
             sum(rank * (module.in_features + module.out_features) for module in modules),
         )
-        for (suffix, rank), modules in sorted(groups.items(), key=lambda group: (order[group[0][0]], group[0][1]))
+        for rank, modules in _groups(adapted, by_name)
     ]
     where = layers_in_words([module.layer for module in adapted])
     if adapter.use_dora:
@@ -182,11 +185,21 @@ def count_lora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     return AdapterCount(tuple(parts))
 
 
-def adapter_shapes(config: Config, adapter: AdapterSpec) -> Shapes:
-    """Name to shape of every tensor of a plain LoRA or DoRA adapter, by the names that PEFT 0.21 gives them.
+def _groups(adapted: Sequence[LinearLayer], by_name: Mapping[str, int]) -> list[tuple[int, list[LinearLayer]]]:
+    """Adapted layers of one suffix and rank together, in the order of a block and by rank."""
+    groups: dict[tuple[str, int], list[LinearLayer]] = {}
+    for module in adapted:
+        groups.setdefault((module.suffix, by_name[module.name]), []).append(module)
+    order = {suffix: place for place, suffix in enumerate(dict.fromkeys(module.suffix for module in adapted))}
+    in_order = sorted(groups.items(), key=lambda group: (order[group[0][0]], group[0][1]))
+    return [(rank, modules) for (_, rank), modules in in_order]
 
-    Trained biases are among them. An adapted layer is wrapped, so that its own bias lies in its `base_layer`. Adaptive
-    ranks are folded into plain LoRA before they are saved, and have no shapes of their own.
+
+def adapter_shapes(config: Config, adapter: AdapterSpec) -> Shapes:
+    """Name to shape of every tensor of a saved adapter, plain LoRA or DoRA, by the names that PEFT 0.21 gives them.
+
+    Trained biases are among them. An adapted layer is wrapped, so that its own bias lies in its `base_layer`. LoRA-XS
+    is folded into plain LoRA of its ranks before it is saved; so are adaptive ranks, which have no shapes of their own.
 
     Raises:
         RecipeError: see `ranks`.
@@ -215,11 +228,44 @@ def count_adalora(config: Config, adapter: AdapterSpec) -> AdapterCount:
     by_name = ranks(config, adapter)
     where = layers_in_words([module.layer for module in linear_modules(config) if module.name in by_name])
     singular_values = TrainedPart("singular values", where, None, sum(by_name.values()))
-    return AdapterCount((*count_lora(config, adapter).parts, singular_values), untrained=len(by_name))
+    plain = count_lora(config, adapter)
+    stored = sum(part.parameters for part in plain.parts)
+    return AdapterCount((*plain.parts, singular_values), untrained=len(by_name), stored=stored)
+
+
+def count_lora_xs(config: Config, adapter: AdapterSpec) -> AdapterCount:
+    """The cores (r, r). Their bases U (out, r) and V (in, r) are frozen; folded, they take a plain LoRA's numbers.
+
+    Raises:
+        RecipeError: a rank above the shorter side of its matrix, which has no more directions.
+    """
+    by_name = ranks(config, adapter)
+    adapted = [module for module in linear_modules(config) if module.name in by_name]
+    for module in adapted:
+        side = min(module.in_features, module.out_features)
+        if by_name[module.name] > side:
+            raise RecipeError(
+                f"LoRA-XS's rank is above the shorter side of {module.name}",
+                where="adapter -> r",
+                expected=f"at most {side}",
+                received=by_name[module.name],
+            )
+    parts = tuple(
+        TrainedPart(
+            f"{modules[0].suffix} core",
+            layers_in_words([module.layer for module in modules]),
+            rank,
+            len(modules) * rank**2,
+        )
+        for rank, modules in _groups(adapted, by_name)
+    )
+    frozen = sum(part.parameters for part in count_lora(config, adapter).parts)
+    return AdapterCount(parts, untrained=frozen, stored=frozen)
 
 
 # By `AdapterSpec.method`; `model.adapters` holds the same methods by the same names. A new one is one more line.
 ADAPTERS: dict[str, Callable[[Config, AdapterSpec], AdapterCount]] = {
     "lora": count_lora,
     "adalora": count_adalora,
+    "lora-xs": count_lora_xs,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from html import escape
 from typing import Any
@@ -57,6 +57,26 @@ class Plan:
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
+    @property
+    def stored_note(self) -> str:
+        """A sentence where more is saved than was trained; empty where it is as much, or less."""
+        trained, stored, adapter = self.count.trainable, self.count.stored, self.adapter
+        if adapter is None or adapter.adapter != "lora-xs":
+            return ""
+        origin = {
+            "svd": "were taken from the backbone's weights",
+            "gradient": "were estimated from gradients on labelled training rows, though not trained",
+        }[adapter.bases]
+        return (
+            f"Trained: {trained:,} numbers. Stored: {stored:,}, since LoRA-XS is saved as plain LoRA, multiplied out "
+            f"with its frozen bases, which {origin}."
+        )
+
+    @property
+    def as_saved(self) -> Plan:
+        """The plan with the adapter that is saved, see `AdapterSpec.as_saved`; its count is still what is trained."""
+        return self if self.adapter is None else replace(self, adapter=self.adapter.as_saved)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, with `trainable` and `total` at the top."""
         return {
@@ -64,6 +84,7 @@ class Plan:
             "budget": self.budget,
             "trainable": self.count.trainable,
             "total": self.count.total,
+            "stored": self.count.stored,
             "backbone": self.count.backbone,
             "left_over": self.left_over,
             "adapter": None if self.adapter is None else _plain(self.adapter),
@@ -89,10 +110,11 @@ class Plan:
                     expected=value["trainable"],
                     received=sum(part.parameters for part in parts),
                 )
+            stored = value.get("stored", value["trainable"])  # version 0.1 had no method that saves more
             return cls(
                 adapter=None if adapter is None else _adapter(adapter),
                 head=HeadSpec(**value["head"]),
-                count=Count(parts, value["trainable"], value["total"], value["backbone"]),
+                count=Count(parts, value["trainable"], value["total"], value["backbone"], stored),
                 budget=value["budget"],
                 strategy=value["strategy"],
                 why=tuple(value["why"]),

@@ -38,12 +38,14 @@ class PlanTable:
         trainable: parameters trained.
         total: parameters in all, see `Count`.
         budget: None where none was set.
+        stored: numbers that are saved, see `Count`; as many as are trained if not given.
     """
 
     rows: tuple[PlanRow, ...]
     trainable: int
     total: int
     budget: int | None
+    stored: int | None = None
 
 
 def tabulate(plan: Plan) -> PlanTable:
@@ -53,7 +55,7 @@ def tabulate(plan: Plan) -> PlanTable:
         PlanRow(_part_name(part), part.where, part.r, part.parameters, part.parameters / whole)
         for part in plan.count.parts
     )
-    return PlanTable(rows, plan.count.trainable, plan.count.total, plan.budget)
+    return PlanTable(rows, plan.count.trainable, plan.count.total, plan.budget, plan.count.stored)
 
 
 def render(plan: Plan) -> str:
@@ -67,6 +69,8 @@ def render(plan: Plan) -> str:
     if plan.budget is not None and plan.left_over is not None:
         sums.append(("left over", "", "", f"{plan.left_over:,}", f"{plan.left_over / whole:.1%}"))
         sums.append(("budget", "", "", f"{plan.budget:,}", "100.0%"))
+    if plan.count.stored > plan.count.trainable:
+        sums.append(("stored", "", "", f"{plan.count.stored:,}", ""))
     widths = [max(len(line[column]) for line in (_HEADER, *rows, *sums)) for column in range(len(_HEADER))]
     rule = "  ".join("-" * width for width in widths)
     table = [_line(_HEADER, widths), rule, *(_line(row, widths) for row in rows), rule]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .architecture import head_parameters, size
 from .config_fields import Config
-from .count import head_shapes, layers_in_words
-from .specs import HeadSpec
-from .strategies import Candidate, Limits, spent
+from .count import Count, head_shapes, layers_in_words
+from .specs import AdapterSettings, HeadSpec
+from .strategies import LORA_FROM_RANK, Candidate, Limits, spent
 
 _ONE_LINE = {
     "uniform": "one rank everywhere",
@@ -26,7 +26,7 @@ def strategy_reasons(
     """The strategy in one line, and what became of it."""
     yield f"{asked}: {_ONE_LINE[followed]}"
     if not ranks:
-        cheapest = min(limits.min_rank * one.per_rank + one.fixed for one in candidates)
+        cheapest = min(one.price(limits.min_rank) for one in candidates)
         left, rank = max(0, limits.budget), limits.min_rank
         yield f"ranks: none, because the cheapest matrix costs {cheapest:,} at rank {rank} and {left:,} is left"
         return
@@ -41,6 +41,24 @@ def strategy_reasons(
             f"reach: {len(ranks)} of {len(candidates)} matrices, on {kept}; "
             f"rank {limits.min_rank} on all of them would cost {needed:,}"
         )
+
+
+def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | None) -> Iterator[str]:
+    """What LoRA-XS trains and stores, and by what it was chosen; nothing for LoRA.
+
+    Args:
+        settings: of the adapter.
+        chosen: what LoRA would have cost at the least rank at which it is preferred; None where nobody chose.
+    """
+    if settings.adapter != "lora-xs":
+        return
+    if chosen is not None:
+        yield f"adapter: LoRA-XS, because rank {LORA_FROM_RANK} of LoRA on all matrices would cost {chosen:,}"
+    origin = {
+        "svd": "the singular vectors of the frozen weights",
+        "gradient": "estimated from gradients on labelled training rows, though not trained",
+    }[settings.bases]
+    yield f"bases: {origin}; {counted.trainable:,} parameters are trained, {counted.stored:,} stored"
 
 
 def head_reason(config: Config, head: HeadSpec, labels: int) -> str:
@@ -63,9 +81,9 @@ def left_over_reason(
         limit = "the full rank of the smallest matrix" if limits.max_rank == full else "the highest allowed"
         return f"{sentence}; rank {limits.max_rank} is {limit}"
     if followed == "uniform":
-        return f"{sentence}; one more rank everywhere costs {sum(one.per_rank for one in adapted):,}"
+        return f"{sentence}; one more rank everywhere costs {sum(one.step(ranks[one.name]) for one in adapted):,}"
     lowest = min(ranks.values())
-    raises = [one.per_rank for one in adapted if ranks[one.name] == lowest]
-    additions = [limits.min_rank * one.per_rank + one.fixed for one in candidates if one.name not in ranks]
+    raises = [one.step(lowest) for one in adapted if ranks[one.name] == lowest]
+    additions = [one.price(limits.min_rank) for one in candidates if one.name not in ranks]
     cheapest = min([*raises, *additions])
     return f"{sentence}; the cheapest further rank costs {cheapest:,}" if cheapest > left_over else sentence

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from ..errors import RecipeError
 
 Bias = Literal["none", "lora_only", "all"]
 Scaling = Literal["alpha/r", "alpha"]
+AdapterKind = Literal["auto", "lora", "lora-xs"]
+Bases = Literal["svd", "gradient"]
 HeadKind = Literal["linear", "low_rank", "full"]
+XS_ALPHA = 30.0  # see `xs_alpha`
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class AdapterSettings:
         scaling: `alpha/r` as PEFT does, W = W0 + alpha/r BA; or `alpha`, W = W0 + alpha BA.
         adaptive_ranks: AdaLoRA (Zhang et al. 2023, arXiv:2303.10512): W = W0 + alpha/r B diag(E) A, the ranks are where
             training starts, and it drops those that matter least.
+        adapter: `lora`; or `lora-xs` (Balazy et al. 2024, arXiv:2405.17604): W = W0 + alpha/r U R V^T, where U
+            (out, r) and V (in, r) are frozen and only the core R (r, r) is trained. `auto` lets the planner choose.
+        bases: where LoRA-XS takes U and V from: the singular vectors of the frozen weight (`svd`), or the leading
+            eigenvectors of the second moments of its gradients on training rows (`gradient`; after arXiv:2411.19557).
     """
 
     lora_dropout: float = 0.0
@@ -51,21 +59,37 @@ class AdapterSettings:
     use_dora: bool = False
     scaling: Scaling = "alpha/r"
     adaptive_ranks: bool = False
+    adapter: AdapterKind = "lora"
+    bases: Bases = "gradient"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is trained but low-rank updates scaled by alpha / r: what excludes LoRA-XS is not set."""
+        return not any(given for _, given in self._beyond_plain())
+
+    def _beyond_plain(self) -> tuple[tuple[str, bool], ...]:
+        return (
+            (f"bias {self.bias}", self.bias != "none"),
+            ("scaling alpha", self.scaling == "alpha"),
+            ("use_dora", self.use_dora),
+            ("use_rslora", self.use_rslora),
+            ("adaptive_ranks", self.adaptive_ranks),
+        )
 
     def conflicts(self) -> Iterator[Conflict]:
         """The settings that cannot hold together."""
         if self.use_rslora and self.scaling == "alpha":
             yield Conflict("use_rslora", "scaling alpha/r", "scaling alpha", "rsLoRA is itself a way of scaling")
         if self.adaptive_ranks:
-            for other, given in (
-                (f"bias {self.bias}", self.bias != "none"),
-                ("scaling alpha", self.scaling == "alpha"),
-                ("use_dora", self.use_dora),
-                ("use_rslora", self.use_rslora),
-            ):
+            for other, given in self._beyond_plain()[:-1]:
                 if given:
                     reason = "AdaLoRA trains B diag(E) A, scaled by alpha / r, alone"
                     yield Conflict("adaptive_ranks", "plain LoRA", other, reason)
+        if self.adapter == "lora-xs":
+            for other, given in self._beyond_plain():
+                if given:
+                    reason = "LoRA-XS trains the cores of U R V^T, scaled by alpha / r, alone"
+                    yield Conflict("adapter", "plain settings", other, reason)
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,12 @@ class AdapterSpec(AdapterSettings):
     @property
     def method(self) -> str:
         """The name of the adapter's method, by which `budget.count` and `model.adapters` know it."""
-        return "adalora" if self.adaptive_ranks else "lora"
+        return self.adapter if self.adapter != "lora" else "adalora" if self.adaptive_ranks else "lora"
+
+    @property
+    def as_saved(self) -> AdapterSpec:
+        """The plain LoRA that LoRA-XS is folded into: the same matrices, ranks and scales. Others are as they are."""
+        return replace(self, adapter="lora") if self.adapter == "lora-xs" else self
 
     def __post_init__(self) -> None:
         positive_whole(self.r, "adapter -> r")
@@ -116,6 +145,8 @@ class AdapterSpec(AdapterSettings):
             )
         one_of(self.bias, get_args(Bias), "adapter -> bias")
         one_of(self.scaling, get_args(Scaling), "adapter -> scaling")
+        one_of(self.adapter, get_args(AdapterKind)[1:], "adapter -> adapter")
+        one_of(self.bases, get_args(Bases), "adapter -> bases")
         for found in self.conflicts():
             raise contradiction(found.setting, found.received, found.reason)
 
@@ -139,6 +170,14 @@ class HeadSpec:
     def __post_init__(self) -> None:
         one_of(self.kind, get_args(HeadKind), "head -> kind")
         positive_whole(self.rank, "head -> rank")
+
+
+def xs_alpha(rank: int) -> float:
+    """LoRA-XS's alpha at a rank: a core is scaled by 30 / sqrt(r), so that one learning rate suits all ranks.
+
+    With Adam's steps of one size whatever the gradient, scale times rate says how fast the update grows (docs/log.md).
+    """
+    return round(XS_ALPHA * math.sqrt(rank), 2)
 
 
 def positive_whole(value: object, where: str) -> int:

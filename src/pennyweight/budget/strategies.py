@@ -24,9 +24,10 @@ class Candidate:
         name: full name of the linear layer.
         layer: its block.
         role: what it does there.
-        per_rank: parameters one more rank costs, in_features + out_features.
+        per_rank: parameters that cost as much for each rank, in_features + out_features of LoRA.
         fixed: parameters that adapting it costs at any rank (a bias, DoRA's magnitudes).
         full_rank: above it a rank adds parameters but no freedom.
+        per_square: parameters for each square of the rank: 1 for LoRA-XS, whose cores are (r, r).
     """
 
     name: str
@@ -35,6 +36,15 @@ class Candidate:
     per_rank: int
     fixed: int
     full_rank: int
+    per_square: int = 0
+
+    def price(self, rank: int) -> int:
+        """Parameters that adapting it at a rank costs."""
+        return rank * self.per_rank + rank**2 * self.per_square + self.fixed
+
+    def step(self, rank: int, higher: int | None = None) -> int:
+        """Parameters that raising it from a rank to a higher one costs, the next if not given."""
+        return self.price(rank + 1 if higher is None else higher) - self.price(rank)
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ AUTO: tuple[AutoRule, ...] = (
     AutoRule(20_000, "graded", HeadSpec("linear")),  # what little there is, at the top (docs/evidence.md)
     AutoRule(None, "all-linear", HeadSpec("linear")),
 )
+# `auto` takes LoRA-XS where LoRA does not reach this rank on every linear layer (docs/log.md; benchmarks/methods.py).
+LORA_FROM_RANK = 2
 TOP_SHARE = 0.5  # the share of the blocks that `top` adapts
 BANDS = (1, 2, 3)  # how the ranks of `graded` relate, from the lowest third of the blocks to the highest
 ATTENTION_ROLES = frozenset({"query", "key", "value", "qkv", "attention_output", "position_key", "position_query"})
@@ -89,7 +101,19 @@ _PREFERRED = ("value", "query", "qkv", "ffn_output", "attention_output", "ffn_in
 
 def spent(candidates: Iterable[Candidate], ranks: Mapping[str, int]) -> int:
     """Parameters that `ranks` costs."""
-    return sum(ranks[one.name] * one.per_rank + one.fixed for one in candidates if one.name in ranks)
+    return sum(one.price(ranks[one.name]) for one in candidates if one.name in ranks)
+
+
+def largest(high: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from 1 to `high` that fits, 0 for none; what fits at a number fits below it."""
+    low = 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def uniform(candidates: Sequence[Candidate], limits: Limits) -> Ranks:
@@ -149,8 +173,7 @@ def _even_rank(candidates: Sequence[Candidate], limits: Limits) -> int:
     """The largest rank all candidates can have together, 0 for none."""
     if not candidates:
         return 0
-    left = limits.budget - sum(one.fixed for one in candidates)
-    return max(0, min(limits.max_rank, left // sum(one.per_rank for one in candidates)))
+    return largest(limits.max_rank, lambda rank: sum(one.price(rank) for one in candidates) <= limits.budget)
 
 
 def _whole_blocks(candidates: Sequence[Candidate], limits: Limits) -> list[Candidate]:
@@ -172,21 +195,24 @@ def _some_matrices(candidates: Sequence[Candidate], kept: Sequence[Candidate], l
     taken = {one.name for one in kept}
     left = limits.budget - spent(kept, dict.fromkeys(taken, limits.min_rank))
     offered = _by_preference(one for one in candidates if one.name not in taken)
-    return _best_subset(offered, left, lambda one: limits.min_rank * one.per_rank + one.fixed)
+    return _best_subset(offered, left, lambda one: one.price(limits.min_rank))
 
 
 def _raise_upper(candidates: Sequence[Candidate], ranks: Ranks, limits: Limits) -> Ranks:
     """Spend the remainder on one more rank, from the top."""
     offered = [one for one in candidates if ranks[one.name] < limits.max_rank]
-    raised = _from_the_top(offered, limits.budget - spent(candidates, ranks), lambda one: one.per_rank)
+    left = limits.budget - spent(candidates, ranks)
+    raised = _from_the_top(offered, left, lambda one: one.step(ranks[one.name]))
     return ranks | {one.name: ranks[one.name] + 1 for one in raised}
 
 
 def _graded_unit(candidates: Sequence[Candidate], weights: Mapping[str, int], limits: Limits) -> int:
     """The rank of the lowest band: the largest that fits, 0 for none."""
-    left = limits.budget - sum(one.fixed for one in candidates)
-    price = sum(one.per_rank * weights[one.name] for one in candidates)
-    return max(0, min(limits.max_rank, left // price)) if price else 0
+
+    def fits(unit: int) -> bool:
+        return sum(one.price(unit * weights[one.name]) for one in candidates) <= limits.budget
+
+    return largest(limits.max_rank, fits) if candidates else 0
 
 
 def _raise_bands(candidates: Sequence[Candidate], ranks: Ranks, limits: Limits) -> Ranks:
@@ -198,13 +224,13 @@ def _raise_bands(candidates: Sequence[Candidate], ranks: Ranks, limits: Limits) 
     following = dict(pairwise(levels))
     offered = [one for one in candidates if ranks[one.name] in following]
     left = limits.budget - spent(candidates, ranks)
-    raised = _from_the_top(offered, left, lambda one: (following[ranks[one.name]] - ranks[one.name]) * one.per_rank)
+    raised = _from_the_top(offered, left, lambda one: one.step(ranks[one.name], following[ranks[one.name]]))
     moved = ranks | {one.name: following[ranks[one.name]] for one in raised}
     highest = max(moved.values())
     if len(set(moved.values())) == len(BANDS) or highest == limits.max_rank:
         return moved
     upper = [one for one in candidates if moved[one.name] == highest]
-    raised = _from_the_top(upper, limits.budget - spent(candidates, moved), lambda one: one.per_rank)
+    raised = _from_the_top(upper, limits.budget - spent(candidates, moved), lambda one: one.step(highest))
     return moved | {one.name: highest + 1 for one in raised}
 
 

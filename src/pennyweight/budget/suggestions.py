@@ -10,6 +10,7 @@ from .architecture import describe, head_parameters, size
 from .config_fields import Config
 from .count import Count, count, head_shapes, layers_in_words
 from .specs import AdapterSpec, HeadSpec
+from .strategies import largest
 from .targets import ranks, resolve_targets
 
 LINEAR = HeadSpec("linear")
@@ -107,7 +108,7 @@ def _smaller_heads(config: Config, head: HeadSpec, labels: int, budget: int) -> 
     dense = describe(config).own_head.dense
     width = min(head_parameters(config, labels)[f"{dense}.weight"])
     if head.kind != "linear":
-        rank = _largest(width, lambda k: needs(HeadSpec("low_rank", k)) <= budget)
+        rank = largest(width, lambda k: needs(HeadSpec("low_rank", k)) <= budget)
         if rank:
             yield f"a low_rank head of rank {rank} ({needs(HeadSpec('low_rank', rank)):,})"
         if needs(LINEAR) <= budget:
@@ -117,7 +118,7 @@ def _smaller_heads(config: Config, head: HeadSpec, labels: int, budget: int) -> 
 def _lower_rank(adapter: AdapterSpec, fits: Callable[[AdapterSpec], bool]) -> tuple[AdapterSpec, str] | None:
     """The largest rank that fits."""
     highest = max([adapter.r, *adapter.rank_pattern.values()])
-    rank = _largest(highest - 1, lambda r: fits(_held_to(adapter, r)))
+    rank = largest(highest - 1, lambda r: fits(_held_to(adapter, r)))
     words = f"ranks capped at {rank}" if adapter.rank_pattern else f"r={rank}"
     return (_held_to(adapter, rank), words) if rank else None
 
@@ -137,7 +138,7 @@ def _fewer_layers(
         ranks(config, replace(adapter, layers=tuple(layers[-1:])))
     except RecipeError:  # a target or a pattern names a layer of its own, so the layers are not free to change
         return None
-    number = _largest(len(layers) - 1, lambda n: fits(replace(adapter, layers=tuple(layers[-n:]))))
+    number = largest(len(layers) - 1, lambda n: fits(replace(adapter, layers=tuple(layers[-n:]))))
     if not number:
         return None
     kept = tuple(layers[-number:])
@@ -147,15 +148,3 @@ def _fewer_layers(
 def _no_bias(adapter: AdapterSpec, fits: Callable[[AdapterSpec], bool]) -> tuple[AdapterSpec, str] | None:
     without = replace(adapter, bias="none")
     return (without, "bias none") if adapter.bias != "none" and fits(without) else None
-
-
-def _largest(high: int, fits: Callable[[int], bool]) -> int:
-    """The largest number from 1 to `high` that fits, 0 for none; what fits at a number fits below it."""
-    low = 0
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low

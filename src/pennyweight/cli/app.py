@@ -24,7 +24,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .explain import explain
 from .export import export
-from .failures import drop_output, failure, fill_streams
+from .failures import drop_output, failure, fill_streams, is_told_elsewhere
 from .leaderboard import leaderboard
 from .output import note
 from .plan import plan
@@ -74,7 +74,7 @@ def _one_line_errors() -> Iterator[None]:
             raise
         if isinstance(error, OSError):
             drop_output(sys.stdout)
-        if known.message:
+        if known.message and not is_told_elsewhere(error):
             note(f"error: {known.message}")
         sys.exit(known.code)
     except SystemExit as end:

@@ -78,7 +78,7 @@ def audit(
         test,
         input_spec=input_spec,
         count_tokens=count_tokens,
-        max_length=resolved.data.max_length,
+        max_length=resolved.data.max_length or 128,  # auto is what training decides
         options=options,
     )
     found.left_out[:] = [

@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import typer
 
-from ..errors import InputError, OneLineError, ResourceError
+from ..errors import BackboneError, InputError, Interrupted, OneLineError, PennyweightError, ResourceError
+from ..train.launcher import is_follower
 from .command_help import suggest_flag
 
 # What Typer raises over a command line. It has been click's class, a copy of that, and Typer's own, by release.
@@ -47,6 +48,12 @@ def failure(error: BaseException) -> Failure | None:
         advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
         return Failure(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)
     return None
+
+
+def is_told_elsewhere(error: BaseException) -> bool:
+    """Whether this is not the first of a launcher's processes, and that one says it: it was given the same."""
+    same = isinstance(error, InputError | Interrupted | _USAGE) and not isinstance(error, BackboneError)
+    return is_follower() and (same or type(error) is PennyweightError or getattr(error, "told", False))
 
 
 def drop_output(stream: IO[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError
+from ..train.launcher import refuse_launcher
 from ..train.observer import forward_log
 from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
@@ -50,6 +51,7 @@ def search(
     """
     from ..search import search as searching
 
+    refuse_launcher("a search")
     refuse_two_sources(data, settings)
     _check_ray(ray, workers, worker_threads, settings)
     folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"

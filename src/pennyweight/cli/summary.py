@@ -22,6 +22,7 @@ def summary(metrics: dict[str, Any]) -> str:
     speed = metrics["train"]
     lines = [
         f"{metrics['trainable']:,} trainable parameters ({budget}), {metrics['total']:,} in all",
+        *([] if not _stores_more(metrics) else [f"{metrics['stored']:,} numbers stored, with the frozen bases"]),
         f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s",
     ]
     if name not in metrics:
@@ -52,6 +53,10 @@ def _bars(metrics: dict[str, Any], name: str) -> str:
     return "\n".join(
         f"{words:<{width}} {share:>6.1%} {'█' * round((78 - width - 7) * share)}" for words, share in best_first
     )
+
+
+def _stores_more(metrics: dict[str, Any]) -> bool:
+    return bool((metrics.get("stored") or 0) > metrics["trainable"])
 
 
 def run_places(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError
+from ..train.launcher import is_follower, refuse_launcher
 from ..train.observer import forward_log
 from ..train.training_display import TrainingDisplay
 from .command_help import short_help
@@ -51,11 +52,16 @@ def train(
     if seeds > 1:
         from ..search.seeds import train_seeds
 
+        refuse_launcher("training with several seeds")
+
         if resume or resume_anyway:
             raise InputError("several seeds cannot be resumed", remedy="resume the run of one: --out RUN/seed-N")
         with forward_log(note):
             spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
         echo_json(spread.to_json()) if as_json else echo(f"\n{spread}\n\nruns:   {folder}")
+        return
+    if is_follower():  # of a launcher's processes the first one shows what there is to see
+        pipeline.train_beside()
         return
     with TrainingDisplay(note) as display, forward_log(display.say):
         classifier = pipeline.train(

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError, PennyweightError
+from ..train.launcher import refuse_launcher
 from .command_help import short_help
 from .flags import JSON, RECIPE, recipe_flags
 from .output import echo, echo_json, note
@@ -46,6 +47,7 @@ def train_many(
     """
     from ..scale.train_many import train_many as train_all
 
+    refuse_launcher("train-many")
     if "train" in settings:
         raise InputError("--train names the texts of one classifier", remedy="the column data names them in each row")
     summary = train_all(

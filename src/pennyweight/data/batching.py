@@ -7,13 +7,53 @@ lengths that are multiples of `bucket`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where each of N texts' W windows are, of texts too long for one sequence; every text has at least one.
+
+    Attributes:
+        offsets: (W + 1,) int64; window j is ids[offsets[j]:offsets[j + 1]].
+        texts: (N + 1,) int64; text i has the windows texts[i] to texts[i + 1].
+    """
+
+    offsets: Integers
+    texts: Integers
+
+    @classmethod
+    def of_lengths(cls, texts: Sequence[Sequence[int]]) -> Windows:
+        """From the tokens of each window, by text."""
+        counts = [len(lengths) for lengths in texts]
+        return cls(_starts(list(chain.from_iterable(texts))), _starts(counts))
+
+    @property
+    def counts(self) -> Integers:
+        """(N,) windows of each text."""
+        return np.diff(self.texts)
+
+    def lengths_of(self, text: int) -> list[int]:
+        """The tokens of each window of a text."""
+        found: list[int] = np.diff(self.offsets[self.texts[text] : self.texts[text + 1] + 1]).tolist()
+        return found
+
+    def rows_of(self, indices: npt.NDArray[np.integer]) -> Integers:
+        """The numbers of the windows of some texts, text by text."""
+        return np.concatenate([np.arange(self.texts[index], self.texts[index + 1]) for index in indices])
+
+    def mean(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, ...) means over each text's windows of values (W, ...)."""
+        if not len(values):
+            return values
+        sums: npt.NDArray[np.float32] = np.add.reduceat(values, self.texts[:-1], axis=0)
+        return sums / self.counts.astype(np.float32).reshape(-1, *(1,) * (values.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -25,12 +65,17 @@ class Encoded:
         offsets: (N + 1,) int64; sequence i is ids[offsets[i]:offsets[i + 1]].
         type_ids: (tokens,) int32 segment numbers, where the tokenizer gives any.
         truncated: how many sequences lost tokens to the tokenizer's `max_length`.
+        lost: (N,) tokens that were cut from each; None where none was, or the texts are pairs.
+        windows: where a text may be longer than the model reads at once: then `offsets` bound whole texts, whose
+            windows, which overlap, lie end to end.
     """
 
     ids: npt.NDArray[np.int32]
     offsets: Integers
     type_ids: npt.NDArray[np.int32] | None = None
     truncated: int = 0
+    lost: Integers | None = None
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -39,6 +84,13 @@ class Encoded:
     def lengths(self) -> Integers:
         """(N,) tokens a sequence."""
         return np.diff(self.offsets)
+
+    @property
+    def sequences(self) -> Encoded:
+        """What the model reads: each window as a sequence of its own."""
+        if self.windows is None:
+            return self
+        return Encoded(self.ids, self.windows.offsets, self.type_ids)
 
     def row(self, index: int) -> npt.NDArray[np.int32]:
         """The ids of one sequence."""
@@ -51,7 +103,29 @@ def select(encoded: Encoded, indices: npt.NDArray[np.integer]) -> Encoded:
     """The sequences at `indices`, in that order; how many of them were truncated is unknown."""
     spans = [slice(encoded.offsets[index], encoded.offsets[index + 1]) for index in indices]
     types = None if encoded.type_ids is None else [encoded.type_ids[span].tolist() for span in spans]
-    return pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
+    found = pack([encoded.ids[span].tolist() for span in spans], type_ids=types)
+    if encoded.windows is None:
+        return found
+    return replace(found, windows=Windows.of_lengths([encoded.windows.lengths_of(int(index)) for index in indices]))
+
+
+def join(first: Encoded, second: Encoded) -> Encoded:
+    """The sequences of both, one behind the other; both with windows or neither."""
+    types = None
+    if first.type_ids is not None and second.type_ids is not None:
+        types = np.concatenate([first.type_ids, second.type_ids])
+    windows = None
+    if first.windows is not None and second.windows is not None:
+        windows = Windows(
+            _behind(first.windows.offsets, second.windows.offsets), _behind(first.windows.texts, second.windows.texts)
+        )
+    return Encoded(
+        np.concatenate([first.ids, second.ids]),
+        _behind(first.offsets, second.offsets),
+        types,
+        first.truncated + second.truncated,
+        windows=windows,
+    )
 
 
 def count_token(encoded: Encoded, token_id: int | None) -> Integers:
@@ -67,8 +141,7 @@ def pack(
     rows: Sequence[Sequence[int]], *, type_ids: Sequence[Sequence[int]] | None = None, truncated: int = 0
 ) -> Encoded:
     """Lay N lists of token ids end to end (`type_ids`: N lists of the same lengths)."""
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    offsets = _starts([len(row) for row in rows])
     tokens = int(offsets[-1])
     return Encoded(_flat(rows, tokens), offsets, None if type_ids is None else _flat(type_ids, tokens), truncated)
 
@@ -148,6 +221,17 @@ def collate_types(encoded: Encoded, indices: npt.NDArray[np.integer], mask: npt.
 def _round_up(lengths: Integers, bucket: int) -> Integers:
     """The next multiples of `bucket`, at least one `bucket`: an empty sequence still takes a place."""
     return np.maximum(-(-lengths // bucket), 1) * bucket
+
+
+def _starts(lengths: Sequence[int]) -> Integers:
+    """(N + 1,) where N pieces of these lengths begin, and where the last ends."""
+    found = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=found[1:])
+    return found
+
+
+def _behind(first: Integers, second: Integers) -> Integers:
+    return np.concatenate([first, first[-1] + second[1:]])
 
 
 def _cut(order: Integers, size: int) -> list[Integers]:

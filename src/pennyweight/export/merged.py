@@ -13,6 +13,7 @@ from .peft import to_peft
 from .readme import pipeline_code, readme
 from .stock_head import stock_head
 from .stock_model import stock_base, stock_model
+from .whole_texts import refuse_long_texts
 
 
 def to_merged(artifact: Artifact, folder: str | Path) -> float:
@@ -25,6 +26,7 @@ def to_merged(artifact: Artifact, folder: str | Path) -> float:
         InputError, ArtifactError: as in `to_peft`.
     """
     refuse_nonempty_folder(folder)
+    refuse_long_texts(artifact)
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as aside:
         if artifact.plan.adapter is None:
             model = stock_base(artifact)

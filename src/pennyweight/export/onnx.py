@@ -38,6 +38,7 @@ from .graph import PlainClassifier, plain_classifier, reads_segments
 from .readme import HERE, readme, runtime_code
 from .stock_model import label_config
 from .temperature import temperature_of
+from .whole_texts import refuse_long_texts
 
 # The operator set that torch's exporter is written for, LayerNormalization included; every later one is converted to.
 OPSET = 18
@@ -72,6 +73,7 @@ def to_onnx_int8(artifact: Artifact, folder: str | Path) -> float:
 
 def _write(artifact: Artifact, folder: str | Path, number_format: str) -> float:
     refuse_nonempty_folder(folder)
+    refuse_long_texts(artifact)
     require("onnx", "onnxscript", "onnxruntime", extra="onnx")
     texts = example_texts(artifact)
     ours = our_logits(artifact, texts)

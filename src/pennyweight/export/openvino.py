@@ -14,6 +14,7 @@ from .difference import checked_difference, example_texts, our_logits, stock_bat
 from .graph import plain_classifier, reads_segments
 from .onnx import require, write_companions, write_graph
 from .readme import HERE, readme, runtime_code
+from .whole_texts import refuse_long_texts
 
 MODEL = "model.xml"
 
@@ -30,6 +31,7 @@ def to_openvino(artifact: Artifact, folder: str | Path) -> float:
         ResourceError: when openvino, onnx or onnxscript is not installed.
     """
     refuse_nonempty_folder(folder)
+    refuse_long_texts(artifact)
     require("openvino", "onnx", "onnxscript", extra="openvino")
     import openvino
 

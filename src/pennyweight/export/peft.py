@@ -17,6 +17,7 @@ from .difference import logit_difference
 from .readme import readme
 from .stock_head import stock_head
 from .stock_model import label_config, stock_model
+from .whole_texts import refuse_long_texts
 
 
 def to_peft(artifact: Artifact, folder: str | Path) -> float:
@@ -33,6 +34,7 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
     from transformers import AutoConfig
 
     refuse_nonempty_folder(folder)
+    refuse_long_texts(artifact)
     if artifact.plan.adapter is None:
         raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
     stock = stock_head_of(artifact.backbone.config)

@@ -55,15 +55,25 @@ class SequenceClassifier(nn.Module):
             hidden = self.encoder.embed(input_ids, attention_mask, token_type_ids)
         return self.encoder.pooled(hidden, attention_mask, first, self.pooling)
 
-    def forward(self, *batch: Any, **named: Any) -> Tensor:
+    def forward(self, *batch: Any, windows: Tensor | None = None, **named: Any) -> Tensor:
         """(B, L) logits in fp32 of what `pooled` takes.
 
         The encoder computes in its own number format and the head in fp32, whatever autocast the caller is in.
+
+        Args:
+            windows: (B,) rows of each text, whose logits are their mean, where texts are read in windows.
         """
         pooled = self.pooled(*batch, **named)
         with torch.autocast(pooled.device.type, enabled=False):
             logits: Tensor = self.head(pooled.float())
-        return logits
+            return logits if windows is None else mean_by_text(logits, windows)
+
+
+def mean_by_text(rows: Tensor, windows: Tensor) -> Tensor:
+    """(B, ...) means of rows (W, ...), of which `windows` (B,) belong to each text, one text behind the other."""
+    texts = torch.repeat_interleave(torch.arange(len(windows), device=rows.device), windows)
+    sums = rows.new_zeros(len(windows), *rows.shape[1:]).index_add(0, texts, rows)
+    return sums / windows.to(rows.dtype).reshape(-1, *(1,) * (rows.dim() - 1))
 
 
 class Pooled(nn.Module):
@@ -74,8 +84,9 @@ class Pooled(nn.Module):
         self.classifier = classifier
         self.training = classifier.training
 
-    def forward(self, **batch: Any) -> Tensor:
-        return self.classifier.pooled(**batch)
+    def forward(self, *, windows: Tensor | None = None, **batch: Any) -> Tensor:
+        pooled = self.classifier.pooled(**batch)
+        return pooled if windows is None else mean_by_text(pooled, windows)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..errors import ArtifactError
 from .classifier import SequenceClassifier
 from .device import Runtime
 from .inference import TokenFeed, logits
+from .long_texts import LongTexts
 from .tokenizer import encode
 
 
@@ -36,6 +37,7 @@ class TextModel:
         batch_size: texts predicted at a time.
         pair: whether each text is a pair of texts.
         engine: computes the logits instead of the model, once nothing is trained any more.
+        long_texts: what becomes of texts of more tokens, see `model.long_texts`.
     """
 
     model: SequenceClassifier
@@ -46,10 +48,11 @@ class TextModel:
     batch_size: int
     pair: bool = False
     engine: TokenLogits | None = None
+    long_texts: LongTexts = "truncate"
 
     def encode(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids."""
-        return encode(self.tokenizer, list(texts), self.max_length, pair=self.pair)
+        return encode(self.tokenizer, list(texts), self.max_length, pair=self.pair, long_texts=self.long_texts)
 
     def batches(self, tokens: Encoded) -> TokenFeed:
         """From row numbers of these tokens to the model's keyword arguments."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..budget.architecture import describe
-from ..data.batching import Encoded, pack
+from ..data.batching import Encoded, Windows, pack
 from ..data.table import parts_of
 from ..errors import BackboneError, RecipeError
+from .long_texts import LongTexts, sequences_of
 
 TRUNCATION = {"stride": 0, "strategy": "longest_first", "direction": "right"}
 # Any of these holds a vocabulary.
@@ -105,15 +109,19 @@ def check_max_length(max_length: int, config: dict[str, Any]) -> None:
         )
 
 
-def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = False) -> Encoded:
-    """Tokenize once, in parallel, truncated to `max_length` tokens, without padding.
+def encode(
+    tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = False, long_texts: LongTexts = "truncate"
+) -> Encoded:
+    """Tokenize once, in parallel, in sequences of at most `max_length` tokens, without padding.
 
     Args:
         tokenizer: transformers' own fast one, or a `FastTokenizer`.
         pair: the texts are pairs, joined by `PAIR`; of the two the longer loses tokens first, as in transformers.
+        long_texts: what becomes of a text that is longer, see `model.long_texts`; pairs are truncated.
 
     Returns:
-        N ragged rows of token ids, of pairs with their segments; `truncated` counts the texts that lost their end.
+        N ragged rows of token ids, of pairs with their segments; `truncated` counts the texts that lost tokens, and
+        `lost` says how many.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     backend = tokenizer.backend_tokenizer
@@ -125,13 +133,24 @@ def encode(tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = Fa
     # Blocks keep the Rust side's Encoding objects (offsets, masks) from piling up over a large file.
     rows: list[list[int]] = []
     types: list[list[int]] = []
+    lost: list[int] = []
+    windows: list[list[int]] = []
     truncated = 0
     for start in range(0, len(texts), 4096):
         block: list[Any] = list(texts[start : start + 4096])
         for encoding in backend.encode_batch_fast([parts_of(text) for text in block] if pair else block):
-            rows.append(encoding.ids)
-            truncated += bool(encoding.overflowing)
             if pair:
+                rows.append(encoding.ids)
                 types.append(encoding.type_ids)
-    packed = pack(rows, type_ids=types if pair else None)
-    return packed if not truncated else Encoded(packed.ids, packed.offsets, packed.type_ids, truncated)
+                truncated += bool(encoding.overflowing)
+                continue
+            found, gone = sequences_of(encoding, long_texts)
+            rows.append(found[0] if len(found) == 1 else list(chain.from_iterable(found)))
+            windows.append([len(each) for each in found])
+            lost.append(gone)
+            truncated += gone > 0
+    return replace(
+        pack(rows, type_ids=types if pair else None, truncated=truncated),
+        lost=np.array(lost, dtype=np.int64) if any(lost) else None,
+        windows=Windows.of_lengths(windows) if long_texts == "windows" and not pair else None,
+    )

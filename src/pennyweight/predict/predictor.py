@@ -142,11 +142,14 @@ class Classifier:
         return TextModel(
             artifact.model, artifact.fast_tokenizer, self.runtime, recipe.data.max_length,
             recipe.data.pad_to_multiple_of, recipe.train.eval_batch_size, self.pair,
+            long_texts=recipe.data.long_texts,
         )  # fmt: skip
 
     def tokens(self, texts: Iterable[str]) -> Encoded:
         """N texts as token ids; texts that `data.load.read_labelled` read, already cleaned."""
-        return encode(self.artifact.fast_tokenizer, list(texts), self.artifact.recipe.data.max_length, pair=self.pair)
+        data = self.artifact.recipe.data
+        tokenizer = self.artifact.fast_tokenizer
+        return encode(tokenizer, list(texts), data.max_length, pair=self.pair, long_texts=data.long_texts)
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..budget.specs import xs_alpha
 from .schema import BY_STRATEGY, DataRecipe, PlanRecipe, Section, TrainRecipe
 
 
@@ -17,6 +18,8 @@ def find_conflicts(section: Section) -> Iterator[str]:
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
         if section.mix_share is not None and section.mix is None:
             yield "data -> mix_share: mix_share is set but mix is not: expected a second source, --mix FILE"
+        if section.pair and section.long_texts != "truncate":
+            yield f"data -> long_texts: expected truncate with pair, received {section.long_texts}"
         yield from _label_conflicts(section)
     if isinstance(section, PlanRecipe):
         yield from _plan_conflicts(section)
@@ -66,5 +69,14 @@ def _plan_conflicts(plan: PlanRecipe) -> Iterator[str]:
                 )
     if plan.adaptive_ranks and plan.strategy == "head-only":
         yield "plan -> adaptive_ranks: expected a strategy that adapts layers, received strategy head-only"
+    if plan.adapter == "lora-xs":
+        if plan.strategy == "head-only":
+            yield "plan -> adapter: expected a strategy that adapts layers, received strategy head-only"
+        default, own = PlanRecipe.model_fields["lora_alpha"].default, xs_alpha(plan.r)
+        if plan.strategy == "manual" and plan.lora_alpha not in (default, own):
+            yield (
+                "plan -> lora_alpha: expected none beside adapter lora-xs, whose alpha is 30 sqrt(r) "
+                f"(change learning_rate instead), received {plan.lora_alpha:g}"
+            )
     for found in plan.adapter_settings().conflicts():
         yield f"plan -> {found.setting}: expected {found.expected} with {found.setting}, received {found.received}"

@@ -8,7 +8,7 @@ from typing import Any
 from ..budget.architecture import describe
 from ..budget.plan import Plan, PlanOptions, parse_budget
 from ..budget.plan import plan as make_plan
-from ..budget.specs import AdapterSpec, HeadSpec
+from ..budget.specs import AdapterSpec, HeadSpec, xs_alpha
 from ..errors import RecipeError
 from .loading import parse
 from .schema import BY_STRATEGY, Recipe
@@ -43,14 +43,17 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
                 "there are not so many layers", where="plan -> layers", expected=f"top:{depth} at most", received=layers
             )
         layers = list(range(depth - upper, depth))
+    alpha, alphas = wanted.lora_alpha, wanted.alpha_pattern
+    if wanted.adapter == "lora-xs":
+        alpha, alphas = xs_alpha(wanted.r), {key: xs_alpha(rank) for key, rank in wanted.rank_pattern.items()}
     adapter = AdapterSpec(
         r=wanted.r,
-        lora_alpha=wanted.lora_alpha,
+        lora_alpha=alpha,
         target_modules=tuple(wanted.target_modules),
         layers=None if layers is None else tuple(layers),
         rank_pattern=wanted.rank_pattern,
-        alpha_pattern=wanted.alpha_pattern,
-        **asdict(shared),
+        alpha_pattern=alphas,
+        **asdict(shared) | ({"adapter": "lora"} if wanted.adapter == "auto" else {}),
     )
     return make_plan(config, labels=labels, budget=budget, strategy="manual", adapter=adapter, head=head)
 

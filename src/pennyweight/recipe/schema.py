@@ -14,9 +14,9 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from ..budget.specs import AdapterSettings, Bias, Scaling
+from ..budget.specs import AdapterKind, AdapterSettings, Bases, Bias, Scaling
 from ..storage.atomic import write_text
 
 Strategy = Literal["manual", "auto", "uniform", "top", "graded", "attention", "all-linear", "head-only"]
@@ -68,6 +68,20 @@ def _budget(value: object) -> object:
     return "none" if value is None else str(value)
 
 
+def _length(value: object) -> object:
+    return AUTO_LENGTH if isinstance(value, str) and value.lower() == "auto" else value
+
+
+def _refuse_short(value: int) -> int:
+    if value != AUTO_LENGTH and value < 4:
+        raise ValueError("expected auto or at least 4")
+    return value
+
+
+def _shown_length(value: int) -> int | str:
+    return "auto" if value == AUTO_LENGTH else value
+
+
 def _size(value: object) -> object:
     """A whole number of rows stays one (640); anything below 1 is a share (0.1)."""
     if isinstance(value, str) and re.fullmatch(r"\d+|\d*\.\d+", value):
@@ -83,6 +97,9 @@ Ranks = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_mappe
 Weights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_weights)]
 TopLayers = Annotated[str, Field(pattern=r"^top:[1-9][0-9]*$")]
 LayerNumbers = list[Annotated[int, Field(ge=0)]]
+# `auto` is kept as 0 until the training texts are read, see `train.max_length`: every layer takes a number.
+AUTO_LENGTH = 0
+MaxLength = Annotated[int, BeforeValidator(_length), AfterValidator(_refuse_short), PlainSerializer(_shown_length)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 # How a budget looks; what it amounts to, `budget.plan.parse_budget` says.
 Budget = Annotated[
@@ -174,7 +191,16 @@ class DataRecipe(Section):
         None, description="Share of the training rows taken from mix; all rows of mix if not given."
     )
     ood: str | None = Field(None, description="Labelled texts of another kind, measured beside the test set.")
-    max_length: int = Field(128, ge=4, description="Maximum tokens per text; the rest is cut off.")
+    max_length: MaxLength = Field(
+        128,
+        description="Maximum tokens per text, at least 4; auto: the 95th percentile of the training texts, up to the "
+        "backbone's limit and 4 times the time that 128 takes.",
+    )
+    long_texts: Literal["truncate", "head-tail", "windows"] = Field(
+        "truncate",
+        description="Texts of more than max_length tokens: cut the end, cut the middle, or read all in overlapping "
+        "windows whose logits are averaged.",
+    )
     pad_to_multiple_of: int = Field(
         16, ge=1, le=512, description="Batches are padded to a multiple of this many tokens."
     )
@@ -222,7 +248,7 @@ class PlanRecipe(Section):
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.1, description="Dropout before the head's output layer.")
     r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
-    lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator.")
+    lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator; LoRA-XS has its own, 30 sqrt(r).")
     lora_dropout: Fraction = Field(0.1, description="Dropout on the LoRA branch's input.")
     target_modules: Words = Field(
         ["all-linear"], description="Modules to adapt, by name or by group: attention, all-linear."
@@ -237,6 +263,15 @@ class PlanRecipe(Section):
     use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
     adaptive_ranks: bool = Field(
         False, description="Remove the least useful ranks during training (AdaLoRA), starting from the planned ones."
+    )
+    adapter: AdapterKind = Field(
+        "auto",
+        description="What is trained beside each matrix: LoRA, or a small core between frozen bases (lora-xs); auto: "
+        "as the budget suggests with strategy auto, else lora.",
+    )
+    bases: Bases = Field(
+        "gradient",
+        description="LoRA-XS: bases from gradients on labelled training rows, or from the frozen weights alone (svd).",
     )
     scaling: Scaling = Field("alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha.")
 

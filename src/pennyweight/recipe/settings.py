@@ -36,7 +36,8 @@ class RecipeSettings(TypedDict, total=False):
     mix: str | None
     mix_share: float | None
     ood: str | None
-    max_length: int
+    max_length: str | int
+    long_texts: Literal["truncate", "head-tail", "windows"]
     pad_to_multiple_of: int
 
     # model
@@ -68,6 +69,8 @@ class RecipeSettings(TypedDict, total=False):
     use_rslora: bool
     use_dora: bool
     adaptive_ranks: bool
+    adapter: Literal["auto", "lora", "lora-xs"]
+    bases: Literal["svd", "gradient"]
     scaling: Literal["alpha/r", "alpha"]
 
     # train

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batching import Encoded, pack
+from ..data.batching import Encoded, select
 from ..data.corruption import MIDDLE
 from ..data.file_options import AS_NAMED
 from ..data.labels import LabelSet
@@ -180,11 +180,7 @@ def predict_distinct(encode: Callable[[Sequence[str]], Encoded], predict: Callab
             order[row] = places.setdefault(key, len(places))
             if order[row] == len(firsts):
                 firsts.append(row)
-        distinct = pack(
-            [encoded.row(row).tolist() for row in firsts],
-            type_ids=None if types is None else [types[starts[row] : starts[row + 1]].tolist() for row in firsts],
-        )
-        probabilities: np.ndarray = predict(distinct)[order]
+        probabilities: np.ndarray = predict(select(encoded, np.array(firsts, dtype=np.int64)))[order]
         return probabilities
 
     return predict_texts

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.cleaning import CleanReport
+from ..data.cut_tokens import warn_of_cut
 from ..data.file_options import AS_NAMED, FileOptions
 from ..data.html_table import html_text
 from ..data.input_spec import InputSpec
@@ -177,12 +178,14 @@ def evaluate_saved(
         else None,
     )
     evaluation = evaluate({"test": measured}, {"test": classifier.logits_of(tokens)}, classifier.labels, settings)
+    warning = warn_of_cut(tokens, recipe.data.max_length, "test", measured.labels, classifier.labels)
+    notes = data.notes if warning is None else (*data.notes, f"warning: {warning}")
     found = None
     if shifted:
         found = shift(
             classifier, data.table, severities=severities, ood=data.ood, rows=rows, ood_unknown=data.ood_unknown
         )
-    return SavedEvaluation(evaluation, classifier.artifact.backbone.name, found, data.notes)
+    return SavedEvaluation(evaluation, classifier.artifact.backbone.name, found, notes)
 
 
 def _refuse_label_column(table: Table, columns: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from ..artifact.layout import MANIFEST
 from ..artifact.load_artifact import metrics_of
 from ..artifact.saved_files import read_files
 from ..artifact.versions import versions
-from ..audit.short_audit import audit_splits
+from ..audit.short_audit import audit_splits, warn_of_cut_splits
 from ..errors import InputError, PennyweightError
 from ..model.backbone import Backbone, config_of, resolve
 from ..model.classifier import ModelSettings
@@ -29,6 +29,7 @@ from ..recipe.planning import plan_for
 from ..recipe.schema import Recipe
 from ..storage.atomic import atomic_folder
 from ..storage.folders import visible_names
+from ..train.auto_settings import settle
 from ..train.frozen_features import FrozenBackbone, calibrated_layers
 from ..train.random_state import preserved_random_state
 from ..train.resume import ResumePoint, run_fingerprint
@@ -105,6 +106,7 @@ class TenantTrainer:
     def _run(self, tenant: Tenant) -> tuple[str, Mapping[str, Any]]:
         recipe, folder = tenant.recipe, self.out / tenant.name
         loaded = pipeline.load_data(recipe)
+        recipe = settle(recipe, loaded.splits.train.texts)
         planned = self._plan(recipe, loaded)
         if os.path.lexists(folder):
             metrics = _finished(folder, planned.fingerprint, self.overwrite)
@@ -143,7 +145,7 @@ class TenantTrainer:
         model = resident.build(planned.plan, len(loaded.names), settings)
         text_model = TextModel(
             model, resident.tokenizer, planned.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-            recipe.train.eval_batch_size, recipe.data.pair,
+            recipe.train.eval_batch_size, recipe.data.pair, long_texts=recipe.data.long_texts,
         )  # fmt: skip
         began = time.perf_counter()
         tables = loaded.splits.tables()
@@ -151,6 +153,7 @@ class TenantTrainer:
         seconds = time.perf_counter() - began
         unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
         audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
+        warn_of_cut_splits(tokens, recipe.data.max_length, loaded.targets, loaded.names)
         layers = self._layers_of(planned.backbone, recipe.data.max_length)
         frozen = FrozenBackbone(planned.backbone, recipe, planned.plan, planned.runtime, pad_id, layers)
         return pipeline.BuiltModel(text_model, tokens, seconds, audit, frozen, resident=True)

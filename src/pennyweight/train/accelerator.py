@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..model.device import Runtime
 from ..recipe.schema import TrainRecipe
 from .checkpoint import Checkpoint
+from .energy import Meter
 
 
 def make_accelerator(
@@ -76,6 +77,14 @@ def clip(accelerator: Accelerator, parameters: Sequence[nn.Parameter], norm: flo
         accelerator.clip_grad_norm_(list(parameters), norm)  # takes the scale out of the gradients first
     else:
         torch.nn.utils.clip_grad_norm_(parameters, norm)
+
+
+def end_training(accelerator: Accelerator, meter: Meter) -> float | None:
+    """Tell each tracker that its run ended; the joules it took. Accelerate's own would end the process group, too."""
+    joules = meter.joules()
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    return joules
 
 
 def tracker_runs(accelerator: Accelerator) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.batching import Encoded
+from ..data.batching import Encoded, join
 from ..data.corruption import augmented
 
 
@@ -71,17 +71,4 @@ def augment(
         np.where(number == 0, np.arange(count), row_of[np.maximum(number - 1, 0) * count + np.arange(count)])
         for number in numbers
     )
-    return Augmented(joined(tokens, corrupted), np.concatenate([np.arange(count), keys % count]), epoch_rows)
-
-
-def joined(first: Encoded, second: Encoded) -> Encoded:
-    """The rows of two sets in one."""
-    types = None
-    if first.type_ids is not None and second.type_ids is not None:
-        types = np.concatenate([first.type_ids, second.type_ids])
-    return Encoded(
-        np.concatenate([first.ids, second.ids]),
-        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
-        types,
-        first.truncated + second.truncated,
-    )
+    return Augmented(join(tokens, corrupted), np.concatenate([np.arange(count), keys % count]), epoch_rows)

@@ -80,7 +80,8 @@ def choose_batch_sources(
             number format, if the recipe asks for one.
     """
     first = first_trained_layer(model.module, model.encoder.num_layers)
-    if settings.prefix_cache == "off" or first == 0 or (frozen is not None and frozen.stochastic):
+    in_windows = tokens["train"].encoded.windows is not None  # as many rows a text as it has windows: too much to keep
+    if settings.prefix_cache == "off" or first == 0 or in_windows or (frozen is not None and frozen.stochastic):
         return BatchSources(tokens["train"], tokens.get("validation"))
     # One pooled vector a text is little, and mean pooling gives it in fp32: it is kept so.
     dtype = model.encoder.dtype if first < model.encoder.num_layers else torch.float32
@@ -93,7 +94,10 @@ def choose_batch_sources(
         if name == "train" and settings.epochs == 1 and folder is None:
             continue
         limit = None if folder is None else int(settings.cache_gb * 1e9)
-        chosen[name] = prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers) or source
+        group = None if frozen is None else frozen.group
+        chosen[name] = (
+            prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers, group=group) or source
+        )
     return BatchSources(chosen["train"], chosen.get("validation"), exact=layers is None)
 
 

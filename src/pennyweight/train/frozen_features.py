@@ -25,6 +25,7 @@ from ..model.kernels.int8_linear import has_int8
 from ..model.on_demand import OnDemand
 from ..model.tokenizer import encode, load_tokenizer
 from ..recipe.schema import Recipe
+from .process_group import ProcessGroup
 
 # Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
 MOST_ROWS = 20_000
@@ -43,6 +44,7 @@ class FrozenBackbone:
 
     Attributes:
         seconds: spent on loading and computing.
+        group: the processes that train, where they prepare it together.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class FrozenBackbone:
         self.runtime = runtime
         self.pad_id = pad_id
         self.seconds = 0.0
+        self.group = ProcessGroup()
         self._layers = layers or OnDemand(lambda: calibrated_layers(backbone, recipe.data.max_length))
         self._engine: InferenceEngine | None = None
         self._model: Pooled | None = None
@@ -98,14 +101,21 @@ class FrozenBackbone:
         """
         return self._by_model(encoded) if self.engine() is None else self.pooled(encoded, "mean")
 
-    def pooled(self, encoded: Encoded, pooling: str) -> np.ndarray:
-        """(N, H) fp32 of N texts, `cls` or `mean`; only where there is an engine."""
+    def pooled(self, encoded: Encoded, pooling: str, group: ProcessGroup | None = None) -> np.ndarray:
+        """(N, H) fp32 of N texts, `cls` or `mean`; only where there is an engine.
+
+        Args:
+            group: processes that call this together: each computes its share.
+        """
         both = next((kept for tokens, kept in self._kept if tokens is encoded), None)
         if both is None:
             engine = self.engine()
             assert engine is not None
             began = time.perf_counter()
-            both = engine.features(encoded)  # (N, 2H)
+            if group is None or group.size == 1:
+                both = engine.features(encoded)  # (N, 2H)
+            else:
+                both = group.by_rows(encoded.lengths, lambda rows: engine.features(select(encoded, rows)))
             self.seconds += time.perf_counter() - began
             if len(encoded) <= MOST_ROWS:
                 self._kept.append((encoded, both))

@@ -70,11 +70,18 @@ def _features(
     every_layer = first_trained_layer(model.module, model.encoder.num_layers) == 0
     if every_layer and isinstance(rows.source, TokenFeed) and frozen.engine() is not None:
         tokens = rows.source.encoded
-        found = frozen.pooled(tokens if len(chosen) == len(tokens) else select(tokens, chosen), model.pooling)
+        found = frozen.pooled(
+            tokens if len(chosen) == len(tokens) else select(tokens, chosen), model.pooling, frozen.group
+        )
         frozen.release()  # until the baseline: training has no use for a second copy of the weights
         return found
 
-    def source(indices: np.ndarray) -> dict[str, Tensor | int]:
-        return rows.source(chosen[indices])
+    lengths = rows.lengths[chosen]
 
-    return logits(Pooled(model), source, rows.lengths[chosen], batch_size=batch_size, bucket=rows.bucket)
+    def compute(own: np.ndarray) -> np.ndarray:
+        def source(indices: np.ndarray) -> dict[str, Tensor | int]:
+            return rows.source(chosen[own[indices]])
+
+        return logits(Pooled(model), source, lengths[own], batch_size=batch_size, bucket=rows.bucket)
+
+    return frozen.group.by_rows(lengths, compute)

@@ -46,6 +46,11 @@ class ReadyModel:
     ranges: Ranges = field(default_factory=dict)
 
 
+def as_trained(model: TextModel, plan: Plan) -> ReadyModel:
+    """A trained model without any engine: of a process that is not the one that measures and saves."""
+    return ReadyModel(plan, model, PrecisionChoice(model.runtime.precision))
+
+
 def prepare_inference(
     model: TextModel,
     backbone: Backbone,

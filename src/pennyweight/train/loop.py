@@ -49,7 +49,7 @@ def fit(
         return checkpoint.save(store, state.checkpoint(fingerprint or {}), state.settings.save_total_limit)
 
     state.model.train()
-    with stop_requested() as stop:
+    with stop_requested(alone=state.group.size == 1) as stop:
         while True:
             if state.evaluation_due:
                 if evaluate_and_record(state, evaluate, stop, observer):
@@ -60,17 +60,17 @@ def fit(
                 raise _interrupted(save(), store, state)
             if state.is_done:
                 return state.finish()
-            step_and_record(state, observer)
+            step_and_record(state, observer, stop)
 
 
-def step_and_record(state: TrainingState, observer: Observer | None) -> None:
-    """One optimizer step, timed, with all who want to know told of it."""
+def step_and_record(state: TrainingState, observer: Observer | None, stop: Stop) -> None:
+    """One optimizer step of all processes, timed, with all who want to know told of it."""
     began = time.perf_counter()
     progress, settings = state.progress, state.settings
     batches = state.next_batches()
     rate = state.learning_rate(progress.step)
     texts = sum(len(indices) for indices in batches)
-    loss_sum = train_step(state, batches, rate, texts)
+    loss_sum = train_step(state, batches, rate, texts, stop)
     _check_finite("training", loss_sum, progress.step + 1, settings)
     seconds = time.perf_counter() - began
     progress.count_step(loss_sum, texts, seconds)
@@ -80,19 +80,29 @@ def step_and_record(state: TrainingState, observer: Observer | None) -> None:
     state.accelerator.log({"train/loss": loss_sum / texts, "train/learning_rate": rate}, progress.step)
 
 
-def train_step(state: TrainingState, batches: list[np.ndarray], rate: float, texts: int) -> float:
-    """One optimizer step over batches of row numbers, `texts` in all; the loss summed over them, in nats."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+def train_step(state: TrainingState, batches: list[np.ndarray], rate: float, texts: int, stop: Stop) -> float:
+    """One optimizer step over batches of row numbers, `texts` in all; the loss summed over them, in nats.
+
+    Of several processes each computes its share of every batch, so that the learning rate means what it means in one.
+    """
+    group, parameters = state.group, list(state.parameters.values())
+    group.seed_step(state.settings.seed, state.progress.step)
+    for kind in state.optimizer.param_groups:
+        kind["lr"] = rate
     loss_sum = 0.0
-    for indices in batches:
+    for batch in batches:
+        indices = group.deal(batch, state.rows.lengths)
+        if not len(indices):
+            continue
         loss = state.loss(state.model(**state.rows.source(indices)), indices)
         # Divided by the texts of the whole step: accumulation gives the gradient of one large batch.
         penalty = state.model.adapter.penalty() * (len(indices) / texts)
         backward(state.accelerator, loss / texts + penalty)
         loss_sum += float(loss.detach())
+    loss_sum, asked = group.sum_step(parameters, loss_sum, stop.is_asked)
+    stop.agree(asked)
     if state.settings.max_grad_norm:
-        clip(state.accelerator, list(state.parameters.values()), state.settings.max_grad_norm)
+        clip(state.accelerator, parameters, state.settings.max_grad_norm)
     state.optimizer.step()
     state.model.adapter.after_step(state.progress.step + 1)
     state.optimizer.zero_grad(set_to_none=True)

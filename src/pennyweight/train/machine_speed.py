@@ -79,8 +79,9 @@ def remember_speed(operations: float, seconds: float, *, device: str, precision:
 
 
 def remember_training(
-    plan: Plan, config: Mapping[str, Any], result: FitResult, length: int, *, pooling: Pooling, cached: bool, how: How
-) -> None:
+    plan: Plan, config: Mapping[str, Any], result: FitResult, length: int, *, pooling: Pooling, cached: bool, how: How,
+    processes: int = 1,
+) -> None:  # fmt: skip
     """Keep the speed of a finished training; one of a head alone is too little work to tell.
 
     Args:
@@ -88,8 +89,9 @@ def remember_training(
         length: mean tokens of its texts.
         cached: whether the frozen layers were computed once.
         how: device, precision and engine.
+        processes: that trained together; the speed of several says nothing of one.
     """
-    if plan.adapter is None:
+    if plan.adapter is None or processes > 1:
         return
     operations = work(config, plan, length=length, pooling=pooling).per_text(cached=cached)
     device, precision, engine = how

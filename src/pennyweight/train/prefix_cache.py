@@ -34,6 +34,7 @@ from ..model.inference import TokenFeed, evaluating
 from ..model.inference.frozen_layers import FrozenLayers
 from ..storage.atomic import atomic_file, recover
 from ..storage.system_errors import storage_errors
+from .process_group import ProcessGroup
 
 MAGIC = b"pennyweight-prefix-1\n"
 HEADER_BYTES = 1024  # fixed, so that the values after it stay aligned
@@ -146,6 +147,7 @@ def prepare(
     folder: str | Path | None = None,
     limit: int | None = None,
     batch_size: int = 64,
+    group: ProcessGroup | None = None,
     layers: FrozenLayers | None = None,
 ) -> Prefix | None:
     """Compute the hidden states before layer `spec.first`, or read those of an earlier run.
@@ -156,6 +158,8 @@ def prepare(
         limit: most bytes to keep, all files of the folder together; of a disk never more than half of what is free
             without them. None: that half, of the memory or the disk.
         layers: compute the hidden states instead of the encoder, where there are layers left to train.
+        group: processes that call this together. Those of one machine share what is kept: in memory each computes its
+            share, a file is written by one.
 
     Returns:
         None when there is nothing to keep (`first` is 0), or, with one warning, when it would take more than the limit.
@@ -163,19 +167,24 @@ def prepare(
     if spec.first == 0:
         return None
     began = time.perf_counter()
+    group = group or ProcessGroup()
     work = _Computation(encoder, feed, spec, batch_size, layers)
     file, problem = None, ""
     if folder is not None:
         file = Path(folder) / f"{prefix_key(spec, feed.encoded)}{SUFFIX}"
         try:
-            hidden, reused = work.read_or_write(file, limit)
+            with group.one_before_others():
+                hidden, reused = work.read_or_write(file, limit)
         except StorageError as error:
-            file, problem = None, f"{error}; "
+            problem = f"{error}; "
+        if any(group.gather(bool(problem))):
+            file = None
     if file is None:
         most = psutil.virtual_memory().available // 2 if limit is None or folder is not None else limit
-        if not _fits_in_memory(work.bytes, most, problem):
+        # All keep it or none: another machine may have less memory.
+        if not all(group.gather(_fits_in_memory(work.bytes, most, problem))):
             return None
-        hidden, reused = work.in_memory(), False
+        hidden, reused = work.in_memory() if group.size == 1 else work.in_shared_memory(group), False
     seconds = time.perf_counter() - began
     return Prefix(hidden, work.starts, work.kept, spec.first, feed.bucket, feed.device, file, reused, seconds)
 
@@ -231,7 +240,7 @@ class _Computation:
         if found is not None:
             return found, True
         _make_room(file.parent, self.bytes, limit)
-        _write(file, key, self.shape, dtype, self.chunks())
+        _write(file, key, self.shape, dtype, self.chunks(self.batches))
         written = _open(file, key, self.shape, dtype)
         if written is None:
             raise StorageError("what was written cannot be read back", where=file)
@@ -242,20 +251,33 @@ class _Computation:
         """The rows, computed into memory."""
         hidden = torch.empty(self.shape, dtype=self.spec.dtype)
         at = 0
-        for chunk in self.chunks():
+        for chunk in self.chunks(self.batches):
             hidden[at : at + len(chunk)] = chunk
             at += len(chunk)
         return hidden
 
-    def chunks(self) -> Iterator[Tensor]:
+    def in_shared_memory(self, group: ProcessGroup) -> Tensor:
+        """The rows, computed into memory that the processes of a machine share, every one its share of the batches.
+
+        The batches are those of one process, so the values are, too.
+        """
+        hidden = group.shared_rows(self.shape, self.spec.dtype)
+        own = self.batches[group.place.local_rank :: group.place.local_size]
+        for indices, chunk in zip(own, self.chunks(own), strict=True):
+            at = int(self.starts[indices[0]])
+            hidden[at : at + len(chunk)] = chunk
+        group.wait()
+        return hidden
+
+    def chunks(self, batches: list[np.ndarray]) -> Iterator[Tensor]:
         """Batch after batch, rows (tokens, H) without padding."""
         encoder, first = self.encoder, self.spec.first
         if self.layers is not None and first < encoder.num_layers:
-            for indices in self.batches:
+            for indices in batches:
                 yield self.layers.hidden(self.feed.encoded, indices, first).to(self.spec.dtype)
             return
         with evaluating(encoder.module):
-            for indices in self.batches:
+            for indices in batches:
                 with torch.no_grad():
                     batch: dict[str, Any] = self.feed(indices)
                     ids, mask = batch["input_ids"], batch["attention_mask"]

@@ -36,6 +36,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "train -> lp_ft": False,
     "plan -> lora_dropout": 0.0,
     "plan -> head_dropout": 0.0,
+    "processes": 1,
 }
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
@@ -54,6 +55,7 @@ def run_fingerprint(
     config: Mapping[str, Any],
     runtime: Runtime,
     versions: Mapping[str, str],
+    processes: int = 1,
 ) -> dict[str, Any]:
     """All that decides a run's result, as flat JSON; a changed entry refuses a resume.
 
@@ -63,6 +65,7 @@ def run_fingerprint(
         backbone: fingerprint of the frozen weights.
         config: the backbone's config.json.
         versions: of the packages that compute, by name.
+        processes: that train together; each has its share of a batch, so that another number rounds differently.
     """
     fingerprint: dict[str, Any] = {
         "data": data,
@@ -71,6 +74,7 @@ def run_fingerprint(
         "device": runtime.device.type,
         "precision": runtime.precision,
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
     fingerprint |= {
         f"{section} -> {key}": value
@@ -150,7 +154,7 @@ class ResumePoint:
         Raises:
             ArtifactError: they do not fit.
         """
-        if self.checkpoint is not None and not model.adapter.adaptive:  # else a checkpoint holds more
+        if self.checkpoint is not None and not model.adapter.keeps_state:  # else a checkpoint holds more
             check_fits(self.checkpoint, trainable(model))
 
     def _saved(self) -> Mapping[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from ..storage.folders import refuse_nonempty_folder
 from ..storage.locks import lock_folder
+from .process_group import ProcessGroup, launched_group
 from .resume import CHECKPOINTS, unfinished_run
-from .signals import resumable
+from .signals import resumable, stopped_at_once
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class RunFolder:
 
     Attributes:
         shown: where it will lie, where `path` is a folder aside that is renamed once all is written.
+        group: the processes that train. All but the first keep nothing: their `path` is None.
     """
 
     path: Path | None = None
     resume: bool = False
     resume_anyway: bool = False
     shown: Path | None = None
+    group: ProcessGroup = field(default_factory=ProcessGroup)
 
     @property
     def checkpoints(self) -> Path | None:
@@ -38,14 +41,25 @@ class RunFolder:
 def open_run_folder(
     out: str | Path | None, *, resume: bool, resume_anyway: bool, overwrite: bool
 ) -> Iterator[RunFolder]:
-    """Lock a run's folder. A signal meanwhile ends the run with a message that says how to resume.
+    """Meet the other processes of a training, if there are any, and lock its folder in the first of them.
+
+    A signal meanwhile ends the run with a message that says how to resume.
 
     Raises:
-        InputError: options that contradict each other, a folder that holds something else or a finished run, or several
-            processes that a launcher started.
+        InputError: options that contradict each other, a folder that holds something else or a finished run.
+        ResourceError: the other processes are not found, or one has ended.
         Interrupted: by a signal.
     """
-    _refuse_several_processes()
+    with launched_group() as group, ExitStack() as opened:
+        folder = group.first(lambda: opened.enter_context(_locked(out, resume, resume_anyway, overwrite)))
+        if group.rank:
+            opened.enter_context(_stopped_beside())
+            folder = replace(folder, path=None)
+        yield replace(folder, group=group)
+
+
+@contextmanager
+def _locked(out: str | Path | None, resume: bool, resume_anyway: bool, overwrite: bool) -> Iterator[RunFolder]:
     if out is None:
         if resume or resume_anyway:
             raise InputError("nothing to resume: no run folder is named", remedy="name it with --out")
@@ -61,11 +75,13 @@ def open_run_folder(
         yield RunFolder(folder, resume, resume_anyway)
 
 
-def _refuse_several_processes() -> None:
-    """Refuse a launcher's processes: each would train all of it alone."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes.isdigit() and int(processes) > 1:
-        raise InputError(
-            "training runs in one process", expected="WORLD_SIZE 1 or unset", received=f"WORLD_SIZE {processes}",
-            remedy="start it without torchrun or accelerate launch",
-        )  # fmt: skip
+@contextmanager
+def _stopped_beside() -> Iterator[None]:
+    """A signal ends a process that is not the first, which says what there is to say."""
+    with stopped_at_once():
+        try:
+            yield
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted("stopped by a signal") from None

@@ -19,14 +19,30 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether somebody asked to stop."""
+    """Whether somebody asked to stop.
 
-    def __init__(self) -> None:
+    Args:
+        alone: False where several processes train: they stop once all of them know it, see `agree`.
+    """
+
+    def __init__(self, alone: bool = True) -> None:
+        self._alone = alone
         self._asked = False
+        self._agreed = False
         self._breakable = False
 
-    def is_set(self) -> bool:
+    @property
+    def is_asked(self) -> bool:
+        """Whether this process was asked to stop."""
         return self._asked
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+        return self._asked if self._alone else self._agreed
+
+    def agree(self, asked: bool) -> None:
+        """Note whether any of the processes was asked to stop, which all of them are told at the same step."""
+        self._agreed = self._agreed or asked
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. A second Ctrl-C stops at once."""
@@ -38,8 +54,11 @@ class Stop:
     def interruptible(self, work: Callable[[], Result]) -> Result | None:
         """Do `work`, which changes nothing, so that a signal may break it off; None if it did.
 
-        An evaluation can take longer than the seconds a scheduler grants between SIGTERM and SIGKILL.
+        An evaluation can take longer than the seconds a scheduler grants between SIGTERM and SIGKILL. Where several
+        processes do it together it is done to its end: the others would wait for one that broke off.
         """
+        if not self._alone:
+            return work()
         if self._asked:
             return None
         try:
@@ -54,9 +73,13 @@ class Stop:
 
 
 @contextmanager
-def stop_requested() -> Iterator[Stop]:
-    """Note signals instead of dying of them. Only the main thread may listen; elsewhere nothing is ever noted."""
-    stop = Stop()
+def stop_requested(alone: bool = True) -> Iterator[Stop]:
+    """Note signals instead of dying of them. Only the main thread may listen; elsewhere nothing is ever noted.
+
+    Args:
+        alone: as for `Stop`.
+    """
+    stop = Stop(alone)
     with _handled(stop.note):
         yield stop
 

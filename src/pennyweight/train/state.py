@@ -19,6 +19,7 @@ from . import loss as losses
 from .accelerator import prepare_optimizer, tracker_runs
 from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors
 from .optimizer import adamw, learning_rate
+from .process_group import ProcessGroup
 from .random_state import random_state, set_random_state
 from .training_rows import TrainingRows
 from .weight_averaging import Average
@@ -167,6 +168,7 @@ class TrainingState:
         accelerator: owns device, gradient scaling and experiment trackers.
         planned: trainable parameters in the plan.
         resumed: the checkpoint to go on from; None for a new run.
+        group: the processes that train; None for this one alone.
 
     Raises:
         BudgetError: the model or the optimizer has another number of trainable parameters than the plan.
@@ -182,6 +184,7 @@ class TrainingState:
         accelerator: Accelerator,
         planned: int,
         resumed: Checkpoint | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         if model.adapter.adaptive and settings.average != "none":
             raise RecipeError(
@@ -191,7 +194,9 @@ class TrainingState:
                 received=settings.average,
             )
         self.model, self.rows, self.settings, self.accelerator = model, rows, settings, accelerator
+        self.group = group or ProcessGroup()
         self.parameters = trainable(model)
+        self.group.spread(list(self.parameters.values()))
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
         self.device = next(iter(self.parameters.values())).device

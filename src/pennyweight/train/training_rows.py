@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class TrainingRows:
         bucket: batches are padded to a multiple of this many tokens.
         class_weights: (L,) as `class_balance.class_weights` gives them; None for none.
         epochs: for each epoch the rows it reads, each as many; None, all rows in every epoch.
+        windows: (N,) windows of each row, where texts are read in windows.
     """
 
     source: Feed
@@ -39,6 +41,7 @@ class TrainingRows:
     bucket: int
     class_weights: np.ndarray | None = None
     epochs: Sequence[np.ndarray] | None = None
+    windows: np.ndarray | None = None
 
     def batches(self, epoch: int, settings: TrainRecipe) -> list[list[np.ndarray]]:
         """An epoch's batches of row numbers by optimizer step: `gradient_accumulation_steps` of them to each step.
@@ -53,8 +56,9 @@ class TrainingRows:
             group=settings.group_by_length,
         )  # fmt: skip
         batches = [rows[batch] for batch in positions]
-        size = settings.gradient_accumulation_steps
-        return [batches[start : start + size] for start in range(0, len(batches), size)]
+        windows, size = self.windows, settings.gradient_accumulation_steps
+        parts = [[batch] if windows is None else _parts(batch, windows, settings.batch_size) for batch in batches]
+        return [list(chain.from_iterable(parts[start : start + size])) for start in range(0, len(parts), size)]
 
 
 def prepare_rows(
@@ -88,4 +92,18 @@ def prepare_rows(
         batches["validation"] = model.batches(tokens["validation"])
     sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen)
     logger.info(str(sources))
-    return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs), sources
+    windows = None if encoded.windows is None else encoded.windows.counts
+    return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs, windows), sources
+
+
+def _parts(rows: np.ndarray, windows: np.ndarray, most: int) -> list[np.ndarray]:
+    """The rows of a step in pieces of at most `most` windows, or of one row: memory as with texts of one window."""
+    parts: list[list[int]] = [[]]
+    taken = 0
+    for row in rows.tolist():
+        if parts[-1] and taken + windows[row] > most:
+            parts.append([])
+            taken = 0
+        parts[-1].append(row)
+        taken += windows[row]
+    return [np.array(part, dtype=np.int64) for part in parts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ..data.batching import Encoded
 from ..evaluate.metrics import epoch_metrics
 from ..model.inference import Feed, logits
 from ..model.text_model import TextModel
+from .process_group import ProcessGroup
 
 
 def make_validator(
@@ -18,6 +20,7 @@ def make_validator(
     tokens: Mapping[str, Encoded],
     labels: Mapping[str, np.ndarray],
     names: Sequence[str],
+    group: ProcessGroup | None = None,
 ) -> Callable[[], dict[str, float]] | None:
     """A function that gives the figures of the validation split; None where there is none.
 
@@ -25,13 +28,21 @@ def make_validator(
         source: of the validation batches: token ids, or a prefix.
         tokens, labels: by split.
         names: L class names, in label order.
+        group: the processes that train: each computes its share of the rows, and all get the figures.
     """
     if source is None:
         return None
 
     def evaluate() -> dict[str, float]:
         lengths = tokens["validation"].lengths
-        values = logits(model.model, source, lengths, batch_size=model.batch_size, bucket=model.bucket)
+
+        def compute(rows: np.ndarray) -> np.ndarray:
+            def feed(indices: np.ndarray) -> dict[str, Any]:
+                return source(rows[indices])
+
+            return logits(model.model, feed, lengths[rows], batch_size=model.batch_size, bucket=model.bucket)
+
+        values = (group or ProcessGroup()).by_rows(lengths, compute)
         return epoch_metrics.figures(labels["validation"], values, names)
 
     return evaluate

@@ -11,6 +11,7 @@ from ...budget.specs import AdapterSpec
 from .adalora import AdaLoraAdapter
 from .adapter import Adapter, NoAdapter
 from .lora import LoraAdapter
+from .lora_xs import LoraXsAdapter
 
 __all__ = ["METHODS", "Adapter", "NoAdapter", "inject"]
 
@@ -18,6 +19,7 @@ __all__ = ["METHODS", "Adapter", "NoAdapter", "inject"]
 METHODS: dict[str, Callable[[nn.Module, AdapterSpec, Mapping[str, Any]], Adapter]] = {
     "lora": LoraAdapter.inject,
     "adalora": AdaLoraAdapter.inject,
+    "lora-xs": LoraXsAdapter.inject,
 }
 
 

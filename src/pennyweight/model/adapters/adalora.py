@@ -46,6 +46,7 @@ class AdaLoraAdapter(LoraAdapter):
     """
 
     adaptive = True
+    keeps_state = True
 
     def __init__(self, module: nn.Module, tuner: Any, spec: AdapterSpec, config: Mapping[str, Any]) -> None:
         super().__init__(module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
@@ -23,12 +23,13 @@ class Adapter(Protocol):
 
     Attributes:
         module: the encoder that holds it.
-        adaptive: whether training changes the adapter's shape: such weights cannot be averaged, and their checkpoints
-            hold more than parameters and the optimizer's moments.
+        adaptive: whether training changes the adapter's shape: such weights cannot be averaged.
+        keeps_state: whether its checkpoints hold more than parameters and the optimizer's moments.
     """
 
     module: nn.Module
     adaptive: ClassVar[bool] = False
+    keeps_state: ClassVar[bool] = False
 
     @classmethod
     def inject(cls, module: nn.Module, spec: AdapterSpec, config: Mapping[str, Any]) -> Self:
@@ -72,6 +73,18 @@ class Adapter(Protocol):
             InputError: a factor out of range, or a method that cannot be scaled.
         """
         ...
+
+    def gradients_wanted(self) -> tuple[str, ...]:
+        """Names of the frozen parameters of `module` whose gradients `start` reads; none where it needs none."""
+        return ()
+
+    def start(self, gradients: Iterable[Mapping[str, Tensor]]) -> None:
+        """Called once before a new training, if gradients are wanted; the adapter adds nothing to the encoder yet.
+
+        Args:
+            gradients: of the mean loss of one batch of training rows after the other, by the names wanted.
+        """
+        return None
 
     def begin(self, total_steps: int) -> None:
         """Called once, before the first optimizer step or the first after a checkpoint.

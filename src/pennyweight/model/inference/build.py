@@ -60,6 +60,7 @@ class InferenceWeights:
         if engine is None:
             return None
         with torch.inference_mode():
+            tokens = tokens.sequences
             for indices in plan_token_batches(tokens.lengths):
                 pooled(engine.encoder, token_rows(tokens, indices, self.pad_id), engine.pooling)
         return {name: values.clone() for name, values in recorder.ranges.items()}

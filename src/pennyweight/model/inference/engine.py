@@ -63,6 +63,8 @@ class InferenceEngine:
         return self._run(tokens, nn.Identity())
 
     def _run(self, tokens: Encoded, head: nn.Module) -> np.ndarray:
+        if tokens.windows is not None:
+            return tokens.windows.mean(self._run(tokens.sequences, head))
         refuse_too_long(tokens, self.encoder.max_length)
         batches = list(plan_token_batches(tokens.lengths, torch.get_num_threads()))
         found: dict[int, np.ndarray] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
 
 @dataclass(frozen=True)
 class TokenFeed:
-    """Batches of token ids, padded to a multiple of `bucket`.
+    """Batches of token ids, padded to a multiple of `bucket`; of texts in windows a row is a window.
 
     Attributes:
         encoded: N ragged rows of ids.
@@ -34,14 +34,20 @@ class TokenFeed:
     device: torch.device
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
-        ids, mask = collate(self.encoded, indices, pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length)
+        encoded, windows = self.encoded.sequences, self.encoded.windows
+        texts = indices
+        if windows is not None:
+            indices = windows.rows_of(texts)
+        ids, mask = collate(encoded, indices, pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length)
         batch: dict[str, Tensor | int] = {
             "input_ids": torch.from_numpy(ids).to(self.device, non_blocking=True),
             "attention_mask": torch.from_numpy(mask).to(self.device, non_blocking=True),
         }
-        types = collate_types(self.encoded, indices, mask)
+        types = collate_types(encoded, indices, mask)
         if types is not None:
             batch["token_type_ids"] = torch.from_numpy(types).to(self.device, non_blocking=True)
+        if windows is not None:
+            batch["windows"] = torch.from_numpy(windows.counts[texts]).to(self.device, non_blocking=True)
         return batch
 
 
@@ -77,6 +83,11 @@ def logits(model: nn.Module, feed: Feed, lengths: np.ndarray, *, batch_size: int
     """
     if any(module.training for module in model.modules()):
         raise InputError("the model is in training mode", remedy="call .eval() on it before predicting")
+    if isinstance(feed, TokenFeed) and feed.encoded.windows is not None:
+        # Window by window: a batch of whole texts may be of any size.
+        whole, windows = feed.encoded.sequences, feed.encoded.windows
+        alone = replace(feed, encoded=whole)
+        return windows.mean(logits(model, alone, whole.lengths, batch_size=batch_size, bucket=bucket))
     rows: np.ndarray | None = None
     for indices in plan_batches(lengths, batch_size=batch_size, bucket=bucket, seed=None, epoch=0, group=True):
         out = model(**feed(indices)).float().cpu().numpy()  # (B, L)

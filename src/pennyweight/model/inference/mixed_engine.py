@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from ...budget.plan import Plan
 from ...budget.specs import AdapterSpec
 from ...budget.targets import scales
-from ...data.batching import Encoded, Integers
+from ...data.batching import Encoded, Integers, Windows
 from ..adapters.lora import PREFIX
 from ..backbone import Backbone
 from ..device import DTYPES, Runtime
@@ -89,6 +90,8 @@ class MixedEngine:
         Raises:
             DataError: a sequence is longer than the backbone's positions.
         """
+        if tokens.windows is not None:
+            return self._of_windows(tokens.windows, tokens.sequences, readers)
         refuse_too_long(tokens, self.max_length)
         found: list[list[np.ndarray]] = [[np.empty(0, np.float32)] * len(own) for own in readers]
         texts, own_readers = _within_batches(tokens.lengths, readers)
@@ -102,6 +105,15 @@ class MixedEngine:
 
         run_batches([partial(one, rows) for rows in plan])
         return found
+
+    def _of_windows(
+        self, windows: Windows, tokens: Encoded, readers: Sequence[Sequence[Member]]
+    ) -> list[list[np.ndarray]]:
+        """The means over the windows of each text, which its members read one by one."""
+        spread = [own for own, count in zip(readers, windows.counts.tolist(), strict=True) for _ in range(count)]
+        found = self.logits(tokens, spread)
+        pieces = [found[start:stop] for start, stop in pairwise(windows.texts.tolist())]
+        return [[np.mean(of_one, axis=0) for of_one in zip(*piece, strict=True)] for piece in pieces]
 
     @torch.inference_mode()
     def _compute(self, batch: MixedBatch, found: list[list[np.ndarray]]) -> None:

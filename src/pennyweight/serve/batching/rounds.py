@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from ...data.batching import Encoded
+from ...data.batching import Encoded, Windows
 from ...errors import PennyweightError, ResourceError
 from ..classifiers.logits_engine import LogitsEngine
 from ..classifiers.served_classifier import ServedClassifier
@@ -127,9 +127,10 @@ class RoundInput:
 
 
 def round_input(shares: Iterable[Share]) -> RoundInput:
-    """Put the texts of a round together: equal sequences (ids and segments) become one with several readers."""
-    numbers: dict[tuple[bytes, bytes], int] = {}
+    """Put the texts of a round together: equal ones (ids, segments and windows) become one with several readers."""
+    numbers: dict[tuple[bytes, bytes, tuple[int, ...]], int] = {}
     ids: list[np.ndarray] = []
+    windows: list[tuple[int, ...]] = []
     types: list[np.ndarray | None] = []
     readers: list[list[Any]] = []
     known: list[dict[int, int]] = []
@@ -140,11 +141,13 @@ def round_input(shares: Iterable[Share]) -> RoundInput:
         for text in range(share.start, share.stop):
             span = slice(int(tokens.offsets[text]), int(tokens.offsets[text + 1]))
             own = None if tokens.type_ids is None else tokens.type_ids[span]
-            key = (tokens.ids[span].tobytes(), b"" if own is None or not own.any() else own.tobytes())
+            lengths = (span.stop - span.start,) if tokens.windows is None else tuple(tokens.windows.lengths_of(text))
+            key = (tokens.ids[span].tobytes(), b"" if own is None or not own.any() else own.tobytes(), lengths)
             number = numbers.setdefault(key, len(readers))
             if number == len(readers):
                 ids.append(tokens.ids[span])
                 types.append(own)
+                windows.append(lengths)
                 readers.append([])
                 known.append({})
             row = []
@@ -155,7 +158,10 @@ def round_input(shares: Iterable[Share]) -> RoundInput:
                 row.append((number, place))
             of_share.append(row)
         places.append(of_share)
-    return RoundInput(_packed(ids, types), readers, places)
+    tokens = _packed(ids, types)
+    if any(len(lengths) > 1 for lengths in windows):
+        tokens = replace(tokens, windows=Windows.of_lengths(windows))
+    return RoundInput(tokens, readers, places)
 
 
 def _packed(ids: Sequence[np.ndarray], types: Sequence[np.ndarray | None]) -> Encoded:

@@ -94,7 +94,7 @@ class ClassifierLoader:
                 name, digest[:DIGITS], labels.names, labels.multi, parts.input_spec.pair, parts.input_spec.markup,
                 saved_temperature(parts.metrics),
                 saved_thresholds(parts.metrics, len(labels)) if labels.multi else None,
-                max_length, tokenizer, member, member.nbytes,
+                max_length, tokenizer, member, member.nbytes, recipe.data.long_texts,
             )  # fmt: skip
 
     def _same_backbone(self, path: Path, facts: Mapping[str, Any]) -> Backbone:

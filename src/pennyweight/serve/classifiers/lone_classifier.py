@@ -10,6 +10,7 @@ import torch
 from ...errors import ArtifactError
 from ...model.backbone import Backbone
 from ...model.device import Runtime
+from ...model.long_texts import LongTexts
 from ...predict.load_classifier import load
 from ...predict.onnx_classifier import OnnxClassifier
 from ...predict.onnx_spec import MODEL, is_onnx_folder
@@ -66,11 +67,13 @@ def _exported(place: ServedFolder, classifier: OnnxClassifier) -> LoneClassifier
 def _served(
     name: str, classifier: Classifier | OnnxClassifier, summary: ClassifierSummary, size: int
 ) -> ServedClassifier:
-    tokenizer = (
-        classifier.fast_tokenizer if isinstance(classifier, OnnxClassifier) else classifier.artifact.fast_tokenizer
-    )
+    long_texts: LongTexts = "truncate"  # export refuses the others
+    if isinstance(classifier, OnnxClassifier):
+        tokenizer = classifier.fast_tokenizer
+    else:
+        tokenizer, long_texts = classifier.artifact.fast_tokenizer, classifier.artifact.recipe.data.long_texts
     return ServedClassifier(
         name, summary.version, summary.labels, summary.multi, summary.pair, classifier.input_spec.markup,
         classifier.temperature, classifier.thresholds if summary.multi else None, summary.max_length, tokenizer,
-        classifier, size,
+        classifier, size, long_texts,
     )  # fmt: skip

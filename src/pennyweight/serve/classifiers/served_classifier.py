@@ -12,6 +12,7 @@ from ...data.batching import Encoded
 from ...data.cleaning import Markup, strip_markup
 from ...data.input_texts import to_text
 from ...evaluate.metrics.probabilities import sigmoid, softmax
+from ...model.long_texts import LongTexts
 from ...model.tokenizer import FastTokenizer, encode
 
 
@@ -32,6 +33,7 @@ class ServedClassifier:
         tokenizer: shared by all classifiers with the same files and `max_length`.
         member: what the engine reads it by.
         nbytes: of its trained tensors in memory.
+        long_texts: what becomes of texts of more tokens, as in training.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ServedClassifier:
     tokenizer: FastTokenizer
     member: Any
     nbytes: int
+    long_texts: LongTexts = "truncate"
 
     def tokens(self, texts: Sequence[str | tuple[str, str]]) -> Encoded:
         """N texts, cleaned as in training, as token ids. Any number of threads may call it.
@@ -54,7 +57,11 @@ class ServedClassifier:
             InputError: something that is no text, or is a pair where single texts belong, or the other way round; with
                 its position from 1.
         """
-        return encode(self.tokenizer, self.cleaned(texts), self.max_length, pair=self.pair)
+        return self.encoded(self.cleaned(texts))
+
+    def encoded(self, texts: list[str]) -> Encoded:
+        """N texts, already cleaned, as token ids."""
+        return encode(self.tokenizer, texts, self.max_length, pair=self.pair, long_texts=self.long_texts)
 
     def cleaned(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
         """N texts as the classifier reads them, pairs joined; errors as for `tokens`."""
@@ -64,6 +71,7 @@ class ServedClassifier:
     def reads_as(self, other: ServedClassifier) -> bool:
         """Whether both turn every text into the same tokens, so that `tokens` of one serves the other."""
         return (self.tokenizer is other.tokenizer and self.pair == other.pair and self.max_length == other.max_length
+                and self.long_texts == other.long_texts
                 and (self.markup == "strip") == (other.markup == "strip"))  # fmt: skip
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ....model.tokenizer import encode
 from ....predict.explanation import Erasures, check_label, erase_words
 from ...classifiers.served_classifier import ServedClassifier
 from ..answers import json_answer
@@ -54,5 +53,5 @@ def _variants(classifier: ServedClassifier, text: Text) -> tuple[Erasures, Prepa
     Cleaned once: without a word, what is left might look like markup.
     """
     erasures = erase_words(classifier.cleaned([text])[0])
-    tokens = encode(classifier.tokenizer, erasures.variants, classifier.max_length, pair=classifier.pair)
+    tokens = classifier.encoded(erasures.variants)
     return erasures, Prepared((classifier,), (tokens,), (0,))

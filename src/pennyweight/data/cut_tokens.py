@@ -1,0 +1,57 @@
+"""What a model does not read: the tokens of texts longer than its `max_length`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .batching import Encoded
+from .table import shown
+
+#: A larger share of the tokens that are cut is worth a warning.
+MUCH_CUT = 0.05
+
+
+def cut_share(tokens: Encoded) -> float:
+    """The share of the texts' tokens that were cut; 0 for pairs, of which it is not known."""
+    lost = 0 if tokens.lost is None else int(tokens.lost.sum())
+    return lost / max(1, int(tokens.lengths.sum()) + lost)
+
+
+def describe_cut(
+    tokens: Encoded, max_length: int, part: str, labels: np.ndarray | None = None, names: Sequence[str] = ()
+) -> str | None:
+    """One sentence on the tokens that were cut, in all and of the class that loses most; None where none was.
+
+    Args:
+        tokens: of N texts.
+        part: whose they are: `training`, `test`.
+        labels: (N,) class numbers, or (N, L) of 0 and 1.
+        names: L class names.
+    """
+    share = cut_share(tokens)
+    if not share or tokens.lost is None:
+        return None
+    said = f"{_percent(share)} of the tokens of the {part} texts are cut at {max_length} tokens"
+    if labels is None or not len(names):
+        return said
+    every = tokens.lengths + tokens.lost
+    members = np.eye(len(names))[labels] if labels.ndim == 1 else labels  # (N, L)
+    shares = (tokens.lost @ members) / np.maximum(1, every @ members)
+    worst = int(shares.argmax())
+    return f"{said} (of the class {shown(names[worst])} {_percent(float(shares[worst]))})"
+
+
+def warn_of_cut(
+    tokens: Encoded, max_length: int, part: str, labels: np.ndarray | None = None, names: Sequence[str] = ()
+) -> str | None:
+    """A warning with its remedies; None where at most `MUCH_CUT` of the tokens are cut. Arguments as `describe_cut`."""
+    if cut_share(tokens) <= MUCH_CUT:
+        return None
+    said = describe_cut(tokens, max_length, part, labels, names)
+    return f"{said}: what stands there is not read; train with --max-length auto or --long-texts windows to read it"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if share < 0.1 else f"{100 * share:.0f}%"

@@ -1,0 +1,56 @@
+"""The first stage of a run: texts and labels, read, cleaned and split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..data.load import Data
+from ..data.load import load as read_splits
+from ..data.provenance import provenance
+from ..recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The texts and labels of a run.
+
+    Attributes:
+        targets: by split: (N,) class numbers, or (N, L) of 0 and 1.
+        class_weights: (L,) as `train.class_balance` gives them; None for none.
+        sources: of each source name, rows and checksum, as in metrics.json.
+    """
+
+    splits: Data
+    targets: Mapping[str, np.ndarray]
+    class_weights: np.ndarray | None
+    sources: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """L class names, in label order."""
+        return self.splits.labels.names
+
+
+def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> LoadedData:
+    """Read, clean and split the texts, and turn labels into numbers."""
+    from ..train.class_balance import class_weights
+    from .robustness import refuse_multi_label
+
+    splits = read_splits(recipe.data, train_data, test_data)
+    sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
+    logger.info(f"data: {splits}")
+    for note in splits.notes:
+        logger.info(note)
+    if splits.labels.multi and (recipe.train.shift or splits.ood is not None):
+        refuse_multi_label()  # now, not after an hour of training
+    targets = {name: splits.labels.encode(table) for name, table in splits.tables().items()}
+    weights = class_weights(targets["train"], splits.labels.names, recipe.train.class_weights)
+    return LoadedData(splits, targets, weights, sources)
