@@ -283,3 +283,26 @@ def test_the_parts_of_the_comparison_keep_to_their_form(benchmark: Any, monkeypa
     assert scale.absent(["json", "no_such_package"]) == "no_such_package"
     monkeypatch.setattr(scale, "absent", lambda packages: "ray" if "ray" in packages else None)
     assert scale.measure_part("predict", None, quick=True) == {"skipped": "ray is not installed"}
+
+
+def test_methods_are_compared_at_their_best_rate_row_by_row(benchmark: Any) -> None:
+    methods = benchmark("methods")
+
+    def line(method: str, rate: float, seed: int, right: list[int]) -> dict[str, Any]:
+        return {
+            "budget": "10k", "method": method, "rate": rate, "seed": seed, "rows": 40, "validation": len(right),
+            "epochs": 2, "accuracy": sum(right) / len(right), "right": np.packbits(right).tobytes().hex(),
+            "trainable": 9_000, "stored": 9_000, "seconds": 2.0,
+        }  # fmt: skip
+
+    worse, half, better = [0] * 10, [1] * 5 + [0] * 5, [1] * 9 + [0]
+    lines = [line("lora", 1e-3, seed, half) for seed in (1, 0)]
+    lines += [line("auto", 1e-3, seed, worse) for seed in (0, 1)]
+    lines += [line("auto", 2e-3, seed, better) for seed in (0, 1)]
+    first, second = methods.summary(lines)
+    assert (first["method"], first["against_lora"]) == ("lora", None)
+    assert (second["method"], second["rate"], second["seeds"]) == ("auto", 2e-3, 2)
+    low, mean, high = second["against_lora"]
+    assert mean == pytest.approx(40.0)
+    assert low < mean < high
+    assert "| 10k | auto | 0.002 | 9,000 | 9,000 |" in methods.table([first, second])

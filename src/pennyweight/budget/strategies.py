@@ -89,7 +89,7 @@ AUTO: tuple[AutoRule, ...] = (
     AutoRule(20_000, "graded", HeadSpec("linear")),  # what little there is, at the top (docs/evidence.md)
     AutoRule(None, "all-linear", HeadSpec("linear")),
 )
-# `auto` takes LoRA-XS where LoRA does not reach this rank on every linear layer (docs/evidence.md).
+# `auto` takes LoRA-XS where LoRA does not reach this rank on every linear layer (docs/log.md; benchmarks/methods.py).
 LORA_FROM_RANK = 2
 TOP_SHARE = 0.5  # the share of the blocks that `top` adapts
 BANDS = (1, 2, 3)  # how the ranks of `graded` relate, from the lowest third of the blocks to the highest

@@ -1,0 +1,183 @@
+"""Which adapter for which budget? LoRA, LoRA-XS by both bases, `auto` and the frozen head, at budgets from 2k to 1M.
+
+    python benchmarks/methods.py --train FILE --out RUNS.jsonl [--seeds 3] [--budgets 2k,10k] [--methods auto,lora]
+                                 [--rows 4000] [--validation 1500] [--epochs 2] [--rates 1e-3,2e-3] [--threads 1]
+    python benchmarks/methods.py --table RUNS.jsonl [--json TABLE.json]
+
+Trains on the first --rows of a random order of the file and measures on the --validation rows behind them: another
+order for each seed, the same for every method and budget; no other file is opened. Each run adds a line to RUNS.jsonl,
+and runs that are there already are not repeated. The table names the best rate of each method and budget, its accuracy
+over the seeds, and the difference from `lora` at that budget, paired by row. Seconds are wall-clock, bases included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from evidence import difference
+from runs import done, in_words, keep
+
+import pennyweight as pw
+
+BUDGETS = ("2k", "5k", "10k", "20k", "50k", "200k", "1M")
+METHODS: dict[str, dict[str, Any]] = {
+    "head-only": {"strategy": "head-only"},
+    "lora": {"adapter": "lora"},
+    "lora-xs-svd": {"adapter": "lora-xs", "bases": "svd"},
+    "lora-xs-gradient": {"adapter": "lora-xs", "bases": "gradient"},
+    "auto": {},
+}
+# What says whether a run is in the file already.
+IDENTITY = ("budget", "method", "rate", "seed", "rows", "validation", "epochs")
+
+
+def split(file: Path, rows: int, validation: int, seed: int) -> tuple[Any, Any]:
+    """The training and the validation rows of a seed, as data frames with the file's columns."""
+    import pandas
+
+    table = pandas.read_csv(file)
+    if len(table) < rows + validation:
+        raise SystemExit(f"{file}: expected {rows + validation:,} rows or more, received {len(table):,}")
+    order = np.random.default_rng(seed).permutation(len(table))
+    return table.iloc[order[:rows]], table.iloc[order[rows : rows + validation]]
+
+
+def run(wanted: dict[str, Any], file: Path, threads: int | None) -> dict[str, Any]:
+    """Train one method at one budget with one seed, and measure it on that seed's validation rows."""
+    from pennyweight.data.sources import read
+
+    train, validation = split(file, wanted["rows"], wanted["validation"], wanted["seed"])
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"train": Path(folder) / "train.csv", "validation": Path(folder) / "validation.csv"}
+        train.to_csv(places["train"], index=False)
+        validation.to_csv(places["validation"], index=False)
+        began = time.perf_counter()
+        classifier = pw.train(
+            places["train"], validation=str(places["validation"]), budget=wanted["budget"], seed=wanted["seed"],
+            learning_rate=wanted["rate"], epochs=wanted["epochs"], audit="off", inference_precision="fp32",
+            threads=threads, **METHODS[wanted["method"]],
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        held_out = read(places["validation"])
+        right = classifier.logits(held_out.texts).argmax(axis=1) == classifier.artifact.labels.encode(held_out)
+    spec = classifier.artifact.plan.adapter
+    return wanted | {
+        "accuracy": float(right.mean()),
+        "right": np.packbits(right).tobytes().hex(),
+        "adapter": None if spec is None else spec.method,
+        "trainable": classifier.metrics["trainable"],
+        "stored": classifier.metrics["stored"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each budget and method the rate of the best mean accuracy, with its runs compared with those of `lora`."""
+    groups: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = {}
+    for line in sorted(lines, key=lambda each: each["seed"]):
+        groups.setdefault((line["budget"], line["method"]), {}).setdefault(line["rate"], []).append(line)
+    best = {
+        place: max(rates.values(), key=lambda runs: (len(runs), np.mean([each["accuracy"] for each in runs])))
+        for place, rates in groups.items()
+    }
+    rows = []
+    for (budget, method), runs in sorted(best.items(), key=_place):
+        lora = {each["seed"]: each for each in best.get((budget, "lora"), ())}
+        pairs = [(each, lora[each["seed"]]) for each in runs if each["seed"] in lora and method != "lora"]
+        rows.append(
+            {
+                "budget": budget,
+                "method": method,
+                "rate": runs[0]["rate"],
+                "trainable": runs[0]["trainable"],
+                "stored": runs[0]["stored"],
+                "seeds": len(runs),
+                "accuracy": [100 * each["accuracy"] for each in runs],
+                "against_lora": None if not pairs else paired(pairs),
+                "seconds": float(np.mean([each["seconds"] for each in runs])),
+            }
+        )
+    return rows
+
+
+def paired(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[float]:
+    """Low end, mean and high end of the difference in points, over all seeds' rows: each seed has rows of its own."""
+    size = pairs[0][0]["validation"]
+    bits = [
+        np.concatenate([np.unpackbits(np.frombuffer(bytes.fromhex(each["right"]), np.uint8))[:size] for each in side])
+        for side in zip(*pairs, strict=True)
+    ]
+    one, other = ({"right": np.packbits(side).tobytes().hex(), "rows": size * len(pairs)} for side in bits)
+    return list(difference([one], [other]))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The summary as Markdown."""
+    text = [
+        "| budget | method | rate | trained | stored | validation accuracy, % | against LoRA, points | seconds |",
+        "|---|---|---:|---:|---:|---|---|---:|",
+    ]
+    for row in rows:
+        low, mean, high = row["against_lora"] or (None, None, None)
+        against = "" if mean is None else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+        text.append(
+            f"| {row['budget']} | {row['method']} | {row['rate']:g} | {row['trainable']:,} | {row['stored']:,} | "
+            f"{in_words(row['accuracy'])} | {against} | {row['seconds']:.0f} |"
+        )
+    return "\n".join(text)
+
+
+def _place(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
+    (budget, method), _ = item
+    return BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS), list(METHODS).index(method)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, help="a CSV file of texts and labels")
+    parser.add_argument("--out", type=Path, help="the file of runs")
+    parser.add_argument("--table", type=Path, help="print the table of a file of runs")
+    parser.add_argument("--json", type=Path, help="also write the table as JSON")
+    parser.add_argument("--budgets", type=_listed, default=list(BUDGETS))
+    parser.add_argument("--methods", type=_listed, default=list(METHODS), help=", ".join(METHODS))
+    parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")], default=[1e-3])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--validation", type=int, default=1500)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    if options.table is None and (options.train is None or options.out is None):
+        parser.error("give --train and --out, or --table")
+    runs = options.table or options.out
+    if options.table is None:
+        found = {tuple(line[key] for key in IDENTITY) for line in done(runs)}
+        for seed, budget, method, rate in product(
+            range(options.seeds), options.budgets, options.methods, options.rates
+        ):
+            wanted = {
+                "budget": budget, "method": method, "rate": rate, "seed": seed, "rows": options.rows,
+                "validation": options.validation, "epochs": options.epochs,
+            }  # fmt: skip
+            if tuple(wanted[key] for key in IDENTITY) not in found:
+                keep(runs, [run(wanted, options.train, options.threads)])
+    rows = summary(done(runs))
+    print(table(rows))
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
