@@ -62,11 +62,12 @@ def ours(train: Texts, asked: list[str], **settings: Any) -> list[str]:
 
 def frozen(train: Texts, asked: list[str]) -> list[str]:
     """Logistic regression on the frozen backbone's mean embeddings, as unit vectors; C by cross-validation."""
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.preprocessing import normalize
 
     features = normalize(embeddings(train[0] + asked))
-    head = LogisticRegressionCV(Cs=[0.1, 1, 10, 100], cv=4, max_iter=1000, l1_ratios=(0,), use_legacy_attributes=False)
+    head = GridSearchCV(LogisticRegression(max_iter=1000), {"C": [0.1, 1, 10, 100]}, cv=4)
     head.fit(features[: len(train[0])], train[1])
     return [str(label) for label in head.predict(features[len(train[0]) :])]
 

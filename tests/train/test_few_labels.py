@@ -155,3 +155,10 @@ def test_what_has_no_phase_is_refused(
         pw.train(news / "train.csv", contrastive="on", **(settings | given))
     quick = settings | given | {"max_steps": 4}
     assert "few_labels" not in pw.train(news / "train.csv", **quick).metrics["train"]
+
+
+def test_texts_in_windows_are_trained_in_epochs(settings: dict[str, Any], news: Path) -> None:
+    found = pw.train(news / "train.csv", long_texts="windows", max_length=8, **settings)
+    assert "few_labels" not in found.metrics["train"]
+    with pytest.raises(RecipeError, match="contrastive: expected auto or off with long_texts windows, received on"):
+        pw.train(news / "train.csv", long_texts="windows", contrastive="on", **settings)

@@ -193,7 +193,7 @@ def fit_few_labels(
         RecipeError: the contrastive phase was asked for where it cannot be.
         BudgetError: the model has another number of trainable parameters than the plan.
     """
-    if not suits_few_labels(settings, plan, labels["train"], len(names)):
+    if tokens["train"].windows is not None or not suits_few_labels(settings, plan, labels["train"], len(names)):
         return None
     began = time.perf_counter()
     model, rows = text_model.model, len(labels["train"])
