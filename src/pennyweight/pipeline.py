@@ -156,8 +156,6 @@ def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings
 
 
 # --- plan --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Planned:
     """What is decided before any weight is loaded.
@@ -189,9 +187,11 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
     from .artifact.versions import versions
     from .model.device import check_inference_precision, choose
     from .model.tokenizer import check_max_length
+    from .train.few_labels import suits_few_labels
     from .train.resume import ResumePoint, run_fingerprint
 
     plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(loaded.names))
+    suits_few_labels(recipe.train, plan, loaded.targets["train"], len(loaded.names))  # refuses before weights load
     limit = "no budget" if plan.budget is None else f"of {plan.budget:,}"
     logger.info(f"plan: {plan.count.trainable:,} trainable parameters {limit} ({plan.strategy})")
     resume_point = ResumePoint()
@@ -212,8 +212,6 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
 
 
 # --- build -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class BuiltModel:
     """The model, and the texts as it reads them.
@@ -262,8 +260,6 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
 
 
 # --- fit ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Fitted:
     """What training gave; the model of the stage before holds the weights.
@@ -292,19 +288,14 @@ def fit_model(
     folder: RunFolder,
     observer: Observer | None = None,
 ) -> Fitted:
-    """Train adapter and head, from the checkpoint to resume from if there is one.
-
-    Raises:
-        Interrupted: after a signal, once the state is saved.
-        ArtifactError: the checkpoint does not fit the model.
-    """
+    """Train adapter and head, from the checkpoint to resume from if there is one; `Interrupted` after a signal."""
     from .train.accelerator import end_training, make_accelerator
     from .train.energy import energy_meter
+    from .train.few_labels import fit_few_labels
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
     from .train.model_start import start_model
-    from .train.resume import mark_begun
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
     from .train.validator import make_validator
@@ -318,13 +309,18 @@ def fit_model(
         backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
-    planned.resume_point.check(prefixes, folder.resume_anyway)
+    planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
-    planned.resume_point.check_model(model)  # before anything in the folder is touched
-    if folder.path is not None:
-        mark_begun(folder.path, checkpoint)  # an earlier classifier stays until the new one is saved
     if checkpoint is None:
         start_model(model, rows, built.frozen, settings, fingerprint)
+    by_transformers = recipe.model.encoder == "reference"
+    few = None if checkpoint or group.size > 1 else fit_few_labels(
+        settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
+    )  # fmt: skip
+    if few is not None:
+        ready = prepare_inference(built.text_model, planned.backbone, few.plan, settings, built.tokens, loaded.targets,
+                                  reference=by_transformers)  # fmt: skip
+        return Fitted(ready.plan, few.result, sources.to_json(), None, fingerprint, ready)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
@@ -341,13 +337,11 @@ def fit_model(
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
     ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
-                              reference=recipe.model.encoder == "reference", validation=held_out)  # fmt: skip
+                              reference=by_transformers, validation=held_out)  # fmt: skip
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
 # --- evaluate ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Evaluated:
     """How good the classifier is.
@@ -406,8 +400,6 @@ def evaluate_model(
 
 
 # --- save --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Saved:
     """The finished classifier, and its folder; None where it is in memory only."""
@@ -435,6 +427,8 @@ def save_model(
 
     evaluation = evaluated.evaluation
     predictions = {} if evaluation is None else evaluation.predictions
+    pooled = recipe.model.model_copy(update={"pooling": built.text_model.model.pooling})  # few labels choose the mean
+    recipe = recipe.model_copy(update={"model": pooled})
     artifact = Artifact.of_model(
         built.text_model.model, built.text_model.tokenizer, planned.backbone, loaded.splits.labels, recipe, fitted.plan,
         metrics=run_metrics(recipe, loaded, planned, built, fitted, evaluated),
@@ -466,7 +460,7 @@ def run_metrics(
     seconds = {"training": fitted.result.seconds, "tokenizing": built.tokenize_seconds} | dict(evaluated.seconds)
     metrics = figures | {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "trainable": planned.plan.count.trainable,
+        "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
         "total": planned.plan.count.total,
         "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,

@@ -292,3 +292,13 @@ def test_nesting_without_end_is_refused_where_it_gets_deep(text: str, file: Call
     assert refusal(lambda: recipe.load(path)) == (
         f"{path}:1: not valid YAML (lists and mappings nested more than 20 levels deep)"
     )
+
+
+def test_differences_from_the_default_give_the_recipe_back(tmp_path: Path) -> None:
+    for name in (*recipe.shipped(), None):
+        wanted = recipe.load(name) if name else recipe.load("default", epochs=7, text_columns=["a", "b"], budget="20k")
+        (tmp_path / "mine.yaml").write_text(recipe.differences(wanted), "utf-8")
+        assert recipe.load(tmp_path / "mine.yaml") == wanted
+    assert yaml.safe_load(recipe.differences(recipe.load("default", epochs=7))) == {
+        "base": "default", "name": "default", "train": {"epochs": 7},
+    }  # fmt: skip

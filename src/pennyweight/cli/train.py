@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ def train(
     resume_anyway: bool = typer.Option(False, "--resume-anyway", help="Even if recipe, data or versions changed."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run in --out."),
     seeds: int = typer.Option(1, "--seeds", min=1, help="Train with this many seeds; show mean and spread."),
+    ray: str = typer.Option(
+        None, "--ray", metavar="local|auto|HOST:PORT", help="Several processes, here or on a Ray cluster, on CPUs."
+    ),
+    workers: int = typer.Option(
+        None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
+    ),
+    worker_threads: int = typer.Option(
+        None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1]."
+    ),
     as_json: bool = JSON,
     *,
     settings: dict[str, Any],
@@ -48,6 +58,7 @@ def train(
             f"{'--resume' if resume else '--resume-anyway'} needs the folder of the run",
             remedy="name it with --out RUN",
         )
+    _check_ray(ray, workers, worker_threads, seeds, settings)
     folder = out or Path("runs") / f"{Path(recipe).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     if seeds > 1:
         from ..search.seeds import train_seeds
@@ -63,7 +74,15 @@ def train(
     if is_follower():  # of a launcher's processes the first one shows what there is to see
         pipeline.train_beside()
         return
-    with TrainingDisplay(note) as display, forward_log(display.say):
+    with ExitStack() as stack:
+        if ray is not None:
+            from ..scale.data_parallel import training_processes
+            from ..scale.predict_units import Cluster
+
+            settings |= {"device": "cpu", "threads": str(worker_threads or 1)}
+            stack.enter_context(training_processes(Cluster(ray, workers), worker_threads or 1))
+        display = stack.enter_context(TrainingDisplay(note))
+        stack.enter_context(forward_log(display.say))
         classifier = pipeline.train(
             data,
             recipe=recipe,
@@ -75,3 +94,22 @@ def train(
             **settings,
         )
     echo_json(classifier.metrics) if as_json else echo(f"\n{summary(classifier.metrics)}\n\n{run_places(folder)}")
+
+
+def _check_ray(
+    ray: str | None, workers: int | None, worker_threads: int | None, seeds: int, settings: dict[str, Any]
+) -> None:
+    if ray is None:
+        if workers is not None or worker_threads is not None:
+            raise InputError("--workers and --worker-threads are for several processes", remedy="add --ray local")
+        return
+    refuse_launcher("--ray")
+    if seeds > 1:
+        raise InputError("several seeds are trained one by one", remedy="leave out --ray or --seeds")
+    if settings.get("device", "auto") not in ("auto", "cpu"):
+        raise InputError(
+            "with --ray, workers compute on CPUs", received=f"--device {settings['device']}",
+            remedy="leave it out, or start the processes with torchrun",
+        )  # fmt: skip
+    if "threads" in settings:
+        raise InputError("with --ray, --worker-threads says how many threads compute", remedy="leave out --threads")

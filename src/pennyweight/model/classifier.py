@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..budget.count import count
 from ..budget.plan import Plan
-from .adapters import Adapter, inject
+from .adapters import Adapter, NoAdapter, inject
+from .adapters.lora import remove_adapters
 from .backbone import Backbone, pooler_tensors
 from .device import Runtime
 from .encoders import Encoder, EncoderSettings, load_encoder, stock_head_of
@@ -32,6 +34,20 @@ class SequenceClassifier(nn.Module):
         """Turn the trained adapter into plain LoRA, as it is saved; returns the plan of what is left."""
         folded, self.adapter = self.adapter.fold(plan, labels)
         return folded
+
+    def drop_adapter(self, plan: Plan, labels: int, config: dict[str, Any], reason: str) -> Plan:
+        """Take the adapter out, so that the encoder is as it was loaded; returns the plan of what is left.
+
+        Biases that the adapter trains must be back at their initial values.
+
+        Args:
+            config: the backbone's config.json.
+            reason: one clause for the plan.
+        """
+        remove_adapters(self.module)
+        self.adapter = NoAdapter(self.module)
+        counted = count(config, adapter=None, head=plan.head, labels=labels)
+        return replace(plan, adapter=None, count=counted, why=(*plan.why, reason))
 
     def pooled(
         self,

@@ -37,6 +37,8 @@ def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str
             "train -> early_stopping_patience: expected none with validation_size 0, since nothing is held out to stop "
             f"on, received {train.early_stopping_patience}"
         )
+    if train.contrastive == "on" and data.long_texts == "windows":
+        yield "train -> contrastive: expected auto or off with long_texts windows, received on"
 
 
 def _label_conflicts(section: DataRecipe) -> Iterator[str]:

@@ -135,6 +135,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def differences(recipe: Recipe) -> str:
+    """A recipe as YAML on top of the shipped default: only the fields that differ from it."""
+    default, own = load("default").model_dump(mode="json"), recipe.model_dump(mode="json")
+    found: dict[str, Any] = {"base": "default", "name": recipe.name}
+    for section in SECTIONS:
+        changed = {key: value for key, value in own[section].items() if value != default[section][key]}
+        if changed:
+            found[section] = changed
+    return str(yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
+
+
 def describe(name: str) -> str:
     """What a shipped recipe is for: the first line of its file."""
     return _shipped_text(name).partition("\n")[0].lstrip("# ")

@@ -359,6 +359,11 @@ class TrainRecipe(Section):
     )
     augment_copies: int = Field(2, ge=1, le=64, description="Maximum number of corrupted copies per text.")
     lp_ft: bool = Field(True, description="Fit the head on frozen features before training (LP-FT).")
+    contrastive: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Few labels: instead of epochs, a short contrastive phase and logistic regression; auto: up to 64 "
+        "training texts a class, and only where cross-validation puts it before the frozen backbone.",
+    )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",
         description="Average the weights: exponential moving average (ema), or over the ends of the last epochs.",

@@ -111,6 +111,7 @@ class RecipeSettings(TypedDict, total=False):
     augment: float
     augment_copies: int
     lp_ft: bool
+    contrastive: Literal["auto", "on", "off"]
     average: Literal["none", "ema", "last_epochs"]
     average_decay: float
     average_epochs: int

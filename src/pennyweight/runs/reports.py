@@ -15,6 +15,7 @@ from ..evaluate.metrics.shift import Shift
 from ..evaluate.report.command_line import commands
 from ..evaluate.report.pictures import write_pictures
 from ..evaluate.report.run_report import RunFacts, write_run_report
+from ..recipe.loading import differences
 
 
 def write_reports(
@@ -47,9 +48,12 @@ def write_reports(
         metrics=artifact.metrics,
         backbone=shown_backbone(artifact.backbone.name),
         commands=commands(sources, shown or folder),
-        recipe=shared_recipe(artifact.recipe).to_yaml(),
+        recipe=differences(shared_recipe(artifact.recipe)),
         versions=versions(),
         shift=shift,
         drawn=drawn,
+        config=artifact.backbone.config,
+        size=sum(each.nbytes for each in (*artifact.tensors.adapter.values(), *artifact.tensors.head.values())),
+        folder=(shown or folder).name,
     )
     write_run_report(folder / "report.html", evaluation, rows, run)

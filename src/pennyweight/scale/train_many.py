@@ -54,16 +54,15 @@ def train_many(
         ray: a Ray cluster to spread them over: `local`, `auto` or `HOST:PORT`; see `tenant_cluster`.
         overwrite: train again what is finished and was trained with other settings or texts.
         told: called after each row with its outcome, how many are done, and how many there are.
-        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables` and
-            `prefix_precision` is `auto` unless they are given here or in a row.
+        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables`,
+            `prefix_precision` is `auto` and `contrastive` is `off` unless they are given here or in a row.
 
     Raises:
         InputError: anything wrong with the manifest, before anything is trained.
         StorageError: the folder cannot be written, or another process is writing there.
         Interrupted: by SIGINT, SIGTERM or SIGHUP; the summary is written all the same.
     """
-    base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
-    tenants = read_manifest(manifest, base)
+    tenants = read_manifest(manifest, _base_recipe(recipe, settings))
     folder = Path(out)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError("the folder of the classifiers is a file", where=folder, remedy="choose another --out")
@@ -89,6 +88,14 @@ def train_many(
         summary = _summary(folder, tenants, outcomes, count, began)
         write_summary(summary)
     return summary
+
+
+def _base_recipe(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
+    """What holds for all rows unless they say otherwise."""
+    base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
+    if base.train.contrastive == "auto" and "contrastive" not in settings:
+        return resolve_recipe(base, {"contrastive": "off"})  # comparing candidates takes several times the training
+    return base
 
 
 def _share_out(tenants: list[Tenant], workers: int | None, threads: int | None) -> tuple[list[Tenant], int, int | None]:

@@ -36,6 +36,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "train -> lp_ft": False,
     "plan -> lora_dropout": 0.0,
     "plan -> head_dropout": 0.0,
+    "train -> contrastive": "off",
     "processes": 1,
 }
 
@@ -156,6 +157,22 @@ class ResumePoint:
         """
         if self.checkpoint is not None and not model.adapter.keeps_state:  # else a checkpoint holds more
             check_fits(self.checkpoint, trainable(model))
+
+    def begin(self, model: SequenceClassifier, more: Mapping[str, Any], folder: Path | None, anyway: bool) -> None:
+        """Begin or go on with the training: check what is known by now, and note in the folder that a run has begun.
+
+        Args:
+            more: entries of the run's fingerprint that are only known once its rows are prepared.
+            folder: the run's, if it has one; an earlier classifier in it stays until the new one is saved.
+
+        Raises:
+            RecipeError, ArtifactError: as `check` and `check_model`; then nothing in the folder was touched.
+            StorageError: when it cannot be written.
+        """
+        self.check(more, anyway)
+        self.check_model(model)
+        if folder is not None:
+            mark_begun(folder, self.checkpoint)
 
     def _saved(self) -> Mapping[str, Any]:
         """The fingerprint the run was started with; a field that its version did not have has its former default."""

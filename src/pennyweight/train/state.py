@@ -35,6 +35,7 @@ class FitResult:
         texts: texts seen in training, repeats included.
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
+        few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -43,10 +44,12 @@ class FitResult:
     seconds: float = 0.0
     steps: int = 0
     stopped_early: bool = False
+    few_labels: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The `train` part of metrics.json."""
-        return {
+        chosen = {} if self.few_labels is None else {"few_labels": dict(self.few_labels)}
+        return chosen | {
             "steps": self.steps,
             "texts": self.texts,
             "seconds": round(self.seconds, 3),

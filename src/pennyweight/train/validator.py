@@ -33,6 +33,10 @@ def make_validator(
     if source is None:
         return None
 
+    windows = tokens["validation"].windows
+    # In windows a text is as many rows: memory as with texts of one window.
+    size = model.batch_size if windows is None else max(1, model.batch_size // int(windows.counts.max()))
+
     def evaluate() -> dict[str, float]:
         lengths = tokens["validation"].lengths
 
@@ -40,7 +44,7 @@ def make_validator(
             def feed(indices: np.ndarray) -> dict[str, Any]:
                 return source(rows[indices])
 
-            return logits(model.model, feed, lengths[rows], batch_size=model.batch_size, bucket=model.bucket)
+            return logits(model.model, feed, lengths[rows], batch_size=size, bucket=model.bucket)
 
         values = (group or ProcessGroup()).by_rows(lengths, compute)
         return epoch_metrics.figures(labels["validation"], values, names)

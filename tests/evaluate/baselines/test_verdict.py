@@ -148,3 +148,29 @@ def test_with_any_number_of_labels_micro_f1_decides() -> None:
         "This classifier is no better than the commonest labels (micro F1 0.0%, 95% interval 0.0 to 0.0; always "
         f"predicting the commonest labels gives {100 * worse[0].score:.1f}%)."
     )
+
+
+def test_a_class_given_up_is_named_and_macro_f1_decides() -> None:
+    labels = np.repeat([0, 1, 2], [500, 460, 40])
+    ours, theirs = labels.copy(), labels.copy()
+    ours[labels == 2] = 0  # right but for the rare class, of which nothing is found
+    theirs[:60], theirs[500:560] = 1, 0  # worse by accuracy, with every text of the rare class
+    baseline = Baseline(TFIDF, np.eye(3)[theirs] * 0.7 + 0.1, 1.0)
+    rows = compare_with_baselines(labels, ours, [baseline])
+    found = verdict(score(labels, np.eye(3)[ours] * 0.7 + 0.1, ["a", "b", "rare"]), {}, rows)
+    assert found.standing == "no better"
+    assert found.headline.startswith("Better than every baseline. ")
+    assert re.search(r"But its macro F1, .*, is \d+\.\d points of macro F1 below that of TF-IDF", found.headline)
+    assert found.headline.endswith("It gives up the class rare (finds 0 of 40).")
+
+
+def test_paired_macro_f1_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import f1_score
+
+    from pennyweight.evaluate.metrics.bootstrap import paired_macro_f1
+
+    random = np.random.default_rng(0)
+    labels, first, second = random.integers(0, 4, (3, 200))
+    gap, (low, high) = paired_macro_f1(labels, first, second)
+    assert gap == pytest.approx(f1_score(labels, second, average="macro") - f1_score(labels, first, average="macro"))
+    assert low < gap < high

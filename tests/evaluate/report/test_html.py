@@ -97,6 +97,7 @@ def headings(page: str) -> list[str]:
 def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
     page = render(full())
     assert headings(page) == [
+        "All figures",
         "Baselines",
         "Trained parameters by part",
         "Data",
@@ -124,7 +125,7 @@ def test_parts_that_are_none_are_left_out() -> None:
     optional = {one.name: None for one in fields(ReportInput) if one.default is None}
     bare = replace(full(), **optional)
     page = render(bare)
-    assert headings(page) == ["Classes", "How to read the metrics"]
+    assert headings(page) == ["All figures", "Classes", "How to read the metrics"]
     assert "This classifier was compared with no baseline (accuracy " in page
     for name in optional:
         Tags(render(replace(bare, **{name: getattr(full(), name)})))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.bootstrap import resampled_f1
+from ..metrics.bootstrap import paired_macro_f1, resampled_f1
 from ..metrics.classification import Metrics, score
 from ..metrics.intervals import percentile_interval
 from ..metrics.paired_tests import Comparison, compare
@@ -26,6 +26,7 @@ class BaselineRow:
         comparison: of the accuracy; of micro F1 where a text may carry any number of labels.
         seconds: to train and predict; `rows`: the number of training rows, 0 where it is not known.
         trivial: whether the baseline does without the texts.
+        macro_f1: the comparison of macro F1, with one label a text.
     """
 
     name: str
@@ -34,6 +35,7 @@ class BaselineRow:
     seconds: float
     rows: int = 0
     trivial: bool = False
+    macro_f1: Comparison | None = None
 
     @property
     def score(self) -> float:
@@ -89,10 +91,12 @@ def compare_with_baselines(
     for one in baselines:
         if labels.ndim == 1:
             metrics, comparison = _compare_accuracy(labels, predicted, one)
+            macro = _compare_macro_f1(labels, predicted, one)
         else:
             thresholds = _thresholds(one, validation, objective)
             metrics, comparison = _compare_micro_f1(labels, predicted, ours, one, thresholds)
-        rows.append(BaselineRow(one.name, metrics, comparison, one.seconds, one.rows, one.trivial))
+            macro = None
+        rows.append(BaselineRow(one.name, metrics, comparison, one.seconds, one.rows, one.trivial, macro))
     return tuple(row.with_unknown(unknown) for row in rows)
 
 
@@ -101,6 +105,12 @@ def _compare_accuracy(labels: np.ndarray, predicted: np.ndarray, baseline: Basel
     guessed = baseline.probabilities.argmax(axis=1)
     compared = compare(labels, guessed, predicted, names=(in_a_sentence(baseline.name), "this classifier"))
     return score(labels, baseline.probabilities, names), compared
+
+
+def _compare_macro_f1(labels: np.ndarray, predicted: np.ndarray, baseline: Baseline) -> Comparison:
+    gap, interval = paired_macro_f1(labels, baseline.probabilities.argmax(axis=1), predicted)
+    name = in_a_sentence(baseline.name)
+    return Comparison(name, "this classifier", len(labels), gap, interval, figure="macro F1")
 
 
 def _compare_micro_f1(

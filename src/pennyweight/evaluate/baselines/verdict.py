@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ...data.table import listed, shown
 from ..metrics.classification import Metrics
 from ..metrics.intervals import Interval
 from ..metrics.paired_tests import Comparison
 from .comparison import BaselineRow, in_a_sentence
+
+#: A class of which a smaller share of its texts is found is given up; one of fewer test texts says nothing.
+GIVEN_UP, LEAST_SUPPORT = 0.05, 5
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,38 @@ class Verdict:
 def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[BaselineRow]) -> Verdict:
     """The verdict; the worst result decides: a trivial baseline not beaten, then any other baseline not beaten.
 
+    With one label a text, what the accuracy says holds only if no baseline's macro F1 is certainly higher; and classes
+    that the classifier gives up are named.
+
     Args:
         intervals: of `micro_f1`, where a text may carry any number of labels.
     """
+    found = _of_accuracy(metrics, intervals, rows)
+    above = [row for row in rows if row.macro_f1 is not None and row.macro_f1.first_is_better]
+    if above and found.standing in ("better", "unclear"):
+        best = max(above, key=lambda row: row.metrics.macro.f1)
+        assert best.macro_f1 is not None
+        low, high = best.macro_f1.interval
+        behind = (
+            f"But its macro F1, which counts every class alike, is {_points(best.macro_f1)} below that of {best.name} "
+            f"({100 * best.metrics.macro.f1:.1f}%; 95% interval of the gap {-100 * high:.1f} to {-100 * low:.1f})."
+        )
+        found = Verdict("no better", f"{found.headline} {behind}")
+    lost = given_up(metrics)
+    return found if lost is None or not rows else Verdict(found.standing, f"{found.headline} {lost}")
+
+
+def given_up(metrics: Metrics) -> str | None:
+    """A sentence on the classes of which hardly any text is found; None where there are none, or of multi-label."""
+    lost = [row for row in metrics.per_class if row.support >= LEAST_SUPPORT and row.recall < GIVEN_UP]
+    if metrics.multi_label or not lost:
+        return None
+    named = listed(f"{shown(row.name)} (finds {round(row.recall * row.support)} of {row.support:,})" for row in lost)
+    return f"It gives up the class{'es' if len(lost) > 1 else ''} {named}."
+
+
+def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[BaselineRow]) -> Verdict:
+    """The verdict by accuracy, or by micro F1 where a text may carry any number of labels."""
     figure = _figure(metrics, intervals)
     if not rows:
         return Verdict("not compared", f"This classifier was compared with no baseline ({figure}).")

@@ -65,6 +65,32 @@ def macro_f1_interval(
     return percentile_interval(f1.sum(axis=1) / (occurs > 0).sum(axis=1), level)
 
 
+def paired_macro_f1(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, *, level: float = 0.95, seed: int = 0
+) -> tuple[float, Interval]:
+    """Macro F1 of `second` minus that of `first` on the same rows, and its percentile bootstrap interval.
+
+    Both are computed on the same resampled rows, of which only the triple (label, first, second) matters.
+
+    Args:
+        labels, first, second: (N,) true class numbers and those that two classifiers predict.
+    """
+    triples, counts = np.unique(np.stack([labels, first, second], axis=1), axis=0, return_counts=True)
+    n = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=_replications(len(counts)))
+    drawn = np.concatenate([counts[None], drawn])  # (1 + R, K): the rows themselves, then resampled ones
+    every = np.arange(int(triples.max()) + 1)
+    is_label = triples[:, :1] == every  # (K, L)
+    scores = []
+    for column in (1, 2):
+        is_answer = triples[:, column, None] == every
+        hit, occurs = drawn @ (is_label & is_answer), drawn @ is_label + drawn @ is_answer  # (1 + R, L)
+        f1 = np.divide(2 * hit, occurs, out=np.zeros(hit.shape), where=occurs > 0)
+        scores.append(f1.sum(axis=1) / (occurs > 0).sum(axis=1))
+    gap = scores[1] - scores[0]
+    return float(gap[0]), percentile_interval(gap[1:], level)
+
+
 def log_loss_interval(labels: np.ndarray, probabilities: np.ndarray, *, level: float = 0.95) -> Interval:
     """The normal interval of the mean log loss (nats a row), from the standard deviation of the rows' losses.
 

@@ -123,6 +123,10 @@ def _line(axis: Any, points: tuple[list[float], list[float]], name: str, colour:
         axis.plot(*points, color=colour, label=name, linestyle=line, marker=marker, markersize=3.5)
 
 
+# The most that a cell is shaded: the ink has a contrast of 4.5 or more on it, in light and in dark.
+DARKEST = 0.55
+
+
 def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str], palette: Palette = LIGHT) -> Any:
     """The confusion matrix (L, L): each cell's count and its share of the true class's rows, shaded by that share.
 
@@ -144,11 +148,10 @@ def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str]
             if not counts[true, predicted]:
                 continue
             share = shares[true, predicted]
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=palette.first, alpha=share))
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=palette.first, alpha=DARKEST * share))
             if numbered:
-                colour = palette.on_first if share > 0.5 else palette.ink
                 for words, below in ((f"{counts[true, predicted]:,}", -0.13), (f"{100 * share:.1f}%", 0.15)):
-                    axis.text(column, row + below, words, ha="center", va="center", color=colour, fontsize=8)
+                    axis.text(column, row + below, words, ha="center", va="center", color=palette.ink, fontsize=8)
         axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal", title=title)
         if size > 3:
             axis.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")

@@ -22,6 +22,7 @@ from ..metrics.shift import Shift
 from ..misclassified import Misclassified
 from ..slices import Slice
 from . import figures
+from .overview import RankMap, dot_plot, dots, rank_picture, top_confusions
 from .shift_plot import heat_map
 from .svg import PAGE, inline_svg
 
@@ -47,6 +48,8 @@ class ReportInput:
         shift: figures of corrupted texts and of other files.
         created: when, in words.
         drawn: whether there are pictures; without them the confusion matrix is a table.
+        ranks: of the adapted matrices; size: bytes of what is saved; folder: the run's, as commands name it.
+        about: texts and backbone in words, under the title.
     """
 
     title: str
@@ -73,6 +76,10 @@ class ReportInput:
     shift: Shift | None = None
     created: str | None = None
     drawn: bool = True
+    ranks: RankMap | None = None
+    size: int | None = None
+    folder: str | None = None
+    about: str = ""
 
 
 @cache
@@ -83,7 +90,7 @@ def environment() -> Any:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain)
+    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain, _size, _words)
     made.filters.update({one.__name__.removeprefix("_"): one for one in filters})
     return made
 
@@ -93,7 +100,10 @@ def render(report: ReportInput) -> str:
     template = environment().get_template("multi_label.html" if report.metrics.multi_label else "report.html")
     headline = verdict(report.metrics, report.intervals or {}, report.baselines or ())
     labels = list(zip(report.metrics.per_class, report.metrics.thresholds or (), strict=False))
-    page: str = template.render(r=report, verdict=headline, labels=labels, pictures=_pictures(report))
+    page: str = template.render(
+        r=report, verdict=headline, labels=labels, pictures=_pictures(report) | _overview(report),
+        confusions=top_confusions(report.metrics),
+    )  # fmt: skip
     # A lone surrogate, which JSON lets through, has no place in UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -137,6 +147,18 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     return pictures
 
 
+def _overview(report: ReportInput) -> dict[str, Any]:
+    """The pictures on top, which are drawn without matplotlib and so in every report."""
+    from markupsafe import Markup
+
+    compared = dots(report.metrics, report.intervals or {}, report.baselines or ())
+    figure = "Micro F1" if report.metrics.multi_label else "Accuracy"
+    return {
+        "dots": Markup(dot_plot(compared, figure)) if report.baselines else None,  # names are escaped there
+        "ranks": None if report.ranks is None else Markup(rank_picture(report.ranks)),
+    }
+
+
 def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}"
 
@@ -163,6 +185,17 @@ def _plain(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 50_000 else f"{count / 1e3:.1f} kB"
+
+
+def _words(key: str) -> str:
+    """A key of metrics.json as a label: `peak_memory_mb` as `peak memory, MB`."""
+    units = {"mb": "MB", "joules": "joules", "seconds": "seconds"}
+    *name, last = str(key).split("_")
+    return f"{' '.join(name)}, {units[last]}" if name and last in units else " ".join([*name, last])
 
 
 def _clip(text: str, longest: int) -> str:

@@ -21,6 +21,7 @@ from ..metrics.shift import Shift
 from ..misclassified import likely_mislabelled, most_confident
 from ..row_predictions import identities
 from .html import ReportInput, write_html
+from .overview import rank_map
 
 SHOWN_MISCLASSIFIED = 12
 SHOWN_MISLABELLED = 8
@@ -38,6 +39,7 @@ class RunFacts:
         versions: of what computed the figures.
         shift: what was found on corrupted texts and other files.
         drawn: whether the report has pictures.
+        config: the backbone's config.json; size: bytes of what is saved; folder: the run's, as commands name it.
     """
 
     plan: Plan
@@ -48,6 +50,9 @@ class RunFacts:
     versions: Mapping[str, str]
     shift: Shift | None = None
     drawn: bool = True
+    config: Mapping[str, Any] | None = None
+    size: int | None = None
+    folder: str | None = None
 
 
 def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str, LabelledRows], run: RunFacts) -> None:
@@ -75,15 +80,19 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         versions=run.versions,
         shift=run.shift,
         drawn=run.drawn,
+        ranks=None if run.config is None else rank_map(run.plan, run.config),
+        size=run.size,
+        folder=run.folder,
+        about=f"{_short(rows['train'].source)}, {len(rows['train'].labels):,} training texts, {_shown(run.backbone)}",
     )
     write_html(path, report)
 
 
 def evaluation_report(evaluation: Evaluation, backbone: str) -> ReportInput:
     """The part of a report that needs nothing but an evaluation and the backbone's name."""
-    shown_backbone = "all-MiniLM-L6-v2" if backbone == "embedded" else _short(backbone)
     report = ReportInput(
-        title=f"{_short(evaluation.rows.source)}, {len(evaluation.names)} labels, {shown_backbone}",
+        title=f"{_short(evaluation.rows.source)}, {len(evaluation.names)} labels",
+        about=_shown(backbone),
         metrics=evaluation.metrics,
         intervals=evaluation.intervals,
         rows=evaluation.measured_on,
@@ -142,6 +151,10 @@ def _counts(labels: np.ndarray, names: Sequence[str]) -> object:
     each = {name: counts[index] for index, name in enumerate(names)}
     few = sorted(each.values())
     return each if len(each) <= 20 else f"{len(each)} labels, {few[0]:,} to {few[-1]:,} texts each"
+
+
+def _shown(backbone: str) -> str:
+    return "all-MiniLM-L6-v2" if backbone == "embedded" else _short(backbone)
 
 
 def _short(source: str) -> str:

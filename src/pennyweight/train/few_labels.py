@@ -1,0 +1,300 @@
+"""Few labels: frozen head or contrastive phase, chosen by cross-validation, in place of the training loop.
+
+With some dozens of texts a class or fewer, a handful of held-back rows says nothing and a head trained by gradient
+steps stays behind logistic regression. So a few whole ways of training are compared on halves of the training rows, and
+the best of them is repeated on all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..budget.plan import Plan
+from ..data.batching import Encoded
+from ..errors import RecipeError
+from ..evaluate.metrics.calibration import choose_temperature
+from ..model.classifier import Pooled
+from ..model.inference import Feed, evaluating, logits
+from ..model.text_model import TextModel
+from ..model.trainable import check_count
+from ..recipe.schema import TrainRecipe
+from .batch_source import BatchSources
+from .contrastive import adapter_parameters, train_contrastive
+from .frozen_features import FrozenBackbone
+from .logistic_head import fit_logistic_head
+from .state import FitResult
+from .validator import make_validator
+
+logger = logging.getLogger(__name__)
+
+ROWS_A_CLASS = 64  # on average; with more of them the training loop is ahead
+STEPS = (20, 60)  # of the contrastive phase; more of them fit the texts, and not the classes
+FEWEST_FOR_MORE_STEPS = 12  # rows a class, on average
+HALVES_BELOW = 64  # with fewer rows each half is held out once, with more of them one half is enough
+FEWEST_TO_DECIDE = 100  # held-out rows
+FROZEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
+TRAINED_STRENGTHS = (1.0, 10.0)
+FROZEN_WON = "cross-validation found the adapter no better than the frozen backbone: the head alone is kept"
+# Who sets one of these means the training loop.
+LOOP_SETTINGS = (
+    "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "scheduler",
+    "num_cycles", "warmup_ratio", "warmup_steps", "class_weights", "oversample", "label_smoothing", "eval_steps",
+    "early_stopping_patience", "augment", "lp_ft", "average",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """What came of training on few labels; the model holds the weights.
+
+    Attributes:
+        plan: of what is left: as planned, or of the head alone where the frozen backbone won.
+        result: as the training loop's, with what was compared.
+    """
+
+    plan: Plan
+    result: FitResult
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate on held-out halves.
+
+    Attributes:
+        steps: of the contrastive phase; 0 leaves the backbone frozen.
+        strength: the inverse strength of the head's penalty that was best.
+        logits: (M, L) and labels: (M,) of the held-out rows.
+    """
+
+    steps: int
+    strength: float
+    logits: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """(M,) whether each held-out row was right."""
+        found: np.ndarray = self.logits.argmax(axis=1) == self.labels
+        return found
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Orders candidates, the best highest: by the share of right rows, of equals by the cross-entropy."""
+        return float(self.right.mean()), -cross_entropy(self.logits, self.labels)
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"contrastive, {self.steps} steps" if self.steps else "frozen backbone"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        accuracy = float(self.right.mean())
+        return {"name": self.name, "steps": self.steps, "C": self.strength, "accuracy": accuracy}
+
+
+@dataclass
+class FewLabelTrainer:
+    """All that a candidate is trained from.
+
+    Args:
+        text_model: its model as it was built; its pooling becomes the mean.
+        source: training batches: token ids, or a prefix where the plan has an adapter.
+        tokens: the training texts.
+        labels: (N,) class numbers below `n_labels`.
+        frozen: the model's backbone.
+
+    Attributes:
+        texts: seen by the contrastive phase so far, repeats included.
+    """
+
+    text_model: TextModel
+    source: Feed
+    tokens: Encoded
+    labels: np.ndarray
+    n_labels: int
+    frozen: FrozenBackbone
+    seed: int
+    texts: int = 0
+    initial: dict[str, torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.text_model.model.pooling = "mean"
+        self.initial = {name: each.detach().clone() for name, each in self._adapter().items()}
+
+    def features(self, steps: int, rows: np.ndarray) -> np.ndarray:
+        """(N, H) of all texts, after a contrastive phase of `steps` on some rows; the model keeps what was trained."""
+        model = self.text_model.model
+        with torch.no_grad():
+            for name, parameter in self._adapter().items():
+                parameter.copy_(self.initial[name])
+        if not steps:
+            return self.frozen.features(self.tokens)
+        lengths = self.tokens.lengths
+        self.texts += train_contrastive(model, self.source, self.labels, lengths, rows, steps=steps, seed=self.seed)
+        with evaluating(model):
+            size, bucket = self.text_model.batch_size, self.text_model.bucket
+            return logits(Pooled(model), self.source, lengths, batch_size=size, bucket=bucket)
+
+    def trial(self, steps: int) -> Trial:
+        """A candidate, measured on rows that it was not trained on."""
+        strengths = TRAINED_STRENGTHS if steps else FROZEN_STRENGTHS
+        found: dict[float, list[np.ndarray]] = {strength: [] for strength in strengths}
+        rows = []
+        for kept, held in halves(self.labels, self.seed):
+            features = self.features(steps, kept)
+            rows.append(held)
+            for strength in strengths:
+                head = fit_logistic_head(features[kept], self.labels[kept], self.n_labels, strength)
+                found[strength].append(head.logits(features[held]))
+        labels = self.labels[np.concatenate(rows)]
+        trials = [Trial(steps, strength, np.concatenate(parts), labels) for strength, parts in found.items()]
+        return max(trials, key=lambda trial: trial.rank)
+
+    def fit(self, chosen: Trial) -> float:
+        """Train the chosen candidate on all rows, its head calibrated on the held-out ones; the mean cross-entropy."""
+        features = self.features(chosen.steps, np.arange(len(self.labels)))
+        head = fit_logistic_head(features, self.labels, self.n_labels, chosen.strength)
+        head = head.scaled(1 / choose_temperature(chosen.logits, chosen.labels).value)
+        head.put_into(self.text_model.model.head)
+        return cross_entropy(head.logits(features), self.labels)
+
+    def _adapter(self) -> dict[str, torch.nn.Parameter]:
+        return adapter_parameters(self.text_model.model)
+
+
+def fit_few_labels(
+    settings: TrainRecipe,
+    text_model: TextModel,
+    plan: Plan,
+    sources: BatchSources,
+    tokens: Mapping[str, Encoded],
+    labels: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    frozen: FrozenBackbone,
+) -> FewLabels | None:
+    """Compare the candidates, choose one, and train it on all training rows; None where the training loop is meant.
+
+    Args:
+        text_model, plan: as they were built, and as planned.
+        sources: of the batches.
+        tokens, labels: by split; validation rows are measured, and choose nothing.
+        names: L class names.
+        frozen: the model's backbone.
+
+    Raises:
+        RecipeError: the contrastive phase was asked for where it cannot be.
+        BudgetError: the model has another number of trainable parameters than the plan.
+    """
+    if tokens["train"].windows is not None or not suits_few_labels(settings, plan, labels["train"], len(names)):
+        return None
+    began = time.perf_counter()
+    model, rows = text_model.model, len(labels["train"])
+    check_count(model, plan.count.trainable)
+    # What is kept of a backbone without an adapter is pooled already, as the recipe says.
+    feeds = {name: text_model.batches(each) for name, each in tokens.items()}
+    train = feeds["train"] if plan.adapter is None else sources.train
+    trainer = FewLabelTrainer(text_model, train, tokens["train"], labels["train"], len(names), frozen, settings.seed)
+    counts = steps_for(rows / len(names)) if plan.adapter is not None else ()
+    trials = [trainer.trial(steps) for steps in (0, *counts)]
+    for trial in trials:
+        logger.info(f"few labels: {trial.name}: {100 * trial.right.mean():.1f}% of {len(trial.right):,} held-out rows")
+    chosen = choose_trial(trials, forced=settings.contrastive == "on")
+    loss = trainer.fit(chosen)
+    logger.info(f"few labels: {chosen.name}, trained on all {rows:,} rows")
+    left = plan
+    if plan.adapter is not None and not chosen.steps:
+        left = model.drop_adapter(plan, len(names), frozen.backbone.config, FROZEN_WON)
+    model.eval()
+    seconds = time.perf_counter() - began
+    record: dict[str, Any] = {"step": chosen.steps, "epoch": 1.0, "train_loss": loss, "learning_rate": 0.0}
+    validate = make_validator(text_model, feeds.get("validation"), tokens, labels, names)
+    scores = {} if validate is None else validate()
+    record |= {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
+    choice = {"chosen": chosen.name, "candidates": [trial.to_json() for trial in trials]}
+    return FewLabels(left, FitResult([record], record, trainer.texts, seconds, chosen.steps, few_labels=choice))
+
+
+def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_labels: int) -> bool:
+    """Whether to train by `train_few_labels` rather than by the training loop.
+
+    Args:
+        labels: (N,) class numbers, or (N, L) of 0 and 1, of the training rows.
+
+    Raises:
+        RecipeError: it was asked for where it cannot be.
+    """
+    if settings.contrastive == "off":
+        return False
+    problem = _problem(plan, labels, n_labels)
+    if settings.contrastive == "on":
+        if problem is not None:
+            expected, received = problem
+            raise RecipeError(
+                "the contrastive phase cannot be used", where="train -> contrastive", expected=expected,
+                received=received, remedy="use --contrastive off",
+            )  # fmt: skip
+        return True
+    fields = type(settings).model_fields
+    by_loop = any(getattr(settings, key) != fields[key].default for key in LOOP_SETTINGS)
+    return problem is None and not by_loop and len(labels) <= ROWS_A_CLASS * n_labels
+
+
+def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:
+    """What the contrastive phase would need and what there is; None where nothing is in its way."""
+    if labels.ndim == 2:
+        return "one label a text", "any number of labels a text"
+    if plan.head.kind != "linear":
+        return "a linear head", f"the head {plan.head.kind}"
+    if plan.adapter is not None and plan.adapter.adaptive_ranks:
+        return "an adapter of fixed ranks", "adaptive_ranks"
+    fewest = int(np.bincount(labels, minlength=n_labels).min())
+    if fewest < 2:
+        return "two training rows or more of each class", f"{fewest} of the smallest"
+    return None
+
+
+def steps_for(rows_a_class: float) -> tuple[int, ...]:
+    """The lengths of contrastive phases to compare."""
+    return STEPS[:1] if rows_a_class < FEWEST_FOR_MORE_STEPS else STEPS
+
+
+def halves(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Row numbers to train on and to hold out, each class in proportion: both halves in turn, or one of many rows."""
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(2, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    found = [(np.asarray(kept), np.asarray(held)) for kept, held in folds]
+    return found if len(labels) < HALVES_BELOW else found[:1]
+
+
+def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
+    """The contrastive phase that was best, or the frozen backbone.
+
+    On enough held-out rows the phase has to be ahead. On a few dozen, where a real gain is easily hidden, it may be
+    behind by less than the standard error of the paired difference: it gained on nearly all such data that was tried.
+
+    Args:
+        trials: the frozen backbone first.
+        forced: whether the frozen backbone is out, if there is anything else.
+    """
+    frozen, *trained = trials
+    if not trained:
+        return frozen
+    best = max(trained, key=lambda trial: trial.rank)
+    ahead = int(best.right.sum()) - int(frozen.right.sum())
+    allowed = 0.0 if len(best.right) > FEWEST_TO_DECIDE else float((best.right != frozen.right).sum()) ** 0.5
+    return best if forced or ahead > -allowed else frozen
+
+
+def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over N rows of logits (N, L), in nats."""
+    values = values - values.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]).mean())

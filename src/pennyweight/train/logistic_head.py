@@ -1,0 +1,67 @@
+"""Logistic regression on pooled vectors, as a linear head."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..model.heads import Head
+
+
+@dataclass(frozen=True)
+class LogisticHead:
+    """A fitted linear head.
+
+    Attributes:
+        weight: (L, H); bias: (L,).
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """(N, L) of features (N, H)."""
+        found: np.ndarray = features @ self.weight.T + self.bias
+        return found
+
+    def scaled(self, factor: float) -> LogisticHead:
+        """The same labels with logits `factor` times as large."""
+        return LogisticHead(self.weight * factor, self.bias * factor)
+
+    def put_into(self, head: Head) -> None:
+        """Give a linear head these values."""
+        with torch.no_grad():
+            head.out.weight.copy_(torch.from_numpy(self.weight))
+            head.out.bias.copy_(torch.from_numpy(self.bias))
+
+
+def fit_logistic_head(features: np.ndarray, labels: np.ndarray, n_labels: int, strength: float) -> LogisticHead:
+    """Logistic regression on features brought to a mean length of 1, which the head's weights then undo.
+
+    Vectors of exactly unit length would need a head that divides by each text's own length; they gain little
+    (docs/log.md).
+
+    Args:
+        features: (N, H); labels: (N,) class numbers below `n_labels`, of at least two classes.
+        strength: C of scikit-learn, the inverse of the penalty.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    length = float(np.linalg.norm(features, axis=1).mean()) or 1.0
+    model = LogisticRegression(C=strength, max_iter=1000)
+    with warnings.catch_warnings(), threadpool_limits(1):  # the same sums whatever else the machine does
+        warnings.simplefilter("ignore", ConvergenceWarning)  # past a thousand iterations no label changes
+        model.fit(features / length, labels)
+    rows, bias = model.coef_ / length, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn gives one row of two
+        rows, bias = np.concatenate([-rows, rows]) / 2, np.concatenate([-bias, bias]) / 2
+    # A class without rows is the last that would be predicted.
+    every_bias = np.full(n_labels, float(bias.min()) - 10.0, dtype=np.float32)
+    every_row = np.zeros((n_labels, features.shape[1]), dtype=np.float32)
+    every_row[model.classes_], every_bias[model.classes_] = rows, bias
+    return LogisticHead(every_row, every_bias)

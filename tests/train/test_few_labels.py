@@ -1,0 +1,164 @@
+"""Training on few labels, by `train` as a whole: what is chosen, what is saved, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pennyweight as pw
+from pennyweight.errors import RecipeError
+from pennyweight.recipe.schema import TrainRecipe
+from pennyweight.train import few_labels
+from pennyweight.train.few_labels import Trial, choose_trial, halves, steps_for
+
+TEXTS = ["The striker and the match in the cup", "The bank and the rate in the forecast", "The polls in the valley"]
+
+
+@pytest.fixture
+def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
+    return {"backbone": str(tiny_backbone("minilm")), "budget": "20k", "precision": "fp32", "report": "short"}
+
+
+def trial(steps: int, right: list[int], strength: float = 1.0) -> Trial:
+    """With as many right rows as there are ones."""
+    logits = np.stack([np.array(right, dtype=float), 1 - np.array(right, dtype=float)], axis=1)
+    return Trial(steps, strength, logits, np.zeros(len(right), dtype=np.int64))
+
+
+# --- choosing
+
+
+def test_on_many_rows_the_contrastive_phase_must_be_ahead() -> None:
+    frozen, behind, ahead = (
+        trial(0, [1] * 100 + [0] * 50),
+        trial(20, [1] * 99 + [0] * 51),
+        trial(60, [1] * 101 + [0] * 49),
+    )
+    assert choose_trial([frozen, behind], forced=False) is frozen
+    assert choose_trial([frozen, trial(20, [1] * 100 + [0] * 50)], forced=False) is frozen
+    assert choose_trial([frozen, behind, ahead], forced=False) is ahead
+
+
+def test_on_few_rows_it_may_be_behind_by_less_than_chance() -> None:
+    frozen = trial(0, [1] * 20 + [0] * 12)
+    assert choose_trial([frozen, near := trial(20, [1] * 17 + [0] * 3 + [1, 1] + [0] * 10)], forced=False) is near
+    assert choose_trial([frozen, far := trial(20, [1] * 15 + [0] * 17)], forced=False) is frozen
+    assert choose_trial([frozen, far], forced=True) is far
+    assert choose_trial([frozen], forced=True) is frozen
+
+
+def test_rows_are_held_out_once_each_or_one_half_of_many() -> None:
+    labels = np.arange(40) % 4
+    found = halves(labels, 0)
+    assert sorted(np.concatenate([held for _, held in found]).tolist()) == list(range(40))
+    for kept, held in [*found, *halves(np.arange(400) % 4, 0)]:
+        assert not set(kept.tolist()) & set(held.tolist())
+        assert len(set(np.bincount(labels[kept]).tolist() if len(kept) < 40 else [0])) == 1
+    assert len(halves(np.arange(400) % 4, 0)) == 1
+
+
+def test_long_phases_are_tried_where_there_are_rows_to_tell() -> None:
+    assert (steps_for(8), steps_for(16)) == ((20,), (20, 60))
+
+
+@pytest.mark.parametrize("key", few_labels.LOOP_SETTINGS)
+def test_settings_of_the_loop_are_fields(key: str) -> None:
+    assert key in TrainRecipe.model_fields
+
+
+# --- training
+
+
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_what_is_saved_is_what_was_trained(choice: str, settings: dict[str, Any], news: Path, tmp_path: Path) -> None:
+    found = pw.train(news / "train.csv", test=news / "test.csv", out=tmp_path / "run", contrastive=choice, **settings)
+    kept = found.metrics["train"]["few_labels"]
+    names = [each["name"] for each in kept["candidates"]]
+    assert names == ["frozen backbone", "contrastive, 20 steps", "contrastive, 60 steps"]
+    assert kept["chosen"] in names[choice == "on" :]
+    assert found.artifact.recipe.model.pooling == "mean"
+    assert found.metrics["trainable"] <= 20_000
+    again = pw.load(tmp_path / "run")
+    assert np.allclose(again.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
+    alone = again.artifact.model  # with PEFT's layers
+    tokens = again.artifact.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    values = alone(**{key: tokens[key] for key in ("input_ids", "attention_mask")}).detach().numpy()
+    assert np.allclose(values, found.logits(TEXTS), atol=1e-4)
+
+
+def test_the_frozen_backbone_is_saved_without_an_adapter(
+    settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_labels, "choose_trial", lambda trials, forced: trials[0])
+    found = pw.train(news / "train.csv", out=tmp_path / "run", validation_size=0, **settings)
+    assert found.artifact.plan.adapter is None
+    assert found.metrics["trainable"] == 3 * (found.artifact.backbone.config["hidden_size"] + 1)
+    assert not found.artifact.tensors.adapter
+    again = pw.load(tmp_path / "run")
+    assert np.allclose(again.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text("utf-8"))
+    assert plan["why"][-1] == few_labels.FROZEN_WON
+    without = pw.train(
+        news / "train.csv", validation_size=0, **(settings | {"strategy": "head-only", "budget": "none"})
+    )
+    assert np.allclose(without.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
+
+
+def test_the_same_seed_trains_the_same(settings: dict[str, Any], news: Path) -> None:
+    one, other = (pw.train(news / "train.csv", contrastive="on", **settings).logits(TEXTS) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("given", [{"epochs": 1}, {"max_steps": 2}, {"contrastive": "off"}, {"label_smoothing": 0.1}])
+def test_settings_of_the_loop_mean_the_loop(given: dict[str, Any], settings: dict[str, Any], news: Path) -> None:
+    settings |= {"max_steps": 1} if "contrastive" in given else {}
+    assert "few_labels" not in pw.train(news / "train.csv", **settings, **given).metrics["train"]
+
+
+def test_many_rows_a_class_mean_the_loop(settings: dict[str, Any], news: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_labels, "ROWS_A_CLASS", 17)
+    assert "few_labels" not in pw.train(news / "train.csv", **settings).metrics["train"]
+    monkeypatch.setattr(few_labels, "ROWS_A_CLASS", 18)
+    assert "few_labels" in pw.train(news / "train.csv", **settings).metrics["train"]
+
+
+# --- refused
+
+
+def test_one_row_a_class_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = [(text, str(number)) for number, text in enumerate(TEXTS)]
+    with pytest.raises(RecipeError) as caught:
+        pw.train(rows, out=tmp_path / "run", contrastive="on", validation_size=0, **settings)
+    assert str(caught.value) == (
+        "train -> contrastive: the contrastive phase cannot be used; expected two training rows or more of each class; "
+        "received 1 of the smallest; use --contrastive off"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"head": "full"}, "a linear head; received the head full"),
+        ({"adaptive_ranks": True}, "an adapter of fixed ranks"),
+    ],
+)
+def test_what_has_no_phase_is_refused(
+    given: dict[str, Any], problem: str, settings: dict[str, Any], news: Path
+) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        pw.train(news / "train.csv", contrastive="on", **(settings | given))
+    quick = settings | given | {"max_steps": 4}
+    assert "few_labels" not in pw.train(news / "train.csv", **quick).metrics["train"]
+
+
+def test_texts_in_windows_are_trained_in_epochs(settings: dict[str, Any], news: Path) -> None:
+    found = pw.train(news / "train.csv", long_texts="windows", max_length=8, **settings)
+    assert "few_labels" not in found.metrics["train"]
+    with pytest.raises(RecipeError, match="contrastive: expected auto or off with long_texts windows, received on"):
+        pw.train(news / "train.csv", long_texts="windows", contrastive="on", **settings)

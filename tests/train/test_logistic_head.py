@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pennyweight.model.heads import Head
+from pennyweight.train.logistic_head import fit_logistic_head
+
+
+def blobs(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % classes
+    return (5 * np.eye(8)[labels] + random.normal(size=(60, 8))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_it_is_scikit_learns_on_vectors_of_mean_length_one(classes: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    features, labels = blobs(classes)
+    head = fit_logistic_head(features, labels, classes, 1.0)
+    unit = features / np.linalg.norm(features, axis=1).mean()
+    expected = LogisticRegression(C=1.0, max_iter=1000).fit(unit, labels).predict_proba(unit)
+    raised = np.exp(head.logits(features))
+    assert np.allclose(raised / raised.sum(axis=1, keepdims=True), expected, atol=1e-5)
+
+
+def test_a_class_without_rows_is_never_predicted() -> None:
+    features, labels = blobs(3)
+    head = fit_logistic_head(features, labels + (labels > 0), 4, 1.0)
+    assert set(head.logits(features).argmax(axis=1).tolist()) == {0, 2, 3}
+
+
+def test_the_model_takes_its_values() -> None:
+    import torch
+
+    features, labels = blobs(3)
+    fitted = fit_logistic_head(features, labels, 3, 1.0).scaled(0.5)
+    head = Head("linear", {"hidden_size": 8}, 3)
+    fitted.put_into(head)
+    found = head(torch.from_numpy(features)).detach().numpy()
+    assert np.allclose(found, fitted.logits(features), atol=1e-5)
