@@ -49,7 +49,7 @@ for module in (
 ):  # fmt: skip
     importlib.import_module(module)
 # Pictures take longer than the training of a toy, and are not what is tested here.
-reports.write_reports = lambda *given: None
+reports.write_reports = lambda *given, **more: None
 
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "shutil.rmtree"}
 

@@ -59,7 +59,7 @@ def test_failures_are_listed_and_the_others_are_trained(command: Command, manife
     assert "<i>" not in page
     assert 'href="a/report.html"' in page
     report = (out / "a" / "report.html").read_text("utf-8")
-    assert "<svg" not in report
+    assert report.count("<svg") <= 1  # the map of ranks, which is not drawn by matplotlib
     assert "rows are true, columns predicted classes" in report
 
 

@@ -54,8 +54,8 @@ def train_many(
         ray: a Ray cluster to spread them over: `local`, `auto` or `HOST:PORT`; see `tenant_cluster`.
         overwrite: train again what is finished and was trained with other settings or texts.
         told: called after each row with its outcome, how many are done, and how many there are.
-        **settings: any field of the recipe by its key, over the recipe and below the rows. `report` is `tables`,
-            `prefix_precision` is `auto` and `contrastive` is `off` unless they are given here or in a row.
+        **settings: any field of the recipe by its key, over the recipe and below the rows. Unless they are given here
+            or in a row, `report` is `tables`, `prefix_precision` `auto`, `contrastive` `off` and `adapter` `lora`.
 
     Raises:
         InputError: anything wrong with the manifest, before anything is trained.
@@ -93,9 +93,10 @@ def train_many(
 def _base_recipe(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
     """What holds for all rows unless they say otherwise."""
     base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
-    if base.train.contrastive == "auto" and "contrastive" not in settings:
-        return resolve_recipe(base, {"contrastive": "off"})  # comparing candidates takes several times the training
-    return base
+    # Comparing candidates, and LoRA-XS with its bases for each, take several times what LoRA in the upper layers does.
+    quick = {"contrastive": base.train.contrastive, "adapter": base.plan.adapter}
+    chosen = {key: value for key, value in quick.items() if value == "auto" and key not in settings}
+    return resolve_recipe(base, {key: {"contrastive": "off", "adapter": "lora"}[key] for key in chosen})
 
 
 def _share_out(tenants: list[Tenant], workers: int | None, threads: int | None) -> tuple[list[Tenant], int, int | None]:
