@@ -113,6 +113,7 @@ def test_lower_layers_in_int8_change_little_and_the_figures_are_the_saved_classi
     for how in ("same", "int8", "auto"):
         outcome = trained(trainer(tenant(how, "minilm", kinds, prefix_precision=how, **plans)))
         assert outcome.metrics["train"]["prefix"]["first_layer"] > 0
+        assert outcome.metrics["train"]["prefix"]["precision"] == ("as in training" if how == "same" else "int8")
         loaded = pw.load(tmp_path / how)
         measured = loaded.evaluate(news / "test.csv")
         assert outcome.metrics["test"]["accuracy"] == measured.accuracy

@@ -11,7 +11,7 @@ import pytest
 import pennyweight as pw
 from pennyweight.errors import Interrupted
 from pennyweight.scale.tenant_training import TenantOutcome
-from pennyweight.scale.train_many import train_many
+from pennyweight.scale.train_many import _base_recipe, train_many
 
 from ..conftest import Outcome
 
@@ -140,3 +140,18 @@ def test_bad_input_is_one_line_before_anything_is_trained(command: Command, mani
     manifest.write_text(manifest.read_text("utf-8").replace("d,nowhere.csv,,,\n", ""), "utf-8")
     done = command("train-many", manifest, "--out", tmp_path / "file")
     assert done.error == f"{tmp_path / 'file'}: the folder of the classifiers is a file; choose another --out"
+
+
+def test_what_a_recipe_says_is_not_overridden(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "train:\n  report: full\n  prefix_precision: same\nplan:\n  adapter: auto\n", "utf-8"
+    )
+    for given, expected in (
+        ("default", ("tables", "auto", "off", "lora")),
+        (tmp_path / "mine.yaml", ("full", "same", "off", "auto")),
+    ):
+        found = _base_recipe(given, {})
+        train, plan = found.train, found.plan
+        assert (train.report, train.prefix_precision, train.contrastive, plan.adapter) == expected
+    flagged = _base_recipe("default", {"contrastive": "auto", "report": "short"})
+    assert (flagged.train.contrastive, flagged.train.report, flagged.plan.adapter) == ("auto", "short", "lora")

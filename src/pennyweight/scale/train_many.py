@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import InputError, Interrupted
 from ..recipe.loading import resolve_recipe
-from ..recipe.schema import Recipe
+from ..recipe.schema import SECTIONS, Recipe
 from ..storage.atomic import recover
 from ..storage.locks import lock_folder
 from ..train.signals import stopped_at_once
@@ -27,6 +27,11 @@ from .worker_processes import TRIES, WorkerProcesses
 logger = logging.getLogger(__name__)
 
 Told = Callable[[TenantOutcome, int, int], object]
+
+
+# Of the fields that `train` takes otherwise. Pictures take longer to draw than such a classifier takes to train;
+# comparing candidates, and LoRA-XS with its bases for each, take several times what LoRA in the upper layers does.
+QUICK = {"report": "tables", "prefix_precision": "auto", "contrastive": "off", "adapter": "lora"}
 
 
 def train_many(
@@ -54,8 +59,8 @@ def train_many(
         ray: a Ray cluster to spread them over: `local`, `auto` or `HOST:PORT`; see `tenant_cluster`.
         overwrite: train again what is finished and was trained with other settings or texts.
         told: called after each row with its outcome, how many are done, and how many there are.
-        **settings: any field of the recipe by its key, over the recipe and below the rows. Unless they are given here
-            or in a row, `report` is `tables`, `prefix_precision` `auto`, `contrastive` `off` and `adapter` `lora`.
+        **settings: any field of the recipe by its key, over the recipe and below the rows. Fields that are given
+            neither here nor in the recipe nor in a row are as in `QUICK`.
 
     Raises:
         InputError: anything wrong with the manifest, before anything is trained.
@@ -91,12 +96,11 @@ def train_many(
 
 
 def _base_recipe(recipe: str | Path | Recipe, settings: dict[str, Any]) -> Recipe:
-    """What holds for all rows unless they say otherwise."""
-    base = resolve_recipe(recipe, {"report": "tables", "prefix_precision": "auto"} | settings)
-    # Comparing candidates, and LoRA-XS with its bases for each, take several times what LoRA in the upper layers does.
-    quick = {"contrastive": base.train.contrastive, "adapter": base.plan.adapter}
-    chosen = {key: value for key, value in quick.items() if value == "auto" and key not in settings}
-    return resolve_recipe(base, {key: {"contrastive": "off", "adapter": "lora"}[key] for key in chosen})
+    """What holds for all rows unless they say otherwise: `QUICK`, where neither the recipe nor a setting says more."""
+    base = resolve_recipe(recipe, settings)
+    said = recipe if isinstance(recipe, Recipe) else base
+    given = {key for section in SECTIONS for key in getattr(said, section).model_fields_set} | set(settings)
+    return resolve_recipe(base, {key: value for key, value in QUICK.items() if key not in given})
 
 
 def _share_out(tenants: list[Tenant], workers: int | None, threads: int | None) -> tuple[list[Tenant], int, int | None]:

@@ -53,6 +53,7 @@ class BatchSources:
             "bytes": sum(prefix.bytes for prefix in prefixes),
             "seconds": round(sum(prefix.seconds for prefix in prefixes), 3),
             "reused": all(prefix.reused for prefix in prefixes),
+            "precision": "as in training" if self.exact else "int8",
         }
 
     def __str__(self) -> str:
