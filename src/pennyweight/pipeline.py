@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .evaluate.labelled_rows import LabelledRows
     from .evaluate.metrics.shift import Shift
     from .model.device import Runtime
+    from .model.resident import ResidentBackbone
     from .model.text_model import TextModel
     from .predict.predictor import Classifier
     from .recipe.settings import RecipeSettings
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .train.state import FitResult
 
 logger = logging.getLogger(__name__)
+
+FindBackbone = Callable[[str, str | None], Backbone]
 
 
 def train(
@@ -176,8 +179,8 @@ class Planned:
         return self.resume_point.is_finished(self.fingerprint)
 
 
-def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
-    """Spend the budget, find the backbone and the checkpoint to resume from, and choose device and number format.
+def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder, find: FindBackbone = resolve) -> Planned:
+    """Spend the budget, `find` the backbone, find the checkpoint to resume from, choose device and number format.
 
     Raises:
         BudgetError: it does not fit the budget.
@@ -199,7 +202,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder) -> Planned:
         resume_point = ResumePoint.find(folder.path, read_fingerprint(folder.path))
     runtime = choose(recipe.train.device, resume_point.precision(recipe.train.precision), recipe.train.threads)
     check_inference_precision(runtime, recipe.train.inference_precision, recipe.train.prefix_precision)
-    backbone = resolve(recipe.model.backbone, recipe.model.revision)
+    backbone = find(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
         recipe.model_dump(mode="json"), data=loaded.splits.fingerprint(), backbone=backbone.fingerprint(),
@@ -233,8 +236,14 @@ class BuiltModel:
     resident: bool = False
 
 
-def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltModel:
-    """Load the backbone, inject the adapter, put the head on top; tokenize every text once, and audit them."""
+def build_model(
+    recipe: Recipe, loaded: LoadedData, planned: Planned, resident: ResidentBackbone | None = None
+) -> BuiltModel:
+    """Load the backbone, inject the adapter, put the head on top; tokenize every text once, and audit them.
+
+    Args:
+        resident: the backbone, where it is loaded already and stays for further classifiers.
+    """
     from .audit.short_audit import audit_splits, log_findings
     from .model.classifier import ModelSettings, build
     from .model.text_model import TextModel
@@ -243,10 +252,12 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
 
     backbone, runtime = planned.backbone, planned.runtime
     settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
-    model = build(backbone, planned.plan, len(loaded.names), runtime, settings)
+    make = partial(build, backbone, runtime=runtime) if resident is None else resident.build
+    model = make(plan=planned.plan, labels=len(loaded.names), settings=settings)
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
     text_model = TextModel(
-        model, load_tokenizer(backbone.folder), runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
+        model, load_tokenizer(backbone.folder) if resident is None else resident.tokenizer, runtime,
+        recipe.data.max_length, recipe.data.pad_to_multiple_of,
         recipe.train.eval_batch_size, recipe.data.pair, long_texts=recipe.data.long_texts,
     )  # fmt: skip
     began = time.perf_counter()
@@ -255,8 +266,9 @@ def build_model(recipe: Recipe, loaded: LoadedData, planned: Planned) -> BuiltMo
     seconds = time.perf_counter() - began
     audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, text_model.tokenizer.unk_token_id)
     log_findings(audit, tokens, recipe.data.max_length, loaded.targets, loaded.names)
-    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id)
-    return BuiltModel(text_model, tokens, seconds, audit, frozen)
+    layers = None if resident is None else resident.layers(recipe.data.max_length)
+    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id, layers)
+    return BuiltModel(text_model, tokens, seconds, audit, frozen, resident=resident is not None)
 
 
 # --- fit ---------------------------------------------------------------------------------------------------------

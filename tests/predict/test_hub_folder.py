@@ -118,7 +118,7 @@ def test_no_such_repository_is_one_line(tmp_path: Path, hub: str) -> None:
 def test_folders_win_and_what_is_no_name_stays_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "me" / "news").mkdir(parents=True)
-    for name in ("me/news", "me", "./me/other", "/abs/path", "a/b/c"):
+    for name in ("me/news", "me/slip", "me", "./me/other", "/abs/path", "a/b/c"):
         assert local_folder(name) == Path(name)
 
 

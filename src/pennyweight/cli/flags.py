@@ -55,6 +55,13 @@ HEADER = typer.Option(
     show_default=False,
 )
 ENCODING = typer.Option(None, "--encoding", help="Character encoding of a text file, such as cp1252; else UTF-8.")
+RAY = typer.Option(
+    None, "--ray", metavar="local|auto|HOST:PORT", help="Several processes, here or on a Ray cluster, on CPUs."
+)
+WORKERS = typer.Option(
+    None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
+)
+WORKER_THREADS = typer.Option(None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1].")
 LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
 
 

@@ -28,6 +28,8 @@ from .flags import (
     SEPARATOR,
     SPLIT,
     TEXT_COLUMNS,
+    WORKER_THREADS,
+    WORKERS,
     Device,
     Format,
     Markup,
@@ -115,12 +117,8 @@ def predict(
         metavar="local|auto|HOST:PORT",
         help="Several processes, here or on a Ray cluster; FILE may be a folder or a pattern, --out a folder.",
     ),
-    workers: int = typer.Option(
-        None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
-    ),
-    worker_threads: int = typer.Option(
-        None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1]."
-    ),
+    workers: int = WORKERS,
+    worker_threads: int = WORKER_THREADS,
 ) -> None:
     """Label texts: the input's columns, labels and probabilities, order kept.
 
@@ -129,6 +127,7 @@ def predict(
     from ..data.file_options import FileOptions
     from ..predict.abstention import make_abstainer
     from ..predict.bulk import OutputOptions
+    from ..predict.hub_folder import local_folder
     from ..predict.load_classifier import load, read_input_spec
     from ..predict.prediction_rows import KeptColumns, prediction_columns
     from ..predict.streaming import open_pipe
@@ -156,6 +155,7 @@ def predict(
         raise InputError(
             "standard input is texts or JSON objects, one a line, in UTF-8", remedy="write the texts to a file first"
         )
+    model = local_folder(model)  # once: the hub would be asked for each reading
     input_spec = read_input_spec(model).changed(
         text_columns=split_words(text_columns), separator=separator, markup=markup
     )

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..train.launcher import refuse_launcher
 from ..train.observer import forward_log
 from .command_help import short_help
-from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
+from .flags import JSON, RAY, RECIPE, WORKER_THREADS, WORKERS, recipe_flags, refuse_two_sources
 from .output import echo, echo_json, note
 
 
@@ -30,15 +30,9 @@ def search(
     out: Path = typer.Option(
         None, "--out", help="Folder of the search, to go on with or to share; runs/search-TIME if not given."
     ),
-    ray: str = typer.Option(
-        None, "--ray", metavar="local|auto|HOST:PORT", help="Several processes, here or on a Ray cluster, on CPUs."
-    ),
-    workers: int = typer.Option(
-        None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
-    ),
-    worker_threads: int = typer.Option(
-        None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1]."
-    ),
+    ray: str = RAY,
+    workers: int = WORKERS,
+    worker_threads: int = WORKER_THREADS,
     as_json: bool = JSON,
     *,
     settings: dict[str, Any],

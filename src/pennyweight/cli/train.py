@@ -14,7 +14,7 @@ from ..train.launcher import is_follower, refuse_launcher
 from ..train.observer import forward_log
 from ..train.training_display import TrainingDisplay
 from .command_help import short_help
-from .flags import JSON, RECIPE, recipe_flags, refuse_two_sources
+from .flags import JSON, RAY, RECIPE, WORKER_THREADS, WORKERS, recipe_flags, refuse_two_sources
 from .output import echo, echo_json, note
 from .summary import run_places, summary
 
@@ -36,15 +36,9 @@ def train(
     resume_anyway: bool = typer.Option(False, "--resume-anyway", help="Even if recipe, data or versions changed."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run in --out."),
     seeds: int = typer.Option(1, "--seeds", min=1, help="Train with this many seeds; show mean and spread."),
-    ray: str = typer.Option(
-        None, "--ray", metavar="local|auto|HOST:PORT", help="Several processes, here or on a Ray cluster, on CPUs."
-    ),
-    workers: int = typer.Option(
-        None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
-    ),
-    worker_threads: int = typer.Option(
-        None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1]."
-    ),
+    ray: str = RAY,
+    workers: int = WORKERS,
+    worker_threads: int = WORKER_THREADS,
     as_json: bool = JSON,
     *,
     settings: dict[str, Any],

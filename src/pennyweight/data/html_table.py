@@ -6,21 +6,15 @@ from collections.abc import Sequence
 from html import escape
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column names its rows.
-
-    Args:
-        header: names of the columns; empty for none.
-        rows: cells as text, each row as long as the header.
-    """
-    head = f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in header)}</tr></thead>" if header else ""
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table without a header: cells as text, the first of each row names it."""
     body = "".join(
         f'<tr><th scope="row" style="text-align:left">{escape(row[0])}</th>'
         + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row[1:])
         + "</tr>"
         for row in rows
     )
-    return f"<table>{head}<tbody>{body}</tbody></table>"
+    return f"<table><tbody>{body}</tbody></table>"
 
 
 def html_text(text: str) -> str:

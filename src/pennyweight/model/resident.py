@@ -8,6 +8,8 @@ from .backbone import Backbone
 from .classifier import ModelSettings, SequenceClassifier, assemble, build
 from .device import Runtime
 from .encoders import Encoder, EncoderSettings, load_encoder
+from .inference.frozen_layers import FrozenLayers, calibrated_layers
+from .on_demand import OnDemand
 from .tokenizer import load_tokenizer
 
 
@@ -30,6 +32,13 @@ class ResidentBackbone:
         self.tokenizer = load_tokenizer(backbone.folder)
         # The encoder and its engine, by the settings that it was loaded with.
         self._loaded: dict[tuple[str, EncoderSettings], tuple[Encoder, str]] = {}
+        self._layers: tuple[int, OnDemand[FrozenLayers | None]] | None = None
+
+    def layers(self, max_length: int) -> OnDemand[FrozenLayers | None]:
+        """The layers in int8, made when they are first asked for; those of another length take their place."""
+        if self._layers is None or self._layers[0] != max_length:
+            self._layers = max_length, OnDemand(lambda: calibrated_layers(self.backbone, max_length))
+        return self._layers[1]
 
     def build(self, plan: Plan, labels: int, settings: ModelSettings) -> SequenceClassifier:
         """The classifier of a plan on this backbone, as `classifier.build` makes it; arguments and errors as there."""

@@ -21,7 +21,8 @@ def local_folder(name: str | Path) -> Path:
         StorageError: the hub cannot be reached, and the repository was not downloaded before.
     """
     path = Path(name)
-    if path.exists() or not _REPOSITORY.fullmatch(str(name)):
+    # Where its parent is a folder here, a name such as runs/first is a slip, and nobody else's business.
+    if path.exists() or (path.parent.is_dir() and path.parent != Path()) or not _REPOSITORY.fullmatch(str(name)):
         return path
     from huggingface_hub import constants, errors, snapshot_download
 

@@ -376,7 +376,7 @@ class Classifier:
         return f"<Classifier of {len(self.labels)} labels on {self.artifact.backbone.name}>"
 
     def _repr_html_(self) -> str:
-        return html_table((), self._described())
+        return html_table(self._described())
 
     def _described(self) -> list[tuple[str, str]]:
         metrics, count = self.metrics, self.artifact.plan.count

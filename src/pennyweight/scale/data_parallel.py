@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any
 
-from ..errors import InputError, PennyweightError, ResourceError
+from ..errors import PennyweightError, ResourceError
 from ..train.launcher import VARIABLES, ProcessPlace
 from .predict_units import Cluster
 from .ray_cluster import LOCAL, RayWorkers, ray_cluster
 from .unit_run import CallFailed, WorkerLost
-from .unit_worker import Answer, versions_here
+from .unit_worker import Answer, refuse_other_versions, versions_here
 
 _LAST_WORD = 5.0  # seconds in which a process that failed says why
 
@@ -98,16 +98,7 @@ def _machine_of(workers: RayWorkers, worker: Any) -> str:
         address, versions = workers.answer(workers.call(worker, "facts")).get()
     except (WorkerLost, CallFailed) as error:
         raise ResourceError("a process of this training could not start", received=str(error)) from error
-    if versions != versions_here():
-        changed = ", ".join(
-            f"{name} {versions.get(name)} there, {version} here"
-            for name, version in versions_here().items()
-            if versions.get(name) != version
-        )
-        raise InputError(
-            "a machine of the cluster has other versions", where=address, received=changed,
-            remedy="install the same versions on all machines",
-        )  # fmt: skip
+    refuse_other_versions(str(address), versions, versions_here())
     return str(address)
 
 

@@ -32,7 +32,7 @@ from .file_systems import find_files, is_uri
 from .parts import FinishedUnit
 from .ray_cluster import RayWorkers, ray_cluster
 from .unit_run import UnitRun
-from .unit_worker import ResidentModel, Traits, UnitJob, UnitWorker, open_ranges
+from .unit_worker import ResidentModel, Traits, UnitJob, UnitWorker, open_ranges, refuse_other_versions
 from .units import Unit, has_row_ranges, plan_units
 
 FORMS = ("csv", "jsonl", "parquet")
@@ -203,14 +203,7 @@ class _Run:
             InputError: another version, classifier or number format; an unfinished run, see `PartStore.begin`.
         """
         first = self._first or traits
-        if traits.versions != first.versions or traits.versions["pennyweight"] != __version__:
-            known = first.versions | {"pennyweight": __version__}
-            other = [name for name in known if traits.versions.get(name) != known[name]]
-            raise InputError(
-                f"{traits.node} has other versions", expected=", ".join(f"{name} {known[name]}" for name in other),
-                received=", ".join(f"{name} {traits.versions.get(name)}" for name in other),
-                remedy="install the same on every machine",
-            )  # fmt: skip
+        refuse_other_versions(traits.node, traits.versions, first.versions | {"pennyweight": __version__})
         if traits.identity != first.identity:
             precisions = traits.identity[-1] != first.identity[-1]
             raise InputError(

@@ -25,7 +25,7 @@ from .ray_cluster import LastingActor, RayWorkers, ray_cluster
 from .study_keeper import StudyKeeper
 from .trial_run import TrialRun
 from .trial_worker import TrialHost, TrialWorker
-from .unit_worker import versions_here
+from .unit_worker import refuse_other_versions, versions_here
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +97,7 @@ class _Hosts:
         Raises:
             InputError: it has other versions, or finds other texts, another backbone or another number format.
         """
-        other = [name for name, version in self._versions.items() if host.versions.get(name) != version]
-        if other:
-            raise InputError(
-                f"{host.node} has other versions",
-                expected=", ".join(f"{name} {self._versions[name]}" for name in other),
-                received=", ".join(f"{name} {host.versions.get(name)}" for name in other),
-                remedy="install the same on every machine",
-            )  # fmt: skip
+        refuse_other_versions(host.node, host.versions, self._versions)
         if changed := differing_facts(self._task.facts, host.facts):
             raise InputError(
                 f"trials of {host.node} would not be comparable: {changed}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -14,10 +13,8 @@ from .ray_cluster import RayWorkers, ray_cluster
 from .tenant_training import TenantOutcome
 from .tenant_worker import TenantHost, TenantWorker
 from .tenants import Tenant
-from .unit_run import PATIENCE, TRIES, CallFailed, WorkerLost, Workers
-from .unit_worker import versions_here
-
-_LOOK = 1.0  # seconds
+from .unit_run import TRIES, CallFailed, CallWatch, WorkerLost, Workers
+from .unit_worker import refuse_other_versions, versions_here
 
 Lost = Callable[[Tenant, str], TenantOutcome]
 
@@ -56,17 +53,11 @@ def deal(
 
     for _ in range(count):
         start()
-    began = time.monotonic()
+    watch = CallWatch(workers, "lower --workers")
     while calls and (waiting or any(tenant is not None for _, tenant in calls.values())):
-        ended = workers.first(list(calls), _LOOK)
+        ended = watch.ended(calls, placed=any(tenant is not None for _, tenant in calls.values()))
         if ended is None:
-            if all(tenant is None for _, tenant in calls.values()) and time.monotonic() - began > PATIENCE:
-                raise ResourceError(
-                    f"no worker found a place within {PATIENCE:.0f} seconds", expected="free CPUs",
-                    remedy="wait for other jobs on the cluster, or lower --workers",
-                )  # fmt: skip
             continue
-        began = time.monotonic()
         worker, tenant = calls.pop(ended)
         try:
             value = workers.answer(ended).get()
@@ -102,15 +93,7 @@ def _accept(host: TenantHost, folder: Path) -> None:
     Raises:
         InputError: it computes with other versions, or does not see the folder of the classifiers.
     """
-    ours = versions_here()
-    if host.versions != ours:
-        names = [name for name in {**ours, **host.versions} if ours.get(name) != host.versions.get(name)]
-        raise InputError(
-            "a machine of the cluster has other versions", where=host.node,
-            expected=", ".join(f"{name} {ours.get(name)}" for name in names),
-            received=", ".join(f"{name} {host.versions.get(name)}" for name in names),
-            remedy="install the same on all machines",
-        )  # fmt: skip
+    refuse_other_versions(host.node, host.versions, versions_here())
     if not host.sees_folder:
         raise InputError(
             "a machine of the cluster does not see the folder of the classifiers", where=host.node,

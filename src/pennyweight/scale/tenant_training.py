@@ -14,25 +14,15 @@ from .. import pipeline
 from ..artifact.layout import MANIFEST
 from ..artifact.load_artifact import metrics_of
 from ..artifact.saved_files import read_files
-from ..artifact.versions import versions
-from ..audit.short_audit import audit_splits, warn_of_cut_splits
 from ..errors import InputError, PennyweightError
-from ..model.backbone import Backbone, config_of, resolve
-from ..model.classifier import ModelSettings
-from ..model.device import Runtime, check_inference_precision, choose
-from ..model.inference.frozen_layers import FrozenLayers
-from ..model.on_demand import OnDemand
+from ..model.backbone import Backbone, resolve
+from ..model.device import Runtime
 from ..model.resident import ResidentBackbone
-from ..model.text_model import TextModel
-from ..model.tokenizer import check_max_length
-from ..recipe.planning import plan_for
-from ..recipe.schema import Recipe
 from ..storage.atomic import atomic_folder
 from ..storage.folders import visible_names
 from ..train.auto_settings import settle
-from ..train.frozen_features import FrozenBackbone, calibrated_layers
 from ..train.random_state import preserved_random_state
-from ..train.resume import ResumePoint, run_fingerprint
+from ..train.resume import ResumePoint
 from ..train.run_folder import RunFolder
 from .tenants import Tenant
 
@@ -91,7 +81,6 @@ class TenantTrainer:
         self.overwrite = overwrite
         self._found: dict[tuple[str, str | None], Backbone] = {}
         self._resident: ResidentBackbone | None = None
-        self._layers: tuple[tuple[Backbone, int], OnDemand[FrozenLayers | None]] | None = None
 
     def __call__(self, tenant: Tenant) -> TenantOutcome:
         """Train a classifier unless that is done. A failure is an outcome, too: others may not depend on it."""
@@ -107,13 +96,14 @@ class TenantTrainer:
         recipe, folder = tenant.recipe, self.out / tenant.name
         loaded = pipeline.load_data(recipe)
         recipe = settle(recipe, loaded.splits.train.texts)
-        planned = self._plan(recipe, loaded)
+        planned = pipeline.plan_run(recipe, loaded, RunFolder(), self._find)
         if os.path.lexists(folder):
             metrics = _finished(folder, planned.fingerprint, self.overwrite)
             if metrics is not None:
                 return "finished", metrics
         with preserved_random_state():
-            built = self._build(recipe, loaded, planned)
+            resident = self._keep(planned.backbone, planned.runtime)
+            built = pipeline.build_model(recipe, loaded, planned, resident)
             fitted = pipeline.fit_model(recipe, loaded, planned, built, RunFolder())
             evaluated = pipeline.evaluate_model(recipe, loaded, planned, built, fitted, report=True)
         with atomic_folder(folder) as aside:
@@ -121,48 +111,11 @@ class TenantTrainer:
             saved = pipeline.save_model(recipe, loaded, planned, built, fitted, evaluated, place)
         return "trained", saved.classifier.metrics
 
-    def _plan(self, recipe: Recipe, loaded: pipeline.LoadedData) -> pipeline.Planned:
-        """As `pipeline.plan_run`, with a backbone whose files are hashed once, and nothing to resume."""
-        wanted = recipe.model.backbone, recipe.model.revision
-        plan = plan_for(recipe, config_of(*wanted), len(loaded.names))
-        runtime = choose(recipe.train.device, recipe.train.precision, recipe.train.threads)
-        check_inference_precision(runtime, recipe.train.inference_precision, recipe.train.prefix_precision)
-        if wanted not in self._found:
-            self._found[wanted] = resolve(*wanted)
-        backbone = self._found[wanted]
-        check_max_length(recipe.data.max_length, backbone.config)
-        fingerprint = run_fingerprint(
-            recipe.model_dump(mode="json"), data=loaded.splits.fingerprint(), backbone=backbone.fingerprint(),
-            config=backbone.config, runtime=runtime, versions=versions(),
-        )  # fmt: skip
-        return pipeline.Planned(plan, backbone, runtime, ResumePoint(), fingerprint)
-
-    def _build(self, recipe: Recipe, loaded: pipeline.LoadedData, planned: pipeline.Planned) -> pipeline.BuiltModel:
-        """As `pipeline.build_model`, on the resident backbone."""
-        resident = self._keep(planned.backbone, planned.runtime)
-        dropout, seed = recipe.plan.head_dropout, recipe.train.seed
-        settings = ModelSettings(**recipe.model.settings(), head_dropout=dropout, seed=seed)
-        model = resident.build(planned.plan, len(loaded.names), settings)
-        text_model = TextModel(
-            model, resident.tokenizer, planned.runtime, recipe.data.max_length, recipe.data.pad_to_multiple_of,
-            recipe.train.eval_batch_size, recipe.data.pair, long_texts=recipe.data.long_texts,
-        )  # fmt: skip
-        began = time.perf_counter()
-        tables = loaded.splits.tables()
-        tokens = {name: text_model.encode(table.texts) for name, table in tables.items()}
-        seconds = time.perf_counter() - began
-        unknown_id, pad_id = text_model.tokenizer.unk_token_id, text_model.tokenizer.pad_token_id
-        audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, unknown_id)
-        warn_of_cut_splits(tokens, recipe.data.max_length, loaded.targets, loaded.names)
-        layers = self._layers_of(planned.backbone, recipe.data.max_length)
-        frozen = FrozenBackbone(planned.backbone, recipe, planned.plan, planned.runtime, pad_id, layers)
-        return pipeline.BuiltModel(text_model, tokens, seconds, audit, frozen, resident=True)
-
-    def _layers_of(self, backbone: Backbone, max_length: int) -> OnDemand[FrozenLayers | None]:
-        """The backbone's layers in int8, made when a recipe first asks for them; another's take their place."""
-        if self._layers is None or self._layers[0] != (backbone, max_length):
-            self._layers = (backbone, max_length), OnDemand(lambda: calibrated_layers(backbone, max_length))
-        return self._layers[1]
+    def _find(self, name: str, revision: str | None) -> Backbone:
+        """As `resolve`, each backbone's files hashed once."""
+        if (name, revision) not in self._found:
+            self._found[name, revision] = resolve(name, revision)
+        return self._found[name, revision]
 
     def _keep(self, backbone: Backbone, runtime: Runtime) -> ResidentBackbone:
         """The resident backbone; another one takes its place."""

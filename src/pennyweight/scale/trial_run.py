@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,7 @@ from typing import Any
 from ..errors import ResourceError
 from ..search.study import AssignedTrial, TrialOutcome
 from .trial_worker import Keeper, TrialHost
-from .unit_run import PATIENCE, TRIES, CallFailed, WorkerLost, Workers
-
-_LOOK = 1.0  # seconds
+from .unit_run import TRIES, CallFailed, CallWatch, WorkerLost, Workers
 
 
 @dataclass(frozen=True)
@@ -68,17 +65,11 @@ class TrialRun:
         """
         for _ in range(workers):
             self._start()
-        began = time.monotonic()
+        watch = CallWatch(self._workers, "lower --worker-threads")
         while self._calls and not (self._exhausted and not self._busy()):
-            ended = self._workers.first(list(self._calls), _LOOK)
+            ended = watch.ended(self._calls, placed=any(call.method != "ready" for call in self._calls.values()))
             if ended is None:
-                if all(call.method == "ready" for call in self._calls.values()) and time.monotonic() - began > PATIENCE:
-                    raise ResourceError(
-                        f"no worker found a place within {PATIENCE:.0f} seconds", expected="free CPUs",
-                        remedy="wait for other jobs on the cluster, or lower --worker-threads",
-                    )  # fmt: skip
                 continue
-            began = time.monotonic()
             call = self._calls.pop(ended)
             try:
                 self._go_on(call, self._workers.answer(ended).get())

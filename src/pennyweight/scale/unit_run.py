@@ -39,6 +39,38 @@ class Workers(Protocol):
     def stop(self, worker: Any) -> None: ...
 
 
+class CallWatch:
+    """Which of the calls ends next, as long as some worker has found a place.
+
+    Args:
+        workers: were called.
+        remedy: what lets a worker find a place.
+    """
+
+    def __init__(self, workers: Workers, remedy: str) -> None:
+        self._workers, self._remedy = workers, remedy
+        self._began = time.monotonic()
+
+    def ended(self, calls: Iterable[Any], *, placed: bool) -> Any:
+        """A call that has ended, None if none has for a while.
+
+        Args:
+            placed: whether some worker is known to have begun.
+
+        Raises:
+            ResourceError: none has a place after `PATIENCE` seconds without an answer.
+        """
+        found = self._workers.first(list(calls), _LOOK)
+        if found is not None:
+            self._began = time.monotonic()
+        elif not placed and time.monotonic() - self._began > PATIENCE:
+            raise ResourceError(
+                f"no worker found a place within {PATIENCE:.0f} seconds", expected="free CPUs",
+                remedy=f"wait for other jobs on the cluster, or {self._remedy}",
+            )  # fmt: skip
+        return found
+
+
 @dataclass(frozen=True)
 class _Call:
     """A call that has not ended."""
@@ -93,17 +125,11 @@ class UnitRun:
         """
         for _ in range(workers):
             self._start()
-        began = time.monotonic()
+        watch = CallWatch(self._workers, "lower --worker-threads")
         while self._calls and (self._waiting is None or self._waiting or self._busy()):
-            ended = self._workers.first(list(self._calls), _LOOK)
+            ended = watch.ended(self._calls, placed=any(call.name != "ready" for call in self._calls.values()))
             if ended is None:
-                if all(call.name == "ready" for call in self._calls.values()) and time.monotonic() - began > PATIENCE:
-                    raise ResourceError(
-                        f"no worker found a place within {PATIENCE:.0f} seconds", expected="free CPUs",
-                        remedy="wait for other jobs on the cluster, or lower --worker-threads",
-                    )  # fmt: skip
                 continue
-            began = time.monotonic()
             call = self._calls.pop(ended)
             try:
                 self._go_on(call, self._workers.answer(ended).get(), job)

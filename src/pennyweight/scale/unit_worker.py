@@ -9,7 +9,7 @@ import hashlib
 import platform
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -291,6 +291,25 @@ def answer_of(call: Callable[[], Any]) -> Answer:
         # A row is wrong wherever it is read; for all else the machine matters.
         where = "" if isinstance(error, DataError) else f" (on {socket.gethostname()})"
         return Answer(error=type(error).__name__, message=f"{error}{where}")
+
+
+def refuse_other_versions(node: str, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+    """Refuse a machine whose numbers may differ for what it computes with.
+
+    Args:
+        node: the machine's name; `found`: its versions by name, as `versions_here`; `expected`: those of the others.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    other = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if other:
+        raise InputError(
+            f"{node} has other versions",
+            expected=", ".join(f"{name} {expected.get(name)}" for name in other),
+            received=", ".join(f"{name} {found.get(name)}" for name in other),
+            remedy="install the same on every machine",
+        )
 
 
 def versions_here() -> dict[str, str]:

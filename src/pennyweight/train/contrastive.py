@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from ..model.classifier import SequenceClassifier
 from ..model.inference import Feed, evaluating
+from ..model.trainable import trainable
 
 BATCH = 32  # texts a step
 MOST_CLASSES = 8  # in a batch: with one text of each class there would be no pair of one class
@@ -43,7 +44,7 @@ def train_contrastive(
     Returns:
         The number of texts seen, repeats included.
     """
-    parameters = adapter_parameters(model)
+    parameters = trainable(model.module)  # not the head
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=LEARNING_RATE, weight_decay=0.0)
     random = np.random.default_rng([seed, len(rows)])
     texts = 0
@@ -63,11 +64,6 @@ def train_contrastive(
             optimizer.zero_grad(set_to_none=True)
             texts += len(chosen)
     return texts
-
-
-def adapter_parameters(model: SequenceClassifier) -> dict[str, nn.Parameter]:
-    """What is trained of the encoder, by name."""
-    return {name: parameter for name, parameter in model.module.named_parameters() if parameter.requires_grad}
 
 
 def cosine_loss(vectors: Tensor, labels: Tensor) -> Tensor:

@@ -23,10 +23,10 @@ from ..evaluate.metrics.calibration import choose_temperature
 from ..model.classifier import Pooled
 from ..model.inference import Feed, evaluating, logits
 from ..model.text_model import TextModel
-from ..model.trainable import check_count
+from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
 from .batch_source import BatchSources
-from .contrastive import adapter_parameters, train_contrastive
+from .contrastive import train_contrastive
 from .frozen_features import FrozenBackbone
 from .logistic_head import fit_logistic_head
 from .state import FitResult
@@ -167,7 +167,7 @@ class FewLabelTrainer:
         return cross_entropy(head.logits(features), self.labels)
 
     def _adapter(self) -> dict[str, torch.nn.Parameter]:
-        return adapter_parameters(self.text_model.model)
+        return trainable(self.text_model.model.module)
 
 
 def fit_few_labels(
@@ -223,7 +223,7 @@ def fit_few_labels(
 
 
 def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_labels: int) -> bool:
-    """Whether to train by `train_few_labels` rather than by the training loop.
+    """Whether to train by `fit_few_labels` rather than by the training loop.
 
     Args:
         labels: (N,) class numbers, or (N, L) of 0 and 1, of the training rows.

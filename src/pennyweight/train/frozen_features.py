@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from ..budget.plan import Plan
-from ..data import sample
 from ..data.batching import Encoded, select
 from ..data.sampling import sample_rows
 from ..evaluate.baselines.baseline import Baseline
@@ -20,16 +19,14 @@ from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
 from ..model.inference.build import frozen_engine
 from ..model.inference.engine import InferenceEngine
-from ..model.inference.frozen_layers import FrozenLayers, int8_layers
+from ..model.inference.frozen_layers import FrozenLayers, calibrated_layers
 from ..model.kernels.int8_linear import has_int8
 from ..model.on_demand import OnDemand
-from ..model.tokenizer import encode, load_tokenizer
 from ..recipe.schema import Recipe
 from .process_group import ProcessGroup
 
 # Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
 MOST_ROWS = 20_000
-CALIBRATED_ON = 128  # texts
 
 
 class FrozenBackbone:
@@ -134,16 +131,6 @@ class FrozenBackbone:
         found = logits(self._model.eval(), feed, encoded.lengths, batch_size=size, bucket=bucket)
         self.seconds += time.perf_counter() - began
         return found
-
-
-def calibrated_layers(backbone: Backbone, max_length: int) -> FrozenLayers | None:
-    """A backbone's layers in int8, their ranges measured over texts of the built-in sample.
-
-    Always the same texts, so that a classifier does not depend on which others are trained beside it.
-    """
-    texts = sample.load("train").texts[:CALIBRATED_ON]
-    tokenizer = load_tokenizer(backbone.folder)
-    return int8_layers(backbone, int(tokenizer.pad_token_id), encode(tokenizer, texts, max_length))
 
 
 def train_linear_probe(

@@ -8,14 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...data import sample
 from ...data.batching import Encoded, Integers
 from ..backbone import Backbone
+from ..tokenizer import encode, load_tokenizer
 from .build import InferenceWeights
 from .engine import ENCODERS
 from .inference_encoder import InferenceEncoder
 from .int8_products import Int8Products
 from .merge import backbone_state
 from .token_rows import token_rows
+
+CALIBRATED_ON = 128  # texts
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ class FrozenLayers:
         ends = np.cumsum(lengths)
         rows = np.arange(ends[-1]) + np.repeat(begins - (ends - lengths), lengths)
         return x.float().index_select(0, torch.from_numpy(rows))
+
+
+def calibrated_layers(backbone: Backbone, max_length: int) -> FrozenLayers | None:
+    """A backbone's layers in int8, their ranges measured over texts of the built-in sample.
+
+    Always the same texts, so that a classifier does not depend on which others are trained beside it.
+    """
+    texts = sample.load("train").texts[:CALIBRATED_ON]
+    tokenizer = load_tokenizer(backbone.folder)
+    return int8_layers(backbone, int(tokenizer.pad_token_id), encode(tokenizer, texts, max_length))
 
 
 def int8_layers(backbone: Backbone, pad_id: int, calibration: Encoded) -> FrozenLayers | None:
