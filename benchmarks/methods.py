@@ -2,12 +2,15 @@
 
     python benchmarks/methods.py --train FILE --out RUNS.jsonl [--seeds 3] [--budgets 2k,10k] [--methods auto,lora]
                                  [--rows 4000] [--validation 1500] [--epochs 2] [--rates 1e-3,2e-3] [--threads 1]
+                                 [--test TEST.csv]
     python benchmarks/methods.py --table RUNS.jsonl [--json TABLE.json]
 
 Trains on the first --rows of a random order of the file and measures on the --validation rows behind them: another
-order for each seed, the same for every method and budget; no other file is opened. Each run adds a line to RUNS.jsonl,
-and runs that are there already are not repeated. The table names the best rate of each method and budget, its accuracy
-over the seeds, and the difference from `lora` at that budget, paired by row. Seconds are wall-clock, bases included.
+order for each seed, the same for every method and budget. Each run adds a line to RUNS.jsonl, and runs that are there
+already are not repeated. The table names the best rate of each method and budget, its accuracy over the seeds, and the
+difference from `lora` at that budget, paired by row. Seconds are wall-clock, bases included. --test, for a last figure
+with one rate alone, measures the same classifiers on a file that nothing was chosen on; --against METHOD@BUDGET
+compares all others with that one.
 """
 
 from __future__ import annotations
@@ -50,8 +53,8 @@ def split(file: Path, rows: int, validation: int, seed: int) -> tuple[Any, Any]:
     return table.iloc[order[:rows]], table.iloc[order[rows : rows + validation]]
 
 
-def run(wanted: dict[str, Any], file: Path, threads: int | None) -> dict[str, Any]:
-    """Train one method at one budget with one seed, and measure it on that seed's validation rows."""
+def run(wanted: dict[str, Any], file: Path, test: Path | None, threads: int | None) -> dict[str, Any]:
+    """Train one method at one budget with one seed, and measure it on that seed's validation rows and on the test's."""
     from pennyweight.data.sources import read
 
     train, validation = split(file, wanted["rows"], wanted["validation"], wanted["seed"])
@@ -66,17 +69,23 @@ def run(wanted: dict[str, Any], file: Path, threads: int | None) -> dict[str, An
             threads=threads, **METHODS[wanted["method"]],
         )  # fmt: skip
         seconds = time.perf_counter() - began
-        held_out = read(places["validation"])
-        right = classifier.logits(held_out.texts).argmax(axis=1) == classifier.artifact.labels.encode(held_out)
+        found = {"": measure(classifier, read(places["validation"]))}
+    if test is not None:
+        found["test_"] = measure(classifier, read(test))
     spec = classifier.artifact.plan.adapter
     return wanted | {
-        "accuracy": float(right.mean()),
-        "right": np.packbits(right).tobytes().hex(),
+        **{prefix + key: value for prefix, figures in found.items() for key, value in figures.items()},
         "adapter": None if spec is None else spec.method,
         "trainable": classifier.metrics["trainable"],
         "stored": classifier.metrics["stored"],
         "seconds": round(seconds, 1),
     }
+
+
+def measure(classifier: Any, rows: Any) -> dict[str, Any]:
+    """Accuracy, and which rows were right, one bit each."""
+    right = classifier.logits(rows.texts).argmax(axis=1) == classifier.artifact.labels.encode(rows)
+    return {"accuracy": float(right.mean()), "right": np.packbits(right).tobytes().hex(), "measured": len(right)}
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,6 +144,34 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
+    """Test accuracy of every budget and method as Markdown, and the difference from `METHOD@BUDGET`, paired by row."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in sorted(lines, key=lambda each: each["seed"]):
+        if "test_accuracy" in line:
+            groups.setdefault((line["budget"], line["method"]), []).append(line)
+    method, _, budget = against.partition("@")
+    peer = groups.get((budget, method))
+    if peer is None:
+        raise SystemExit(f"--against {against}: expected one of " + ", ".join(f"{m}@{b}" for b, m in groups))
+    text = [
+        f"| budget | method | rate | trained | test accuracy, % | against {against}, points | seconds |",
+        "|---|---|---:|---:|---|---|---:|",
+    ]
+    for (where, name), runs in sorted(groups.items(), key=_place):
+        if len({run["rate"] for run in runs}) > 1:
+            raise SystemExit(f"{name}@{where} was measured on the test rows with several rates: choose on validation rows")
+        both = [[{"right": run["test_right"], "rows": run["test_measured"]} for run in side] for side in (runs, peer)]
+        low, mean, high = difference(*both)
+        text.append(
+            f"| {where} | {name} | {runs[0]['rate']:g} | {runs[0]['trainable']:,} | "
+            f"{in_words([100 * run['test_accuracy'] for run in runs])} | "
+            + ("" if runs is peer else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+            + f" | {np.mean([run['seconds'] for run in runs]):.0f} |"
+        )
+    return "\n".join(text)
+
+
 def _place(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
     (budget, method), _ = item
     return BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS), list(METHODS).index(method)
@@ -158,9 +195,13 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=1500)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--test", type=Path, help="also measure on this file: for a last figure, with one rate")
+    parser.add_argument("--against", metavar="METHOD@BUDGET", help="print test accuracies, compared with this one's")
     options = parser.parse_args()
     if options.table is None and (options.train is None or options.out is None):
         parser.error("give --train and --out, or --table")
+    if options.test is not None and len(options.rates) > 1:
+        parser.error("--test: expected one of --rates, chosen on validation rows before")
     runs = options.table or options.out
     if options.table is None:
         found = {tuple(line[key] for key in IDENTITY) for line in done(runs)}
@@ -172,9 +213,9 @@ def main() -> None:
                 "validation": options.validation, "epochs": options.epochs,
             }  # fmt: skip
             if tuple(wanted[key] for key in IDENTITY) not in found:
-                keep(runs, [run(wanted, options.train, options.threads)])
+                keep(runs, [run(wanted, options.train, options.test, options.threads)])
     rows = summary(done(runs))
-    print(table(rows))
+    print(table(rows) if options.against is None else test_table(done(runs), options.against))
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
