@@ -160,7 +160,9 @@ def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
     ]
     for (where, name), runs in sorted(groups.items(), key=_place):
         if len({run["rate"] for run in runs}) > 1:
-            raise SystemExit(f"{name}@{where} was measured on the test rows with several rates: choose on validation rows")
+            raise SystemExit(
+                f"{name}@{where} was measured on the test rows with several rates: choose on validation rows"
+            )
         both = [[{"right": run["test_right"], "rows": run["test_measured"]} for run in side] for side in (runs, peer)]
         low, mean, high = difference(*both)
         text.append(
