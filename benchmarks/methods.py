@@ -38,6 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora-xs-gradient": {"adapter": "lora-xs", "bases": "gradient"},
     "auto": {},
 }
+PEFT = ("vera", "vblora", "unilora", "tinylora", "c3a", "ia3")  # `peers/peft_methods.py`; named `peft-vera` and so on
 # What says whether a run is in the file already.
 IDENTITY = ("budget", "method", "rate", "seed", "rows", "validation", "epochs")
 
@@ -57,6 +58,8 @@ def run(wanted: dict[str, Any], file: Path, test: Path | None, threads: int | No
     """Train one method at one budget with one seed, and measure it on that seed's validation rows and on the test's."""
     from pennyweight.data.sources import read
 
+    if wanted["method"].startswith("peft-"):
+        return run_peft(wanted, file, test)
     train, validation = split(file, wanted["rows"], wanted["validation"], wanted["seed"])
     with tempfile.TemporaryDirectory() as folder:
         places = {"train": Path(folder) / "train.csv", "validation": Path(folder) / "validation.csv"}
@@ -82,9 +85,48 @@ def run(wanted: dict[str, Any], file: Path, test: Path | None, threads: int | No
     }
 
 
+def run_peft(wanted: dict[str, Any], file: Path, test: Path | None) -> dict[str, Any]:
+    """The same for one of PEFT's methods, with at most as many parameters."""
+    import pandas
+    from peers.peft_methods import PeftClassifier, configs
+
+    from pennyweight.budget.plan import parse_budget
+    from pennyweight.model.backbone import resolve
+
+    recipe = pw.Recipe()
+    backbone = resolve(recipe.model.backbone, None)
+    train, validation = split(file, wanted["rows"], wanted["validation"], wanted["seed"])
+    names = sorted(train["label"].unique())
+    head = (backbone.config["hidden_size"] + 1) * len(names)
+    room = (parse_budget(wanted["budget"]) or 0) - head
+    found = configs(room, backbone.config["hidden_size"], backbone.config["num_hidden_layers"])
+    method = wanted["method"].removeprefix("peft-")
+    if method not in found:
+        raise SystemExit(f"{wanted['method']}: no setting of it fits {wanted['budget']}; leave it out")
+    began = time.perf_counter()
+    peer = PeftClassifier(str(backbone.folder), found[method], len(names), recipe.model.pooling, wanted["seed"])
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = train["label"].map(numbers).to_numpy()
+    peer.fit(train["text"].tolist(), labels, rate=wanted["rate"], epochs=wanted["epochs"], seed=wanted["seed"])
+    seconds = time.perf_counter() - began
+    tables = {"": validation} | ({} if test is None else {"test_": pandas.read_csv(test)})
+    figures: dict[str, Any] = {}
+    for prefix, table in tables.items():
+        right = peer.predict(table["text"].tolist()) == table["label"].map(numbers).to_numpy()
+        figures |= {prefix + key: value for key, value in as_figures(right).items()}
+    count = sum(each.numel() for each in peer.parameters)
+    return wanted | figures | {
+        "adapter": wanted["method"], "trainable": count, "stored": count, "seconds": round(seconds, 1)
+    }  # fmt: skip
+
+
 def measure(classifier: Any, rows: Any) -> dict[str, Any]:
     """Accuracy, and which rows were right, one bit each."""
-    right = classifier.logits(rows.texts).argmax(axis=1) == classifier.artifact.labels.encode(rows)
+    return as_figures(classifier.logits(rows.texts).argmax(axis=1) == classifier.artifact.labels.encode(rows))
+
+
+def as_figures(right: np.ndarray) -> dict[str, Any]:
+    """What a file of runs says of rows that were right or wrong."""
     return {"accuracy": float(right.mean()), "right": np.packbits(right).tobytes().hex(), "measured": len(right)}
 
 
@@ -176,7 +218,8 @@ def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
 
 def _place(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
     (budget, method), _ = item
-    return BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS), list(METHODS).index(method)
+    known = [*METHODS, *(f"peft-{each}" for each in PEFT)]
+    return BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS), known.index(method)
 
 
 def _listed(text: str) -> list[str]:
@@ -190,7 +233,12 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="print the table of a file of runs")
     parser.add_argument("--json", type=Path, help="also write the table as JSON")
     parser.add_argument("--budgets", type=_listed, default=list(BUDGETS))
-    parser.add_argument("--methods", type=_listed, default=list(METHODS), help=", ".join(METHODS))
+    parser.add_argument(
+        "--methods",
+        type=_listed,
+        default=list(METHODS),
+        help=", ".join(METHODS) + f"; peft-METHOD for {', '.join(PEFT)}",
+    )
     parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")], default=[1e-3])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4000)
