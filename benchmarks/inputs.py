@@ -27,6 +27,12 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "modernbert_base": ("modernbert", {
         "pad_token_id": 0, "bos_token_id": 101, "cls_token_id": 101, "eos_token_id": 102, "sep_token_id": 102,
     }),
+    "deberta_v3_base": ("deberta-v2", {
+        "vocab_size": 128100, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 0, "layer_norm_eps": 1e-7,
+        "relative_attention": True, "max_relative_positions": -1, "position_buckets": 256, "share_att_key": True,
+        "pos_att_type": "p2c|c2p", "norm_rel_ebd": "layer_norm", "position_biased_input": False, "pad_token_id": 0,
+    }),
 }  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
     python benchmarks/many.py                    1,000 tenants of 200 texts, a quarter of an hour
     python benchmarks/many.py --tenants 40       fewer
+    python benchmarks/many.py --kills 20         end processes at random by SIGKILL, and go on; then no pairs
     python benchmarks/many.py --json             one JSON object on standard output
 
 A tenant is 200 rows of AG News' training file, drawn at random; the 20 tenants that `train` trains as well, with the
 same recipe (`--contrastive off --adapter lora`), are measured on 1,000 other rows of it, both ways, and compared in
-pairs. Memory is that of all processes together.
+pairs. Memory is that of all processes together. With --kills the command or one of its processes is killed at random
+moments, and the command is given again whenever it has ended; all classifiers are then read, with their checksums.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tenants", type=int, default=1_000)
     parser.add_argument("--compared", type=int, default=COMPARED, help="tenants that `train` trains, too")
+    parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--budget", default="5k")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further fields of the recipe")
@@ -60,7 +64,10 @@ def measure(place: Path, rows: Texts, options: argparse.Namespace) -> dict[str, 
             write_csv(place / f"{number}.csv", pick(rows, drawn))
             writer.writerow((f"tenant-{number}", f"{number}.csv", options.budget))
     flags = [word for setting in options.set for word in _flag(*setting.split("=", 1))]
-    seconds, memory = timed(["train-many", place / "tenants.csv", "--out", place / "many", *flags])
+    command = ["train-many", place / "tenants.csv", "--out", place / "many", *flags]
+    if options.kills:
+        return killed(command, place / "many", options)
+    seconds, memory = timed(command)
     summary = json.loads((place / "many" / "summary.json").read_text("utf-8"))
     trained = sum(
         (place / "many" / f"tenant-{number}" / "pennyweight.json").is_file() for number in range(options.tenants)
@@ -97,13 +104,62 @@ def compare(place: Path, test: Path, count: int, budget: str, flags: list[str]) 
     }  # fmt: skip
 
 
+def killed(command: list[Any], out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Have the command finish in spite of kills: what was killed, and what is there in the end."""
+    from pennyweight.artifact.saved_files import read_files
+
+    random = np.random.default_rng(1)
+    kills = {"command": 0, "worker": 0}
+    began = time.perf_counter()
+    while True:
+        process = start(command, subprocess.DEVNULL)
+        while process.poll() is None and sum(kills.values()) < options.kills:
+            # About evenly over what the run would take without kills, and never before a process has begun.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(random.uniform(8, 8 + 1.4 * options.tenants / options.kills))
+            if process.poll() is None:
+                _kill_one(process, random, kills)
+        if process.wait() == 0:
+            break
+        if sum(kills.values()) >= options.kills and process.returncode > 0:
+            sys.exit(f"the command ended with exit code {process.returncode}")
+    seconds = time.perf_counter() - began
+    names = {f"tenant-{number}" for number in range(options.tenants)}
+    left = {path.name for path in out.iterdir()} - names
+    whole = sum(bool(read_files(out / name)) for name in sorted(names))
+    counts = json.loads((out / "summary.json").read_text("utf-8"))["counts"]
+    return {
+        "tenants": options.tenants, "kills": kills, "whole": whole, "counts_of_the_last_command": counts,
+        "beside_them": sorted(left), "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def _kill_one(process: subprocess.Popen[Any], random: np.random.Generator, kills: dict[str, int]) -> None:
+    """End the command with its processes, or one of its workers; which is drawn."""
+    workers = [
+        one for one in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in str(one.cmdline())
+    ]
+    if workers and random.random() < 0.5:
+        with suppress(psutil.NoSuchProcess):
+            workers[random.integers(len(workers))].kill()
+        kills["worker"] += 1
+    else:
+        process.kill()
+        process.wait()
+        kills["command"] += 1
+
+
+def start(arguments: list[Any], told: Any) -> subprocess.Popen[Any]:
+    """Start a command."""
+    words = [sys.executable, "-m", "pennyweight", *map(str, arguments)]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=told, env=_environment())
+
+
 def timed(arguments: list[Any]) -> tuple[float, int]:
     """Run a command: its seconds, and the most bytes that it and its processes held together."""
     began, most, done = time.perf_counter(), 0, threading.Event()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pennyweight", *map(str, arguments)], cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env=_environment(),
-    )  # fmt: skip
+    told = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  read where a command fails
+    process = start(arguments, told)
 
     def watch() -> None:
         nonlocal most
@@ -121,7 +177,8 @@ def timed(arguments: list[Any]) -> tuple[float, int]:
     done.set()
     watcher.join()
     if code:
-        sys.exit(f"{arguments[0]} ended with exit code {code}")
+        told.seek(0)
+        sys.exit(f"{arguments[0]} ended with exit code {code}: {told.read()[-2000:]}")
     return time.perf_counter() - began, most
 
 

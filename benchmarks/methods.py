@@ -2,12 +2,15 @@
 
     python benchmarks/methods.py --train FILE --out RUNS.jsonl [--seeds 3] [--budgets 2k,10k] [--methods auto,lora]
                                  [--rows 4000] [--validation 1500] [--epochs 2] [--rates 1e-3,2e-3] [--threads 1]
+                                 [--test TEST.csv]
     python benchmarks/methods.py --table RUNS.jsonl [--json TABLE.json]
 
 Trains on the first --rows of a random order of the file and measures on the --validation rows behind them: another
-order for each seed, the same for every method and budget; no other file is opened. Each run adds a line to RUNS.jsonl,
-and runs that are there already are not repeated. The table names the best rate of each method and budget, its accuracy
-over the seeds, and the difference from `lora` at that budget, paired by row. Seconds are wall-clock, bases included.
+order for each seed, the same for every method and budget. Each run adds a line to RUNS.jsonl, and runs that are there
+already are not repeated. The table names the best rate of each method and budget, its accuracy over the seeds, and the
+difference from `lora` at that budget, paired by row. Seconds are wall-clock, bases included. --test, for a last figure
+with one rate alone, measures the same classifiers on a file that nothing was chosen on; --against METHOD@BUDGET
+compares all others with that one.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora-xs-gradient": {"adapter": "lora-xs", "bases": "gradient"},
     "auto": {},
 }
+PEFT = ("vera", "vblora", "unilora", "tinylora", "c3a", "ia3")  # `peers/peft_methods.py`; named `peft-vera` and so on
 # What says whether a run is in the file already.
 IDENTITY = ("budget", "method", "rate", "seed", "rows", "validation", "epochs")
 
@@ -50,10 +54,12 @@ def split(file: Path, rows: int, validation: int, seed: int) -> tuple[Any, Any]:
     return table.iloc[order[:rows]], table.iloc[order[rows : rows + validation]]
 
 
-def run(wanted: dict[str, Any], file: Path, threads: int | None) -> dict[str, Any]:
-    """Train one method at one budget with one seed, and measure it on that seed's validation rows."""
+def run(wanted: dict[str, Any], file: Path, test: Path | None, threads: int | None) -> dict[str, Any]:
+    """Train one method at one budget with one seed, and measure it on that seed's validation rows and on the test's."""
     from pennyweight.data.sources import read
 
+    if wanted["method"].startswith("peft-"):
+        return run_peft(wanted, file, test)
     train, validation = split(file, wanted["rows"], wanted["validation"], wanted["seed"])
     with tempfile.TemporaryDirectory() as folder:
         places = {"train": Path(folder) / "train.csv", "validation": Path(folder) / "validation.csv"}
@@ -66,17 +72,62 @@ def run(wanted: dict[str, Any], file: Path, threads: int | None) -> dict[str, An
             threads=threads, **METHODS[wanted["method"]],
         )  # fmt: skip
         seconds = time.perf_counter() - began
-        held_out = read(places["validation"])
-        right = classifier.logits(held_out.texts).argmax(axis=1) == classifier.artifact.labels.encode(held_out)
+        found = {"": measure(classifier, read(places["validation"]))}
+    if test is not None:
+        found["test_"] = measure(classifier, read(test))
     spec = classifier.artifact.plan.adapter
     return wanted | {
-        "accuracy": float(right.mean()),
-        "right": np.packbits(right).tobytes().hex(),
+        **{prefix + key: value for prefix, figures in found.items() for key, value in figures.items()},
         "adapter": None if spec is None else spec.method,
         "trainable": classifier.metrics["trainable"],
         "stored": classifier.metrics["stored"],
         "seconds": round(seconds, 1),
     }
+
+
+def run_peft(wanted: dict[str, Any], file: Path, test: Path | None) -> dict[str, Any]:
+    """The same for one of PEFT's methods, with at most as many parameters."""
+    import pandas
+    from peers.peft_methods import PeftClassifier, configs
+
+    from pennyweight.budget.plan import parse_budget
+    from pennyweight.model.backbone import resolve
+
+    recipe = pw.Recipe()
+    backbone = resolve(recipe.model.backbone, None)
+    train, validation = split(file, wanted["rows"], wanted["validation"], wanted["seed"])
+    names = sorted(train["label"].unique())
+    head = (backbone.config["hidden_size"] + 1) * len(names)
+    room = (parse_budget(wanted["budget"]) or 0) - head
+    found = configs(room, backbone.config["hidden_size"], backbone.config["num_hidden_layers"])
+    method = wanted["method"].removeprefix("peft-")
+    if method not in found:
+        raise SystemExit(f"{wanted['method']}: no setting of it fits {wanted['budget']}; leave it out")
+    began = time.perf_counter()
+    peer = PeftClassifier(str(backbone.folder), found[method], len(names), recipe.model.pooling, wanted["seed"])
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = train["label"].map(numbers).to_numpy()
+    peer.fit(train["text"].tolist(), labels, rate=wanted["rate"], epochs=wanted["epochs"], seed=wanted["seed"])
+    seconds = time.perf_counter() - began
+    tables = {"": validation} | ({} if test is None else {"test_": pandas.read_csv(test)})
+    figures: dict[str, Any] = {}
+    for prefix, table in tables.items():
+        right = peer.predict(table["text"].tolist()) == table["label"].map(numbers).to_numpy()
+        figures |= {prefix + key: value for key, value in as_figures(right).items()}
+    count = sum(each.numel() for each in peer.parameters)
+    return wanted | figures | {
+        "adapter": wanted["method"], "trainable": count, "stored": count, "seconds": round(seconds, 1)
+    }  # fmt: skip
+
+
+def measure(classifier: Any, rows: Any) -> dict[str, Any]:
+    """Accuracy, and which rows were right, one bit each."""
+    return as_figures(classifier.logits(rows.texts).argmax(axis=1) == classifier.artifact.labels.encode(rows))
+
+
+def as_figures(right: np.ndarray) -> dict[str, Any]:
+    """What a file of runs says of rows that were right or wrong."""
+    return {"accuracy": float(right.mean()), "right": np.packbits(right).tobytes().hex(), "measured": len(right)}
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,9 +186,40 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
+    """Test accuracy of every budget and method as Markdown, and the difference from `METHOD@BUDGET`, paired by row."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in sorted(lines, key=lambda each: each["seed"]):
+        if "test_accuracy" in line:
+            groups.setdefault((line["budget"], line["method"]), []).append(line)
+    method, _, budget = against.partition("@")
+    peer = groups.get((budget, method))
+    if peer is None:
+        raise SystemExit(f"--against {against}: expected one of " + ", ".join(f"{m}@{b}" for b, m in groups))
+    text = [
+        f"| budget | method | rate | trained | test accuracy, % | against {against}, points | seconds |",
+        "|---|---|---:|---:|---|---|---:|",
+    ]
+    for (where, name), runs in sorted(groups.items(), key=_place):
+        if len({run["rate"] for run in runs}) > 1:
+            raise SystemExit(
+                f"{name}@{where} was measured on the test rows with several rates: choose on validation rows"
+            )
+        both = [[{"right": run["test_right"], "rows": run["test_measured"]} for run in side] for side in (runs, peer)]
+        low, mean, high = difference(*both)
+        text.append(
+            f"| {where} | {name} | {runs[0]['rate']:g} | {runs[0]['trainable']:,} | "
+            f"{in_words([100 * run['test_accuracy'] for run in runs])} | "
+            + ("" if runs is peer else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+            + f" | {np.mean([run['seconds'] for run in runs]):.0f} |"
+        )
+    return "\n".join(text)
+
+
 def _place(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
     (budget, method), _ = item
-    return BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS), list(METHODS).index(method)
+    known = [*METHODS, *(f"peft-{each}" for each in PEFT)]
+    return BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS), known.index(method)
 
 
 def _listed(text: str) -> list[str]:
@@ -151,16 +233,25 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="print the table of a file of runs")
     parser.add_argument("--json", type=Path, help="also write the table as JSON")
     parser.add_argument("--budgets", type=_listed, default=list(BUDGETS))
-    parser.add_argument("--methods", type=_listed, default=list(METHODS), help=", ".join(METHODS))
+    parser.add_argument(
+        "--methods",
+        type=_listed,
+        default=list(METHODS),
+        help=", ".join(METHODS) + f"; peft-METHOD for {', '.join(PEFT)}",
+    )
     parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")], default=[1e-3])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--validation", type=int, default=1500)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--test", type=Path, help="also measure on this file: for a last figure, with one rate")
+    parser.add_argument("--against", metavar="METHOD@BUDGET", help="print test accuracies, compared with this one's")
     options = parser.parse_args()
     if options.table is None and (options.train is None or options.out is None):
         parser.error("give --train and --out, or --table")
+    if options.test is not None and len(options.rates) > 1:
+        parser.error("--test: expected one of --rates, chosen on validation rows before")
     runs = options.table or options.out
     if options.table is None:
         found = {tuple(line[key] for key in IDENTITY) for line in done(runs)}
@@ -172,9 +263,9 @@ def main() -> None:
                 "validation": options.validation, "epochs": options.epochs,
             }  # fmt: skip
             if tuple(wanted[key] for key in IDENTITY) not in found:
-                keep(runs, [run(wanted, options.train, options.threads)])
+                keep(runs, [run(wanted, options.train, options.test, options.threads)])
     rows = summary(done(runs))
-    print(table(rows))
+    print(table(rows) if options.against is None else test_table(done(runs), options.against))
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

@@ -3,7 +3,7 @@
     python benchmarks/train.py --quick          ratios and share of the matmul peak, minutes
     python benchmarks/train.py                  also a roberta-base shape and the three below
     python benchmarks/train.py --seconds        seconds to 85% and 90% accuracy, alone
-    python benchmarks/train.py --shapes         DistilBERT and ModernBERT-base shapes, alone
+    python benchmarks/train.py --shapes [NAME]  DistilBERT and ModernBERT-base shapes, or one of inputs.SHAPES, alone
     python benchmarks/train.py --whole          from command to saved classifier and report, against a script, alone
     python benchmarks/train.py --json           one JSON object on standard output
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="ratios and share of the peak only")
     parser.add_argument("--seconds", action="store_true", help="the seconds to 85 and 90%% only")
-    parser.add_argument("--shapes", nargs="*", metavar="NAME", help="distilbert_base and modernbert_base shapes only")
+    parser.add_argument("--shapes", nargs="*", metavar="NAME", help="shapes of other architectures only")
     parser.add_argument("--whole", action="store_true", help="the whole command only")
     parser.add_argument("--repeats", type=int, default=1, help="with --whole: runs of each (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")

@@ -25,7 +25,10 @@ from transformers import (
 )
 
 # Query, key and value, as each architecture calls them.
-TARGETS = {"distilbert": ["q_lin", "k_lin", "v_lin"], "modernbert": ["Wqkv"]}
+TARGETS = {
+    "distilbert": ["q_lin", "k_lin", "v_lin"], "modernbert": ["Wqkv"],
+    "deberta-v2": ["query_proj", "key_proj", "value_proj"],
+}  # fmt: skip
 
 
 class _Clock(TrainerCallback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -110,6 +111,20 @@ def test_a_classifier_that_ends_two_workers_is_listed_and_the_others_go_on(
     ]
 
 
+def test_a_worker_that_begins_late_is_no_reason_to_end_a_long_run(tenants: deque[Tenant], tmp_path: Path) -> None:
+    died: set[str] = set()
+
+    def dies(worker: int, what: str) -> bool:
+        begins = worker in (1, 4) and what == "host"  # at the start, and again in the place of the third
+        trains = worker == 3 and what == "c" and what not in died
+        died.add(what)
+        return begins or trains
+
+    workers = InThisProcess(dies=dies)
+    found = list(deal(workers, tenants, 2, tmp_path, lost))
+    assert sorted((one.name, one.state) for one in found) == [(name, "trained") for name in "abcdef"]
+
+
 def test_workers_that_never_begin_end_it(tenants: deque[Tenant], tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="a worker ended 2 times before it had begun; received killed"):
         list(deal(InThisProcess(dies=lambda worker, what: what == "host"), tenants, 2, tmp_path, lost))
@@ -128,8 +143,11 @@ def test_a_machine_that_differs_must_not_take_part(other: str, tenants: deque[Te
 
 
 def test_a_worker_says_what_it_sees(tmp_path: Path) -> None:
-    assert TenantWorker(tmp_path, False).host().get().sees_folder
-    assert not TenantWorker(tmp_path / "missing", False).host().get().sees_folder
+    (tmp_path / "mark").touch()
+    (tmp_path / "of the same name").mkdir()
+    assert TenantWorker(tmp_path, False, "mark").host().get().sees_folder
+    for other in ("missing", "of the same name"):
+        assert not TenantWorker(tmp_path / other, False, "mark").host().get().sees_folder
 
 
 def test_through_ray_the_classifiers_are_those_of_one_process(
@@ -159,6 +177,8 @@ def test_through_ray_the_classifiers_are_those_of_one_process(
             timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "ray" / "summary.json").read_text("utf-8"))["workers"] == 1
+    assert not list((tmp_path / "ray").glob(".seen-*"))
     texts = ["The bank and the rate.", "The striker and the cup."]
     for name in "ab":
         both = [pw.load(tmp_path / out / name).predict_proba(texts).tolist() for out in ("ray", "plain")]

@@ -66,6 +66,30 @@ except Exception as error:
     (folder / f"refused-{rank}").write_text(f"{error.told} {error}")
 """
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pennyweight as pw
+from pennyweight.errors import PennyweightError
+folder, news, backbone, victim, resume = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:6]
+(folder / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
+
+class Kill:
+    def step(self, step, total, loss, rate, texts, seconds):
+        if step == 7:
+            os.kill(int((folder / f"pid-{victim}").read_text()), signal.SIGKILL)
+    def evaluation(self, record):
+        pass
+
+try:
+    pw.train(
+        news / "train.csv", observer=None if resume else Kill(), resume=bool(resume), backbone=backbone,
+        test=news / "test.csv", out=folder / f"killed-{victim}", **SETTINGS,
+    )
+except PennyweightError as error:
+    sys.exit(str(error))
+"""
+
 GONE = """
 import os
 import torch
@@ -135,6 +159,20 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_the_run_resum
     # Sent after step 4; a process that waits in a step's all-reduce by then tells of it in the next one.
     assert told.pop().startswith(tuple(f"stopped by a signal after step {step} of " for step in range(5, 18)))
     assert weights(runs / "c") == weights(runs / "a")
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_after_one_process_is_killed_the_run_resumes_to_the_same_bits(
+    victim: int, runs: Path, news: Path, tiny_backbone: Callable[..., Path]
+) -> None:
+    given = [f"SETTINGS = {SETTINGS!r}" + KILLED, runs, news, tiny_backbone("bert"), victim]
+    ended = run_together(*given, "")
+    assert ended[victim].returncode == -9
+    assert "another process of this training ended" in ended[1 - victim].stderr
+    assert not (runs / f"killed-{victim}" / "pennyweight.json").exists()
+    resumed = run_together(*given, "resume")
+    assert [one.returncode for one in resumed] == [0, 0], [one.stderr for one in resumed]
+    assert weights(runs / f"killed-{victim}") == weights(runs / "a")
 
 
 def test_two_processes_learn_what_one_learns(runs: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResourceError
+from ..storage.atomic import write_text
 from .predict_units import Cluster
 from .ray_cluster import RayWorkers, ray_cluster
 from .tenant_training import TenantOutcome
@@ -17,10 +20,17 @@ from .unit_run import TRIES, CallFailed, CallWatch, WorkerLost, Workers
 from .unit_worker import refuse_other_versions, versions_here
 
 Lost = Callable[[Tenant, str], TenantOutcome]
+_MARK = ".seen-"  # with a random ending, a file by which workers know the driver's folder
 
 
 def outcomes_on_ray(
-    tasks: Sequence[Tenant], folder: Path, overwrite: bool, cluster: Cluster, threads: int, lost: Lost
+    tasks: Sequence[Tenant],
+    folder: Path,
+    overwrite: bool,
+    cluster: Cluster,
+    threads: int,
+    lost: Lost,
+    placed: Callable[[int], object],
 ) -> Generator[TenantOutcome, None, None]:
     """Train classifiers by several processes or machines; what comes of each, as it is ready.
 
@@ -29,14 +39,30 @@ def outcomes_on_ray(
         folder: on a file system that all machines share.
         cluster: where, and how many workers; `threads`: of each.
         lost: the outcome of a classifier whose training ended several workers.
+        placed: is told how many workers there are.
 
     Raises:
         InputError: what Ray lacks (see `ray_cluster`); a worker with other versions, or that does not see the folder.
         ResourceError: workers end before they have begun, or none finds a place.
     """
-    with ray_cluster(cluster.address, threads, cluster.workers) as places:
-        workers = RayWorkers(TenantWorker, [folder.absolute(), overwrite], threads)
-        yield from deal(workers, deque(tasks), min(places, len(tasks)), folder, lost)
+    with ray_cluster(cluster.address, threads, cluster.workers) as places, _marked(folder) as mark:
+        count = min(places, len(tasks))
+        placed(count)
+        workers = RayWorkers(TenantWorker, [folder.absolute(), overwrite, mark], threads)
+        yield from deal(workers, deque(tasks), count, folder, lost)
+
+
+@contextmanager
+def _marked(folder: Path) -> Iterator[str]:
+    """A file of a new name in the folder; those of killed drivers go, since the folder is locked."""
+    for left in folder.glob(f"{_MARK}*"):
+        left.unlink()
+    mark = folder / f"{_MARK}{secrets.token_hex(8)}"
+    write_text(mark, "")
+    try:
+        yield mark.name
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def deal(
@@ -80,6 +106,7 @@ def deal(
             continue
         if tenant is None:
             _accept(value, folder)
+            false_starts = 0
         else:
             yield value
         if waiting:

@@ -13,7 +13,7 @@ from .unit_worker import Answer, answer_of, versions_here
 
 @dataclass(frozen=True)
 class TenantHost:
-    """A worker: the name of its machine, the versions of what computes, and whether it sees the classifiers' folder."""
+    """A worker: the name of its machine, the versions of what computes, and whether it sees the driver's folder."""
 
     node: str
     versions: dict[str, str]
@@ -25,10 +25,11 @@ class TenantWorker:
 
     Args:
         folder: as for `TenantTrainer`; `overwrite`: too.
+        mark: name of a file there, which a folder of the same name on another disk does not have.
     """
 
-    def __init__(self, folder: Path, overwrite: bool) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, overwrite: bool, mark: str) -> None:
+        self._mark = folder / mark
         self._trainer = TenantTrainer(folder, overwrite=overwrite)
 
     def ready(self) -> Answer:
@@ -37,7 +38,7 @@ class TenantWorker:
 
     def host(self) -> Answer:
         """Say what the worker is: `TenantHost`."""
-        return answer_of(lambda: TenantHost(socket.gethostname(), versions_here(), self._folder.is_dir()))
+        return answer_of(lambda: TenantHost(socket.gethostname(), versions_here(), self._mark.is_file()))
 
     def train(self, tenant: Tenant) -> Answer:
         """Train a classifier, unless that is done: `TenantOutcome`."""

@@ -74,23 +74,24 @@ def train_many(
     tasks, count, threads = _share_out(tenants, workers, None if ray is None else 1)
     began = time.perf_counter()
     outcomes: dict[str, TenantOutcome] = {}
+    processes = [count]  # on a cluster the last one: as many as found a place
     with lock_folder(folder), stopped_at_once():
         recover(folder)
         try:
             spread = None if ray is None else Cluster(ray, workers)
-            with closing(_outcomes(tasks, folder, overwrite, count, threads, spread)) as found:
+            with closing(_outcomes(tasks, folder, overwrite, processes, threads, spread)) as found:
                 for outcome in found:
                     outcomes[outcome.name] = outcome
                     logger.info(f"{outcome} ({len(outcomes):,} of {len(tasks):,})")
                     if told is not None:
                         told(outcome, len(outcomes), len(tasks))
         except (KeyboardInterrupt, Interrupted):
-            write_summary(_summary(folder, tenants, outcomes, count, began))
+            write_summary(_summary(folder, tenants, outcomes, processes[-1], began))
             raise Interrupted(
                 f"stopped by a signal after {len(outcomes):,} of {len(tasks):,} classifiers", where=folder,
                 remedy="run the same command again: it goes on where it stopped",
             ) from None  # fmt: skip
-        summary = _summary(folder, tenants, outcomes, count, began)
+        summary = _summary(folder, tenants, outcomes, processes[-1], began)
         write_summary(summary)
     return summary
 
@@ -116,12 +117,17 @@ def _share_out(tenants: list[Tenant], workers: int | None, threads: int | None) 
 
 
 def _outcomes(
-    tasks: list[Tenant], folder: Path, overwrite: bool, count: int, threads: int | None, spread: Cluster | None
+    tasks: list[Tenant],
+    folder: Path,
+    overwrite: bool,
+    processes: list[int],
+    threads: int | None,
+    spread: Cluster | None,
 ) -> Generator[TenantOutcome, None, None]:
     """What comes of the rows, as they are ready; one process is this one."""
-    make = partial(TenantTrainer, folder, overwrite=overwrite)
+    make, count = partial(TenantTrainer, folder, overwrite=overwrite), processes[-1]
     if spread is not None:
-        yield from outcomes_on_ray(tasks, folder, overwrite, spread, threads or 1, _lost)
+        yield from outcomes_on_ray(tasks, folder, overwrite, spread, threads or 1, _lost, processes.append)
     elif count == 1:
         yield from map(make(), tasks)
     else:

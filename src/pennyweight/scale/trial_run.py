@@ -100,6 +100,7 @@ class TrialRun:
             return
         if call.trial is None:
             self._accept(value)
+            self._false_starts = 0
         else:
             self._keeper.call("end", call.trial, value)
             self._done(call.trial, value)

@@ -155,6 +155,7 @@ class UnitRun:
             return
         if call.name == "traits":
             units = self._accept(value)
+            self._false_starts = 0
             if self._waiting is None:
                 self._waiting, self._job = deque(units or ()), job()
             for _ in range(_AHEAD):

@@ -1,0 +1,147 @@
+"""PEFT's methods with few parameters on a frozen backbone and a linear head: peers of `methods.py`.
+
+Trained as the default recipe trains: the head begins as logistic regression on the frozen backbone's vectors, then both
+learn by AdamW with a cosine schedule, 6 % warm-up and gradients clipped at 1, in batches of 32 texts of like length.
+The backbone is transformers', without dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+BATCH, MAX_LENGTH, GROUP = 32, 128, 20  # GROUP: batches that are sorted by length together
+ATTENTION, ALL = ["query", "value"], ["query", "key", "value", "dense"]
+
+
+def configs(parameters: int, hidden: int, layers: int) -> dict[str, Any]:
+    """PEFT's configs of at most so many parameters beside the head, by method; without those that cannot fit.
+
+    Args:
+        hidden: width of the backbone, whose feed-forward layers are four times as wide; layers: how many.
+    """
+    import peft
+
+    matrices = 2 * layers  # queries and values
+    outputs = {2: ATTENTION, 9: ALL}  # widths of all a layer's outputs together
+    found: dict[str, Any] = {
+        "unilora": peft.UniLoraConfig(r=4, theta_d_length=parameters, target_modules=ALL),
+        "tinylora": peft.TinyLoraConfig(r=2, u=parameters // (6 * layers), target_modules=ALL),
+    }
+    for widths, names in outputs.items():
+        rank = (parameters - widths * hidden * layers) // (layers * len(names) * (1 + (widths == 9) / 2))
+        if rank > 0:
+            found["vera"] = peft.VeraConfig(r=int(min(rank, 1024)), target_modules=names)
+    # A block of the whole width costs `hidden` a square matrix, and four times as much a feed-forward one.
+    for names, each in ((ALL, 12), (["query", "key", "value"], 3), (ATTENTION, 2), (["value"], 1)):
+        if each * hidden * layers <= parameters:
+            found["c3a"] = peft.C3AConfig(block_size=hidden, target_modules=names, init_weights=True)
+            break
+    # One logit for each vector of the bank and each piece of A and B.
+    length, bank = hidden // 6, 0
+    while (bank + 1) * (length + matrices * 12) <= parameters:
+        bank += 1
+    if bank > 2:
+        found["vblora"] = peft.VBLoRAConfig(r=1, num_vectors=bank, vector_length=length, target_modules=ATTENTION)
+    if (2 * layers) * hidden <= parameters:
+        found["ia3"] = peft.IA3Config(target_modules=["key", "value"], feedforward_modules=[])
+    return found
+
+
+class PeftClassifier:
+    """One method's adapter in a transformers backbone, the vectors pooled as the recipe does, a linear head.
+
+    Args:
+        folder: of the backbone.
+        config: PEFT's; None for the frozen backbone.
+        labels: number of classes.
+        pooling: `cls` or `mean`.
+        seed: of the adapter's first weights.
+    """
+
+    def __init__(self, folder: str, config: Any, labels: int, pooling: str, seed: int) -> None:
+        from peft import get_peft_model
+        from transformers import AutoModel, AutoTokenizer
+
+        torch.manual_seed(seed)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        backbone = AutoModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False)
+        backbone.requires_grad_(False)
+        self.head = nn.Linear(backbone.config.hidden_size, labels)
+        self.backbone = backbone if config is None else get_peft_model(backbone, config)
+        self.backbone.eval()
+        self._pooling = pooling
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is trained, the head's last."""
+        return [each for each in self.backbone.parameters() if each.requires_grad] + list(self.head.parameters())
+
+    def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """(B, H): the vectors of a batch."""
+        batch = self.tokenizer.pad({"input_ids": [list(each) for each in ids]}, return_tensors="pt")
+        hidden = self.backbone(**batch).last_hidden_state
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        mask = batch["attention_mask"][:, :, None].to(hidden)
+        return (hidden * mask).sum(1) / mask.sum(1)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        found: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=MAX_LENGTH)["input_ids"]
+        return found
+
+    def vectors(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+        """(N, H): pooled vectors of all texts, in their order."""
+        order = np.argsort([len(each) for each in tokens], kind="stable")
+        rows = np.empty((len(tokens), self.head.in_features), dtype=np.float32)
+        with torch.inference_mode():
+            for at in range(0, len(order), BATCH):
+                chosen = order[at : at + BATCH]
+                rows[chosen] = self.pooled([tokens[row] for row in chosen]).numpy()
+        return rows
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """(N,) class numbers."""
+        with torch.inference_mode():
+            return self.head(torch.from_numpy(self.vectors(self.encode(texts)))).argmax(1).numpy()
+
+    def fit(self, texts: Sequence[str], labels: np.ndarray, *, rate: float, epochs: int, seed: int) -> None:
+        """Train adapter and head."""
+        from sklearn.linear_model import LogisticRegression
+
+        tokens = self.encode(texts)
+        start = LogisticRegression(max_iter=1000).fit(self.vectors(tokens), labels)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(start.coef_))
+            self.head.bias.copy_(torch.from_numpy(start.intercept_))
+        random = np.random.default_rng(seed)
+        steps, warmup = epochs * -(-len(tokens) // BATCH), 0
+        warmup = round(0.06 * steps)
+        optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / steps))),
+        )
+        for _ in range(epochs):
+            for rows in batches([len(each) for each in tokens], random):
+                logits = self.head(self.pooled([tokens[row] for row in rows]))
+                nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows])).backward()
+                nn.utils.clip_grad_norm_(self.parameters, 1.0)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+
+
+def batches(lengths: Sequence[int], random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Each row once, in batches of like length, in random order."""
+    found = []
+    for mega in np.array_split(random.permutation(len(lengths)), max(1, len(lengths) // (BATCH * GROUP))):
+        ordered = mega[np.argsort(np.asarray(lengths)[mega], kind="stable")]
+        found += [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
+    for at in random.permutation(len(found)):
+        yield found[at]
