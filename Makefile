@@ -104,7 +104,7 @@ SCALE := .venv-scale
 scale: export OMP_NUM_THREADS ?= 1
 scale: export HF_HUB_OFFLINE = 1
 scale: $(SCALE)/.complete
-	$(SCALE)/bin/python -m pytest -m "acceptance or not acceptance" tests/scale $(ARGS)
+	$(SCALE)/bin/python -m pytest -m "acceptance or not acceptance" tests/scale tests/acceptance/test_examples.py $(ARGS)
 
 $(SCALE)/.complete: $(STAMP)
 	$(PYTHON) -m venv --clear $(SCALE)

@@ -15,7 +15,7 @@ import pytest
 from pennyweight import pipeline
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "results.md"])
+PAGES = sorted([file for folder in (".", "docs", "examples", "benchmarks") for file in (ROOT / folder).glob("*.md")])
 LABELS_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.DOTALL)
 
 
