@@ -53,7 +53,7 @@ def test_the_report_opens_with_the_verdict_and_says_how_to_repeat_it(run: Path) 
     assert {"Slices", "Most confident errors", "Reproducing this run", "Time, machine and versions"} <= set(headings)
     assert "source" in metrics(run)["slices"]  # a column of the sample with few values
     assert "id" not in metrics(run)["slices"]
-    assert f"{run.name}/recipe.yaml" in page or "trained on data given in Python" in page
+    assert f"{run.name}/recipe.yaml" in page or "trained on data passed in Python" in page
 
 
 def test_the_temperature_is_kept_used_and_changes_no_label(train_run: Callable[..., Path]) -> None:

@@ -90,7 +90,7 @@ def _trimmed(columns: Columns) -> Columns:
     for name, values in columns.values.items():
         key = name.strip().lower().replace("-", "_").replace(" ", "_")
         if key in names:
-            raise InputError(f"the column {key} stands there twice", where=columns.source)
+            raise InputError(f"the column {key} appears twice", where=columns.source)
         names[key] = values
     return Columns(names, columns.lines, columns.source, columns.unit, unreadable=columns.unreadable)
 

@@ -28,7 +28,10 @@ def commands(sources: Mapping[str, str | None], folder: Path) -> list[str]:
     typed = program.name == "pennyweight" or (program.name == "__main__.py" and program.parent.name == "pennyweight")
     lines = [shlex.join(["pennyweight", *map(_without_folder, sys.argv[1:])])] if typed else []
     if not first:
-        return [*lines, f"# trained on data given in Python; with it in a file: {shlex.join([*repeat, 'FILE'])}"]
+        return [
+            *lines,
+            f"# trained on data passed in Python; with the same data in a file: {shlex.join([*repeat, 'FILE'])}",
+        ]
     return [*lines, f"# the same from the resolved recipe:\n{shlex.join(repeat)}" if lines else shlex.join(repeat)]
 
 

@@ -140,7 +140,7 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     if report.abstention:
         curve = report.abstention.curve
         figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
-        pictures["risk"] = drawn(figure, "risk", "Errors among the answered texts against the share answered")
+        pictures["risk"] = drawn(figure, "risk", "Share of errors among the answered texts, by share of texts answered")
     if report.shift and report.shift.rows:
         words = "Accuracy by corruption and severity"
         pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)
