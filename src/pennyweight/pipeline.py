@@ -205,7 +205,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder, find: FindBa
     backbone = find(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
-        recipe.model_dump(mode="json"), data=loaded.splits.fingerprint(), backbone=backbone.fingerprint(),
+        recipe.model_dump(mode="json"), data=loaded.fingerprint, backbone=backbone.fingerprint(),
         config=backbone.config, runtime=runtime, versions=versions(), processes=folder.group.size,
     )  # fmt: skip
     planned = Planned(plan, backbone, runtime, resume_point, fingerprint)
@@ -316,8 +316,7 @@ def fit_model(
     checkpoint = planned.resume_point.checkpoint
     built.frozen.group = group
     rows, sources = prepare_rows(
-        built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
-        class_weights=loaded.class_weights, frozen=built.frozen,
+        built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen,
         backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
@@ -465,12 +464,13 @@ def run_metrics(
     """metrics.json: what was measured, and what it was measured with."""
     from .evaluate.evaluation import unmeasured
     from .model.device import machine
+    from .runs.teacher import distilled
     from .train.class_balance import label_counts
 
     splits, evaluation, names = loaded.splits, evaluated.evaluation, loaded.names
     figures = unmeasured(names, multi_label=splits.labels.multi) if evaluation is None else evaluation.to_json()
     seconds = {"training": fitted.result.seconds, "tokenizing": built.tokenize_seconds} | dict(evaluated.seconds)
-    metrics = figures | {
+    metrics = figures | distilled(loaded.teaching, evaluation) | {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
         "total": planned.plan.count.total,

@@ -183,6 +183,35 @@ class ShiftEntry(_Closed):
     measured_on: Literal["test", "validation"] | None = None
 
 
+class UnlabelledEntry(_Closed):
+    """Texts that only a teacher labels."""
+
+    rows: Count = Field(description="After cleaning.")
+    labelled_elsewhere: Count = Field(description="Left out: texts of the training, validation or test rows.")
+    abstained: Count = Field(description="Left out: the teacher is less sure of their labels than `confidence`.")
+    used: Count
+    confidence: Share
+
+
+class TeacherEntry(_Closed):
+    """Teacher and classifier on the validation rows; of texts with any number of labels the exact matches."""
+
+    n: Count
+    agreement: Share = Field(description="Rows for which both predict the same.")
+    teacher_accuracy: Share
+    student_accuracy: Share
+
+
+class DistillationEntry(_Closed):
+    teacher: str = Field(description="Name of the run's folder or of the table.")
+    kind: Literal["classifier", "table"]
+    temperature: float = Field(ge=1)
+    weight: Share = Field(description="Of the teacher's probabilities in the loss.")
+    agreement_with_labels: Share = Field(description="Training rows whose label the teacher predicts.")
+    unlabelled: UnlabelledEntry | None = None
+    validation: TeacherEntry | None = Field(None, description="Absent where no rows were held out or known.")
+
+
 class TrainingEntry(_Open):
     steps: Count
     texts: Count
@@ -285,6 +314,7 @@ class _RunFile(_Open):
     data: DataEntry
     machine: dict[str, Any]
     seconds: SecondsEntry
+    distillation: DistillationEntry | None = Field(None, description="Absent where there was no teacher.")
 
 
 class MetricsFile(_RunFile):

@@ -35,7 +35,7 @@ from .table import Table, listed
 from .table_builder import build_table
 
 # The split that is read where the source's role is not a split's name.
-SPLITS = {"mix": "train", "ood": "test"}
+SPLITS = {"mix": "train", "ood": "test", "unlabelled": "train"}
 # Where a row with an unknown label can count as a wrong prediction; not on validation rows, which choose the model.
 COUNTED = ("test", "ood")
 NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
@@ -50,6 +50,7 @@ class Data:
         cleaning: by table, what the filters dropped and changed.
         unknown: by table (test, ood), rows left out whose labels are no classes and that count as wrong predictions.
         notes: remarks on how the sources and their labels were read, for people.
+        unlabelled: further texts to train on, without labels.
     """
 
     labels: LabelSet
@@ -61,6 +62,7 @@ class Data:
     ood: Table | None = None
     unknown: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unlabelled: Table | None = None
 
     def tables(self) -> dict[str, Table]:
         """By name: train, and validation and test if there are such."""
@@ -140,6 +142,7 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
         training = mix_rows(training, further, labels, settings.mix_share, settings.split_seed)
         notes = (*describe_labels(labels, further), *notes)
     ood = reader.read("ood", settings.ood)
+    unlabelled = reader.read_unlabelled(settings.unlabelled)
     reader.renamer.check()
     measured, unknown, said = _refuse_unknown(settings, labels, {"validation": validation, "test": test, "ood": ood})
     notes += said
@@ -155,6 +158,7 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
         measured.get("ood"),
         unknown,
         notes,
+        unlabelled,
     )
 
 
@@ -182,6 +186,19 @@ class _SourceReader:
     def read(self, name: str, source: Any, input_spec: InputSpec | None = None) -> Table | None:
         """The rows of a further source; None where there is no such source."""
         return None if source is None else self.renamer.rename(self._read(name, source, input_spec or self.input_spec))
+
+    def read_unlabelled(self, source: Any) -> Table | None:
+        """The texts of a source, cleaned as the training's; its labels, if it has any, are left alone."""
+        if source is None:
+            return None
+        columns = to_columns(source, SPLITS["unlabelled"], self._options)
+        spec = self.input_spec
+        table, report = clean(
+            build_table(columns, spec, labelled=False),
+            min_chars=spec.min_chars, max_chars=spec.max_chars, markup=spec.markup,
+        )  # fmt: skip
+        self.cleaning["unlabelled"] = asdict(report)
+        return table
 
     def _read(self, name: str, source: Any, input_spec: InputSpec) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.

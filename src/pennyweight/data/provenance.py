@@ -16,7 +16,7 @@ from ..storage.checksums import sha256
 from .load import Data, hash_rows
 from .table import Table
 
-SOURCES = ("train", "test", "validation", "mix", "ood")
+SOURCES = ("train", "test", "validation", "mix", "ood", "unlabelled")
 # What tells a file's name from a hub name, which has one stroke as well.
 ENDINGS = (
     ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".pkl", ".pickle", ".gz", ".zip",
@@ -92,6 +92,9 @@ def absolute_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
         name = values["data"][key]
         if name is not None and os.path.exists(name):
             values["data"][key] = str(Path(name).resolve())
+    teacher = recipe.train.teacher
+    if teacher is not None and os.path.exists(teacher):
+        values["train"]["teacher"] = str(Path(teacher).resolve())
     if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
         values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
     return parse(values)
@@ -135,4 +138,6 @@ def shareable_recipe(recipe: Recipe) -> Recipe:
         if values["data"][key] is not None:
             values["data"][key] = source_name(values["data"][key])
     values["train"]["cache_dir"] = None
+    if recipe.train.teacher is not None:
+        values["train"]["teacher"] = source_name(recipe.train.teacher)
     return parse(values)

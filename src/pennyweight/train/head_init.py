@@ -15,7 +15,6 @@ from ..data.batching import select
 from ..data.sampling import sample_rows
 from ..model.classifier import Pooled, SequenceClassifier
 from ..model.inference import TokenFeed, evaluating, logits
-from . import loss as losses
 from .frozen_features import FrozenBackbone
 from .prefix_cache import first_trained_layer
 from .training_rows import TrainingRows
@@ -40,7 +39,7 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbo
     """
     chosen = sample_rows(len(rows.labels), MOST_ROWS)
     head, device = model.head, next(model.head.parameters()).device
-    loss_of = losses.make(rows.labels, device, weights=rows.class_weights)
+    loss_of = rows.loss(device)
     optimizer = torch.optim.LBFGS(
         list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )

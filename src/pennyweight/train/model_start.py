@@ -23,7 +23,6 @@ from ..recipe.schema import TrainRecipe
 from ..storage.atomic import atomic_file
 from ..storage.json_files import to_json
 from ..storage.user_cache import cache_folder
-from . import loss as losses
 from .frozen_features import FrozenBackbone
 from .head_init import fit_head
 from .training_rows import TrainingRows
@@ -34,7 +33,8 @@ BATCHES, BATCH_SIZE = 48, 16  # that gradients are computed on: more of them fin
 MOST_KEPT = 64  # files of estimates in the cache
 # Of a run's fingerprint what the estimate depends on, by the beginning of the entry's name.
 IDENTITY = (
-    "data", "backbone", "config", "device", "precision", "model -> ", "plan -> ", "version of ",
+    "data", "backbone", "config", "device", "precision", "teacher", "model -> ", "plan -> ", "version of ",
+    "train -> distillation_", "train -> unlabelled_",
     *(f"train -> {key}" for key in ("seed", "lp_ft", "class_weights", "augment")),
 )  # fmt: skip
 
@@ -94,7 +94,7 @@ def batch_gradients(
         batches: of row numbers.
     """
     wanted = {name: model.module.get_parameter(name) for name in names}
-    loss_of = losses.make(rows.labels, next(model.head.parameters()).device, weights=rows.class_weights)
+    loss_of = rows.loss(next(model.head.parameters()).device)
     try:
         for parameter in wanted.values():
             parameter.requires_grad_(True)

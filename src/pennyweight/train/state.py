@@ -15,7 +15,6 @@ from ..errors import ArtifactError, RecipeError
 from ..model.classifier import SequenceClassifier
 from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
-from . import loss as losses
 from .accelerator import prepare_optimizer, tracker_runs
 from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors
 from .optimizer import adamw, learning_rate
@@ -203,7 +202,7 @@ class TrainingState:
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
         self.device = next(iter(self.parameters.values())).device
-        self.loss = losses.make(rows.labels, self.device, settings.label_smoothing, rows.class_weights)
+        self.loss = rows.loss(self.device, settings.label_smoothing)
         self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
         self.steps_per_epoch = len(self._batches[1])
         total = self.steps_per_epoch * settings.epochs
