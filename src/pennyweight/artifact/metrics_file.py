@@ -93,6 +93,10 @@ class BaselineEntry(_Closed):
     difference: float = Field(ge=-1, le=1, description="Accuracy of the classifier minus the baseline's.")
     difference_interval: Ends = Field(description="Paired bootstrap.")
     p: Share = Field(description="McNemar's exact test.")
+    macro_f1_difference: float | None = Field(
+        None, ge=-1, le=1, description="Macro F1 of the classifier minus the baseline's; the verdict judges it too."
+    )
+    macro_f1_difference_interval: Ends | None = Field(None, description="Paired bootstrap.")
 
 
 class SliceEntry(_Closed):

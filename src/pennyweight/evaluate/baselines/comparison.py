@@ -60,6 +60,11 @@ class BaselineRow:
             "difference": self.comparison.difference,
             "difference_interval": list(self.comparison.interval),
         }
+        if self.macro_f1 is not None:
+            found |= {
+                "macro_f1_difference": self.macro_f1.difference,
+                "macro_f1_difference_interval": list(self.macro_f1.interval),
+            }
         return found if self.comparison.p is None else found | {"p": self.comparison.p}
 
 
