@@ -83,9 +83,9 @@ class CalibrationEntry(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
     fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
     not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
-    measured_on: Literal["test", "validation"]
-    ece_before: Share
-    ece_after: Share
+    measured_on: Literal["test", "validation"] | None = Field(None, description="null: merged, and not measured.")
+    ece_before: Share | None = None
+    ece_after: Share | None = None
 
 
 class VerdictEntry(_Closed):
@@ -226,6 +226,13 @@ class DistillationEntry(_Closed):
     validation: TeacherEntry | None = Field(None, description="Absent where no rows were held out or known.")
 
 
+class MergedEntry(_Closed):
+    method: Literal["soup", "compose"]
+    runs: list[str] = Field(description="Names of the runs' folders.")
+    weights: list[float] = Field(description="Of the runs, of sum 1.")
+    kept: Share = Field(description="Of the summed update's squared norm, after its ranks were cut.")
+
+
 class TrainingEntry(_Open):
     steps: Count
     texts: Count
@@ -329,6 +336,7 @@ class _RunFile(_Open):
     data: DataEntry
     machine: dict[str, Any]
     seconds: SecondsEntry
+    merged: MergedEntry | None = Field(None, description="Where it was merged from other runs.")
     distillation: DistillationEntry | None = Field(None, description="Absent where there was no teacher.")
 
 
