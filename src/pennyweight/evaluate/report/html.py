@@ -80,6 +80,7 @@ class ReportInput:
     size: int | None = None
     folder: str | None = None
     about: str = ""
+    decision: str | None = None
 
 
 @cache

@@ -83,6 +83,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         ranks=None if run.config is None else rank_map(run.plan, run.config),
         size=run.size,
         folder=run.folder,
+        decision=metrics.get("bias_offsets", {}).get("summary"),
         about=f"{_short(rows['train'].source)}, {len(rows['train'].labels):,} training texts, {_shown(run.backbone)}",
     )
     write_html(path, report)
