@@ -27,7 +27,6 @@ from .train.training_display import followed
 if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it
     from .audit.short_audit import ShortAudit
     from .data.batching import Encoded
-    from .evaluate.baselines.baseline import Baseline
     from .evaluate.evaluation import Evaluation
     from .evaluate.labelled_rows import LabelledRows
     from .evaluate.metrics.shift import Shift
@@ -304,6 +303,7 @@ def fit_model(
     from .train.accelerator import end_training, make_accelerator
     from .train.energy import energy_meter
     from .train.few_labels import fit_few_labels
+    from .train.frozen_head import compare_head
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
@@ -324,14 +324,15 @@ def fit_model(
     fingerprint = {**planned.fingerprint, **prefixes}
     if checkpoint is None:
         start_model(model, rows, built.frozen, settings, fingerprint)
-    by_transformers = recipe.model.encoder == "reference"
+    prepare = partial(
+        prepare_inference, built.text_model, planned.backbone, settings=settings, tokens=built.tokens,
+        labels=loaded.targets, reference=recipe.model.encoder == "reference",
+    )  # fmt: skip
     few = None if checkpoint or group.size > 1 else fit_few_labels(
         settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
     )  # fmt: skip
     if few is not None:
-        ready = prepare_inference(built.text_model, planned.backbone, few.plan, settings, built.tokens, loaded.targets,
-                                  reference=by_transformers)  # fmt: skip
-        return Fitted(ready.plan, few.result, sources.to_json(), None, fingerprint, ready)
+        return Fitted((ready := prepare(few.plan)).plan, few.result, sources.to_json(), None, fingerprint, ready)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
@@ -347,8 +348,8 @@ def fit_model(
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
-    ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
-                              reference=by_transformers, validation=held_out)  # fmt: skip
+    ready = prepare(planned.plan, validation=held_out)
+    ready, result.frozen_head = compare_head(ready, built.frozen, planned.plan, built.tokens, loaded.targets, prepare)
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
@@ -390,13 +391,12 @@ def evaluate_model(
     if rows.keys() == {"train"}:
         logger.info("nothing is measured: no rows were held out, and there are no test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
-    baselines: tuple[Baseline, ...] = ()
-    if report:
-        frozen = built.frozen if recipe.train.report == "full" else None
-        baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
+    frozen, head = built.frozen if recipe.train.report == "full" else None, fitted.result.frozen_head
+    seed = recipe.train.seed
+    baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=seed) if report else ()
     began = time.perf_counter()
     logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in rows if name != "train"}
-    settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
+    settings = EvaluationSettings(recipe.data.ordinal, recipe.train.thresholds, note=fitted.result.note)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     measuring = time.perf_counter() - began
     seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring}

@@ -379,6 +379,11 @@ class TrainRecipe(Section):
         description="Few labels: instead of epochs, a short contrastive phase and logistic regression; auto: up to 64 "
         "training texts a class, and only where cross-validation puts it before the frozen backbone.",
     )
+    frozen_head: Literal["auto", "off"] = Field(
+        "auto",
+        description="After training, a linear head on the frozen backbone takes the adapter's place where the adapter "
+        "does not beat it on the validation rows; only where the recipe sets no field of the adapter but the budget.",
+    )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",
         description="Average the weights: exponential moving average (ema), or over the ends of the last epochs.",

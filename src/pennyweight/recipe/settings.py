@@ -117,6 +117,7 @@ class RecipeSettings(TypedDict, total=False):
     augment_copies: int
     lp_ft: bool
     contrastive: Literal["auto", "on", "off"]
+    frozen_head: Literal["auto", "off"]
     average: Literal["none", "ema", "last_epochs"]
     average_decay: float
     average_epochs: int

@@ -28,7 +28,7 @@ from ..recipe.schema import TrainRecipe
 from .batch_source import BatchSources
 from .contrastive import train_contrastive
 from .frozen_features import FrozenBackbone
-from .logistic_head import fit_logistic_head
+from .logistic_head import cross_entropy, fit_logistic_head
 from .state import FitResult
 from .validator import make_validator
 
@@ -292,9 +292,3 @@ def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
     ahead = int(best.right.sum()) - int(frozen.right.sum())
     allowed = 0.0 if len(best.right) > FEWEST_TO_DECIDE else float((best.right != frozen.right).sum()) ** 0.5
     return best if forced or ahead > -allowed else frozen
-
-
-def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over N rows of logits (N, L), in nats."""
-    values = values - values.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]).mean())

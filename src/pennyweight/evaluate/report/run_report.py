@@ -68,6 +68,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
     report = replace(
         evaluation_report(evaluation, run.backbone),
         baselines=evaluation.baselines or None,
+        note=evaluation.note,
         plan=tabulate(run.plan),
         splits=_splits(rows, metrics["data"]["cleaning"]),
         data={"training texts with each label": _counts(rows["train"].labels, evaluation.names)},
