@@ -87,9 +87,9 @@ class EarlierRun:
             thresholds[start.places] = self._classifier.thresholds
         before = row_predictions(texts, labels, probabilities, thresholds)
         others = np.setdiff1d(np.arange(size), start.places)
-        of_its_labels = ~(labels[:, others] > 0).any(axis=1) if labels.ndim == 2 else np.isin(labels, start.places)
+        of_its_labels = labels[:, others].sum(axis=1) == 0 if labels.ndim == 2 else np.isin(labels, start.places)
         kept = RowPredictions.from_arrays(self._classifier.artifact.predictions, "test")
-        own = of_its_labels & np.isin(before.rows, [] if kept is None else kept.rows)
+        own = of_its_labels & np.isin(before.rows, np.empty(0) if kept is None else kept.rows)
         found = bool(own.any())
         return replace(start, before=before, measured=own if found else of_its_labels, old_test=found)
 
