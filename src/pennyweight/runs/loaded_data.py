@@ -81,6 +81,7 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
         from .continuing import EarlierRun
 
         earlier = EarlierRun(recipe.train.start_from, recipe.train.device)
+        earlier.check(recipe)
     splits = read_splits(recipe.data, train_data, test_data, None if earlier is None else earlier.labels)
     sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
     logger.info(f"data: {splits}")
