@@ -396,11 +396,11 @@ def evaluate_model(
         frozen = built.frozen if recipe.train.report == "full" else None
         baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
     began = time.perf_counter()
-    logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in rows if name != "train"}
+    logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
     settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     measuring = time.perf_counter() - began
-    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring}
+    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring} | predicting
     shift = None
     if recipe.train.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start

@@ -284,6 +284,9 @@ class SecondsEntry(_Closed):
     tokenizing: Seconds
     baselines: Seconds
     measuring: Seconds
+    predicting: Seconds | None = Field(
+        None, description="Of measuring: the test rows' logits. Absent without test rows."
+    )
 
 
 class LabelEntry(ClassEntry):
