@@ -19,6 +19,7 @@ from .recipe.planning import plan_for
 from .recipe.schema import Recipe
 from .runs.loaded_data import LoadedData as LoadedData
 from .runs.loaded_data import load_data as load_data
+from .runs.starting_recipe import starting_recipe
 from .train.auto_settings import settle
 from .train.launcher import is_follower
 from .train.observer import Observer, say_to_logging
@@ -81,7 +82,7 @@ def train(
     say, progress = settings.pop("say", None), settings.pop("progress", None)
     if is_follower():  # of several processes the first reads all this, and tells the others
         return train_beside()
-    resolved = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
+    resolved = absolute_recipe(starting_recipe(recipe, settings), {"train": data, "test": test})
     check_sources_exist(resolved, recipe, {"train": data, "test": test} | settings)
     from .train.run_folder import open_run_folder
 
@@ -323,7 +324,7 @@ def fit_model(
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
     if checkpoint is None:
-        start_model(model, rows, built.frozen, settings, fingerprint)
+        start_model(model, rows, built.frozen, settings, fingerprint, loaded.start)
     prepare = partial(
         prepare_inference, built.text_model, planned.backbone, settings=settings, tokens=built.tokens,
         labels=loaded.targets, reference=recipe.model.encoder == "reference",
@@ -395,11 +396,11 @@ def evaluate_model(
     seed = recipe.train.seed
     baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=seed) if report else ()
     began = time.perf_counter()
-    logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in rows if name != "train"}
+    logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
     settings = EvaluationSettings(recipe.data.ordinal, recipe.train.thresholds, note=fitted.result.note)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     measuring = time.perf_counter() - began
-    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring}
+    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring} | predicting
     shift = None
     if recipe.train.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start
@@ -464,13 +465,12 @@ def run_metrics(
     """metrics.json: what was measured, and what it was measured with."""
     from .evaluate.evaluation import unmeasured
     from .model.device import machine
-    from .runs.teacher import distilled
     from .train.class_balance import label_counts
 
     splits, evaluation, names = loaded.splits, evaluated.evaluation, loaded.names
     figures = unmeasured(names, multi_label=splits.labels.multi) if evaluation is None else evaluation.to_json()
     seconds = {"training": fitted.result.seconds, "tokenizing": built.tokenize_seconds} | dict(evaluated.seconds)
-    metrics = figures | distilled(loaded.teaching, evaluation) | {
+    metrics = figures | loaded.told(evaluation) | {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
         "total": planned.plan.count.total,

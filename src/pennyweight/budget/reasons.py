@@ -76,8 +76,8 @@ def head_price(config: Config, head: HeadSpec, labels: int, budget: int) -> Iter
     smallest = size(head_shapes(config, HeadSpec(), labels))
     less = "no head is smaller" if needed <= smallest else f"a linear head would cost {smallest:,}"
     yield (
-        f"head price: {needed / budget:.0%} of the budget, {smallest // labels:,} for each of {labels:,} classes in the "
-        f"output layer, which leaves {budget - needed:,} for the adapter; {less}"
+        f"head price: {needed / budget:.0%} of the budget, {smallest // labels:,} for each of {labels:,} classes in "
+        f"the output layer, which leaves {budget - needed:,} for the adapter; {less}"
     )
 
 

@@ -309,6 +309,11 @@ class TrainRecipe(Section):
     )
     oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are the same size.")
     label_smoothing: Fraction = Field(0.0, description="Label smoothing in the cross-entropy.")
+    start_from: str | None = Field(
+        None,
+        description="Begin at the adapter and head of this saved classifier, with its recipe; labels that it does not "
+        "have are added.",
+    )
     teacher: str | None = Field(
         None,
         description="Distillation: a saved classifier, or a table of probabilities as predict writes it, whose "

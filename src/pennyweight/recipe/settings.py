@@ -92,6 +92,7 @@ class RecipeSettings(TypedDict, total=False):
     class_weights: Literal["balanced"] | None
     oversample: bool
     label_smoothing: float
+    start_from: str | None
     teacher: str | None
     distillation_temperature: float
     distillation_weight: float

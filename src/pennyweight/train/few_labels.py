@@ -45,7 +45,7 @@ FROZEN_WON = "cross-validation found the adapter no better than the frozen backb
 LOOP_SETTINGS = (
     "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "scheduler",
     "num_cycles", "warmup_ratio", "warmup_steps", "class_weights", "oversample", "label_smoothing", "eval_steps",
-    "early_stopping_patience", "augment", "lp_ft", "average", "teacher",
+    "early_stopping_patience", "augment", "lp_ft", "average", "teacher", "start_from",
 )  # fmt: skip
 
 

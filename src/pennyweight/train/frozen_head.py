@@ -31,7 +31,7 @@ FEWEST_TO_DECIDE = 20  # validation rows: fewer would choose by chance
 WIDEST = 0.025
 # Who sets another field of the plan, or one of these, has asked for what the adapter gives.
 FREE_PLAN_FIELDS = {"budget", "head", "head_rank", "head_dropout", "min_rank", "max_rank"}
-ADAPTER_SETTINGS = ("class_weights", "oversample", "teacher", "adapter_scale")
+ADAPTER_SETTINGS = ("class_weights", "oversample", "teacher", "start_from", "adapter_scale")
 
 
 @dataclass(frozen=True)
