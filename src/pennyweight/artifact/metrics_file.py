@@ -226,6 +226,23 @@ class DistillationEntry(_Closed):
     validation: TeacherEntry | None = Field(None, description="Absent where no rows were held out or known.")
 
 
+class ForgettingEntry(_Closed):
+    """Accuracy of the run that the training began at, and of what came of it; multi-label, the exact matches."""
+
+    rows: Literal["of its test", "of its labels"]
+    n: Count
+    before: Share
+    after: Share
+    difference: float = Field(ge=-1, le=1, description="Accuracy after minus before.")
+    difference_interval: Ends = Field(description="Paired bootstrap.")
+
+
+class ContinuedEntry(_Closed):
+    start: str = Field(description="Name of the run's folder.")
+    new_labels: list[str]
+    test: ForgettingEntry | None = Field(None, description="Absent without test rows of its labels.")
+
+
 class MergedEntry(_Closed):
     method: Literal["soup", "compose"]
     runs: list[str] = Field(description="Names of the runs' folders.")
@@ -267,6 +284,9 @@ class SecondsEntry(_Closed):
     tokenizing: Seconds
     baselines: Seconds
     measuring: Seconds
+    predicting: Seconds | None = Field(
+        None, description="Of measuring: the test rows' logits. Absent without test rows."
+    )
 
 
 class LabelEntry(ClassEntry):
@@ -340,6 +360,7 @@ class _RunFile(_Open):
     data: DataEntry
     machine: dict[str, Any]
     seconds: SecondsEntry
+    continued: ContinuedEntry | None = Field(None, description="Where the training began at an earlier run.")
     merged: MergedEntry | None = Field(None, description="Where it was merged from other runs.")
     distillation: DistillationEntry | None = Field(None, description="Absent where there was no teacher.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .labels import (
     LabelSet,
     check_ordered,
     drop_labels,
+    extended_names,
     find_rare,
     fit_labels,
     refuse_rare,
@@ -121,8 +122,13 @@ def read_labelled(
     return clean(table, min_chars=input_spec.min_chars, max_chars=input_spec.max_chars, markup=input_spec.markup)
 
 
-def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) -> Data:
+def load(
+    settings: DataRecipe, train_data: Any = None, test_data: Any = None, known: Sequence[str] | None = None
+) -> Data:
     """Read, clean, label and split what a recipe names, or what the caller gives instead.
+
+    Args:
+        known: class names that come first, whether they occur or not.
 
     Raises:
         DataError: whatever is wrong with a source, a row or a label.
@@ -132,7 +138,7 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
     reader = _SourceReader(settings)
-    training, labels, notes = _fit_classes(settings, reader.read_training(source))
+    training, labels, notes = _fit_classes(settings, reader.read_training(source), known)
     training, validation, said = _hold_out(settings, reader, training, labels)
     notes += said
     test = reader.read("test", test_data if test_data is not None else settings.test)
@@ -238,7 +244,9 @@ class LabelRenamer:
             )
 
 
-def _fit_classes(settings: DataRecipe, training: Table) -> tuple[Table, LabelSet, tuple[str, ...]]:
+def _fit_classes(
+    settings: DataRecipe, training: Table, known: Sequence[str] | None
+) -> tuple[Table, LabelSet, tuple[str, ...]]:
     """The training table without the classes that are to go, the classes, and what was decided, in words."""
     if settings.task == "auto" and not training.multi:
         refuse_joined_labels(training)
@@ -252,7 +260,10 @@ def _fit_classes(settings: DataRecipe, training: Table) -> tuple[Table, LabelSet
             notes = (f"labels: {_count(gone, 'row')} of {_count(len(few), 'rare class')} dropped ({listed(few, 6)})",)
             training = left
     aliases, delimiter = settings.label_map, settings.label_delimiter or DELIMITER
-    labels = fit_labels(training, names=settings.label_names, delimiter=delimiter, aliases=aliases)
+    names = settings.label_names
+    if known is not None and names is None:
+        names = list(extended_names(known, training, aliases))
+    labels = fit_labels(training, names=names, delimiter=delimiter, aliases=aliases)
     # A class with one row matters only where a validation set is split off.
     if settings.rare_classes != "keep" and settings.validation is None and settings.validation_size:
         refuse_rare(training)

@@ -49,6 +49,8 @@ def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str
         yield "train -> contrastive: expected auto or off with long_texts windows, received on"
     if train.contrastive == "on" and train.teacher is not None:
         yield "train -> contrastive: expected auto or off with teacher, received on"
+    if train.contrastive == "on" and train.start_from is not None:
+        yield "train -> contrastive: expected auto or off with start_from, received on"
     if train.teacher is None and data.unlabelled is not None:
         yield "data -> unlabelled: expected a teacher (--teacher RUN), which labels these texts, received none"
     for key in WITH_TEACHER:

@@ -311,6 +311,11 @@ class TrainRecipe(Section):
     )
     oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are the same size.")
     label_smoothing: Fraction = Field(0.0, description="Label smoothing in the cross-entropy.")
+    start_from: str | None = Field(
+        None,
+        description="Begin at the adapter and head of this saved classifier, with its recipe; labels that it does not "
+        "have are added.",
+    )
     teacher: str | None = Field(
         None,
         description="Distillation: a saved classifier, or a table of probabilities as predict writes it, whose "
@@ -389,6 +394,11 @@ class TrainRecipe(Section):
         "auto",
         description="Few labels: instead of epochs, a short contrastive phase and logistic regression; auto: up to 64 "
         "training texts a class, and only where cross-validation puts it before the frozen backbone.",
+    )
+    frozen_head: Literal["auto", "off"] = Field(
+        "auto",
+        description="After training, a linear head on the frozen backbone takes the adapter's place where the adapter "
+        "does not beat it on the validation rows; only where the recipe sets no field of the adapter but the budget.",
     )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",

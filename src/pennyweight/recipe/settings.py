@@ -92,6 +92,7 @@ class RecipeSettings(TypedDict, total=False):
     class_weights: Literal["balanced"] | None
     oversample: bool
     label_smoothing: float
+    start_from: str | None
     teacher: str | None
     distillation_temperature: float
     distillation_weight: float
@@ -118,6 +119,7 @@ class RecipeSettings(TypedDict, total=False):
     augment_copies: int
     lp_ft: bool
     contrastive: Literal["auto", "on", "off"]
+    frozen_head: Literal["auto", "off"]
     average: Literal["none", "ema", "last_epochs"]
     average_decay: float
     average_epochs: int

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..data.batching import Encoded
+    from ..evaluate.evaluation import Evaluation
     from ..evaluate.labelled_rows import LabelledRows
     from ..train.distillation import Teaching
     from ..train.training_rows import TrainingTexts
+    from ..train.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class LoadedData:
         class_weights: (L,) as `train.class_balance` gives them; None for none.
         sources: of each source name, rows and checksum, as in metrics.json.
         teaching: what a teacher says of the texts; None without one.
+        start: the earlier run that the training begins at; None, it begins anew.
     """
 
     splits: Data
@@ -39,6 +42,7 @@ class LoadedData:
     class_weights: np.ndarray | None
     sources: Mapping[str, Any]
     teaching: Teaching | None = None
+    start: WarmStart | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +71,15 @@ class LoadedData:
         return {
             "data": self.splits.fingerprint(),
             "teacher": None if self.teaching is None else self.teaching.fingerprint,
+            "start": None if self.start is None else self.start.fingerprint,
         }
+
+    def told(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        """What metrics.json says of a teacher and of the run that the training began at; also logged."""
+        from .continuing import continued
+        from .teacher import distilled
+
+        return distilled(self.teaching, evaluation) | continued(self.start, evaluation)
 
 
 def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> LoadedData:
@@ -75,7 +87,13 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
     from ..train.class_balance import class_weights
     from .robustness import refuse_multi_label
 
-    splits = read_splits(recipe.data, train_data, test_data)
+    earlier = None
+    if recipe.train.start_from is not None:
+        from .continuing import EarlierRun
+
+        earlier = EarlierRun(recipe.train.start_from, recipe.train.device)
+        earlier.check(recipe)
+    splits = read_splits(recipe.data, train_data, test_data, None if earlier is None else earlier.labels)
     sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
     logger.info(f"data: {splits}")
     for note in splits.notes:
@@ -84,7 +102,8 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
         refuse_multi_label()  # now, not after an hour of training
     targets = {name: splits.labels.encode(table) for name, table in splits.tables().items()}
     weights = class_weights(targets["train"], splits.labels.names, recipe.train.class_weights)
-    loaded = LoadedData(splits, targets, weights, sources)
+    start = None if earlier is None else earlier.start(splits, targets)
+    loaded = LoadedData(splits, targets, weights, sources, start=start)
     if recipe.train.teacher is None:
         return loaded
     from .teacher import consult_teacher

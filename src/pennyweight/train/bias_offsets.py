@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.batching import Encoded
 from ..data.table import shown
 from ..evaluate.labelled_rows import LabelledRows
 from ..evaluate.metrics.calibration import choose_temperature
@@ -80,26 +79,26 @@ class BiasOffsets:
 
 def offset_biases(
     model: TextModel,
-    tokens: Mapping[str, Encoded],
+    logits: Mapping[str, np.ndarray],
     rows: Mapping[str, LabelledRows],
     settings: TrainRecipe,
     names: Sequence[str],
 ) -> tuple[dict[str, np.ndarray], BiasOffsets | None]:
-    """The logits (N, L) of all rows but the training's, with what was added to the biases; the model has it then.
+    """The logits with what was added to the biases, and what it was; the model has it, too, then.
 
     Args:
         model: trained, as it is measured and saved.
-        tokens, rows: by split; offsets are fitted on `validation`, and there are none without it.
+        logits: (N, L) of all rows but the training's, by split.
+        rows: by split; offsets are fitted on `validation`, and there are none without it.
         names: L class names.
     """
-    logits = {name: model.logits(tokens[name]) for name in rows if name != "train"}
     held = rows.get("validation")
     if held is None or held.labels.ndim == 2:
-        return logits, None
+        return dict(logits), None
     counts = rows_of(rows["train"].labels, len(names))
     found = choose_offsets(logits["validation"], held.labels, counts, settings, names)
     if found is None:
-        return logits, None
+        return dict(logits), None
     logger.info(f"biases: {found.summary}")
     add_to_biases(model, found.values)
     offsets = found.values.astype(np.float32)
@@ -196,7 +195,7 @@ def add_to_biases(model: TextModel, offsets: np.ndarray) -> None:
         for head in heads:
             if isinstance(head, Head) and head.out.bias.data_ptr() not in seen:
                 seen.add(head.out.bias.data_ptr())
-                head.out.bias += torch.from_numpy(offsets).to(head.out.bias)
+                head.out.bias.add_(torch.from_numpy(offsets).to(head.out.bias))
 
 
 def _expected_macro_f1(probabilities: np.ndarray, answers: np.ndarray) -> float:

@@ -26,6 +26,7 @@ from ..storage.user_cache import cache_folder
 from .frozen_features import FrozenBackbone
 from .head_init import fit_head
 from .training_rows import TrainingRows
+from .warm_start import WarmStart, start_from
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +46,26 @@ def start_model(
     frozen: FrozenBackbone,
     settings: TrainRecipe,
     fingerprint: Mapping[str, Any],
+    start: WarmStart | None = None,
 ) -> None:
     """Fit the head if the settings say so, then let the adapter take what it needs of the first gradients.
 
-    What it took is kept in the user's cache, for the next run of the same data, backbone and plan.
+    Where the training begins at an earlier run, its weights take the place of both. What an adapter took is kept in the
+    user's cache, for the next run of the same data, backbone and plan.
 
     Args:
         model: just built; rows: that it will be trained on.
         frozen: the model's backbone.
         fingerprint: of the run.
+        start: the earlier run to begin at.
 
     Raises:
         RecipeError: the adapter needs gradients, and they are not finite.
+        ArtifactError: the earlier run's weights do not fit.
     """
+    if start is not None:
+        start_from(model, start, rows, frozen, batch_size=settings.eval_batch_size)
+        return
     if settings.lp_ft:
         loss = fit_head(model, rows, frozen, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")

@@ -39,12 +39,13 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "train -> contrastive": "off",
     "train -> metric": "accuracy",
     "train -> logit_adjustment": "off",
+    "train -> frozen_head": "off",
     "processes": 1,
 }
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
 NOT_COMPARED = {
-    *("train", "test", "validation", "mix", "ood", "unlabelled", "teacher"),
+    *("train", "test", "validation", "mix", "ood", "unlabelled", "teacher", "start_from"),
     *("backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     *("device", "precision", "threads", "inference_precision"),  # what they came to on this machine is compared
