@@ -400,7 +400,7 @@ def evaluate_model(
     logits, offsets = offset_biases(model, logits, rows, recipe.train, loaded.names)
     settings = EvaluationSettings(recipe.data.ordinal, recipe.train.thresholds, note=fitted.result.note)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
-    seconds = {"baselines": sum(one.seconds for one in baselines), "measuring": time.perf_counter() - began} | predicting
+    seconds = {"baselines": sum(b.seconds for b in baselines), "measuring": time.perf_counter() - began} | predicting
     shift = None
     if recipe.train.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start
