@@ -22,7 +22,7 @@ from pennyweight.train.bias_offsets import MOST_LOST, adjusted_offsets, choose_o
 NAMES = ("common", "other", "rare")
 
 
-def overlapping(rows: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def overlapping(rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a classifier that knows the true posterior, labels, and counts: a rare class that hides in another."""
     random = np.random.default_rng(seed)
     shares = np.array([0.6, 0.36, 0.04])
