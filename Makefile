@@ -11,13 +11,14 @@ UV_VERSION := 0.13.8
 EXTRAS := --extra embedded --extra track --extra search --extra onnx --extra openvino --extra serve --extra dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help setup demo test lint bench acceptance isa random lowest scale faults audit docs lock clean
+.PHONY: help setup demo test lint wheel bench acceptance isa random lowest scale faults audit docs lock clean
 
 help:
 	@echo "make setup       the environment in .venv (Python 3.11+)"
 	@echo "make demo        train on the built-in sample, classify three sentences, show the report's path"
-	@echo "make test        lint and tests"
+	@echo "make test        lint, tests, and the wheel in an environment of its own"
 	@echo "make lint        ruff and mypy"
+	@echo "make wheel       build, install without the repository, run the demo   ARGS=--whole installs all anew"
 	@echo "make acceptance  what a release must show: on real data, then isa, random, lowest and scale"
 	@echo "make isa         tests that depend on arithmetic, for four kinds of processor"
 	@echo "make random      all tests in random order               ARGS=--random-order-seed=N to repeat one"
@@ -56,6 +57,10 @@ test: export OMP_NUM_THREADS ?= 1
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(ARGS)
 	PYTHON=$(BIN)/python benchmarks/gpu.sh --rehearsal >/dev/null
+	$(MAKE) wheel ARGS= >/dev/null
+
+wheel: setup
+	OMP_NUM_THREADS=2 PYTHON=$(BIN)/python TORCH_FLAGS="$(TORCH_FLAGS)" scripts/try_wheel.sh $(ARGS)
 
 acceptance: setup
 	$(BIN)/python -m pytest -m acceptance $(ARGS)
@@ -99,7 +104,7 @@ SCALE := .venv-scale
 scale: export OMP_NUM_THREADS ?= 1
 scale: export HF_HUB_OFFLINE = 1
 scale: $(SCALE)/.complete
-	$(SCALE)/bin/python -m pytest -m "acceptance or not acceptance" tests/scale $(ARGS)
+	$(SCALE)/bin/python -m pytest -m "acceptance or not acceptance" tests/scale tests/acceptance/test_examples.py $(ARGS)
 
 $(SCALE)/.complete: $(STAMP)
 	$(PYTHON) -m venv --clear $(SCALE)

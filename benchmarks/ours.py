@@ -102,8 +102,7 @@ class Ours:
         self.labels, self.tokens = loaded.targets["train"], self.built.tokens["train"]
         self.tokenize_seconds = self.built.tokenize_seconds
         self.rows, sources = prepare_rows(
-            self.built.text_model, texts, self.built.tokens, self.labels, self.recipe.train,
-            class_weights=None, backbone="benchmark",
+            self.built.text_model, loaded.training, self.built.tokens, self.recipe.train, backbone="benchmark",
         )  # fmt: skip
         assert bool(sources.prefixes) == (top is not None), "the prefix does not fit into memory"
         self.feed = self.rows.source

@@ -15,7 +15,7 @@ import pytest
 from pennyweight import pipeline
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "results.md"])
+PAGES = sorted([file for folder in (".", "docs", "examples", "benchmarks") for file in (ROOT / folder).glob("*.md")])
 LABELS_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.DOTALL)
 
 
@@ -62,6 +62,19 @@ def test_the_python_in_the_page_on_labels_runs(
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["classifier"].metrics["train"]["steps"] == 2
+
+
+def test_sentences_are_drawn_from_each_source_and_the_same_by_the_same_seed() -> None:
+    command = [sys.executable, ROOT / "scripts" / "random_sentences.py", "10", "--seed", "7"]
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
+    first, again = (
+        subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment) for _ in range(2)
+    )
+    assert (first.stderr, first.returncode) == ("", 0)
+    assert first.stdout == again.stdout
+    parts = re.split(r"^(\w+)$", first.stdout, flags=re.MULTILINE)
+    assert parts[1::2] == ["README", "docs", "help", "messages", "report"]
+    assert [len(re.findall(r"^  \S", part, re.MULTILINE)) for part in parts[2::2]] == [2] * 5
 
 
 def test_every_source_file_that_a_page_names_exists() -> None:

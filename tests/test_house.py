@@ -27,7 +27,7 @@ ORDER = [
     "serve", "audit", "runs", "pipeline", "search", "integrations", "scale", "cli", "__main__",
 ]  # fmt: skip
 # Methods that users expect on the object itself; what they need is imported when they are called.
-METHODS = {("predict/predictor.py", "runs"), ("predict/predictor.py", "export")}
+METHODS = {("predict/predictor.py", stage) for stage in ("runs", "export", "pipeline")}
 # What may lie beside the folders; a new module goes into one of them.
 LOOSE = {"__init__.py", "__main__.py", "errors.py", "pipeline.py"}
 
@@ -284,7 +284,7 @@ BODY = "    x\n"
         (wrong_way, "model/heads.py", "from ..evaluate.evaluation import Evaluation", []),
         (wrong_way, "export/peft.py", "from ..serve import app", ["export imports serve"]),
         (wrong_way, "export/peft.py", "from ..predict import predictor\nfrom .. import __version__", []),
-        (wrong_way, "predict/predictor.py", "from ..pipeline import train", ["predict imports pipeline"]),
+        (wrong_way, "predict/bulk.py", "from ..pipeline import train", ["predict imports pipeline"]),
         (wrong_way, "runs/compare.py", "from .. import pipeline", ["runs imports pipeline"]),
         (wrong_way, "pipeline.py", "from .search import study", ["pipeline imports search"]),
         (wrong_way, "pipeline.py", "from .runs import compare", []),

@@ -19,6 +19,7 @@ from .recipe.planning import plan_for
 from .recipe.schema import Recipe
 from .runs.loaded_data import LoadedData as LoadedData
 from .runs.loaded_data import load_data as load_data
+from .runs.starting_recipe import starting_recipe
 from .train.auto_settings import settle
 from .train.launcher import is_follower
 from .train.observer import Observer, say_to_logging
@@ -27,7 +28,6 @@ from .train.training_display import followed
 if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it
     from .audit.short_audit import ShortAudit
     from .data.batching import Encoded
-    from .evaluate.baselines.baseline import Baseline
     from .evaluate.evaluation import Evaluation
     from .evaluate.labelled_rows import LabelledRows
     from .evaluate.metrics.shift import Shift
@@ -82,7 +82,7 @@ def train(
     say, progress = settings.pop("say", None), settings.pop("progress", None)
     if is_follower():  # of several processes the first reads all this, and tells the others
         return train_beside()
-    resolved = absolute_recipe(resolve_recipe(recipe, settings), {"train": data, "test": test})
+    resolved = absolute_recipe(starting_recipe(recipe, settings), {"train": data, "test": test})
     check_sources_exist(resolved, recipe, {"train": data, "test": test} | settings)
     from .train.run_folder import open_run_folder
 
@@ -205,7 +205,7 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder, find: FindBa
     backbone = find(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
     fingerprint = run_fingerprint(
-        recipe.model_dump(mode="json"), data=loaded.splits.fingerprint(), backbone=backbone.fingerprint(),
+        recipe.model_dump(mode="json"), data=loaded.fingerprint, backbone=backbone.fingerprint(),
         config=backbone.config, runtime=runtime, versions=versions(), processes=folder.group.size,
     )  # fmt: skip
     planned = Planned(plan, backbone, runtime, resume_point, fingerprint)
@@ -304,6 +304,7 @@ def fit_model(
     from .train.accelerator import end_training, make_accelerator
     from .train.energy import energy_meter
     from .train.few_labels import fit_few_labels
+    from .train.frozen_head import compare_head
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
@@ -316,23 +317,23 @@ def fit_model(
     checkpoint = planned.resume_point.checkpoint
     built.frozen.group = group
     rows, sources = prepare_rows(
-        built.text_model, loaded.splits.train.texts, built.tokens, loaded.targets["train"], settings,
-        class_weights=loaded.class_weights, frozen=built.frozen,
+        built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen,
         backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
     if checkpoint is None:
-        start_model(model, rows, built.frozen, settings, fingerprint)
-    by_transformers = recipe.model.encoder == "reference"
+        start_model(model, rows, built.frozen, settings, fingerprint, loaded.start)
+    prepare = partial(
+        prepare_inference, built.text_model, planned.backbone, settings=settings, tokens=built.tokens,
+        labels=loaded.targets, reference=recipe.model.encoder == "reference",
+    )  # fmt: skip
     few = None if checkpoint or group.size > 1 else fit_few_labels(
-        settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
+        settings, built.text_model, planned.plan, built.tokens, loaded.targets, loaded.names, built.frozen
     )  # fmt: skip
     if few is not None:
-        ready = prepare_inference(built.text_model, planned.backbone, few.plan, settings, built.tokens, loaded.targets,
-                                  reference=by_transformers)  # fmt: skip
-        return Fitted(ready.plan, few.result, sources.to_json(), None, fingerprint, ready)
+        return Fitted((ready := prepare(few.plan)).plan, few.result, sources.to_json(), None, fingerprint, ready)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
@@ -348,8 +349,8 @@ def fit_model(
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
-    ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
-                              reference=by_transformers, validation=held_out)  # fmt: skip
+    ready = prepare(planned.plan, validation=held_out)
+    ready, result.frozen_head = compare_head(ready, built.frozen, planned.plan, built.tokens, loaded.targets, prepare)
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
@@ -391,16 +392,15 @@ def evaluate_model(
     if rows.keys() == {"train"}:
         logger.info("nothing is measured: no rows were held out, and there are no test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
-    baselines: tuple[Baseline, ...] = ()
-    if report:
-        frozen = built.frozen if recipe.train.report == "full" else None
-        baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
+    frozen, head = built.frozen if recipe.train.report == "full" else None, fitted.result.frozen_head
+    seed = recipe.train.seed
+    baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=seed) if report else ()
     began = time.perf_counter()
-    logits = {name: fitted.ready.text_model.logits(built.tokens[name]) for name in rows if name != "train"}
-    settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
+    logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
+    settings = EvaluationSettings(recipe.data.ordinal, recipe.train.thresholds, note=fitted.result.note)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     measuring = time.perf_counter() - began
-    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring}
+    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring} | predicting
     shift = None
     if recipe.train.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start
@@ -470,7 +470,7 @@ def run_metrics(
     splits, evaluation, names = loaded.splits, evaluated.evaluation, loaded.names
     figures = unmeasured(names, multi_label=splits.labels.multi) if evaluation is None else evaluation.to_json()
     seconds = {"training": fitted.result.seconds, "tokenizing": built.tokenize_seconds} | dict(evaluated.seconds)
-    metrics = figures | {
+    metrics = figures | loaded.told(evaluation) | {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
         "total": planned.plan.count.total,

@@ -130,9 +130,11 @@ def test_every_picture_names_its_axes(run: Path) -> None:
     names = [
         ("loss (nats per text)", "training step (optimizer updates)"),
         ("true class", "predicted class"),
-        ("accuracy in the bin (%)", "mean confidence in the bin (%)"),
+        ("accuracy (%, 95% interval)", "mean confidence (%)"),
         ("errors among the answered (%)", "texts answered (%)"),
     ]
+    if len(metrics(run)["train"]["history"]) == 1:  # a single point is not drawn
+        del names[0]
     assert len(pictures) == len(names)
     for picture, axes in zip(pictures, names, strict=True):
         assert all(axis in picture for axis in axes)

@@ -54,6 +54,10 @@ def test_one_label_a_text(single: dict[str, LabelledRows]) -> None:
     assert values["baselines"][0]["difference"] == pytest.approx(
         values["test"]["accuracy"] - values["baselines"][0]["accuracy"]
     )
+    for row in values["baselines"]:  # what the verdict judges beside the accuracy
+        assert row["macro_f1_difference"] == pytest.approx(values["test"]["macro_f1"] - row["macro_f1"])
+        low, high = row["macro_f1_difference_interval"]
+        assert low < row["macro_f1_difference"] < high
 
 
 def test_any_number_of_labels_a_text(multi: dict[str, LabelledRows]) -> None:

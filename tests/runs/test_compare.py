@@ -79,7 +79,34 @@ def test_dominated_runs_are_off_the_frontier(run: Path) -> None:
     found = side_by_side(runs)
     assert found.frontier == ("a", "b")
     assert [point.best for point in found.points()] == [True, True, False, False]
+    # Their predictions are the same, so that no test tells them apart, whatever figures they were given.
+    assert found.dominated == ()
+    assert not any(one["dominated"] for one in found.to_json()["runs"])
     assert "corrected for 6 pairs" in str(found)
+
+
+def test_a_run_is_dominated_only_where_the_paired_test_says_so(run: Path) -> None:
+    first = read_run(run)
+    right = first.predictions.labels
+    wrong = ((right + 1) % len(first.labels)).astype(np.int32)
+
+    def like(name: str, errors: int, trainable: int) -> Run:
+        predicted = np.where(np.arange(len(right)) < errors, wrong, right).astype(np.int32)
+        return replace(
+            first,
+            name=name,
+            trainable=trainable,
+            predictions=replace(first.predictions, predicted=predicted),
+            metrics=replace(first.metrics, accuracy=1 - errors / len(right)),
+        )
+
+    found = side_by_side([like("good", 0, 1000), like("nearly", 2, 2000), like("bad", 40, 2000), like("small", 40, 10)])
+    assert found.frontier == ("good", "small")
+    assert found.dominated == ("bad",)  # `nearly` is not shown to be worse, and `small` is cheaper than what beats it
+    lines = str(found).splitlines()[1:5]
+    assert [line.split()[-1] in ("best", "dominated") and line.split()[-1] for line in lines] == [
+        "best", False, "dominated", "best",
+    ]  # fmt: skip
 
 
 def test_holm_agrees_with_statsmodels() -> None:

@@ -49,11 +49,11 @@ def test_the_report_opens_with_the_verdict_and_says_how_to_repeat_it(run: Path) 
     assert metrics(run)["verdict"]["headline"].replace("&", "&amp;") in body[: body.index("Trained parameters")]
     assert f"{run.name} --text" in body  # what to do next
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings[:5] == ["All figures", "Baselines", "Trained parameters by part", "Data", "Training"]
+    assert headings[:4] == ["All figures", "Baselines", "Trained parameters by part", "Data"]
     assert {"Slices", "Most confident errors", "Reproducing this run", "Time, machine and versions"} <= set(headings)
     assert "source" in metrics(run)["slices"]  # a column of the sample with few values
     assert "id" not in metrics(run)["slices"]
-    assert f"{run.name}/recipe.yaml" in page or "trained on data given in Python" in page
+    assert f"{run.name}/recipe.yaml" in page or "trained on data passed in Python" in page
 
 
 def test_the_temperature_is_kept_used_and_changes_no_label(train_run: Callable[..., Path]) -> None:

@@ -88,7 +88,7 @@ def test_a_run_carries_it_and_compare_shows_it(shifted_run: Path, tiny_run: Path
     assert pw.load(shifted_run).metrics == values
     answer = command("compare", shifted_run, tiny_run)
     header, first, second = answer.out.splitlines()[:3]
-    assert header.split("kB")[1].split("  ") != ["Pareto"]
+    assert header.split("kB")[1].split("  ") != ["for its size"]
     assert "held out %" in header
     assert "ood %" in header
     held_out = next(one for one in values["shift"]["means"] if one["family"] == "held out" and one["severity"] == 3)

@@ -60,7 +60,7 @@ def test_failures_are_listed_and_the_others_are_trained(command: Command, manife
     assert 'href="a/report.html"' in page
     report = (out / "a" / "report.html").read_text("utf-8")
     assert report.count("<svg") <= 1  # the map of ranks, which is not drawn by matplotlib
-    assert "rows are true, columns predicted classes" in report
+    assert "true classes down, predicted classes across" in report
 
 
 def test_the_same_command_again_trains_what_failed_alone(command: Command, manifest: Path, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ train("c", resume=True)
 dropout = {"lora_dropout": 0.3, "head_dropout": 0.3, "prefix_cache": "off"}
 train("dropout", **dropout)
 train("dropout-again", **dropout)
+train("taught", teacher=str(folder / "a"), unlabelled=str(news / "test.csv"), max_steps=4)
 try:
     train("a")
 except Exception as error:
@@ -186,6 +187,15 @@ def test_two_processes_learn_what_one_learns(runs: Path) -> None:
         for name in ("alone", "a")
     ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_a_teacher_of_the_first_process_teaches_all(runs: Path, news: Path, tiny_backbone: Callable[..., Path]) -> None:
+    given = SETTINGS | {"backbone": str(tiny_backbone("bert")), "test": news / "test.csv", "max_steps": 4}
+    further = {"teacher": str(runs / "a"), "unlabelled": str(news / "test.csv")}
+    alone, together = pw.train(news / "train.csv", **given | further).metrics, pw.load(runs / "taught").metrics
+    assert together["distillation"]["agreement_with_labels"] == alone["distillation"]["agreement_with_labels"]
+    losses = [[record["train_loss"] for record in each["train"]["history"]] for each in (alone, together)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
 def test_every_process_gets_the_classifier_and_the_first_ones_errors(runs: Path) -> None:

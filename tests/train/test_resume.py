@@ -21,8 +21,8 @@ CPU = Runtime(torch.device("cpu"), "fp32")
 def facts(**settings: Any) -> dict[str, Any]:
     settings = {"learning_rate": 5e-4, "seed": 0, "strategy": "manual", "r": 8, "pooling": "cls"} | settings
     return run_fingerprint(
-        recipe.load(**settings).model_dump(mode="json"), data="d1", backbone="b1", config={"hidden_size": 8},
-        runtime=CPU, versions={"torch": "2.0"},
+        recipe.load(**settings).model_dump(mode="json"), data={"data": "d1", "teacher": None}, backbone="b1",
+        config={"hidden_size": 8}, runtime=CPU, versions={"torch": "2.0"},
     )  # fmt: skip
 
 

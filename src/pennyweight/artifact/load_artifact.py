@@ -61,7 +61,7 @@ def load_artifact(
     return Artifact(
         tensors,
         tokenizer,
-        OnDemand(lambda: _build_model(saved.folder, found, plan, tensors, runtime, settings)),
+        _model_on_demand(saved.folder, found, plan, tensors, runtime, settings),
         OnDemand(lambda: validation.build_tokenizer(saved, TOKENIZER)),
         found,
         parts.labels,
@@ -76,14 +76,29 @@ def load_artifact(
     )
 
 
-def _build_model(
+def rebuilt(artifact: Artifact, plan: Plan, tensors: TrainedTensors, runtime: Runtime) -> Artifact:
+    """The artifact with another adapter and head of the same backbone.
+
+    Args:
+        plan: of the new tensors.
+        runtime: device and number format that its model, if it is asked for, computes with.
+    """
+    settings = ModelSettings(**artifact.recipe.model.settings())
+    model = _model_on_demand(artifact.backbone.folder, artifact.backbone, plan, tensors, runtime, settings)
+    return replace(artifact, plan=plan, tensors=tensors, model_on_demand=model)
+
+
+def _model_on_demand(
     folder: Path, backbone: Backbone, plan: Plan, tensors: TrainedTensors, runtime: Runtime, settings: ModelSettings
-) -> SequenceClassifier:
-    with damage_as_errors(folder):
-        model = build(backbone, plan.as_saved, len(tensors.head["out.bias"]), runtime, settings)
-        model.adapter.load(tensors.adapter)
-        model.head.load_state_dict(dict(tensors.head))
-        return model.eval()
+) -> OnDemand[SequenceClassifier]:
+    def build_model() -> SequenceClassifier:
+        with damage_as_errors(folder):
+            model = build(backbone, plan.as_saved, len(tensors.head["out.bias"]), runtime, settings)
+            model.adapter.load(tensors.adapter)
+            model.head.load_state_dict(dict(tensors.head))
+            return model.eval()
+
+    return OnDemand(build_model)
 
 
 def read_fingerprint(folder: str | Path) -> dict[str, Any]:

@@ -49,6 +49,15 @@ class OrdinalEntry(_Closed):
     quadratic_kappa_interval: Ends
 
 
+class RankingEntry(_Closed):
+    """How well probabilities rank the texts of a label before all others; null where all rows carry it, or none."""
+
+    roc_auc: Share | None = Field(description="The mean over labels; of two classes that of either.")
+    average_precision: Share | None = Field(description="The mean over labels.")
+    roc_auc_by_label: list[Share | None]
+    average_precision_by_label: list[Share | None]
+
+
 class MetricsEntry(_Closed):
     """Figures on one set of rows, the temperature applied."""
 
@@ -64,6 +73,7 @@ class MetricsEntry(_Closed):
     per_class: list[ClassEntry]
     confusion: list[list[Count]] = Field(description="Rows: true class; columns: predicted class.")
     ordinal: OrdinalEntry | None = None
+    ranking: RankingEntry | None = Field(None, description="Of two classes.")
     intervals: IntervalsEntry | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
     unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the accuracy only.")
@@ -73,9 +83,9 @@ class CalibrationEntry(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
     fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
     not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
-    measured_on: Literal["test", "validation"]
-    ece_before: Share
-    ece_after: Share
+    measured_on: Literal["test", "validation"] | None = Field(None, description="null: merged, and not measured.")
+    ece_before: Share | None = None
+    ece_after: Share | None = None
 
 
 class VerdictEntry(_Closed):
@@ -93,6 +103,10 @@ class BaselineEntry(_Closed):
     difference: float = Field(ge=-1, le=1, description="Accuracy of the classifier minus the baseline's.")
     difference_interval: Ends = Field(description="Paired bootstrap.")
     p: Share = Field(description="McNemar's exact test.")
+    macro_f1_difference: float | None = Field(
+        None, ge=-1, le=1, description="Macro F1 of the classifier minus the baseline's; the verdict judges it too."
+    )
+    macro_f1_difference_interval: Ends | None = Field(None, description="Paired bootstrap.")
 
 
 class SliceEntry(_Closed):
@@ -183,6 +197,59 @@ class ShiftEntry(_Closed):
     measured_on: Literal["test", "validation"] | None = None
 
 
+class UnlabelledEntry(_Closed):
+    """Texts that only a teacher labels."""
+
+    rows: Count = Field(description="After cleaning.")
+    labelled_elsewhere: Count = Field(description="Left out: texts of the training, validation or test rows.")
+    abstained: Count = Field(description="Left out: the teacher is less sure of their labels than `confidence`.")
+    used: Count
+    confidence: Share
+
+
+class TeacherEntry(_Closed):
+    """Teacher and classifier on the validation rows; of texts with any number of labels the exact matches."""
+
+    n: Count
+    agreement: Share = Field(description="Rows for which both predict the same.")
+    teacher_accuracy: Share
+    student_accuracy: Share
+
+
+class DistillationEntry(_Closed):
+    teacher: str = Field(description="Name of the run's folder or of the table.")
+    kind: Literal["classifier", "table"]
+    temperature: float = Field(ge=1)
+    weight: Share = Field(description="Of the teacher's probabilities in the loss.")
+    agreement_with_labels: Share = Field(description="Training rows whose label the teacher predicts.")
+    unlabelled: UnlabelledEntry | None = None
+    validation: TeacherEntry | None = Field(None, description="Absent where no rows were held out or known.")
+
+
+class ForgettingEntry(_Closed):
+    """Accuracy of the run that the training began at, and of what came of it; multi-label, the exact matches."""
+
+    rows: Literal["of its test", "of its labels"]
+    n: Count
+    before: Share
+    after: Share
+    difference: float = Field(ge=-1, le=1, description="Accuracy after minus before.")
+    difference_interval: Ends = Field(description="Paired bootstrap.")
+
+
+class ContinuedEntry(_Closed):
+    start: str = Field(description="Name of the run's folder.")
+    new_labels: list[str]
+    test: ForgettingEntry | None = Field(None, description="Absent without test rows of its labels.")
+
+
+class MergedEntry(_Closed):
+    method: Literal["soup", "compose"]
+    runs: list[str] = Field(description="Names of the runs' folders.")
+    weights: list[float] = Field(description="Of the runs, of sum 1.")
+    kept: Share = Field(description="Of the summed update's squared norm, after its ranks were cut.")
+
+
 class TrainingEntry(_Open):
     steps: Count
     texts: Count
@@ -217,6 +284,9 @@ class SecondsEntry(_Closed):
     tokenizing: Seconds
     baselines: Seconds
     measuring: Seconds
+    predicting: Seconds | None = Field(
+        None, description="Of measuring: the test rows' logits. Absent without test rows."
+    )
 
 
 class LabelEntry(ClassEntry):
@@ -247,6 +317,7 @@ class MultiLabelMetricsEntry(_Closed):
     samples: AveragesEntry
     log_loss: float = Field(ge=0, description="Binary cross-entropy, nats a row and label.")
     per_label: list[LabelEntry]
+    ranking: RankingEntry | None = Field(None, description="Absent in runs of earlier versions.")
     intervals: MultiLabelIntervalsEntry | None = None
     rows_sha256: str | None = Field(None, description="The rows' identity, whatever their order.")
     unknown: Count | None = Field(None, description="Further rows with unknown labels: wrong in the exact match only.")
@@ -285,6 +356,9 @@ class _RunFile(_Open):
     data: DataEntry
     machine: dict[str, Any]
     seconds: SecondsEntry
+    continued: ContinuedEntry | None = Field(None, description="Where the training began at an earlier run.")
+    merged: MergedEntry | None = Field(None, description="Where it was merged from other runs.")
+    distillation: DistillationEntry | None = Field(None, description="Absent where there was no teacher.")
 
 
 class MetricsFile(_RunFile):

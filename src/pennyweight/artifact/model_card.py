@@ -78,7 +78,7 @@ pipeline_tag: text-classification
 # Text classifier, {metrics.get("trainable") or 0:,} trained parameters
 
 {prose(shown_backbone(artifact.backbone.name))} frozen, with an adapter and a {artifact.plan.head.kind} head trained \
-under {budget}.{stored and f" {stored}"}
+under {budget}.{stored and f" {stored}"}{_origin(metrics)}
 
 {_figures(name, measured)}
 {_verdict_and_baselines(metrics)}
@@ -97,6 +97,18 @@ classifier.predict(["..."])
 
 Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml`, with the same data, trains it again.
 """
+
+
+def _origin(metrics: dict[str, Any]) -> str:
+    """Sentences on the runs it was merged from and on its teacher; empty where there were none."""
+    merged, taught = metrics.get("merged"), metrics.get("distillation")
+    found = ""
+    if merged is not None:
+        runs = ", ".join(prose(run) for run in merged["runs"])
+        found += f" Merged ({merged['method']}) from {runs}; nothing was trained afterwards."
+    if taught is not None:
+        found += f" Distilled from {prose(taught['teacher'])}: its probabilities were targets beside the labels."
+    return found
 
 
 def _figures(name: str, measured: dict[str, Any] | None) -> str:

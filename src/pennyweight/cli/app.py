@@ -26,6 +26,7 @@ from .explain import explain
 from .export import export
 from .failures import drop_output, failure, fill_streams, is_told_elsewhere
 from .leaderboard import leaderboard
+from .merge import merge
 from .output import note
 from .plan import plan
 from .predict import predict
@@ -56,8 +57,8 @@ app = typer.Typer(
 )
 # In the order of the help.
 for _command in (
-    train, train_many, plan, predict, serve, demo, search, audit, recipes, evaluate, compare, explain, leaderboard,
-    export,
+    train, train_many, plan, predict, serve, demo, search, audit, recipes, evaluate, compare, merge, explain,
+    leaderboard, export,
 ):  # fmt: skip
     app.command(cls=DocumentedCommand)(_command)
 

@@ -25,7 +25,10 @@ def audit(
     max_length: str = typer.Option(None, "--max-length", metavar="N", help="Instead of the recipe's own."),
     backbone: str = typer.Option(None, "--backbone", help="Whose tokens to count; the recipe's if not given."),
     fix: Path = typer.Option(
-        None, "--fix", metavar="OUT", help="Write a cleaned copy (.csv, .jsonl, .parquet), and what went and why."
+        None,
+        "--fix",
+        metavar="OUT",
+        help="Write a cleaned copy (.csv, .jsonl, .parquet) and a list of what was dropped or changed, and why.",
     ),
     merge_labels: bool = typer.Option(
         False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."

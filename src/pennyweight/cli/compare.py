@@ -19,7 +19,7 @@ def compare(
 ) -> None:
     """Set runs side by side.
 
-    Says of each pair which is better and by how much.
+    For each pair of runs, says which is better and by how much.
     """
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.pareto_plot import pareto

@@ -50,7 +50,7 @@ def evaluate(
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
     label_map: str = typer.Option(
-        None, "--label-map", metavar="LABEL=NAME,...", help="What labels in DATA are called, such as 0=World,1=Sports."
+        None, "--label-map", metavar="LABEL=NAME,...", help="Names for the labels in DATA, such as 0=World,1=Sports."
     ),
     unknown_labels: Literal["error", "drop", "wrong"] = typer.Option(
         "error", "--unknown-labels", help="Rows with a label that training lacked: refuse, leave out, count as wrong."

@@ -29,7 +29,7 @@ def export(
     send: bool = typer.Option(False, "--send", help="With --push: really send; else only list what would be sent."),
     public: bool = typer.Option(False, "--public", help="With --push: make a new repository public."),
     with_report: bool = typer.Option(
-        False, "--with-report", help="With --push: report.html too; it quotes test texts."
+        False, "--with-report", help="With --push: send report.html too, which quotes test texts."
     ),
 ) -> None:
     """Write a classifier for other tools to load.

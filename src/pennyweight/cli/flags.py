@@ -15,8 +15,8 @@ from ..recipe.loading import load, shipped
 from ..recipe.schema import SECTIONS, FileFormat, Recipe
 
 Command = Callable[..., Any]
-# Other spellings of a field's flag: `predict` has a --format of its own.
-ALIASES = {"format": ("--input-format",)}
+# Other spellings of a field's flag: `predict` has a --format of its own, and `from` is no name in Python.
+ALIASES = {"format": ("--input-format",), "start_from": ("--from",)}
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Markup = Literal["keep", "strip", "drop"]

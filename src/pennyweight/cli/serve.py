@@ -32,7 +32,7 @@ def serve(
         ..., metavar="DIR|RUN...", help="Folders of classifiers, run folders or saved classifiers, or NAME=FOLDER."
     ),
     host: str = typer.Option(
-        "127.0.0.1", "--host", help="Address to listen on; 0.0.0.0 for every one of this machine."
+        "127.0.0.1", "--host", help="Address to listen on; 0.0.0.0 means all addresses of this machine."
     ),
     port: int = typer.Option(8000, "--port", min=0, max=65535, help="Port to listen on; 0 for a free one."),
     token_file: Path = typer.Option(
@@ -74,11 +74,15 @@ def serve(
         help="After SIGTERM, accepted requests are answered for so long.",
     ),
     log_texts: bool = typer.Option(ServerSettings.log_texts, "--log-texts", help="Show texts in the log."),
-    threads: int = typer.Option(None, "--threads", min=1, help="That compute; one a physical core if not given."),
+    threads: int = typer.Option(
+        None, "--threads", min=1, help="Threads that compute; one for each physical core if not given."
+    ),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = typer.Option(
-        None, "--precision", help="Number format of the products; of one classifier alone, as trained if not given."
+        None,
+        "--precision",
+        help="Number format of the matrix products; a classifier alone keeps its own if not given.",
     ),
 ) -> None:
     """Serve classifiers over HTTP: one, or thousands over one frozen backbone.

@@ -40,10 +40,10 @@ def train_many(
 ) -> None:
     """Train many classifiers on one backbone.
 
-    One for each row of a table. Flags hold for every row that does not say otherwise. The same command goes on after
-    an interruption: a classifier that is finished is left as it is. One that fails is listed and the others go on;
-    the exit code is then 1. Writes summary.html, summary.csv and summary.json beside the classifiers; the report of
-    each has tables and no pictures, unless --report says otherwise.
+    One for each row of a table. Flags apply to every row that does not set its own value. The same command goes on
+    after an interruption: a classifier that is finished is left as it is. If one fails, it is listed, the others go
+    on, and the exit code is 1. Writes summary.html, summary.csv and summary.json beside the classifiers; the report
+    of each has tables and no pictures, unless --report says otherwise.
     """
     from ..scale.train_many import train_many as train_all
 

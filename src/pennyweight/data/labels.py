@@ -261,6 +261,17 @@ def fit_labels(
     return classes
 
 
+def extended_names(known: Sequence[str], table: Table, aliases: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Known class names, and behind them the labels of a table that are none of these, in their usual order."""
+    table = with_class_names(table)
+    said = tuple((canonical_label(label), name) for label, name in (aliases or {}).items())
+    classes = LabelSet(tuple(known), table.multi, said)
+    others = table.select(np.flatnonzero(~classes.known(table)))
+    held = {canonical_label(name) for name in known}  # a text with a new label may have known ones, too
+    new = [label for label in sort_labels(_each(others)) if canonical_label(str(label)) not in held]
+    return (*known, *map(str, new))
+
+
 def _refuse_spellings(table: Table, names: Sequence[str]) -> None:
     """Refuse two spellings of one label as two classes."""
     alike: dict[str, list[str]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .labels import (
     LabelSet,
     check_ordered,
     drop_labels,
+    extended_names,
     find_rare,
     fit_labels,
     refuse_rare,
@@ -35,7 +36,7 @@ from .table import Table, listed
 from .table_builder import build_table
 
 # The split that is read where the source's role is not a split's name.
-SPLITS = {"mix": "train", "ood": "test"}
+SPLITS = {"mix": "train", "ood": "test", "unlabelled": "train"}
 # Where a row with an unknown label can count as a wrong prediction; not on validation rows, which choose the model.
 COUNTED = ("test", "ood")
 NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
@@ -50,6 +51,7 @@ class Data:
         cleaning: by table, what the filters dropped and changed.
         unknown: by table (test, ood), rows left out whose labels are no classes and that count as wrong predictions.
         notes: remarks on how the sources and their labels were read, for people.
+        unlabelled: further texts to train on, without labels.
     """
 
     labels: LabelSet
@@ -61,6 +63,7 @@ class Data:
     ood: Table | None = None
     unknown: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unlabelled: Table | None = None
 
     def tables(self) -> dict[str, Table]:
         """By name: train, and validation and test if there are such."""
@@ -119,8 +122,13 @@ def read_labelled(
     return clean(table, min_chars=input_spec.min_chars, max_chars=input_spec.max_chars, markup=input_spec.markup)
 
 
-def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) -> Data:
+def load(
+    settings: DataRecipe, train_data: Any = None, test_data: Any = None, known: Sequence[str] | None = None
+) -> Data:
     """Read, clean, label and split what a recipe names, or what the caller gives instead.
+
+    Args:
+        known: class names that come first, whether they occur or not.
 
     Raises:
         DataError: whatever is wrong with a source, a row or a label.
@@ -130,7 +138,7 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
     if source is None:
         raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
     reader = _SourceReader(settings)
-    training, labels, notes = _fit_classes(settings, reader.read_training(source))
+    training, labels, notes = _fit_classes(settings, reader.read_training(source), known)
     training, validation, said = _hold_out(settings, reader, training, labels)
     notes += said
     test = reader.read("test", test_data if test_data is not None else settings.test)
@@ -140,6 +148,7 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
         training = mix_rows(training, further, labels, settings.mix_share, settings.split_seed)
         notes = (*describe_labels(labels, further), *notes)
     ood = reader.read("ood", settings.ood)
+    unlabelled = reader.read_unlabelled(settings.unlabelled)
     reader.renamer.check()
     measured, unknown, said = _refuse_unknown(settings, labels, {"validation": validation, "test": test, "ood": ood})
     notes += said
@@ -155,6 +164,7 @@ def load(settings: DataRecipe, train_data: Any = None, test_data: Any = None) ->
         measured.get("ood"),
         unknown,
         notes,
+        unlabelled,
     )
 
 
@@ -182,6 +192,19 @@ class _SourceReader:
     def read(self, name: str, source: Any, input_spec: InputSpec | None = None) -> Table | None:
         """The rows of a further source; None where there is no such source."""
         return None if source is None else self.renamer.rename(self._read(name, source, input_spec or self.input_spec))
+
+    def read_unlabelled(self, source: Any) -> Table | None:
+        """The texts of a source, cleaned as the training's; its labels, if it has any, are left alone."""
+        if source is None:
+            return None
+        columns = to_columns(source, SPLITS["unlabelled"], self._options)
+        spec = self.input_spec
+        table, report = clean(
+            build_table(columns, spec, labelled=False),
+            min_chars=spec.min_chars, max_chars=spec.max_chars, markup=spec.markup,
+        )  # fmt: skip
+        self.cleaning["unlabelled"] = asdict(report)
+        return table
 
     def _read(self, name: str, source: Any, input_spec: InputSpec) -> Table:
         # Where one source holds several splits (the hub, a dictionary of datasets), each part reads its own.
@@ -221,7 +244,9 @@ class LabelRenamer:
             )
 
 
-def _fit_classes(settings: DataRecipe, training: Table) -> tuple[Table, LabelSet, tuple[str, ...]]:
+def _fit_classes(
+    settings: DataRecipe, training: Table, known: Sequence[str] | None
+) -> tuple[Table, LabelSet, tuple[str, ...]]:
     """The training table without the classes that are to go, the classes, and what was decided, in words."""
     if settings.task == "auto" and not training.multi:
         refuse_joined_labels(training)
@@ -235,7 +260,10 @@ def _fit_classes(settings: DataRecipe, training: Table) -> tuple[Table, LabelSet
             notes = (f"labels: {_count(gone, 'row')} of {_count(len(few), 'rare class')} dropped ({listed(few, 6)})",)
             training = left
     aliases, delimiter = settings.label_map, settings.label_delimiter or DELIMITER
-    labels = fit_labels(training, names=settings.label_names, delimiter=delimiter, aliases=aliases)
+    names = settings.label_names
+    if known is not None and names is None:
+        names = list(extended_names(known, training, aliases))
+    labels = fit_labels(training, names=names, delimiter=delimiter, aliases=aliases)
     # A class with one row matters only where a validation set is split off.
     if settings.rare_classes != "keep" and settings.validation is None and settings.validation_size:
         refuse_rare(training)

@@ -16,7 +16,9 @@ from ..storage.checksums import sha256
 from .load import Data, hash_rows
 from .table import Table
 
-SOURCES = ("train", "test", "validation", "mix", "ood")
+SOURCES = ("train", "test", "validation", "mix", "ood", "unlabelled")
+# Fields that name other runs.
+RUNS = ("teacher", "start_from")
 # What tells a file's name from a hub name, which has one stroke as well.
 ENDINGS = (
     ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".pkl", ".pickle", ".gz", ".zip",
@@ -92,6 +94,10 @@ def absolute_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
         name = values["data"][key]
         if name is not None and os.path.exists(name):
             values["data"][key] = str(Path(name).resolve())
+    for key in RUNS:
+        name = getattr(recipe.train, key)
+        if name is not None and os.path.exists(name):
+            values["train"][key] = str(Path(name).resolve())
     if os.path.isdir(os.path.expanduser(recipe.model.backbone)):
         values["model"]["backbone"] = str(Path(recipe.model.backbone).expanduser().resolve())
     return parse(values)
@@ -135,4 +141,7 @@ def shareable_recipe(recipe: Recipe) -> Recipe:
         if values["data"][key] is not None:
             values["data"][key] = source_name(values["data"][key])
     values["train"]["cache_dir"] = None
+    for key in RUNS:
+        if values["train"][key] is not None:
+            values["train"][key] = source_name(values["train"][key])
     return parse(values)

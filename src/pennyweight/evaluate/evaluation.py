@@ -51,6 +51,7 @@ class EvaluationSettings:
         slice_columns: columns to slice by; None for every column with few values.
         temperature: the temperature of a saved classifier; None chooses one on the validation rows.
         thresholds: those of a saved classifier; None tunes them on the validation rows.
+        note: a sentence on what the classifier is, for the verdict.
     """
 
     ordinal: bool = False
@@ -58,6 +59,7 @@ class EvaluationSettings:
     slice_columns: Sequence[str] | None = None
     temperature: Temperature | None = None
     thresholds: LabelThresholds | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Evaluation:
         calibration, ordinal, abstention: with one label a text; abstention holds for each target accuracy the
             threshold picked on the validation rows, and what it gives on the measured ones.
         thresholds: where a text may carry any number of labels.
+        note: as in the settings.
     """
 
     measured_on: str
@@ -90,11 +93,12 @@ class Evaluation:
     ordinal: Ordinal | None = None
     abstention: Mapping[float, tuple[Threshold, Threshold | None]] = field(default_factory=dict)
     thresholds: LabelThresholds | None = None
+    note: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """The classifier against its baselines."""
-        return verdict(self.metrics, self.intervals, self.baselines)
+        return verdict(self.metrics, self.intervals, self.baselines).with_note(self.note)
 
     def to_json(self) -> dict[str, Any]:
         """The parts of metrics.json that say how good the classifier is."""
@@ -163,7 +167,7 @@ def evaluate(
         objective=settings.objective,
         unknown=measured.unknown,
     )
-    return replace(evaluation, baselines=compared)
+    return replace(evaluation, baselines=compared, note=settings.note)
 
 
 def _measure(

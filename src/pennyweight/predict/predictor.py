@@ -243,6 +243,24 @@ class Classifier:
         evaluate_saved(self, read_evaluation_data(self, data, split=split)).write_report(path)
         return Path(path)
 
+    def train_more(self, data: Any, **settings: Any) -> Classifier:
+        """Train on with other rows, beginning at these weights; labels that are new are added behind the others.
+
+        As `pennyweight.train(data, start_from=RUN)`: the recipe, backbone and plan are this classifier's.
+
+        Args:
+            data: labelled texts, as for `pennyweight.train`; with the old rows among them less is forgotten.
+            **settings: as for `pennyweight.train`: `test` (with the old test rows what is forgotten is measured),
+                `out`, `budget`, `epochs`, `learning_rate`...
+
+        Returns:
+            A new classifier; `metrics["continued"]` says what was forgotten.
+        """
+        from ..pipeline import train
+
+        with tempfile.TemporaryDirectory() as folder:
+            return train(data, start_from=str(self.save(Path(folder) / "classifier")), **settings)
+
     def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
         """Send the classifier to a hub repository, from where `pennyweight.load(repository)` reads it.
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from ..budget.specs import xs_alpha
 from .schema import BY_STRATEGY, DataRecipe, PlanRecipe, Section, TrainRecipe
 
+# What only a run with a teacher reads.
+WITH_TEACHER = ("distillation_temperature", "distillation_weight")
+
 
 def find_conflicts(section: Section) -> Iterator[str]:
     """What is wrong with a section, as `section -> key: expected ..., received ...`."""
@@ -39,6 +42,18 @@ def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str
         )
     if train.contrastive == "on" and data.long_texts == "windows":
         yield "train -> contrastive: expected auto or off with long_texts windows, received on"
+    if train.contrastive == "on" and train.teacher is not None:
+        yield "train -> contrastive: expected auto or off with teacher, received on"
+    if train.contrastive == "on" and train.start_from is not None:
+        yield "train -> contrastive: expected auto or off with start_from, received on"
+    if train.teacher is None and data.unlabelled is not None:
+        yield "data -> unlabelled: expected a teacher (--teacher RUN), which labels these texts, received none"
+    for key in WITH_TEACHER:
+        value = getattr(train, key)
+        if train.teacher is None and value != TrainRecipe.model_fields[key].default:
+            yield f"train -> {key}: expected a teacher (--teacher RUN) beside it, received none"
+    if data.unlabelled is None and train.unlabelled_confidence:
+        yield "train -> unlabelled_confidence: expected unlabelled texts (--unlabelled FILE) beside it, received none"
 
 
 def _label_conflicts(section: DataRecipe) -> Iterator[str]:

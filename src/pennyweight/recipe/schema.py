@@ -191,6 +191,7 @@ class DataRecipe(Section):
         None, description="Share of the training rows taken from mix; all rows of mix if not given."
     )
     ood: str | None = Field(None, description="Labelled texts of another kind, measured beside the test set.")
+    unlabelled: str | None = Field(None, description="Further texts to train on, which only the teacher labels.")
     max_length: MaxLength = Field(
         128,
         description="Maximum tokens per text, at least 4; auto: the 95th percentile of the training texts, up to the "
@@ -308,6 +309,25 @@ class TrainRecipe(Section):
     )
     oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are the same size.")
     label_smoothing: Fraction = Field(0.0, description="Label smoothing in the cross-entropy.")
+    start_from: str | None = Field(
+        None,
+        description="Begin at the adapter and head of this saved classifier, with its recipe; labels that it does not "
+        "have are added.",
+    )
+    teacher: str | None = Field(
+        None,
+        description="Distillation: a saved classifier, or a table of probabilities as predict writes it, whose "
+        "probabilities are targets beside the labels.",
+    )
+    distillation_temperature: float = Field(
+        2.0, ge=1, le=100, description="Temperature of the teacher's and the student's probabilities in the loss."
+    )
+    distillation_weight: float = Field(
+        0.5, gt=0, le=1, description="Weight of the teacher's probabilities in the loss; the labels have the rest."
+    )
+    unlabelled_confidence: Fraction = Field(
+        0.0, description="Leave out unlabelled texts of whose label the teacher is less sure than this."
+    )
     max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this global norm; 0 turns clipping off.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Number format of the encoder's matrix products."
@@ -363,6 +383,11 @@ class TrainRecipe(Section):
         "auto",
         description="Few labels: instead of epochs, a short contrastive phase and logistic regression; auto: up to 64 "
         "training texts a class, and only where cross-validation puts it before the frozen backbone.",
+    )
+    frozen_head: Literal["auto", "off"] = Field(
+        "auto",
+        description="After training, a linear head on the frozen backbone takes the adapter's place where the adapter "
+        "does not beat it on the validation rows; only where the recipe sets no field of the adapter but the budget.",
     )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",

@@ -36,6 +36,7 @@ class RecipeSettings(TypedDict, total=False):
     mix: str | None
     mix_share: float | None
     ood: str | None
+    unlabelled: str | None
     max_length: str | int
     long_texts: Literal["truncate", "head-tail", "windows"]
     pad_to_multiple_of: int
@@ -91,6 +92,11 @@ class RecipeSettings(TypedDict, total=False):
     class_weights: Literal["balanced"] | None
     oversample: bool
     label_smoothing: float
+    start_from: str | None
+    teacher: str | None
+    distillation_temperature: float
+    distillation_weight: float
+    unlabelled_confidence: float
     max_grad_norm: float
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     inference_precision: Literal["auto", "fp32", "bf16", "int8"]
@@ -112,6 +118,7 @@ class RecipeSettings(TypedDict, total=False):
     augment_copies: int
     lp_ft: bool
     contrastive: Literal["auto", "on", "off"]
+    frozen_head: Literal["auto", "off"]
     average: Literal["none", "ema", "last_epochs"]
     average_decay: float
     average_epochs: int

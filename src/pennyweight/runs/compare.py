@@ -22,6 +22,8 @@ from ..evaluate.report.pareto_plot import Point
 from ..evaluate.report.text_table import text_table
 from ..evaluate.row_predictions import RowPredictions, aligned
 
+LEVEL = 0.05  # a corrected p below it tells two runs apart
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,10 +58,29 @@ class SideBySide:
     adjusted: tuple[float, ...]
     frontier: tuple[str, ...]
 
+    @property
+    def dominated(self) -> tuple[str, ...]:
+        """The runs that another with no more parameters beats by the paired test, corrected for the number of pairs.
+
+        A lower accuracy alone is not enough, and neither is being off the frontier, which knows only the figures.
+        """
+        price = {run.name: run.trainable for run in self.runs}
+        beaten = set()
+        for pair, adjusted in zip(self.pairs, self.adjusted, strict=True):
+            sure = pair.p is None or adjusted < LEVEL
+            if sure and pair.first_is_better and price[pair.first] <= price[pair.second]:
+                beaten.add(pair.second)
+            if sure and pair.second_is_better and price[pair.second] <= price[pair.first]:
+                beaten.add(pair.first)
+        return tuple(run.name for run in self.runs if run.name in beaten)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values: one row a run, one a pair; `p_holm` is corrected for the number of pairs."""
         return {
-            "runs": [_figures(run) | {"pareto": run.name in self.frontier} for run in self.runs],
+            "runs": [
+                _figures(run) | {"pareto": run.name in self.frontier, "dominated": run.name in self.dominated}
+                for run in self.runs
+            ],
             "pairs": [
                 {
                     "first": pair.first,
@@ -79,7 +100,12 @@ class SideBySide:
         """What the Pareto picture shows."""
         return [
             Point(
-                run.name, run.trainable, run.metrics.accuracy, run.metrics.accuracy_interval, run.name in self.frontier
+                run.name,
+                run.trainable,
+                run.metrics.accuracy,
+                run.metrics.accuracy_interval,
+                best=run.name in self.frontier,
+                dominated=run.name in self.dominated,
             )
             for run in self.runs
         ]
@@ -95,13 +121,13 @@ class SideBySide:
                 run.name,
                 *_cells(run),
                 *(f"{100 * _shifted(run)[name]:.1f}" if name in _shifted(run) else "" for name in under),
-                "yes" if run.name in self.frontier else "",
+                "dominated" if run.name in self.dominated else "best" if run.name in self.frontier else "",
             ]
             for run in self.runs
         ]
         header = [
             "run", "accuracy %", "95% interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
-            "Pareto",
+            "for its size",
         ]  # fmt: skip
         sentences = [
             f"{pair}"

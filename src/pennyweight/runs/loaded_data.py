@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data.load import Data
@@ -14,6 +14,11 @@ from ..recipe.schema import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..evaluate.evaluation import Evaluation
+    from ..train.distillation import Teaching
+    from ..train.training_rows import TrainingTexts
+    from ..train.warm_start import WarmStart
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +31,44 @@ class LoadedData:
         targets: by split: (N,) class numbers, or (N, L) of 0 and 1.
         class_weights: (L,) as `train.class_balance` gives them; None for none.
         sources: of each source name, rows and checksum, as in metrics.json.
+        teaching: what a teacher says of the texts; None without one.
+        start: the earlier run that the training begins at; None, it begins anew.
     """
 
     splits: Data
     targets: Mapping[str, np.ndarray]
     class_weights: np.ndarray | None
     sources: Mapping[str, Any]
+    teaching: Teaching | None = None
+    start: WarmStart | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """L class names, in label order."""
         return self.splits.labels.names
+
+    @property
+    def training(self) -> TrainingTexts:
+        """What the training's rows are made of."""
+        from ..train.training_rows import TrainingTexts
+
+        return TrainingTexts(self.splits.train.texts, self.targets["train"], self.class_weights, self.teaching)
+
+    @property
+    def fingerprint(self) -> dict[str, str | None]:
+        """Its part of a run's fingerprint."""
+        return {
+            "data": self.splits.fingerprint(),
+            "teacher": None if self.teaching is None else self.teaching.fingerprint,
+            "start": None if self.start is None else self.start.fingerprint,
+        }
+
+    def told(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        """What metrics.json says of a teacher and of the run that the training began at; also logged."""
+        from .continuing import continued
+        from .teacher import distilled
+
+        return distilled(self.teaching, evaluation) | continued(self.start, evaluation)
 
 
 def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> LoadedData:
@@ -44,7 +76,13 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
     from ..train.class_balance import class_weights
     from .robustness import refuse_multi_label
 
-    splits = read_splits(recipe.data, train_data, test_data)
+    earlier = None
+    if recipe.train.start_from is not None:
+        from .continuing import EarlierRun
+
+        earlier = EarlierRun(recipe.train.start_from, recipe.train.device)
+        earlier.check(recipe)
+    splits = read_splits(recipe.data, train_data, test_data, None if earlier is None else earlier.labels)
     sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
     logger.info(f"data: {splits}")
     for note in splits.notes:
@@ -53,4 +91,10 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
         refuse_multi_label()  # now, not after an hour of training
     targets = {name: splits.labels.encode(table) for name, table in splits.tables().items()}
     weights = class_weights(targets["train"], splits.labels.names, recipe.train.class_weights)
-    return LoadedData(splits, targets, weights, sources)
+    start = None if earlier is None else earlier.start(splits, targets)
+    loaded = LoadedData(splits, targets, weights, sources, start=start)
+    if recipe.train.teacher is None:
+        return loaded
+    from .teacher import consult_teacher
+
+    return replace(loaded, teaching=consult_teacher(recipe.train, splits, targets))

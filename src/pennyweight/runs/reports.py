@@ -8,11 +8,11 @@ from pathlib import Path
 from ..artifact.artifact import Artifact
 from ..artifact.model_card import shared_recipe, shown_backbone
 from ..artifact.versions import versions
-from ..data.provenance import SOURCES
+from ..data.provenance import RUNS, SOURCES
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.labelled_rows import LabelledRows
 from ..evaluate.metrics.shift import Shift
-from ..evaluate.report.command_line import commands
+from ..evaluate.report.command_line import commands, shown_folder
 from ..evaluate.report.pictures import write_pictures
 from ..evaluate.report.run_report import RunFacts, write_run_report
 from ..recipe.loading import differences
@@ -43,6 +43,7 @@ def write_reports(
     if evaluation is None:
         return
     sources = {key: getattr(artifact.recipe.data, key) for key in SOURCES}
+    sources |= {key.replace("_", "-"): getattr(artifact.recipe.train, key) for key in RUNS}
     run = RunFacts(
         plan=artifact.plan,
         metrics=artifact.metrics,
@@ -54,6 +55,6 @@ def write_reports(
         drawn=drawn,
         config=artifact.backbone.config,
         size=sum(each.nbytes for each in (*artifact.tensors.adapter.values(), *artifact.tensors.head.values())),
-        folder=(shown or folder).name,
+        folder=shown_folder(shown or folder),
     )
     write_run_report(folder / "report.html", evaluation, rows, run)

@@ -168,12 +168,12 @@ def draw(found: SearchResult) -> None:
     frontier = found.frontier()
     points = [
         # Only the front is named: names on all would cover the picture.
-        Point(_named(one) if one in frontier else "", one.trainable, one.accuracy, one.interval, one in frontier)
+        Point(_named(one) if one in frontier else "", one.trainable, one.accuracy, one.interval, best=one in frontier)
         for one in found.trials
         if one.state == "complete" and one.trainable and one.accuracy is not None and one.interval is not None
     ]
     if points:
-        save_png(pareto(points, measured="validation"), found.folder / "pareto.png")
+        save_png(pareto(points, measured="validation", others="not compared by a test"), found.folder / "pareto.png")
 
 
 def _named(trial: TrialResult) -> str:

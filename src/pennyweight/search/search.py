@@ -109,8 +109,9 @@ def prepare_search(
     test = settings.pop("test", None)
     base = resolve_recipe(recipe, {"test": str(test)} if isinstance(test, (str, Path)) else {})
     wanted = parse_budgets(base.plan.budget if budget is None else budget)
-    if base.train.contrastive == "auto":  # trials compare what the training loop makes of their settings
-        settings = {"contrastive": "off"} | settings
+    # Trials compare what the training loop makes of their settings.
+    auto = [key for key in ("contrastive", "frozen_head") if getattr(base.train, key) == "auto"]
+    settings = dict.fromkeys(auto, "off") | settings
     space, rest = narrow_space(base, settings)
     base = absolute_recipe(resolve_recipe(base, rest | space.fixed()), {"train": data})
     if data is not None and not isinstance(data, (str, Path)):

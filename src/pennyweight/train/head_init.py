@@ -15,7 +15,6 @@ from ..data.batching import select
 from ..data.sampling import sample_rows
 from ..model.classifier import Pooled, SequenceClassifier
 from ..model.inference import TokenFeed, evaluating, logits
-from . import loss as losses
 from .frozen_features import FrozenBackbone
 from .prefix_cache import first_trained_layer
 from .training_rows import TrainingRows
@@ -40,7 +39,7 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbo
     """
     chosen = sample_rows(len(rows.labels), MOST_ROWS)
     head, device = model.head, next(model.head.parameters()).device
-    loss_of = losses.make(rows.labels, device, weights=rows.class_weights)
+    loss_of = rows.loss(device)
     optimizer = torch.optim.LBFGS(
         list(head.parameters()), lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )
@@ -57,6 +56,45 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbo
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             return float(loss_of(head(features), chosen)) / len(chosen)
+
+
+def fit_new_labels(
+    model: SequenceClassifier, rows: TrainingRows, new: np.ndarray, frozen: FrozenBackbone, *, batch_size: int
+) -> float:
+    """Fit the output layer's rows of some labels, all other weights staying as they are; as `fit_head` otherwise.
+
+    Args:
+        new: numbers of the labels.
+    """
+    chosen = sample_rows(len(rows.labels), MOST_ROWS)
+    out, device = model.head.out, next(model.head.parameters()).device
+    loss_of, places = rows.loss(device), torch.from_numpy(new).to(device)
+    with evaluating(model):
+        read: list[Tensor] = []
+        hook = out.register_forward_pre_hook(lambda module, given: read.append(given[0]))
+        with torch.no_grad():
+            others = model.head(torch.from_numpy(_computed(model, rows, chosen, frozen, batch_size)).to(device))
+        hook.remove()
+        weight = torch.zeros(len(new), out.in_features, device=device, requires_grad=True)
+        bias = torch.zeros(len(new), device=device, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [weight, bias], lr=1.0, max_iter=ROUNDS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+        )
+
+        def mean_loss() -> Tensor:
+            logits = others.index_copy(1, places, read[0] @ weight.t() + bias)
+            return loss_of(logits, chosen) / len(chosen)
+
+        def penalised() -> Tensor:
+            optimizer.zero_grad()
+            found = mean_loss() + weight.square().sum() / (2 * len(chosen))
+            found.backward()
+            return found
+
+        optimizer.step(penalised)
+        with torch.no_grad():
+            out.weight[places], out.bias[places] = weight, bias
+            return float(mean_loss())
 
 
 def _features(
@@ -76,6 +114,13 @@ def _features(
         frozen.release()  # until the baseline: training has no use for a second copy of the weights
         return found
 
+    return _computed(model, rows, chosen, frozen, batch_size)
+
+
+def _computed(
+    model: SequenceClassifier, rows: TrainingRows, chosen: np.ndarray, frozen: FrozenBackbone, batch_size: int
+) -> np.ndarray:
+    """(N, H), what the head reads of N rows, by the model with its adapter."""
     lengths = rows.lengths[chosen]
 
     def compute(own: np.ndarray) -> np.ndarray:

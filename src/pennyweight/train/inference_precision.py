@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -44,6 +45,19 @@ class ReadyModel:
     text_model: TextModel
     choice: PrecisionChoice
     ranges: Ranges = field(default_factory=dict)
+
+    def held_out_logits(self, tokens: Mapping[str, Encoded]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """The logits of validation and test rows, by split, and the seconds that those of the test rows took, if any.
+
+        Validation rows may come from kept frozen layers and are not timed.
+        """
+        found, seconds = {}, {}
+        for name in (each for each in tokens if each != "train"):
+            began = time.perf_counter()
+            found[name] = self.text_model.logits(tokens[name])
+            if name == "test":
+                seconds["predicting"] = time.perf_counter() - began
+        return found, seconds
 
 
 def as_trained(model: TextModel, plan: Plan) -> ReadyModel:

@@ -23,10 +23,10 @@ from ..recipe.schema import TrainRecipe
 from ..storage.atomic import atomic_file
 from ..storage.json_files import to_json
 from ..storage.user_cache import cache_folder
-from . import loss as losses
 from .frozen_features import FrozenBackbone
 from .head_init import fit_head
 from .training_rows import TrainingRows
+from .warm_start import WarmStart, start_from
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ BATCHES, BATCH_SIZE = 48, 16  # that gradients are computed on: more of them fin
 MOST_KEPT = 64  # files of estimates in the cache
 # Of a run's fingerprint what the estimate depends on, by the beginning of the entry's name.
 IDENTITY = (
-    "data", "backbone", "config", "device", "precision", "model -> ", "plan -> ", "version of ",
+    "data", "backbone", "config", "device", "precision", "teacher", "model -> ", "plan -> ", "version of ",
+    "train -> distillation_", "train -> unlabelled_",
     *(f"train -> {key}" for key in ("seed", "lp_ft", "class_weights", "augment")),
 )  # fmt: skip
 
@@ -45,19 +46,26 @@ def start_model(
     frozen: FrozenBackbone,
     settings: TrainRecipe,
     fingerprint: Mapping[str, Any],
+    start: WarmStart | None = None,
 ) -> None:
     """Fit the head if the settings say so, then let the adapter take what it needs of the first gradients.
 
-    What it took is kept in the user's cache, for the next run of the same data, backbone and plan.
+    Where the training begins at an earlier run, its weights take the place of both. What an adapter took is kept in the
+    user's cache, for the next run of the same data, backbone and plan.
 
     Args:
         model: just built; rows: that it will be trained on.
         frozen: the model's backbone.
         fingerprint: of the run.
+        start: the earlier run to begin at.
 
     Raises:
         RecipeError: the adapter needs gradients, and they are not finite.
+        ArtifactError: the earlier run's weights do not fit.
     """
+    if start is not None:
+        start_from(model, start, rows, frozen, batch_size=settings.eval_batch_size)
+        return
     if settings.lp_ft:
         loss = fit_head(model, rows, frozen, batch_size=settings.eval_batch_size)
         logger.info(f"head: fitted on frozen features, training loss {loss:.3f}")
@@ -94,7 +102,7 @@ def batch_gradients(
         batches: of row numbers.
     """
     wanted = {name: model.module.get_parameter(name) for name in names}
-    loss_of = losses.make(rows.labels, next(model.head.parameters()).device, weights=rows.class_weights)
+    loss_of = rows.loss(next(model.head.parameters()).device)
     try:
         for parameter in wanted.values():
             parameter.requires_grad_(True)

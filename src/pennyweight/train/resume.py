@@ -37,12 +37,14 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "plan -> lora_dropout": 0.0,
     "plan -> head_dropout": 0.0,
     "train -> contrastive": "off",
+    "train -> frozen_head": "off",
     "processes": 1,
 }
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
 NOT_COMPARED = {
-    *("train", "test", "validation", "mix", "ood", "backbone", "revision", "cache_dir", "cache_gb"),
+    *("train", "test", "validation", "mix", "ood", "unlabelled", "teacher", "start_from"),
+    *("backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     *("device", "precision", "threads", "inference_precision"),  # what they came to on this machine is compared
 }
@@ -51,7 +53,7 @@ NOT_COMPARED = {
 def run_fingerprint(
     settings: Mapping[str, Any],
     *,
-    data: str,
+    data: Mapping[str, str | None],
     backbone: str,
     config: Mapping[str, Any],
     runtime: Runtime,
@@ -62,14 +64,14 @@ def run_fingerprint(
 
     Args:
         settings: the recipe as JSON: fields by section and key.
-        data: fingerprint of every text and label.
+        data: fingerprints of every text and label (`data`) and of the teacher, by entry.
         backbone: fingerprint of the frozen weights.
         config: the backbone's config.json.
         versions: of the packages that compute, by name.
         processes: that train together; each has its share of a batch, so that another number rounds differently.
     """
     fingerprint: dict[str, Any] = {
-        "data": data,
+        **data,
         "backbone": backbone,
         "config of the backbone": sha256(to_json(dict(config)).encode()).hexdigest(),
         "device": runtime.device.type,

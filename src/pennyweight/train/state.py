@@ -15,9 +15,9 @@ from ..errors import ArtifactError, RecipeError
 from ..model.classifier import SequenceClassifier
 from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
-from . import loss as losses
 from .accelerator import prepare_optimizer, tracker_runs
 from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors
+from .frozen_head import FrozenHead
 from .optimizer import adamw, learning_rate
 from .process_group import ProcessGroup
 from .random_state import random_state, set_random_state
@@ -36,6 +36,7 @@ class FitResult:
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
         few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
+        frozen_head: that the trained adapter was compared with; None where it was not.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -45,19 +46,30 @@ class FitResult:
     steps: int = 0
     stopped_early: bool = False
     few_labels: Mapping[str, Any] | None = None
+    frozen_head: FrozenHead | None = None
+
+    @property
+    def note(self) -> str:
+        """A sentence for the verdict, where the frozen head is what is left; else empty."""
+        return "" if self.frozen_head is None else self.frozen_head.note
 
     def to_json(self) -> dict[str, Any]:
         """The `train` part of metrics.json."""
         chosen = {} if self.few_labels is None else {"few_labels": dict(self.few_labels)}
-        return chosen | {
-            "steps": self.steps,
-            "texts": self.texts,
-            "seconds": round(self.seconds, 3),
-            "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
-            "stopped_early": self.stopped_early,
-            "best": self.best,
-            "history": self.history,
-        }
+        compared = {} if self.frozen_head is None else {"frozen_head": self.frozen_head.to_json()}
+        return (
+            chosen
+            | compared
+            | {
+                "steps": self.steps,
+                "texts": self.texts,
+                "seconds": round(self.seconds, 3),
+                "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
+                "stopped_early": self.stopped_early,
+                "best": self.best,
+                "history": self.history,
+            }
+        )
 
 
 def score_of(record: Mapping[str, Any], metric: str) -> float:
@@ -203,7 +215,7 @@ class TrainingState:
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
         self.device = next(iter(self.parameters.values())).device
-        self.loss = losses.make(rows.labels, self.device, settings.label_smoothing, rows.class_weights)
+        self.loss = rows.loss(self.device, settings.label_smoothing)
         self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
         self.steps_per_epoch = len(self._batches[1])
         total = self.steps_per_epoch * settings.epochs

@@ -8,31 +8,51 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import torch
 
-from ..data.batching import Encoded, plan_batches
+from ..data.batching import Encoded, join, plan_batches
 from ..model.inference import Feed
 from ..model.text_model import TextModel
 from ..recipe.schema import TrainRecipe
 from .augmentation import augment
 from .batch_source import BatchSources, choose_batch_sources
 from .class_balance import oversampled
+from .distillation import SoftTargets, Teaching, with_teacher
 from .frozen_features import FrozenBackbone
+from .loss import Loss, make
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class TrainingTexts:
+    """What rows are made of: the training texts with their labels, and what a teacher says of them.
+
+    Attributes:
+        texts: N texts; labels: (N,) class indices, or (N, L) of 0 and 1.
+        class_weights: (L,) as `class_balance.class_weights` gives them; None for none.
+        teaching: with further texts; None without a teacher.
+    """
+
+    texts: Sequence[str]
+    labels: np.ndarray
+    class_weights: np.ndarray | None = None
+    teaching: Teaching | None = None
+
+
+@dataclass(frozen=True)
 class TrainingRows:
-    """N rows: the training texts, and augmented copies of some.
+    """N rows: the training texts, unlabelled texts that a teacher knows, and augmented copies of some.
 
     Attributes:
         source: from row numbers to the model's keyword arguments.
-        labels: (N,) class indices, or (N, L) of 0 and 1.
+        labels: (N,) class indices, or (N, L) of 0 and 1; an unlabelled text's are the teacher's.
         lengths: (N,) tokens of each row, for batches of similar length.
         bucket: batches are padded to a multiple of this many tokens.
         class_weights: (L,) as `class_balance.class_weights` gives them; None for none.
         epochs: for each epoch the rows it reads, each as many; None, all rows in every epoch.
         windows: (N,) windows of each row, where texts are read in windows.
+        soft: a teacher's probabilities for each row; None without one.
     """
 
     source: Feed
@@ -42,6 +62,12 @@ class TrainingRows:
     class_weights: np.ndarray | None = None
     epochs: Sequence[np.ndarray] | None = None
     windows: np.ndarray | None = None
+    soft: SoftTargets | None = None
+
+    def loss(self, device: torch.device, label_smoothing: float = 0.0) -> Loss:
+        """The loss of these rows, by their labels and by what a teacher says of them."""
+        found = make(self.labels, device, label_smoothing, self.class_weights)
+        return found if self.soft is None else with_teacher(found, self.soft, device)
 
     def batches(self, epoch: int, settings: TrainRecipe) -> list[list[np.ndarray]]:
         """An epoch's batches of row numbers by optimizer step: `gradient_accumulation_steps` of them to each step.
@@ -63,23 +89,26 @@ class TrainingRows:
 
 def prepare_rows(
     model: TextModel,
-    texts: Sequence[str],
+    training: TrainingTexts,
     tokens: Mapping[str, Encoded],
-    labels: np.ndarray,
     settings: TrainRecipe,
     *,
-    class_weights: np.ndarray | None,
     backbone: str,
     frozen: FrozenBackbone | None = None,
 ) -> tuple[TrainingRows, BatchSources]:
     """The rows to train on, augmented if the settings say so, and the sources of all batches.
 
     Args:
-        texts, labels: of the training split.
+        training: the training split.
         tokens: `train`, and `validation` where something is held out.
         backbone, frozen: as for `choose_batch_sources`.
     """
     encoded, epochs = tokens["train"], None
+    texts, labels, teaching = training.texts, training.labels, training.teaching
+    soft = None if teaching is None else teaching.targets
+    if teaching is not None and teaching.texts:
+        encoded = join(encoded, model.encode(teaching.texts))
+        texts, labels = [*texts, *teaching.texts], teaching.all_labels(labels)
     augmented = augment(
         texts, encoded, model.encode,
         share=settings.augment, copies=settings.augment_copies, epochs=settings.epochs, seed=settings.seed,
@@ -87,13 +116,17 @@ def prepare_rows(
     if augmented is not None:
         logger.info(str(augmented))
         encoded, labels, epochs = augmented.tokens, labels[augmented.texts], augmented.epochs
+        soft = None if soft is None else soft.select(augmented.texts)
     batches = {"train": model.batches(encoded)}
     if "validation" in tokens:
         batches["validation"] = model.batches(tokens["validation"])
     sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen)
     logger.info(str(sources))
     windows = None if encoded.windows is None else encoded.windows.counts
-    return TrainingRows(sources.train, labels, encoded.lengths, model.bucket, class_weights, epochs, windows), sources
+    rows = TrainingRows(
+        sources.train, labels, encoded.lengths, model.bucket, training.class_weights, epochs, windows, soft
+    )
+    return rows, sources
 
 
 def _parts(rows: np.ndarray, windows: np.ndarray, most: int) -> list[np.ndarray]:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -5,9 +7,11 @@ from pennyweight.errors import DataError
 from pennyweight.evaluate.metrics.calibration import (
     calibrate,
     choose_temperature,
+    confidences,
     expected_calibration_error,
     fit_temperature,
     reliability,
+    reliability_by_quantiles,
 )
 from pennyweight.evaluate.metrics.probabilities import softmax
 
@@ -34,6 +38,22 @@ def test_reliability_by_hand() -> None:
     assert bins[1].confidence == pytest.approx(0.96)
     expected = (1 * 0.55 + 4 * (0.96 - 0.75)) / 5
     assert expected_calibration_error(np.array([0, 1, 0, 1, 0]), probabilities, bins=10) == pytest.approx(expected)
+
+
+def test_groups_of_a_diagram_have_equally_many_rows_sorted_by_confidence() -> None:
+    labels, logits = overconfident(400, seed=4)
+    groups = reliability_by_quantiles(labels, softmax(logits))
+    assert [one.count for one in groups] == [40] * 10
+    assert all(one.low <= one.confidence <= one.high for one in groups)
+    assert all(left.high <= right.low for left, right in pairwise(groups))
+    confidence, correct = confidences(labels, softmax(logits))
+    assert sum(one.count * one.accuracy for one in groups) == pytest.approx(correct.sum())
+    assert groups[-1].confidence == pytest.approx(np.sort(confidence)[-40:].mean())
+
+
+def test_few_rows_make_few_groups() -> None:
+    assert [one.count for one in reliability_by_quantiles(np.zeros(25, dtype=int), two([0.9] * 25))] == [13, 12]
+    assert [one.count for one in reliability_by_quantiles(np.zeros(3, dtype=int), two([0.9] * 3))] == [3]
 
 
 def test_confidence_on_a_bin_edge_belongs_to_the_lower_bin() -> None:

@@ -1,12 +1,16 @@
 import re
+import shutil
 from collections import Counter
 from dataclasses import fields, replace
 from functools import cache
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
 
 from pennyweight.budget.plan_table import PlanRow, PlanTable
 from pennyweight.evaluate.baselines.comparison import compare_with_baselines
@@ -21,6 +25,7 @@ from pennyweight.evaluate.slices import by_column
 
 pytestmark = pytest.mark.usefixtures("rendered")
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "</pre><script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
 
@@ -167,6 +172,36 @@ def test_long_texts_and_many_classes_stay_far_below_three_megabytes() -> None:
 def test_a_lone_surrogate_does_not_break_the_file(tmp_path: Path) -> None:
     write_html(tmp_path / "report.html", full(text="broken \ud800 text"))
     assert "broken ? text" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_speed_of_prediction_is_shown_where_test_rows_were_timed() -> None:
+    assert "texts a second" not in render(full())
+    page = render(replace(full(), seconds={"training": 187.0, "predicting": 0.25}))
+    assert "<dd>2,400<small>texts a second on this machine" in page
+
+
+def test_a_single_evaluation_is_no_curve() -> None:
+    page = render(replace(full(), history=[{"step": 1, "train_loss": 1.0, "validation_loss": 1.2}]))
+    assert "Training" not in headings(page)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_nothing_serious_is_found_by_axe_and_nothing_overflows_on_a_phone_or_a_desk(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(render(full(name="a class with a longer name")), "utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for width, scheme in product((1280, 390), ("light", "dark")):
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+            )
+            page = context.new_page()
+            page.goto((tmp_path / "report.html").as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            found = Axe().run(page).response["violations"]
+            assert [one for one in found if one["impact"] in ("serious", "critical")] == [], (width, scheme)
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            context.close()
+        browser.close()
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(3.21, "3.2 s"), (59.96, "1 min 0 s"), (3600, "1 h 0 min")])

@@ -17,11 +17,11 @@ def metrics():
 def test_the_text_table_is_aligned_plain_text() -> None:
     assert metrics_table(metrics()).splitlines() == [
         "accuracy 75.0% (95% interval 30.1 to 95.4), 4 texts",
-        "log loss 0.4004 nats, calibration error 30.0%",
+        "log loss 0.4004 nats, calibration error 30.0%, ROC-AUC 100.0%",
         "",
-        "class                precision %  recall %  F1 %  texts",
-        "ham                        100.0      66.7  80.0      3",
-        "spam, eggs and spam         50.0     100.0  66.7      1",
+        "class                precision %  recall %  F1 %   AP %  texts",
+        "ham                        100.0      66.7  80.0  100.0      3",
+        "spam, eggs and spam         50.0     100.0  66.7  100.0      1",
         "macro average               75.0      83.3  73.3",
         "weighted average            87.5      75.0  76.7",
     ]

@@ -21,12 +21,12 @@ def drawn(axis: Any) -> dict[tuple[float, float], str]:
     return {text.get_position(): text.get_text() for text in axis.texts if text.get_text()}
 
 
-def test_every_adapted_matrix_carries_its_rank_and_the_head_stands_apart() -> None:
+def test_every_adapted_matrix_carries_its_rank_and_the_title_has_the_head() -> None:
     config = load_config("roberta-base")
     plan = pw.plan(labels=4, backbone="roberta-base", budget="300k", strategy="graded")
-    body, head = picture(plan, config).axes
-    assert (body.get_xlabel(), body.get_ylabel(), head.get_title()) == ("module", "layer", "head")
-    names = [label.get_text() for label in body.get_xticklabels()]
+    (body,) = picture(plan, config).axes
+    assert body.get_ylabel() == "layer"
+    names = [label.get_text().replace("\n", "") for label in body.get_xticklabels()]
     assert names == ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
     assert plan.adapter is not None
     expected = {}
@@ -35,12 +35,14 @@ def test_every_adapted_matrix_carries_its_rank_and_the_head_stands_apart() -> No
         suffix = max((one for one in names if name.endswith("." + one)), key=len)
         expected[(names.index(suffix), layer)] = str(rank)
     assert drawn(body) == expected
-    assert drawn(head) == {(0, 0): "linear\n3,076"}
+    first, second = body.get_title(loc="left").splitlines()
+    assert first == f"{plan.count.trainable:,} trained parameters of a budget of 300,000"
+    assert second == "head (linear): 3,076; numbers: rank of each adapter; empty: frozen"
 
 
 def test_higher_ranks_are_darker() -> None:
     plan = pw.plan(labels=4, backbone="roberta-base", budget="1M", strategy="graded")
-    body, _ = picture(plan, load_config("roberta-base")).axes
+    (body,) = picture(plan, load_config("roberta-base")).axes
     filled = [patch for patch in body.patches if patch.get_fill()]
     shades = {}
     for patch in filled:
@@ -51,14 +53,13 @@ def test_higher_ranks_are_darker() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["roberta-large", "answerdotai/ModernBERT-base", "distilroberta-base"])
-def test_no_adapter_is_an_empty_grid_with_a_head(backbone: str, tmp_path: Path) -> None:
+def test_no_adapter_is_an_empty_grid(backbone: str, tmp_path: Path) -> None:
     plan = pw.plan(labels=3, backbone=backbone, strategy="head-only", head="low_rank", head_rank=4)
     figure = picture(plan, load_config(backbone))
-    body, head = figure.axes
+    (body,) = figure.axes
     assert drawn(body) == {}
-    assert next(iter(drawn(head).values())).startswith("low_rank\nrank 4\n")
     save(figure, tmp_path / "plan.svg")
-    assert "low_rank" in (tmp_path / "plan.svg").read_text("utf-8")
+    assert "head of rank 4" in (tmp_path / "plan.svg").read_text("utf-8")
 
 
 def test_other_endings_and_places_are_refused(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def read_excel(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
         raise DataError(
             "cannot be read as an Excel workbook: damaged",
             received=f"{type(error).__name__}: {shown(str(error), 160)}",
-            remedy="save it again, or as CSV",
+            remedy="save it again in Excel, or save it as CSV",
             where=path,
         ) from error
     if not sheets:
@@ -80,7 +80,7 @@ def _check_archive(content: bytes, path: Path, max_bytes: int) -> None:
         raise DataError(
             "cannot be read as an Excel workbook: not that, or damaged",
             received=f"{type(error).__name__}: {shown(str(error), 160)}",
-            remedy="save it again, or as CSV",
+            remedy="save it again in Excel, or save it as CSV",
             where=path,
         ) from error
 

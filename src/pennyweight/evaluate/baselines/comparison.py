@@ -60,6 +60,11 @@ class BaselineRow:
             "difference": self.comparison.difference,
             "difference_interval": list(self.comparison.interval),
         }
+        if self.macro_f1 is not None:
+            found |= {
+                "macro_f1_difference": self.macro_f1.difference,
+                "macro_f1_difference_interval": list(self.macro_f1.interval),
+            }
         return found if self.comparison.p is None else found | {"p": self.comparison.p}
 
 
@@ -104,7 +109,7 @@ def _compare_accuracy(labels: np.ndarray, predicted: np.ndarray, baseline: Basel
     names = [str(number) for number in range(baseline.probabilities.shape[1])]
     guessed = baseline.probabilities.argmax(axis=1)
     compared = compare(labels, guessed, predicted, names=(in_a_sentence(baseline.name), "this classifier"))
-    return score(labels, baseline.probabilities, names), compared
+    return score(labels, baseline.probabilities, names, ranked=False), compared
 
 
 def _compare_macro_f1(labels: np.ndarray, predicted: np.ndarray, baseline: Baseline) -> Comparison:
@@ -118,8 +123,8 @@ def _compare_micro_f1(
 ) -> tuple[Metrics, Comparison]:
     """`resampled` (R,) are the classifier's micro F1 on resampled rows."""
     names = [str(number) for number in range(labels.shape[1])]
-    ours = score(labels, predicted.astype(np.float64), names)
-    theirs = score(labels, baseline.probabilities, names, thresholds)
+    ours = score(labels, predicted.astype(np.float64), names, ranked=False)
+    theirs = score(labels, baseline.probabilities, names, thresholds, ranked=False)
     guessed = (baseline.probabilities >= thresholds).astype(np.int64)
     # Both on the same resampled rows: what is hard for both does not widen the interval.
     gap = resampled - resampled_f1(labels, guessed, 0)[0]

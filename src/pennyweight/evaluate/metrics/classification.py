@@ -12,6 +12,7 @@ from ...data.html_table import html_text
 from ...errors import ArtifactError, DataError
 from .calibration import expected_calibration_error
 from .intervals import Interval, wilson
+from .ranking import Ranking, ranking
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Metrics:
         samples: average over rows.
         hamming: share of wrong decisions among all rows times labels (Hamming loss).
         thresholds: the probability from which each label is given.
+        ranking: ROC-AUC and average precision of two classes, or of any number of labels a text; else None.
     """
 
     n: int
@@ -71,6 +73,7 @@ class Metrics:
     samples: Averages | None = None
     hamming: float | None = None
     thresholds: tuple[float, ...] | None = None
+    ranking: Ranking | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -115,7 +118,8 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`; `from_json` gives the same Metrics back."""
-        unknown = {"unknown": self.unknown} if self.unknown else {}
+        more: dict[str, Any] = {"unknown": self.unknown} if self.unknown else {}
+        more |= {} if self.ranking is None else {"ranking": self.ranking.to_json()}
         if self.thresholds is None:
             return {
                 "n": self.n,
@@ -129,7 +133,7 @@ class Metrics:
                 "ece": self.ece,
                 "per_class": [asdict(row) for row in self.per_class],
                 "confusion": [list(row) for row in self.confusion or ()],
-            } | unknown
+            } | more
         averages = {name: getattr(self, name) for name in ("micro", "macro", "weighted", "samples")}
         return {
             "n": self.n,
@@ -143,7 +147,7 @@ class Metrics:
                 asdict(row) | {"threshold": threshold}
                 for row, threshold in zip(self.per_class, self.thresholds, strict=True)
             ],
-        } | unknown
+        } | more
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metrics:
@@ -159,6 +163,7 @@ class Metrics:
                 "weighted": Averages(**value["weighted"]),
                 "log_loss": float(value["log_loss"]),
                 "unknown": int(value.get("unknown", 0)),
+                "ranking": Ranking.from_json(value["ranking"]) if "ranking" in value else None,
             }
             if "exact_match" in value:
                 low, high = value["exact_match_interval"]
@@ -191,6 +196,8 @@ def score(
     probabilities: np.ndarray,
     names: Sequence[str],
     thresholds: np.ndarray | Sequence[float] | float | None = None,
+    *,
+    ranked: bool = True,
 ) -> Metrics:
     """Score predicted probabilities against true labels.
 
@@ -201,14 +208,17 @@ def score(
         names: L class names in label order.
         thresholds: the probability from which each of the L labels is given, or one for all of them; None is 0.5.
             With one label a text they have no meaning.
+        ranked: whether to compute `ranking`, which takes some milliseconds a label.
 
     Raises:
         DataError: without rows, on shapes that do not fit, labels out of range, or values that are no probabilities.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim == 2:
-        return _score_multi_label(labels, probabilities, names, 0.5 if thresholds is None else thresholds)
-    return _score_single_label(labels, probabilities, names)
+        found = _score_multi_label(labels, probabilities, names, 0.5 if thresholds is None else thresholds)
+    else:
+        found = _score_single_label(labels, probabilities, names)
+    return replace(found, ranking=ranking(labels, probabilities)) if ranked else found
 
 
 def _score_single_label(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> Metrics:

@@ -22,6 +22,6 @@ def figures(labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> dic
     """
     if not np.isfinite(logits).all():  # the training loop raises the error
         return dict.fromkeys(("loss", "accuracy", "macro_f1", "micro_f1"), float("nan"))
-    found = score(labels, sigmoid(logits) if labels.ndim == 2 else softmax(logits), names)
+    found = score(labels, sigmoid(logits) if labels.ndim == 2 else softmax(logits), names, ranked=False)
     values = {"loss": found.log_loss, "accuracy": found.accuracy, "macro_f1": found.macro.f1}
     return values if found.micro is None else values | {"micro_f1": found.micro.f1}

@@ -36,12 +36,14 @@ class Threshold:
 @dataclass(frozen=True)
 class Abstention:
     """What abstaining gives on the test rows: the whole curve and, for a target accuracy, the threshold `picked` on
-    validation rows and what it does `on_test` (None when it answers no test row)."""
+    validation rows and what it does `on_test` (None when it answers no test row); `rows` says which ones these are: of
+    the kind "test", or "validation" where there are no others."""
 
     curve: RiskCoverage
     target: float | None = None
     picked: Threshold | None = None
     on_test: Threshold | None = None
+    rows: str = "test"
 
     def __str__(self) -> str:
         """What the threshold does, in plain sentences; empty without a target."""
@@ -52,11 +54,11 @@ class Abstention:
             f"{self.picked.value:.3f} are answered (picked on {self.picked.n:,} validation texts)."
         )
         if self.on_test is None:
-            return f"{start} No test text is that sure."
+            return f"{start} No {self.rows} text is that sure."
         low, high = (100 * end for end in self.on_test.interval)
         met = "met" if self.on_test.accuracy >= self.target else "met within the interval"
         return (
-            f"{start} That answers {100 * self.on_test.coverage:.1f}% of the test texts with an accuracy of "
+            f"{start} That answers {100 * self.on_test.coverage:.1f}% of the {self.rows} texts with an accuracy of "
             f"{100 * self.on_test.accuracy:.1f}%, 95% interval {low:.1f} to {high:.1f}: the target is "
             f"{met if self.on_test.interval[1] >= self.target else 'missed'}."
         )

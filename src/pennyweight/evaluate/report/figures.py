@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import InputError
 from ...storage.atomic import atomic_file, write_text
 from ..metrics.calibration import Bin
+from ..metrics.intervals import wilson
 
 MOST_CLASSES = 30  # beyond this a confusion matrix is no longer a picture
 MOST_NUMBERED = 12  # beyond this the cells are too small for their numbers
@@ -96,7 +97,7 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
         ):
             _line(axes[0], _series(history, key), name, colour)
         axes[0].set_ylabel("loss (nats per text)")
-        axes[0].set_title("Training and validation loss")
+        axes[0].set_title("Training and validation loss", pad=24)
         if shares:
             for (name, key), line in zip(shares.items(), ("-", "--"), strict=False):
                 steps, values = _series(history, key)
@@ -104,7 +105,7 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
             axes[1].set_ylabel("validation score (%)")
         for axis in axes:
             if axis.lines:
-                axis.legend()
+                _legend_above(axis)
         axes[-1].set_xlabel("training step (optimizer updates)")
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
         if len({row["step"] for row in history}) == 1:  # a single evaluation would have ticks between whole steps
@@ -166,7 +167,7 @@ def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str]
 
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
     size = len(counts)
-    title = "Rows, and % of the true class" if size <= MOST_NUMBERED else "Shaded by share of the true class"
+    title = "Number of texts, and % of the true class" if size <= MOST_NUMBERED else "Shaded by share of the true class"
     if size <= MOST_CLASSES:
         return np.arange(size), title
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
@@ -181,31 +182,46 @@ def _cells(shown: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[int, int]
 
 
 def reliability_diagram(before: Sequence[Bin], after: Sequence[Bin] | None, palette: Palette = LIGHT) -> Any:
-    """Accuracy against confidence, bin by bin; `after` is the same with the fitted temperature."""
+    """Accuracy with its 95% interval against confidence, group by group; `after` is with the fitted temperature."""
     from matplotlib.figure import Figure
 
     with styled(palette):
-        figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
         axis = figure.subplots()
-        axis.plot([0, 100], [0, 100], color=palette.muted, linestyle="--", linewidth=1, label="perfectly calibrated")
         lines = [(before, "as trained" if after else "classifier", palette.first, "o")]
         if after:
             lines.append((after, "with temperature", palette.second, "s"))
-        for bins, name, colour, marker in lines:
-            confidence, accuracy = [100 * one.confidence for one in bins], [100 * one.accuracy for one in bins]
-            total = sum(one.count for one in bins)
-            sizes = [8 + 70 * one.count / total for one in bins]
-            axis.plot(confidence, accuracy, color=colour, linewidth=1, label=name, marker=marker, markersize=2.5)
-            axis.scatter(confidence, accuracy, s=sizes, color=colour, marker=marker, linewidths=0)
-        axis.set(
-            xlabel="mean confidence in the bin (%)",
-            ylabel="accuracy in the bin (%)",
-            title="Reliability (larger mark: more texts)",
+        low = 100.0
+        for groups, name, colour, marker in lines:
+            confidence, accuracy = [100 * one.confidence for one in groups], [100 * one.accuracy for one in groups]
+            ends = [wilson(round(one.accuracy * one.count), one.count) for one in groups]
+            reach = [
+                [max(0.0, each - 100 * end[0]) for each, end in zip(accuracy, ends, strict=True)],
+                [max(0.0, 100 * end[1] - each) for each, end in zip(accuracy, ends, strict=True)],
+            ]
+            axis.errorbar(
+                confidence, accuracy, yerr=reach, color=colour, label=name, fmt=f"{marker}-", markersize=4, linewidth=1,
+                elinewidth=0.6,
+            )  # fmt: skip
+            low = min([low, *confidence, *(100 * end[0] for end in ends)])
+        low = max(-2.0, low - 3)
+        axis.plot(
+            [low, 100], [low, 100], color=palette.muted, linestyle="--", linewidth=1, label="perfectly calibrated"
         )
-        low = min((one.low for bins, *_ in lines for one in bins), default=0.0)
-        axis.set(xlim=(100 * low - 2, 102), ylim=(-3, 103))
-        axis.legend(loc="best")
+        rows = before[0].count if before else 0
+        axis.set(xlabel="mean confidence (%)", ylabel="accuracy (%, 95% interval)", xlim=(low, 102), ylim=(low, 102))
+        axis.set_title(f"Reliability, {rows:,} texts a point", pad=24)
+        _legend_above(axis)
     return figure
+
+
+def _legend_above(axis: Any) -> None:
+    """The legend between title and picture: inside it would lie on the data."""
+    handles, names = axis.get_legend_handles_labels()
+    axis.legend(
+        handles, names, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=len(names), fontsize=8,
+        handlelength=1.4, columnspacing=1.0,
+    )  # fmt: skip
 
 
 def risk_coverage_curve(coverage: np.ndarray, risk: np.ndarray, palette: Palette = LIGHT) -> Any:
@@ -220,7 +236,7 @@ def risk_coverage_curve(coverage: np.ndarray, risk: np.ndarray, palette: Palette
         axis.plot(100 * coverage[keep], 100 * risk[keep], color=palette.first)
         axis.set(xlabel="texts answered (%)", ylabel="errors among the answered (%)", title="Risk and coverage")
         axis.set(xlim=(0, 102))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, max(1.0, 105 * float(risk.max(initial=0.0))))  # without any error, too, a scale that says so
     return figure
 
 

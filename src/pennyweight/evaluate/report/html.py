@@ -44,12 +44,14 @@ class ReportInput:
         history: as in `figures.curves`.
         slices: heading to rows, such as {"source": by_column(...), "length": by_number(...)}.
         command: the exact command; recipe: its YAML.
-        seconds: what took how long; the key "training" is also shown on top.
+        seconds: what took how long; the keys "training" and "predicting", which is of the texts measured on, are also
+            shown on top.
         shift: figures of corrupted texts and of other files.
         created: when, in words.
         drawn: whether there are pictures; without them the confusion matrix is a table.
         ranks: of the adapted matrices; size: bytes of what is saved; folder: the run's, as commands name it.
-        about: texts and backbone in words, under the title.
+        about: backbone and training texts in words, under the title; source: the file that was measured on.
+        note: a sentence for the verdict.
     """
 
     title: str
@@ -80,6 +82,8 @@ class ReportInput:
     size: int | None = None
     folder: str | None = None
     about: str = ""
+    note: str = ""
+    source: str = ""
 
 
 @cache
@@ -98,7 +102,7 @@ def environment() -> Any:
 def render(report: ReportInput) -> str:
     """The whole page as one string of HTML."""
     template = environment().get_template("multi_label.html" if report.metrics.multi_label else "report.html")
-    headline = verdict(report.metrics, report.intervals or {}, report.baselines or ())
+    headline = verdict(report.metrics, report.intervals or {}, report.baselines or ()).with_note(report.note)
     labels = list(zip(report.metrics.per_class, report.metrics.thresholds or (), strict=False))
     page: str = template.render(
         r=report, verdict=headline, labels=labels, pictures=_pictures(report) | _overview(report),
@@ -130,17 +134,19 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     if report.metrics.confusion is not None:
         matrix = figures.confusion(report.metrics.confusion, report.metrics.names, PAGE)
         pictures["confusion"] = drawn(matrix, "confusion", f"Confusion matrix of {about}")
-    if report.history:
+    if report.history and len(report.history) > 1:  # one evaluation is a point, not a curve
         words = "Training and validation loss over the training steps"
         pictures["curves"] = drawn(figures.curves(report.history, PAGE), "curves", words)
     if report.calibration:
         after = None if report.calibration.reason else report.calibration.after
         diagram = figures.reliability_diagram(report.calibration.before, after, PAGE)
-        pictures["reliability"] = drawn(diagram, "reliability", "Accuracy against confidence in 15 bins")
+        pictures["reliability"] = drawn(
+            diagram, "reliability", "Accuracy against confidence, in groups of equally many texts"
+        )
     if report.abstention:
         curve = report.abstention.curve
         figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
-        pictures["risk"] = drawn(figure, "risk", "Errors among the answered texts against the share answered")
+        pictures["risk"] = drawn(figure, "risk", "Share of errors among the answered texts, by share of texts answered")
     if report.shift and report.shift.rows:
         words = "Accuracy by corruption and severity"
         pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)

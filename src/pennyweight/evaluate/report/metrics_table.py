@@ -13,12 +13,16 @@ def metrics_table(metrics: Metrics) -> str:
     shown = {f"{name} average": average for name, average in averages.items() if average is not None}
     thresholds = metrics.thresholds or ()
     header = ["label" if thresholds else "class", "precision %", "recall %", "F1 %"]
-    header += ["threshold", "texts"] if thresholds else ["texts"]
-    blank = [""] * (len(header) - 4)
+    header += ["threshold"] if thresholds else []
+    areas, precisions = _ranking_cells(metrics)
+    header += (["AUC %"] if areas else []) + (["AP %"] if precisions else [])
+    blank = [""] * (len(header) - 3)
+    header += ["texts"]
     rows = [
         [
             short(row.name, 40), *map(_percent, (row.precision, row.recall, row.f1)),
-            *(f"{threshold:.3f}" for threshold in thresholds[place : place + 1]), f"{row.support:,}",
+            *(f"{threshold:.3f}" for threshold in thresholds[place : place + 1]),
+            *areas[place : place + 1], *precisions[place : place + 1], f"{row.support:,}",
         ]
         for place, row in enumerate(metrics.per_class)
     ]  # fmt: skip
@@ -27,6 +31,17 @@ def metrics_table(metrics: Metrics) -> str:
         for name, average in shown.items()
     ]
     return "\n".join([*_headline(metrics), "", text_table(header, rows)])
+
+
+def _ranking_cells(metrics: Metrics) -> tuple[list[str], list[str]]:
+    """ROC-AUC and average precision of each label; of two classes the area, which both share, is in the headline."""
+    if metrics.ranking is None:
+        return [], []
+    areas, precisions = (
+        ["" if value is None else _percent(value) for value in each]
+        for each in (metrics.ranking.roc_auc, metrics.ranking.average_precision)
+    )
+    return (areas if metrics.multi_label else []), precisions
 
 
 def _headline(metrics: Metrics) -> list[str]:
@@ -43,13 +58,20 @@ def _headline(metrics: Metrics) -> list[str]:
         return [
             f"accuracy {interval}, {metrics.n + metrics.unknown:,} texts",
             *unknown,
-            f"log loss {metrics.log_loss:.4f} nats, calibration error {_percent(metrics.ece or 0.0)}%",
+            f"log loss {metrics.log_loss:.4f} nats, calibration error {_percent(metrics.ece or 0.0)}%{_area(metrics)}",
         ]
     return [
-        f"micro F1 {_percent(metrics.micro.f1)}%, macro F1 {_percent(metrics.macro.f1)}%, {metrics.n:,} texts",
+        f"micro F1 {_percent(metrics.micro.f1)}%, macro F1 {_percent(metrics.macro.f1)}%{_area(metrics)}, "
+        f"{metrics.n:,} texts",
         f"exact match {interval}, Hamming loss {_percent(metrics.hamming)}%, log loss {metrics.log_loss:.4f} nats",
         *unknown,
     ]
+
+
+def _area(metrics: Metrics) -> str:
+    found = None if metrics.ranking is None else metrics.ranking.macro_roc_auc
+    words = "macro ROC-AUC" if metrics.multi_label else "ROC-AUC"
+    return "" if found is None else f", {words} {_percent(found)}%"
 
 
 def _percent(share: float) -> str:

@@ -25,6 +25,7 @@ from .overview import rank_map
 
 SHOWN_MISCLASSIFIED = 12
 SHOWN_MISLABELLED = 8
+MOST_IN_TITLE = 6
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
     Raises:
         StorageError: when it cannot be written.
     """
-    metrics = run.metrics
+    metrics, train = run.metrics, rows["train"]
     report = replace(
         evaluation_report(evaluation, run.backbone),
         baselines=evaluation.baselines or None,
+        note=evaluation.note,
         plan=tabulate(run.plan),
         splits=_splits(rows, metrics["data"]["cleaning"]),
         data={"training texts with each label": _counts(rows["train"].labels, evaluation.names)},
@@ -83,7 +85,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         ranks=None if run.config is None else rank_map(run.plan, run.config),
         size=run.size,
         folder=run.folder,
-        about=f"{_short(rows['train'].source)}, {len(rows['train'].labels):,} training texts, {_shown(run.backbone)}",
+        about=f"{_shown(run.backbone)} trained on {len(train.labels):,} texts of {_short(train.source)}",
     )
     write_html(path, report)
 
@@ -91,8 +93,9 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
 def evaluation_report(evaluation: Evaluation, backbone: str) -> ReportInput:
     """The part of a report that needs nothing but an evaluation and the backbone's name."""
     report = ReportInput(
-        title=f"{_short(evaluation.rows.source)}, {len(evaluation.names)} labels",
+        title=_title(evaluation),
         about=_shown(backbone),
+        source=_short(evaluation.rows.source),
         metrics=evaluation.metrics,
         intervals=evaluation.intervals,
         rows=evaluation.measured_on,
@@ -108,7 +111,7 @@ def evaluation_report(evaluation: Evaluation, backbone: str) -> ReportInput:
     target, (picked, measured) = next(reversed(list(evaluation.abstention.items())), (None, (None, None)))
     return replace(
         report,
-        abstention=Abstention(risk_coverage(labels, probabilities), target, picked, measured),
+        abstention=Abstention(risk_coverage(labels, probabilities), target, picked, measured, evaluation.measured_on),
         misclassified=most_confident(labels, probabilities, texts, names, limit=SHOWN_MISCLASSIFIED),
         mislabelled=likely_mislabelled(labels, probabilities, texts, names, limit=SHOWN_MISLABELLED),
     )
@@ -151,6 +154,15 @@ def _counts(labels: np.ndarray, names: Sequence[str]) -> object:
     each = {name: counts[index] for index, name in enumerate(names)}
     few = sorted(each.values())
     return each if len(each) <= 20 else f"{len(each)} labels, {few[0]:,} to {few[-1]:,} texts each"
+
+
+def _title(evaluation: Evaluation) -> str:
+    """What the classifier tells apart: `Business, Sci/Tech, Sports or World`, or the number of its classes."""
+    names = [name if len(name) <= 30 else name[:29] + "…" for name in evaluation.names]
+    if len(names) > MOST_IN_TITLE:
+        return f"Texts of {len(names)} {'labels' if evaluation.metrics.multi_label else 'classes'}"
+    last = "and" if evaluation.metrics.multi_label else "or"
+    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _shown(backbone: str) -> str:

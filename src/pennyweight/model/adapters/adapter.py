@@ -66,6 +66,14 @@ class Adapter(Protocol):
         """
         ...
 
+    def take_folded(self, state: Mapping[str, Tensor]) -> None:
+        """Begin a training at what a folded adapter of the same plan added: its tensors, as `state` gave them.
+
+        Raises:
+            ArtifactError: names or shapes do not agree.
+        """
+        self.load(state)
+
     def scale(self, factor: float) -> None:
         """Multiply the folded adapter's update by `factor`, in place: 1 changes nothing, 0 is the frozen encoder.
 

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from ...budget.count import adapter_shapes
 from ...budget.plan import Plan
 from ...budget.specs import AdapterSpec
 from ...budget.targets import ranks
 from ...errors import RecipeError
-from .adapter import Adapter
-from .lora import LoraAdapter
+from .adapter import Adapter, check_shapes
+from .lora import PREFIX, LoraAdapter
 
 NAME = "default"
 WEIGHT = "base_layer.weight"  # of an adapted layer, the frozen matrix
@@ -117,6 +118,24 @@ class LoraXsAdapter(LoraAdapter):
             layer.lora_A[NAME] = plain.train(layer.training)
             layer.lora_B[NAME].weight.requires_grad_(True)
         return plan, LoraAdapter(self.module)
+
+    def take_folded(self, state: Mapping[str, Tensor]) -> None:
+        """Take U = B, and from A = R Vᵀ an orthonormal basis of what V spans, with the core that belongs to it.
+
+        Raises:
+            ArtifactError: names or shapes do not agree.
+        """
+        shapes = adapter_shapes(self.config, self.spec)
+        check_shapes({f"{PREFIX}{name}": shape for name, shape in shapes.items()}, state)
+        bases, cores = {}, {}
+        for name in self._layers():
+            far, inner = torch.linalg.qr(state[f"{PREFIX}{name}.lora_A.weight"].t().double())  # (in, r), (r, r)
+            bases[name] = state[f"{PREFIX}{name}.lora_B.weight"], far.float()
+            cores[name] = inner.t().float()
+        self._set(bases)
+        with torch.no_grad():
+            for name, layer in self._layers().items():
+                layer.lora_A[NAME].core.copy_(cores[name])
 
     def resume_state(self) -> dict[str, Tensor]:
         """The bases: estimated again they might differ in the last bits, and the cores belong to these."""

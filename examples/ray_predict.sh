@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# A folder of files, predicted by two processes that Ray starts: bash examples/ray_predict.sh       needs pennyweight[ray]
+#
+# On a cluster replace `--ray local` by `--ray auto`, and the folders by ones that all machines see (docs/scale.md).
+set -euo pipefail
+DATA=$(cd "$(dirname "$0")" && pwd)/data
+
+pennyweight train "$DATA/tickets.csv" --test "$DATA/tickets-test.csv" --validation-size 0 \
+    --budget 50k --epochs 6 --out runs/ray --overwrite
+
+mkdir -p inbox
+for part in 1 2 3; do cp "$DATA/tickets-test.csv" "inbox/part-$part.csv"; done
+
+# Each file is a unit of work. Killed halfway, the same command with --resume computes what is missing.
+pennyweight predict runs/ray inbox --ray local --workers 2 --precision fp32 --format jsonl --out labelled
+cat labelled/manifest.json

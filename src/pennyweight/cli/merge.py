@@ -1,0 +1,48 @@
+"""`pennyweight merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from ..errors import InputError
+from ..train.observer import forward_log
+from .command_help import short_help
+from .flags import DEVICE, JSON, Device, split_words
+from .output import echo, echo_json, note
+
+
+@short_help(
+    examples=(
+        "merge runs/seed-0 runs/seed-1 runs/seed-2 --test held-out.csv --out runs/soup",
+        "merge runs/a runs/b --method compose --weights 2,1 --out runs/both",
+    ),
+)
+def merge(
+    runs: list[Path] = typer.Argument(..., metavar="RUN RUN...", help="Runs of one backbone with the same labels."),
+    out: Path = typer.Option(..., "--out", help="A new folder for the merged classifier."),
+    method: Literal["soup", "compose"] = typer.Option(
+        "soup",
+        "--method",
+        help="soup: the mean of the updates, cut to the ranks of one run; compose: exact, at the sum of the ranks.",
+    ),
+    weights: str = typer.Option(None, "--weights", metavar="X,X,...", help="Weights of the runs; equal if not given."),
+    test: str = typer.Option(None, "--test", help="Labelled texts to measure runs and merged classifier on."),
+    device: Device = DEVICE,
+    as_json: bool = JSON,
+) -> None:
+    """Merge saved classifiers into one, by the weighted mean of adapters and heads."""
+    from ..runs.merging import merge as merge_runs
+
+    with forward_log(note):
+        found = merge_runs(runs, out=out, method=method, weights=_numbers(weights), test=test, device=device)
+    echo_json(found.to_json()) if as_json else echo(f"{found}\n\nrun: {out}")
+
+
+def _numbers(words: str | None) -> list[float] | None:
+    try:
+        return [float(word) for word in split_words(words) or ()] or None
+    except ValueError:
+        raise InputError("not numbers", where="--weights", expected="numbers such as 2,1,1", received=words) from None
