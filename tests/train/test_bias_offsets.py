@@ -135,6 +135,9 @@ def test_a_rare_class_chooses_metric_and_offsets(
     assert found.artifact.recipe.train.metric == "macro_f1"
     assert "metric: macro_f1 (auto; polls is rare, 3.6% of the training rows)" in caplog.text
     assert found.metrics["bias_offsets"]["strength"] is not None
+    even = pw.train(rows_of({"match": 20, "bank": 20}), **settings)
+    assert even.artifact.recipe.train.metric == "auto"
+    assert even.artifact.run["train -> metric"] == "accuracy"
     kept = pw.train(rows, metric="accuracy", logit_adjustment="off", **settings)
     assert kept.artifact.recipe.train.metric == "accuracy"
     assert "bias_offsets" not in kept.metrics

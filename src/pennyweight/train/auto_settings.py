@@ -37,7 +37,9 @@ def settle(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, names: Sequ
     Raises:
         RecipeError: thresholds for a precision or recall where one label of three or more is given.
     """
-    recipe = settle_metric(recipe, labels, names)
+    settled = settle_metric(recipe, labels, names)
+    if settled.train.metric == "macro_f1":  # else `auto` stays, a default that reports need not show
+        recipe = settled
     if "=" in recipe.train.thresholds and labels.ndim == 1 and len(names) != 2:
         raise RecipeError(
             "the most probable of many classes has no threshold", where="train -> thresholds",

@@ -87,6 +87,8 @@ def run_fingerprint(
         for key, value in settings[section].items()
         if key not in NOT_COMPARED
     }
+    if fingerprint["train -> metric"] == "auto":  # without a rare class, see `train.auto_settings`; as runs said before
+        fingerprint["train -> metric"] = "accuracy"
     return fingerprint | {f"version of {name}": value for name, value in versions.items()}
 
 
