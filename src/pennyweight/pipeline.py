@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .model.text_model import TextModel
     from .predict.predictor import Classifier
     from .recipe.settings import RecipeSettings
+    from .train.bias_offsets import BiasOffsets
     from .train.frozen_features import FrozenBackbone
     from .train.inference_precision import ReadyModel
     from .train.resume import ResumePoint
@@ -123,7 +124,7 @@ def _decide(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder) 
     """The stages before the model."""
     folder.group.check_batch_size(recipe.train.batch_size)
     loaded = load_data(recipe, train_data, test_data)
-    recipe = settle(recipe, loaded.splits.train.texts)
+    recipe = settle(recipe, loaded.splits.train.texts, loaded.targets["train"], loaded.names)
     return recipe, loaded, plan_run(recipe, loaded, folder)
 
 
@@ -364,12 +365,14 @@ class Evaluated:
         evaluation: None where nothing was held out and there are no test texts.
         seconds: of training and comparing with the `baselines`, and of `measuring`.
         shift: on corrupted texts and texts of another kind, where the recipe asks for it.
+        offsets: what was added to the head's biases, where anything was tried.
     """
 
     rows: Mapping[str, LabelledRows]
     evaluation: Evaluation | None
     seconds: Mapping[str, float]
     shift: Shift | None = None
+    offsets: BiasOffsets | None = None
 
 
 def evaluate_model(
@@ -381,14 +384,11 @@ def evaluate_model(
         report: whether a report will be written; without one no baselines are trained.
     """
     from .evaluate.evaluation import EvaluationSettings, evaluate
-    from .evaluate.labelled_rows import LabelledRows
     from .runs.robustness import shift_of_run
     from .train.baselines import train_baselines
+    from .train.bias_offsets import offset_biases
 
-    rows = {
-        name: LabelledRows.of_table(table, built.tokens[name], loaded.targets[name], loaded.splits.unknown.get(name, 0))
-        for name, table in loaded.splits.tables().items()
-    }
+    rows, model = loaded.rows(built.tokens), fitted.ready.text_model
     if rows.keys() == {"train"}:
         logger.info("nothing is measured: no rows were held out, and there are no test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
@@ -397,18 +397,16 @@ def evaluate_model(
     baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=seed) if report else ()
     began = time.perf_counter()
     logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
+    logits, offsets = offset_biases(model, logits, rows, recipe.train, loaded.names)
     settings = EvaluationSettings(recipe.data.ordinal, recipe.train.thresholds, note=fitted.result.note)
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
-    measuring = time.perf_counter() - began
-    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring} | predicting
+    seconds = {"baselines": sum(b.seconds for b in baselines), "measuring": time.perf_counter() - began} | predicting
     shift = None
     if recipe.train.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start
-        temperature = evaluation.calibration.temperature
-        shift = shift_of_run(
-            fitted.ready.text_model, temperature, loaded.splits, evaluation.measured_on, corrupted=recipe.train.shift
-        )
-    return Evaluated(rows, evaluation, seconds, shift)
+        temperature, corrupted = evaluation.calibration.temperature, recipe.train.shift
+        shift = shift_of_run(model, temperature, loaded.splits, evaluation.measured_on, corrupted=corrupted)
+    return Evaluated(rows, evaluation, seconds, shift, offsets)
 
 
 # --- save --------------------------------------------------------------------------------------------------------
@@ -495,6 +493,8 @@ def run_metrics(
             "encoder": built.text_model.model.engine, "training_energy_joules": fitted.joules,
         },
     }  # fmt: skip
+    if evaluated.offsets is not None:
+        metrics["bias_offsets"] = evaluated.offsets.to_json()
     if evaluation is not None and evaluated.shift is not None:
         metrics["shift"] = evaluated.shift.to_json() | {"measured_on": evaluation.measured_on}
     return metrics

@@ -102,8 +102,9 @@ class RecipeSettings(TypedDict, total=False):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     inference_precision: Literal["auto", "fp32", "bf16", "int8"]
     eval_steps: int | None
-    metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"]
-    thresholds: Literal["macro_f1", "micro_f1", "fixed"]
+    metric: Literal["auto", "accuracy", "macro_f1", "micro_f1", "loss"]
+    thresholds: str
+    logit_adjustment: Literal["auto", "off"]
     early_stopping_patience: int | None
     seed: int
     group_by_length: bool

@@ -17,7 +17,9 @@ from ..recipe.schema import Recipe
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..data.batching import Encoded
     from ..evaluate.evaluation import Evaluation
+    from ..evaluate.labelled_rows import LabelledRows
     from ..train.distillation import Teaching
     from ..train.training_rows import TrainingTexts
     from ..train.warm_start import WarmStart
@@ -50,6 +52,15 @@ class LoadedData:
     def names(self) -> tuple[str, ...]:
         """L class names, in label order."""
         return self.splits.labels.names
+
+    def rows(self, tokens: Mapping[str, Encoded]) -> dict[str, LabelledRows]:
+        """The labelled rows of each split, as evaluation takes them; `tokens`: theirs."""
+        from ..evaluate.labelled_rows import LabelledRows
+
+        return {
+            name: LabelledRows.of_table(table, tokens[name], self.targets[name], self.splits.unknown.get(name, 0))
+            for name, table in self.splits.tables().items()
+        }
 
     @property
     def training(self) -> TrainingTexts:

@@ -19,6 +19,7 @@ from ..model.backbone import config_of
 from ..recipe.loading import resolve_recipe
 from ..recipe.planning import plan_for
 from ..recipe.schema import Recipe
+from ..train.auto_settings import settle_metric
 from ..train.observer import say_to_logging
 from .identity import claim_folder, search_facts
 from .results import SearchResult, TrialResult, draw, rank_trials, read, write
@@ -126,6 +127,8 @@ def prepare_search(
         )
     loaded = load_data(blind.data, data)
     rows = len(loaded.validation or ())
+    labels = loaded.labels.encode(loaded.train)
+    blind, base = (settle_metric(one, labels, loaded.labels.names) for one in (blind, base))
     facts = search_facts(resolve_recipe(blind, place or {}), space, loaded.fingerprint())
     task = SearchTask(
         data, blind, base, space, _cache(blind, folder), place or {}, len(loaded.labels.names), rows, facts

@@ -76,6 +76,8 @@ def score_of(record: Mapping[str, Any], metric: str) -> float:
     """What an evaluation's record says by a metric of the recipe; for `loss` the lower the better."""
     if metric == "loss":
         return float(record["validation_loss"])
+    if metric == "auto":  # of a run without rare classes, see `train.auto_settings`
+        metric = "accuracy"
     # With one label a text micro F1 is the accuracy.
     return float(record["accuracy" if metric == "micro_f1" and "micro_f1" not in record else metric])
 

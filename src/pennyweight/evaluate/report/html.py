@@ -82,6 +82,7 @@ class ReportInput:
     size: int | None = None
     folder: str | None = None
     about: str = ""
+    decision: str | None = None
     note: str = ""
     source: str = ""
 
