@@ -72,13 +72,12 @@ class LoadedData:
     @property
     def fingerprint(self) -> dict[str, str | None]:
         """Its part of a run's fingerprint."""
+        given = self.descriptions != names_as_descriptions(self.names)  # class names come with the data
         return {
             "data": self.splits.fingerprint(),
             "teacher": None if self.teaching is None else self.teaching.fingerprint,
             "start": None if self.start is None else self.start.fingerprint,
-            "descriptions": None
-            if not self.descriptions
-            else sha256("\0".join(self.descriptions).encode()).hexdigest(),
+            "descriptions": sha256("\0".join(self.descriptions).encode()).hexdigest() if given else None,
         }
 
     def told(self, evaluation: Evaluation | None) -> dict[str, Any]:
