@@ -23,6 +23,11 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
         "pad_token_id": 0,
     }),
+    "roberta_large": ("roberta", {
+        "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+        "pad_token_id": 0, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }),
     "distilbert_base": ("distilbert", {}),
     "modernbert_base": ("modernbert", {
         "pad_token_id": 0, "bos_token_id": 101, "cls_token_id": 101, "eos_token_id": 102, "sep_token_id": 102,

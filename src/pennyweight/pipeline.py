@@ -28,7 +28,6 @@ from .train.training_display import followed
 if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages: planning and help do not wait for it
     from .audit.short_audit import ShortAudit
     from .data.batching import Encoded
-    from .evaluate.baselines.baseline import Baseline
     from .evaluate.evaluation import Evaluation
     from .evaluate.labelled_rows import LabelledRows
     from .evaluate.metrics.shift import Shift
@@ -37,6 +36,7 @@ if TYPE_CHECKING:  # torch, and what stands on it, is imported inside the stages
     from .model.text_model import TextModel
     from .predict.predictor import Classifier
     from .recipe.settings import RecipeSettings
+    from .train.bias_offsets import BiasOffsets
     from .train.frozen_features import FrozenBackbone
     from .train.inference_precision import ReadyModel
     from .train.resume import ResumePoint
@@ -124,7 +124,7 @@ def _decide(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder) 
     """The stages before the model."""
     folder.group.check_batch_size(recipe.train.batch_size)
     loaded = load_data(recipe, train_data, test_data)
-    recipe = settle(recipe, loaded.splits.train.texts)
+    recipe = settle(recipe, loaded.splits.train.texts, loaded.targets["train"], loaded.names)
     return recipe, loaded, plan_run(recipe, loaded, folder)
 
 
@@ -305,6 +305,7 @@ def fit_model(
     from .train.accelerator import end_training, make_accelerator
     from .train.energy import energy_meter
     from .train.few_labels import fit_few_labels
+    from .train.frozen_head import compare_head
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
@@ -325,14 +326,15 @@ def fit_model(
     fingerprint = {**planned.fingerprint, **prefixes}
     if checkpoint is None:
         start_model(model, rows, built.frozen, settings, fingerprint, loaded.start)
-    by_transformers = recipe.model.encoder == "reference"
+    prepare = partial(
+        prepare_inference, built.text_model, planned.backbone, settings=settings, tokens=built.tokens,
+        labels=loaded.targets, reference=recipe.model.encoder == "reference",
+    )  # fmt: skip
     few = None if checkpoint or group.size > 1 else fit_few_labels(
-        settings, built.text_model, planned.plan, sources, built.tokens, loaded.targets, loaded.names, built.frozen
+        settings, built.text_model, planned.plan, built.tokens, loaded.targets, loaded.names, built.frozen
     )  # fmt: skip
     if few is not None:
-        ready = prepare_inference(built.text_model, planned.backbone, few.plan, settings, built.tokens, loaded.targets,
-                                  reference=by_transformers)  # fmt: skip
-        return Fitted(ready.plan, few.result, sources.to_json(), None, fingerprint, ready)
+        return Fitted((ready := prepare(few.plan)).plan, few.result, sources.to_json(), None, fingerprint, ready)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
     state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
@@ -348,8 +350,8 @@ def fit_model(
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
-    ready = prepare_inference(built.text_model, planned.backbone, planned.plan, settings, built.tokens, loaded.targets,
-                              reference=by_transformers, validation=held_out)  # fmt: skip
+    ready = prepare(planned.plan, validation=held_out)
+    ready, result.frozen_head = compare_head(ready, built.frozen, planned.plan, built.tokens, loaded.targets, prepare)
     return Fitted(ready.plan, result, sources.to_json(), joules, fingerprint, ready)
 
 
@@ -363,12 +365,14 @@ class Evaluated:
         evaluation: None where nothing was held out and there are no test texts.
         seconds: of training and comparing with the `baselines`, and of `measuring`.
         shift: on corrupted texts and texts of another kind, where the recipe asks for it.
+        offsets: what was added to the head's biases, where anything was tried.
     """
 
     rows: Mapping[str, LabelledRows]
     evaluation: Evaluation | None
     seconds: Mapping[str, float]
     shift: Shift | None = None
+    offsets: BiasOffsets | None = None
 
 
 def evaluate_model(
@@ -380,35 +384,29 @@ def evaluate_model(
         report: whether a report will be written; without one no baselines are trained.
     """
     from .evaluate.evaluation import EvaluationSettings, evaluate
-    from .evaluate.labelled_rows import LabelledRows
     from .runs.robustness import shift_of_run
     from .train.baselines import train_baselines
+    from .train.bias_offsets import offset_biases, with_threshold
 
-    rows = {
-        name: LabelledRows.of_table(table, built.tokens[name], loaded.targets[name], loaded.splits.unknown.get(name, 0))
-        for name, table in loaded.splits.tables().items()
-    }
+    rows, model = loaded.rows(built.tokens), fitted.ready.text_model
     if rows.keys() == {"train"}:
         logger.info("nothing is measured: no rows were held out, and there are no test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
-    baselines: tuple[Baseline, ...] = ()
-    if report:
-        frozen = built.frozen if recipe.train.report == "full" else None
-        baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, seed=recipe.train.seed)
+    wanted, result = recipe.train, fitted.result
+    frozen, head = built.frozen if wanted.report == "full" else None, result.frozen_head
+    baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=wanted.seed) if report else ()
     began = time.perf_counter()
     logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
-    settings = EvaluationSettings(ordinal=recipe.data.ordinal, objective=recipe.train.thresholds)
+    logits, offsets = offset_biases(model, logits, rows, wanted, loaded.names)
+    settings = EvaluationSettings(recipe.data.ordinal, wanted.thresholds, note=with_threshold(result.note, offsets))
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
-    measuring = time.perf_counter() - began
-    seconds = {"baselines": sum(baseline.seconds for baseline in baselines), "measuring": measuring} | predicting
+    seconds = {"baselines": sum(b.seconds for b in baselines), "measuring": time.perf_counter() - began} | predicting
     shift = None
-    if recipe.train.shift or loaded.splits.ood is not None:
+    if wanted.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start
-        temperature = evaluation.calibration.temperature
-        shift = shift_of_run(
-            fitted.ready.text_model, temperature, loaded.splits, evaluation.measured_on, corrupted=recipe.train.shift
-        )
-    return Evaluated(rows, evaluation, seconds, shift)
+        temperature, corrupted = evaluation.calibration.temperature, wanted.shift
+        shift = shift_of_run(model, temperature, loaded.splits, evaluation.measured_on, corrupted=corrupted)
+    return Evaluated(rows, evaluation, seconds, shift, offsets)
 
 
 # --- save --------------------------------------------------------------------------------------------------------
@@ -495,6 +493,8 @@ def run_metrics(
             "encoder": built.text_model.model.engine, "training_energy_joules": fitted.joules,
         },
     }  # fmt: skip
+    if evaluated.offsets is not None:
+        metrics["bias_offsets"] = evaluated.offsets.to_json()
     if evaluation is not None and evaluated.shift is not None:
         metrics["shift"] = evaluated.shift.to_json() | {"measured_on": evaluation.measured_on}
     return metrics

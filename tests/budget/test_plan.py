@@ -265,3 +265,15 @@ def test_a_plan_that_cannot_be_read() -> None:
     with pytest.raises(RecipeError) as error:
         Plan.from_json(value | {"trainable": 5})
     assert str(error.value) == "plan: the plan's parts do not add up; expected 5; received 199684"
+
+
+def test_a_head_of_many_classes_has_its_price_named() -> None:
+    config = load_config("roberta-base")
+    why = plan(config, labels=77, budget=100_000).why
+    assert (
+        "head price: 59% of the budget, 769 for each of 77 classes in the output layer, which leaves 40,787 for the "
+        "adapter; no head is smaller"
+    ) in why
+    why = plan(config, labels=77, budget=100_000, head=HeadSpec("low_rank", 8)).why
+    assert any(line.endswith("; a linear head would cost 59,213") for line in why)
+    assert not any("head price" in line for line in plan(config, labels=77, budget=200_000).why)

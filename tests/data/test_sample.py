@@ -8,12 +8,12 @@ from pennyweight.data.labels import fit_labels
 
 def test_the_split_is_whole_and_disjoint() -> None:
     train, test = sample.load("train"), sample.load("test")
-    assert (len(train), len(test)) == (480, 160)
-    assert sorted([*train.extras["id"], *test.extras["id"]]) == list(range(640))
+    assert (len(train), len(test)) == (480, 880)
+    assert sorted([*train.extras["id"], *test.extras["id"]]) == list(range(1360))
 
 
 def test_the_split_is_stratified_by_class_and_by_style() -> None:
-    for split, rows in (("train", 30), ("test", 10)):
+    for split, rows in (("train", 30), ("test", 55)):
         table = sample.load(split)  # type: ignore[arg-type]
         cells = Counter(zip(table.labels or (), table.extras["source"], strict=True))
         assert len(cells) == 16

@@ -115,6 +115,17 @@ def test_a_file_in_blocks_gets_the_answers_of_its_texts(form: str, classifier: p
     assert {item.name for item in tmp_path.iterdir()} == {source.name, f"out.{form}"}
 
 
+def test_what_is_cut_is_counted(classifier: pw.Classifier, tmp_path: Path) -> None:
+    file = read_in_blocks(source_of(tmp_path / "in.csv"), input_spec=classifier.input_spec)
+    assert len(list(predict_blocks(classifier, file, KeptColumns(True, True, None)))) > 0
+    assert (file.cut.texts, file.cut.lost, file.cut.warning()) == (100, 0, None)
+    (tmp_path / "long.csv").write_text("text\n" + "bank " * 900 + "\n", "utf-8")
+    long = read_in_blocks(tmp_path / "long.csv", input_spec=classifier.input_spec)
+    list(predict_blocks(classifier, long, KeptColumns(True, True, None)))
+    assert long.cut.lost > 700
+    assert "% of the tokens of 1 text are cut" in str(long.cut.warning())
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_run_that_is_killed_anywhere_and_resumed_writes_the_same_bytes(
     form: str, tiny_run: Path, classifier: pw.Classifier, tmp_path: Path

@@ -92,6 +92,17 @@ def test_new_labels_stand_behind_the_old_ones(
     assert pw.load(tmp_path / "run").predict(TEXTS) == wider.predict(TEXTS)
 
 
+def test_the_saved_recipe_trains_the_same_again(train: Callable[..., Path], news: Path, tmp_path: Path) -> None:
+    run, given = train("plain"), {"test": news / "test.csv"}
+    first = pw.train(both(news), start_from=str(run), out=tmp_path / "a", budget="6k", max_steps=3, **given)
+    saved = str(tmp_path / "a" / "recipe.yaml")
+    again = pw.train(both(news), recipe=saved, start_from=str(run), out=tmp_path / "b", **given)
+    assert np.array_equal(first.logits(TEXTS), again.logits(TEXTS))
+    other = recipe.load(saved).model_copy(update={"plan": recipe.load("default").plan})
+    with pytest.raises(RecipeError, match="plan -> strategy: the recipe's plan is not that of the run to start from"):
+        pw.train(both(news), recipe=other, start_from=str(run), **given)
+
+
 def test_a_classifier_is_trained_more_in_python(train: Callable[..., Path], news: Path) -> None:
     first = pw.load(train("plain"))
     more = first.train_more(both(news), test=news / "test.csv", budget="6k", epochs=1)

@@ -99,6 +99,32 @@ def test_what_predict_writes_teaches_as_its_run_does(
     assert np.abs(plain.predict_proba(texts) - by_run.predict_proba(texts)).max() > 1e-3
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_every_form_that_predict_writes_is_read(
+    ending: str, tiny_run: Path, news: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    table = tmp_path / f"teacher.{ending}"
+    pw.load(tiny_run).predict_file(news / "train.csv", table)
+    loaded = load_data(recipe.load(**settings, teacher=str(table)), news / "train.csv")
+    assert loaded.teaching is not None
+    found = loaded.teaching.targets.probabilities
+    assert found == pytest.approx(pw.load(tiny_run).predict_proba(loaded.splits.train.texts), abs=1e-5)
+    assert (found.dtype, loaded.teaching.figures["kind"]) == (np.float32, "table")
+
+
+def test_an_exported_model_teaches_as_its_run_does(
+    tiny_run: Path, news: Path, settings: dict[str, Any], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    assert command("export", tiny_run, tmp_path / "onnx", "--format", "onnx").code == 0
+    found = []
+    for teacher in (tiny_run, tmp_path / "onnx"):
+        loaded = load_data(recipe.load(**settings, teacher=str(teacher)), news / "train.csv")
+        assert loaded.teaching is not None
+        found.append(loaded.teaching.targets.probabilities)
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
 def test_a_teacher_alone_overrules_the_labels(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     """Every Business text is Sports to this teacher, and labels have no weight."""
     rows = read_rows(news / "train.csv")

@@ -162,3 +162,14 @@ def test_texts_in_windows_are_trained_in_epochs(settings: dict[str, Any], news: 
     assert "few_labels" not in found.metrics["train"]
     with pytest.raises(RecipeError, match="contrastive: expected auto or off with long_texts windows, received on"):
         pw.train(news / "train.csv", long_texts="windows", contrastive="on", **settings)
+
+
+def test_the_phase_moves_the_upper_half_of_the_adapters(settings: dict[str, Any], news: Path) -> None:
+    found = pw.train(news / "train.csv", contrastive="on", adapter="lora", **settings)
+    moved: dict[int, bool] = {}
+    for name, tensor in found.artifact.tensors.adapter.items():
+        if ".lora_B." in name:
+            layer = int(name.split("layer.")[1].split(".")[0])
+            moved[layer] = moved.get(layer, False) or bool(tensor.any())
+    layers = sorted(moved)
+    assert [moved[layer] for layer in layers] == [place >= len(layers) // 2 for place in range(len(layers))]

@@ -325,8 +325,12 @@ class MultiLabelMetricsEntry(_Closed):
 
 class ThresholdsEntry(_Closed):
     values: list[float] = Field(description="In the order of the labels.")
-    tuned_for: Literal["macro_f1", "micro_f1", "fixed"]
+    tuned_for: str = Field(
+        pattern=r"^(macro_f1|micro_f1|fixed|(precision|recall)=[0-9.]+)$",
+        description="macro_f1, micro_f1, fixed, or what each label has to reach, such as precision=0.9.",
+    )
     tuned_on: Literal["validation"] | None = Field(description="null: no rows were held out; all are 0.5.")
+    not_reached: list[str] | None = Field(None, description="Labels whose precision could not be reached there.")
 
 
 class MultiLabelBaselineEntry(_Closed):
@@ -361,6 +365,36 @@ class _RunFile(_Open):
     distillation: DistillationEntry | None = Field(None, description="Absent where there was no teacher.")
 
 
+class OffsetsFiguresEntry(_Closed):
+    """Figures on the validation rows, without the offsets or with them."""
+
+    accuracy: Share
+    macro_f1: Share
+
+
+class TargetEntry(_Closed):
+    """The threshold of one of two classes; with the offsets it stands at a probability of 0.5."""
+
+    label: str
+    wanted: str = Field(description="Such as precision=0.9.")
+    probability: Share = Field(description="Without the offsets and before a temperature.")
+    precision: Share = Field(description="On the validation rows, as recall.")
+    recall: Share
+    reached: bool
+
+
+class BiasOffsetsEntry(_Closed):
+    """What was added to the head's biases after training; it is part of the saved classifier."""
+
+    values: list[float] = Field(description="In the order of the labels; all 0 where nothing was gained.")
+    fitted_on: Literal["validation"]
+    summary: str
+    strength: float | None = Field(None, ge=0, description="Of the logit adjustment; null for a threshold.")
+    threshold: TargetEntry | None = None
+    before: OffsetsFiguresEntry
+    after: OffsetsFiguresEntry
+
+
 class MetricsFile(_RunFile):
     """metrics.json of a run."""
 
@@ -368,6 +402,9 @@ class MetricsFile(_RunFile):
     validation: MetricsEntry | None = Field(None, description="Absent where no rows were held out.")
     calibration: CalibrationEntry | None = Field(None, description="Absent where nothing was measured.")
     baselines: list[BaselineEntry] | None = None
+    bias_offsets: BiasOffsetsEntry | None = Field(
+        None, description="Where a class is rare, or a precision or recall was asked for with two classes."
+    )
     abstention: list[AbstentionEntry] | None = None
     shift: ShiftEntry | None = None
     audit: AuditEntry | None = None

@@ -101,13 +101,15 @@ Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml`, with t
 
 def _origin(metrics: dict[str, Any]) -> str:
     """Sentences on the runs it was merged from and on its teacher; empty where there were none."""
-    merged, taught = metrics.get("merged"), metrics.get("distillation")
+    merged, taught, moved = (metrics.get(key) for key in ("merged", "distillation", "bias_offsets"))
     found = ""
     if merged is not None:
         runs = ", ".join(prose(run) for run in merged["runs"])
         found += f" Merged ({merged['method']}) from {runs}; nothing was trained afterwards."
     if taught is not None:
         found += f" Distilled from {prose(taught['teacher'])}: its probabilities were targets beside the labels."
+    if moved is not None and any(moved["values"]):
+        found += f" After training the head's biases were set by the validation texts: {prose(moved['summary'])}."
     return found
 
 

@@ -11,7 +11,7 @@ from ..errors import BudgetError
 from .architecture import LinearLayer, describe, encoder_parameters, linear_modules, size
 from .config_fields import Config
 from .count import Count, bias_parameters, count, head_shapes
-from .reasons import head_reason, left_over_reason, method_reasons, strategy_reasons
+from .reasons import head_price, head_reason, left_over_reason, method_reasons, strategy_reasons
 from .specs import XS_ALPHA, AdapterSettings, AdapterSpec, HeadSpec, contradiction, positive_whole, xs_alpha
 from .strategies import ATTENTION_ROLES, LORA_FROM_RANK, STRATEGIES, Candidate, Limits, Ranks, auto_rule, spent
 from .suggestions import head_over_budget
@@ -84,6 +84,7 @@ def allocate(
         *strategy_reasons(strategy, followed, candidates, ranks, limits),
         *([] if adapter is None else method_reasons(options, counted, chosen=starved)),
         head_reason(config, head, labels),
+        *head_price(config, head, labels, budget),
         *([] if adapter is None else [_alpha_rule(options)]),
         left_over_reason(followed, candidates, ranks, limits, budget - counted.trainable),
     )

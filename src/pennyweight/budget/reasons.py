@@ -68,6 +68,19 @@ def head_reason(config: Config, head: HeadSpec, labels: int) -> str:
     return sentence if head.kind == "full" else f"{sentence}; the architecture's own would be {own:,}"
 
 
+def head_price(config: Config, head: HeadSpec, labels: int, budget: int) -> Iterator[str]:
+    """Where the head takes more than half of the budget: what a class costs, and what is left for the adapter."""
+    needed = size(head_shapes(config, head, labels))
+    if 2 * needed <= budget:
+        return
+    smallest = size(head_shapes(config, HeadSpec(), labels))
+    less = "no head is smaller" if needed <= smallest else f"a linear head would cost {smallest:,}"
+    yield (
+        f"head price: {needed / budget:.0%} of the budget, {smallest // labels:,} for each of {labels:,} classes in "
+        f"the output layer, which leaves {budget - needed:,} for the adapter; {less}"
+    )
+
+
 def left_over_reason(
     followed: str, candidates: Sequence[Candidate], ranks: Mapping[str, int], limits: Limits, left_over: int
 ) -> str:

@@ -31,6 +31,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
                 out=out,
                 overwrite=True,
                 budget="200k",
+                adapter="lora",  # the demo shows an adapter, whether or not a frozen head would do on so few texts
                 observer=display,
             )
     except Interrupted as stop:

@@ -213,6 +213,8 @@ def predict(
                 _write_file(classifier, file, written, out, abstainer, resume, progress)
     if file is not None and file.unread and file.empty.count:
         note(f"{source}: {file.empty}")
+    if file is not None and (cut := file.cut.warning()) is not None:
+        note(f"warning: {source}: {cut}")
     if file is not None and kept.all:
         _note_columns(file.names, prediction_columns(classifier), file.unreadable)
     if abstainer.threshold is not None:

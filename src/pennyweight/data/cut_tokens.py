@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .batching import Encoded
 from .table import shown
 
+REMEDY = "train with --max-length auto or --long-texts windows to read it"
 #: A larger share of the tokens that are cut is worth a warning.
 MUCH_CUT = 0.05
+
+
+@dataclass
+class CutTally:
+    """The tokens of texts that come one after the other.
+
+    Attributes:
+        texts, read, lost: how many texts, and tokens that were read and cut; texts of pairs lose none that is known.
+    """
+
+    texts: int = 0
+    read: int = 0
+    lost: int = 0
+
+    def add(self, tokens: Encoded) -> None:
+        """Count further texts."""
+        self.texts += len(tokens)
+        self.read += int(tokens.lengths.sum())
+        self.lost += 0 if tokens.lost is None else int(tokens.lost.sum())
+
+    def warning(self) -> str | None:
+        """A sentence with its remedies; None where at most `MUCH_CUT` of the tokens are cut."""
+        share = self.lost / max(1, self.read + self.lost)
+        if share <= MUCH_CUT:
+            return None
+        texts = f"{self.texts:,} text{'' if self.texts == 1 else 's'}"
+        return f"{_percent(share)} of the tokens of {texts} are cut: what stands there is not read; {REMEDY}"
 
 
 def cut_share(tokens: Encoded) -> float:
@@ -50,7 +79,7 @@ def warn_of_cut(
     if cut_share(tokens) <= MUCH_CUT:
         return None
     said = describe_cut(tokens, max_length, part, labels, names)
-    return f"{said}: what stands there is not read; train with --max-length auto or --long-texts windows to read it"
+    return f"{said}: what stands there is not read; {REMEDY}"
 
 
 def _percent(share: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .columns import choose_text_columns
+from .cut_tokens import CutTally
 from .file_options import AS_NAMED, MAX_BYTES, FileOptions
 from .file_streams import check_compressed, is_compressed
 from .formats.columnar import count_rows, is_saved, read_arrow_blocks
@@ -80,6 +81,7 @@ class RowBlocks:
         notes: remarks on how the source was read, one line each, for people.
         empty: the rows without a text.
         unread: only its first rows have been looked at; `empty` is counted anew by each pass over `blocks_and_tables`.
+        cut: tokens of the texts, counted by whoever turns them into tokens.
         given: what was read: a path, two paths, or a name on the hub.
         reading: what decided how it was read, besides `input_spec`: format, encoding, header and split, as asked for.
     """
@@ -95,6 +97,7 @@ class RowBlocks:
     notes: tuple[str, ...] = ()
     empty: EmptyTexts = field(default_factory=EmptyTexts)
     unread: bool = False
+    cut: CutTally = field(default_factory=CutTally)
     given: str = ""
     reading: dict[str, Any] = field(default_factory=dict)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ..data.table import listed
 from ..errors import DataError
 from .baselines.baseline import Baseline
 from .baselines.comparison import BaselineRow, compare_with_baselines
@@ -20,9 +22,11 @@ from .metrics.intervals import Interval
 from .metrics.ordinal import Ordinal, ordinal
 from .metrics.probabilities import sigmoid, softmax
 from .metrics.selective import Threshold, answered, threshold_for
-from .metrics.thresholds import FIXED, Objective, decide, tune_thresholds
+from .metrics.thresholds import FIXED, Objective, Target, decide, out_of_reach, tune_thresholds
 from .row_predictions import RowPredictions, fingerprint, row_predictions
 from .slices import Slice, slice_rows
+
+logger = logging.getLogger(__name__)
 
 # Accuracies to abstain for, shown in every report; the first within reach is drawn out.
 TARGETS = (0.9, 0.95, 0.98, 0.99)
@@ -30,15 +34,20 @@ TARGETS = (0.9, 0.95, 0.98, 0.99)
 
 @dataclass(frozen=True)
 class LabelThresholds:
-    """The probability from which each of L labels is given, `values` (L,), and what they were tuned for and on."""
+    """The probability from which each of L labels is given, `values` (L,), and what they were tuned for and on.
+
+    `not_reached` names the labels whose precision could not be reached on the rows they were tuned on.
+    """
 
     values: np.ndarray
     tuned_for: Objective = "fixed"
     tuned_on: str | None = None
+    not_reached: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as in metrics.json."""
-        return {"values": self.values.tolist(), "tuned_for": self.tuned_for, "tuned_on": self.tuned_on}
+        found = {"values": self.values.tolist(), "tuned_for": self.tuned_for, "tuned_on": self.tuned_on}
+        return found | ({"not_reached": list(self.not_reached)} if self.not_reached else {})
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class EvaluationSettings:
         slice_columns: columns to slice by; None for every column with few values.
         temperature: the temperature of a saved classifier; None chooses one on the validation rows.
         thresholds: those of a saved classifier; None tunes them on the validation rows.
+        note: a sentence on what the classifier is, for the verdict.
     """
 
     ordinal: bool = False
@@ -58,6 +68,7 @@ class EvaluationSettings:
     slice_columns: Sequence[str] | None = None
     temperature: Temperature | None = None
     thresholds: LabelThresholds | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,7 @@ class Evaluation:
         calibration, ordinal, abstention: with one label a text; abstention holds for each target accuracy the
             threshold picked on the validation rows, and what it gives on the measured ones.
         thresholds: where a text may carry any number of labels.
+        note: as in the settings.
     """
 
     measured_on: str
@@ -90,11 +102,12 @@ class Evaluation:
     ordinal: Ordinal | None = None
     abstention: Mapping[float, tuple[Threshold, Threshold | None]] = field(default_factory=dict)
     thresholds: LabelThresholds | None = None
+    note: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """The classifier against its baselines."""
-        return verdict(self.metrics, self.intervals, self.baselines)
+        return verdict(self.metrics, self.intervals, self.baselines).with_note(self.note)
 
     def to_json(self) -> dict[str, Any]:
         """The parts of metrics.json that say how good the classifier is."""
@@ -163,7 +176,7 @@ def evaluate(
         objective=settings.objective,
         unknown=measured.unknown,
     )
-    return replace(evaluation, baselines=compared)
+    return replace(evaluation, baselines=compared, note=settings.note)
 
 
 def _measure(
@@ -177,7 +190,7 @@ def _measure(
     measured = rows[measured_on]
     temperature = thresholds = limits = None
     if measured.labels.ndim == 2:
-        thresholds = settings.thresholds or _tune(rows, logits, len(names), settings.objective)
+        thresholds = settings.thresholds or _tune(rows, logits, names, settings.objective)
         limits = thresholds.values
         probabilities = {name: sigmoid(values) for name, values in logits.items()}
     else:
@@ -218,12 +231,18 @@ def _fit(rows: Mapping[str, LabelledRows], logits: Mapping[str, np.ndarray], n_l
 
 
 def _tune(
-    rows: Mapping[str, LabelledRows], logits: Mapping[str, np.ndarray], n_labels: int, objective: Objective
+    rows: Mapping[str, LabelledRows], logits: Mapping[str, np.ndarray], names: Sequence[str], objective: Objective
 ) -> LabelThresholds:
     if "validation" not in logits:
-        return LabelThresholds(np.full(n_labels, FIXED))
-    values = tune_thresholds(rows["validation"].labels, sigmoid(logits["validation"]), objective)
-    return LabelThresholds(values, objective, "validation")
+        return LabelThresholds(np.full(len(names), FIXED))
+    labels, probabilities = rows["validation"].labels, sigmoid(logits["validation"])
+    missed = out_of_reach(labels, probabilities, objective, names)
+    if missed:
+        logger.warning(
+            f"thresholds: {Target.of(objective)} is out of reach on the {len(labels):,} validation texts for "
+            f"{listed(missed)}; there the threshold of the highest precision is used"
+        )
+    return LabelThresholds(tune_thresholds(labels, probabilities, objective), objective, "validation", missed)
 
 
 def _abstention(

@@ -47,6 +47,11 @@ def _notes(artifact: Artifact) -> list[str]:
             f"softmax(logits) gives Pennyweight's probabilities: its fitted temperature, {temperature:.6g}, is folded "
             "into the output layer (weights and bias are divided by it)."
         )
+    moved = artifact.metrics.get("bias_offsets")
+    threshold = moved.get("threshold") if isinstance(moved, dict) else None
+    if isinstance(threshold, dict):
+        label, wanted = code(str(threshold.get("label"))), threshold.get("wanted")
+        notes.append(f"The output layer's bias puts the threshold of {label} at a probability of 0.5 ({wanted}).")
     if data.pair:
         notes.append("Texts come in pairs: tokenizer(first, second).")
     if artifact.input_spec.markup == "strip":

@@ -76,6 +76,8 @@ def predict_blocks(
         skip: rows that are left out, whole blocks.
         progress: called with the rows done so far, those left out included.
 
+    Its `cut` counts the tokens of the rows.
+
     Yields:
         The columns that are kept of each block, and its predictions as `predicted_columns` gives them.
 
@@ -91,6 +93,7 @@ def predict_blocks(
         for columns, tokens in blocks:
             names = kept.of(columns, file.text_columns)
             probabilities = classifier.probabilities_of(tokens)
+            file.cut.add(tokens)
             rows += len(probabilities)
             if progress is not None:
                 progress(rows)

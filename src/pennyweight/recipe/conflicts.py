@@ -40,6 +40,11 @@ def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str
             "train -> early_stopping_patience: expected none with validation_size 0, since nothing is held out to stop "
             f"on, received {train.early_stopping_patience}"
         )
+    if data.validation is None and not data.validation_size and "=" in train.thresholds:
+        yield (
+            "train -> thresholds: expected macro_f1, micro_f1 or fixed with validation_size 0, since nothing is held "
+            f"out to fit them on, received {train.thresholds}"
+        )
     if train.contrastive == "on" and data.long_texts == "windows":
         yield "train -> contrastive: expected auto or off with long_texts windows, received on"
     if train.contrastive == "on" and train.teacher is not None:

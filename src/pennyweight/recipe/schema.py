@@ -100,6 +100,8 @@ LayerNumbers = list[Annotated[int, Field(ge=0)]]
 # `auto` is kept as 0 until the training texts are read, see `train.max_length`: every layer takes a number.
 AUTO_LENGTH = 0
 MaxLength = Annotated[int, BeforeValidator(_length), AfterValidator(_refuse_short), PlainSerializer(_shown_length)]
+# A share that precision or recall should reach on the validation rows.
+Target = Annotated[str, Field(pattern=r"^(precision|recall)=(0?\.\d*[1-9]\d*|1(\.0+)?)$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 # How a budget looks; what it amounts to, `budget.plan.parse_budget` says.
 Budget = Annotated[
@@ -338,12 +340,21 @@ class TrainRecipe(Section):
         "accuracy by at most 0.1 points, int8 only with 1,000 validation texts or more.",
     )
     eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; after each epoch if not given.")
-    metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"] = Field(
-        "accuracy",
-        description="Chooses the best evaluation; ties go to the lower loss. Multi-label accuracy is the exact match.",
+    metric: Literal["auto", "accuracy", "macro_f1", "micro_f1", "loss"] = Field(
+        "auto",
+        description="Chooses the best evaluation; ties go to the lower loss. Multi-label accuracy is the exact match. "
+        "auto: macro F1 where a class is rare (under 10% of the training rows and half of an equal share), else "
+        "accuracy.",
     )
-    thresholds: Literal["macro_f1", "micro_f1", "fixed"] = Field(
-        "macro_f1", description="Multi-label: the validation F1 that thresholds maximize; fixed is 0.5 for every label."
+    thresholds: Literal["macro_f1", "micro_f1", "fixed"] | Target = Field(
+        "macro_f1",
+        description="Multi-label: the validation F1 that thresholds maximize; fixed is 0.5 for every label. "
+        "precision=0.9 or recall=0.9: what the validation rows must reach, also with two classes, for the rarer one.",
+    )
+    logit_adjustment: Literal["auto", "off"] = Field(
+        "auto",
+        description="Raise the biases of rarer classes after training; auto: where a class is rare and class_weights "
+        "and oversample are not set, as far as the validation probabilities promise a gain in macro F1.",
     )
     early_stopping_patience: int | None = Field(
         None,
@@ -383,6 +394,11 @@ class TrainRecipe(Section):
         "auto",
         description="Few labels: instead of epochs, a short contrastive phase and logistic regression; auto: up to 64 "
         "training texts a class, and only where cross-validation puts it before the frozen backbone.",
+    )
+    frozen_head: Literal["auto", "off"] = Field(
+        "auto",
+        description="After training, a linear head on the frozen backbone takes the adapter's place where the adapter "
+        "does not beat it on the validation rows; only where the recipe sets no field of the adapter but the budget.",
     )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",

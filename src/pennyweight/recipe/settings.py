@@ -101,8 +101,9 @@ class RecipeSettings(TypedDict, total=False):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     inference_precision: Literal["auto", "fp32", "bf16", "int8"]
     eval_steps: int | None
-    metric: Literal["accuracy", "macro_f1", "micro_f1", "loss"]
-    thresholds: Literal["macro_f1", "micro_f1", "fixed"]
+    metric: Literal["auto", "accuracy", "macro_f1", "micro_f1", "loss"]
+    thresholds: str
+    logit_adjustment: Literal["auto", "off"]
     early_stopping_patience: int | None
     seed: int
     group_by_length: bool
@@ -118,6 +119,7 @@ class RecipeSettings(TypedDict, total=False):
     augment_copies: int
     lp_ft: bool
     contrastive: Literal["auto", "on", "off"]
+    frozen_head: Literal["auto", "off"]
     average: Literal["none", "ema", "last_epochs"]
     average_decay: float
     average_epochs: int

@@ -16,7 +16,10 @@ from ..errors import RecipeError
 from ..evaluate.metrics.paired_tests import compare
 from ..evaluate.row_predictions import RowPredictions, row_predictions
 from ..predict.hub_folder import local_folder
+from ..recipe.planning import pin_plan
+from ..recipe.schema import BY_STRATEGY, Recipe
 from ..train.warm_start import WarmStart
+from .starting_recipe import FREE
 
 if TYPE_CHECKING:
     from ..evaluate.evaluation import Evaluation
@@ -44,6 +47,26 @@ class EarlierRun:
             torch.set_num_threads(threads)
         self.name = source_name(folder)
         self.labels = self._classifier.labels
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a recipe whose plan is another than the run's: its weights would have no place.
+
+        Raises:
+            RecipeError: naming the first field that differs.
+        """
+        artifact = self._classifier.artifact
+        own = pin_plan(artifact.recipe, artifact.plan)
+        pairs = {
+            f"plan -> {key}": (getattr(own.plan, key), getattr(recipe.plan, key))
+            for key in type(own.plan).model_fields
+            if key not in (*FREE, "bases", *BY_STRATEGY)
+        } | {"model -> pooling": (own.model.pooling, recipe.model.pooling)}
+        for where, (expected, received) in pairs.items():
+            if expected != received:
+                raise RecipeError(
+                    "the recipe's plan is not that of the run to start from", where=where, expected=expected,
+                    received=received, remedy=f"`pennyweight train --from {self.name}` takes the run's",
+                )  # fmt: skip
 
     def start(self, splits: Data, targets: Mapping[str, np.ndarray]) -> WarmStart:
         """What it leaves to a training on some data.

@@ -15,7 +15,9 @@ from ..recipe.schema import Recipe
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..data.batching import Encoded
     from ..evaluate.evaluation import Evaluation
+    from ..evaluate.labelled_rows import LabelledRows
     from ..train.distillation import Teaching
     from ..train.training_rows import TrainingTexts
     from ..train.warm_start import WarmStart
@@ -46,6 +48,15 @@ class LoadedData:
     def names(self) -> tuple[str, ...]:
         """L class names, in label order."""
         return self.splits.labels.names
+
+    def rows(self, tokens: Mapping[str, Encoded]) -> dict[str, LabelledRows]:
+        """The labelled rows of each split, as evaluation takes them; `tokens`: theirs."""
+        from ..evaluate.labelled_rows import LabelledRows
+
+        return {
+            name: LabelledRows.of_table(table, tokens[name], self.targets[name], self.splits.unknown.get(name, 0))
+            for name, table in self.splits.tables().items()
+        }
 
     @property
     def training(self) -> TrainingTexts:
@@ -81,6 +92,7 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
         from .continuing import EarlierRun
 
         earlier = EarlierRun(recipe.train.start_from, recipe.train.device)
+        earlier.check(recipe)
     splits = read_splits(recipe.data, train_data, test_data, None if earlier is None else earlier.labels)
     sources = provenance(recipe.data, {"train": train_data, "test": test_data}, splits)
     logger.info(f"data: {splits}")

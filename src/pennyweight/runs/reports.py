@@ -8,7 +8,7 @@ from pathlib import Path
 from ..artifact.artifact import Artifact
 from ..artifact.model_card import shared_recipe, shown_backbone
 from ..artifact.versions import versions
-from ..data.provenance import SOURCES
+from ..data.provenance import RUNS, SOURCES
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.labelled_rows import LabelledRows
 from ..evaluate.metrics.shift import Shift
@@ -43,6 +43,7 @@ def write_reports(
     if evaluation is None:
         return
     sources = {key: getattr(artifact.recipe.data, key) for key in SOURCES}
+    sources |= {key.replace("_", "-"): getattr(artifact.recipe.train, key) for key in RUNS}
     run = RunFacts(
         plan=artifact.plan,
         metrics=artifact.metrics,

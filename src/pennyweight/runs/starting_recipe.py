@@ -21,13 +21,15 @@ TEACHERS = ("teacher", "distillation_temperature", "distillation_weight", "unlab
 def starting_recipe(recipe: str | Path | Recipe, settings: Mapping[str, Any]) -> Recipe:
     """`resolve_recipe`; with the setting `start_from` on top of that run's recipe and plan, without its data.
 
+    The saved recipe of a training that began at a run is taken as it is, with the setting as the run's place.
+
     Raises:
         RecipeError: a recipe beside the run's, or a setting that would take the places of its weights.
         ArtifactError: not a saved classifier.
     """
     run = settings.get("start_from")
-    if run is None:
-        return resolve_recipe(recipe, settings)
+    if run is None or (recipe != "default" and resolve_recipe(recipe, {}).train.start_from is not None):
+        return resolve_recipe(recipe, settings)  # the recipe of such a training spells the run's plan out
     if recipe != "default":
         raise RecipeError("--from takes the recipe of the run", received=f"--recipe {recipe}", remedy="leave one out")
     fixed = [

@@ -95,7 +95,7 @@ class TenantTrainer:
     def _run(self, tenant: Tenant) -> tuple[str, Mapping[str, Any]]:
         recipe, folder = tenant.recipe, self.out / tenant.name
         loaded = pipeline.load_data(recipe)
-        recipe = settle(recipe, loaded.splits.train.texts)
+        recipe = settle(recipe, loaded.splits.train.texts, loaded.targets["train"], loaded.names)
         planned = pipeline.plan_run(recipe, loaded, RunFolder(), self._find)
         if os.path.lexists(folder):
             metrics = _finished(folder, planned.fingerprint, self.overwrite)

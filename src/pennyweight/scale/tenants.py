@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data.columns import is_null
 from ..data.file_options import MAX_BYTES, FileOptions
-from ..data.provenance import SOURCES
+from ..data.provenance import RUNS, SOURCES
 from ..data.sources import read_columns
 from ..data.table import Columns
 from ..errors import InputError, RecipeError
@@ -24,7 +24,7 @@ NAME, DATA = "name", "data"
 SUMMARIES = ("summary.html", "summary.csv", "summary.json")
 LONGEST_NAME = 200  # bytes; file systems take 255, and what is written aside has a longer name
 # Fields whose values are files or folders, beside the sources of texts.
-_PLACES = ("backbone", "cache_dir")
+_PLACES = ("backbone", "cache_dir", *RUNS)
 _MOST_SHOWN = 10
 
 
@@ -157,7 +157,7 @@ def _settings(cells: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if key not in settings:
             continue
         place = folder / os.path.expanduser(str(settings[key]))
-        if key in SOURCES or (key == "cache_dir" and str(settings[key]).lower() != "none") or os.path.isdir(place):
+        if key in SOURCES or (key == "cache_dir" and str(settings[key]).lower() != "none") or os.path.exists(place):
             settings[key] = str(place)
     return settings
 

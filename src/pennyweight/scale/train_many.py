@@ -31,7 +31,7 @@ Told = Callable[[TenantOutcome, int, int], object]
 
 # Of the fields that `train` takes otherwise. Pictures take longer to draw than such a classifier takes to train;
 # comparing candidates, and LoRA-XS with its bases for each, take several times what LoRA in the upper layers does.
-QUICK = {"report": "tables", "prefix_precision": "auto", "contrastive": "off", "adapter": "lora"}
+QUICK = {"report": "tables", "prefix_precision": "auto", "contrastive": "off", "frozen_head": "off", "adapter": "lora"}
 
 
 def train_many(

@@ -19,6 +19,7 @@ from ..model.backbone import config_of
 from ..recipe.loading import resolve_recipe
 from ..recipe.planning import plan_for
 from ..recipe.schema import Recipe
+from ..train.auto_settings import settle_metric
 from ..train.observer import say_to_logging
 from .identity import claim_folder, search_facts
 from .results import SearchResult, TrialResult, draw, rank_trials, read, write
@@ -109,8 +110,9 @@ def prepare_search(
     test = settings.pop("test", None)
     base = resolve_recipe(recipe, {"test": str(test)} if isinstance(test, (str, Path)) else {})
     wanted = parse_budgets(base.plan.budget if budget is None else budget)
-    if base.train.contrastive == "auto":  # trials compare what the training loop makes of their settings
-        settings = {"contrastive": "off"} | settings
+    # Trials compare what the training loop makes of their settings.
+    auto = [key for key in ("contrastive", "frozen_head") if getattr(base.train, key) == "auto"]
+    settings = dict.fromkeys(auto, "off") | settings
     space, rest = narrow_space(base, settings)
     base = absolute_recipe(resolve_recipe(base, rest | space.fixed()), {"train": data})
     if data is not None and not isinstance(data, (str, Path)):
@@ -125,6 +127,8 @@ def prepare_search(
         )
     loaded = load_data(blind.data, data)
     rows = len(loaded.validation or ())
+    labels = loaded.labels.encode(loaded.train)
+    blind, base = (settle_metric(one, labels, loaded.labels.names) for one in (blind, base))
     facts = search_facts(resolve_recipe(blind, place or {}), space, loaded.fingerprint())
     task = SearchTask(
         data, blind, base, space, _cache(blind, folder), place or {}, len(loaded.labels.names), rows, facts

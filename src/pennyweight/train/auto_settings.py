@@ -8,9 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.sampling import sample_rows
+from ..data.table import shown
+from ..errors import RecipeError
 from ..model.backbone import resolve
 from ..model.tokenizer import encode, load_tokenizer, longest_input
 from ..recipe.schema import AUTO_LENGTH, DataRecipe, Recipe
+from .class_balance import has_rare_class, rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +27,23 @@ STEP = 64
 USUAL, MOST_TIMES = 128, 4.0
 
 
-def settle(recipe: Recipe, texts: Sequence[str]) -> Recipe:
-    """The recipe with every `auto` that depends on the training texts replaced by what it comes to, and said."""
+def settle(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, names: Sequence[str]) -> Recipe:
+    """The recipe with every `auto` that depends on the training rows replaced by what it comes to, and said.
+
+    Args:
+        texts, labels: of the N training rows: (N,) class numbers, or (N, L) of 0 and 1.
+        names: L class names.
+
+    Raises:
+        RecipeError: thresholds for a precision or recall where one label of three or more is given.
+    """
+    recipe = settle_metric(recipe, labels, names)
+    if "=" in recipe.train.thresholds and labels.ndim == 1 and len(names) != 2:
+        raise RecipeError(
+            "the most probable of many classes has no threshold", where="train -> thresholds",
+            expected="two classes, or any number of labels a text", received=f"{len(names)} classes",
+            remedy="use --thresholds macro_f1, and `predict --target-accuracy 0.95` to answer sure texts",
+        )  # fmt: skip
     if recipe.data.max_length != AUTO_LENGTH:
         return recipe
     backbone = resolve(recipe.model.backbone, recipe.model.revision)
@@ -40,6 +58,24 @@ def settle(recipe: Recipe, texts: Sequence[str]) -> Recipe:
         f"{USUAL}; {100 * cut:.1f}% of the tokens are cut"
     )
     return recipe.model_copy(update={"data": _with_length(recipe.data, found)})
+
+
+def settle_metric(recipe: Recipe, labels: np.ndarray, names: Sequence[str]) -> Recipe:
+    """The recipe with a `metric` that is not `auto`: macro F1 where a class is rare, else accuracy."""
+    if recipe.train.metric != "auto":
+        return recipe
+    counts = rows_of(labels, len(names))
+    rare = labels.ndim == 1 and has_rare_class(counts)
+    if rare:
+        least = int(counts.argmin())
+        share = 100 * counts[least] / len(labels)
+        logger.info(
+            f"metric: macro_f1 (auto; {shown(names[least])} is rare, {share:.1f}% of the training rows): the epoch is "
+            "chosen by it"
+        )
+    return recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"metric": "macro_f1" if rare else "accuracy"})}
+    )
 
 
 def _with_length(data: DataRecipe, max_length: int) -> DataRecipe:

@@ -10,6 +10,7 @@ from ..evaluate.baselines.baseline import Baseline
 from ..evaluate.baselines.text_baselines import train_text_baselines
 from ..evaluate.labelled_rows import LabelledRows
 from .frozen_features import FrozenBackbone, train_linear_probe
+from .frozen_head import FrozenHead
 
 logger = logging.getLogger(__name__)
 
@@ -19,20 +20,25 @@ def train_baselines(
     tokens: Mapping[str, Encoded],
     n_labels: int,
     frozen: FrozenBackbone | None = None,
+    head: FrozenHead | None = None,
     *,
     seed: int = 0,
 ) -> tuple[Baseline, ...]:
     """Majority class and TF-IDF, and a linear probe of the frozen backbone where there is one.
 
     Args:
+        head: the probe, where it was a candidate beside the adapter; where it won it is the classifier, no baseline.
         rows: `train`, and `validation`, `test` or both; `tokens`: theirs.
     """
+    frozen = None if head is not None and head.wins else frozen
     probe = "" if frozen is None else ", frozen backbone + linear head"
     logger.info(f"baselines: majority class, TF-IDF + logistic regression{probe}")
     train, validation, measured_on = rows["train"], rows.get("validation"), "test" if "test" in rows else "validation"
     baselines = train_text_baselines(train, rows[measured_on], validation, n_labels, seed=seed)
     if frozen is None:
         return baselines
+    if head is not None:
+        return (*baselines, head.baseline(frozen, tokens[measured_on]))
     # Where a text may carry any number of labels, thresholds are tuned on the validation rows.
     tuned_on = ["validation"] if train.labels.ndim == 2 and validation is not None else []
     predicted = [tokens[name] for name in (*tuned_on, measured_on)]

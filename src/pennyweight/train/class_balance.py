@@ -9,6 +9,9 @@ import numpy as np
 
 from ..errors import RecipeError
 
+#: A class of a smaller share of the rows may be given up at little cost in accuracy.
+RARE = 0.1
+
 
 def class_weights(
     labels: np.ndarray, names: Sequence[str], wanted: str | Mapping[str, float] | None
@@ -46,6 +49,15 @@ def rows_of(labels: np.ndarray, count: int) -> np.ndarray:
     """(L,) texts of each class, of labels as `class_weights` takes them."""
     counts: np.ndarray = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=count)
     return counts
+
+
+def has_rare_class(counts: np.ndarray) -> bool:
+    """Whether a class has under `RARE` of the rows, and under half of what it would have if all were the same size.
+
+    Args:
+        counts: (L,) rows of each class, one label a text.
+    """
+    return bool(counts.min() < min(RARE, 0.5 / len(counts)) * counts.sum())
 
 
 def oversampled(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:

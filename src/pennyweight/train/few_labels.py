@@ -25,10 +25,9 @@ from ..model.inference import Feed, evaluating, logits
 from ..model.text_model import TextModel
 from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
-from .batch_source import BatchSources
-from .contrastive import train_contrastive
+from .contrastive import train_contrastive, upper_half
 from .frozen_features import FrozenBackbone
-from .logistic_head import fit_logistic_head
+from .logistic_head import cross_entropy, fit_logistic_head
 from .state import FitResult
 from .validator import make_validator
 
@@ -174,7 +173,6 @@ def fit_few_labels(
     settings: TrainRecipe,
     text_model: TextModel,
     plan: Plan,
-    sources: BatchSources,
     tokens: Mapping[str, Encoded],
     labels: Mapping[str, np.ndarray],
     names: Sequence[str],
@@ -184,7 +182,6 @@ def fit_few_labels(
 
     Args:
         text_model, plan: as they were built, and as planned.
-        sources: of the batches.
         tokens, labels: by split; validation rows are measured, and choose nothing.
         names: L class names.
         frozen: the model's backbone.
@@ -198,9 +195,8 @@ def fit_few_labels(
     began = time.perf_counter()
     model, rows = text_model.model, len(labels["train"])
     check_count(model, plan.count.trainable)
-    # What is kept of a backbone without an adapter is pooled already, as the recipe says.
     feeds = {name: text_model.batches(each) for name, each in tokens.items()}
-    train = feeds["train"] if plan.adapter is None else sources.train
+    train = feeds["train"] if plan.adapter is None else upper_half(model, feeds["train"])
     trainer = FewLabelTrainer(text_model, train, tokens["train"], labels["train"], len(names), frozen, settings.seed)
     counts = steps_for(rows / len(names)) if plan.adapter is not None else ()
     trials = [trainer.trial(steps) for steps in (0, *counts)]
@@ -292,9 +288,3 @@ def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
     ahead = int(best.right.sum()) - int(frozen.right.sum())
     allowed = 0.0 if len(best.right) > FEWEST_TO_DECIDE else float((best.right != frozen.right).sum()) ** 0.5
     return best if forced or ahead > -allowed else frozen
-
-
-def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:
-    """The mean over N rows of logits (N, L), in nats."""
-    values = values - values.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]).mean())

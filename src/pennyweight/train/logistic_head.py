@@ -65,3 +65,9 @@ def fit_logistic_head(features: np.ndarray, labels: np.ndarray, n_labels: int, s
     every_row = np.zeros((n_labels, features.shape[1]), dtype=np.float32)
     every_row[model.classes_], every_bias[model.classes_] = rows, bias
     return LogisticHead(every_row, every_bias)
+
+
+def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over N rows of logits (N, L), in nats."""
+    values = values - values.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]).mean())

@@ -37,6 +37,9 @@ FORMER_DEFAULTS: dict[str, Any] = {
     "plan -> lora_dropout": 0.0,
     "plan -> head_dropout": 0.0,
     "train -> contrastive": "off",
+    "train -> metric": "accuracy",
+    "train -> logit_adjustment": "off",
+    "train -> frozen_head": "off",
     "processes": 1,
 }
 

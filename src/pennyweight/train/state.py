@@ -17,6 +17,7 @@ from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
 from .accelerator import prepare_optimizer, tracker_runs
 from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors
+from .frozen_head import FrozenHead
 from .optimizer import adamw, learning_rate
 from .process_group import ProcessGroup
 from .random_state import random_state, set_random_state
@@ -35,6 +36,7 @@ class FitResult:
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
         few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
+        frozen_head: that the trained adapter was compared with; None where it was not.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -44,25 +46,38 @@ class FitResult:
     steps: int = 0
     stopped_early: bool = False
     few_labels: Mapping[str, Any] | None = None
+    frozen_head: FrozenHead | None = None
+
+    @property
+    def note(self) -> str:
+        """A sentence for the verdict, where the frozen head is what is left; else empty."""
+        return "" if self.frozen_head is None else self.frozen_head.note
 
     def to_json(self) -> dict[str, Any]:
         """The `train` part of metrics.json."""
         chosen = {} if self.few_labels is None else {"few_labels": dict(self.few_labels)}
-        return chosen | {
-            "steps": self.steps,
-            "texts": self.texts,
-            "seconds": round(self.seconds, 3),
-            "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
-            "stopped_early": self.stopped_early,
-            "best": self.best,
-            "history": self.history,
-        }
+        compared = {} if self.frozen_head is None else {"frozen_head": self.frozen_head.to_json()}
+        return (
+            chosen
+            | compared
+            | {
+                "steps": self.steps,
+                "texts": self.texts,
+                "seconds": round(self.seconds, 3),
+                "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
+                "stopped_early": self.stopped_early,
+                "best": self.best,
+                "history": self.history,
+            }
+        )
 
 
 def score_of(record: Mapping[str, Any], metric: str) -> float:
     """What an evaluation's record says by a metric of the recipe; for `loss` the lower the better."""
     if metric == "loss":
         return float(record["validation_loss"])
+    if metric == "auto":  # of a run without rare classes, see `train.auto_settings`
+        metric = "accuracy"
     # With one label a text micro F1 is the accuracy.
     return float(record["accuracy" if metric == "micro_f1" and "micro_f1" not in record else metric])
 

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from pennyweight.errors import DataError
 from pennyweight.evaluate.metrics.classification import Metrics, score
 from pennyweight.evaluate.metrics.epoch_metrics import figures, sigmoid
-from pennyweight.evaluate.metrics.thresholds import tune_thresholds
+from pennyweight.evaluate.metrics.thresholds import Target, out_of_reach, threshold_for_target, tune_thresholds
 
 
 def case(seed: int, n: int = 12, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -81,3 +81,34 @@ def test_figures_of_one_evaluation() -> None:
     assert set(figures(np.array([0, 0]), logits, ["a", "b"])) == {"loss", "accuracy", "macro_f1"}
     found = figures(np.array([[1, 0], [1, 1]]), logits, ["a", "b"])
     assert (found["accuracy"], found["micro_f1"]) == (0.5, pytest.approx(0.8))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_targets_against_all_thresholds(seed: int, share: float) -> None:
+    labels, probabilities = (each[:, 0] for each in case(seed, 30))
+
+    def figures(cut: float) -> tuple[float, float]:
+        said = probabilities >= cut
+        right = (labels[said] == 1).sum()
+        return right / max(1, said.sum()), right / labels.sum()
+
+    every = [figures(cut) for cut in np.unique(probabilities)]
+    found = threshold_for_target(labels, probabilities, Target("precision", share))
+    assert figures(found.value) == pytest.approx((found.precision, found.recall))
+    reaching = [recall for precision, recall in every if precision >= share - 1e-12]
+    assert found.reached == bool(reaching)
+    assert found.recall == pytest.approx(max(reaching)) if reaching else found.precision == max(every)[0]
+    wanted = threshold_for_target(labels, probabilities, Target("recall", share))
+    assert wanted.reached
+    assert wanted.precision == pytest.approx(max(precision for precision, recall in every if recall >= share - 1e-12))
+
+
+def test_every_label_has_its_own_target_and_those_out_of_reach_are_named() -> None:
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]])
+    probabilities = np.array([[0.9, 0.2, 0.1], [0.8, 0.9, 0.2], [0.3, 0.6, 0.3], [0.1, 0.8, 0.4]])
+    found = tune_thresholds(labels, probabilities, "precision=0.9")
+    assert found[0] == pytest.approx(0.55)
+    assert found[2] == 0.5, "no row carries it"
+    assert out_of_reach(labels, probabilities, "precision=0.9", "abc") == ("b", "c")
+    assert out_of_reach(labels, probabilities, "macro_f1", "abc") == ()

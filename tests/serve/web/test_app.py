@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -212,3 +213,19 @@ def test_the_admin_may_unload_and_load(make_client: Callable[..., TestClient]) -
     assert (loaded.status_code, loaded.json()["state"]) == (200, "loaded")
     assert admin.get(path).status_code == 200
     assert admin.post("/v1/classifiers/outside/load").status_code == 404
+
+
+def test_texts_that_are_cut_are_warned_of_once(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    def said(text: str) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "pennyweight.serve"):
+            for _ in range(6):
+                answer = client.post("/v1/classifiers/news/predict", json={"texts": [text] * 10})
+                assert answer.status_code == 200
+        return [record.getMessage() for record in caplog.records if "are cut" in record.getMessage()]
+
+    assert said("bank " * 900) == [
+        "news: 86% of the tokens of 50 texts are cut: what stands there is not read; train with --max-length auto or "
+        "--long-texts windows to read it"
+    ]
+    assert said("bank " * 900) == []

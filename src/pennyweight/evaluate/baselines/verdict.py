@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...data.table import listed, shown
@@ -22,6 +22,10 @@ class Verdict:
 
     standing: Literal["better", "unclear", "no better", "not compared"]
     headline: str
+
+    def with_note(self, note: str) -> Verdict:
+        """The same with a further sentence; an empty one adds nothing."""
+        return replace(self, headline=f"{self.headline} {note}") if note else self
 
 
 def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[BaselineRow]) -> Verdict:

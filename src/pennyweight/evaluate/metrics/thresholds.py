@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,50 @@ FIXED = 0.5
 # Rounds over the labels when all of them share one F1; it hardly ever moves after the second.
 ROUNDS = 10
 
-Objective = Literal["macro_f1", "micro_f1", "fixed"]
+#: What thresholds are tuned for: `macro_f1`, `micro_f1`, `fixed`, or a `Target` as it is written, `precision=0.9`.
+Objective = str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The least `share` in (0, 1] that `figure`, precision or recall, has to reach on the validation rows."""
+
+    figure: str
+    share: float
+
+    @classmethod
+    def of(cls, objective: Objective) -> Target | None:
+        """The target that an objective names, if it does."""
+        figure, named, share = objective.partition("=")
+        return cls(figure, float(share)) if named else None
+
+    def __str__(self) -> str:
+        return f"{self.figure} {100 * self.share:g}%"
+
+
+@dataclass(frozen=True)
+class TargetThreshold:
+    """The threshold chosen for a target, and what it gives on the rows that it was chosen on.
+
+    Attributes:
+        value: the probability from which the label is given.
+        right, given, carried: rows that carry the label among those that get it; that get it; that carry it.
+        reached: whether it meets the target; else it is the one of the highest precision.
+    """
+
+    value: float
+    right: int
+    given: int
+    carried: int
+    reached: bool
+
+    @property
+    def precision(self) -> float:
+        return self.right / max(1, self.given)
+
+    @property
+    def recall(self) -> float:
+        return self.right / max(1, self.carried)
 
 
 def decide(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
@@ -32,7 +76,8 @@ def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Ob
     Args:
         labels: (N, L) of 0 and 1.
         probabilities: (N, L).
-        objective: each label's own F1, whose mean is macro F1; the F1 of all decisions; or 0.5 for every label.
+        objective: each label's own F1, whose mean is macro F1; the F1 of all decisions; 0.5 for every label; or a
+            target for each label, see `threshold_for_target`.
 
     Returns:
         (L,) thresholds strictly between 0 and 1.
@@ -50,6 +95,10 @@ def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Ob
     chosen = np.full(count, FIXED)
     if objective == "fixed":
         return chosen
+    target = Target.of(objective)
+    if target is not None:
+        each = (threshold_for_target(labels[:, one], probabilities[:, one], target) for one in range(count))
+        return np.array([found.value if found.carried else FIXED for found in each])
     cuts = [_cuts(labels[:, one], probabilities[:, one]) for one in range(count)]
     seen = labels.sum(axis=0)  # (L,) rows that carry each label
     hits, given = np.zeros(count), np.zeros(count)  # (L,) right answers and answers at the chosen thresholds
@@ -73,6 +122,41 @@ def tune_thresholds(labels: np.ndarray, probabilities: np.ndarray, objective: Ob
         if (chosen == before).all():
             break
     return chosen
+
+
+def threshold_for_target(labels: np.ndarray, probabilities: np.ndarray, target: Target) -> TargetThreshold:
+    """For a precision the threshold of the highest recall that reaches it, for a recall that of the highest precision.
+
+    A recall can always be reached. Where no threshold has the precision, the one of the highest precision is taken.
+
+    Args:
+        labels: (N,) of 0 and 1; probabilities: (N,).
+    """
+    values, right, given = _cuts(labels, np.asarray(probabilities, dtype=np.float64))
+    values, right, given = values[1:], right[1:], given[1:]  # the first threshold gives the label to no row
+    carried = int(np.sum(labels))
+    precision, recall = right / given, right / max(1, carried)
+    meets = (precision if target.figure == "precision" else recall) >= target.share - 1e-12
+    reached = bool(carried and meets.any())
+    first, second = (recall, precision) if reached and target.figure == "precision" else (precision, recall)
+    kept = np.flatnonzero(meets) if reached else np.arange(len(values))
+    best = kept[np.lexsort((values[kept], second[kept], first[kept]))[-1]]
+    return TargetThreshold(float(values[best]), int(right[best]), int(given[best]), carried, reached)
+
+
+def out_of_reach(
+    labels: np.ndarray, probabilities: np.ndarray, objective: Objective, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Names of the labels for which no threshold reaches the target on these rows; empty without a target.
+
+    Args:
+        labels: (N, L) of 0 and 1; probabilities: (N, L); names: L label names.
+    """
+    target = Target.of(objective)
+    if target is None:
+        return ()
+    each = (threshold_for_target(labels[:, one], probabilities[:, one], target) for one in range(len(names)))
+    return tuple(name for name, found in zip(names, each, strict=True) if not found.reached)
 
 
 def saved_thresholds(metrics: Mapping[str, Any], count: int) -> np.ndarray:

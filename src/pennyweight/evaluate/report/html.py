@@ -51,6 +51,7 @@ class ReportInput:
         drawn: whether there are pictures; without them the confusion matrix is a table.
         ranks: of the adapted matrices; size: bytes of what is saved; folder: the run's, as commands name it.
         about: backbone and training texts in words, under the title; source: the file that was measured on.
+        note: a sentence for the verdict.
     """
 
     title: str
@@ -81,6 +82,8 @@ class ReportInput:
     size: int | None = None
     folder: str | None = None
     about: str = ""
+    decision: str | None = None
+    note: str = ""
     source: str = ""
 
 
@@ -100,7 +103,7 @@ def environment() -> Any:
 def render(report: ReportInput) -> str:
     """The whole page as one string of HTML."""
     template = environment().get_template("multi_label.html" if report.metrics.multi_label else "report.html")
-    headline = verdict(report.metrics, report.intervals or {}, report.baselines or ())
+    headline = verdict(report.metrics, report.intervals or {}, report.baselines or ()).with_note(report.note)
     labels = list(zip(report.metrics.per_class, report.metrics.thresholds or (), strict=False))
     page: str = template.render(
         r=report, verdict=headline, labels=labels, pictures=_pictures(report) | _overview(report),

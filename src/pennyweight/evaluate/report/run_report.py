@@ -69,6 +69,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
     report = replace(
         evaluation_report(evaluation, run.backbone),
         baselines=evaluation.baselines or None,
+        note=evaluation.note,
         plan=tabulate(run.plan),
         splits=_splits(rows, metrics["data"]["cleaning"]),
         data={"training texts with each label": _counts(rows["train"].labels, evaluation.names)},
@@ -84,6 +85,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         ranks=None if run.config is None else rank_map(run.plan, run.config),
         size=run.size,
         folder=run.folder,
+        decision=metrics.get("bias_offsets", {}).get("summary"),
         about=f"{_shown(run.backbone)} trained on {len(train.labels):,} texts of {_short(train.source)}",
     )
     write_html(path, report)

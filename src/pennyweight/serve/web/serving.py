@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ import numpy as np
 from starlette.requests import Request
 
 from ...data.batching import Encoded
+from ...data.cut_tokens import CutTally
+from ...data.table import shown
 from ..batching.batcher import Batcher
 from ..classifiers.registry import Registry
 from ..classifiers.served_classifier import ServedClassifier
@@ -28,8 +31,12 @@ from .schemas import Body, Text, read_body
 
 Made = TypeVar("Made")
 
+logger = logging.getLogger("pennyweight.serve")
+
 # Up to so many characters are parsed or tokenized in less time than it takes to have a thread do it.
 _SMALL = 4096
+# Of so many texts it is known whether a classifier cuts much of them.
+_TEXTS_TO_WARN = 50
 # Of a text that is logged.
 _LOGGED_CHARACTERS = 1000
 
@@ -65,6 +72,7 @@ class Serving:
         self.settings = settings
         self.lifecycle = lifecycle
         self.metrics = metrics
+        self._cut: dict[tuple[str, str], CutTally] = {}  # by name and version
         # Tokenizers and JSON take little time; more threads would only take processors from the engine.
         self._text_threads = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="texts")
         # Apart from those: texts for classifiers in memory do not wait for others that are read from disk.
@@ -185,7 +193,18 @@ class Serving:
             len(first) * sum(map(characters, texts)),
         )
         record.tokens = sum(len(tokens[group].ids) for group in groups)
+        for classifier, own in zip(first, tokens, strict=True):
+            self._count_cut(classifier, own)
         return Prepared(classifiers, tokens, tuple(groups))
+
+    def _count_cut(self, classifier: ServedClassifier, tokens: Encoded) -> None:
+        """Warn once where much of a classifier's texts is cut, as soon as there are enough of them to tell."""
+        tally = self._cut.setdefault((classifier.name, classifier.version), CutTally())
+        if tally.texts >= _TEXTS_TO_WARN:
+            return
+        tally.add(tokens)
+        if tally.texts >= _TEXTS_TO_WARN and (warning := tally.warning()) is not None:
+            logger.warning("%s: %s", shown(classifier.name), warning)
 
     async def logits(self, prepared: Prepared, record: RequestRecord) -> list[np.ndarray]:
         """(N, L) logits of each classifier, in the order of `prepared.classifiers`.

@@ -1,0 +1,173 @@
+"""The frozen head beside the training loop: when it wins, and what is saved and said then."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pennyweight as pw
+from pennyweight.budget.plan import Plan
+from pennyweight.evaluate.baselines.linear_probe import LINEAR_PROBE
+from pennyweight.evaluate.metrics.paired_tests import Comparison, compare
+from pennyweight.recipe.loading import resolve_recipe
+from pennyweight.recipe.planning import plan_for
+from pennyweight.train import frozen_head
+from pennyweight.train.frozen_head import head_wins, is_candidate, leaves_adapter_open
+
+TEXTS = ["The striker and the match in the cup", "The bank and the rate in the forecast", "The polls in the valley"]
+
+
+@pytest.fixture
+def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
+    return {
+        "backbone": str(tiny_backbone("minilm")), "budget": "20k", "precision": "fp32", "contrastive": "off",
+        "max_steps": 4, "validation_size": 21,
+    }  # fmt: skip
+
+
+def against(only_head: int, only_adapter: int, n: int) -> Comparison:
+    """The adapter against the head, of `n` texts."""
+    labels = np.zeros(n, dtype=np.int64)
+    head, adapter = labels.copy(), labels.copy()
+    adapter[:only_head] = 1
+    head[only_head : only_head + only_adapter] = 1
+    return compare(labels, head, adapter)
+
+
+# --- deciding
+
+
+def test_the_adapter_has_to_be_better_by_the_paired_test_where_it_can_tell() -> None:
+    assert head_wins(against(40, 45, 1000))
+    assert not head_wins(against(20, 60, 1000))
+    assert head_wins(against(60, 20, 1000))
+
+
+def test_of_few_rows_being_ahead_is_enough() -> None:
+    assert not head_wins(against(3, 6, 50))
+    assert head_wins(against(4, 4, 50))
+    assert head_wins(against(6, 3, 50))
+
+
+def plan_of(given: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Plan]:
+    from pennyweight.model.backbone import config_of
+
+    recipe = resolve_recipe("default", settings | given)
+    return recipe, plan_for(recipe, config_of(recipe.model.backbone, None), 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, True),
+        ({"max_rank": 4}, True),
+        ({"adapter": "lora"}, False),
+        ({"strategy": "uniform"}, False),
+        ({"bias": "lora_only"}, False),
+        ({"frozen_head": "off"}, False),
+        ({"class_weights": "balanced"}, False),
+        ({"adapter_scale": 0.5}, False),
+        ({"strategy": "head-only"}, False),
+        ({"head": "full", "budget": "none", "strategy": "manual"}, False),
+    ],
+)
+def test_who_sets_the_adapter_keeps_it(given: dict[str, Any], expected: bool, settings: dict[str, Any]) -> None:
+    recipe, plan = plan_of(given, settings)
+    labels = {"train": np.arange(60) % 3, "validation": np.arange(20) % 3}
+    assert is_candidate(recipe.train, recipe.plan, plan, labels) is expected
+
+
+def test_nothing_is_decided_by_a_handful_of_rows_or_for_many_labels(settings: dict[str, Any]) -> None:
+    recipe, plan = plan_of({}, settings)
+    train = np.arange(60) % 3
+    assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train})
+    assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train, "validation": train[:19]})
+    multi = {"train": np.eye(3)[train], "validation": np.eye(3)[train]}
+    assert not is_candidate(recipe.train, recipe.plan, plan, multi)
+
+
+def test_every_field_of_the_plan_is_the_adapters_but_those_named() -> None:
+    fields = set(pw.Recipe().plan.model_dump())
+    assert fields >= frozen_head.FREE_PLAN_FIELDS
+    assert leaves_adapter_open(pw.Recipe().plan)
+
+
+# --- training
+
+
+def test_the_winning_head_is_saved_alone_and_said(
+    settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_head, "head_wins", lambda comparison: True)
+    found = pw.train(news / "train.csv", test=news / "test.csv", out=tmp_path / "run", **settings)
+    metrics = found.metrics
+    assert found.artifact.plan.adapter is None
+    assert found.artifact.recipe.model.pooling == "mean"
+    assert metrics["trainable"] == 3 * (found.artifact.backbone.config["hidden_size"] + 1)
+    assert metrics["train"]["frozen_head"]["kept"] == "frozen head"
+    assert metrics["train"]["frozen_head"]["accuracy"] == metrics["validation"]["accuracy"]
+    assert "It is the frozen backbone with a linear head: on 21 validation texts" in metrics["verdict"]["headline"]
+    assert "It is the frozen backbone with a linear head" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert LINEAR_PROBE not in [each["name"] for each in metrics["baselines"]]
+    assert found.artifact.plan.why[-1].startswith("head alone: on 21 validation texts")
+    again = pw.load(tmp_path / "run")
+    assert np.allclose(again.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
+    resumed = pw.train(news / "train.csv", test=news / "test.csv", out=tmp_path / "run", resume=True, **settings)
+    assert resumed.artifact.plan.adapter is None
+
+
+def test_a_kept_adapter_is_compared_with_the_head_printed_beside_it(
+    settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_head, "head_wins", lambda comparison: False)
+    found = pw.train(news / "train.csv", out=tmp_path / "run", **settings)
+    compared = found.metrics["train"]["frozen_head"]
+    probe = next(each for each in found.metrics["baselines"] if each["name"] == LINEAR_PROBE)
+    assert found.artifact.plan.adapter is not None
+    assert compared["kept"] == "adapter"
+    assert probe["accuracy"] == compared["accuracy"]
+    assert probe["difference"] == pytest.approx(compared["difference"])
+    assert compared["adapter_accuracy"] == found.metrics["validation"]["accuracy"]
+
+
+def test_a_run_that_was_stopped_after_its_last_step_decides_the_same(
+    settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_head, "head_wins", lambda comparison: True)
+    whole = pw.train(news / "train.csv", **settings)
+
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frozen_head, "fit_frozen_head", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pw.train(news / "train.csv", out=tmp_path / "run", **settings)
+    monkeypatch.undo()
+    monkeypatch.setattr(frozen_head, "head_wins", lambda comparison: True)
+    resumed = pw.train(news / "train.csv", out=tmp_path / "run", resume=True, **settings)
+    assert np.allclose(resumed.logits(TEXTS), whole.logits(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_what_is_returned_is_not_behind_the_head(metric: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    file = tmp_path / "noise.csv"
+    words = ["cup", "bank", "polls", "rate", "valley", "match", "river", "vote"]
+    with file.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["text", "label"])
+        for row in range(120):  # labels that nothing foretells
+            writer.writerow([" ".join(random.choice(words, 5)) + f" {row}", "abc"[random.integers(3)]])
+    found = pw.train(file, metric=metric, **(settings | {"validation_size": 40, "report": "short"}))
+    compared = found.metrics["train"]["frozen_head"]
+    kept = "accuracy" if compared["kept"] == "frozen head" else "adapter_accuracy"
+    assert found.metrics["validation"]["accuracy"] == compared[kept]
+    if metric == "accuracy":
+        assert compared[kept] >= compared["accuracy"]
+    else:
+        assert compared["compared"] == "macro F1"
