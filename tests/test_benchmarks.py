@@ -326,3 +326,23 @@ def test_few_leaves_out_what_is_not_installed(
     monkeypatch.setattr(few, "NEEDS", {"setfit": ("no_such_package",)})
     assert few.installed(["ours", "setfit"]) == ["ours"]
     assert capsys.readouterr().err == "setfit: left out, because no_such_package is not installed\n"
+
+
+def test_students_are_compared_with_the_one_without_a_teacher_row_by_row(benchmark: Any) -> None:
+    distill = benchmark("distill")
+
+    def line(run: str, seed: int, right: list[int]) -> dict[str, Any]:
+        return {
+            "run": run, "seed": seed, "validation": len(right), "accuracy": sum(right) / len(right), "trainable": 9_000,
+            "stored": 90_000, "seconds": 2.0, "right": np.packbits(right).tobytes().hex(),
+        }  # fmt: skip
+
+    lines = [
+        line("taught", 1, [1, 1, 1, 0, 1]), line("student", 0, [1, 0, 1, 0, 1]), line("taught", 0, [1, 1, 1, 0, 1]),
+        line("student", 1, [1, 0, 1, 0, 1]), line("soup", 2, [1, 1, 1, 1, 1]),
+    ]  # fmt: skip
+    text = distill.table(lines).splitlines()
+    assert [row.split("|")[1].strip() for row in text[2:]] == ["student", "taught", "soup"]
+    assert "| taught | 9,000 | 90,000 | 80.00" in text[3]
+    assert "| +20.00 (" in text[3]
+    assert text[4].split("|")[5].strip() == ""  # no student of that seed

@@ -386,25 +386,25 @@ def evaluate_model(
     from .evaluate.evaluation import EvaluationSettings, evaluate
     from .runs.robustness import shift_of_run
     from .train.baselines import train_baselines
-    from .train.bias_offsets import offset_biases
+    from .train.bias_offsets import offset_biases, with_threshold
 
     rows, model = loaded.rows(built.tokens), fitted.ready.text_model
     if rows.keys() == {"train"}:
         logger.info("nothing is measured: no rows were held out, and there are no test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
-    frozen, head = built.frozen if recipe.train.report == "full" else None, fitted.result.frozen_head
-    seed = recipe.train.seed
-    baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=seed) if report else ()
+    wanted, result = recipe.train, fitted.result
+    frozen, head = built.frozen if wanted.report == "full" else None, result.frozen_head
+    baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=wanted.seed) if report else ()
     began = time.perf_counter()
     logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
-    logits, offsets = offset_biases(model, logits, rows, recipe.train, loaded.names)
-    settings = EvaluationSettings(recipe.data.ordinal, recipe.train.thresholds, note=fitted.result.note)
+    logits, offsets = offset_biases(model, logits, rows, wanted, loaded.names)
+    settings = EvaluationSettings(recipe.data.ordinal, wanted.thresholds, note=with_threshold(result.note, offsets))
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     seconds = {"baselines": sum(b.seconds for b in baselines), "measuring": time.perf_counter() - began} | predicting
     shift = None
-    if recipe.train.shift or loaded.splits.ood is not None:
+    if wanted.shift or loaded.splits.ood is not None:
         assert evaluation.calibration is not None  # multi-label data was refused at the start
-        temperature, corrupted = evaluation.calibration.temperature, recipe.train.shift
+        temperature, corrupted = evaluation.calibration.temperature, wanted.shift
         shift = shift_of_run(model, temperature, loaded.splits, evaluation.measured_on, corrupted=corrupted)
     return Evaluated(rows, evaluation, seconds, shift, offsets)
 

@@ -112,6 +112,19 @@ def test_every_form_that_predict_writes_is_read(
     assert (found.dtype, loaded.teaching.figures["kind"]) == (np.float32, "table")
 
 
+def test_an_exported_model_teaches_as_its_run_does(
+    tiny_run: Path, news: Path, settings: dict[str, Any], tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    assert command("export", tiny_run, tmp_path / "onnx", "--format", "onnx").code == 0
+    found = []
+    for teacher in (tiny_run, tmp_path / "onnx"):
+        loaded = load_data(recipe.load(**settings, teacher=str(teacher)), news / "train.csv")
+        assert loaded.teaching is not None
+        found.append(loaded.teaching.targets.probabilities)
+    assert found[1] == pytest.approx(found[0], abs=1e-4)
+
+
 def test_a_teacher_alone_overrules_the_labels(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     """Every Business text is Sports to this teacher, and labels have no weight."""
     rows = read_rows(news / "train.csv")

@@ -105,6 +105,17 @@ def offset_biases(
     return {name: values + offsets for name, values in logits.items()}, found
 
 
+def with_threshold(note: str, offsets: BiasOffsets | None) -> str:
+    """A note for the verdict, with a sentence on the threshold where one was asked for."""
+    if offsets is None or offsets.threshold is None:
+        return note
+    one = offsets.threshold
+    said = (
+        f"Its threshold is set for {one.wanted} of {shown(one.label)}, which may cost accuracy; ROC-AUC is without it."
+    )
+    return f"{note} {said}".strip()
+
+
 def choose_offsets(
     logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, settings: TrainRecipe, names: Sequence[str]
 ) -> BiasOffsets | None:
