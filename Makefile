@@ -11,7 +11,7 @@ UV_VERSION := 0.13.8
 EXTRAS := --extra embedded --extra track --extra search --extra onnx --extra openvino --extra serve --extra dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help setup demo test lint wheel bench acceptance isa random lowest scale faults audit docs lock clean
+.PHONY: help setup demo test lint wheel site bench acceptance isa random lowest scale faults audit docs lock clean
 
 help:
 	@echo "make setup       the environment in .venv (Python 3.11+)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test        lint, tests, and the wheel in an environment of its own"
 	@echo "make lint        ruff and mypy"
 	@echo "make wheel       build, install without the repository, run the demo   ARGS=--whole installs all anew"
+	@echo "make site        the documentation as pages in build/site, and their tests"
 	@echo "make acceptance  what a release must show: on real data, then isa, random, lowest and scale"
 	@echo "make isa         tests that depend on arithmetic, for four kinds of processor"
 	@echo "make random      all tests in random order               ARGS=--random-order-seed=N to repeat one"
@@ -61,6 +62,17 @@ test: lint
 
 wheel: setup
 	OMP_NUM_THREADS=2 PYTHON=$(BIN)/python TORCH_FLAGS="$(TORCH_FLAGS)" scripts/try_wheel.sh $(ARGS)
+
+# mkdocs reads the source and imports none of it, so that its environment needs nothing of .venv.
+SITE := .venv-site
+site: setup $(SITE)/.complete
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest --quiet tests/test_site.py $(ARGS)
+
+$(SITE)/.complete: requirements-docs.txt
+	$(PYTHON) -m venv --clear $(SITE)
+	$(SITE)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-docs.txt
+	@touch $@
 
 acceptance: setup
 	$(BIN)/python -m pytest -m acceptance $(ARGS)
@@ -146,4 +158,4 @@ lock:
 		--custom-compile-command "make lock" --output-file requirements.lock --quiet $(UPGRADE)
 
 clean:
-	rm -rf .venv .venv-audit .venv-lock .venv-lowest .venv-scale .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-site build .venv-audit .venv-lock .venv-lowest .venv-scale .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

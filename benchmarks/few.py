@@ -1,17 +1,19 @@
 """Few labels: draws of 8, 16 and 64 texts a class, by defaults, beside the frozen head and, where installed, SetFit.
 
-    python benchmarks/few.py --agnews FOLDER --out FILE [--choose] [--draws 5] [--rows 8 16] [--names ours setfit]
+    python benchmarks/few.py --agnews FOLDER --out FILE [--choose] [--draws 5] [--rows 8 16] [--names ours frozen]
     python benchmarks/few.py --table FILE
 
 Every draw is of train.csv, all of it is trained on (`validation_size 0`), and everyone sees the same. With `--choose`
 they are measured on 1,000 other rows of train.csv, which is what settings are chosen by; without it on test.csv. Each
 run adds a line to the file; runs already in the file are not repeated. Seconds are of training and of predicting what
-is measured; with `--command` also those of a whole command `pennyweight train` on the draw.
+is measured; with `--command` also those of a whole command `pennyweight train` on the draw. SetFit (`pip install
+setfit`) is left out, with a line, where it is not installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -111,6 +113,19 @@ PEERS: dict[str, Callable[..., list[str]]] = {
     "frozen": frozen,
     "setfit": setfit,
 }
+NEEDS = {"setfit": ("setfit", "datasets")}
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """Those whose packages are installed; a line for each of the others."""
+    found = []
+    for name in names:
+        missing = [need for need in NEEDS.get(name, ()) if importlib.util.find_spec(need) is None]
+        if missing:
+            print(f"{name}: left out, because {' and '.join(missing)} is not installed", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
 
 
 def command_seconds(train: Texts) -> float:
@@ -150,19 +165,20 @@ def main() -> None:
     parser.add_argument("--command", action="store_true")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 64])
-    parser.add_argument("--names", nargs="+", default=["ours", "frozen"], choices=PEERS)
+    parser.add_argument("--names", nargs="+", default=["ours", "frozen", "setfit"], choices=PEERS)
     options = parser.parse_args()
     if options.table is not None:
         print(table(done(options.table)))
         return
     train = read(options.agnews / "train.csv")
+    names = installed(options.names)
     finished = {(line["name"], line["rows"], line["draw"], line["measured_on"]) for line in done(options.out)}
     for rows in options.rows:
         for number in range(options.draws):
             chosen, others = draw(train, rows, number)
             measured_on = "train.csv" if options.choose else "test.csv"
             asked = others if options.choose else read(options.agnews / "test.csv")
-            for name in options.names:
+            for name in names:
                 if (name, rows, number, measured_on) in finished:
                     continue
                 began = time.perf_counter()

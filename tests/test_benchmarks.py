@@ -308,6 +308,26 @@ def test_methods_are_compared_at_their_best_rate_row_by_row(benchmark: Any) -> N
     assert "| 10k | auto | 0.002 | 9,000 | 9,000 |" in methods.table([first, second])
 
 
+def test_few_draws_apart_from_what_settings_are_chosen_by(benchmark: Any) -> None:
+    few = benchmark("few")
+    train = [f"text {row}" for row in range(2_000)], ["ab"[row % 2] for row in range(2_000)]
+    (texts, labels), (others, _) = few.draw(train, 8, 1)
+    assert Counter(labels) == {"a": 8, "b": 8}
+    assert not set(texts) & set(others)
+    assert few.draw(train, 8, 1)[0] == (texts, labels)
+    assert few.draw(train, 8, 2)[0] != (texts, labels)
+    assert few.draw(train, 8, 2)[1][0] == others
+
+
+def test_few_leaves_out_what_is_not_installed(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = benchmark("few")
+    monkeypatch.setattr(few, "NEEDS", {"setfit": ("no_such_package",)})
+    assert few.installed(["ours", "setfit"]) == ["ours"]
+    assert capsys.readouterr().err == "setfit: left out, because no_such_package is not installed\n"
+
+
 def test_students_are_compared_with_the_one_without_a_teacher_row_by_row(benchmark: Any) -> None:
     distill = benchmark("distill")
 

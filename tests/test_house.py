@@ -480,6 +480,7 @@ ACROSS = {
     "test_overwrite.py": "what commands may write over",
     "test_package.py": "a fresh interpreter and the wheel",
     "test_pairs.py": "pairs of texts, from a file to stock PEFT",
+    "test_site.py": "the documentation site",
     "test_tiny_backbones.py": "the backbones that conftest.py makes",
     "model/test_families.py": "every family through training, saving and export",
     "train/test_shift_options.py": "what helps under shift: options in several modules of train/",

@@ -331,7 +331,7 @@ def fit_model(
         labels=loaded.targets, reference=recipe.model.encoder == "reference",
     )  # fmt: skip
     few = None if checkpoint or group.size > 1 else fit_few_labels(
-        settings, built.text_model, planned.plan, built.tokens, loaded.targets, loaded.names, built.frozen
+        built.text_model, planned.plan, built.tokens, loaded.targets, loaded.names, built.frozen, loaded.descriptions
     )  # fmt: skip
     if few is not None:
         return Fitted((ready := prepare(few.plan)).plan, few.result, sources.to_json(), None, fingerprint, ready)

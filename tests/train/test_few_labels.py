@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
-from pennyweight.errors import RecipeError
+from pennyweight.errors import DataError, RecipeError
 from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train import few_labels
 from pennyweight.train.few_labels import Trial, choose_trial, halves, steps_for
@@ -173,3 +173,45 @@ def test_the_phase_moves_the_upper_half_of_the_adapters(settings: dict[str, Any]
             moved[layer] = moved.get(layer, False) or bool(tensor.any())
     layers = sorted(moved)
     assert [moved[layer] for layer in layers] == [place >= len(layers) // 2 for place in range(len(layers))]
+
+
+# --- descriptions of the classes
+
+
+def few_rows(news: Path, a_class: int) -> list[tuple[str, str]]:
+    import csv
+
+    with (news / "train.csv").open(encoding="utf-8", newline="") as handle:
+        return [(row["text"], row["label"]) for row in csv.DictReader(handle)][: 3 * a_class]
+
+
+def test_descriptions_are_compared_and_learnt_from(
+    settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = few_rows(news, 4)
+    names = sorted({label for _, label in rows})
+    file = tmp_path / "labels.csv"
+    file.write_text("label,text\n" + "".join(f"{name},all about {name} and more\n" for name in names), "utf-8")
+    given = settings | {"validation_size": 0, "label_descriptions": str(file)}
+    for used in (True, False):
+        monkeypatch.setattr(Trial, "rank", property(lambda trial, used=used: (trial.described == used, trial.steps)))
+        found = pw.train(rows, **given)
+        candidates = found.metrics["train"]["few_labels"]["candidates"]
+        assert [each["descriptions"] for each in candidates] == [used, used]
+
+
+def test_more_texts_leave_descriptions_out(settings: dict[str, Any], news: Path) -> None:
+    found = pw.train(few_rows(news, 9), validation_size=0, **settings)
+    assert not any(each["descriptions"] for each in found.metrics["train"]["few_labels"]["candidates"])
+
+
+def test_two_classes_of_one_description_are_refused_before_anything_is_written(
+    settings: dict[str, Any], news: Path, tmp_path: Path
+) -> None:
+    rows = few_rows(news, 4)
+    names = sorted({label for _, label in rows})
+    file = tmp_path / "labels.csv"
+    file.write_text("label,text\n" + "".join(f"{name},the same words\n" for name in names), "utf-8")
+    with pytest.raises(DataError, match=r"two classes have the same description; .* received .*: the same words"):
+        pw.train(rows, out=tmp_path / "run", validation_size=0, label_descriptions=str(file), **settings)
+    assert not (tmp_path / "run").exists()

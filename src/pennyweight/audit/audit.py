@@ -19,10 +19,10 @@ from ..data.label_format import LabelFormat
 from ..data.label_lists import parse_label_lists
 from ..data.row_blocks import BLOCK, RowBlocks, read_in_blocks
 from ..data.sampling import sample_rows
-from ..data.table import Columns
+from ..data.table import Columns, shown
 from ..errors import DataError
 from .duplicates import find_duplicates
-from .findings import Audit, AuditedPart, Finding, balance, look_alikes, unknown_share
+from .findings import EXCERPTS, Audit, AuditedPart, Finding, balance, look_alikes, unknown_share
 from .scan import LabelName, Scan
 from .shortcut_features import find_shortcut_features
 
@@ -30,6 +30,7 @@ from .shortcut_features import find_shortcut_features
 LENGTHS_ON, SHORTCUTS_ON = 200_000, 50_000
 MAX_LENGTHS = (64, 128, 256, 512)
 IMBALANCED, RARE = 3.0, 10
+EXCERPT = 66  # characters: a line of a terminal with 80 columns, indented
 
 #: Above this share of tokens unknown to the tokenizer the backbone cannot read the texts.
 MUCH_UNKNOWN = 0.05
@@ -95,8 +96,20 @@ def audit(
             elif part.codes is not None:
                 chosen = _left_out("shortcut features", name, len(part), SHORTCUTS_ON, left_out)
                 found += _shortcuts(name, part, scan, chosen)
+        found = [with_excerpts(one, scan) for one in found]
     every = tuple(sorted({*MAX_LENGTHS, max_length}))
     return Audit(parts, found, left_out, max_length, every, time.perf_counter() - began)
+
+
+def with_excerpts(one: Finding, scan: Scan) -> Finding:
+    """The finding with the beginnings of its first texts, which are gone when the scan is closed."""
+    own, other = scan.slice(one.part).start, scan.slice(one.partner_part or one.part).start
+    pairs = []
+    for number, row in enumerate(one.rows[:EXCERPTS].tolist()):
+        partner = -1 if one.partners is None else int(one.partners[number])
+        text = shown(scan.texts[own + row], EXCERPT)
+        pairs.append((text, "" if partner < 0 else shown(scan.texts[other + partner], EXCERPT)))
+    return replace(one, excerpts=tuple(pairs))
 
 
 def _left_out(what: str, name: str, rows: int, most: int, left_out: list[str]) -> np.ndarray:

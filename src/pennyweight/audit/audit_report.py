@@ -16,9 +16,9 @@ from ..storage.atomic import atomic_file
 from ..storage.folders import make_folder
 from ..storage.json_files import write_json
 from ..storage.system_errors import storage_errors
-from .findings import Audit, AuditedPart, Finding, balance
+from .findings import EXCERPTS, Audit, AuditedPart, Finding, balance
+from .mending import mend
 
-_EXAMPLES = 3
 _MOST_CLASSES = 30
 HEADER = ("part", "row", "finding", "detail", "partner part", "partner row")
 
@@ -70,6 +70,12 @@ def _spread(lengths: np.ndarray) -> str:
 
 def _told(one: Finding, audit: Audit) -> Iterator[str]:
     part = audit.parts[one.part]
+    yield from _rows_told(one, part, audit)
+    if words := mend(one):
+        yield f"      mend it: {words}"
+
+
+def _rows_told(one: Finding, part: AuditedPart, audit: Audit) -> Iterator[str]:
     if not len(one.rows):
         yield f"  {one.part}: {one.title}"
         return
@@ -79,11 +85,13 @@ def _told(one: Finding, audit: Audit) -> Iterator[str]:
         return
     share = 100 * len(one.rows) / len(part)
     yield f"  {one.part}: {len(one.rows):,} {one.title} ({share:.2f}%)"
-    for number in range(min(len(one.rows), _EXAMPLES)):
+    for number in range(min(len(one.rows), EXCERPTS)):
         row = _row(one, number, audit)
         partner = f" and {row[4]} {unit(audit.parts[str(row[4])])} {row[5]}" if row[5] != "" else ""
         detail = f": {shown(str(row[3]), 80)}" if row[3] else ""
         yield f"      {unit(part)} {row[1]}{partner}{detail}"
+        texts = one.excerpts[number] if number < len(one.excerpts) else ()
+        yield from (f"          {text}" for text in dict.fromkeys(texts) if text)  # once where both begin alike
 
 
 def unit(part: AuditedPart) -> str:

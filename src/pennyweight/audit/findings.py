@@ -13,6 +13,8 @@ from ..data.table import Unit, place
 
 #: Lines named in JSON for each finding; rows.csv has all.
 NAMED = 100
+#: Rows of each finding that are shown with the beginnings of their texts.
+EXCERPTS = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Finding:
         partners: (K,) int64 row numbers in `partner_part`, -1 for none; None where the kind has no partners.
         details: K strings, or one for all.
         level: a problem costs accuracy or honesty; a note may be as it should be.
+        excerpts: beginnings of the texts of the first `EXCERPTS` rows, each with its partner's, empty for none.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Finding:
     details: tuple[str, ...] | str = ""
     level: Literal["problem", "note"] = "problem"
     extra: dict[str, Any] = field(default_factory=dict)
+    excerpts: tuple[tuple[str, str], ...] = ()
 
     def detail(self, number: int) -> str:
         """What is to say of the finding's row `number` (0 to K - 1)."""

@@ -16,7 +16,7 @@ from ..storage.checksums import sha256
 from .load import Data, hash_rows
 from .table import Table
 
-SOURCES = ("train", "test", "validation", "mix", "ood", "unlabelled")
+SOURCES = ("train", "test", "validation", "mix", "ood", "unlabelled", "label_descriptions")
 # Fields that name other runs.
 RUNS = ("teacher", "start_from")
 # What tells a file's name from a hub name, which has one stroke as well.

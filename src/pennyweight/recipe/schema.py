@@ -194,6 +194,11 @@ class DataRecipe(Section):
     )
     ood: str | None = Field(None, description="Labelled texts of another kind, measured beside the test set.")
     unlabelled: str | None = Field(None, description="Further texts to train on, which only the teacher labels.")
+    label_descriptions: str | None = Field(
+        None,
+        description="A table with a description of each class, to learn from beside up to 8 labelled texts a class; "
+        "the class names if not given.",
+    )
     max_length: MaxLength = Field(
         128,
         description="Maximum tokens per text, at least 4; auto: the 95th percentile of the training texts, up to the "

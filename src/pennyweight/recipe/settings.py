@@ -37,6 +37,7 @@ class RecipeSettings(TypedDict, total=False):
     mix_share: float | None
     ood: str | None
     unlabelled: str | None
+    label_descriptions: str | None
     max_length: str | int
     long_texts: Literal["truncate", "head-tail", "windows"]
     pad_to_multiple_of: int

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from ..data.label_descriptions import names_as_descriptions, read_descriptions
 from ..data.load import Data
 from ..data.load import load as read_splits
 from ..data.provenance import provenance
@@ -35,6 +37,7 @@ class LoadedData:
         sources: of each source name, rows and checksum, as in metrics.json.
         teaching: what a teacher says of the texts; None without one.
         start: the earlier run that the training begins at; None, it begins anew.
+        descriptions: of each class, to learn from where texts are few; empty where there are none that say anything.
     """
 
     splits: Data
@@ -43,6 +46,7 @@ class LoadedData:
     sources: Mapping[str, Any]
     teaching: Teaching | None = None
     start: WarmStart | None = None
+    descriptions: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,10 +72,12 @@ class LoadedData:
     @property
     def fingerprint(self) -> dict[str, str | None]:
         """Its part of a run's fingerprint."""
+        given = self.descriptions != names_as_descriptions(self.names)  # class names come with the data
         return {
             "data": self.splits.fingerprint(),
             "teacher": None if self.teaching is None else self.teaching.fingerprint,
             "start": None if self.start is None else self.start.fingerprint,
+            "descriptions": sha256("\0".join(self.descriptions).encode()).hexdigest() if given else None,
         }
 
     def told(self, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -103,7 +109,9 @@ def load_data(recipe: Recipe, train_data: Any = None, test_data: Any = None) -> 
     targets = {name: splits.labels.encode(table) for name, table in splits.tables().items()}
     weights = class_weights(targets["train"], splits.labels.names, recipe.train.class_weights)
     start = None if earlier is None else earlier.start(splits, targets)
-    loaded = LoadedData(splits, targets, weights, sources, start=start)
+    file, names = recipe.data.label_descriptions, splits.labels.names
+    descriptions = names_as_descriptions(names) if file is None else read_descriptions(file, names)
+    loaded = LoadedData(splits, targets, weights, sources, start=start, descriptions=descriptions)
     if recipe.train.teacher is None:
         return loaded
     from .teacher import consult_teacher

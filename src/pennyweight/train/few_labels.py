@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..budget.plan import Plan
-from ..data.batching import Encoded
+from ..data.batching import Encoded, join
 from ..errors import RecipeError
 from ..evaluate.metrics.calibration import choose_temperature
 from ..model.classifier import Pooled
@@ -37,6 +37,7 @@ ROWS_A_CLASS = 64  # on average; with more of them the training loop is ahead
 STEPS = (20, 60)  # of the contrastive phase; more of them fit the texts, and not the classes
 FEWEST_FOR_MORE_STEPS = 12  # rows a class, on average
 HALVES_BELOW = 64  # with fewer rows each half is held out once, with more of them one half is enough
+DESCRIBED_ROWS_A_CLASS = 8  # on average; of more texts each description is one of many
 FEWEST_TO_DECIDE = 100  # held-out rows
 FROZEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
 TRAINED_STRENGTHS = (1.0, 10.0)
@@ -70,12 +71,14 @@ class Trial:
         steps: of the contrastive phase; 0 leaves the backbone frozen.
         strength: the inverse strength of the head's penalty that was best.
         logits: (M, L) and labels: (M,) of the held-out rows.
+        described: whether descriptions of the classes were learnt from.
     """
 
     steps: int
     strength: float
     logits: np.ndarray
     labels: np.ndarray
+    described: bool = False
 
     @property
     def right(self) -> np.ndarray:
@@ -96,7 +99,8 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         accuracy = float(self.right.mean())
-        return {"name": self.name, "steps": self.steps, "C": self.strength, "accuracy": accuracy}
+        found = {"name": self.name, "steps": self.steps, "C": self.strength, "accuracy": accuracy}
+        return found | {"descriptions": self.described}
 
 
 @dataclass
@@ -106,9 +110,10 @@ class FewLabelTrainer:
     Args:
         text_model: its model as it was built; its pooling becomes the mean.
         source: training batches: token ids, or a prefix where the plan has an adapter.
-        tokens: the training texts.
-        labels: (N,) class numbers below `n_labels`.
+        tokens: the training texts, and behind them the descriptions.
+        labels: (N,) class numbers below `n_labels`, of both.
         frozen: the model's backbone.
+        described: number of descriptions, which are learnt from but never held out; 0 for none.
 
     Attributes:
         texts: seen by the contrastive phase so far, repeats included.
@@ -121,6 +126,7 @@ class FewLabelTrainer:
     n_labels: int
     frozen: FrozenBackbone
     seed: int
+    described: int = 0
     texts: int = 0
     initial: dict[str, torch.Tensor] = field(init=False)
 
@@ -142,41 +148,66 @@ class FewLabelTrainer:
             size, bucket = self.text_model.batch_size, self.text_model.bucket
             return logits(Pooled(model), self.source, lengths, batch_size=size, bucket=bucket)
 
-    def trial(self, steps: int) -> Trial:
-        """A candidate, measured on rows that it was not trained on."""
+    @property
+    def texts_alone(self) -> int:
+        """N without the descriptions."""
+        return len(self.labels) - self.described
+
+    def trials(self, counts: Sequence[int]) -> list[Trial]:
+        """The frozen backbone and contrastive phases of these lengths, with descriptions where these help the first."""
+        plain = self.trial(0)
+        described = self.trial(0, described=True) if self.described else plain
+        used = described.rank > plain.rank
+        if self.described:
+            better = "learnt from" if used else "left out"
+            shares = [f"{100 * each.right.mean():.1f}%" for each in (described, plain)]
+            logger.info(
+                f"few labels: descriptions of the classes are {better}: {shares[0]} with them, {shares[1]} without"
+            )
+        return [described if used else plain, *(self.trial(steps, described=used) for steps in counts)]
+
+    def trial(self, steps: int, *, described: bool = False) -> Trial:
+        """A candidate, measured on rows that it was not trained on.
+
+        Args:
+            described: whether it learns from the descriptions, too.
+        """
         strengths = TRAINED_STRENGTHS if steps else FROZEN_STRENGTHS
         found: dict[float, list[np.ndarray]] = {strength: [] for strength in strengths}
         rows = []
-        for kept, held in halves(self.labels, self.seed):
+        further = np.arange(self.texts_alone, len(self.labels)) if described else np.empty(0, dtype=np.int64)
+        for kept, held in halves(self.labels[: self.texts_alone], self.seed):
+            kept = np.concatenate([kept, further])
             features = self.features(steps, kept)
             rows.append(held)
             for strength in strengths:
                 head = fit_logistic_head(features[kept], self.labels[kept], self.n_labels, strength)
                 found[strength].append(head.logits(features[held]))
         labels = self.labels[np.concatenate(rows)]
-        trials = [Trial(steps, strength, np.concatenate(parts), labels) for strength, parts in found.items()]
+        trials = [Trial(steps, strength, np.concatenate(parts), labels, described) for strength, parts in found.items()]
         return max(trials, key=lambda trial: trial.rank)
 
     def fit(self, chosen: Trial) -> float:
         """Train the chosen candidate on all rows, its head calibrated on the held-out ones; the mean cross-entropy."""
-        features = self.features(chosen.steps, np.arange(len(self.labels)))
-        head = fit_logistic_head(features, self.labels, self.n_labels, chosen.strength)
+        rows = np.arange(len(self.labels) if chosen.described else self.texts_alone)
+        features, labels = self.features(chosen.steps, rows)[rows], self.labels[rows]
+        head = fit_logistic_head(features, labels, self.n_labels, chosen.strength)
         head = head.scaled(1 / choose_temperature(chosen.logits, chosen.labels).value)
         head.put_into(self.text_model.model.head)
-        return cross_entropy(head.logits(features), self.labels)
+        return cross_entropy(head.logits(features), labels)
 
     def _adapter(self) -> dict[str, torch.nn.Parameter]:
         return trainable(self.text_model.model.module)
 
 
 def fit_few_labels(
-    settings: TrainRecipe,
     text_model: TextModel,
     plan: Plan,
     tokens: Mapping[str, Encoded],
     labels: Mapping[str, np.ndarray],
     names: Sequence[str],
     frozen: FrozenBackbone,
+    descriptions: Sequence[str] = (),
 ) -> FewLabels | None:
     """Compare the candidates, choose one, and train it on all training rows; None where the training loop is meant.
 
@@ -184,22 +215,31 @@ def fit_few_labels(
         text_model, plan: as they were built, and as planned.
         tokens, labels: by split; validation rows are measured, and choose nothing.
         names: L class names.
-        frozen: the model's backbone.
+        frozen: the model's backbone, and the recipe.
+        descriptions: of each class; empty for none.
 
     Raises:
         RecipeError: the contrastive phase was asked for where it cannot be.
         BudgetError: the model has another number of trainable parameters than the plan.
     """
+    settings = frozen.recipe.train
     if tokens["train"].windows is not None or not suits_few_labels(settings, plan, labels["train"], len(names)):
         return None
     began = time.perf_counter()
     model, rows = text_model.model, len(labels["train"])
     check_count(model, plan.count.trainable)
     feeds = {name: text_model.batches(each) for name, each in tokens.items()}
-    train = feeds["train"] if plan.adapter is None else upper_half(model, feeds["train"])
-    trainer = FewLabelTrainer(text_model, train, tokens["train"], labels["train"], len(names), frozen, settings.seed)
+    texts, truth = tokens["train"], labels["train"]
+    few = rows <= DESCRIBED_ROWS_A_CLASS * len(names) and not text_model.pair
+    described = len(descriptions) if few else 0
+    if described:
+        texts = join(texts, text_model.encode(descriptions))
+        truth = np.concatenate([truth, np.arange(described)])
+    train = text_model.batches(texts)
+    source = train if plan.adapter is None else upper_half(model, train)
+    trainer = FewLabelTrainer(text_model, source, texts, truth, len(names), frozen, settings.seed, described)
     counts = steps_for(rows / len(names)) if plan.adapter is not None else ()
-    trials = [trainer.trial(steps) for steps in (0, *counts)]
+    trials = trainer.trials(counts)
     for trial in trials:
         logger.info(f"few labels: {trial.name}: {100 * trial.right.mean():.1f}% of {len(trial.right):,} held-out rows")
     chosen = choose_trial(trials, forced=settings.contrastive == "on")

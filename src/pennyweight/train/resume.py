@@ -45,7 +45,7 @@ FORMER_DEFAULTS: dict[str, Any] = {
 
 # What a recipe may change without changing the result: names of things whose content is compared, and conveniences.
 NOT_COMPARED = {
-    *("train", "test", "validation", "mix", "ood", "unlabelled", "teacher", "start_from"),
+    *("train", "test", "validation", "mix", "ood", "unlabelled", "label_descriptions", "teacher", "start_from"),
     *("backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     *("device", "precision", "threads", "inference_precision"),  # what they came to on this machine is compared

@@ -23,7 +23,7 @@ def commands(sources: Mapping[str, str | None], folder: Path) -> list[str]:
     """
     files = {key: source_name(name) for key, name in sources.items() if name is not None}
     first = [files.pop("train")] if "train" in files else []
-    others = [word for key, name in files.items() for word in (f"--{key}", name)]
+    others = [word for key, name in files.items() for word in (f"--{key.replace('_', '-')}", name)]
     repeat = [
         "pennyweight",
         "train",

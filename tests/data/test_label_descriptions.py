@@ -1,0 +1,58 @@
+"""Descriptions of classes: read from a table, and refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pennyweight.data.label_descriptions import names_as_descriptions, read_descriptions, same_descriptions
+from pennyweight.errors import DataError
+
+NAMES = ("Business", "Sports", "World")
+ROWS = ("Business,companies and markets", "Sports,games and teams", "World,wars and governments")
+
+
+def written(folder: Path, *rows: str) -> Path:
+    file = folder / "labels.csv"
+    file.write_text("\n".join(["label,text", *rows]) + "\n", "utf-8")
+    return file
+
+
+def test_descriptions_come_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    found = read_descriptions(written(tmp_path, *reversed(ROWS)), NAMES)
+    assert found == ("companies and markets", "games and teams", "wars and governments")
+
+
+ONE_EACH = "one row for each class: the class as its label, and its description as the text"
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (ROWS[:2], f"no description of World; expected {ONE_EACH}"),
+        ((*ROWS, "Art,pictures"), "a description of Art, which is no class; expected one of Business, Sports, World"),
+        ((*ROWS, ROWS[0] + " again"), f"more than one description of Business; expected {ONE_EACH}"),
+        (
+            (*ROWS[:2], "World,Games  and Teams"),
+            "two classes have the same description; expected descriptions that tell the classes apart; "
+            "received Sports and World: games and teams",
+        ),
+    ],
+)
+def test_what_does_not_describe_the_classes_is_refused(rows: tuple[str, ...], problem: str, tmp_path: Path) -> None:
+    file = written(tmp_path, *rows)
+    with pytest.raises(DataError) as caught:
+        read_descriptions(file, NAMES)
+    assert str(caught.value) == f"{file}: {problem}"
+
+
+def test_case_and_spaces_make_no_difference() -> None:
+    assert same_descriptions(["A b", "c", "a  B"]) == (0, 2)
+    assert same_descriptions(["a", "b"]) is None
+
+
+def test_names_describe_where_they_are_words() -> None:
+    assert names_as_descriptions(("real_estate", "Sci/Tech")) == ("real estate", "Sci/Tech")
+    assert names_as_descriptions(("0", "1")) == ()
+    assert names_as_descriptions(("top-news", "top_news")) == ()
