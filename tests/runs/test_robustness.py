@@ -57,7 +57,7 @@ def test_evaluate_prints_and_writes_it(tiny_run: Path, news: Path, tmp_path: Pat
     assert "train.csv" in answer.out
     html = page.read_text("utf-8")
     assert "Robustness under shift" in html
-    assert "keyboard_typos" in html
+    assert "keyboard typos" in html
     assert 'aria-label="Accuracy by corruption and severity"' in html
     values = json.loads(command(*data, "--shift", "--rows", "9", "--json").out)["shift"]
     assert {row["severity"] for row in values["corruptions"]} == {1, 3, 5}
