@@ -82,6 +82,14 @@ def test_a_backbone_that_moved_is_named_anew(
     assert done.error.endswith("give the right folder with --backbone")
 
 
+def without_cut(told: str) -> list[str]:
+    """The lines without the one that warns of cut tokens: one of TEXTS is longer than what is read."""
+    lines = told.splitlines()
+    cut = [line for line in lines if line.startswith("warning: ") and "of the tokens of 4 texts are cut" in line]
+    assert len(cut) == 1
+    return [line for line in lines if line not in cut]
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
 def test_every_form_keeps_the_order(
     form: str, classifier: pw.Classifier, tiny_run: Path, unlabelled: Path, tmp_path: Path, command: Command
@@ -90,8 +98,8 @@ def test_every_form_keeps_the_order(
 
     out = tmp_path / f"answers.{form}"
     done = command("predict", tiny_run, unlabelled, "--out", out)
-    assert (done.code, done.out, done.err) == (
-        0, "", f"{unlabelled}: 1 empty text, classified all the same: 3\n4 texts labelled: {out}\n"
+    assert (done.code, done.out, without_cut(done.err)) == (
+        0, "", [f"{unlabelled}: 1 empty text, classified all the same: 3", f"4 texts labelled: {out}"]
     )  # fmt: skip
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
     table = read[form](out) if form in read else pd.read_json(out, lines=True)
@@ -113,7 +121,7 @@ def test_a_submission_is_ids_and_class_numbers(
     numbers = [ORDER.split(",").index(label) for label in expected(classifier)]
     done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", ORDER)
     assert done.out.splitlines() == ["ID,Label", *(f"n{row},{number}" for row, number in enumerate(numbers))]
-    assert done.err.splitlines() == [
+    assert without_cut(done.err) == [
         f"{unlabelled}: 1 empty text, classified all the same: 3",
         "class numbers: 0 = World, 1 = Sports, 2 = Business",
     ]

@@ -62,7 +62,7 @@ def test_a_run_computes_the_training_texts_once_for_head_and_baseline(
         return compute(engine, tokens)
 
     monkeypatch.setattr(InferenceEngine, "features", counted)
-    settings = {"budget": "20k", "max_steps": 1, "validation_size": 40, "precision": "fp32"}
+    settings = {"budget": "20k", "max_steps": 1, "validation_size": 40, "precision": "fp32", "adapter": "lora"}
     found = pw.train(news / "train.csv", out=tmp_path / "run", backbone=str(tiny_backbone("bert")), **settings)
     assert rows == [found.metrics["train"]["rows"], 40]
     assert "frozen backbone + linear head" in [row["name"] for row in found.metrics["baselines"]]

