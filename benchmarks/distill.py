@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import difference
-from methods import split
+from methods import paired, split
 from runs import done, in_words, keep
 
 import pennyweight as pw
@@ -110,16 +109,10 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def _against(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """The difference in points with its 95% interval over all seeds' rows: each seed has rows of its own."""
+    """The difference in points with its 95% interval, in words; empty without pairs."""
     if not pairs:
         return ""
-    size = pairs[0][0]["validation"]
-    bits = [
-        np.concatenate([np.unpackbits(np.frombuffer(bytes.fromhex(each["right"]), np.uint8))[:size] for each in side])
-        for side in zip(*pairs, strict=True)
-    ]
-    one, other = ({"right": np.packbits(side).tobytes().hex(), "rows": size * len(pairs)} for side in bits)
-    low, mean, high = difference([one], [other])
+    low, mean, high = paired(pairs)
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 

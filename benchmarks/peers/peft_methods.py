@@ -27,15 +27,15 @@ def configs(parameters: int, hidden: int, layers: int) -> dict[str, Any]:
     import peft
 
     matrices = 2 * layers  # queries and values
-    outputs = {2: ATTENTION, 9: ALL}  # widths of all a layer's outputs together
     found: dict[str, Any] = {
         "unilora": peft.UniLoraConfig(r=4, theta_d_length=parameters, target_modules=ALL),
         "tinylora": peft.TinyLoraConfig(r=2, u=parameters // (6 * layers), target_modules=ALL),
     }
-    for widths, names in outputs.items():
-        rank = (parameters - widths * hidden * layers) // (layers * len(names) * (1 + (widths == 9) / 2))
+    # One number for each output, and one for each rank of each matrix: "dense" names three matrices of a layer.
+    for names, each, outputs in ((ATTENTION, 2, 2 * hidden), (ALL, 6, 9 * hidden)):
+        rank = (parameters - outputs * layers) // (layers * each)
         if rank > 0:
-            found["vera"] = peft.VeraConfig(r=int(min(rank, 1024)), target_modules=names)
+            found["vera"] = peft.VeraConfig(r=min(rank, 1024), target_modules=names)
     # A block of the whole width costs `hidden` a square matrix, and four times as much a feed-forward one.
     for names, each in ((ALL, 12), (["query", "key", "value"], 3), (ATTENTION, 2), (["value"], 1)):
         if each * hidden * layers <= parameters:
@@ -120,7 +120,7 @@ class PeftClassifier:
             self.head.weight.copy_(torch.from_numpy(start.coef_))
             self.head.bias.copy_(torch.from_numpy(start.intercept_))
         random = np.random.default_rng(seed)
-        steps, warmup = epochs * -(-len(tokens) // BATCH), 0
+        steps = epochs * -(-len(tokens) // BATCH)
         warmup = round(0.06 * steps)
         optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -7,15 +7,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from pennyweight.errors import StorageError
 from pennyweight.predict.hub_folder import local_folder
+
+from ..local_server import local_server
 
 COMMIT = "a" * 40
 SCRIPT = """
@@ -80,13 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
 def hub(tiny_run: Path) -> Iterator[str]:
     """The address of a hub that holds `tiny_run` as me/news."""
     handler = type("Handler", (_Handler,), {"folder": tiny_run})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with local_server(handler) as address:
+        yield address
 
 
 def load_in_a_process(home: Path, address: str, **more: str) -> str:

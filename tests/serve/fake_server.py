@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
 from pennyweight.serve.page.static_files import CONTENT_SECURITY_POLICY, static_files
+
+from ..local_server import local_server
 
 TOKEN = "a-token-for-tests"
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
@@ -254,13 +255,5 @@ def fake_server(**settings: Any) -> Iterator[Served]:
     """A fake on a free port, until the block ends."""
     served = Served(**settings)
     handler = type("Handler", (_Handler,), {"served": served})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    served.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with local_server(handler) as served.url:
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

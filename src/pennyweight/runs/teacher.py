@@ -198,18 +198,15 @@ class ClassifierTeacher:
         names, own = splits.labels.names, self._classifier.labels
         if set(own) != set(names):
             raise _other_labels(folder, names, own)
-        if self._classifier.multi != splits.labels.multi:
-            kinds = {False: "one label a text", True: "any number of labels a text"}
-            raise RecipeError(
-                f"the teacher {folder} has another task", where=WHERE, expected=kinds[splits.labels.multi],
-                received=kinds[self._classifier.multi],
-            )  # fmt: skip
-        if self._classifier.pair != splits.input_spec.pair:
-            kinds = {False: "single texts", True: "pairs of texts"}
-            raise RecipeError(
-                f"the teacher {folder} reads other inputs", where=WHERE, expected=kinds[splits.input_spec.pair],
-                received=kinds[self._classifier.pair],
-            )  # fmt: skip
+        tasks, inputs = ("one label a text", "any number of labels a text"), ("single texts", "pairs of texts")
+        for what, kinds, wanted, received in (
+            ("has another task", tasks, splits.labels.multi, self._classifier.multi),
+            ("reads other inputs", inputs, splits.input_spec.pair, self._classifier.pair),
+        ):
+            if received != wanted:
+                raise RecipeError(
+                    f"the teacher {folder} {what}", where=WHERE, expected=kinds[wanted], received=kinds[received]
+                )
         self._order = [own.index(name) for name in names]
         self.thresholds = self._classifier.thresholds[self._order] if splits.labels.multi else None
         self.fingerprint = json.dumps(self._classifier.identity)

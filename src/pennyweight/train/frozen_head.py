@@ -183,16 +183,14 @@ def fit_frozen_head(
     guesses = best[2].logits(held_out).argmax(axis=1), adapter.argmax(axis=1)
     names = ("the frozen head", "the adapter")
     comparison = compare(truth, *guesses, names=names)
-    wins = head_wins(comparison)
     if metric == "macro_f1":
         gap, interval = paired_macro_f1(truth, *guesses)
         comparison = replace(
             comparison, difference=gap, interval=interval, figure="macro F1", p=None, only_first=None, only_second=None
         )
-        wins = head_wins(comparison)
     accuracies = float((guesses[0] == truth).mean()), float((guesses[1] == truth).mean())
     seconds = time.perf_counter() - began
-    return FrozenHead(best[2], best[1], comparison, accuracies, wins, len(chosen), seconds)
+    return FrozenHead(best[2], best[1], comparison, accuracies, head_wins(comparison), len(chosen), seconds)
 
 
 def head_wins(comparison: Comparison) -> bool:
