@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import done, in_words, keep, mean_and_half
+from budget_plot import Series, plot
+from runs import done, in_words, keep
 
 import pennyweight as pw
 
@@ -146,43 +147,21 @@ SERIES: tuple[tuple[str, tuple[str, ...], str, str, bool], ...] = (
 )  # fmt: skip
 
 
-def plot(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw test accuracy against trainable parameters; the file is the same for the same runs."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-
+def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw test accuracy against trainable parameters."""
     groups = by_name(lines)
-    style = {
-        "svg.hashsalt": "evidence", "svg.fonttype": "path", "font.size": 11, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.edgecolor": "#555555", "text.color": "#222222", "axes.labelcolor": "#222222",
-    }  # fmt: skip
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, "backend": "agg"}):
-        figure = Figure(figsize=(7.6, 4.6), layout="constrained", facecolor="white")
-        axis = figure.subplots()
-        axis.set_xscale("log")
-        for number, (label, names, colour, marker, joined) in enumerate(SERIES):
-            runs = [groups[name] for name in names]
-            middles, halves = zip(
-                *(mean_and_half([100 * run["accuracy"] for run in group]) for group in runs), strict=True
-            )
-            nudge = 1 + 0.06 * (number == 1)  # equal budgets would cover each other
-            axis.errorbar(
-                [nudge * group[0]["trainable"] for group in runs], middles, yerr=halves, color=colour, fmt=marker,
-                linestyle="-" if joined else "none", label=label, capsize=4, markersize=7,
-                linewidth=1.6, elinewidth=1.2,
-            )  # fmt: skip
-        axis.xaxis.set_major_locator(FixedLocator([1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6]))
-        axis.xaxis.set_major_formatter(FixedFormatter(["10k", "20k", "50k", "100k", "200k", "500k", "1M"]))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set(
-            xlabel="trainable parameters, head included (log scale)", ylabel="test accuracy (%)", xlim=(8e3, 1.35e6)
+    series = [
+        Series(
+            label,
+            [(groups[name][0]["trainable"], [100 * run["accuracy"] for run in groups[name]]) for name in names],
+            colour,
+            marker,
+            joined,
+            nudge=1 + 0.06 * (number == 1),
         )
-        axis.set_title("AG News, 11,600 training texts: mean of 3 seeds with 95% interval", fontsize=12)
-        axis.grid(axis="y", color="#e3e3e3")
-        axis.set_axisbelow(True)
-        axis.legend(loc="lower right", frameon=False)
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        for number, (label, names, colour, marker, joined) in enumerate(SERIES)
+    ]
+    plot(series, path, "AG News, 11,600 training texts: mean of 3 seeds with 95% interval")
 
 
 def main() -> None:
@@ -196,7 +175,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="PICTURE", help="draw the runs in --out as .svg or .png")
     chosen = parser.parse_args()
     if chosen.plot is not None:
-        plot(done(chosen.out or Path(__file__).with_name("evidence.jsonl")), chosen.plot)
+        draw(done(chosen.out or Path(__file__).with_name("evidence.jsonl")), chosen.plot)
         return
     if chosen.table is not None:
         print(table(done(chosen.table)))

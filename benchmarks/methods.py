@@ -3,14 +3,14 @@
     python benchmarks/methods.py --train FILE --out RUNS.jsonl [--seeds 3] [--budgets 2k,10k] [--methods auto,lora]
                                  [--rows 4000] [--validation 1500] [--epochs 2] [--rates 1e-3,2e-3] [--threads 1]
                                  [--test TEST.csv]
-    python benchmarks/methods.py --table RUNS.jsonl [--json TABLE.json]
+    python benchmarks/methods.py --table RUNS.jsonl [--json TABLE.json] [--against METHOD@BUDGET] [--plot PICTURE]
 
 Trains on the first --rows of a random order of the file and measures on the --validation rows behind them: another
 order for each seed, the same for every method and budget. Each run adds a line to RUNS.jsonl, and runs that are there
 already are not repeated. The table names the best rate of each method and budget, its accuracy over the seeds, and the
 difference from `lora` at that budget, paired by row. Seconds are wall-clock, bases included. --test, for a last figure
 with one rate alone, measures the same classifiers on a file that nothing was chosen on; --against METHOD@BUDGET
-compares all others with that one.
+compares all others with that one, and --plot draws them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from budget_plot import Series, plot
 from evidence import difference
 from runs import done, in_words, keep
 
@@ -38,7 +39,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora-xs-gradient": {"adapter": "lora-xs", "bases": "gradient"},
     "auto": {},
 }
-PEFT = ("vera", "vblora", "unilora", "tinylora", "c3a", "ia3")  # `peers/peft_methods.py`; named `peft-vera` and so on
+# In `peers/peft_methods.py`; named `peft-vera` and so on.
+PEFT = ("lora", "loraplus", "pissa", "bitfit", "vera", "vblora", "unilora", "tinylora", "c3a", "ia3")
 # What says whether a run is in the file already.
 IDENTITY = ("budget", "method", "rate", "seed", "rows", "validation", "epochs")
 
@@ -88,7 +90,7 @@ def run(wanted: dict[str, Any], file: Path, test: Path | None, threads: int | No
 def run_peft(wanted: dict[str, Any], file: Path, test: Path | None) -> dict[str, Any]:
     """The same for one of PEFT's methods, with at most as many parameters."""
     import pandas
-    from peers.peft_methods import PeftClassifier, configs
+    from peers.peft_methods import LORAPLUS_RATIO, PeftClassifier, configs
 
     from pennyweight.budget.plan import parse_budget
     from pennyweight.model.backbone import resolve
@@ -104,7 +106,10 @@ def run_peft(wanted: dict[str, Any], file: Path, test: Path | None) -> dict[str,
     if method not in found:
         raise SystemExit(f"{wanted['method']}: no setting of it fits {wanted['budget']}; leave it out")
     began = time.perf_counter()
-    peer = PeftClassifier(str(backbone.folder), found[method], len(names), recipe.model.pooling, wanted["seed"])
+    peer = PeftClassifier(
+        str(backbone.folder), found[method], len(names), recipe.model.pooling, wanted["seed"],
+        b_ratio=LORAPLUS_RATIO if method == "loraplus" else 1.0,
+    )  # fmt: skip
     numbers = {name: number for number, name in enumerate(names)}
     labels = train["label"].map(numbers).to_numpy()
     peer.fit(train["text"].tolist(), labels, rate=wanted["rate"], epochs=wanted["epochs"], seed=wanted["seed"])
@@ -186,12 +191,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
-def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
-    """Test accuracy of every budget and method as Markdown, and the difference from `METHOD@BUDGET`, paired by row."""
+def tested(lines: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Runs that were measured on the test rows, by budget and method, in the order of the seeds."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in sorted(lines, key=lambda each: each["seed"]):
         if "test_accuracy" in line:
             groups.setdefault((line["budget"], line["method"]), []).append(line)
+    return groups
+
+
+def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
+    """Test accuracy of every budget and method as Markdown, and the difference from `METHOD@BUDGET`, paired by row."""
+    groups = tested(lines)
     method, _, budget = against.partition("@")
     peer = groups.get((budget, method))
     if peer is None:
@@ -214,6 +225,34 @@ def test_table(lines: Sequence[dict[str, Any]], against: str) -> str:
             + f" | {np.mean([run['seconds'] for run in runs]):.0f} |"
         )
     return "\n".join(text)
+
+
+# How the picture names and draws a method.
+DRAWN = {
+    "head-only": ("frozen backbone, linear head", "#6b7280", "D"),
+    "lora": ("LoRA", "#c2410c", "s"),
+    "lora-xs-svd": ("LoRA-XS, bases by SVD", "#2a9d8f", "^"),
+    "lora-xs-gradient": ("LoRA-XS, gradient bases", "#0b5cad", "o"),
+}
+
+
+def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the test accuracies of all methods against what they train."""
+    groups = tested(lines)
+    if not groups:
+        raise SystemExit("--plot: expected runs that were measured with --test, received none")
+    series = []
+    for name in dict.fromkeys(method for _, method in sorted(groups, key=lambda place: _place((place, None)))):
+        runs = sorted((each for (_, method), each in groups.items() if method == name), key=_trained)
+        label, colour, marker = DRAWN.get(name, (name, "#7c3aed", "v"))
+        points = [(_trained(each), [100 * run["test_accuracy"] for run in each]) for each in runs]
+        series.append(Series(label, points, colour, marker, joined=len(points) > 1))
+    rows = next(iter(groups.values()))[0]["rows"]
+    plot(series, path, f"AG News, {rows:,} training texts: mean over seeds with 95% interval")
+
+
+def _trained(runs: Sequence[dict[str, Any]]) -> int:
+    return int(runs[0]["trainable"])
 
 
 def _place(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
@@ -247,6 +286,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--test", type=Path, help="also measure on this file: for a last figure, with one rate")
     parser.add_argument("--against", metavar="METHOD@BUDGET", help="print test accuracies, compared with this one's")
+    parser.add_argument("--plot", type=Path, metavar="PICTURE", help="draw the test accuracies as .svg or .png")
     options = parser.parse_args()
     if options.table is None and (options.train is None or options.out is None):
         parser.error("give --train and --out, or --table")
@@ -266,6 +306,8 @@ def main() -> None:
                 keep(runs, [run(wanted, options.train, options.test, options.threads)])
     rows = summary(done(runs))
     print(table(rows) if options.against is None else test_table(done(runs), options.against))
+    if options.plot is not None:
+        draw(done(runs), options.plot)
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

@@ -8,6 +8,7 @@ The backbone is transformers', without dropout.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,15 @@ from torch import Tensor, nn
 
 BATCH, MAX_LENGTH, GROUP = 32, 128, 20  # GROUP: batches that are sorted by length together
 ATTENTION, ALL = ["query", "value"], ["query", "key", "value", "dense"]
+BITFIT_HALF = ("query.bias", "intermediate.dense.bias")  # Zaken et al. 2022, section 4
+LORAPLUS_RATIO = 16  # the rate of B over that of A; Hayou et al. 2024
+
+
+@dataclass(frozen=True)
+class Biases:
+    """BitFit, which PEFT does not have: biases whose names end so are trained, nothing is added."""
+
+    ends: str | tuple[str, ...]
 
 
 def configs(parameters: int, hidden: int, layers: int) -> dict[str, Any]:
@@ -47,6 +57,17 @@ def configs(parameters: int, hidden: int, layers: int) -> dict[str, Any]:
         bank += 1
     if bank > 2:
         found["vblora"] = peft.VBLoRAConfig(r=1, num_vectors=bank, vector_length=length, target_modules=ATTENTION)
+    # LoRA of one rank everywhere, as these three begin and train it.
+    rank = parameters // (18 * hidden * layers)
+    if rank > 0:
+        alpha = max(8, 2 * rank)
+        found["lora"] = found["loraplus"] = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=ALL)
+        found["pissa"] = peft.LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="pissa", target_modules=ALL)
+    # BitFit, and the half of it that its authors found to do nearly as well.
+    for names, count in ((".bias", 11 * layers + 1), (BITFIT_HALF, 5 * layers)):
+        if count * hidden <= parameters:
+            found["bitfit"] = Biases(names)
+            break
     if (2 * layers) * hidden <= parameters:
         found["ia3"] = peft.IA3Config(target_modules=["key", "value"], feedforward_modules=[])
     return found
@@ -57,13 +78,14 @@ class PeftClassifier:
 
     Args:
         folder: of the backbone.
-        config: PEFT's; None for the frozen backbone.
+        config: PEFT's, or `Biases`; None for the frozen backbone.
         labels: number of classes.
         pooling: `cls` or `mean`.
         seed: of the adapter's first weights.
+        b_ratio: the learning rate of LoRA's B over that of everything else.
     """
 
-    def __init__(self, folder: str, config: Any, labels: int, pooling: str, seed: int) -> None:
+    def __init__(self, folder: str, config: Any, labels: int, pooling: str, seed: int, b_ratio: float = 1.0) -> None:
         from peft import get_peft_model
         from transformers import AutoModel, AutoTokenizer
 
@@ -72,14 +94,25 @@ class PeftClassifier:
         backbone = AutoModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False)
         backbone.requires_grad_(False)
         self.head = nn.Linear(backbone.config.hidden_size, labels)
-        self.backbone = backbone if config is None else get_peft_model(backbone, config)
+        if isinstance(config, Biases):
+            for name, each in backbone.named_parameters():
+                each.requires_grad_(name.endswith(config.ends))
+        peft_config = None if isinstance(config, Biases) else config
+        self.backbone = backbone if peft_config is None else get_peft_model(backbone, peft_config)
         self.backbone.eval()
         self._pooling = pooling
+        self._b_ratio = b_ratio
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         """All that is trained, the head's last."""
         return [each for each in self.backbone.parameters() if each.requires_grad] + list(self.head.parameters())
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """All that is trained, for the optimizer: LoRA's B apart, since LoRA+ gives it a rate of its own."""
+        b = [each for name, each in self.backbone.named_parameters() if each.requires_grad and "lora_B" in name]
+        others = [each for each in self.parameters if all(each is not one for one in b)]
+        return [{"params": others}, {"params": b, "lr": rate * self._b_ratio}] if b else [{"params": others}]
 
     def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """(B, H): the vectors of a batch."""
@@ -122,7 +155,7 @@ class PeftClassifier:
         random = np.random.default_rng(seed)
         steps = epochs * -(-len(tokens) // BATCH)
         warmup = round(0.06 * steps)
-        optimizer = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(self.groups(rate), lr=rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / steps))),
