@@ -24,10 +24,9 @@ BACKGROUND = "Business"
 
 def joined(signal: str, background: Sequence[str], place: str, random: np.random.Generator) -> str:
     """A text of 300 to 600 words with `signal` at its place."""
-    wanted, around = int(random.integers(300, 601)), list[str]()
+    wanted, around = int(random.integers(300, 550)), list[str]()  # no item has more than 51 words
     while len(" ".join([signal, *around]).split()) < wanted:
         around.append(background[int(random.integers(len(background)))])
-    around = around[: max(1, len(around) - 1)]
     position = {"start": 0, "middle": len(around) // 2, "end": len(around)}[place]
     return " ".join([*around[:position], signal, *around[position:]])
 
