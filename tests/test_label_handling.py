@@ -374,7 +374,7 @@ def test_without_validation_and_test_nothing_is_measured(
     said = command("train", news / "train.csv", "--validation-size", "0", "--out", run, *flags)
     assert said.code == 0
     assert "nothing is measured: no rows were held out, and there are no test texts" in said.err
-    assert "not measured: nothing was held out, and there are no test texts" in said.out
+    assert "not measured: there are no validation or test texts" in said.out
     values = json.loads((run / "metrics.json").read_text("utf-8"))
     MetricsFile.model_validate(values, strict=True)
     assert {"validation", "test", "calibration", "verdict"}.isdisjoint(values)
