@@ -133,7 +133,10 @@ def test_bad_input_is_one_line_before_anything_is_trained(command: Command, mani
     assert (done.code, done.error) == (2, f"{manifest}:5: data: no such file: nowhere.csv; nothing was trained")
     assert not out.exists()
     done = command("train-many", manifest, "--out", out, "--train", "x.csv")
-    assert done.error == "--train names the texts of a single classifier; use the column data, which names the texts of each row"
+    assert (
+        done.error
+        == "--train names the texts of a single classifier; use the column data, which names the texts of each row"
+    )
     done = command("train-many", tmp_path / "none.csv", "--out", out)
     assert (done.code, done.error.partition(";")[0]) == (2, f"{tmp_path / 'none.csv'}: no such file")
     (tmp_path / "file").write_text("x", "utf-8")
