@@ -54,6 +54,7 @@ def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | N
         return
     if chosen is not None:
         yield f"adapter: LoRA-XS, because rank {LORA_FROM_RANK} of LoRA on all matrices would cost {chosen:,}"
+        yield "time: every layer is trained; --adapter lora is faster at small budgets, but less accurate"
     origin = {
         "svd": "the singular vectors of the frozen weights",
         "gradient": "estimated from gradients on labelled training rows, though not trained",
