@@ -309,6 +309,7 @@ def fit_model(
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
+    from .train.memory_choice import choose_gradient_checkpointing
     from .train.model_start import start_model
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
@@ -322,6 +323,7 @@ def fit_model(
         backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
     )  # fmt: skip
     prefixes = {"prefix kept": list(sources.prefixes)}
+    choose_gradient_checkpointing(built.text_model, rows, built.frozen)
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
     if checkpoint is None:
@@ -475,8 +477,7 @@ def run_metrics(
         "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {
-            "rows": len(splits.train),
-            "truncated": built.tokens["train"].truncated,
+            "rows": len(splits.train), "truncated": built.tokens["train"].truncated,
             "tokenize_seconds": round(built.tokenize_seconds, 3),
             "prefix": fitted.prefix,
         },
@@ -484,8 +485,7 @@ def run_metrics(
             "labels": list(names),
             "label_order": find_order_source(names, recipe.data.label_names, splits.train),
             "counts": label_counts(loaded.targets["train"], len(names)),
-            "cleaning": splits.cleaning,
-            "sources": loaded.sources,
+            "cleaning": splits.cleaning, "sources": loaded.sources,
         },
         "audit": built.audit.to_json(),
         "inference": fitted.ready.choice.to_json(),
