@@ -318,10 +318,7 @@ def fit_model(
     settings, model, group = recipe.train, built.text_model.model, folder.group
     checkpoint = planned.resume_point.checkpoint
     built.frozen.group = group
-    rows, sources = prepare_rows(
-        built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen,
-        backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
-    )  # fmt: skip
+    rows, sources = prepare_rows(built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen)
     prefixes = {"prefix kept": list(sources.prefixes)}
     choose_gradient_checkpointing(built.text_model, rows, built.frozen)
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
@@ -477,7 +474,8 @@ def run_metrics(
         "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {
-            "rows": len(splits.train), "truncated": built.tokens["train"].truncated,
+            "rows": len(splits.train),
+            "truncated": built.tokens["train"].truncated,
             "tokenize_seconds": round(built.tokenize_seconds, 3),
             "prefix": fitted.prefix,
         },
@@ -485,7 +483,8 @@ def run_metrics(
             "labels": list(names),
             "label_order": find_order_source(names, recipe.data.label_names, splits.train),
             "counts": label_counts(loaded.targets["train"], len(names)),
-            "cleaning": splits.cleaning, "sources": loaded.sources,
+            "cleaning": splits.cleaning,
+            "sources": loaded.sources,
         },
         "audit": built.audit.to_json(),
         "inference": fitted.ready.choice.to_json(),

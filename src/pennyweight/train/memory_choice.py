@@ -13,7 +13,7 @@ from .training_rows import TrainingRows
 
 logger = logging.getLogger(__name__)
 
-USABLE = 0.9  # of the free memory; the estimate was within 15 % of the measured peak, see docs/planning.md
+USABLE = 0.9  # of the free memory: the estimate was 10 % below the measured peak, see docs/planning.md
 
 
 def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: FrozenBackbone) -> None:
