@@ -101,9 +101,7 @@ class Ours:
         self.classes = np.array([int(name.removeprefix("class ")) for name in loaded.names])
         self.labels, self.tokens = loaded.targets["train"], self.built.tokens["train"]
         self.tokenize_seconds = self.built.tokenize_seconds
-        self.rows, sources = prepare_rows(
-            self.built.text_model, loaded.training, self.built.tokens, self.recipe.train, backbone="benchmark",
-        )  # fmt: skip
+        self.rows, sources = prepare_rows(self.built.text_model, loaded.training, self.built.tokens, self.recipe.train)
         assert bool(sources.prefixes) == (top is not None), "the prefix does not fit into memory"
         self.feed = self.rows.source
         self.prefix_seconds = sum(prefix.seconds for prefix in sources.prefixes.values())

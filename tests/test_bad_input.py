@@ -289,7 +289,7 @@ def test_flags_that_contradict_each_other_are_told(
     for words, said in (
         (("plan", "--json", "--yaml"), "--json and --yaml contradict each other"),
         (("plan", "--layers", "top:99", "--r", "2"), "there are not so many layers; expected top:6 at most"),
-        (("evaluate", tiny_run, news / "test.csv", "--severity", "1"), "--severity says how badly texts are corrupted"),
+        (("evaluate", tiny_run, news / "test.csv", "--severity", "1"), "--severity is only for corrupted texts"),
         (
             ("train", news / "train.csv", "--resume", "--overwrite", "--out", tmp_path / "x"),
             "--resume and --overwrite contradict",

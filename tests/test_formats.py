@@ -68,7 +68,7 @@ def test_the_flag_is_obeyed_by_every_command(tiny_run: Path, fasttext: Path, tmp
     done = command("predict", tiny_run, "-", "--input-format", "csv", stdin="text\n")
     assert (done.code, done.error) == (
         2,
-        "standard input is texts or JSON objects, one a line, in UTF-8; write the texts to a file first",
+        "standard input has to be one text or JSON object per line, in UTF-8; write the texts to a file first",
     )
     assert "'fasttext'" in command("evaluate", tiny_run, odd, "--format", "word").error
 

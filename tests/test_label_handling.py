@@ -211,7 +211,10 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     assert command("evaluate", out, test).code == 2
     said = command("evaluate", out, test, "--unknown-labels", "wrong").out
     assert f"rows of {test} counted as wrong, since their labels are not classes (Health 5)" in said
-    assert "20 texts\n5 texts with unknown labels count as wrong in the accuracy; all else is of the other 15\n" in said
+    assert (
+        "20 texts\n5 texts with unknown labels count as wrong in the accuracy; the other metrics use the remaining 15 "
+        "texts\n" in said
+    )
     as_json = json.loads(command("evaluate", out, test, "--unknown-labels", "drop", "--json").out)
     assert (as_json["n"], as_json["accuracy"]) == (15, known["accuracy"])
     other, plain = tmp_path / "other", tmp_path / "plain"
@@ -374,7 +377,7 @@ def test_without_validation_and_test_nothing_is_measured(
     said = command("train", news / "train.csv", "--validation-size", "0", "--out", run, *flags)
     assert said.code == 0
     assert "nothing is measured: no rows were held out, and there are no test texts" in said.err
-    assert "not measured: nothing was held out, and there are no test texts" in said.out
+    assert "not measured: there are no validation or test texts" in said.out
     values = json.loads((run / "metrics.json").read_text("utf-8"))
     MetricsFile.model_validate(values, strict=True)
     assert {"validation", "test", "calibration", "verdict"}.isdisjoint(values)
@@ -403,7 +406,7 @@ def test_without_validation_every_threshold_is_a_half(
     MultiLabelMetricsFile.model_validate(values, strict=True)
     assert values["thresholds"] == {"values": [0.5] * 3, "tuned_for": "fixed", "tuned_on": None}
     page = (run / "report.html").read_text("utf-8")
-    assert "A label is given if its probability is at least 0.5." in page
+    assert "A text gets a label if the label's probability is at least 0.5." in page
     assert "tuned on" not in page
     again = pw.load(run)
     assert again.thresholds.tolist() == [0.5] * 3

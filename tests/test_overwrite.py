@@ -249,7 +249,7 @@ def test_a_page_or_a_picture_goes_where_its_name_says_one(
     table.write_text("text,label\n")
     done = command("evaluate", tiny_run, news / "test.csv", "--report", table)
     assert (done.code, table.read_text()) == (2, "text,label\n")
-    assert done.error == f"{table}: a report is a page; expected a name ending in .html; received rows.csv"
+    assert done.error == f"{table}: a report is an HTML page; expected a name ending in .html; received rows.csv"
     done = command("compare", tiny_run, tiny_run, "--picture", tmp_path / "cmp.gif")
     assert (done.code, (tmp_path / "cmp.gif").exists()) == (2, False)
     assert "expected a name ending in .png or .svg" in done.error

@@ -83,7 +83,7 @@ def test_the_card_is_of_this_classifier(tiny_run: Path) -> None:
     assert "on 15 test texts" in body
     assert "a budget of 5,000" in body
     assert "Business" in body
-    assert "Texts are cut at 128 tokens." in body
+    assert "Texts are truncated to 128 tokens." in body
 
 
 @pytest.mark.parametrize("text", HOSTILE)

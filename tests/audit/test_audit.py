@@ -296,7 +296,7 @@ def test_class_names_that_look_alike_are_told_and_merged(audit: Callable[..., An
     assert merged == [*cells[:2], '["News", "b"]', "['b']"]
     refused = audit(source, "--merge-labels")
     assert (refused.code, refused.error) == (
-        2, "--merge-labels changes the cleaned copy; name the copy with --fix OUT"
+        2, "--merge-labels needs a cleaned copy; name the copy with --fix OUT"
     )  # fmt: skip
 
 

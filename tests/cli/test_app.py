@@ -324,7 +324,7 @@ def test_files_without_a_header_and_in_another_encoding(
         assert refused.err.count("\n") == 1
         assert "is not UTF-8; expected UTF-8; name it, such as --encoding cp1252" in refused.err
     assert command("predict", tiny_run, "-", "--no-header").err == (
-        "error: standard input is texts or JSON objects, one a line, in UTF-8; write the texts to a file first\n"
+        "error: standard input has to be one text or JSON object per line, in UTF-8; write the texts to a file first\n"
     )
 
 

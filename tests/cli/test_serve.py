@@ -21,8 +21,8 @@ def _no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ("flags", "error"),
     [
         (["--no-auth", "--host", "0.0.0.0"],
-         "--no-auth would let everybody in; expected a loopback address such as 127.0.0.1; received --host 0.0.0.0; "
-         "leave out --no-auth"),
+         "--no-auth would give everybody access; expected a loopback address such as 127.0.0.1; received --host "
+         "0.0.0.0; leave out --no-auth"),
         (["--no-auth", "--token-file", "token"], "--no-auth and --token-file contradict each other; give one of them"),
         (["--memory", "much"], "--memory: not a size; expected such as 2GB or 512MiB; received much"),
         (["--memory", "0"], "--memory: not a size; expected such as 2GB or 512MiB; received 0"),

@@ -142,6 +142,22 @@ def test_the_kept_prefix_changes_nothing(strategy: str, settings: dict[str, Any]
     np.testing.assert_allclose(first, second, atol=0.02)
 
 
+@pytest.mark.parametrize("encoder", ["fast", "reference"])
+def test_layers_computed_again_give_the_same_classifier_in_less_memory(
+    encoder: str, settings: dict[str, Any], news: Path, device: torch.device
+) -> None:
+    runs, peaks = [], []  # bytes; a CPU counts none
+    for wanted in ("off", "on"):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        given = settings | {"precision": "fp32", "encoder": encoder, "gradient_checkpointing": wanted}
+        runs.append(pw.train(news / "train.csv", **given))
+        peaks.append(torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0)
+    np.testing.assert_allclose(*(probabilities(run, news) for run in runs), atol=0.02)
+    assert [run.metrics["train"]["gradient_checkpointing"] for run in runs] == [False, True]
+    assert peaks[1] <= peaks[0]
+
+
 class StopAt:
     """Stops a run after a step, as a signal would."""
 

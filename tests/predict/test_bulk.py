@@ -241,7 +241,7 @@ def test_only_the_same_job_is_resumed(
 
 
 def test_what_cannot_be_resumed_says_so(tiny_run: Path, news: Path, tmp_path: Path, command: Command) -> None:
-    said = "only predictions that go to a file can be resumed; give --out FILE, no --submission"
+    said = "only predictions that go to a file can be resumed; give --out FILE, without --submission"
     assert command("predict", tiny_run, news / "test.csv", "--resume").error == said
     flags = ("--out", tmp_path / "s.csv", "--submission", "--label-order", "World,Sports,Business")
     assert command("predict", tiny_run, news / "test.csv", "--resume", *flags).error == said

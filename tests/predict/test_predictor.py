@@ -157,7 +157,7 @@ def test_a_submission_needs_an_order_that_is_not_the_alphabets(
             f"received {order}".rstrip(),
         )  # fmt: skip
     assert command("predict", tiny_run, unlabelled, "--label-order", ORDER).error == (
-        "--label-order gives the class numbers of a submission; add --submission"
+        "--label-order is only for submissions; add --submission"
     )
 
 

@@ -81,7 +81,7 @@ def test_labels_and_ids_that_are_named_stay(
     done = command("predict", tmp_path / "run", source, "--out", tmp_path / "out.csv", "--id-column", "Who")
     assert done.err == (
         f"20 texts labelled: {tmp_path / 'out.csv'}\n"
-        "the input has columns label: those of the predictions begin with predicted_\n"
+        "the input already has columns label: the prediction columns get the prefix predicted_\n"
     )
     found = rows_of(tmp_path / "out.csv")
     assert list(found[0]) == ["text", "label", "who", "predicted_label", "probability", "p_-1", "p_1"]
@@ -148,7 +148,7 @@ def test_numbers_of_parquet_keep_their_types(tiny_run: Path, tmp_path: Path, com
     }
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
-    assert done.err.endswith("\ncolumns that hold neither text nor numbers are left out: when (timestamp[ms])\n")
+    assert done.err.endswith("\nleft out columns that hold neither text nor numbers: when (timestamp[ms])\n")
     schema = pq.read_schema(tmp_path / "out.parquet")
     assert [str(schema.field(name).type) for name in ("small", "half", "yes", "nothing")] == [
         "int32", "float", "bool", "string",

@@ -92,7 +92,7 @@ def test_a_soup_is_of_one_runs_size_and_is_measured_beside_its_runs(
     assert f"{soup.metrics['stored']:,} numbers stored" in said
     assert "of the summed update" in said
     assert "merged is " in said
-    assert "Merged (soup) from seed-0, seed-1, seed-2; nothing was trained afterwards." in soup.artifact.card
+    assert "Merged (soup) from seed-0, seed-1, seed-2; not trained any further." in soup.artifact.card
     json.dumps(found.to_json(), allow_nan=False)
 
 

@@ -35,14 +35,14 @@ def test_ranks_of_a_machine_follow_each_other_and_this_ones_come_first() -> None
         (["--workers", "2"], "--workers and --worker-threads are for several processes; add --ray local"),
         (
             ["--ray", "local", "--threads", "2"],
-            "with --ray, --worker-threads says how many threads compute; leave out --threads",
+            "with --ray, --worker-threads sets the number of threads; leave out --threads",
         ),
         (
             ["--ray", "local", "--device", "cuda"],
             "with --ray, workers compute on CPUs; received --device cuda; leave it out, or start the processes with "
             "torchrun",
         ),
-        (["--ray", "local", "--seeds", "2"], "several seeds are trained one by one; leave out --ray or --seeds"),
+        (["--ray", "local", "--seeds", "2"], "several seeds are trained one after another; leave out --ray or --seeds"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(

@@ -242,7 +242,7 @@ def test_flags_that_contradict_say_so(news: Path, tmp_path: Path, command: Comma
         ("--workers", 2): "--workers and --worker-threads are for several processes; add --ray local",
         ("--ray", "local", "--device", "cuda"): "with --ray, workers compute on CPUs; received --device cuda; leave it "
         "out",
-        ("--ray", "local", "--threads", 2): "with --ray, --worker-threads says how many threads compute; leave out "
+        ("--ray", "local", "--threads", 2): "with --ray, --worker-threads sets the number of threads; leave out "
         "--threads",
     }.items():
         done = command("search", news / "train.csv", "--out", tmp_path / "s", *flags)

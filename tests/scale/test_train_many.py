@@ -38,7 +38,7 @@ def test_failures_are_listed_and_the_others_are_trained(command: Command, manife
     done = command("train-many", manifest, "--out", out, "--workers", 1, *QUICK)
     assert done.code == 1
     assert done.error == (
-        f"{out}: 1 of 3 classifiers failed; the summary says why; the same command trains those alone"
+        f"{out}: 1 of 3 classifiers failed; see the summary for the reasons; the same command trains only these again"
     )
     assert "2 classifiers trained" in done.out
     assert "failed: b <i>: " in done.out
@@ -133,7 +133,10 @@ def test_bad_input_is_one_line_before_anything_is_trained(command: Command, mani
     assert (done.code, done.error) == (2, f"{manifest}:5: data: no such file: nowhere.csv; nothing was trained")
     assert not out.exists()
     done = command("train-many", manifest, "--out", out, "--train", "x.csv")
-    assert done.error == "--train names the texts of one classifier; the column data names them in each row"
+    assert (
+        done.error
+        == "--train names the texts of a single classifier; use the column data, which names the texts of each row"
+    )
     done = command("train-many", tmp_path / "none.csv", "--out", out)
     assert (done.code, done.error.partition(";")[0]) == (2, f"{tmp_path / 'none.csv'}: no such file")
     (tmp_path / "file").write_text("x", "utf-8")

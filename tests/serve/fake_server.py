@@ -51,7 +51,7 @@ SPECIFICATION: dict[str, Any] = {
         "/livez": {
             "get": {
                 "tags": ["Health"],
-                "summary": "Whether the process lives",
+                "summary": "Whether the process is alive",
                 "security": [],
                 "responses": {"200": {"description": "It does."}},
             }

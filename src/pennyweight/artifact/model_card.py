@@ -63,12 +63,12 @@ def _card(artifact: Artifact) -> str:
     budget = "no budget" if artifact.plan.budget is None else f"a budget of {artifact.plan.budget:,}"
     stored = artifact.plan.stored_note
     multi, names = artifact.labels.multi, artifact.labels.names
-    limits = [f" (at a probability of {value:.3f} or more)" for value in saved_thresholds(metrics, len(names)).tolist()]
+    limits = [f" (threshold {value:.3f})" for value in saved_thresholds(metrics, len(names)).tolist()]
     labels = "\n".join(
         f"{index}. {prose(label)}{limit if multi else ''}"
         for index, (label, limit) in enumerate(zip(names, limits, strict=True))
     )
-    labels = ("A text may carry any number of them.\n\n" if multi else "") + labels
+    labels = ("A text may have any number of labels.\n\n" if multi else "") + labels
     return f"""---
 library_name: pennyweight
 pipeline_tag: text-classification
@@ -95,7 +95,8 @@ classifier = pw.load("this-folder")
 classifier.predict(["..."])
 ```
 
-Texts are cut at {artifact.recipe.data.max_length} tokens. `recipe.yaml`, with the same data, trains it again.
+Texts are truncated to {artifact.recipe.data.max_length} tokens. To train the classifier again, use `recipe.yaml` \
+with the same data.
 """
 
 
@@ -105,11 +106,13 @@ def _origin(metrics: dict[str, Any]) -> str:
     found = ""
     if merged is not None:
         runs = ", ".join(prose(run) for run in merged["runs"])
-        found += f" Merged ({merged['method']}) from {runs}; nothing was trained afterwards."
+        found += f" Merged ({merged['method']}) from {runs}; not trained any further."
     if taught is not None:
-        found += f" Distilled from {prose(taught['teacher'])}: its probabilities were targets beside the labels."
+        found += (
+            f" Distilled from {prose(taught['teacher'])}: its probabilities were targets in addition to the labels."
+        )
     if moved is not None and any(moved["values"]):
-        found += f" After training the head's biases were set by the validation texts: {prose(moved['summary'])}."
+        found += f" After training, the head's biases were adjusted on the validation texts: {prose(moved['summary'])}."
     return found
 
 
@@ -120,7 +123,7 @@ def _figures(name: str, measured: dict[str, Any] | None) -> str:
         low, high = measured["exact_match_interval"]
         return (
             f"Micro F1 {measured['micro_f1']:.3f}, macro F1 {measured['macro_f1']:.3f}, "
-            f"all labels right {measured['exact_match']:.1%} (95% interval {low:.1%} to {high:.1%}), "
+            f"exact match {measured['exact_match']:.1%} (95% interval {low:.1%} to {high:.1%}), "
             f"Hamming loss {measured['hamming_loss']:.1%}, on {measured['n']:,} {name} texts."
             + _unknown_labels_note(measured, "exact match")
         )

@@ -17,39 +17,41 @@ from .output import echo, echo_json
     examples=("audit texts.csv --test held-out.csv", "audit texts.csv --fix clean.csv"),
 )  # fmt: skip
 def audit(
-    data: str = typer.Argument(..., help="Texts, labelled or not: any file form train reads."),
-    test: str = typer.Option(None, "--test", help="Test texts: what of them stands in DATA too?"),
+    data: str = typer.Argument(..., help="Texts, labelled or not, in any format that train reads."),
+    test: str = typer.Option(None, "--test", help="Test texts, to find those that also occur in DATA."),
     suspects: bool = typer.Option(False, "--suspects", help="Rank the labels by how likely they are wrong."),
-    model: Path = typer.Option(None, "--model", metavar="RUN", help="Take backbone and max_length from this run."),
+    model: Path = typer.Option(None, "--model", metavar="RUN", help="Run to take the backbone and max_length from."),
     recipe: str = RECIPE,
-    max_length: str = typer.Option(None, "--max-length", metavar="N", help="Instead of the recipe's own."),
-    backbone: str = typer.Option(None, "--backbone", help="Whose tokens to count; the recipe's if not given."),
+    max_length: str = typer.Option(
+        None, "--max-length", metavar="N", help="Maximum tokens per text; the recipe's if not given."
+    ),
+    backbone: str = typer.Option(None, "--backbone", help="Backbone whose tokens to count; the recipe's if not given."),
     fix: Path = typer.Option(
         None,
         "--fix",
         metavar="OUT",
-        help="Write a cleaned copy (.csv, .jsonl, .parquet) and a list of what was dropped or changed, and why.",
+        help="Write a cleaned copy (.csv, .jsonl, .parquet), and a list of the dropped and changed rows with reasons.",
     ),
     merge_labels: bool = typer.Option(
-        False, "--merge-labels", help="With --fix: class names that look alike become one, as most rows spell it."
+        False, "--merge-labels", help="With --fix: merge class names that look alike into the most frequent spelling."
     ),
     csv_guard: bool = typer.Option(
         True,
         "--csv-guard/--no-csv-guard",
-        help="With --fix to CSV: put an apostrophe before texts that a spreadsheet would run as a formula.",
+        help="With --fix to CSV, put an apostrophe before text that a spreadsheet would run as a formula.",
     ),
     out: Path = typer.Option(None, "--out", help="Folder for audit.json, rows.csv, pictures and suspects.csv."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
-    label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
+    label_delimiter: str = typer.Option(None, "--label-delimiter", help="Separator between the labels in a cell."),
     format: Format = INPUT_FORMAT,
     header: bool = HEADER,
     encoding: str = ENCODING,
     as_json: bool = JSON,
 ) -> None:
-    """Find what is wrong with a data file.
+    """Find problems in a data file.
 
-    Duplicates, leaks, conflicting labels, damage, tags that give the label away.
+    Looks for duplicates, leaks, conflicting labels, damaged texts, and tags that give the label away.
     """
     from ..artifact.load_artifact import read_input_spec, read_recipe
     from ..audit import audit as auditing
@@ -64,7 +66,7 @@ def audit(
     if fix is not None:
         fixing.check_target(fix, data, test)
     elif merge_labels:
-        raise InputError("--merge-labels changes the cleaned copy", remedy="name the copy with --fix OUT")
+        raise InputError("--merge-labels needs a cleaned copy", remedy="name the copy with --fix OUT")
     settings = {"max_length": max_length, "backbone": backbone}
     resolved = (
         load(recipe, **{key: value for key, value in settings.items() if value is not None})
@@ -102,5 +104,5 @@ def audit(
     if fix is not None:
         fixed = fixing.fix(found, data, fix, input_spec, options, merge_labels=merge_labels, csv_guard=csv_guard)
         figures["fixed"] = {"file": str(fix), "kept": fixed.kept, "changed": fixed.changed, "dropped": fixed.dropped}
-        lines.append(f"{fix}: {fixed}\nwhat went and why: {fixing.dropped_name(fix)}")
+        lines.append(f"{fix}: {fixed}\ndropped and changed rows, with reasons: {fixing.dropped_name(fix)}")
     echo_json(figures) if as_json else echo("\n".join(lines))

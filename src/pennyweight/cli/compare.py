@@ -17,9 +17,9 @@ def compare(
     picture: Path = typer.Option(None, "--picture", help="Draw accuracy against parameters into this PNG or SVG."),
     as_json: bool = JSON,
 ) -> None:
-    """Set runs side by side.
+    """Compare runs side by side.
 
-    For each pair of runs, says which is better and by how much.
+    Shows for each pair of runs which one is better, and by how much.
     """
     from ..evaluate.report.figures import check_picture, save
     from ..evaluate.report.pareto_plot import pareto

@@ -15,10 +15,10 @@ from .summary import run_places, summary
 
 
 @short_help(examples=("demo",))
-def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; replaced if it is there.")) -> None:
+def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; replaced if it exists.")) -> None:
     """Train on the built-in news sample.
 
-    Budget 200k, the embedded backbone; ends with its figures, three classified sentences and what to try next.
+    Uses a budget of 200k and the embedded backbone. Ends with the metrics, three classified sentences and next steps.
     """
     from .. import pipeline
     from ..data import sample

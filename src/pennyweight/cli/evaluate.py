@@ -44,31 +44,38 @@ def evaluate(
     data: str = typer.Argument(..., help="Labelled texts."),
     text_columns: str = TEXT_COLUMNS,
     label_column: str = LABEL_COLUMN,
-    label_columns: str = typer.Option(None, "--label-columns", metavar="A,B,...", help="One 0/1 column a label."),
-    label_delimiter: str = typer.Option(None, "--label-delimiter", help="What stands between labels in a cell."),
-    allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Take rows without any label as such."),
+    label_columns: str = typer.Option(
+        None, "--label-columns", metavar="A,B,...", help="Columns of 0 and 1, one per label."
+    ),
+    label_delimiter: str = typer.Option(None, "--label-delimiter", help="Separator between the labels in a cell."),
+    allow_unlabelled: bool = typer.Option(False, "--allow-unlabelled", help="Accept rows that have no labels."),
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
     label_map: str = typer.Option(
-        None, "--label-map", metavar="LABEL=NAME,...", help="Names for the labels in DATA, such as 0=World,1=Sports."
+        None, "--label-map", metavar="LABEL=NAME,...", help="Names of the labels in DATA, such as 0=World,1=Sports."
     ),
     unknown_labels: Literal["error", "drop", "wrong"] = typer.Option(
-        "error", "--unknown-labels", help="Rows with a label that training lacked: refuse, leave out, count as wrong."
+        "error", "--unknown-labels", help="Rows with a label that was not in training: refuse, drop, or count as wrong."
     ),
     split: str = SPLIT,
     format: Format = INPUT_FORMAT,
     header: bool = HEADER,
     encoding: str = ENCODING,
-    slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns whose values to measure apart."),
-    report: Path = typer.Option(None, "--report", help="Write a report of these texts to this HTML file."),
+    slices: str = typer.Option(None, "--slice", metavar="A,B,...", help="Columns to measure separately by value."),
+    report: Path = typer.Option(None, "--report", help="Write a report on these texts to this HTML file."),
     adapter_scale: float = ADAPTER_SCALE,
     prior: str = PRIOR,
-    shift: bool = typer.Option(False, "--shift", help="Measure on corrupted texts too."),
+    shift: bool = typer.Option(False, "--shift", help="Also measure on corrupted texts."),
     severity: str = typer.Option(
-        None, "--severity", metavar="N,N,...", help="With --shift: how badly, 1 to 5. [default: 1,3,5]"
+        None,
+        "--severity",
+        metavar="N,N,...",
+        help="With --shift: severities of corruption, from 1 to 5. [default: 1,3,5]",
     ),
-    rows: int = typer.Option(1000, "--rows", min=1, help="With --shift: corrupt a seeded sample of so many texts."),
-    ood: str = typer.Option(None, "--ood", help="Labelled texts of another kind, reported beside these."),
+    rows: int = typer.Option(
+        1000, "--rows", min=1, help="With --shift: size of the seeded sample of texts to corrupt."
+    ),
+    ood: str = typer.Option(None, "--ood", help="Labelled texts of another kind, measured in addition."),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
@@ -80,9 +87,11 @@ def evaluate(
     from ..runs.saved_evaluation import evaluate_saved, read_evaluation_data
 
     if severity is not None and not shift:
-        raise InputError("--severity says how badly texts are corrupted", remedy="add --shift, or leave it out")
+        raise InputError("--severity is only for corrupted texts", remedy="add --shift, or leave out --severity")
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise InputError("a report is a page", where=report, expected="a name ending in .html", received=report.name)
+        raise InputError(
+            "a report is an HTML page", where=report, expected="a name ending in .html", received=report.name
+        )
     classifier = load(model, backbone=backbone, device=device, precision=precision, adapter_scale=adapter_scale)
     input_spec = classifier.input_spec.changed(
         text_columns=split_words(text_columns),

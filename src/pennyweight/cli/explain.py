@@ -17,7 +17,7 @@ from .output import echo, echo_json
 def explain(
     model: Path = MODEL,
     text: str = typer.Argument(..., help="The text."),
-    label: str = typer.Option(None, "--label", help="The label to weigh words for; the predicted one if not given."),
+    label: str = typer.Option(None, "--label", help="Label to explain; the predicted one if not given."),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = PRECISION,

@@ -21,25 +21,25 @@ def export(
     form: Literal["peft", "merged", "onnx", "onnx-int8", "openvino"] = typer.Option(
         "peft",
         "--format",
-        help="peft: an adapter for stock transformers and PEFT; merged: one whole transformers model; onnx, onnx-int8: "
+        help="peft: an adapter for transformers and PEFT; merged: a complete transformers model; onnx, onnx-int8: "
         "for ONNX Runtime, in fp32 or int8; openvino: for OpenVINO.",
     ),
     backbone: str = BACKBONE,
-    push: str = typer.Option(None, "--push", metavar="OWNER/NAME", help="A hub repository for the classifier itself."),
-    send: bool = typer.Option(False, "--send", help="With --push: really send; else only list what would be sent."),
+    push: str = typer.Option(
+        None, "--push", metavar="OWNER/NAME", help="Push the classifier itself to this hub repository."
+    ),
+    send: bool = typer.Option(False, "--send", help="With --push: send the files; without it, they are only listed."),
     public: bool = typer.Option(False, "--public", help="With --push: make a new repository public."),
     with_report: bool = typer.Option(
-        False, "--with-report", help="With --push: send report.html too, which quotes test texts."
+        False, "--with-report", help="With --push: also send report.html, which quotes test texts."
     ),
 ) -> None:
-    """Write a classifier for other tools to load.
+    """Export a classifier for other tools, or push it to the hub.
 
-    The fitted temperature is folded into what is written, so that a plain softmax gives Pennyweight's probabilities.
-
-    Or push it to the hub: --push OWNER/NAME.
+    The fitted temperature is folded into the exported weights: a plain softmax gives Pennyweight's probabilities.
     """
     if (out is None) == (push is None):
-        raise InputError("say where to", expected="a folder to write, or --push OWNER/NAME")
+        raise InputError("no destination, or two", expected="either a folder to write or --push OWNER/NAME")
     if push is not None:
         from ..export import hub
 
@@ -50,7 +50,7 @@ def export(
     write = _writer(form)
     gap = write(load(model, backbone=backbone, device="cpu", precision="fp32").artifact, out)
     folded = "" if form == "onnx-int8" else " in fp32"
-    echo(f"{out}: logits differ from Pennyweight's, divided by its temperature, by at most {gap:.1e}{folded}")
+    echo(f"{out}: logits differ from Pennyweight's temperature-scaled logits by at most {gap:.1e}{folded}")
 
 
 def _writer(form: str) -> Callable[[Any, Path], float]:

@@ -25,44 +25,46 @@ Format = FileFormat
 MODEL = typer.Argument(..., help="A run folder or saved classifier.")
 RECIPE = typer.Option("default", "--recipe", help=f"{', '.join(shipped())}, or a YAML file such as RUN/recipe.yaml.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
-BACKBONE = typer.Option(None, "--backbone", help="Where the backbone is now, if it moved.")
+BACKBONE = typer.Option(None, "--backbone", help="Current path of the backbone, if it was moved.")
 DEVICE = typer.Option("auto", "--device", help="Where to compute.")
-PRECISION = typer.Option(None, "--precision", help="Number format of the products; as trained if not given.")
+PRECISION = typer.Option(None, "--precision", help="Number format of matrix products; as trained if not given.")
 ADAPTER_SCALE = typer.Option(
-    1.0, "--adapter-scale", help="Multiplies the adapter's update: 0 is the frozen encoder, 1 as trained."
+    1.0, "--adapter-scale", help="Factor on the adapter's update: 0 is the frozen encoder, 1 as trained."
 )
 PRIOR = typer.Option(
-    None, "--prior", metavar="balanced|em|A=X,B=Y", help="The classes' shares among these texts, if not as in training."
+    None, "--prior", metavar="balanced|em|A=X,B=Y", help="Class shares in these texts, if they differ from training."
 )
 TEXT_COLUMNS = typer.Option(
-    None, "--text-columns", help="Text columns, joined in this order; those of the training if not given."
+    None, "--text-columns", help="Text columns, joined in this order; as in training if not given."
 )
-SEPARATOR = typer.Option(None, "--separator", help="What joins several text columns; as in training if not given.")
-MARKUP = typer.Option(None, "--markup", help="What to do with left-over markup; as in training if not given.")
-SPLIT = typer.Option("test", "--split", help="Which split of a hub name or a saved dictionary of datasets.")
-ID_COLUMN = typer.Option(None, "--id-column", help="The column with the ids; the one called id if not given.")
+SEPARATOR = typer.Option(None, "--separator", help="Text placed between text columns; as in training if not given.")
+MARKUP = typer.Option(None, "--markup", help="What to do with HTML markup; as in training if not given.")
+SPLIT = typer.Option("test", "--split", help="Split to read from a hub dataset or a saved DatasetDict.")
+ID_COLUMN = typer.Option(None, "--id-column", help="Column with the ids; the one called id if not given.")
 INPUT_FORMAT = typer.Option(
     None,
     "--format",
     "--input-format",
     metavar="FORMAT",
-    help=f"Format of the data files ({', '.join(get_args(Format))}); by their content and names if not given.",
+    help=f"Format of the data files ({', '.join(get_args(Format))}); detected if not given.",
 )
 HEADER = typer.Option(
     None,
     "--header/--no-header",
-    help="Whether a CSV or TSV file begins with a row of column names; judged by content if not given.",
+    help="Whether a CSV or TSV file starts with a row of column names; detected if not given.",
     show_default=False,
 )
-ENCODING = typer.Option(None, "--encoding", help="Character encoding of a text file, such as cp1252; else UTF-8.")
+ENCODING = typer.Option(
+    None, "--encoding", help="Character encoding of a text file, such as cp1252; UTF-8 if not given."
+)
 RAY = typer.Option(
-    None, "--ray", metavar="local|auto|HOST:PORT", help="Several processes, here or on a Ray cluster, on CPUs."
+    None, "--ray", metavar="local|auto|HOST:PORT", help="Use several processes on CPUs, here or on a Ray cluster."
 )
 WORKERS = typer.Option(
-    None, "--workers", min=1, help="With --ray: how many processes; else as many as there are free CPUs for."
+    None, "--workers", min=1, help="With --ray: number of processes; as many as fit on the free CPUs if not given."
 )
-WORKER_THREADS = typer.Option(None, "--worker-threads", min=1, help="With --ray: threads of each process [default: 1].")
-LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; that of the training if not given.")
+WORKER_THREADS = typer.Option(None, "--worker-threads", min=1, help="With --ray: threads per process [default: 1].")
+LABEL_COLUMN = typer.Option(None, "--label-column", help="Label column; as in training if not given.")
 
 
 def recipe_flags(*sections: str) -> Callable[[Command], Command]:

@@ -13,15 +13,15 @@ from .output import echo
 
 @short_help(examples=("leaderboard submission.csv test.csv --labels 4",))
 def leaderboard(
-    submission: Path = typer.Argument(..., help="ID,Label as `predict --submission` writes it."),
-    test: str = typer.Argument(..., help="The test file whose ids it must hold."),
+    submission: Path = typer.Argument(..., help="CSV file of ID,Label, as written by `predict --submission`."),
+    test: str = typer.Argument(..., help="The test file whose ids the submission must have."),
     labels: int = typer.Option(..., "--labels", min=2, help="Number of classes."),
     text_columns: str = TEXT_COLUMNS,
     id_column: str = ID_COLUMN,
 ) -> None:
-    """Check a submission before it leaves.
+    """Check a submission before you send it.
 
-    Every id once, every label in range.
+    Checks that every id occurs once and every label is in range.
     """
     from ..data.input_spec import InputSpec
     from ..data.sources import read

@@ -26,14 +26,14 @@ def merge(
     method: Literal["soup", "compose"] = typer.Option(
         "soup",
         "--method",
-        help="soup: the mean of the updates, cut to the ranks of one run; compose: exact, at the sum of the ranks.",
+        help="soup: the mean of the updates, truncated to one run's ranks; compose: exact, at the sum of the ranks.",
     ),
     weights: str = typer.Option(None, "--weights", metavar="X,X,...", help="Weights of the runs; equal if not given."),
-    test: str = typer.Option(None, "--test", help="Labelled texts to measure runs and merged classifier on."),
+    test: str = typer.Option(None, "--test", help="Labelled texts for measuring the runs and the merged classifier."),
     device: Device = DEVICE,
     as_json: bool = JSON,
 ) -> None:
-    """Merge saved classifiers into one, by the weighted mean of adapters and heads."""
+    """Merge saved classifiers into one: the weighted mean of their adapters and heads."""
     from ..runs.merging import merge as merge_runs
 
     with forward_log(note):

@@ -24,16 +24,16 @@ def plan(
     recipe: str = RECIPE,
     labels: int = typer.Option(2, "--labels", min=2, help="Number of classes."),
     as_json: bool = JSON,
-    as_yaml: bool = typer.Option(False, "--yaml", help="Print a recipe ready for train."),
-    texts: int = typer.Option(10_000, "--texts", min=1, help="Training texts to estimate for."),
-    tokens: int = typer.Option(50, "--tokens", min=1, help="Mean length to estimate for."),
-    plot: Path = typer.Option(None, "--plot", help="Draw layers by modules, shaded by rank, into this PNG or SVG."),
+    as_yaml: bool = typer.Option(False, "--yaml", help="Print the plan as a recipe for train."),
+    texts: int = typer.Option(10_000, "--texts", min=1, help="Number of training texts for the estimate."),
+    tokens: int = typer.Option(50, "--tokens", min=1, help="Mean tokens per text for the estimate."),
+    plot: Path = typer.Option(None, "--plot", help="Draw the ranks by layer and module to this PNG or SVG."),
     *,
     settings: dict[str, Any],
 ) -> None:
     """Show what a recipe would train, and its cost.
 
-    Counted from the backbone's config alone: no weights, no network for well-known checkpoints.
+    Reads only the backbone's config: needs no weights, and no network for well-known checkpoints.
     """
     from ..budget.plan_table import render
     from ..evaluate.report.figures import check_picture, save

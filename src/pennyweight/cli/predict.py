@@ -66,45 +66,50 @@ def predict(
     source: str = typer.Argument(
         None,
         metavar="FILE|-",
-        help="Texts: any file form train reads; - or a pipe for lines, answered as they arrive.",
+        help="Texts, in any format that train reads; - or a pipe for lines, labelled as they arrive.",
     ),
     text: list[str] = typer.Option(
         None, "--text", help="A text to label, instead of FILE; may be given several times."
     ),
-    output: str = typer.Option(None, "--out", metavar="PATH", help="Output file; else standard output."),
+    output: str = typer.Option(None, "--out", metavar="PATH", help="Output file; standard output if not given."),
     form: Literal["csv", "jsonl", "parquet"] = typer.Option(
-        None, "--format", help="Else by --out's ending; on standard output jsonl (csv for a submission)."
+        None, "--format", help="Output format; if not given, by the suffix of --out, or jsonl (csv for a submission)."
     ),
     input_columns: bool = typer.Option(
-        True, "--input-columns/--no-input-columns", help="Keep the input's columns, or only its id and the text."
+        True, "--input-columns/--no-input-columns", help="Keep all input columns, or only the id and the text."
     ),
-    no_text: bool = typer.Option(False, "--no-text", help="Leave out the columns that are the text."),
+    no_text: bool = typer.Option(False, "--no-text", help="Leave out the text columns."),
     id_column: str = ID_COLUMN,
     csv_guard: bool = typer.Option(
         True,
         "--csv-guard/--no-csv-guard",
-        help="In CSV, put an apostrophe before free text that a spreadsheet would run as a formula.",
+        help="In CSV, put an apostrophe before text that a spreadsheet would run as a formula.",
     ),
     resume: bool = typer.Option(
         False,
         "--resume",
-        help="Go on where a run of this command was stopped, if one was; no row is repeated.",
+        help="Continue where an interrupted run of this command stopped; no row is repeated.",
     ),
-    submission: bool = typer.Option(False, "--submission", help="Write ID,Label with class numbers."),
+    submission: bool = typer.Option(False, "--submission", help="Write a CSV file of ID,Label with class numbers."),
     label_order: str = typer.Option(
-        None, "--label-order", metavar="A,B,...", help="With --submission: all labels, number 0 first."
+        None,
+        "--label-order",
+        metavar="A,B,...",
+        help="With --submission: all labels in the order of their numbers, from 0.",
     ),
-    abstain_below: float = typer.Option(None, "--abstain-below", help="No label for texts less sure than this."),
+    abstain_below: float = typer.Option(
+        None, "--abstain-below", help="Give no label to texts with a lower probability than this."
+    ),
     target_accuracy: float = typer.Option(
-        None, "--target-accuracy", help="No label for the least sure texts, so that the others reach this (0.98)."
+        None,
+        "--target-accuracy",
+        help="Give no label to the least certain texts, so that the others reach this accuracy (0.98).",
     ),
     text_columns: str = TEXT_COLUMNS,
     separator: str = SEPARATOR,
     markup: Markup = MARKUP,
     split: str = SPLIT,
-    input_format: Format = typer.Option(
-        None, "--input-format", help="Format of the texts' file; by its content and name if not given."
-    ),
+    input_format: Format = typer.Option(None, "--input-format", help="Format of FILE; detected if not given."),
     header: bool = HEADER,
     encoding: str = ENCODING,
     adapter_scale: float = ADAPTER_SCALE,
@@ -116,14 +121,15 @@ def predict(
         None,
         "--ray",
         metavar="local|auto|HOST:PORT",
-        help="Several processes, here or on a Ray cluster; FILE may be a folder or a pattern, --out a folder.",
+        help="Use several processes, here or on a Ray cluster; FILE may be a folder or pattern, --out a folder.",
     ),
     workers: int = WORKERS,
     worker_threads: int = WORKER_THREADS,
 ) -> None:
-    """Label texts: the input's columns, labels and probabilities, order kept.
+    """Label texts.
 
-    A name that an input column has already gets predicted_ in front.
+    Writes the input's columns with labels and probabilities, in the same order. An output column whose name is already
+    taken by an input column gets the prefix predicted_.
     """
     from ..data.file_options import FileOptions
     from ..predict.abstention import make_abstainer
@@ -147,14 +153,17 @@ def predict(
     if submission and (abstain_below is not None or target_accuracy is not None):
         raise InputError("a submission needs a label for every text", remedy="leave out the threshold")
     if label_order is not None and not submission:
-        raise InputError("--label-order gives the class numbers of a submission", remedy="add --submission")
+        raise InputError("--label-order is only for submissions", remedy="add --submission")
     if resume and (out is None or submission):
-        raise InputError("only predictions that go to a file can be resumed", remedy="give --out FILE, no --submission")
+        raise InputError(
+            "only predictions that go to a file can be resumed", remedy="give --out FILE, without --submission"
+        )
     if out is None and form == "parquet":
         raise InputError("Parquet cannot go to standard output", remedy="give --out FILE")
     if source == "-" and (header is not None or encoding is not None or input_format is not None):
         raise InputError(
-            "standard input is texts or JSON objects, one a line, in UTF-8", remedy="write the texts to a file first"
+            "standard input has to be one text or JSON object per line, in UTF-8",
+            remedy="write the texts to a file first",
         )
     model = local_folder(model)  # once: the hub would be asked for each reading
     input_spec = read_input_spec(model).changed(
@@ -231,7 +240,7 @@ def _refuse_with_ray(source: str, out: str | None, device: str, submission: bool
         raise InputError("a submission is one small file", remedy="leave out --ray")
     if prior == "em":
         raise InputError(
-            "em estimates the shares from all texts, which no worker sees", remedy="give the shares: --prior A=X,B=Y"
+            "em estimates the shares from all texts, and no worker sees all", remedy="give the shares: --prior A=X,B=Y"
         )
 
 
@@ -345,7 +354,7 @@ def _write_texts(
 
     if classifier.pair:
         raise InputError(
-            "this classifier labels pairs of texts, and --text is one",
+            "this classifier labels pairs of texts, and --text takes single texts",
             remedy="give JSON lines with both texts on standard input: predict RUN -",
         )
     cut = CutTally()
@@ -450,7 +459,7 @@ def _note_columns(names: Iterable[str], predicted: Iterable[str], unreadable: di
     """Say which names of predictions were taken by input columns, and which input columns could not be kept."""
     taken = [name for name in predicted if name in set(names)]
     if taken:
-        note(f"the input has columns {listed(taken)}: those of the predictions begin with predicted_")
+        note(f"the input already has columns {listed(taken)}: the prediction columns get the prefix predicted_")
     if unreadable:
         left = listed(f"{name} ({kind})" for name, kind in unreadable.items())
-        note(f"columns that hold neither text nor numbers are left out: {left}")
+        note(f"left out columns that hold neither text nor numbers: {left}")

@@ -26,9 +26,9 @@ from .output import echo, echo_json, note
 def search(
     data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
     recipe: str = RECIPE,
-    trials: int = typer.Option(20, "--trials", min=1, help="Trials for each budget, those in --out included."),
+    trials: int = typer.Option(20, "--trials", min=1, help="Trials per budget, including those already in --out."),
     out: Path = typer.Option(
-        None, "--out", help="Folder of the search, to go on with or to share; runs/search-TIME if not given."
+        None, "--out", help="Folder of the search; an unfinished search is continued. runs/search-TIME if not given."
     ),
     ray: str = RAY,
     workers: int = WORKERS,
@@ -39,9 +39,9 @@ def search(
 ) -> None:
     """Try plans and settings within a budget.
 
-    Several budgets (10k,50k) are searched one by one. Strategy, head, learning rate, epochs, pooling, LoRA dropout and
-    label smoothing are tried; a flag fixes one of them, or narrows it (--epochs 2,4). Only validation texts are
-    used. Writes trials.json, table.csv, pareto.png and best.yaml, a recipe for train.
+    Varies strategy, head, learning rate, epochs, pooling, LoRA dropout and label smoothing. A flag fixes one of them or
+    narrows its choices (--epochs 2,4). Several budgets (10k,50k) are searched one after another. Trials are compared on
+    validation texts only. Writes trials.json, table.csv, pareto.png and best.yaml, a recipe for train.
     """
     from ..search import search as searching
 
@@ -74,4 +74,4 @@ def _check_ray(ray: str | None, workers: int | None, worker_threads: int | None,
             "with --ray, workers compute on CPUs", received=f"--device {settings['device']}", remedy="leave it out"
         )
     if "threads" in settings:
-        raise InputError("with --ray, --worker-threads says how many threads compute", remedy="leave out --threads")
+        raise InputError("with --ray, --worker-threads sets the number of threads", remedy="leave out --threads")

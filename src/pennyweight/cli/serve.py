@@ -29,65 +29,69 @@ _WEB = ("fastapi", "uvicorn", "httptools", "prometheus_client")
 )  # fmt: skip
 def serve(
     sources: list[str] = typer.Argument(
-        ..., metavar="DIR|RUN...", help="Folders of classifiers, run folders or saved classifiers, or NAME=FOLDER."
+        ..., metavar="DIR|RUN...", help="Folders of classifiers, run folders, saved classifiers, or NAME=FOLDER."
     ),
     host: str = typer.Option(
-        "127.0.0.1", "--host", help="Address to listen on; 0.0.0.0 means all addresses of this machine."
+        "127.0.0.1", "--host", help="Address to listen on; 0.0.0.0 for all addresses of this machine."
     ),
     port: int = typer.Option(8000, "--port", min=0, max=65535, help="Port to listen on; 0 for a free one."),
     token_file: Path = typer.Option(
-        None, "--token-file", help="File with the token; else PENNYWEIGHT_TOKEN, else one is made and printed."
+        None,
+        "--token-file",
+        help="File with the token. If not given, PENNYWEIGHT_TOKEN, or a new token that is printed.",
     ),
-    auth: bool = typer.Option(True, "--auth/--no-auth", help="Ask for the token; without, on a loopback address only."),
+    auth: bool = typer.Option(
+        True, "--auth/--no-auth", help="Require the token; --no-auth works only on a loopback address."
+    ),
     allow_admin: bool = typer.Option(
-        False, "--allow-admin", help="Classifiers may be loaded, unloaded and reloaded by request."
+        False, "--allow-admin", help="Allow requests to load, unload and reload classifiers."
     ),
-    memory: str = typer.Option("2GB", "--memory", help="For loaded classifiers; the least recently used go first."),
+    memory: str = typer.Option(
+        "2GB", "--memory", help="Memory for loaded classifiers; the least recently used are unloaded first."
+    ),
     max_wait_ms: float = typer.Option(
         ServerSettings.max_wait_ms,
         "--max-wait-ms",
         min=0,
         max=1000,
-        help="An idle server waits so long for company of a request.",
+        help="Milliseconds that an idle server waits for further requests to batch.",
     ),
-    max_body: str = typer.Option("8MiB", "--max-body", help="Bytes of a request."),
-    max_texts: int = typer.Option(ServerSettings.max_texts, "--max-texts", min=1, help="Texts a request."),
+    max_body: str = typer.Option("8MiB", "--max-body", help="Maximum size of a request."),
+    max_texts: int = typer.Option(ServerSettings.max_texts, "--max-texts", min=1, help="Maximum texts per request."),
     max_characters: int = typer.Option(
-        ServerSettings.max_characters, "--max-characters", min=1, help="Characters a text."
+        ServerSettings.max_characters, "--max-characters", min=1, help="Maximum characters per text."
     ),
     deadline: float = typer.Option(
         ServerSettings.deadline_seconds,
         "--deadline",
         min=0.1,
-        help="Seconds in which a request is answered or refused.",
+        help="Seconds within which a request is answered or refused.",
     ),
     max_queue_seconds: float = typer.Option(
         ServerSettings.max_queue_seconds,
         "--max-queue-seconds",
         min=0,
-        help="A request that would wait longer is refused at once (429).",
+        help="Seconds in the queue; a request that would wait longer is refused at once (429).",
     ),
     drain_seconds: float = typer.Option(
         ServerSettings.drain_seconds,
         "--drain-seconds",
         min=0,
-        help="After SIGTERM, accepted requests are answered for so long.",
+        help="Seconds after SIGTERM in which accepted requests are still answered.",
     ),
     log_texts: bool = typer.Option(ServerSettings.log_texts, "--log-texts", help="Show texts in the log."),
-    threads: int = typer.Option(
-        None, "--threads", min=1, help="Threads that compute; one for each physical core if not given."
-    ),
+    threads: int = typer.Option(None, "--threads", min=1, help="Compute threads; one per physical core if not given."),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = typer.Option(
         None,
         "--precision",
-        help="Number format of the matrix products; a classifier alone keeps its own if not given.",
+        help="Number format of matrix products; if not given, a single classifier keeps its own.",
     ),
 ) -> None:
     """Serve classifiers over HTTP: one, or thousands over one frozen backbone.
 
-    A page at / and its API at /docs; the log is one JSON object a line on standard error.
+    The page is at /, the API's documentation at /docs. The log goes to standard error, one JSON object per line.
     """
     missing = [name for name in _WEB if find_spec(name) is None]
     if missing:
@@ -106,7 +110,7 @@ def serve(
     )  # fmt: skip
     if not auth and not is_loopback(host):
         raise InputError(
-            "--no-auth would let everybody in", expected="a loopback address such as 127.0.0.1",
+            "--no-auth would give everybody access", expected="a loopback address such as 127.0.0.1",
             received=f"--host {host}", remedy="leave out --no-auth",
         )  # fmt: skip
     if not auth and token_file is not None:
@@ -119,9 +123,9 @@ def serve(
     raise_file_limit()
 
     def started() -> None:
-        note(f"serving at {address}, its page at {address}/, its API at {address}/docs; stop with Ctrl-C")
+        note(f"serving at {address} (page {address}/, API {address}/docs); stop with Ctrl-C")
         if made:
-            note(f"token, made for this run ({VARIABLE} or --token-file give one that stays): {token}")
+            note(f"token for this run ({VARIABLE} or --token-file set a permanent one): {token}")
 
     def make_app(lifecycle: Lifecycle) -> Any:
         return _load(sources, settings, token, lifecycle, backbone=backbone, device=device, precision=precision,

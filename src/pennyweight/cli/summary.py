@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 _CHOSEN_BY = (
-    "measured on the validation texts, which also chose the best epoch: expect a little less on new texts, and give "
-    "--test FILE for figures that chose nothing"
+    "measured on the validation texts, which also chose the best epoch: expect slightly lower figures on new texts, or "
+    "give --test FILE for unbiased ones"
 )
 
 
@@ -22,11 +22,11 @@ def summary(metrics: dict[str, Any]) -> str:
     speed = metrics["train"]
     lines = [
         f"{metrics['trainable']:,} trainable parameters ({budget}), {metrics['total']:,} in all",
-        *([] if not _stores_more(metrics) else [f"{metrics['stored']:,} numbers stored, with the frozen bases"]),
+        *([] if not _stores_more(metrics) else [f"{metrics['stored']:,} numbers stored, including the frozen bases"]),
         f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s",
     ]
     if name not in metrics:
-        return "\n".join([*lines, "not measured: nothing was held out, and there are no test texts"])
+        return "\n".join([*lines, "not measured: there are no validation or test texts"])
     lines += [
         f"measured on {name}:" if name == "test" else textwrap.fill(_CHOSEN_BY, 80),
         "",

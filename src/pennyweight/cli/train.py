@@ -32,10 +32,12 @@ def train(
     data: str = typer.Argument(None, help="Labelled texts: a file, a folder or a hub name."),
     recipe: str = RECIPE,
     out: Path = typer.Option(None, "--out", help="Run folder; runs/NAME-TIME if not given."),
-    resume: bool = typer.Option(False, "--resume", help="Go on from the newest checkpoint in --out."),
-    resume_anyway: bool = typer.Option(False, "--resume-anyway", help="Even if recipe, data or versions changed."),
+    resume: bool = typer.Option(False, "--resume", help="Continue from the newest checkpoint in --out."),
+    resume_anyway: bool = typer.Option(
+        False, "--resume-anyway", help="Resume even if the recipe, data or versions have changed."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run in --out."),
-    seeds: int = typer.Option(1, "--seeds", min=1, help="Train with this many seeds; show mean and spread."),
+    seeds: int = typer.Option(1, "--seeds", min=1, help="Train with this many seeds, and show the mean and spread."),
     ray: str = RAY,
     workers: int = WORKERS,
     worker_threads: int = WORKER_THREADS,
@@ -60,7 +62,9 @@ def train(
         refuse_launcher("training with several seeds")
 
         if resume or resume_anyway:
-            raise InputError("several seeds cannot be resumed", remedy="resume the run of one: --out RUN/seed-N")
+            raise InputError(
+                "several seeds cannot be resumed", remedy="resume the run of a single seed: --out RUN/seed-N"
+            )
         with forward_log(note):
             spread = train_seeds(data, count=seeds, out=folder, recipe=recipe, overwrite=overwrite, **settings)
         echo_json(spread.to_json()) if as_json else echo(f"\n{spread}\n\nruns:   {folder}")
@@ -99,11 +103,11 @@ def _check_ray(
         return
     refuse_launcher("--ray")
     if seeds > 1:
-        raise InputError("several seeds are trained one by one", remedy="leave out --ray or --seeds")
+        raise InputError("several seeds are trained one after another", remedy="leave out --ray or --seeds")
     if settings.get("device", "auto") not in ("auto", "cpu"):
         raise InputError(
             "with --ray, workers compute on CPUs", received=f"--device {settings['device']}",
             remedy="leave it out, or start the processes with torchrun",
         )  # fmt: skip
     if "threads" in settings:
-        raise InputError("with --ray, --worker-threads says how many threads compute", remedy="leave out --threads")
+        raise InputError("with --ray, --worker-threads sets the number of threads", remedy="leave out --threads")

@@ -24,15 +24,19 @@ from .output import echo, echo_json, note
 )  # fmt: skip
 @recipe_flags("data", "model", "plan", "train")
 def train_many(
-    manifest: Path = typer.Argument(..., help="A table with the columns name and data, and any field of a recipe."),
-    out: Path = typer.Option(..., "--out", help="Folder that gets one folder for each classifier, and a summary."),
+    manifest: Path = typer.Argument(
+        ..., help="A table with the columns name and data, and optionally any recipe field."
+    ),
+    out: Path = typer.Option(..., "--out", help="Output folder, with a folder for each classifier and a summary."),
     recipe: str = RECIPE,
-    workers: int = typer.Option(None, "--workers", min=1, help="Processes; the number of cores if not given."),
+    workers: int = typer.Option(
+        None, "--workers", min=1, help="Number of processes; the number of cores if not given."
+    ),
     ray: str = typer.Option(
-        None, "--ray", metavar="local|auto|HOST:PORT", help="Spread them over a Ray cluster; one CPU a worker."
+        None, "--ray", metavar="local|auto|HOST:PORT", help="Spread the processes over a Ray cluster, one CPU each."
     ),
     overwrite: bool = typer.Option(
-        False, "--overwrite", help="Train again what is finished and whose texts or settings have changed."
+        False, "--overwrite", help="Retrain finished classifiers whose texts or settings have changed."
     ),
     as_json: bool = JSON,
     *,
@@ -40,16 +44,19 @@ def train_many(
 ) -> None:
     """Train many classifiers on one backbone.
 
-    One for each row of a table. Flags apply to every row that does not set its own value. The same command goes on
-    after an interruption: a classifier that is finished is left as it is. If one fails, it is listed, the others go
-    on, and the exit code is 1. Writes summary.html, summary.csv and summary.json beside the classifiers; the report
-    of each has tables and no pictures, unless --report says otherwise.
+    Trains one classifier for each row of a table. Flags apply to every row that does not set its own value. After an
+    interruption, the same command continues with the classifiers that are not finished. If one fails, the others are
+    still trained, the summary lists the failure, and the exit code is 1. Writes summary.html, summary.csv and
+    summary.json next to the classifiers. Their reports have tables but no pictures, unless --report is given.
     """
     from ..scale.train_many import train_many as train_all
 
     refuse_launcher("train-many")
     if "train" in settings:
-        raise InputError("--train names the texts of one classifier", remedy="the column data names them in each row")
+        raise InputError(
+            "--train names the texts of a single classifier",
+            remedy="use the column data, which names the texts of each row",
+        )
     summary = train_all(
         manifest, out=out, recipe=recipe, workers=workers, ray=ray, overwrite=overwrite,
         told=lambda outcome, done, of: note(f"{done:,}/{of:,} {outcome}"),
@@ -60,5 +67,5 @@ def train_many(
         raise PennyweightError(
             f"{len(summary.failed):,} of {len(summary.outcomes):,} classifiers failed",
             where=out,
-            remedy="the summary says why; the same command trains those alone",
+            remedy="see the summary for the reasons; the same command trains only these again",
         )

@@ -41,25 +41,29 @@ def _notes(artifact: Artifact) -> list[str]:
     if artifact.labels.multi:
         saved = saved_thresholds(artifact.metrics, len(names)).tolist()
         each = ", ".join(f"{code(name)} {value:.6g}" for name, value in zip(names, saved, strict=True))
-        notes.append(f"A text may carry any of them: each whose sigmoid(logit) reaches its threshold ({each}).")
+        notes.append(f"A text gets every label whose sigmoid(logit) reaches its threshold ({each}).")
     elif temperature != 1.0:
         notes.append(
-            f"softmax(logits) gives Pennyweight's probabilities: its fitted temperature, {temperature:.6g}, is folded "
-            "into the output layer (weights and bias are divided by it)."
+            f"softmax(logits) gives Pennyweight's probabilities: the output layer's weights and bias are already "
+            f"divided by the fitted temperature, {temperature:.6g}."
         )
     moved = artifact.metrics.get("bias_offsets")
     threshold = moved.get("threshold") if isinstance(moved, dict) else None
     if isinstance(threshold, dict):
         label, wanted = code(str(threshold.get("label"))), threshold.get("wanted")
-        notes.append(f"The output layer's bias puts the threshold of {label} at a probability of 0.5 ({wanted}).")
+        notes.append(
+            f"The output layer's bias is shifted so that the threshold of {label} is a probability of 0.5 ({wanted})."
+        )
     if data.pair:
-        notes.append("Texts come in pairs: tokenizer(first, second).")
+        notes.append("Inputs are pairs of texts: tokenizer(first, second).")
     if artifact.input_spec.markup == "strip":
-        notes.append("Tags and entities were removed from the texts it was trained on; remove them here too.")
+        notes.append("HTML tags and entities were removed from the training texts; remove them from your texts, too.")
     if not data.pair and len(artifact.input_spec.text_columns or ()) > 1:
         columns = ", ".join(map(code, artifact.input_spec.text_columns or ()))
-        notes.append(f"A text is the columns {columns}, joined by {code(repr(artifact.input_spec.separator))}.")
-    notes.append(f"Texts are cut at {data.max_length} tokens.")
+        notes.append(
+            f"A text consists of the columns {columns}, joined by {code(repr(artifact.input_spec.separator))}."
+        )
+    notes.append(f"Texts are truncated to {data.max_length} tokens.")
     return notes
 
 

@@ -178,6 +178,14 @@ def bf16_is_faster() -> bool:
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken: of a CUDA device's memory what is free or torch keeps unused, else of the RAM."""
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
 def machine(runtime: Runtime) -> dict[str, Any]:
     """The machine that figures were measured on, and the peak memory of this process, on its GPU too."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere

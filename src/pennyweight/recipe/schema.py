@@ -137,10 +137,10 @@ class DataRecipe(Section):
     train: str | None = Field(None, description="Labelled texts: a file, a folder or a hub name.")
     test: str | None = Field(None, description="Labelled texts for the final measurement.")
     validation: str | None = Field(
-        None, description="Labelled texts to choose the best epoch by; split off train if not given."
+        None, description="Labelled texts for choosing the best epoch; if not given, split off train."
     )
     validation_size: Annotated[int | float, BeforeValidator(_size), Field(ge=0)] = Field(
-        0.1, description="Share (0.1) or number (640) of training rows held out for validation; 0 holds none out."
+        0.1, description="Training rows to hold out for validation, as a share (0.1) or a number (640); 0 for none."
     )
     split_seed: Seed = Field(42, description="Seed of the validation split.")
     text_columns: Words | None = Field(None, description="Text columns, joined in this order; detected if not given.")
@@ -151,24 +151,26 @@ class DataRecipe(Section):
     )
     unknown_labels: Literal["error", "drop", "wrong"] = Field(
         "error",
-        description="Evaluation rows whose label is not a training class: refuse, leave out, or count as wrong.",
+        description="Evaluation rows with a label that is not a training class: refuse, drop, or count as wrong.",
     )
     rare_classes: Literal["error", "drop", "keep"] = Field(
         "error",
-        description="Classes with one row, too few to validate: refuse, leave out, or train on them.",
+        description="Classes with only one row, too few to validate on: refuse, drop, or train on them.",
     )
-    ordinal: bool = Field(False, description="The classes are ordered as in label_names; also measure errors in ranks.")
+    ordinal: bool = Field(
+        False, description="The classes are ordered, as in label_names: also measure errors in ranks."
+    )
     task: Literal["auto", "single", "multi"] = Field(
         "auto",
-        description="One label a text, or any number; auto: any number if labels are lists, delimited or in columns.",
+        description="One label per text or any number; auto picks multi if labels are lists, delimited or in columns.",
     )
     label_delimiter: str | None = Field(
-        None, min_length=1, description="What separates the labels in one cell, such as a vertical bar."
+        None, min_length=1, description="Separator between the labels in a cell, such as a vertical bar."
     )
     label_columns: Words | None = Field(
-        None, description="Columns of 0 and 1, one for each label, instead of one label column."
+        None, description="Columns of 0 and 1, one per label, instead of a single label column."
     )
-    allow_unlabelled: bool = Field(False, description="Multi-label: accept rows without labels as having none.")
+    allow_unlabelled: bool = Field(False, description="Multi-label: accept rows that have no labels.")
     format: FileFormat | None = Field(
         None,
         description=f"Format of the data files ({', '.join(get_args(FileFormat))}); detected if not given.",
@@ -179,7 +181,7 @@ class DataRecipe(Section):
     header: bool | None = Field(
         None, description="Whether the data files start with a row of column names; detected if not given."
     )
-    separator: str = Field(" ", description="Text put between several text columns when they are joined.")
+    separator: str = Field(" ", description="Text placed between text columns when they are joined.")
     pair: bool = Field(
         False, description="Encode two text columns as a pair, [CLS] a [SEP] b [SEP], instead of joining them."
     )
@@ -192,44 +194,43 @@ class DataRecipe(Section):
     mix_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="Share of the training rows taken from mix; all rows of mix if not given."
     )
-    ood: str | None = Field(None, description="Labelled texts of another kind, measured beside the test set.")
-    unlabelled: str | None = Field(None, description="Further texts to train on, which only the teacher labels.")
+    ood: str | None = Field(None, description="Labelled texts of another kind, measured in addition to the test set.")
+    unlabelled: str | None = Field(None, description="More texts to train on, labelled only by the teacher.")
     label_descriptions: str | None = Field(
         None,
-        description="A table with a description of each class, to learn from beside up to 8 labelled texts a class; "
-        "the class names if not given.",
+        description="A table with a description of each class, used in addition to the labels when there are at "
+        "most 8 labelled texts per class; the class names if not given.",
     )
     max_length: MaxLength = Field(
         128,
-        description="Maximum tokens per text, at least 4; auto: the 95th percentile of the training texts, up to the "
-        "backbone's limit and 4 times the time that 128 takes.",
+        description="Maximum tokens per text, at least 4; auto takes the 95th percentile of the training texts, within "
+        "the backbone's limit and 4 times the training time of 128.",
     )
     long_texts: Literal["truncate", "head-tail", "windows"] = Field(
         "truncate",
-        description="Texts of more than max_length tokens: cut the end, cut the middle, or read all in overlapping "
-        "windows whose logits are averaged.",
+        description="Texts longer than max_length tokens: cut the end, cut the middle, or read them in overlapping "
+        "windows and average the logits.",
     )
-    pad_to_multiple_of: int = Field(
-        16, ge=1, le=512, description="Batches are padded to a multiple of this many tokens."
-    )
+    pad_to_multiple_of: int = Field(16, ge=1, le=512, description="Pad batches to a multiple of this many tokens.")
 
 
 class ModelRecipe(Section):
-    """Which frozen encoder, and how its output becomes one vector."""
+    """The frozen encoder, and how its output becomes one vector."""
 
     backbone: str = Field("embedded", description="embedded, a local folder or a hub id such as roberta-base.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub backbone.")
     pooling: Literal["cls", "mean"] = Field(
-        "cls", description="Vector of a text: that of the first token, or the mean over all tokens."
+        "cls", description="A text's vector: the first token's, or the mean over all tokens."
     )
     encoder: Literal["auto", "fast", "reference"] = Field(
-        "auto", description="Our forward pass (fast) or that of transformers (reference); auto picks fast where it can."
+        "auto",
+        description="Forward pass: Pennyweight's own (fast) or transformers' (reference); auto picks fast if possible.",
     )
     hidden_dropout: Fraction = Field(
-        0.0, description="Dropout inside the backbone; above 0 the reference encoder is used."
+        0.0, description="Dropout inside the backbone; values above 0 use the reference encoder."
     )
     attention_dropout: Fraction = Field(
-        0.0, description="Dropout on attention weights; above 0 the reference encoder is used."
+        0.0, description="Dropout on attention weights; values above 0 use the reference encoder."
     )
 
     def settings(self) -> dict[str, Any]:
@@ -242,21 +243,21 @@ class PlanRecipe(Section):
 
     budget: Budget = Field("1M", description="Maximum number of trainable parameters: 1M, 500k, 998404 or none.")
     strategy: Strategy = Field(
-        "auto", description="How the budget is spent; manual takes r, target_modules and layers as given."
+        "auto", description="How to spend the budget; manual uses r, target_modules and layers as given."
     )
     min_rank: int | None = Field(None, ge=1, description="Smallest rank a strategy may give a matrix; 1 if not given.")
     max_rank: int | None = Field(None, ge=1, description="Largest rank a strategy may give a matrix.")
     frozen_modules: Words | None = Field(
-        None, description="Modules a strategy must not adapt, named as in target_modules."
+        None, description="Modules that a strategy must not adapt, named as in target_modules."
     )
-    forced_modules: Words | None = Field(None, description="Modules a strategy must adapt.")
+    forced_modules: Words | None = Field(None, description="Modules that a strategy must adapt.")
     head: Literal["auto", "linear", "low_rank", "full"] = Field(
         "linear", description="Classification head on the pooled vector; auto lets the strategy choose."
     )
     head_rank: int = Field(8, ge=1, description="Rank of the low_rank head's dense layer.")
     head_dropout: Fraction = Field(0.1, description="Dropout before the head's output layer.")
     r: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
-    lora_alpha: float = Field(16.0, gt=0, description="LoRA scale numerator; LoRA-XS has its own, 30 sqrt(r).")
+    lora_alpha: float = Field(16.0, gt=0, description="Numerator of the LoRA scale; LoRA-XS uses 30 sqrt(r) instead.")
     lora_dropout: Fraction = Field(0.1, description="Dropout on the LoRA branch's input.")
     target_modules: Words = Field(
         ["all-linear"], description="Modules to adapt, by name or by group: attention, all-linear."
@@ -270,16 +271,17 @@ class PlanRecipe(Section):
     use_rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (rank-stabilised LoRA).")
     use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
     adaptive_ranks: bool = Field(
-        False, description="Remove the least useful ranks during training (AdaLoRA), starting from the planned ones."
+        False, description="Start from the planned ranks and remove the least useful ones during training (AdaLoRA)."
     )
     adapter: AdapterKind = Field(
         "auto",
-        description="What is trained beside each matrix: LoRA, or a small core between frozen bases (lora-xs); auto: "
-        "as the budget suggests with strategy auto, else lora.",
+        description="What is trained for each matrix: LoRA, or a small core between frozen bases (lora-xs). auto "
+        "chooses by the budget with strategy auto, and takes lora otherwise.",
     )
     bases: Bases = Field(
         "gradient",
-        description="LoRA-XS: bases from gradients on labelled training rows, or from the frozen weights alone (svd).",
+        description="LoRA-XS: take the bases from gradients on labelled training rows, or only from frozen weights "
+        "(svd).",
     )
     scaling: Scaling = Field("alpha/r", description="LoRA scale: alpha/r as in PEFT, or plain alpha.")
 
@@ -293,13 +295,18 @@ BY_STRATEGY = ("min_rank", "max_rank", "frozen_modules", "forced_modules")
 
 
 class TrainRecipe(Section):
-    """How the trainable part is fitted."""
+    """How the trainable parameters are fitted."""
 
     epochs: int = Field(3, ge=1, description="Passes over the training texts.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
-    batch_size: int = Field(32, ge=1, description="Texts in one forward pass in training.")
+    batch_size: int = Field(32, ge=1, description="Texts per forward pass in training.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes per optimizer step.")
-    eval_batch_size: int = Field(64, ge=1, description="Texts in one forward pass when evaluating.")
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Keep only the inputs of layers; the backward pass computes the layers again. Less memory, more "
+        "time. auto: where the plan's estimate does not fit the free memory.",
+    )
+    eval_batch_size: int = Field(64, ge=1, description="Texts per forward pass in evaluation.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay; biases and norms are exempt.")
     adam_beta1: Fraction = Field(0.9, description="AdamW's first moment decay.")
@@ -309,31 +316,31 @@ class TrainRecipe(Section):
         "cosine", description="Learning rate schedule after warm-up."
     )
     num_cycles: int = Field(1, ge=1, description="Restarts of cosine_restarts (SGDR).")
-    warmup_ratio: Fraction = Field(0.1, description="Share of all steps in which the learning rate rises.")
+    warmup_ratio: Fraction = Field(0.1, description="Share of all steps spent on warm-up.")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; overrides warmup_ratio.")
     class_weights: Literal["balanced"] | Weights | None = Field(
-        None, description="Loss weights of the classes: balanced, none, or by name, such as Sports=2,World=0.5."
+        None, description="Class weights in the loss: balanced, none, or by name, such as Sports=2,World=0.5."
     )
     oversample: bool = Field(False, description="Repeat texts of rarer classes until all classes are the same size.")
     label_smoothing: Fraction = Field(0.0, description="Label smoothing in the cross-entropy.")
     start_from: str | None = Field(
         None,
-        description="Begin at the adapter and head of this saved classifier, with its recipe; labels that it does not "
-        "have are added.",
+        description="Start from the adapter, head and recipe of this saved classifier, and add the labels that it "
+        "lacks.",
     )
     teacher: str | None = Field(
         None,
-        description="Distillation: a saved classifier, or a table of probabilities as predict writes it, whose "
-        "probabilities are targets beside the labels.",
+        description="Distillation: a saved classifier, or a table of probabilities written by predict. Its "
+        "probabilities are targets in addition to the labels.",
     )
     distillation_temperature: float = Field(
         2.0, ge=1, le=100, description="Temperature of the teacher's and the student's probabilities in the loss."
     )
     distillation_weight: float = Field(
-        0.5, gt=0, le=1, description="Weight of the teacher's probabilities in the loss; the labels have the rest."
+        0.5, gt=0, le=1, description="Weight of the teacher's probabilities in the loss; the labels get the rest."
     )
     unlabelled_confidence: Fraction = Field(
-        0.0, description="Leave out unlabelled texts of whose label the teacher is less sure than this."
+        0.0, description="Leave out unlabelled texts on which the teacher's confidence is lower than this."
     )
     max_grad_norm: float = Field(1.0, ge=0, description="Clip gradients to this global norm; 0 turns clipping off.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -341,53 +348,55 @@ class TrainRecipe(Section):
     )
     inference_precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto",
-        description="Number format of the trained classifier on a CPU; auto: the fastest that changes the validation "
-        "accuracy by at most 0.1 points, int8 only with 1,000 validation texts or more.",
+        description="Number format of the trained classifier on a CPU; auto picks the fastest that changes the "
+        "validation accuracy by at most 0.1 points, and considers int8 only with 1,000 validation texts or more.",
     )
     eval_steps: int | None = Field(None, ge=1, description="Evaluate every N steps; after each epoch if not given.")
     metric: Literal["auto", "accuracy", "macro_f1", "micro_f1", "loss"] = Field(
         "auto",
-        description="Chooses the best evaluation; ties go to the lower loss. Multi-label accuracy is the exact match. "
-        "auto: macro F1 where a class is rare (under 10% of the training rows and half of an equal share), else "
-        "accuracy.",
+        description="Metric for choosing the best evaluation; the lower loss breaks ties. For multi-label data, "
+        "accuracy is the exact match. auto takes macro F1 if a class is rare (under 10% of the training rows and under "
+        "half of an equal share), and accuracy otherwise.",
     )
     thresholds: Literal["macro_f1", "micro_f1", "fixed"] | Target = Field(
         "macro_f1",
-        description="Multi-label: the validation F1 that thresholds maximize; fixed is 0.5 for every label. "
-        "precision=0.9 or recall=0.9: what the validation rows must reach, also with two classes, for the rarer one.",
+        description="Multi-label: the validation F1 score that the thresholds maximize; fixed uses 0.5 for every "
+        "label. precision=0.9 or recall=0.9 sets a minimum for the validation rows; with two classes, for the rarer "
+        "one.",
     )
     logit_adjustment: Literal["auto", "off"] = Field(
         "auto",
-        description="Raise the biases of rarer classes after training; auto: where a class is rare and class_weights "
-        "and oversample are not set, as far as the validation probabilities promise a gain in macro F1.",
+        description="Raise the biases of rarer classes after training. auto does so if a class is rare, neither "
+        "class_weights nor oversample is set, and the validation probabilities predict a gain in macro F1.",
     )
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after N evaluations without gain; an equal score with a lower validation loss is a gain.",
+        description="Stop after N evaluations without a gain; an equal score with a lower loss counts as one.",
     )
-    seed: Seed = Field(0, description="Seed of initial weights, order and dropout.")
-    group_by_length: bool = Field(True, description="Batch texts of similar length: less padding, fewer shapes.")
+    seed: Seed = Field(0, description="Seed of the initial weights, the order of texts and dropout.")
+    group_by_length: bool = Field(True, description="Batch texts of similar length, for less padding and fewer shapes.")
     prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
         "auto", description="Where to keep the outputs of the frozen lower layers."
     )
     prefix_precision: Literal["same", "int8", "auto"] = Field(
         "same",
-        description="Number format of the frozen lower layers whose outputs are kept: that of the training, or int8, "
-        "which is faster and changes what is trained a little; auto: int8 on a CPU that would compute fp32.",
+        description="Number format of the frozen lower layers whose outputs are kept: the training's, or int8, which "
+        "is faster but changes the trained weights slightly. auto picks int8 on a CPU that would compute in fp32.",
     )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     cache_gb: float = Field(
         20.0,
         gt=0,
-        description="GB cache_dir may take, at most half of the free disk; least recently used files go first.",
+        description="Maximum size of cache_dir in GB, and at most half of the free disk; the least recently used files "
+        "are deleted first.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads; OMP_NUM_THREADS or the number of physical cores if not given."
+        None, ge=1, le=1024, description="CPU threads; if not given, OMP_NUM_THREADS or the number of physical cores."
     )
     save_steps: int | None = Field(
-        None, ge=1, description="Also save a checkpoint every N steps, not only after each evaluation."
+        None, ge=1, description="Save a checkpoint every N steps, in addition to those after each evaluation."
     )
     save_total_limit: int = Field(2, ge=1, description="Number of checkpoints kept.")
     augment: float = Field(
@@ -397,17 +406,18 @@ class TrainRecipe(Section):
     lp_ft: bool = Field(True, description="Fit the head on frozen features before training (LP-FT).")
     contrastive: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Few labels: instead of epochs, a short contrastive phase and logistic regression; auto: up to 64 "
-        "training texts a class, and only where cross-validation puts it before the frozen backbone.",
+        description="Few labels: replace the epochs by a short contrastive phase and logistic regression. auto does so "
+        "with at most 64 training texts per class, if it beats the frozen backbone in cross-validation.",
     )
     frozen_head: Literal["auto", "off"] = Field(
         "auto",
-        description="After training, a linear head on the frozen backbone takes the adapter's place where the adapter "
-        "does not beat it on the validation rows; only where the recipe sets no field of the adapter but the budget.",
+        description="After training, replace the adapter with a linear head on the frozen backbone if the adapter does "
+        "not beat that head on the validation rows. Applies only if the recipe sets no adapter field other than the "
+        "budget.",
     )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",
-        description="Average the weights: exponential moving average (ema), or over the ends of the last epochs.",
+        description="Average the weights: an exponential moving average (ema), or the mean over the last epochs' ends.",
     )
     average_decay: Fraction = Field(0.999, description="Decay of ema per step.")
     average_epochs: int = Field(3, ge=1, description="Number of epochs that last_epochs averages.")
@@ -415,8 +425,8 @@ class TrainRecipe(Section):
     shift: bool = Field(False, description="Also measure on corrupted test texts.")
     report: Literal["full", "short", "tables"] = Field(
         "full",
-        description="Baselines in the report; short leaves out the linear head on the frozen backbone, and tables the "
-        "pictures as well.",
+        description="Contents of the report; short leaves out the linear head on the frozen backbone, tables also "
+        "leaves out the pictures.",
     )
     audit: Literal["short", "off"] = Field(
         "short", description="Check the data for leaks, conflicting labels and similar problems before training."
@@ -427,7 +437,7 @@ class TrainRecipe(Section):
 
 
 class Recipe(Section):
-    """One run, completely described."""
+    """A complete description of one run."""
 
     name: str = "default"
     data: DataRecipe = DataRecipe()

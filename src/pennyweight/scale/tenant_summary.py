@@ -84,7 +84,7 @@ class ManySummary:
             f"{counts['failed']:,} failed"
         ]
         if self.mean_accuracy is not None:
-            lines.append(f"mean accuracy {100 * self.mean_accuracy:.1f}%, each on its own measured texts")
+            lines.append(f"mean accuracy {100 * self.mean_accuracy:.1f}%, each classifier measured on its own texts")
         lines += [f"failed: {outcome.name}: {outcome.error}" for outcome in self.failed[:20]]
         lines += [f"and {len(self.failed) - 20} more"] if len(self.failed) > 20 else []
         return "\n".join(lines)

@@ -37,6 +37,7 @@ class FitResult:
         steps: optimizer steps done.
         few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
         frozen_head: that the trained adapter was compared with; None where it was not.
+        gradient_checkpointing: whether layers were computed again in the backward pass.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +48,7 @@ class FitResult:
     stopped_early: bool = False
     few_labels: Mapping[str, Any] | None = None
     frozen_head: FrozenHead | None = None
+    gradient_checkpointing: bool = False
 
     @property
     def note(self) -> str:
@@ -66,6 +68,7 @@ class FitResult:
                 "seconds": round(self.seconds, 3),
                 "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
                 "stopped_early": self.stopped_early,
+                "gradient_checkpointing": self.gradient_checkpointing,
                 "best": self.best,
                 "history": self.history,
             }
@@ -282,6 +285,7 @@ class TrainingState:
             for name, weight in self.progress.best_weights.items():
                 self.parameters[name].copy_(weight)
         self.progress.result.steps = self.progress.step
+        self.progress.result.gradient_checkpointing = self.model.encoder.gradient_checkpointing
         self.model.eval()
         return self.progress.result
 

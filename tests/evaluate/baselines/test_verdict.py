@@ -54,7 +54,8 @@ def test_better_than_all_names_the_strongest() -> None:
     result = verdict_on(0.95, majority=0.33, tfidf=0.8, frozen=0.85)
     assert result.standing == "better"
     assert re.fullmatch(
-        r"Better than every baseline\. The best of them, frozen backbone \+ linear head, reaches 8\d\.\d%; the lead is "
+        r"Better than every baseline\. The best baseline, frozen backbone \+ linear head, reaches 8\d\.\d%; the "
+        "classifier leads by "
         r"\d+\.\d points \(95% interval \d+\.\d to \d+\.\d\)\.",
         result.headline,
     )
@@ -80,7 +81,7 @@ def test_an_even_baseline_leaves_it_open() -> None:
     assert result.standing == "unclear"
     assert re.fullmatch(
         r"Tied with the best baseline \(TF-IDF \+ logistic regression, \d\d\.\d%\)\. "
-        r"(The lead of|Being) \d\.\d points (behind )?may be chance; about \d[\d,]*0 texts would settle it\.",
+        r"The (lead|deficit) of \d\.\d points may be chance; about \d[\d,]*0 texts would settle it\.",
         result.headline,
     )
 
@@ -118,7 +119,7 @@ def test_without_baselines_nothing_is_claimed() -> None:
     metrics, _ = run(0.8)
     result = verdict(metrics, {}, ())
     assert result.standing == "not compared"
-    assert result.headline.startswith("This classifier was compared with no baseline (accuracy ")
+    assert result.headline.startswith("This classifier was not compared with any baseline (accuracy ")
 
 
 def test_with_any_number_of_labels_micro_f1_decides() -> None:
@@ -137,7 +138,7 @@ def test_with_any_number_of_labels_micro_f1_decides() -> None:
     metrics = score(labels, predicted.astype(float), list("abcd"))
     result = verdict(metrics, {"micro_f1": (0.9, 0.97)}, rows)
     assert result.standing == "better"
-    assert result.headline.startswith("Better than every baseline. The best of them, another, reaches ")
+    assert result.headline.startswith("Better than every baseline. The best baseline, another, reaches ")
     assert " points of micro F1 (95% interval " in result.headline
     assert rows[1].to_json()["difference"] == pytest.approx(metrics.micro.f1 - rows[1].metrics.micro.f1)
     assert rows[1].metrics.unknown == 100
@@ -161,7 +162,7 @@ def test_a_class_given_up_is_named_and_macro_f1_decides() -> None:
     assert found.standing == "no better"
     assert found.headline.startswith("Better than every baseline. ")
     assert re.search(r"But its macro F1, .*, is \d+\.\d points of macro F1 below that of TF-IDF", found.headline)
-    assert found.headline.endswith("It gives up the class rare (finds 0 of 40).")
+    assert found.headline.endswith("It misses nearly all texts of the class rare (finds 0 of 40).")
 
 
 def test_paired_macro_f1_is_that_of_scikit_learn() -> None:

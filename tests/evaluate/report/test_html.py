@@ -131,7 +131,7 @@ def test_parts_that_are_none_are_left_out() -> None:
     bare = replace(full(), **optional)
     page = render(bare)
     assert headings(page) == ["All figures", "Classes", "How to read the metrics"]
-    assert "This classifier was compared with no baseline (accuracy " in page
+    assert "This classifier was not compared with any baseline (accuracy " in page
     for name in optional:
         Tags(render(replace(bare, **{name: getattr(full(), name)})))
 
@@ -175,9 +175,9 @@ def test_a_lone_surrogate_does_not_break_the_file(tmp_path: Path) -> None:
 
 
 def test_the_speed_of_prediction_is_shown_where_test_rows_were_timed() -> None:
-    assert "texts a second" not in render(full())
+    assert "texts per second" not in render(full())
     page = render(replace(full(), seconds={"training": 187.0, "predicting": 0.25}))
-    assert "<dd>2,400<small>texts a second on this machine" in page
+    assert "<dd>2,400<small>texts per second on this machine" in page
 
 
 def test_a_single_evaluation_is_no_curve() -> None:

@@ -125,7 +125,7 @@ def test_below_the_threshold_there_is_no_label(client: TestClient) -> None:
          "text 2: too long; expected at most 100,000 characters; received 100,001; "
          "shorten it: a classifier reads its beginning alone"),
         ("/v1/classifiers/news/load", {}, 403,
-         "classifiers cannot be loaded, unloaded or reloaded by request here; start the server with --allow-admin"),
+         "this server does not load, unload or reload classifiers on request; start the server with --allow-admin"),
         ("/v1/classifiers/news", {}, 405,
          "the path does not have this method; expected GET; received POST"),
         ("/v1/nowhere", {}, 404, "no such path; GET /openapi.json lists them"),

@@ -44,8 +44,9 @@ def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[
         assert best.macro_f1 is not None
         low, high = best.macro_f1.interval
         behind = (
-            f"But its macro F1, which counts every class alike, is {_points(best.macro_f1)} below that of {best.name} "
-            f"({100 * best.metrics.macro.f1:.1f}%; 95% interval of the gap {-100 * high:.1f} to {-100 * low:.1f})."
+            f"But its macro F1, which weighs all classes equally, is {_points(best.macro_f1)} below that of "
+            f"{best.name} ({100 * best.metrics.macro.f1:.1f}%; 95% interval of the gap {-100 * high:.1f} to "
+            f"{-100 * low:.1f})."
         )
         found = Verdict("no better", f"{found.headline} {behind}")
     lost = given_up(metrics)
@@ -58,14 +59,14 @@ def given_up(metrics: Metrics) -> str | None:
     if metrics.multi_label or not lost:
         return None
     named = listed(f"{shown(row.name)} (finds {round(row.recall * row.support)} of {row.support:,})" for row in lost)
-    return f"It gives up the class{'es' if len(lost) > 1 else ''} {named}."
+    return f"It misses nearly all texts of the class{'es' if len(lost) > 1 else ''} {named}."
 
 
 def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[BaselineRow]) -> Verdict:
     """The verdict by accuracy, or by micro F1 where a text may carry any number of labels."""
     figure = _figure(metrics, intervals)
     if not rows:
-        return Verdict("not compared", f"This classifier was compared with no baseline ({figure}).")
+        return Verdict("not compared", f"This classifier was not compared with any baseline ({figure}).")
     unbeaten = [row for row in rows if not row.comparison.second_is_better]
     trivial = next((row for row in unbeaten if row.trivial), None)
     if trivial is not None:
@@ -88,8 +89,8 @@ def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequ
 def _lead(best: BaselineRow) -> str:
     low, high = best.comparison.interval
     return (
-        f"The best of them, {best.name}, reaches {100 * best.score:.1f}%; the lead "
-        f"is {_points(best.comparison)} (95% interval {100 * low:.1f} to {100 * high:.1f})."
+        f"The best baseline, {best.name}, reaches {100 * best.score:.1f}%; the classifier leads by "
+        f"{_points(best.comparison)} (95% interval {100 * low:.1f} to {100 * high:.1f})."
     )
 
 
@@ -98,7 +99,7 @@ def _chance(found: Comparison) -> str:
     if not found.difference:
         return f"Both reach the same {found.figure}."
     needed = found.texts_to_settle
-    lead = f"The lead of {_points(found)}" if found.difference > 0 else f"Being {_points(found)} behind"
+    lead = f"The {'lead' if found.difference > 0 else 'deficit'} of {_points(found)}"
     more = "only far more texts" if needed is None or needed > 1_000_000 else f"about {needed:,} texts"
     return f"{lead} may be chance; {more} would settle it."
 

@@ -40,9 +40,9 @@ def commands(sources: Mapping[str, str | None], folder: Path) -> list[str]:
     if not first:
         return [
             *lines,
-            f"# trained on data passed in Python; with the same data in a file: {shlex.join([*repeat, 'FILE'])}",
+            f"# trained on data passed in Python; if the same data is in a file: {shlex.join([*repeat, 'FILE'])}",
         ]
-    return [*lines, f"# the same from the resolved recipe:\n{shlex.join(repeat)}" if lines else shlex.join(repeat)]
+    return [*lines, f"# the same run from the resolved recipe:\n{shlex.join(repeat)}" if lines else shlex.join(repeat)]
 
 
 def shown_folder(folder: Path) -> str:

@@ -172,7 +172,7 @@ def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
         return np.arange(size), title
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
-    return worst, f"The {MOST_CLASSES} of {size} classes with most errors, shaded by share of the true class"
+    return worst, f"The {MOST_CLASSES} of {size} classes with the most errors, shaded by share of the true class"
 
 
 def _cells(shown: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -141,13 +141,11 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     if report.calibration:
         after = None if report.calibration.reason else report.calibration.after
         diagram = figures.reliability_diagram(report.calibration.before, after, PAGE)
-        pictures["reliability"] = drawn(
-            diagram, "reliability", "Accuracy against confidence, in groups of equally many texts"
-        )
+        pictures["reliability"] = drawn(diagram, "reliability", "Accuracy against confidence, in groups of equal size")
     if report.abstention:
         curve = report.abstention.curve
         figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
-        pictures["risk"] = drawn(figure, "risk", "Share of errors among the answered texts, by share of texts answered")
+        pictures["risk"] = drawn(figure, "risk", "Share of errors among the labelled texts, by share of texts labelled")
     if report.shift and report.shift.rows:
         words = "Accuracy by corruption and severity"
         pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)

@@ -51,8 +51,8 @@ def _headline(metrics: Metrics) -> list[str]:
     if metrics.unknown:
         counted = "exact match" if metrics.multi_label else "accuracy"
         unknown = [
-            f"{metrics.unknown:,} texts with unknown labels count as wrong in the {counted}; all else is of the other "
-            f"{metrics.n:,}"
+            f"{metrics.unknown:,} texts with unknown labels count as wrong in the {counted}; the other metrics use the "
+            f"remaining {metrics.n:,} texts"
         ]
     if metrics.micro is None or metrics.hamming is None:
         return [

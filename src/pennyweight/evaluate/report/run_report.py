@@ -72,7 +72,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         note=evaluation.note,
         plan=tabulate(run.plan),
         splits=_splits(rows, metrics["data"]["cleaning"]),
-        data={"training texts with each label": _counts(rows["train"].labels, evaluation.names)},
+        data={"training texts per label": _counts(rows["train"].labels, evaluation.names)},
         audit=_audit(metrics.get("audit")),
         history=metrics["train"]["history"],
         command="\n".join(run.commands),
@@ -130,7 +130,7 @@ def _splits(rows: Mapping[str, LabelledRows], cleaning: Mapping[str, Any]) -> di
             "texts": len(part.labels),
             "dropped by cleaning": "" if dropped is None else sum(dropped.values()),
             "median tokens": int(np.median(part.lengths)) if len(part.lengths) else 0,
-            "cut to length": part.truncated,
+            "truncated": part.truncated,
             "also in training": "" if seen is None else seen,
         }
     return found
@@ -141,13 +141,13 @@ def _audit(found: Mapping[str, Any] | None) -> list[str] | None:
     if found is None or found["mode"] == "off":
         return None
     if found["mode"] == "skipped":
-        return ["Left out for the number of rows; `pennyweight audit` looks at any number."]
+        return ["Skipped because there are too many rows; `pennyweight audit` has no limit."]
     warnings = [warning[:1].upper() + warning[1:] + "." for warning in found["warnings"]]
     counted = (
-        f"{found['exact_duplicates']:,} training texts repeat an earlier one, {found['near_duplicates']:,} nearly do; "
-        f"{100 * found['truncated']:.1f}% lose their end."
+        f"Of the training texts, {found['exact_duplicates']:,} are exact and {found['near_duplicates']:,} near "
+        f"duplicates of an earlier text, and {100 * found['truncated']:.1f}% are truncated."
     )
-    return [*(warnings or ["Nothing to warn of."]), counted]
+    return [*(warnings or ["No warnings."]), counted]
 
 
 def _counts(labels: np.ndarray, names: Sequence[str]) -> object:

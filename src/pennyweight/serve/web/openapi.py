@@ -18,16 +18,16 @@ COMPUTING, LISTING, ADMINISTRATION, HEALTH = "inference", "classifiers", "admini
 
 _MEANINGS = {
     400: "The body is not JSON.",
-    401: "No valid token.",
-    403: "Not allowed here.",
+    401: "The token is missing or not valid.",
+    403: "This server does not allow it.",
     404: "No such classifier.",
     408: "The body took too long to arrive.",
-    413: "The body, its texts or the work they are is too large.",
+    413: "The body, its texts or the work they need are too large.",
     415: "The body is not declared as JSON.",
-    422: "Values of a wrong type or that contradict each other.",
-    429: "The queue is full: try again after the seconds in Retry-After.",
+    422: "Values have a wrong type, or contradict each other.",
+    429: "The queue is full. Retry-After says after how many seconds to try again.",
     503: "A classifier cannot be used, or the server is loading or stopping.",
-    504: "Not answered in time.",
+    504: "The request was not answered in time.",
 }
 _STATUSES = {
     COMPUTING: (400, 401, 408, 413, 415, 422, 429, 503, 504),

@@ -89,7 +89,7 @@ _Inputs = Annotated[
 _Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 _Abstain = Annotated[
     _Probability | None,
-    Field(description="Texts whose likeliest label is less probable than this get the label null. "
+    Field(description="Texts whose most likely label has a lower probability get the label null. "
                       "Not for multi-label classifiers, which have a threshold for each label."),
 ]  # fmt: skip
 _Name = Annotated[str, Field(strict=True, min_length=1)]
@@ -103,49 +103,53 @@ class PredictBody(BaseModel):
         json_schema_extra={"examples": [{"texts": ["Shares fell after the bank cut its forecast."]}]},
     )
 
-    texts: _Texts = Field(description="One or more texts; of a classifier of pairs, one or more [text, text].")
+    texts: _Texts = Field(description="One or more texts; for a classifier of pairs, one or more [text, text].")
     abstain_below: _Abstain = None
 
 
 class PredictAllBody(BaseModel):
-    """The same texts for several classifiers: what they have in common is computed once."""
+    """The same texts for several classifiers; the layers they share are computed once."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"classifiers": ["topics"], "texts": ["Shares fell after the forecast."]}]},
     )
 
-    classifiers: Annotated[list[_Name], Field(min_length=1)] = Field(description="Names, each once.")
-    texts: _Texts = Field(description="One or more texts; of classifiers of pairs, one or more [text, text].")
+    classifiers: Annotated[list[_Name], Field(min_length=1)] = Field(
+        description="Names of classifiers, without repetition."
+    )
+    texts: _Texts = Field(description="One or more texts; for classifiers of pairs, one or more [text, text].")
     abstain_below: _Abstain = None
 
 
 class ExplainBody(BaseModel):
-    """One text, and the label to weigh its words for."""
+    """One text, and the label to explain."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"text": "Shares fell after the bank cut its forecast."}]}
     )
 
-    text: _TextField = Field(description="The text; of a classifier of pairs, [text, text].")
-    label: Annotated[str, Field(strict=True)] | None = Field(None, description="The likeliest one if null.")
+    text: _TextField = Field(description="The text; for a classifier of pairs, [text, text].")
+    label: Annotated[str, Field(strict=True)] | None = Field(
+        None, description="The label to explain; the most likely one if null."
+    )
 
 
 class HuggingFaceParameters(BaseModel):
-    """What Hugging Face's clients may ask for; further fields are ignored."""
+    """Parameters that Hugging Face's clients send; other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
-    top_k: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Only the k best labels.")
+    top_k: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Return only the k best labels.")
     function_to_apply: Annotated[str, Field(strict=True, pattern="^(sigmoid|softmax|none)$")] | None = Field(
         None, description="sigmoid, softmax or none; the classifier's own if null."
     )
 
 
 class InputsBody(BaseModel):
-    """A request as clients of text-embeddings-inference and of Hugging Face's inference API send it.
+    """A request as sent by clients of text-embeddings-inference and of Hugging Face's inference API.
 
-    Fields that are not listed are ignored, as they are there.
+    Other fields are ignored, as they are there.
     """
 
     model_config = ConfigDict(
@@ -153,13 +157,14 @@ class InputsBody(BaseModel):
     )
 
     inputs: _Inputs = Field(description="A text, a pair [text, text], or a list of [text] and [text, text].")
-    model: _Name | None = Field(None, description="The classifier's name; not needed where there is only one.")
-    raw_scores: StrictBool = Field(False, description="Logits instead of probabilities.")
+    model: _Name | None = Field(None, description="The classifier's name; not needed if there is only one.")
+    raw_scores: StrictBool = Field(False, description="Return logits instead of probabilities.")
     truncate: StrictBool | None = Field(
-        None, description="false refuses texts that are longer than the classifier reads; else they are cut."
+        None, description="Texts longer than the classifier reads are refused if false, and truncated otherwise."
     )
     parameters: HuggingFaceParameters | None = Field(
-        None, description="Sent by Hugging Face's clients; with it a single text is answered with a list of one list."
+        None,
+        description="Sent by Hugging Face's clients; if present, the answer for a single text is a list of one list.",
     )
 
 
@@ -232,7 +237,7 @@ _VERSION: Any = Field(
 
 
 class Prediction(BaseModel):
-    """Of one text: `label` and `probability`; multi-label, `labels`."""
+    """The prediction for one text: `label` and `probability`, or `labels` if multi-label."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -246,10 +251,10 @@ class Prediction(BaseModel):
         }
     )
 
-    label: str | None = Field(None, description="The likeliest label; null below `abstain_below`. Not multi-label.")
-    probability: float | None = Field(None, description="Of the likeliest label. Not multi-label.")
-    labels: list[str] | None = Field(None, description="Labels that reach their thresholds. Multi-label only.")
-    probabilities: dict[str, float] = Field(description="Of every label, rounded to six decimals.")
+    label: str | None = Field(None, description="The most likely label; null below `abstain_below`. Single-label only.")
+    probability: float | None = Field(None, description="Probability of the most likely label. Single-label only.")
+    labels: list[str] | None = Field(None, description="All labels that reach their thresholds. Multi-label only.")
+    probabilities: dict[str, float] = Field(description="Probability of each label, rounded to six decimals.")
 
 
 class PredictAnswer(BaseModel):
@@ -261,13 +266,13 @@ class PredictAnswer(BaseModel):
 
 
 class PredictAllAnswer(BaseModel):
-    """One result a classifier, in the order they were named."""
+    """One result per classifier, in the order of the request."""
 
     results: list[PredictAnswer]
 
 
 class WordWeight(BaseModel):
-    """A word at text[start:end], and what the label's log odds lose without it, in nats."""
+    """A word at text[start:end]. Its weight is the drop in the label's log odds without the word, in nats."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"text": "Shares", "start": 0, "end": 6, "weight": 2.31}]}
@@ -285,9 +290,9 @@ class ExplainAnswer(BaseModel):
     classifier: str = _ANSWERED_BY
     version: str = _VERSION
     text: str = Field(examples=["Shares fell after the bank cut its forecast."])
-    label: str = Field(description="The one that was asked for, else the likeliest.", examples=["Business"])
-    predicted: str = Field(description="The likeliest label.", examples=["Business"])
-    probability: float = Field(description="Of `label`.", examples=[0.97])
+    label: str = Field(description="The requested label, or the most likely one.", examples=["Business"])
+    predicted: str = Field(description="The most likely label.", examples=["Business"])
+    probability: float = Field(description="Probability of `label`.", examples=[0.97])
     words: list[WordWeight]
 
 
@@ -301,7 +306,7 @@ class Score(BaseModel):
 
 
 class ClassifierFacts(BaseModel):
-    """What a listing tells of a classifier."""
+    """A summary of a classifier."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -330,17 +335,17 @@ class ClassifierList(BaseModel):
 
 
 class ClassifierDetails(ClassifierFacts):
-    """A classifier with what was measured when it was trained, and its model card."""
+    """A classifier with its metrics from training and its model card."""
 
 
 class StateAnswer(BaseModel):
-    """Whether the process lives, or takes requests."""
+    """The state of the server."""
 
     state: str
 
 
 class ModelInfo(BaseModel):
-    """What text-embeddings-inference tells of its model, under the same names."""
+    """Facts about the model, under the names that text-embeddings-inference uses."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 

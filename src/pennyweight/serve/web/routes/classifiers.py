@@ -35,25 +35,25 @@ def add_classifier_routes(app: FastAPI) -> None:
 
 
 async def list_classifiers(request: Request) -> Response:
-    """Every classifier in short, in the order of names, and the backbone they share."""
+    """A summary of each classifier, sorted by name, and the backbone they share."""
     serving = serving_of(request)
     return await serving.with_disk(lambda: json_answer(_listing(serving)))
 
 
 async def show_classifier(request: Request, name: str) -> Response:
-    """A classifier with what was measured when it was trained, and its model card."""
+    """A classifier with its metrics from training and its model card."""
     serving = serving_of(request)
     return await serving.with_disk(lambda: json_answer(serving.registry.details(name)))
 
 
 async def load(request: Request, name: str) -> Response:
-    """Bring a classifier into memory. One that is not known yet is looked for in the folders that are served."""
+    """Load a classifier into memory. If its name is not known yet, the served folders are searched for it."""
     serving = serving_of(request)
     return await _administer(serving, serving.registry.load, name)
 
 
 async def unload(request: Request, name: str) -> Response:
-    """Take a classifier out of service: its name is unknown until it is loaded again."""
+    """Unload a classifier. Its name is unknown until it is loaded again."""
     serving = serving_of(request)
 
     def gone(name: str) -> dict[str, Any]:
@@ -64,14 +64,14 @@ async def unload(request: Request, name: str) -> Response:
 
 
 async def reload(request: Request, name: str) -> Response:
-    """Read a classifier's folder anew. Requests that are being answered keep the one they began with."""
+    """Read a classifier's folder again. Requests already in progress keep the version they started with."""
     serving = serving_of(request)
     return await _administer(serving, serving.registry.reload, name)
 
 
 async def _administer(serving: Serving, action: Callable[[str], Any], name: str) -> Response:
     if not serving.settings.admin:
-        raise Refusal(403, "forbidden", "classifiers cannot be loaded, unloaded or reloaded by request here",
+        raise Refusal(403, "forbidden", "this server does not load, unload or reload classifiers on request",
                       remedy="start the server with --allow-admin")  # fmt: skip
     return await serving.with_disk(lambda: json_answer(action(name)))
 

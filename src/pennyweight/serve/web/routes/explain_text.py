@@ -20,15 +20,16 @@ from ..serving import Prepared, characters, record_of, refuse_other_kind, servin
 def add_explanation_route(app: FastAPI) -> None:
     """Add the route to an application."""
     app.add_api_route(
-        "/v1/classifiers/{name}/explain", explain_text, methods=["POST"], summary="Words that matter for a label",
+        "/v1/classifiers/{name}/explain", explain_text, methods=["POST"], summary="Weights of a text's words for a "
+        "label",
         **describe(COMPUTING, ExplainAnswer, ExplainBody, named=True),
     )  # fmt: skip
 
 
 async def explain_text(request: Request, name: str) -> Response:
-    """Which words of a text speak for a label, and which against it, as `pennyweight explain` finds them.
+    """Show which words of a text speak for a label and which speak against it, as `pennyweight explain` does.
 
-    The prediction is repeated without each word in turn: a text of 100 words costs as much as 101 texts.
+    Repeats the prediction without each word in turn: a text of 100 words takes as long as 101 texts.
     """
     serving, record = serving_of(request), record_of(request)
     body = await serving.read(ExplainBody, request, record)

@@ -17,9 +17,9 @@ from ..serving import serving_of
 def add_health_routes(app: FastAPI) -> None:
     """Add the routes to an application."""
     app.add_api_route(
-        "/livez", alive, methods=["GET"], summary="Whether the process lives", **describe(HEALTH, StateAnswer)
+        "/livez", alive, methods=["GET"], summary="Whether the process is alive", **describe(HEALTH, StateAnswer)
     )
-    for path, words in (("/readyz", "Whether requests are taken"), ("/health", "The same as /readyz")):
+    for path, words in (("/readyz", "Whether the server accepts requests"), ("/health", "The same as /readyz")):
         app.add_api_route(path, ready, methods=["GET"], summary=words, **describe(HEALTH, StateAnswer))
     app.add_api_route("/metrics", metrics, methods=["GET"], summary="Metrics for Prometheus", **describe(LISTING, None))
 
@@ -30,7 +30,7 @@ async def alive(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Status 200 while requests are taken, 503 while classifiers are loaded and once the server is stopping."""
+    """Status 200 while the server accepts requests; 503 while classifiers are loading, or the server is stopping."""
     lifecycle = serving_of(request).lifecycle
     if not lifecycle.ready:
         raise Refusal(503, "unhealthy", f"the server is {lifecycle}")
@@ -38,7 +38,7 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Counts and times in Prometheus's text format."""
+    """Counts and times in the Prometheus text format."""
     serving = serving_of(request)
     # Of thousands of classifiers it is long.
     return Response(await serving.with_disk(serving.metrics.text), media_type=CONTENT_TYPE)

@@ -22,7 +22,7 @@ def add_prediction_routes(app: FastAPI) -> None:
         **describe(COMPUTING, PredictAnswer, PredictBody, named=True),
     )  # fmt: skip
     app.add_api_route(
-        "/v1/predict", predict_with_several, methods=["POST"], summary="Labels of texts by several classifiers",
+        "/v1/predict", predict_with_several, methods=["POST"], summary="Labels of texts from several classifiers",
         **describe(COMPUTING, PredictAllAnswer, PredictAllBody, named=True),
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ async def predict_texts(request: Request, name: str) -> Response:
 
 
 async def predict_with_several(request: Request) -> Response:
-    """The same texts by several classifiers. Layers that they have in common are computed once."""
+    """Labels and probabilities of the same texts by several classifiers. Layers they share are computed once."""
     serving, record = serving_of(request), record_of(request)
     body = await serving.read(PredictAllBody, request, record)
     return await _predict(request, body.classifiers, body, lambda found: json_answer({"results": found}))

@@ -16,7 +16,7 @@ from ..openapi import COMPUTING, LISTING, describe
 from ..schemas import InputsBody, ModelInfo, Score, Text
 from ..serving import Serving, record_of, serving_of
 
-_MODEL = Query(None, description="The classifier's name, where the body cannot give it.")
+_MODEL = Query(None, description="The classifier's name, if the body does not give it.")
 
 
 def add_tei_routes(app: FastAPI) -> None:
@@ -34,8 +34,8 @@ def add_tei_routes(app: FastAPI) -> None:
 async def predict_inputs(request: Request, model: str | None = _MODEL) -> Response:
     """Scores of one text (a list of labels) or of several (a list of such lists), best first.
 
-    `huggingface_hub.InferenceClient(model="http://HOST:PORT/predict").text_classification(text)` works, too: it sends
-    `parameters`, and is answered as by Hugging Face's inference API, with a list of lists for a single text.
+    `huggingface_hub.InferenceClient(model="http://HOST:PORT/predict").text_classification(text)` works, too. It sends
+    `parameters` and gets a list of lists even for a single text, as from Hugging Face's inference API.
     """
     serving, record = serving_of(request), record_of(request)
     body = await serving.read(InputsBody, request, record)
@@ -59,7 +59,7 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
 
 
 async def model_info(request: Request, model: str | None = _MODEL) -> Response:
-    """Labels and limits; of the only classifier, or of `model`."""
+    """Labels and limits of `model`, or of the only classifier."""
     serving = serving_of(request)
     described = serving.registry.describe(model or _only_name(serving))
     labels = list(enumerate(described["labels"] or ()))
