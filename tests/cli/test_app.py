@@ -235,11 +235,11 @@ def test_a_saved_recipe_without_its_data_says_which_files_to_give(
     monkeypatch.chdir(tmp_path)
     saved = tiny_run / "recipe.yaml"
     assert command("train", "--recipe", saved, "--out", "x").error == (
-        f"{saved}: the recipe names train.csv and test.csv, which are not here; "
+        f"{saved}: the recipe names train.csv and test.csv, which are not available here; "
         f"give their location: `pennyweight train FOLDER/train.csv --test FOLDER/test.csv --recipe {saved}`"
     )
     assert command("train", news / "train.csv", "--recipe", saved, "--out", "x").error == (
-        f"{saved}: the recipe names test.csv, which is not here; "
+        f"{saved}: the recipe names test.csv, which is not available here; "
         f"give their location: `pennyweight train --test FOLDER/test.csv --recipe {saved}`"
     )
     assert list(tmp_path.iterdir()) == []
