@@ -18,7 +18,7 @@ fi
 failed=0
 if [ "${1:-}" = --rehearsal ]; then
     export PENNYWEIGHT_GPU_TESTS_ON=cpu
-    "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests/gpu -k "minilm or modernbert or stopped" >&2 || failed=1
+    "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests/gpu -k "minilm or modernbert or stopped or again" >&2 || failed=1
 else
     timeout 180 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests/gpu >&2 || failed=1
 fi

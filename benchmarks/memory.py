@@ -1,6 +1,7 @@
 """Memory of a training as `plan` estimates it, beside the measured peak of a few steps.
 
-    python benchmarks/memory.py [roberta_large roberta_base ...] [--budget 1M] [--tokens 50] [--steps 2] [--json]
+    python benchmarks/memory.py [roberta_large roberta_base ...] [--budget 1M] [--tokens 50] [--steps 2] [--recompute]
+        [--json]
 
 Random weights of real shapes; texts all of so many tokens, in batches of 32. Measured is the most that a process held
 less what it held after it had trained a small backbone, on Linux alone: so a shape should be much larger than that
@@ -30,11 +31,13 @@ def main() -> None:
     parser.add_argument("--budget", default="1M")
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--recompute", action="store_true", help="with gradient checkpointing")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(Path(options.shapes[0]), options.budget, options.tokens, options.steps)))
+        recompute = options.recompute
+        print(json.dumps(measure(Path(options.shapes[0]), options.budget, options.tokens, options.steps, recompute)))
         return
     found = []
     for name in options.shapes:
@@ -42,6 +45,7 @@ def main() -> None:
             folder = shape(name, embedded(), place) if name in SHAPES else embedded()
             words = [sys.executable, __file__, str(folder), "--child", "--budget", options.budget]
             words += ["--tokens", str(options.tokens), "--steps", str(options.steps)]
+            words += ["--recompute"] if options.recompute else []
             told = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
         found.append({"shape": name} | json.loads(told))
     if options.json:
@@ -54,7 +58,7 @@ def main() -> None:
         )
 
 
-def measure(folder: Path, budget: str, tokens: int, steps: int) -> dict[str, Any]:
+def measure(folder: Path, budget: str, tokens: int, steps: int, recompute: bool = False) -> dict[str, Any]:
     """Train a few steps: the estimate, the peak, and the first over the second."""
     import pennyweight as pw
     from pennyweight.budget.cost import memory
@@ -66,15 +70,20 @@ def measure(folder: Path, budget: str, tokens: int, steps: int) -> dict[str, Any
     pw.train(rows, budget="5k", max_steps=1, **more)  # imports all, with a small backbone
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far
-    found = pw.train(rows, budget=budget, backbone=str(folder), max_steps=steps, **more)
+    wanted = "on" if recompute else "off"
+    found = pw.train(
+        rows, budget=budget, backbone=str(folder), max_steps=steps, gradient_checkpointing=wanted, **more
+    )  # fmt: skip
     peak = held("VmHWM")
     precision = found.metrics["machine"]["precision"]
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    estimated = memory(
+    held_by = memory(
         config, found.artifact.plan, batch_size=BATCH, length=tokens, bytes_per_number=4 if precision == "fp32" else 2
-    ).total
+    )
+    estimated = held_by.checkpointed_total if recompute else held_by.total
     return {
-        "budget": budget, "tokens": tokens, "precision": precision, "trainable": found.artifact.plan.count.trainable,
+        "budget": budget, "gradient_checkpointing": recompute, "tokens": tokens,
+        "precision": precision, "trainable": found.artifact.plan.count.trainable,
         "estimated_mb": round(estimated / 1e6), "measured_mb": round((peak - before) / 1e6),
         "ratio": round(estimated / (peak - before), 3),
     }  # fmt: skip

@@ -309,6 +309,7 @@ def fit_model(
     from .train.inference_precision import as_trained, prepare_inference
     from .train.loop import fit
     from .train.machine_speed import remember_training
+    from .train.memory_choice import choose_gradient_checkpointing
     from .train.model_start import start_model
     from .train.state import TrainingState
     from .train.training_rows import prepare_rows
@@ -317,11 +318,9 @@ def fit_model(
     settings, model, group = recipe.train, built.text_model.model, folder.group
     checkpoint = planned.resume_point.checkpoint
     built.frozen.group = group
-    rows, sources = prepare_rows(
-        built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen,
-        backbone=f"{planned.fingerprint['backbone']}/{model.engine}/{planned.runtime.precision}/{planned.runtime.unit}",
-    )  # fmt: skip
+    rows, sources = prepare_rows(built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen)
     prefixes = {"prefix kept": list(sources.prefixes)}
+    choose_gradient_checkpointing(built.text_model, rows, built.frozen)
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)
     fingerprint = {**planned.fingerprint, **prefixes}
     if checkpoint is None:

@@ -137,6 +137,8 @@ def test_seconds_follow_from_a_measured_speed() -> None:
     seconds = seconds_per_epoch(counted, texts=1000, operations_per_second=1e11, cached=True)
     assert seconds == pytest.approx(1000 * (counted.forward + counted.backward) / 1e11)
     assert seconds < seconds_per_epoch(counted, texts=1000, operations_per_second=1e11)
+    again = seconds_per_epoch(counted, texts=1000, operations_per_second=1e11, cached=True, recomputed=True)
+    assert again == pytest.approx(seconds + 1000 * counted.forward / 1e11)
 
 
 def test_bytes() -> None:
@@ -155,3 +157,9 @@ def test_bytes() -> None:
     assert all_blocks.trained == whole.count.trainable * 16
     assert all_blocks.total == all_blocks.weights + all_blocks.trained + all_blocks.activations
     assert memory(config, manual(config), batch_size=32, length=64).activations > 0
+    # Computed again: the inputs of all trained blocks but the last, and one block's own.
+    assert all_blocks.checkpointed == 32 * (5 * 64 * 384 + block) * 2
+    assert half.checkpointed == 32 * (2 * 64 * 384 + block) * 2
+    assert all_blocks.checkpointed_total == all_blocks.total - all_blocks.activations + all_blocks.checkpointed
+    alone = memory(config, manual(config), batch_size=32, length=64)
+    assert alone.checkpointed == alone.activations  # a head alone keeps nothing

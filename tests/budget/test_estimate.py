@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pennyweight.budget.backbone_config import load_config
 from pennyweight.budget.cost import memory, work
 from pennyweight.budget.estimate import Speed, Workload, estimate
@@ -45,3 +47,21 @@ def test_a_guess_says_so() -> None:
     assert "(a guess, since no training here has taken 30 s or more yet)" in str(
         estimate(CONFIG, UPPER, WORKLOAD, Speed(1e9, None))
     )
+
+
+def test_memory_with_gradient_checkpointing_stands_beside_that_without() -> None:
+    held = memory(CONFIG, UPPER, batch_size=32, length=50, bytes_per_number=2)
+    open_, on, off = (
+        estimate(CONFIG, UPPER, replace(WORKLOAD, gradient_checkpointing=wanted), SPEED)
+        for wanted in (None, True, False)
+    )
+    assert (open_.memory_bytes, on.memory_bytes, off.memory_bytes) == (held.total, held.checkpointed_total, held.total)
+    assert str(open_).endswith(
+        f", {held.total / 1e6:,.0f} MB of memory ({held.checkpointed_total / 1e6:,.0f} MB with gradient checkpointing)"
+    )
+    assert str(on).endswith(f", {held.checkpointed_total / 1e6:,.0f} MB of memory")
+    assert str(off).endswith(f", {held.total / 1e6:,.0f} MB of memory")
+    operations = work(CONFIG, UPPER, length=50)
+    assert on.seconds_per_epoch == pytest.approx(off.seconds_per_epoch + 1000 * operations.forward / 1e9)
+    alone = plan(CONFIG, labels=4, budget=None, strategy="manual")
+    assert "checkpointing" not in str(estimate(CONFIG, alone, WORKLOAD, SPEED))

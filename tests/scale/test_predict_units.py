@@ -140,6 +140,20 @@ def test_several_files_become_a_sealed_folder_of_parts(
 
 
 @pytest.mark.usefixtures("without_ray")
+def test_cut_tokens_of_all_units_are_warned_of_as_by_one_process(
+    tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    source, out = tmp_path / "in.parquet", tmp_path / "out.csv"
+    pq.write_table(pa.table({"text": ["bank " * 900, *["The cup."] * 39]}), source)
+    alone = command("predict", tiny_run, source, "--out", out)
+    shared = command("predict", tiny_run, source, "--out", out, "--ray", "local")
+    (line,) = [line for line in alone.err.splitlines() if "are cut" in line]
+    assert line.startswith(f"warning: {source}: ")
+    assert " of the tokens of 40 texts are cut: " in line
+    assert line in shared.err.splitlines()
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_lost_workers_are_replaced_and_counted(tiny_run: Path, tmp_path: Path, command: Command) -> None:
     source, out = source_of(tmp_path / "in.parquet"), tmp_path / "out.csv"
     command("predict", tiny_run, source, "--out", tmp_path / "plain.csv")

@@ -34,7 +34,7 @@ def at(step: int, was: dict[str, Any]) -> ResumePoint:
     "settings",
     [
         {"train": "elsewhere.csv"}, {"test": "t.csv"}, {"backbone": "/moved"}, {"save_steps": 5}, {"cache_dir": "/tmp"},
-        {"cache_gb": 1.5},
+        {"cache_gb": 1.5}, {"gradient_checkpointing": "on"},
         {"save_total_limit": 9}, {"track": ["tensorboard"]}, {"precision": "fp32"}, {"device": "cpu"}, {"threads": 1},
     ],
 )  # fmt: skip

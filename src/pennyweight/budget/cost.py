@@ -44,9 +44,14 @@ class Work:
     backward: float
     first_layer: int
 
-    def per_text(self, *, cached: bool) -> float:
-        """Operations a text takes in one epoch, with or without the prefix already computed."""
-        return self.forward + self.backward + (0.0 if cached else self.prefix)
+    def per_text(self, *, cached: bool, recomputed: bool = False) -> float:
+        """Operations a text takes in one epoch.
+
+        Args:
+            cached: whether the prefix is computed already.
+            recomputed: whether the backward pass computes the forward pass again (activation checkpointing).
+        """
+        return self.forward * (2 if recomputed else 1) + self.backward + (0.0 if cached else self.prefix)
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,23 @@ class Memory:
         weights: the encoder's frozen weights, and its matrices once more for each direction they are multiplied in.
         trained: trained parameters with their gradients and AdamW's two moments, in float32.
         activations: what one batch keeps for the backward pass, or the largest frozen block while it runs.
+        checkpointed: the same with activation checkpointing.
     """
 
     weights: int
     trained: int
     activations: int
+    checkpointed: int
 
     @property
     def total(self) -> int:
         """Bytes altogether."""
         return self.weights + self.trained + self.activations
+
+    @property
+    def checkpointed_total(self) -> int:
+        """Bytes altogether with activation checkpointing."""
+        return self.weights + self.trained + self.checkpointed
 
 
 def first_trained_layer(config: Config, plan: Plan) -> int:
@@ -122,9 +134,11 @@ def work(config: Config, plan: Plan, *, length: int, pooling: Pooling = "cls") -
     return Work(prefix, forward + 2 * head, backward + (2 if plan.adapter is None else 4) * head, first)
 
 
-def seconds_per_epoch(operations: Work, *, texts: int, operations_per_second: float, cached: bool = False) -> float:
+def seconds_per_epoch(
+    operations: Work, *, texts: int, operations_per_second: float, cached: bool = False, recomputed: bool = False
+) -> float:
     """Seconds an epoch over `texts` texts takes on a machine that does `operations_per_second`, as measured there."""
-    return texts * operations.per_text(cached=cached) / operations_per_second
+    return texts * operations.per_text(cached=cached, recomputed=recomputed) / operations_per_second
 
 
 def cache_bytes(config: Config, *, vectors: int, bytes_per_number: int) -> int:
@@ -140,13 +154,14 @@ def memory(
     weights = (encoder + its blocks' matrices + once more those from the lowest trained block up) x b; trained =
     trainable x 16; activations = batch x T x b x the sum, over the blocks from the lowest trained one up, of (outputs
     of its linear layers + 4 H for two residual sums and two norms + heads x keys for attention's probabilities + the
-    adapters' ranks), and never less than one block's. b is `bytes_per_number`.
+    adapters' ranks), and never less than one block's. With activation checkpointing it is the largest block's and H a
+    token for each trained block below the last, its input. b is `bytes_per_number`.
     """
     architecture = describe(config)
     by_name = {} if plan.adapter is None else ranks(config, plan.adapter)
     first = first_trained_layer(config, plan)
     outputs = sum(matrix.out_features for matrix in architecture.matrices)
-    kept, largest, laid_out = 0, 0, 0
+    kept, largest, laid_out, inputs = 0, 0, 0, 0
     matrices = sum(matrix.in_features * matrix.out_features for matrix in architecture.matrices)
     for layer in range(architecture.layers):
         rows = 1 if pooling == "cls" and layer == architecture.layers - 1 else length
@@ -155,11 +170,13 @@ def memory(
         block += rows * architecture.heads * _keys(architecture, layer, length)
         largest = max(largest, block)
         kept += block if layer >= first else 0
+        inputs += length * architecture.hidden if first <= layer < architecture.layers - 1 else 0
         laid_out += matrices * (2 if layer >= first else 1)  # model/kernels/frozen_linear.py
     return Memory(
         weights=(size(encoder_parameters(config)) + laid_out) * bytes_per_number,
         trained=plan.count.trainable * 16,
         activations=batch_size * max(kept, largest) * bytes_per_number,
+        checkpointed=batch_size * min(inputs + largest, max(kept, largest)) * bytes_per_number,
     )
 
 

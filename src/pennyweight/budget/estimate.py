@@ -23,6 +23,8 @@ class Workload:
         pooling: cls or mean.
         caches_prefix: whether what frozen lower layers compute is kept.
         bytes_per_number: of frozen weights and of hidden states, kept ones included.
+        gradient_checkpointing: whether layers are computed again in the backward pass; None where that is decided when
+            training begins.
     """
 
     texts: int
@@ -31,6 +33,7 @@ class Workload:
     pooling: Pooling
     caches_prefix: bool
     bytes_per_number: int
+    gradient_checkpointing: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class Estimate:
         seconds_per_epoch: for `texts` texts of `tokens` tokens, once a cached prefix is filled.
         first_epoch_seconds: with the filling.
         cache_bytes: of the prefix cache; 0 where nothing can be cached.
-        memory_bytes: most memory held while training, interpreter and libraries aside.
+        memory_bytes: most memory held while training, interpreter and libraries aside; where activation checkpointing
+            is not decided yet, without it.
+        checkpointed_bytes: the same with it; None where it is switched off.
         measured: as in `Speed`.
     """
 
@@ -66,6 +71,7 @@ class Estimate:
     cache_bytes: int
     memory_bytes: int
     measured: str | None
+    checkpointed_bytes: int | None = None
 
     def __str__(self) -> str:
         basis = (
@@ -74,9 +80,13 @@ class Estimate:
             else f"a guess, since no training here has taken {LEAST_SECONDS:.0f} s or more yet"
         )
         cache = f", {self.cache_bytes / 1e6:,.0f} MB prefix cache" if self.cache_bytes else ""
+        less = self.checkpointed_bytes
+        checkpointed = "" if less is None else f" ({less / 1e6:,.0f} MB with gradient checkpointing)"
+        if less == self.memory_bytes:
+            checkpointed = ""
         return (
             f"about {self.seconds_per_epoch:,.0f} s per epoch of {self.texts:,} texts of {self.tokens} tokens ({basis})"
-            f"{cache}, {self.memory_bytes / 1e6:,.0f} MB of memory"
+            f"{cache}, {self.memory_bytes / 1e6:,.0f} MB of memory{checkpointed}"
         )
 
 
@@ -92,7 +102,8 @@ def estimate(config: Config, plan: Plan, workload: Workload, speed: Speed) -> Es
     # Below a head alone there is one pooled vector a text to keep.
     vectors = texts if operations.first_layer == describe(config).layers else texts * tokens
     rate = speed.operations_per_second
-    each = seconds_per_epoch(operations, texts=texts, operations_per_second=rate, cached=cached)
+    recomputed = workload.gradient_checkpointing is True
+    each = seconds_per_epoch(operations, texts=texts, operations_per_second=rate, cached=cached, recomputed=recomputed)
     held = memory(
         config, plan, batch_size=workload.batch_size, length=tokens, bytes_per_number=size, pooling=workload.pooling
     )
@@ -102,6 +113,7 @@ def estimate(config: Config, plan: Plan, workload: Workload, speed: Speed) -> Es
         seconds_per_epoch=each,
         first_epoch_seconds=each + (texts * operations.prefix / rate if cached else 0.0),
         cache_bytes=cache_bytes(config, vectors=vectors, bytes_per_number=size) if cached else 0,
-        memory_bytes=held.total,
+        memory_bytes=held.checkpointed_total if recomputed else held.total,
         measured=speed.measured,
+        checkpointed_bytes=None if workload.gradient_checkpointing is False else held.checkpointed_total,
     )

@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
+from torch import Tensor
 
 from ..errors import InputError, ResourceError
 from .kernels.int8_linear import has_int8
@@ -176,6 +178,23 @@ def bf16_is_faster() -> bool:
             times.append(time.perf_counter() - began)
         seconds[dtype] = min(times)
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device; to a GPU through pinned memory, so that the host need not wait until the device is ready.
+
+    torch keeps the pinned memory until the copy is done.
+    """
+    tensor = torch.from_numpy(values)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken: of a CUDA device's memory what is free or torch keeps unused, else of the RAM."""
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def machine(runtime: Runtime) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
+from ..data.cut_tokens import CutTally
 from ..data.html_table import html_table
 from ..data.input_spec import InputSpec
 from ..data.input_texts import is_single_text, to_texts
@@ -38,6 +40,8 @@ from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -61,6 +65,7 @@ class Classifier:
         self.runtime = runtime
         self.weights = weights
         self.digest = digest
+        self._cut = CutTally()
         self._engine = OnDemand(self._build_engine)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -129,11 +134,20 @@ class Classifier:
                 that cannot be detected; single texts instead of pairs, or the reverse.
             ArtifactError: a logit that is not a finite number.
         """
-        found = self.logits_of(self._encoded(texts))
+        found = self.logits_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
 
-    def _encoded(self, texts: Any) -> Encoded:
+    def encoded(self, texts: Any) -> Encoded:
+        """N texts as `predict` takes them, as token ids; errors as for `logits`."""
         return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
+
+    def _read(self, texts: Any) -> Encoded:
+        """As `encoded`, with a warning in the log, once, where much of what was given so far is cut."""
+        tokens = self.encoded(texts)
+        self._cut.add(tokens)
+        if not self._cut.asked and self._cut.warning() is not None:
+            logger.warning(self._cut.warning_once(0))
+        return tokens
 
     @property
     def text_model(self) -> TextModel:
@@ -183,7 +197,7 @@ class Classifier:
 
         They sum to 1 unless the classifier is multi-label. `texts` and errors as for `logits`.
         """
-        found = self.probabilities_of(self._encoded(texts))
+        found = self.probabilities_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
@@ -208,7 +222,7 @@ class Classifier:
         """
         if as_frame:
             return predictions_frame(self, texts)
-        encoded = self._encoded(texts)
+        encoded = self._read(texts)
         names: list[Any]
         if self.multi:
             names = [labels_reaching(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
@@ -376,7 +390,11 @@ class Classifier:
         trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
         plain = self._weighted(None)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
-        weights = prior_weights(shares, self.labels, trained, plain.predict_proba, some)
+
+        def probabilities(given: list[Any]) -> np.ndarray:
+            return plain.probabilities_of(plain.encoded(given))
+
+        weights = prior_weights(shares, self.labels, trained, probabilities, some)
         return self._weighted(weights)
 
     def _weighted(self, weights: np.ndarray | None) -> Classifier:

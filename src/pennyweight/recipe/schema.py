@@ -301,6 +301,11 @@ class TrainRecipe(Section):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     batch_size: int = Field(32, ge=1, description="Texts per forward pass in training.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes per optimizer step.")
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Keep only the inputs of layers; the backward pass computes the layers again. Less memory, more "
+        "time. auto: where the plan's estimate does not fit the free memory.",
+    )
     eval_batch_size: int = Field(64, ge=1, description="Texts per forward pass in evaluation.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay; biases and norms are exempt.")

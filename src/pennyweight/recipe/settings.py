@@ -80,6 +80,7 @@ class RecipeSettings(TypedDict, total=False):
     max_steps: int | None
     batch_size: int
     gradient_accumulation_steps: int
+    gradient_checkpointing: Literal["auto", "on", "off"]
     eval_batch_size: int
     learning_rate: float
     weight_decay: float

@@ -178,11 +178,13 @@ def _refuse_unlike(artifacts: Sequence[Artifact], names: Sequence[str], method: 
     """Refuse the last of some classifiers if it cannot be merged with the first."""
     first, last = artifacts[0], artifacts[-1]
     wanted, found = _described(first), _described(last)
+    plan: dict[str, Any] = {}
     if method == "soup":
-        wanted, found = wanted | _described_plan(first), found | _described_plan(last)
+        plan = _described_plan(first)
+        wanted, found = wanted | plan, found | _described_plan(last)
     for what, expected in wanted.items():
         if found[what] != expected:
-            remedy = "merge them with --method compose" if what in _described_plan(first) else None
+            remedy = "merge them with --method compose" if what in plan else None
             raise InputError(
                 f"{names[len(artifacts) - 1]} cannot be merged with {names[0]}: {what} differ",
                 expected=expected, received=found[what], remedy=remedy,

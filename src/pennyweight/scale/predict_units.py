@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..data.cut_tokens import CutTally
 from ..data.file_options import AS_NAMED, FileOptions
 from ..data.formats.columnar import ParquetRows
 from ..data.input_spec import InputSpec
@@ -59,6 +60,7 @@ class Predicted:
         rows: of the output, those of former runs included.
         answered: those of them that got a label.
         empty: rows without a text, by their file's name.
+        cut: the tokens of all rows.
         why: where the threshold of abstention comes from, in words; None for no threshold.
         lost: workers that died, and were replaced.
         notes: remarks for people.
@@ -67,6 +69,7 @@ class Predicted:
     rows: int = 0
     answered: int = 0
     empty: dict[str, EmptyTexts] = field(default_factory=dict)
+    cut: CutTally = field(default_factory=CutTally)
     why: str | None = None
     lost: int = 0
     notes: list[str] = field(default_factory=list)
@@ -239,6 +242,7 @@ class _Run:
         self.finished[unit.number] = unit
         self.predicted.rows += unit.rows
         self.predicted.answered += unit.answered
+        self.predicted.cut.add_counts(*unit.cut)
         if unit.empty:
             file = self._job.files[self._units[unit.number].file]
             seen = self.predicted.empty.setdefault(file.name, EmptyTexts())

@@ -74,6 +74,14 @@ class FrozenBackbone:
             self.seconds += time.perf_counter() - began
         return self._engine
 
+    def identity(self, engine: str) -> str:
+        """Whose hidden states its layers give, as kept ones are told apart by it.
+
+        Args:
+            engine: `fast` or `reference`.
+        """
+        return f"{self.backbone.fingerprint()}/{engine}/{self.runtime.precision}/{self.runtime.unit}"
+
     @property
     def stochastic(self) -> bool:
         """Whether its layers have dropout in training."""

@@ -55,6 +55,7 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
         pooling=recipe.model.pooling,
         caches_prefix=recipe.train.prefix_cache != "off",
         bytes_per_number=size,
+        gradient_checkpointing={"on": True, "off": False}.get(recipe.train.gradient_checkpointing),
     )
     measured = f"{', '.join(how)} encoder" if known else None
     return estimate(config, plan, workload, Speed(rate, measured))
@@ -93,7 +94,8 @@ def remember_training(
     """
     if plan.adapter is None or processes > 1:
         return
-    operations = work(config, plan, length=length, pooling=pooling).per_text(cached=cached)
+    counted = work(config, plan, length=length, pooling=pooling)
+    operations = counted.per_text(cached=cached, recomputed=result.gradient_checkpointing)
     device, precision, engine = how
     remember_speed(operations * result.texts, result.seconds, device=device, precision=precision, engine=engine)
 

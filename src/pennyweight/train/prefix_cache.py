@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ..data.batching import Encoded, plan_batches
 from ..errors import StorageError
+from ..model.device import to_device
 from ..model.encoders.encoder import Encoder
 from ..model.inference import TokenFeed, evaluating
 from ..model.inference.frozen_layers import FrozenLayers
@@ -96,7 +97,7 @@ class Prefix:
         return self.hidden.numel() * self.hidden.element_size()
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
-        """A batch for `SequenceClassifier.forward`: hidden (B, T, H), attention_mask (B, T), first."""
+        """A batch for `SequenceClassifier.forward`: hidden (B, T, H), attention_mask (B, T), tokens, first."""
         lengths = self.lengths[indices]
         longest = int(lengths.max(initial=1))
         width = 1 if longest == 1 else -(-longest // self.bucket) * self.bucket
@@ -107,7 +108,8 @@ class Prefix:
         hidden = self.hidden.index_select(0, torch.from_numpy(rows.ravel())).view(*mask.shape, -1)
         return {
             "hidden": hidden.to(self.device, non_blocking=True),
-            "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(self.device, non_blocking=True),
+            "attention_mask": to_device(mask.astype(np.int64), self.device),
+            "tokens": int(mask.sum()),
             "first": self.first,
         }
 

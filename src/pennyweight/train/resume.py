@@ -48,6 +48,7 @@ NOT_COMPARED = {
     *("train", "test", "validation", "mix", "ood", "unlabelled", "label_descriptions", "teacher", "start_from"),
     *("backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
+    "gradient_checkpointing",  # the same numbers for less memory
     *("device", "precision", "threads", "inference_precision"),  # what they came to on this machine is compared
 }
 

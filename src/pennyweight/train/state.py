@@ -21,6 +21,7 @@ from .frozen_head import FrozenHead
 from .optimizer import adamw, learning_rate
 from .process_group import ProcessGroup
 from .random_state import random_state, set_random_state
+from .step_losses import StepLosses, steps_at_once
 from .training_rows import TrainingRows
 from .weight_averaging import Average
 
@@ -37,6 +38,7 @@ class FitResult:
         steps: optimizer steps done.
         few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
         frozen_head: that the trained adapter was compared with; None where it was not.
+        gradient_checkpointing: whether layers were computed again in the backward pass.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class FitResult:
     stopped_early: bool = False
     few_labels: Mapping[str, Any] | None = None
     frozen_head: FrozenHead | None = None
+    gradient_checkpointing: bool = False
 
     @property
     def note(self) -> str:
@@ -66,6 +69,7 @@ class FitResult:
                 "seconds": round(self.seconds, 3),
                 "texts_per_second": round(self.texts / self.seconds, 2) if self.seconds else None,
                 "stopped_early": self.stopped_early,
+                "gradient_checkpointing": self.gradient_checkpointing,
                 "best": self.best,
                 "history": self.history,
             }
@@ -107,8 +111,7 @@ class Progress:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def count_step(self, loss_sum: float, texts: int, seconds: float) -> None:
-        """Note an optimizer step: its loss summed over its texts, and the seconds it took."""
-        self.step += 1
+        """Add up what is known of an optimizer step: its loss summed over its texts, and the seconds it took."""
         self.loss_sum += loss_sum
         self.loss_texts += texts
         self.result.texts += texts
@@ -217,6 +220,7 @@ class TrainingState:
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
         self.device = next(iter(self.parameters.values())).device
+        self.losses = StepLosses(steps_at_once(self.device, self.group.size))
         self.loss = rows.loss(self.device, settings.label_smoothing)
         self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
         self.steps_per_epoch = len(self._batches[1])
@@ -241,6 +245,11 @@ class TrainingState:
         if not step or (history and history[-1]["step"] == step):
             return False
         return step % (self.settings.eval_steps or self.steps_per_epoch) == 0 or step == self.total_steps
+
+    @property
+    def losses_due(self) -> bool:
+        """Whether the losses of the last steps are to be read now: enough of them, or what follows needs them."""
+        return self.losses.full or self.evaluation_due or self.checkpoint_due or self.is_done
 
     @property
     def checkpoint_due(self) -> bool:
@@ -282,6 +291,7 @@ class TrainingState:
             for name, weight in self.progress.best_weights.items():
                 self.parameters[name].copy_(weight)
         self.progress.result.steps = self.progress.step
+        self.progress.result.gradient_checkpointing = self.model.encoder.gradient_checkpointing
         self.model.eval()
         return self.progress.result
 

@@ -93,7 +93,6 @@ def prepare_rows(
     tokens: Mapping[str, Encoded],
     settings: TrainRecipe,
     *,
-    backbone: str,
     frozen: FrozenBackbone | None = None,
 ) -> tuple[TrainingRows, BatchSources]:
     """The rows to train on, augmented if the settings say so, and the sources of all batches.
@@ -101,7 +100,7 @@ def prepare_rows(
     Args:
         training: the training split.
         tokens: `train`, and `validation` where something is held out.
-        backbone, frozen: as for `choose_batch_sources`.
+        frozen: as for `choose_batch_sources`; None where nothing is kept on disk.
     """
     encoded, epochs = tokens["train"], None
     texts, labels, teaching = training.texts, training.labels, training.teaching
@@ -120,6 +119,7 @@ def prepare_rows(
     batches = {"train": model.batches(encoded)}
     if "validation" in tokens:
         batches["validation"] = model.batches(tokens["validation"])
+    backbone = "" if frozen is None else frozen.identity(model.model.engine)
     sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen)
     logger.info(str(sources))
     windows = None if encoded.windows is None else encoded.windows.counts

@@ -10,7 +10,7 @@ backbone and no cross attention, and relative positions are frozen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from ..kernels.packed_attention import Packing
 from ..kernels.prepared_linear import ACTIVATIONS
 from ..kernels.relative_positions import relative_position_bias
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
+from .gradient_checkpointing import run_layer
 from .parameter_tree import load_state, parameter_tree
 from .reference import BertLayers, ReferenceLoader
 
@@ -81,6 +82,7 @@ class FastEncoder:
         described = describe(config)
         self.hidden_size, self.num_layers, self.heads = described.hidden, described.layers, described.heads
         self.dtype = dtype
+        self.gradient_checkpointing = False
         # RoBERTa and MPNet number positions from one past the padding id, and padding does not advance the count.
         self.padding_id = described.reserved_positions - 1 if described.reserved_positions else None
         self.activation = ACTIVATIONS[described.activation][0]
@@ -141,13 +143,15 @@ class FastEncoder:
             packing = self._packing(attention_mask)
             return packing.unpack(self._run(packing.pack(hidden.to(self.dtype)), packing, first, last))
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
         With `cls` the last layer runs for the first token only, see kernels/first_token_attention.py.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            packing = self._packing(attention_mask)
+            packing = self._packing(attention_mask, tokens)
             if first >= self.num_layers:
                 x = packing.pack(hidden)
                 return packing.mean(x) if pooling == "mean" else packing.first_tokens(x)
@@ -161,11 +165,11 @@ class FastEncoder:
     def _embeddings(self) -> Any:
         return self.module.embeddings
 
-    def _packing(self, attention_mask: Tensor) -> Packing:
+    def _packing(self, attention_mask: Tensor, tokens: int | None = None) -> Packing:
         table = getattr(getattr(self.module, "encoder", None), "relative_attention_bias", None)
         if table is None:
-            return Packing(attention_mask)
-        return Packing(attention_mask, relative_position_bias(table.weight.detach(), attention_mask.shape[1]))
+            return Packing(attention_mask, tokens=tokens)
+        return Packing(attention_mask, relative_position_bias(table.weight.detach(), attention_mask.shape[1]), tokens)
 
     def _blocks(self, first: int, last: int) -> list[Block]:
         """The layers [first, last), looked up in each pass because adapters replace modules."""
@@ -174,10 +178,15 @@ class FastEncoder:
 
     def _run(self, x: Tensor, packing: Packing, first: int, last: int) -> Tensor:
         """Layers [first, last): packed rows (N, H) -> (N, H)."""
-        for block in self._blocks(first, last):
-            qkv, x = project_with_input(x, [block.query, block.key, block.value])  # (N, 3H)
-            x = self._after_attention(block, self._kernels.attend(qkv, packing, self.heads), x)  # (N, H)
+        for index, block in enumerate(self._blocks(first, last), first):
+            recompute = self.gradient_checkpointing and index < self.num_layers - 1
+            x = run_layer(partial(self._one, block, packing), x, recompute)
         return x
+
+    def _one(self, block: Block, packing: Packing, x: Tensor) -> Tensor:
+        """One layer: packed rows (N, H) -> (N, H)."""
+        qkv, x = project_with_input(x, [block.query, block.key, block.value])  # (N, 3H)
+        return self._after_attention(block, self._kernels.attend(qkv, packing, self.heads), x)
 
     def _last(self, x: Tensor, packing: Packing) -> Tensor:
         """The last layer for the first tokens alone: (N, H) -> (B, H)."""

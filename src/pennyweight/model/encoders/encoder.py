@@ -25,12 +25,15 @@ class Encoder(Protocol):
         hidden_size: H.
         num_layers: how many layers there are.
         dtype: of the hidden states between layers; stored in it, they lose nothing.
+        gradient_checkpointing: whether training keeps only the layers' inputs and computes all but the last layer again
+            in the backward pass, where the last layer's activations are read at once.
     """
 
     module: nn.Module
     hidden_size: int
     num_layers: int
     dtype: torch.dtype
+    gradient_checkpointing: bool
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(B, T) token ids to (B, T, H) hidden states before layer 0.
@@ -46,10 +49,15 @@ class Encoder(Protocol):
         """
         ...
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
         When `first` is the number of layers, vectors of any type are pooled as they are.
+
+        Args:
+            tokens: how many ones the mask has, where the host knows it and need not ask the mask's device.
         """
         ...
 

@@ -7,6 +7,7 @@ inside the backbone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ..kernels.lora_linear import project, project_columns
 from ..kernels.packed_attention import Packing
 from ..kernels.rotary import RotaryPositions
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
+from .gradient_checkpointing import run_layer
 from .parameter_tree import load_state, parameter_tree
 from .reference import BertLayers, ReferenceLoader
 
@@ -90,6 +92,7 @@ class FastModernbert:
         self.num_layers = int(config["num_hidden_layers"])
         self.heads = int(config["num_attention_heads"])
         self.dtype = dtype
+        self.gradient_checkpointing = False
         self.gelu = GELUS[config.get("hidden_activation", "gelu")]
         self.module: nn.Module = parameter_tree(config, dtype)
         self._positions = positions_of(config)
@@ -122,13 +125,15 @@ class FastModernbert:
             x = self._run(packing.pack(hidden.to(self.dtype)), packing, first, last)
             return packing.unpack(self._finish(x) if last == self.num_layers else x)
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
         With `cls` the last layer computes keys and values of all tokens, and all else for the first token only.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            packing = Packing(attention_mask)
+            packing = Packing(attention_mask, tokens=tokens)
             if first >= self.num_layers:
                 x = packing.pack(hidden)
                 return packing.mean(x) if pooling == "mean" else packing.first_tokens(x)
@@ -146,11 +151,16 @@ class FastModernbert:
     def _run(self, x: Tensor, packing: Packing, first: int, last: int) -> Tensor:
         """Layers [first, last): packed rows (N, H) -> (N, H)."""
         for index in range(first, last):
-            layer = self._layer(index)
-            qkv = project(self._attention_input(index, x), [layer.attn.Wqkv])  # (N, 3H)
-            context = self._kernels.attend(qkv, packing, self.heads, self._positions[index])  # (N, H)
-            x = self._after_attention(layer, context, x)
+            recompute = self.gradient_checkpointing and index < self.num_layers - 1
+            x = run_layer(partial(self._one, index, packing), x, recompute)
         return x
+
+    def _one(self, index: int, packing: Packing, x: Tensor) -> Tensor:
+        """One layer: packed rows (N, H) -> (N, H)."""
+        layer = self._layer(index)
+        qkv = project(self._attention_input(index, x), [layer.attn.Wqkv])  # (N, 3H)
+        context = self._kernels.attend(qkv, packing, self.heads, self._positions[index])  # (N, H)
+        return self._after_attention(layer, context, x)
 
     def _last(self, x: Tensor, packing: Packing) -> Tensor:
         """The last layer for the first tokens alone: (N, H) -> (B, H)."""

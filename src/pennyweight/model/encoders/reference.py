@@ -9,6 +9,7 @@ threads may share it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ..backbone import Backbone, load_module
 from .encoder import Encoder, EncoderSettings
+from .gradient_checkpointing import run_layer
 
 
 class BertLayers:
@@ -87,6 +89,7 @@ class ReferenceEncoder:
         self.hidden_size = int(config.hidden_size)
         self.num_layers = int(config.num_hidden_layers)
         self.products = products
+        self.gradient_checkpointing = False
         self._calls = layers
         self._segments = int(getattr(config, "type_vocab_size", 0) or 0) > 1
 
@@ -105,7 +108,9 @@ class ReferenceEncoder:
             hidden = self._run(hidden, self._calls.shared(self.module, hidden, attention_mask), first, last)
             return (self._calls.finish(self.module, hidden) if last == self.num_layers else hidden).to(self.dtype)
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool: (B, T, H) -> (B, H).
 
         With `cls` the last layer's feed-forward runs for the first token alone.
@@ -126,9 +131,13 @@ class ReferenceEncoder:
         return list(stack)
 
     def _run(self, hidden: Tensor, shared: Any, first: int, last: int) -> Tensor:
-        for layer in self._layers[first:last]:
-            hidden = self._calls.layer(self.module, layer, hidden, shared)
+        for index, layer in enumerate(self._layers[first:last], first):
+            recompute = self.gradient_checkpointing and index < self.num_layers - 1
+            hidden = run_layer(partial(self._layer, layer, shared), hidden, recompute)
         return hidden
+
+    def _layer(self, layer: Any, shared: Any, hidden: Tensor) -> Tensor:
+        return self._calls.layer(self.module, layer, hidden, shared)
 
     def _autocast(self, like: Tensor) -> torch.autocast:
         """The one place that sets the number format this encoder computes in, in training as in prediction.

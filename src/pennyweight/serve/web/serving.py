@@ -35,8 +35,6 @@ logger = logging.getLogger("pennyweight.serve")
 
 # Up to so many characters are parsed or tokenized in less time than it takes to have a thread do it.
 _SMALL = 4096
-# Of so many texts it is known whether a classifier cuts much of them.
-_TEXTS_TO_WARN = 50
 # Of a text that is logged.
 _LOGGED_CHARACTERS = 1000
 
@@ -200,10 +198,10 @@ class Serving:
     def _count_cut(self, classifier: ServedClassifier, tokens: Encoded) -> None:
         """Warn once where much of a classifier's texts is cut, as soon as there are enough of them to tell."""
         tally = self._cut.setdefault((classifier.name, classifier.version), CutTally())
-        if tally.texts >= _TEXTS_TO_WARN:
+        if tally.asked:
             return
         tally.add(tokens)
-        if tally.texts >= _TEXTS_TO_WARN and (warning := tally.warning()) is not None:
+        if (warning := tally.warning_once()) is not None:
             logger.warning("%s: %s", shown(classifier.name), warning)
 
     async def logits(self, prepared: Prepared, record: RequestRecord) -> list[np.ndarray]:

@@ -1,0 +1,49 @@
+"""Whether a training computes layers again in its backward pass, to fit into memory."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from ..budget.cost import memory
+from ..model.device import free_memory
+from ..model.text_model import TextModel
+from .frozen_features import FrozenBackbone
+from .training_rows import TrainingRows
+
+logger = logging.getLogger(__name__)
+
+USABLE = 0.9  # of the free memory: the estimate was 10 % below the measured peak, see docs/planning.md
+
+
+def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: FrozenBackbone) -> None:
+    """Switch activation checkpointing on or off in an encoder: as the recipe says, or as memory demands.
+
+    Args:
+        model: built, on its device: the free memory is what its frozen weights leave.
+        rows: whose longest decide.
+        frozen: the model's backbone, with recipe and plan.
+    """
+    recipe, encoder = frozen.recipe, model.model.encoder
+    wanted = recipe.train.gradient_checkpointing
+    encoder.gradient_checkpointing = wanted == "on"
+    if wanted == "on":
+        logger.info("memory: all layers but the last are computed again in the backward pass")
+    if wanted != "auto":
+        return
+    longest = min(int(rows.lengths.max()), model.max_length)
+    exact = model.model.engine == "reference" or model.runtime.precision == "fp32"
+    needed = memory(
+        frozen.backbone.config, frozen.plan, batch_size=math.ceil(recipe.train.batch_size / frozen.group.size),
+        length=min(-(-longest // model.bucket) * model.bucket, model.max_length), bytes_per_number=4 if exact else 2,
+        pooling=recipe.model.pooling,
+    )  # fmt: skip
+    free = free_memory(model.runtime.device)
+    if needed.trained + needed.activations <= USABLE * free or needed.checkpointed >= needed.activations:
+        return
+    encoder.gradient_checkpointing = True
+    logger.info(
+        "memory: all layers but the last are computed again in the backward pass: a step would take about "
+        f"{(needed.trained + needed.activations) / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; so it takes about "
+        f"{(needed.trained + needed.checkpointed) / 1e6:,.0f} MB"
+    )
