@@ -167,10 +167,10 @@ def test_what_is_refused(
     assert "not a saved classifier" in refused(start_from=str(news))
     few = [(text, label) for text, label in both(news) if label != "World"]
     assert refused(few, label_names=["Sports", "Business", "Science"]) == (
-        "data -> label_names: the labels lack 1 of the run's; expected Business, Sports, World; received Sports, "
-        "Business, Science"
+        "data -> label_names: the labels lack 1 of the run's labels; expected Business, Sports, World; received "
+        "Sports, Business, Science"
     )
-    assert "of another kind than the run's" in refused(multi_label_pairs(30))
+    assert "the data differ in kind from the run's" in refused(multi_label_pairs(30))
     assert "over the budget" in refused(both(news), budget="1k")
     assert "expected auto or off with start_from, received on" in refused(contrastive="on")
     done = command("train", news / "train.csv", "--from", news, "--out", tmp_path / "run")

@@ -89,7 +89,7 @@ class EarlierRun:
         missing = [name for name in self.labels if name not in names]
         if missing:
             raise RecipeError(
-                f"the labels lack {len(missing)} labels of the run", where="data -> label_names",
+                f"the labels lack {len(missing)} of the run's labels", where="data -> label_names",
                 expected=", ".join(self.labels), received=", ".join(names),
             )  # fmt: skip
         places = np.array([names.index(name) for name in self.labels], dtype=np.int64)
