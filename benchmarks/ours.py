@@ -142,7 +142,8 @@ class Ours:
         """Which share of the time of some steps the host takes to start them. At 1 the device waits for the host: then
         CUDA graphs or compilation would help; far below, they would not.
         """
-        settings = self.recipe.train.model_copy(update={"epochs": 100, "max_steps": steps})
+        # Without evaluations, before each of which losses are read.
+        settings = self.recipe.train.model_copy(update={"epochs": 100, "max_steps": steps, "eval_steps": steps})
         accelerator = make_accelerator(settings, self.planned.runtime, None)
         state = TrainingState(self.model, self.rows, settings, accelerator, self.plan.count.trainable)
         state.losses.at_once = steps + 1

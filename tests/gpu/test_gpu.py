@@ -29,9 +29,11 @@ from pennyweight.model.device import Runtime, choose
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
+from pennyweight.train import prefix_placement
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.batch_source import choose_batch_sources
 from pennyweight.train.loop import report_steps, step_and_record
+from pennyweight.train.prefix_cache import Prefix
 from pennyweight.train.signals import Stop
 from pennyweight.train.state import TrainingState
 from pennyweight.train.training_rows import TrainingRows
@@ -167,11 +169,14 @@ def waiting_refused(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("strategy", ["top", "all-linear"])
+@pytest.mark.parametrize("case", ["prefix on the device", "prefix in main memory", "all layers"])
 @pytest.mark.parametrize("kind", ["minilm", "modernbert", "mpnet"])
 def test_a_training_step_never_waits_for_the_device(
-    kind: str, strategy: str, device: torch.device, formats: tuple[str, ...], tiny_backbone: Callable[..., Path]
-) -> None:
+    kind: str, case: str, device: torch.device, formats: tuple[str, ...], tiny_backbone: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(prefix_placement, "fits_beside_training", lambda *sizes: case == "prefix on the device")
+    strategy = "all-linear" if case == "all layers" else "top"
     draw = np.random.default_rng(0)
     encoded = pack([draw.integers(7, 60, length).tolist() for length in LENGTHS * 8])
     for precision in formats:
@@ -185,6 +190,9 @@ def test_a_training_step_never_waits_for_the_device(
         )  # fmt: skip
         feed = TokenFeed(encoded, 0, 8, 128, device)
         source = choose_batch_sources(model, {"train": feed}, recipe.train, backbone="b").train
+        if isinstance(source, Prefix):
+            assert source.hidden.device.type == (device.type if case == "prefix on the device" else "cpu")
+        assert isinstance(source, Prefix) == (strategy == "top")
         rows = TrainingRows(source, np.arange(len(encoded)) % 4, encoded.lengths, 8)
         accelerator = make_accelerator(recipe.train, runtime, None)
         state = TrainingState(model, rows, recipe.train, accelerator, plan.count.trainable)

@@ -102,7 +102,7 @@ def test_every_form_keeps_the_order(
     out = tmp_path / f"answers.{form}"
     done = command("predict", tiny_run, unlabelled, "--out", out)
     assert (done.code, done.out, without_cut(done.err)) == (
-        0, "", [f"{unlabelled}: 1 empty text, classified all the same: 3", f"4 texts labelled: {out}"]
+        0, "", [f"{unlabelled}: 1 empty text, labelled like any other: 3", f"4 texts labelled: {out}"]
     )  # fmt: skip
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
     table = read[form](out) if form in read else pd.read_json(out, lines=True)
@@ -125,7 +125,7 @@ def test_a_submission_is_ids_and_class_numbers(
     done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", ORDER)
     assert done.out.splitlines() == ["ID,Label", *(f"n{row},{number}" for row, number in enumerate(numbers))]
     assert without_cut(done.err) == [
-        f"{unlabelled}: 1 empty text, classified all the same: 3",
+        f"{unlabelled}: 1 empty text, labelled like any other: 3",
         "class numbers: 0 = World, 1 = Sports, 2 = Business",
     ]
     # Without ids of its own, a file's rows are counted from 0.
@@ -145,7 +145,7 @@ def test_a_submission_needs_an_order_that_is_not_the_alphabets(
 ) -> None:
     done = command("predict", tiny_run, unlabelled, "--submission", "--out", tmp_path / "out.csv")
     assert (done.code, done.error) == (
-        2, "a submission needs class numbers, and nothing in the training data says the order of the classes; "
+        2, "a submission needs class numbers, but the training data does not define the order of the classes; "
         "expected --label-order with all labels in the contest's order, number 0 first; "
         "received Business, Sports, World, which is only alphabetical",
     )  # fmt: skip
@@ -358,5 +358,5 @@ def test_explain_and_report_are_methods(classifier: pw.Classifier, news: Path, t
 
 
 def test_a_classifier_on_a_local_backbone_is_not_pushed(classifier: pw.Classifier) -> None:
-    with pytest.raises(ArtifactError, match="a folder on this machine, which nobody else has"):
+    with pytest.raises(ArtifactError, match="a folder on this machine, so others cannot load it"):
         classifier.push_to_hub("me/news")

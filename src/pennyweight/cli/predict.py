@@ -276,7 +276,7 @@ def _predict_with_ray(
         _note_columns((), (), first.unreadable)
     if found.why is not None:
         share = 100 * found.answered / found.rows if found.rows else 0.0
-        note(f"answered {found.answered:,} of {found.rows:,} texts ({share:.1f}%), {found.why}")
+        note(f"labelled {found.answered:,} of {found.rows:,} texts ({share:.1f}%), {found.why}")
 
 
 def _standard_input() -> IO[bytes]:

@@ -197,6 +197,29 @@ def free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + unused
 
 
+def copy_rows(values: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Some rows of a tensor in main memory, on a device: (N, H) and row numbers (M,) -> (M, H).
+
+    To a GPU they go through pinned memory and on a stream of their own, so that they are under way while the GPU still
+    computes what it was given before.
+    """
+    if device.type != "cuda":
+        return values.index_select(0, rows).to(device, non_blocking=True)
+    pinned = torch.empty(len(rows), values.shape[1], dtype=values.dtype, pin_memory=True)
+    torch.index_select(values, 0, rows, out=pinned)
+    stream, current = _copy_stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(stream):
+        found = pinned.to(device, non_blocking=True)
+    current.wait_stream(stream)  # the GPU waits, not the host
+    found.record_stream(current)  # else its memory might be given away while it is read
+    return found
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
 def machine(runtime: Runtime) -> dict[str, Any]:
     """The machine that figures were measured on, and the peak memory of this process, on its GPU too."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere

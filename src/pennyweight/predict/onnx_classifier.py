@@ -209,9 +209,9 @@ class OnnxClassifier:
 
     def _lacks(self, what: str) -> ArtifactError:
         return ArtifactError(
-            f"an exported ONNX model does not carry {what}",
+            f"an exported ONNX model does not contain {what}",
             where=self.folder,
-            remedy="use the classifier that it was exported from",
+            remedy="use the original classifier",
         )
 
 

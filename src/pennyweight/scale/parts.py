@@ -84,13 +84,13 @@ class PartStore:
         names = self.files.sizes()
         if MANIFEST in names:
             raise InputError(
-                "a finished prediction is here", where=self.files.name, remedy="name another folder with --out"
+                "the folder contains a finished prediction", where=self.files.name, remedy="choose another --out"
             )
         others = [name for name in names if not name.startswith((".", "part-"))]
         if others:
             raise InputError(
                 "the folder is not empty", where=self.files.name, received=", ".join(sorted(others)[:4]),
-                remedy="name another with --out, or empty it",
+                remedy="choose another --out, or empty it",
             )  # fmt: skip
 
     def begin(self, job: Mapping[str, Any], out: str, *, resume: bool) -> dict[int, FinishedUnit]:

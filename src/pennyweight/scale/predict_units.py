@@ -91,7 +91,7 @@ def output_place(out: str, form: str | None, sources: int) -> tuple[str, bool]:
         raise InputError(
             f"{what} can only be predicted into a folder of parts" if sources > 1 else
             f"on {what} the output is a folder of parts",
-            where=out, expected="a name without ending", remedy="and give --format csv, jsonl or parquet",
+            where=out, expected="a name without a suffix", remedy="give --format csv, jsonl or parquet",
         )  # fmt: skip
     return output_form(out, form), True
 
@@ -210,8 +210,8 @@ class _Run:
         if traits.identity != first.identity:
             precisions = traits.identity[-1] != first.identity[-1]
             raise InputError(
-                f"{traits.node} computes in another number format than {first.node}" if precisions
-                else f"{traits.node} has another classifier than {first.node}",
+                f"{traits.node} computes in a different number format from {first.node}" if precisions
+                else f"{traits.node} has a different classifier from {first.node}",
                 expected=first.identity[-1] if precisions else str(first.identity[0])[:12],
                 received=traits.identity[-1] if precisions else str(traits.identity[0])[:12],
                 where=self._job.model.folder,

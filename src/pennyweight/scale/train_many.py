@@ -101,7 +101,7 @@ def train_many(
             write_summary(_summary(folder, tenants, outcomes, processes.count, began))
             raise Interrupted(
                 f"stopped by a signal after {len(outcomes):,} of {len(tasks):,} classifiers", where=folder,
-                remedy="run the same command again: it goes on where it stopped",
+                remedy="run the same command again to continue",
             ) from None  # fmt: skip
         summary = _summary(folder, tenants, outcomes, processes.count, began)
         write_summary(summary)

@@ -214,7 +214,7 @@ class UnitWorker:
         if not self._job.store().holds(job):
             raise InputError(
                 f"{socket.gethostname()} does not see this job's folder", where=self._job.parts,
-                remedy="give --out on storage that every machine of the cluster shares",
+                remedy="choose --out on storage that all machines of the cluster share",
             )  # fmt: skip
 
     def _add(
@@ -309,7 +309,7 @@ def refuse_other_versions(node: str, found: Mapping[str, str], expected: Mapping
             f"{node} has other versions",
             expected=", ".join(f"{name} {expected.get(name)}" for name in other),
             received=", ".join(f"{name} {found.get(name)}" for name in other),
-            remedy="install the same on every machine",
+            remedy="install the same versions on every machine",
         )
 
 

@@ -141,7 +141,7 @@ class Serving:
             raise Refusal(413, "too_large", "too many classifiers", expected=f"at most {limit}", received=len(names),
                           remedy="send several requests")  # fmt: skip
         if len(set(names)) < len(names):
-            raise Refusal(422, "validation", "classifiers: a name stands twice", remedy="name each once")
+            raise Refusal(422, "validation", "classifiers: a name is repeated", remedy="name each once")
         found = tuple([self.registry.loaded(name) or await self._from_disk(name) for name in names])
         record.classifiers = tuple(classifier.name for classifier in found)
         return found
@@ -163,7 +163,7 @@ class Serving:
             if size > self.settings.max_characters:
                 raise Refusal(413, "too_large", f"text {number}: too long", received=f"{size:,}",
                               expected=f"at most {self.settings.max_characters:,} characters",
-                              remedy="shorten it: a classifier reads its beginning alone")  # fmt: skip
+                              remedy="shorten it: a classifier reads only the beginning")  # fmt: skip
 
     async def prepare(
         self, classifiers: tuple[ServedClassifier, ...], texts: Sequence[Text], record: RequestRecord
