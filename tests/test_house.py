@@ -475,6 +475,7 @@ ACROSS = {
     "test_docs.py": "the documentation",
     "test_formats.py": "file formats, through the commands",
     "test_house.py": "the source tree",
+    "test_kinds_of_runs.py": "every kind of run through the later commands",
     "test_label_handling.py": "labels from every kind of source, through training and evaluation",
     "test_multi_label.py": "multi-label classification, from a file to stock PEFT",
     "test_overwrite.py": "what commands may write over",
