@@ -252,7 +252,7 @@ def build_model(
     from .train.frozen_features import FrozenBackbone
 
     backbone, runtime = planned.backbone, planned.runtime
-    settings = ModelSettings(**recipe.model.settings(), head_dropout=recipe.plan.head_dropout, seed=recipe.train.seed)
+    settings = ModelSettings(**recipe.model_settings())
     make = partial(build, backbone, runtime=runtime) if resident is None else resident.build
     model = make(plan=planned.plan, labels=len(loaded.names), settings=settings)
     logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")

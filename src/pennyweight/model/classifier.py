@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..budget.count import count
 from ..budget.plan import Plan
+from ..errors import RecipeError
 from .adapters import Adapter, NoAdapter, inject
 from .adapters.lora import remove_adapters
 from .backbone import Backbone, pooler_tensors
@@ -119,6 +120,7 @@ class ModelSettings:
         attention_dropout: dropout on attention weights.
         head_dropout: dropout before each linear map of the head.
         seed: of the adapter's and the head's initial values.
+        quantization: of the frozen matrices of layers, while the model is trained: `none` or `nf4`.
     """
 
     encoder: str
@@ -127,6 +129,7 @@ class ModelSettings:
     attention_dropout: float
     head_dropout: float = 0.0
     seed: int = 0
+    quantization: str = "none"
 
 
 def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, settings: ModelSettings) -> SequenceClassifier:
@@ -145,14 +148,35 @@ def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, setting
         BackboneError: when the backbone cannot be loaded.
     """
     bias = "none" if plan.adapter is None else plan.adapter.bias
+    if settings.quantization != "none":
+        _check_quantization(plan)
     encoder, engine = load_encoder(
         backbone,
         settings.encoder,
         EncoderSettings(
-            runtime.dtype, runtime.device, settings.hidden_dropout, settings.attention_dropout, trained_bias=bias
+            runtime.dtype,
+            runtime.device,
+            settings.hidden_dropout,
+            settings.attention_dropout,
+            bias,
+            settings.quantization,
         ),
     )
     return assemble(encoder, engine, backbone, plan, labels, settings).to(runtime.device)
+
+
+def _check_quantization(plan: Plan) -> None:
+    """Refuse what needs more of the frozen matrices than products."""
+    adapter = plan.adapter
+    bases = adapter is not None and adapter.adapter == "lora-xs" and adapter.bases == "gradient"
+    if bases or (adapter is not None and adapter.bias != "none"):
+        raise RecipeError(
+            "4-bit weights have no gradients",
+            where="train -> quantization",
+            expected="none beside " + ("lora-xs with gradient bases" if bases else "trained biases"),
+            received="nf4",
+            remedy="use --adapter lora or --bases svd" if bases else "use --bias none",
+        )
 
 
 def assemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..budget.plan import Plan
+from ..errors import RecipeError
 from .adapters.lora import remove_adapters
 from .backbone import Backbone
 from .classifier import ModelSettings, SequenceClassifier, assemble, build
@@ -45,6 +46,13 @@ class ResidentBackbone:
         if plan.adapter is not None and plan.adapter.bias != "none":
             # Training would change the backbone's own biases.
             return build(self.backbone, plan, labels, self.runtime, settings)
+        if settings.quantization != "none":
+            raise RecipeError(
+                "classifiers that share a backbone are trained on its original weights",
+                where="train -> quantization",
+                expected="none",
+                received=settings.quantization,
+            )
         dropouts = settings.hidden_dropout, settings.attention_dropout
         wanted = settings.encoder, EncoderSettings(self.runtime.dtype, self.runtime.device, *dropouts)
         if wanted not in self._loaded:

@@ -306,6 +306,11 @@ class TrainRecipe(Section):
         description="Keep only the inputs of layers; the backward pass computes the layers again. Less memory, more "
         "time. auto: where the plan's estimate does not fit the free memory.",
     )
+    quantization: Literal["none", "nf4"] = Field(
+        "none",
+        description="Hold the frozen matrices of layers in 4 bits while training (QLoRA); needs bitsandbytes. "
+        "Prediction uses the original weights.",
+    )
     eval_batch_size: int = Field(64, ge=1, description="Texts per forward pass in evaluation.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay; biases and norms are exempt.")
@@ -444,6 +449,11 @@ class Recipe(Section):
     model: ModelRecipe = ModelRecipe()
     plan: PlanRecipe = PlanRecipe()
     train: TrainRecipe = TrainRecipe()
+
+    def model_settings(self) -> dict[str, Any]:
+        """How the model is built for training: what `model.classifier.ModelSettings` takes."""
+        more = {"head_dropout": self.plan.head_dropout, "seed": self.train.seed}
+        return self.model.settings() | more | {"quantization": self.train.quantization}
 
     def to_yaml(self) -> str:
         """The recipe with every field spelled out."""

@@ -80,7 +80,9 @@ class FrozenBackbone:
         Args:
             engine: `fast` or `reference`.
         """
-        return f"{self.backbone.fingerprint()}/{engine}/{self.runtime.precision}/{self.runtime.unit}"
+        held = self.recipe.train.quantization
+        products = self.runtime.precision if held == "none" else f"{self.runtime.precision}-{held}"
+        return f"{self.backbone.fingerprint()}/{engine}/{products}/{self.runtime.unit}"
 
     @property
     def stochastic(self) -> bool:

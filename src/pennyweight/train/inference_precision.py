@@ -19,8 +19,10 @@ from ..model.inference import Feed, logits
 from ..model.inference.build import InferenceWeights, inference_weights
 from ..model.inference.engine import InferenceEngine
 from ..model.inference.int8_products import Ranges
+from ..model.inference.merge import backbone_state
 from ..model.inference.precision import FEWEST_ROWS, PrecisionChoice, measure_precisions
 from ..model.kernels.int8_linear import has_int8
+from ..model.kernels.nf4_linear import has_quantized, restore_linears
 from ..model.text_model import TextModel
 from ..recipe.schema import TrainRecipe
 
@@ -87,6 +89,9 @@ def prepare_inference(
             built: the model computes its logits itself, within rounding of the engine's.
     """
     trained, runtime = model.model, model.runtime
+    if has_quantized(trained.module):
+        restore_linears(trained.module, backbone_state(backbone))
+        logger.info("inference: trained on 4-bit weights; it is measured and predicts with the original ones")
     left = trained.fold_adapter(plan, len(trained.head.out.bias))
     if left is not plan:
         logger.info(left.why[-1])

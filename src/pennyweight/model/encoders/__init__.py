@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ...budget.architecture import describe
 from ...errors import BackboneError, RecipeError
 from ..backbone import Backbone
+from ..kernels.nf4_linear import quantize_linears
 from . import bert, deberta, distilbert, modernbert, mpnet
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
 
@@ -41,11 +43,18 @@ def load_encoder(backbone: Backbone, wanted: str, settings: EncoderSettings) -> 
     Raises:
         RecipeError: `fast` is asked for where it does not apply.
         BackboneError: an unsupported architecture, or weights that cannot be loaded.
+        ResourceError: 4-bit weights without bitsandbytes.
     """
     family = _family_of(backbone.config)
     engine = choose_engine(backbone.config, wanted, settings)
     loader = family.reference if engine == "reference" or family.fast is None else family.fast
-    return loader(backbone, settings), engine
+    encoder = loader(backbone, settings)
+    if settings.quantization == "nf4":
+        described = describe(backbone.config)
+        layers = (f"{described.stack}.{layer}" for layer in range(described.layers))
+        names = [f"{layer}.{matrix.path}" for layer in layers for matrix in described.matrices]
+        quantize_linears(encoder.module, names, settings.dtype, settings.device)
+    return encoder, engine
 
 
 def choose_engine(config: Config, wanted: str, settings: EncoderSettings) -> str:

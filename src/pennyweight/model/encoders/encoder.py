@@ -72,6 +72,7 @@ class EncoderSettings:
         hidden_dropout: dropout inside the backbone; the checkpoint's own value is never used.
         attention_dropout: dropout on attention weights.
         trained_bias: which biases of the backbone are trained: `none`, `lora_only` or `all`.
+        quantization: of the layers' frozen matrices: `none` or `nf4`.
     """
 
     dtype: torch.dtype
@@ -79,6 +80,7 @@ class EncoderSettings:
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     trained_bias: str = "none"
+    quantization: str = "none"
 
     @property
     def beyond_fast(self) -> str | None:

@@ -37,17 +37,26 @@ class FrozenMatrix:
     """A frozen matrix (out, in), outside autograd.
 
     Args:
-        weight: the matrix.
+        weight: the matrix, or where it is held in another form what gives it.
         prepack: whether it will not change, so that it may be prepacked where oneDNN has a kernel for that.
     """
 
-    def __init__(self, weight: Tensor, prepack: bool) -> None:
-        self.weight = weight
+    def __init__(self, weight: Tensor | Callable[[], Tensor], prepack: bool) -> None:
+        self._weight = weight
         self._prepacks = (
-            prepack and weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _has_onednn_products()
+            prepack
+            and isinstance(weight, Tensor)
+            and weight.dtype == torch.bfloat16
+            and weight.device.type == "cpu"
+            and _has_onednn_products()
         )
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix (out, in)."""
+        return self._weight if isinstance(self._weight, Tensor) else self._weight()
 
     def multiply(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None) -> Tensor:
         """x Wᵀ + b + addend: (N, in) -> (N, out)."""
@@ -70,6 +79,11 @@ class FrozenMatrix:
         return _onednn_product(grad, self._backward, None, addend)
 
 
+def is_quantized(linear: nn.Linear) -> bool:
+    """Whether a linear module's weight is held in 4 bits and computed when it is read, see `nf4_linear`."""
+    return bool(getattr(linear, "quantized", False))
+
+
 def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenMatrix:
     """The stacked weights of linear modules as one frozen matrix, (sum of out, in), cached until they change.
 
@@ -77,6 +91,8 @@ def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenM
         linears: modules whose weights are not trained.
         prepack: False where the weights may change without a new version, as when PEFT merges an adapter.
     """
+    if any(is_quantized(each) for each in linears):
+        return FrozenMatrix(lambda: torch.cat([each.weight for each in linears]), prepack=False)
     weights = [each.weight for each in linears]
     if not prepack or any(weight.is_inference() for weight in weights):  # inference tensors have no version
         return FrozenMatrix(stacked_weight(linears), prepack=False)
@@ -88,6 +104,8 @@ def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenM
 
 def frozen_rows(linear: nn.Linear, rows: slice, prepack: bool = True) -> FrozenMatrix:
     """Some rows of a linear module's weight, those of some of its outputs, as `frozen_matrix` gives all of them."""
+    if is_quantized(linear):
+        return FrozenMatrix(lambda: linear.weight[rows], prepack=False)
     weight = linear.weight
     if not prepack or weight.is_inference():
         return FrozenMatrix(weight.detach()[rows], prepack=False)

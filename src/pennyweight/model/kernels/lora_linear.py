@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from .frozen_linear import FrozenMatrix, FrozenProduct, frozen_matrix, frozen_rows, joined_bias, stacked_weight
+from .frozen_linear import (
+    FrozenMatrix,
+    FrozenProduct,
+    frozen_matrix,
+    frozen_rows,
+    is_quantized,
+    joined_bias,
+    stacked_weight,
+)
 
 # Dropout masks are slices of a pool of so many elements, 16 MB in bf16; they start at multiples of a cache line.
 POOL_SIZE, ALIGNMENT = 1 << 23, 32
@@ -110,7 +118,8 @@ def project_with_input(x: Tensor, modules: Sequence[nn.Module], addend: Tensor |
         updates += [(update, begin, end) for update in part.updates]
         begin = end
     rate = max(part.dropout for part in parts)
-    if any(base.weight.requires_grad for base in bases) or (not updates and bias is not None and bias.requires_grad):
+    trained_base = any(base.weight.requires_grad for base in bases if not is_quantized(base))
+    if trained_base or (not updates and bias is not None and bias.requires_grad):
         out = _unfused(x, linear(x, stacked_weight(bases), bias), updates, rate)
         return out if addend is None else out + addend, x
     weight = frozen_matrix(bases, prepack=not any(part.merged for part in parts))
