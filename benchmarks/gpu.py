@@ -85,6 +85,7 @@ def measure(folder: Path, name: str, batch: int, device: str, peak: float, left:
     speeds: dict[str, Any] = {}
     memory: dict[str, Any] = {}
     operations: dict[str, float] = {}
+    host: dict[str, Any] = {}
 
     def run(label: str, make: Callable[[], Any]) -> None:
         if left() < 20:
@@ -97,6 +98,8 @@ def measure(folder: Path, name: str, batch: int, device: str, peak: float, left:
             speeds[label] = round(len(texts[0]) / timed(contender.epoch, device), 1)
             memory[label] = _peak_memory(device)
             operations[label] = getattr(contender, "operations", 0.0) / len(texts[0])
+            if label.startswith("ours") and left() > 20:
+                host[label] = host_figures(contender, device)
             if label == "ours_all_layers":
                 speeds["ours_predict"] = round(len(texts[0]) / timed(lambda: contender.predict(texts[0]), device), 1)
         except Exception as error:  # a peer, or ours, fails on this card: the others are measured still
@@ -115,7 +118,29 @@ def measure(folder: Path, name: str, batch: int, device: str, peak: float, left:
             run(label, lambda settings=settings: HfTrainer(folder, *texts, **settings, **shared))
     if left() > 20:
         speeds["pipeline_best"] = pipeline_speed(folder, texts[0], device)
-    return {"texts_per_second": speeds, "peak_memory_mb": memory} | ratios(speeds, operations, peak)
+    return {"texts_per_second": speeds, "peak_memory_mb": memory, "host": host} | ratios(speeds, operations, peak)
+
+
+def host_figures(contender: Any, device: str) -> dict[str, Any]:
+    """How often a step of ours makes the host wait for the GPU, and what share of its time the host takes to start it.
+
+    The losses are read once in several steps, and at the end; both are counted. None on a CPU, where nothing waits.
+    """
+    import torch
+
+    cuda = device == "cuda"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if cuda:
+            torch.cuda.set_sync_debug_mode("warn")
+        try:
+            steps = len(contender.epoch())
+        finally:
+            if cuda:
+                torch.cuda.set_sync_debug_mode("default")
+    waits = sum("synchronizing CUDA operation" in str(each.message) for each in caught)
+    share = round(contender.launch_share(), 3)
+    return {"waits_per_step": round(waits / steps, 3) if cuda else None, "launch_share": share}
 
 
 def ratios(speeds: dict[str, Any], operations: dict[str, float], peak: float) -> dict[str, Any]:

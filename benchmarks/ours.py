@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from pennyweight.model.inference import evaluating
 from pennyweight.pipeline import build_model, load_data, plan_run
 from pennyweight.recipe.loading import load
 from pennyweight.train.accelerator import make_accelerator
-from pennyweight.train.loop import fit
+from pennyweight.train.loop import fit, report_steps, step_and_record
 from pennyweight.train.machine_speed import estimate_training
 from pennyweight.train.run_folder import RunFolder
+from pennyweight.train.signals import Stop
 from pennyweight.train.state import TrainingState
 from pennyweight.train.training_rows import prepare_rows
 
@@ -135,6 +137,22 @@ class Ours:
         with contextlib.suppress(_Stop):
             fit(state, evaluate=lambda: figures, observer=observer)
         return observer.steps
+
+    def launch_share(self, steps: int = 20) -> float:
+        """Which share of the time of some steps the host takes to start them. At 1 the device waits for the host: then
+        CUDA graphs or compilation would help; far below, they would not.
+        """
+        settings = self.recipe.train.model_copy(update={"epochs": 100, "max_steps": steps})
+        accelerator = make_accelerator(settings, self.planned.runtime, None)
+        state = TrainingState(self.model, self.rows, settings, accelerator, self.plan.count.trainable)
+        state.losses.at_once = steps + 1
+        self.model.train()
+        began = time.perf_counter()
+        for _ in range(steps - 1):  # after the last one losses are read in any case
+            step_and_record(state, None, Stop())
+        started = time.perf_counter()
+        report_steps(state, None)
+        return (started - began) / (time.perf_counter() - began)
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
         """Most probable classes, (N,)."""

@@ -1,4 +1,4 @@
-"""Eight labelled texts a class: `python examples/few_shot.py`.
+"""Train on eight labelled texts per class: `python examples/few_shot.py`.
 
 With so few, Pennyweight compares ways of training on held-out parts of the training texts, and trains the best on all
 of them (docs/few-labels.md).
@@ -25,7 +25,7 @@ rows = read(DATA / "tickets.csv")
 names = sorted({label for _, label in rows})
 few = [row for name in names for row in [one for one in rows if one[1] == name][:PER_CLASS]]
 
-# No validation rows: with 32 texts each of them is worth more in training.
+# No validation rows: with only 32 texts, each is worth more in training.
 classifier = pw.train(
     few, test=read(DATA / "tickets-test.csv"), budget="200k", validation_size=0, out="runs/few", overwrite=True
 )

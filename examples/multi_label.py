@@ -1,4 +1,4 @@
-"""Texts with any number of labels, each with a threshold of its own: `python examples/multi_label.py`."""
+"""Texts with any number of labels, each with its own threshold: `python examples/multi_label.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pennyweight as pw
 
 DATA = Path(__file__).parent / "data"
 
-# Lists of labels in the file make the classifier multi-label; nothing else has to be said.
+# Lists of labels in the file make the classifier multi-label; no setting is needed.
 classifier = pw.train(
     DATA / "reviews.jsonl",
     test=DATA / "reviews-test.jsonl",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A classifier over HTTP, asked by curl and by Python: bash examples/serving.sh [PORT]      needs pennyweight[serve]
+# Serve a classifier over HTTP and send it texts with curl and Python: bash examples/serving.sh [PORT]      needs pennyweight[serve]
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 DATA=$HERE/data
@@ -9,7 +9,7 @@ export PENNYWEIGHT_URL=http://127.0.0.1:$PORT
 pennyweight train "$DATA/tickets.csv" --test "$DATA/tickets-test.csv" --validation-size 0 \
     --budget 50k --epochs 6 --out runs/served/tickets --overwrite
 
-# The token is read from the environment by the server and by the client; without one the server answers nobody.
+# Server and client read the token from the environment; the server refuses requests without it.
 PENNYWEIGHT_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 export PENNYWEIGHT_TOKEN
 pennyweight serve runs/served --port "$PORT" &

@@ -1,4 +1,4 @@
-"""Ask a running server: `python examples/serving_client.py`, with PENNYWEIGHT_URL and PENNYWEIGHT_TOKEN set.
+"""Send texts to a running server: `python examples/serving_client.py`, with PENNYWEIGHT_URL and PENNYWEIGHT_TOKEN set.
 
 `serving.sh` starts a server and runs this.
 """

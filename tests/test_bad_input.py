@@ -62,7 +62,7 @@ def test_a_file_of_no_known_form(refused: Callable[..., str]) -> None:
 
 def test_an_empty_file(refused: Callable[..., str]) -> None:
     assert refused("") == "TMP/data.csv: the file is empty; expected a header and rows"
-    assert refused("text,label\n") == ("TMP/data.csv: the file has a header and no rows; received columns text, label")
+    assert refused("text,label\n") == ("TMP/data.csv: the file has a header but no rows; received columns text, label")
 
 
 def test_one_class_only(refused: Callable[..., str]) -> None:
@@ -74,9 +74,9 @@ def test_one_class_only(refused: Callable[..., str]) -> None:
 
 def test_a_class_with_one_row(refused: Callable[..., str]) -> None:
     assert refused(ROWS + "Ministers met.,w\n") == (
-        "TMP/data.csv:6: class w has one row; expected at least 2 rows a class, "
-        "one to train on and one to validate on; add rows, merge the class with --label-map, "
-        "or say --rare-classes drop (leave it out) or keep (train on it, not validated)"
+        "TMP/data.csv:6: class w has one row; expected at least 2 rows per class, one for training and one for "
+        "validation; add rows, merge the class with --label-map, or use --rare-classes drop (leave it out) or keep "
+        "(train on it without validation)"
     )
 
 
@@ -259,7 +259,7 @@ def test_output_that_cannot_be_written(tiny_run: Path, news: Path, tmp_path: Pat
     (tmp_path / "folder.csv").mkdir()
     done = command(*asked, tmp_path / "folder.csv")
     assert (done.code, done.error.replace(str(tmp_path), "TMP")) == (
-        2, "TMP/folder.csv: not a regular file; leave out --out to write to standard output",
+        2, "TMP/folder.csv: not a regular file; to write to standard output, leave out --out",
     )  # fmt: skip
     done = command(*asked, tmp_path / "answers.txt")
     assert (done.code, done.error.replace(str(tmp_path), "TMP")) == (
@@ -288,7 +288,7 @@ def test_flags_that_contradict_each_other_are_told(
 ) -> None:
     for words, said in (
         (("plan", "--json", "--yaml"), "--json and --yaml contradict each other"),
-        (("plan", "--layers", "top:99", "--r", "2"), "there are not so many layers; expected top:6 at most"),
+        (("plan", "--layers", "top:99", "--r", "2"), "the backbone has fewer layers; expected top:6 at most"),
         (("evaluate", tiny_run, news / "test.csv", "--severity", "1"), "--severity is only for corrupted texts"),
         (
             ("train", news / "train.csv", "--resume", "--overwrite", "--out", tmp_path / "x"),

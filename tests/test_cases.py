@@ -160,9 +160,9 @@ REFUSED: dict[str, str] = {
         "cp1252, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
     ),
     "singleton.csv": (
-        ":162: class Gardening has one row; expected at least 2 rows a class, one to train on and one to "
-        "validate on; add rows, merge the class with --label-map, or say --rare-classes drop (leave it "
-        "out) or keep (train on it, not validated)"
+        ":162: class Gardening has one row; expected at least 2 rows per class, one for training and one for "
+        "validation; add rows, merge the class with --label-map, or use --rare-classes drop (leave it out) or keep "
+        "(train on it without validation)"
     ),
     "sst-test.csv": (
         "all 80 rows have the label -1; expected at least two classes; check the label column, or name "
@@ -318,7 +318,7 @@ def test_frames_are_measured_as_files_are(tmp_path: Path, tiny_backbone: Callabl
 
 
 def test_numbers_are_no_positions() -> None:
-    with pytest.raises(PennyweightError, match="numbers are not read as positions: if they are class numbers, map"):
+    with pytest.raises(PennyweightError, match="numbers are not read as positions; if they are class numbers, use"):
         load(DataRecipe(train=str(CASES / "named-star-train.csv"), test=str(CASES / "star-test-int.csv")))
     with pytest.raises(PennyweightError, match="the rows seem to be unlabelled: every label is -1"):
         load(DataRecipe(train=str(CASES / "train.csv"), test=str(CASES / "sst-test.csv")))

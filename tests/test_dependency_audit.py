@@ -41,15 +41,27 @@ UNKNOWN = {"name": "c", "skip_reason": "not found"}
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
-        (None, 0, "audit: skipped, the database of weaknesses cannot be reached (offline?)\n"),
-        ([UNKNOWN], 0, "audit: skipped, the database of weaknesses knows none of the packages (a mirror?)\n"),
-        ([FINE, UNKNOWN], 0, "audit: 2 packages, 1 of them not looked up, 0 known weaknesses\n"),
-        ([FINE, WEAK], 1, "audit: b 2: PYSEC-1, fixed in 3, 4\n"
-         "audit: 2 packages, 0 of them not looked up, 1 known weaknesses\n"),
+        (None, 0, ["skipped, the database of weaknesses cannot be reached (offline?)"]),
+        ([UNKNOWN], 0, ["skipped, the database of weaknesses knows none of the packages (a mirror?)"]),
+        ([FINE, UNKNOWN], 0, ["2 packages, 1 of them not looked up, 0 known weaknesses"]),
+        ([FINE, WEAK], 1, ["b 2: PYSEC-1, fixed in 3, 4", "2 packages, 0 of them not looked up, 1 known weaknesses"]),
     ],
-)  # fmt: skip
-def test_audit(tmp_path: Path, answer: Any, code: int, said: str) -> None:
-    assert audit(pip_audit(tmp_path, answer)) == (code, said)
+)
+def test_audit(tmp_path: Path, answer: Any, code: int, said: list[str]) -> None:
+    lines = [f"audit: {file}: {line}\n" for file in ("requirements.lock", "requirements-docs.txt") for line in said]
+    assert audit(pip_audit(tmp_path, answer)) == (code, "".join(lines))
+
+
+def test_a_weakness_in_one_of_the_files_is_enough(tmp_path: Path) -> None:
+    tool = pip_audit(tmp_path, [FINE, WEAK])
+    tool.write_text(tool.read_text("utf-8").replace("import sys\n", """import sys
+if "requirements-docs.txt" in sys.argv:
+    assert "--no-deps" in sys.argv
+    sys.exit()
+""", 1), "utf-8")  # fmt: skip
+    code, said = audit(tool)
+    assert code == 1
+    assert said.splitlines()[-1].startswith("audit: requirements-docs.txt: skipped, ")
 
 
 def test_not_installed(tmp_path: Path) -> None:

@@ -59,10 +59,10 @@ def test_the_flag_is_obeyed_by_every_command(tiny_run: Path, fasttext: Path, tmp
     for flag in ("--format", "--input-format"):
         done = command("evaluate", tiny_run, odd, flag, "txt")
         assert done.code == 2
-        assert "the file holds texts without labels" in done.error
+        assert "the file has texts but no labels" in done.error
         assert command("audit", odd, flag, "txt").code == 0
         done = command("train", odd, flag, "txt", "--out", tmp_path / "run")
-        assert "the file holds texts without labels" in done.error
+        assert "the file has texts but no labels" in done.error
     answers = command("predict", tiny_run, odd, "--input-format", "txt", "--format", "csv")
     assert answers.out.count("\n") == len(odd.read_text("utf-8").splitlines()) + 1
     done = command("predict", tiny_run, "-", "--input-format", "csv", stdin="text\n")

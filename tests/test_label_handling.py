@@ -103,8 +103,7 @@ def test_numbers_are_no_positions_where_nothing_says_so(
     with pytest.raises(InputError) as caught:
         pw.train(train, test=test, **settings)
     assert str(caught.value).endswith(
-        "numbers are not read as positions: if they are class numbers, map them: "
-        "--label-map 1=Business,2=Sports,3=World"
+        "numbers are not read as positions; if they are class numbers, use --label-map 1=Business,2=Sports,3=World"
     )
     heard: list[str] = []
     label_map = "1=Business,2=Sports,3=World"
@@ -227,7 +226,7 @@ def test_unknown_labels_are_refused_left_out_or_counted_as_wrong(
     unlike = command("compare", out, plain)
     assert unlike.code == 2
     assert "expected 5 rows with unknown labels that count as wrong; received 0" in unlike.err
-    with pytest.raises(InputError, match="no row has a label that is one of the classes"):
+    with pytest.raises(InputError, match="no row has a label of a known class"):
         read_evaluation_data(wrong, [("a text", "Health")], unknown_labels="drop")
 
 
@@ -352,7 +351,7 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     assert [set(one) for one in values["train"]["history"]] == [{"step", "epoch", "train_loss", "learning_rate"}] * 3
     assert values["train"]["best"] == values["train"]["history"][-1]
     page = (run / "report.html").read_text("utf-8")
-    assert "The probabilities are as trained, without a temperature: " in page
+    assert "The probabilities are not temperature-scaled: " in page
     assert "fitted on validation" not in page
     again = pw.load(run)
     assert again.temperature == 1.0
@@ -362,7 +361,7 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     assert said["calibration"]["fitted_on"] is None
     refused = command("predict", run, news / "test.csv", "--target-accuracy", "0.9")
     assert refused.code == 2
-    assert "kept no validation predictions to pick a threshold on" in refused.err
+    assert "has no saved validation predictions for choosing a threshold" in refused.err
 
     other = tmp_path / "other"
     pw.train(news / "train.csv", test=news / "test.csv", out=other, seed=1, **settings)
@@ -376,7 +375,7 @@ def test_without_validation_and_test_nothing_is_measured(
     flags = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)]
     said = command("train", news / "train.csv", "--validation-size", "0", "--out", run, *flags)
     assert said.code == 0
-    assert "nothing is measured: no rows were held out, and there are no test texts" in said.err
+    assert "nothing is measured: there are no validation or test texts" in said.err
     assert "not measured: there are no validation or test texts" in said.out
     values = json.loads((run / "metrics.json").read_text("utf-8"))
     MetricsFile.model_validate(values, strict=True)
@@ -455,7 +454,9 @@ def test_what_needs_validation_rows_says_so(pairs: Pairs, settings: dict[str, An
     with pytest.raises(InputError) as caught:
         pw.train(pairs, validation_size=0, early_stopping_patience=2, **settings)
     assert "expected none with validation_size 0, since nothing is held out to stop on, received 2" in str(caught.value)
-    with pytest.raises(InputError, match="nothing to measure the spread on; expected validation rows, or --test FILE"):
+    with pytest.raises(
+        InputError, match="there are no rows for measuring the spread; expected validation rows, or --test FILE"
+    ):
         train_seeds(pairs, count=2, out=tmp_path / "seeds", validation_size=0, **settings)
     pytest.importorskip("optuna")
     with pytest.raises(InputError, match="a search compares trials by validation texts"):

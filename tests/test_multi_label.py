@@ -268,12 +268,12 @@ def test_rows_without_any_label_are_refused_or_taken(
     refused = command("train", source, "--out", tmp_path / "run", *flags)
     assert refused.code == 2
     assert refused.error == (
-        f"{source}:2: the row has no label in column label; expected at least one label a row; received 2 of 62 rows "
-        "without any label; label or remove them, or take them as rows that none of the labels fits: --allow-unlabelled"
+        f"{source}:2: the row has no label in column label; expected at least one label per row; received 2 of 62 rows "
+        "without any label; label or remove them, or accept them as rows without labels: --allow-unlabelled"
     )
     taken = command("train", source, "--out", tmp_path / "run", *flags, "--allow-unlabelled", "--report", "short")
     assert taken.code == 0, taken.err
-    assert "(2 of all rows without any label)" in taken.err
+    assert "(2 rows in total without labels)" in taken.err
 
 
 def test_bad_labels_are_told_in_one_line(
@@ -344,7 +344,7 @@ def test_several_seeds_and_the_estimator(rows: dict[str, Pairs], settings: dict[
     assert list(found.figures) == ["micro_f1", "macro_f1", "exact_match", "log_loss"]
     assert "micro F1 %" in str(found)
     texts, labels = zip(*rows["train"], strict=True)
-    with pytest.raises(InputError, match="the estimator takes one label a text"):
+    with pytest.raises(InputError, match="the estimator takes one label per text"):
         pw.PennyweightClassifier(settings=settings).fit(texts, labels)
 
 

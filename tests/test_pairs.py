@@ -157,7 +157,7 @@ def test_what_is_no_pair_is_refused(run: Path, files: Path, settings: dict[str, 
         classifier.predict([("a", "b", "c")])
     with pytest.raises(InputError, match="this classifier reads single texts, not pairs"):
         pw.load(tiny_run).predict([("a", "b")])
-    with pytest.raises(InputError, match="a pair is made of two text columns; expected --text-columns a,b"):
+    with pytest.raises(InputError, match="a pair needs exactly two text columns; expected --text-columns a,b"):
         pw.train(files / "train.csv", **settings, text_columns=["premise"])
     with pytest.raises(InputError, match=r"data row 2: the text is missing"):
         pw.train({"a": ["x", "y"], "b": ["x", None], "label": [0, 1]}, **settings, text_columns=["a", "b"])

@@ -70,7 +70,7 @@ class PennyweightError(OneLineError, Exception):
 
 
 class InputError(PennyweightError):
-    """What the user gave cannot be used."""
+    """The user's input cannot be used."""
 
     exit_code = 2
 
@@ -92,7 +92,7 @@ class BackboneError(InputError):
 
 
 class ArtifactError(InputError):
-    """A saved classifier is damaged, foreign or of a newer format."""
+    """A saved classifier is damaged, was written by another program or has a newer format."""
 
 
 class StorageError(PennyweightError):

@@ -60,25 +60,25 @@ def train(
     observer: Observer | None = None,
     **settings: Unpack[RecipeSettings],
 ) -> Classifier:
-    """Train a classifier under a budget. Processes that torchrun started train it together.
+    """Train a classifier under a budget. Processes started by torchrun train it together.
 
     Args:
         data: labelled texts: a path, a hub name, (text, label) pairs, a pandas DataFrame, a `datasets.Dataset`...
-        test: labelled texts to measure on, in any of these forms.
+        test: labelled texts for the final measurement, in any of these forms.
         recipe: a shipped name, a YAML file or a `Recipe`.
-        out: folder for the run: checkpoints, then the saved classifier and its report. None keeps all in memory.
+        out: run folder for checkpoints, the saved classifier and its report. None keeps everything in memory.
         resume: continue from the newest checkpoint in `out`; resume_anyway: even if recipe, data or versions changed.
         overwrite: replace a finished run in `out`.
-        observer: follows each step and evaluation; everything else is logged, see `train.observer`.
-        **settings: any field of the recipe by its key: `budget="200k"`, `epochs=3`; and `progress`: show a bar and the
-            log, by default on a terminal and in a notebook, unless there is an observer.
+        observer: is called after each step and evaluation; everything else is logged, see `train.observer`.
+        **settings: any recipe field by key: `budget="200k"`, `epochs=3`; and `progress`: show a bar and the log, by
+            default on a terminal and in a notebook, unless there is an observer.
 
     Returns:
-        The classifier with the best validation score, its figures in `.metrics`.
+        The classifier with the best validation score, with its metrics in `.metrics`.
 
     Raises:
-        PennyweightError: the whole tree, see `pennyweight.errors`; a classifier to be replaced is still there.
-        Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; no `Exception`.
+        PennyweightError: any error of `pennyweight.errors`; a classifier to be replaced is kept.
+        Interrupted: by SIGINT, SIGTERM or SIGHUP, once the state is saved; not an `Exception`.
     """
     say, progress = settings.pop("say", None), settings.pop("progress", None)
     if is_follower():  # of several processes the first reads all this, and tells the others
@@ -389,7 +389,7 @@ def evaluate_model(
 
     rows, model = loaded.rows(built.tokens), fitted.ready.text_model
     if rows.keys() == {"train"}:
-        logger.info("nothing is measured: no rows were held out, and there are no test texts")
+        logger.info("nothing is measured: there are no validation or test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
     wanted, result = recipe.train, fitted.result
     frozen, head = built.frozen if wanted.report == "full" else None, result.frozen_head

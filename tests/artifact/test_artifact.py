@@ -135,13 +135,13 @@ def reseal(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("adapter/adapter_config.json", {"r": 3}, "F/adapter/adapter_config.json: r is not what the plan says"),
-        ("adapter/adapter_config.json", {"lora_alpha": 1}, "F/adapter/adapter_config.json: lora_alpha is not what the "
-         "plan says"),
+        ("adapter/adapter_config.json", {"r": 3}, "F/adapter/adapter_config.json: r differs from the plan"),
+        ("adapter/adapter_config.json", {"lora_alpha": 1}, "F/adapter/adapter_config.json: lora_alpha differs from the "
+        "plan"),
         ("plan.json", {"trainable": 7}, "F/plan.json: unexpected content: plan: the plan's parts do not add up; "),
         ("plan.json", {"adapter": None}, "F/plan.json: a plan of "),
-        ("tokenizer/tokenizer_config.json", {"auto_map": {}}, "F/tokenizer/tokenizer_config.json: the tokenizer wants "
-         "to run code of its own (auto_map)"),
+        ("tokenizer/tokenizer_config.json", {"auto_map": {}}, "F/tokenizer/tokenizer_config.json: the tokenizer needs "
+        "to run its own code (auto_map)"),
         ("tokenizer/tokenizer.json", {"model": {"type": "Evil"}}, "F/tokenizer: the tokenizer cannot be read ("),
         ("tokenizer/tokenizer.json", {"added_tokens": [{"id": 10**6, "content": "goal", "single_word": False,
          "lstrip": False, "rstrip": False, "normalized": False, "special": False}]}, "F/tokenizer: the tokenizer"),
@@ -156,7 +156,7 @@ def test_parts_that_contradict_each_other(copy: Path, name: str, change: dict[st
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pooling": "mean"}, f"F/pennyweight.json: pooling is not what the recipe and the plan say; {AGAIN}"),
+        ({"pooling": "mean"}, f"F/pennyweight.json: pooling differs from the recipe and the plan; {AGAIN}"),
         ({"labels": {"names": ["a", "b", "c"]}}, "F/plan.json: a plan of "),
         ({"labels": {"names": "ab"}}, "F/pennyweight.json: unexpected content: not a list of class names; "),
         ({"backbone": None}, f"F/pennyweight.json: the manifest names no backbone; {AGAIN}"),
@@ -177,7 +177,7 @@ def test_an_adapters_config_may_hold_what_switches_nothing_on_and_nothing_else(c
     for key, value in (("init_lora_weights", "pissa"), ("fan_in_fan_out", True), ("peft_type", "LOHA"), ("r", None)):
         path.write_text(json.dumps(config | {key: value}))
         reseal(copy)
-        assert refusal(copy) == f"F/{layout.ADAPTER_CONFIG}: {key} is not what the plan says; {AGAIN}"
+        assert refusal(copy) == f"F/{layout.ADAPTER_CONFIG}: {key} differs from the plan; {AGAIN}"
 
 
 @pytest.mark.parametrize("change", ["renamed", "transposed", "of another layer"])
@@ -218,7 +218,7 @@ def test_ranges_for_int8_are_kept(with_ranges: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (torch.ones(2, 2), "0.qkv holds what are no ranges"),
+        (torch.ones(2, 2), "0.qkv does not hold ranges"),
         (torch.ones(32, dtype=torch.int32), "tensor 0.qkv is of type torch.int32, not float32"),
         (torch.full((32,), torch.nan), "tensor 0.qkv holds values that are not finite numbers"),
     ],
@@ -480,7 +480,7 @@ def test_names_that_no_file_can_have(copy: Path, tmp_path: Path) -> None:
         ("metrics.json", b'{"calibration": [1]}', "calibration: Input should be a valid dictionary or instance of"),
         ("metrics.json", b'{"calibration": {"temperature": NaN}}', "not valid JSON (NaN is no JSON number)"),
         ("metrics.json", b'{"calibration": {"temperature": 1e999}}', "not valid JSON (1e999 is too large a number)"),
-        ("metrics.json", b'{"task": "multi"}', "the figures are not those of a classifier of this task"),
+        ("metrics.json", b'{"task": "multi"}', "the metrics do not match the classifier's task"),
         ("metrics.json", b'{"data": {"labels": 3}}', "data -> labels: Input should be a valid list"),
         ("metrics.json", b'{"test": {"per_class": [null]}}', "test -> per_class -> 0: Input should be a valid"),
         ("answers.safetensors", b"", "not a readable safetensors file ("),

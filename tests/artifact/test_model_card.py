@@ -147,5 +147,5 @@ def test_a_local_backbone_is_named_without_its_folder(classifier: pw.Classifier)
 
 def test_figures_that_are_not_there_are_refused_in_one_line(classifier: pw.Classifier) -> None:
     short = replace(classifier.artifact, metrics={"test": {"n": 3}})
-    with pytest.raises(ArtifactError, match="the saved figures lack what a model card shows"):
+    with pytest.raises(ArtifactError, match="the saved metrics lack a value that the model card needs"):
         model_card(short)

@@ -234,7 +234,7 @@ def test_several_labels_a_row(audit: Callable[..., Any], tmp_path: Path) -> None
     assert as_text["parts"]["data"]["classes"] == answer["parts"]["data"]["classes"]
     assert lines(as_text)["data", "conflicting-labels"] == found["data", "conflicting-labels"]
     done = audit(data, "--label-delimiter", "|", "--suspects")
-    assert done.error == f"{data}: --suspects needs one label a row; received several"
+    assert done.error == f"{data}: --suspects needs one label per row; received several"
 
 
 def test_a_parquet_copy_keeps_types_and_class_names(audit: Callable[..., Any], tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_finding_shows_the_beginnings_of_its_texts_and_what_mends_it(tmp_path:
         "      line 4 and data line 3",
         "          SHARES fell after the bank's warning",
         "          Shares fell after the bank's warning",
-        "      mend it: --fix OUT keeps the first of each",
+        "      to fix: --fix OUT keeps the first of each",
     ]
 
 

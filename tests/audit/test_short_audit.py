@@ -36,8 +36,8 @@ def test_leaks_conflicts_imbalance_and_truncation_are_warned_of() -> None:
     assert found.leakage == {"validation": {"exact": 0, "near": 0}, "test": {"exact": 1, "near": 1}}
     assert (found.exact_duplicates, found.near_duplicates, found.conflicting_labels) == (1, 11, 2)
     assert found.warnings == (
-        "of 3 test texts 1 are also in training and 1 nearly so",
-        "2 training rows have the text of another with a different label",
+        "of 3 test texts, 1 are exact and 1 near duplicates of training texts",
+        "2 training rows have the same text as another row with a different label",
         "7% of the training texts are longer than 64 tokens",
         "1 of 2 classes have no validation rows (b): the best epoch is chosen without them",
         "the largest class has 13 training rows, the smallest (s) 2",
@@ -52,7 +52,7 @@ def test_clean_data_off_and_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> No
     }
     tokens = {name: pack([[1]] * len(one)) for name, one in tables.items()}
     found = shorts.audit_splits("short", tables, tokens, 64)
-    assert str(found) == "audit: nothing to warn of in 3 texts"
+    assert str(found) == "audit: no warnings for 3 texts"
     assert short(tables, "off").to_json() == {"mode": "off", "rows": 3}
     monkeypatch.setattr(shorts, "MOST_ROWS", 2)
     skipped = short(tables)
@@ -75,7 +75,7 @@ def test_a_run_keeps_it_and_its_report_shows_it(tiny_backbone: Callable[..., Pat
     assert "4 test texts" in line
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "<h3>Audit</h3>" in page
-    assert f"Of 4 test texts {leaks['exact']} are also in training" in page
+    assert f"Of 4 test texts, {leaks['exact']} are exact" in page
     said.clear()
     with forward_log(said.append):
         off = pw.train(rows, audit="off", **settings)
@@ -91,8 +91,8 @@ def test_what_the_tokenizer_does_not_know_and_classes_that_look_alike() -> None:
     assert found.unknown_tokens == 0.5
     assert found.similar_classes == [["SCI/TECH", "Sci/Tech"], ["cafe\u0301", "caf\u00e9"]]
     assert found.warnings[-3:] == (
-        "the tokenizer does not know 50% of the tokens of the training texts: choose a backbone made for their "
-        "language and signs",
+        "the tokenizer does not know 50% of the training tokens: choose a backbone for the language and characters of "
+        "the texts",
         "the class names 'SCI/TECH' and 'Sci/Tech' look alike: are they one class?",
         "the class names 'cafe\u0301' and 'caf\u00e9' look alike: are they one class?",
     )

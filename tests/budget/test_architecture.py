@@ -143,8 +143,7 @@ def test_an_unsupported_kind_is_named() -> None:
     [
         (
             {"hidden_size": None},
-            "config -> hidden_size: the backbone's config lacks a field that is needed; "
-            "expected a positive whole number",
+            "config -> hidden_size: the backbone's config lacks a required field; expected a positive whole number",
         ),
         (
             {"num_hidden_layers": "12"},

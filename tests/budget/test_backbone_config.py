@@ -51,14 +51,16 @@ def test_an_unknown_name_says_what_is_known_and_what_to_do() -> None:
     assert str(error.value) == (
         "unknown backbone; expected embedded, a folder with a config.json, or one of "
         + ", ".join(known_names())
-        + "; received 'acme/secret-bert'; download it once where there is a network and give the folder"
+        + "; received 'acme/secret-bert'; download it once on a machine with network access and give the folder"
     )
 
 
 def test_a_folder_without_a_config(tmp_path: Path) -> None:
     with pytest.raises(BackboneError) as error:
         load_config(tmp_path)
-    assert str(error.value) == f"{tmp_path}: the folder has no config.json; give the folder a backbone was saved to"
+    assert (
+        str(error.value) == f"{tmp_path}: the folder has no config.json; give the folder in which a backbone was saved"
+    )
 
 
 def test_a_config_that_is_not_json(tmp_path: Path) -> None:
@@ -86,6 +88,6 @@ def test_a_config_that_lacks_a_field_names_the_file_and_the_field(tmp_path: Path
     with pytest.raises(BackboneError) as error:
         load_config(tmp_path)
     assert str(error.value) == (
-        f"{path}: config -> num_hidden_layers: the backbone's config lacks a field that is needed; "
+        f"{path}: config -> num_hidden_layers: the backbone's config lacks a required field; "
         "expected a positive whole number"
     )

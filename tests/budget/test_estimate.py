@@ -44,7 +44,7 @@ def test_a_guess_says_so() -> None:
     assert "(as fast as the last training here on cpu, bf16, fast encoder)" in str(
         estimate(CONFIG, UPPER, WORKLOAD, SPEED)
     )
-    assert "(a guess: no training of 30 s or more was seen here yet)" in str(
+    assert "(a guess, since no training here has taken 30 s or more yet)" in str(
         estimate(CONFIG, UPPER, WORKLOAD, Speed(1e9, None))
     )
 

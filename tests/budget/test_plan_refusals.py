@@ -34,12 +34,12 @@ ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
         ),
         (
             {"strategy": "manual", "options": PlanOptions()},
-            "strategy manual and planner options contradict each other: manual takes the adapter as it is; "
-            "drop one of the two",
+            "strategy manual and planner options contradict each other: the strategy manual uses the adapter settings "
+            "as given; drop one of the two",
         ),
         (
             {"options": PlanOptions(min_rank=8, max_rank=4)},
-            "min_rank 8 and max_rank 4 contradict each other: no rank is left between them; drop one of the two",
+            "min_rank 8 and max_rank 4 contradict each other: no rank is possible between them; drop one of the two",
         ),
         (
             {"options": PlanOptions(min_rank=0)},
@@ -62,7 +62,7 @@ ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
         ),
         (
             {"options": PlanOptions(frozen=("all-linear",))},
-            "frozen_modules and the modules that may be adapted contradict each other: nothing is left to adapt; "
+            "frozen_modules and the modules that may be adapted contradict each other: no modules are left to adapt; "
             "drop one of the two",
         ),
         (

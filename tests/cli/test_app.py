@@ -164,7 +164,7 @@ def test_without_a_command_it_says_what_there_is(command: Command) -> None:
             "'peft', 'merged', 'onnx', 'onnx-int8', 'openvino'; see --help",
         ),
         (["train", "a.csv", "--train", "b.csv"], "training data given twice; received a.csv and --train b.csv"),
-        (["train"], "no training data; expected a file, a folder, a hub name or data -> train in the recipe"),
+        (["train"], "no training data; expected a file, a folder, a hub name, or data -> train in the recipe"),
         (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
         (
             ["recipes", "nope"],
@@ -235,12 +235,12 @@ def test_a_saved_recipe_without_its_data_says_which_files_to_give(
     monkeypatch.chdir(tmp_path)
     saved = tiny_run / "recipe.yaml"
     assert command("train", "--recipe", saved, "--out", "x").error == (
-        f"{saved}: the recipe names train.csv and test.csv, which are not here; "
-        f"say where: `pennyweight train FOLDER/train.csv --test FOLDER/test.csv --recipe {saved}`"
+        f"{saved}: the recipe names train.csv and test.csv, which are not available here; "
+        f"give their location: `pennyweight train FOLDER/train.csv --test FOLDER/test.csv --recipe {saved}`"
     )
     assert command("train", news / "train.csv", "--recipe", saved, "--out", "x").error == (
-        f"{saved}: the recipe names test.csv, which is not here; "
-        f"say where: `pennyweight train --test FOLDER/test.csv --recipe {saved}`"
+        f"{saved}: the recipe names test.csv, which is not available here; "
+        f"give their location: `pennyweight train --test FOLDER/test.csv --recipe {saved}`"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -520,6 +520,6 @@ def test_the_label_column_is_no_column_to_slice_by(tiny_run: Path, news: Path, c
     done = command("evaluate", tiny_run, news / "test.csv", "--slice", "label")
     assert (done.code, done.error) == (
         2,
-        f"{news / 'test.csv'}: column label holds the labels, which are no column to slice by; leave it out of "
-        "--slice: the table shows the figures of each class",
+        f"{news / 'test.csv'}: column label has the labels, and cannot be used for slices; leave it out of --slice: "
+        "the table already shows each class",
     )

@@ -49,7 +49,7 @@ def test_markup_dropped_leaves_the_other_texts_as_they_are() -> None:
 def test_nothing_left(refusal) -> None:
     assert refusal(clean, table("", "a", "b"), min_chars=5) == (
         "f.csv: no rows are left after cleaning; received 3 rows: 1 empty, 2 short; "
-        "loosen the filters or check the text column"
+        "relax the filters or check the text column"
     )
 
 

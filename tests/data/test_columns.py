@@ -72,8 +72,8 @@ def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> 
         "name it with --text-columns a,b"
     )
     assert refusal(choose_text_columns, source, ["tokens"], None) == (
-        "f.parquet: column tokens holds neither text nor numbers; received list<string>; a column of lists is read "
-        "where its name says labels, such as labels or tags: rename it"
+        "f.parquet: column tokens holds neither text nor numbers; received list<string>; lists are read only from "
+        "columns named like labels, such as labels or tags: rename the column"
     )
 
 
@@ -96,7 +96,7 @@ def test_a_named_column_that_is_not_there(refusal) -> None:
 @pytest.mark.parametrize("wanted", [[], ["text", "text"]])
 def test_no_column_or_one_twice(refusal, wanted: list[str]) -> None:
     message = refusal(choose_text_columns, columns("text"), wanted, None)
-    assert message.startswith("f.csv: no text column, or one twice, in --text-columns")
+    assert message.startswith("f.csv: --text-columns is empty or names a column twice")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_gzip_is_told_by_its_bytes(file) -> None:
 
 def test_a_name_that_says_gzip_and_content_that_does_not(file, refusal) -> None:
     assert refusal(lines, file("f.csv.gz", "text")) == (
-        "TMP/f.csv.gz: the name says gzip, the content is not; rename it without .gz or compress it"
+        "TMP/f.csv.gz: the suffix stands for gzip, but the content is not gzip; rename it without .gz or compress it"
     )
 
 
@@ -181,5 +181,5 @@ def test_no_such_encoding(file, refusal, name: str) -> None:
 @pytest.mark.parametrize(("codec", "mark"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
 def test_a_byte_order_mark_contradicts_the_named_encoding(file, refusal, codec: str, mark: str) -> None:
     assert refusal(list, read_lines(file("f.csv", "text".encode(codec)), LIMIT, "latin-1")) == (
-        f"TMP/f.csv: the file is {mark}, as its first bytes say; expected what --encoding says, latin-1"
+        f"TMP/f.csv: the first bytes show that the file is {mark}; expected what --encoding says, latin-1"
     )

@@ -31,11 +31,11 @@ ONE_EACH = "one row for each class: the class as its label, and its description 
     ("rows", "problem"),
     [
         (ROWS[:2], f"no description of World; expected {ONE_EACH}"),
-        ((*ROWS, "Art,pictures"), "a description of Art, which is no class; expected one of Business, Sports, World"),
-        ((*ROWS, ROWS[0] + " again"), f"more than one description of Business; expected {ONE_EACH}"),
+        ((*ROWS, "Art,pictures"), "descriptions of unknown classes: Art; expected one of Business, Sports, World"),
+        ((*ROWS, ROWS[0] + " again"), f"more than one description for Business; expected {ONE_EACH}"),
         (
             (*ROWS[:2], "World,Games  and Teams"),
-            "two classes have the same description; expected descriptions that tell the classes apart; "
+            "two classes have the same description; expected a different description for each class; "
             "received Sports and World: games and teams",
         ),
     ],

@@ -66,7 +66,7 @@ def test_what_is_no_list_of_labels() -> None:
     )
     assert said([("x", ["a"]), ("y", ["b", None])]).startswith("data row 2: a label in the list is missing")
     assert said({"text": ["x", "y"], "label": ['["a"]', '["a)]']}).startswith(
-        "data row 2: the cell is not a list, as JSON or Python write it; expected"
+        "data row 2: the cell is not a list in JSON or Python syntax; expected"
     )
     assert "data row 2: the row has no label in column label" in said([("x", ["a"]), ("y", []), ("z", None)])
     assert "received 2 of 3 rows without any label" in said([("x", ["a"]), ("y", []), ("z", None)])
@@ -83,7 +83,7 @@ def test_numbers_of_labels_are_a_matrix() -> None:
     assert labels.encode(table).tolist() == [[0, 1], [1, 1], [1, 0]]
     assert LabelSet.from_json(labels.to_json()) == labels
     assert LabelSet.from_json({"names": ["a", "b"]}) == LabelSet(("a", "b"))
-    with pytest.raises(DataError, match="the rows carry lists of labels, and the classifier gives one label a text"):
+    with pytest.raises(DataError, match="the rows have lists of labels, but the classifier gives one label per text"):
         LabelSet(("a", "b")).encode(table)
     with pytest.raises(DataError, match="class c has one row"):
         refuse_rare(read_python([("x", ["a", "b"]), ("y", ["a", "b", "c"])]))

@@ -64,7 +64,7 @@ def test_words_in_brackets_are_words(refusal: Callable[..., str]) -> None:
     assert table("(a)", "(b)").labels == ["(a)", "(b)"]
     assert table("['a']", "['b', 'a']", task="single").labels == ["['a']", "['b', 'a']"]
     assert refusal(table, "['a']", "['b']", "[oops]") == (
-        'data row 3: the cell is not a list, as JSON or Python write it; expected ["sports", "politics"], or '
+        'data row 3: the cell is not a list in JSON or Python syntax; expected ["sports", "politics"], or '
         "--label-delimiter; received [oops]"
     )
 
@@ -86,8 +86,8 @@ def test_vectors_with_several_ones_are_labels(refusal: Callable[..., str]) -> No
     assert "has no label in column label" in refusal(table, [0, 0], [0, 1])
     assert table([0, 0], [0, 1], allow_unlabelled=True).labels == [(), (1,)]
     assert refusal(table, [0, 1], [1, 1], task="single") == (
-        "data row 2: the label vector holds several ones or none; expected a single 1 in each, since one label a "
-        "text is asked for; received [1, 1]; leave out --task single"
+        "data row 2: the label vector has several ones, or none; expected exactly one 1 in each vector, since the task "
+        "has one label per text; received [1, 1]; leave out --task single"
     )
 
 

@@ -58,9 +58,9 @@ def test_one_class_only(refusal) -> None:
 def test_a_class_with_one_row(refusal) -> None:
     one = table("x", "x", "y", "y", "z")
     assert refusal(refuse_rare, one) == (
-        "f.csv:6: class z has one row; expected at least 2 rows a class, one to train on and one to validate on; "
-        "add rows, merge the class with --label-map, or say --rare-classes drop (leave it out) or keep (train on it, "
-        "not validated)"
+        "f.csv:6: class z has one row; expected at least 2 rows per class, one for training and one for validation; "
+        "add rows, merge the class with --label-map, or use --rare-classes drop (leave it out) or keep (train on it "
+        "without validation)"
     )
     assert find_rare(one) == {"z": 1}
     assert drop_labels(one, find_rare(one)).labels == ["x", "x", "y", "y"]
@@ -70,9 +70,9 @@ def test_a_class_with_one_row(refusal) -> None:
 
 def test_a_label_column_that_is_none(refusal) -> None:
     assert refusal(refuse_rare, table(*(f"id {number}" for number in range(9)))) == (
-        "f.csv:2: 9 classes have one row each; expected at least 2 rows a class, one to train on and one to validate "
-        "on; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? name another with --label-column c; "
-        "or say --rare-classes drop or keep"
+        "f.csv:2: 9 classes have one row each; expected at least 2 rows per class, one for training and one for "
+        "validation; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? if not, name another with "
+        "--label-column c; if so, use --rare-classes drop or keep"
     )
 
 
@@ -171,9 +171,7 @@ def test_unknown_labels_name_the_first_line_and_count_them(refusal) -> None:
 def test_what_numbers_could_mean_is_said_and_how_to_say_it(refusal, labels: tuple[int, ...], said: str) -> None:
     message = refusal(NEWS.encode, table(*labels))
     assert message.startswith(f"f.csv:2: label {labels[0]} is not one of the classes; expected one of World, Sports")
-    assert message.endswith(
-        f"numbers are not read as positions: if they are class numbers, map them: --label-map {said}"
-    )
+    assert message.endswith(f"numbers are not read as positions; if they are class numbers, use --label-map {said}")
     assert NEWS.encode(
         rename_labels(table(*labels), dict(pair.split("=") for pair in said.split(",")))[0]
     ).tolist() == [label - int(said[0]) for label in labels]
@@ -236,13 +234,13 @@ def test_given_names_name_numbers_and_the_classes_remember_it(given, names, numb
 
 def test_numbers_from_one_with_one_missing_are_not_guessed(refusal) -> None:
     message = refusal(fit_labels, table(1, 2, 1, 2), names=["a", "b", "c"])
-    assert message.endswith("if they are class numbers, map them: --label-map 1=a,2=b,3=c")
+    assert message.endswith("if they are class numbers, use --label-map 1=a,2=b,3=c")
 
 
 def test_names_of_one_canonical_form_are_refused(refusal) -> None:
     assert refusal(fit_labels, table(1, 2, 1, 2), names=["1", "1.0", "2"]) == (
-        "two class names are one label; expected names that differ in more than 1 and 1.0, True and true, or blanks "
-        "around them; received 1, 1.0"
+        "two class names mean the same label; expected names that differ by more than 1 and 1.0, True and true, or "
+        "surrounding blanks; received 1, 1.0"
     )
 
 
@@ -273,7 +271,7 @@ def test_numbers_get_the_names_of_their_source_before_a_class_goes() -> None:
 def test_decimals_have_an_order_of_their_own(refusal) -> None:
     assert fit_labels(table("2.5", "10", "2.5", "10", "0.5", "0.5")).names == ("0.5", "2.5", "10")
     check_ordered(table("0.5", "1.5"), None)
-    assert "the order of the classes is not known" in refusal(check_ordered, table("low", "1.5"), None)
+    assert "the order of the classes is unknown" in refusal(check_ordered, table("low", "1.5"), None)
 
 
 @pytest.mark.parametrize("aliases", [[], "ab", {"1": 2}])
@@ -321,8 +319,8 @@ def test_a_number_is_one_label_however_it_is_spelled(refusal) -> None:
 def test_two_spellings_of_one_number_are_no_two_classes(refusal) -> None:
     versions = table("3.1", "3.10", "3.2", "3.1", "3.10")
     assert refusal(fit_labels, versions) == (
-        "f.csv: 3.1, 3.10 are spellings of one label; expected one spelling for each class; write them alike; if they "
-        "are names, such as versions, put a letter before them: v3.10"
+        "f.csv: 3.1, 3.10 are spellings of one label; expected one spelling for each class; spell them the same; if "
+        "they are different names, such as versions, put a letter first: v3.10"
     )
     renamed, used = rename_labels(versions, {"3.10": "v3.10", "3.2": "v3.2"})
     assert (renamed.labels, used) == (["3.1", "v3.10", "v3.2", "3.1", "v3.10"], {"3.1", "3.2"})

@@ -51,8 +51,8 @@ def test_a_share_out_of_range(refusal, size: float) -> None:
 @pytest.mark.parametrize("size", [0, 3, 997, 1000, 5000])
 def test_a_count_that_leaves_no_room_for_the_classes(refusal, size: int) -> None:
     assert refusal(split, LABELS, size=size, seed=0) == (
-        f"a validation set of {size} rows cannot be split off 1000; expected 4 to 996 rows, "
-        "so that each of the 4 classes can be on both sides; change the validation size or add rows"
+        f"cannot hold out {size} of 1000 rows for validation; expected 4 to 996 validation rows, so "
+        "that both parts have all 4 classes; change the validation size or add rows"
     )
 
 
@@ -83,6 +83,6 @@ def test_a_class_with_a_single_row_stays_in_training() -> None:
 def test_a_class_that_would_only_be_validated(refusal) -> None:
     labels = np.repeat([0, 1], [98, 2])
     assert refusal(split, labels, size=0.95, seed=0) == (
-        "class number 1 would have no training rows; received 2 rows of it, and a validation set of 95 of 100; "
-        "make the validation set smaller or add rows of that class"
+        "class number 1 would have no training rows; received 2 rows of this class, with 95 of 100 rows for "
+        "validation; make the validation set smaller or add rows of that class"
     )

@@ -12,7 +12,7 @@ def test_columns_with_few_values_are_sliced_by_and_others_when_asked() -> None:
     rows = LabelledRows(["a text"] * 20, labels, np.arange(20), "data.csv", columns)
     assert list(slice_rows(rows, labels == 0)) == ["length in tokens", "source"]
     assert list(slice_rows(rows, labels == 0, ["day"])) == ["length in tokens", "day"]
-    with pytest.raises(DataError, match=r"data\.csv: there is no column 'topic' to slice by; expected source, id, day"):
+    with pytest.raises(DataError, match=r"data\.csv: there is no column 'topic' for slices; expected source, id, day"):
         slice_rows(rows, labels == 0, ["topic"])
 
 

@@ -145,7 +145,7 @@ def test_what_is_sent_is_what_lies_there(saved: Path, hub: Hub) -> None:
 @pytest.mark.parametrize("hub", [True], indirect=True, ids=["refusing"])
 def test_a_refusal_is_one_line(saved: Path, hub: Hub) -> None:
     said = send(saved, hub)
-    assert said.startswith("error: me/news: the hub did not take it (")
+    assert said.startswith("error: me/news: the upload to the hub failed (")
     assert said.count("\n") == 1
     assert hub.files == {}
 
@@ -160,7 +160,7 @@ def test_a_backbone_of_this_machine_is_of_no_use_elsewhere(saved: Path) -> None:
     manifest = json.loads((saved / "pennyweight.json").read_text("utf-8"))
     facts = {key: value for key, value in manifest.items() if key in ("format", "sha256")}
     (saved / "pennyweight.json").write_text(seal(facts | {"backbone": {"name": str(saved)}}), "utf-8")
-    with pytest.raises(ArtifactError, match="the backbone is a folder on this machine, which nobody else has"):
+    with pytest.raises(ArtifactError, match="the backbone is a folder on this machine, so others cannot load it"):
         push(saved, "me/news")
 
 

@@ -159,7 +159,7 @@ def test_other_logits_are_refused_and_nothing_is_written(
         return found
 
     monkeypatch.setattr(export, "plain_classifier", wrong)
-    with pytest.raises(ArtifactError, match=r"^the exported model's logits are not those of the classifier, and noth"):
+    with pytest.raises(ArtifactError, match=r"^the exported model's logits differ from the classifier's, and noth"):
         to_onnx(artifact, tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
 

@@ -80,7 +80,7 @@ def laughing_recipe(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
 
 def laughing_recipe_in_a_classifier(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
     copied = resealed(clean, folder, {"recipe.yaml": (LAUGHS + "train: {epochs: *a11}\n").encode()})
-    return "load", {"folder": copied, "texts": ["x"]}, "YAML aliases are not for recipes"
+    return "load", {"folder": copied, "texts": ["x"]}, "a recipe must not use YAML aliases"
 
 
 def one_long_text(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
@@ -152,7 +152,7 @@ def tokenizer_with_code(folder: Path, marker: Path, toy: Any, clean: Path) -> Ma
             "tokenizer/evil.py": f"open({str(marker)!r}, 'w')\n".encode(),
         },
     )
-    return "load", {"folder": copied, "texts": ["x"]}, "the tokenizer wants to run code of its own"
+    return "load", {"folder": copied, "texts": ["x"]}, "the tokenizer needs to run its own code"
 
 
 def unsigned_file_in_the_tokenizer(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
@@ -182,7 +182,7 @@ def boastful_plan(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:
     plan = json.loads((clean / "plan.json").read_text())
     plan["adapter"]["r"] = 10**9
     copied = resealed(clean, folder, {"plan.json": json.dumps(plan).encode()})
-    return "load", {"folder": copied, "texts": ["x"]}, "is not what the plan says"
+    return "load", {"folder": copied, "texts": ["x"]}, "differs from the plan"
 
 
 def link_out_of_the_folder(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:

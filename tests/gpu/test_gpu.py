@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,25 @@ import torch
 from torch import Tensor
 
 import pennyweight as pw
+from pennyweight.data.batching import pack
 from pennyweight.errors import Interrupted
 from pennyweight.export.onnx import to_onnx
 from pennyweight.model.backbone import config_of, resolve
 from pennyweight.model.classifier import ModelSettings, SequenceClassifier, build
 from pennyweight.model.device import Runtime, choose
+from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
+from pennyweight.train import prefix_placement
+from pennyweight.train.accelerator import make_accelerator
+from pennyweight.train.batch_source import choose_batch_sources
+from pennyweight.train.loop import report_steps, step_and_record
+from pennyweight.train.prefix_cache import Prefix
+from pennyweight.train.signals import Stop
+from pennyweight.train.state import TrainingState
+from pennyweight.train.training_rows import TrainingRows
+
+from ..device_waits import no_waits
 
 pytestmark = pytest.mark.gpu
 
@@ -140,6 +153,58 @@ def test_the_kept_prefix_changes_nothing(strategy: str, settings: dict[str, Any]
     ]
     first, second = (probabilities(run, news) for run in runs)
     np.testing.assert_allclose(first, second, atol=0.02)
+
+
+@contextmanager
+def waiting_refused(device: torch.device) -> Iterator[None]:
+    """Inside, what makes the host wait for the device raises."""
+    if device.type == "cpu":
+        with no_waits():
+            yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("case", ["prefix on the device", "prefix in main memory", "all layers"])
+@pytest.mark.parametrize("kind", ["minilm", "modernbert", "mpnet"])
+def test_a_training_step_never_waits_for_the_device(
+    kind: str, case: str, device: torch.device, formats: tuple[str, ...], tiny_backbone: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(prefix_placement, "fits_beside_training", lambda *sizes: case == "prefix on the device")
+    strategy = "all-linear" if case == "all layers" else "top"
+    draw = np.random.default_rng(0)
+    encoded = pack([draw.integers(7, 60, length).tolist() for length in LENGTHS * 8])
+    for precision in formats:
+        recipe = resolve_recipe(
+            "default", {"backbone": str(tiny_backbone(kind, **SHAPES[kind])), "budget": "200k", "strategy": strategy,
+                        "batch_size": 8, "epochs": 9, "prefix_cache": "memory"},
+        )  # fmt: skip
+        plan, runtime = plan_for(recipe, config_of(recipe.model.backbone, None), 4), Runtime(device, precision)
+        model = build(
+            resolve(recipe.model.backbone), plan, 4, runtime, ModelSettings(**recipe.model.settings())
+        )  # fmt: skip
+        feed = TokenFeed(encoded, 0, 8, 128, device)
+        source = choose_batch_sources(model, {"train": feed}, recipe.train, backbone="b").train
+        if isinstance(source, Prefix):
+            assert source.hidden.device.type == (device.type if case == "prefix on the device" else "cpu")
+        assert isinstance(source, Prefix) == (strategy == "top")
+        rows = TrainingRows(source, np.arange(len(encoded)) % 4, encoded.lengths, 8)
+        accelerator = make_accelerator(recipe.train, runtime, None)
+        state = TrainingState(model, rows, recipe.train, accelerator, plan.count.trainable)
+        state.losses.at_once = 100
+        model.train()
+        for _ in range(3):  # kernels tried, masks drawn, factors copied
+            step_and_record(state, None, Stop())
+        with waiting_refused(device):
+            for _ in range(3):
+                step_and_record(state, None, Stop())
+        report_steps(state, None)
+        assert np.isfinite(state.progress.loss_sum)
 
 
 @pytest.mark.parametrize("encoder", ["fast", "reference"])

@@ -126,7 +126,7 @@ OK = ["The bank.", "The cup.", "The bank.", "The cup."]
         (OK, np.array([0, np.nan, 1, 1]), "label 2: the label is missing (None or NaN)"),
         (
             OK, ["money", "money ", "a", "a"],
-            "labels differ only in blanks around them; received 'money', 'money '; write them alike",
+            "labels differ only in surrounding blanks; received 'money', 'money '; spell them the same",
         ),
         (OK, ["a", " ", "a", " "], "a label is empty; give the class a name"),
         (
@@ -145,7 +145,7 @@ OK = ["The bank.", "The cup.", "The bank.", "The cup."]
         ),
         (
             OK, [["a"], ["a", "b"], ["b"], ["a"]],
-            "label 1: the estimator takes one label a text; received ['a']; "
+            "label 1: the estimator takes one label per text; received ['a']; "
             "for several: pennyweight.train((texts, labels))",
         ),
         (OK, ["a"] * 4, "there is only one class; expected at least two; received a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -173,3 +174,67 @@ def test_a_number_format_that_is_missing_here_is_refused_before_training(monkeyp
         check_inference_precision(cpu, "bf16")
     for wanted in ("auto", "fp32"):
         check_inference_precision(cpu, wanted)
+
+
+class ImaginedStream:
+    """A stream that notes what is done on it, and what waits for it."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def __enter__(self) -> None:
+        self.log.append(f"on {self.name}")
+
+    def __exit__(self, *error: object) -> None:
+        self.log.append(f"off {self.name}")
+
+    def wait_stream(self, other: ImaginedStream) -> None:
+        self.log.append(f"{self.name} waits for {other.name}")
+
+
+def test_rows_go_to_a_gpu_on_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything of the GPU is imagined; the rows stay on the CPU."""
+    log: list[str] = []
+    copies, computing = ImaginedStream("copies", log), ImaginedStream("computing", log)
+    monkeypatch.setattr(runtime, "_copy_stream", lambda place: copies)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda place: computing)
+    empty = torch.empty
+
+    def pinned(*shape: int, dtype: torch.dtype, pin_memory: bool) -> torch.Tensor:
+        log.append(f"pinned {pin_memory}")
+        return empty(*shape, dtype=dtype)
+
+    def copied(tensor: torch.Tensor, place: torch.device, non_blocking: bool) -> torch.Tensor:
+        log.append(f"to {place.type}, without waiting {non_blocking}")
+        return tensor
+
+    monkeypatch.setattr(torch, "empty", pinned)
+    monkeypatch.setattr(torch.Tensor, "to", copied)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"read on {stream.name}"))
+    values = torch.arange(6.0).view(3, 2)
+    found = runtime.copy_rows(values, torch.tensor([2, 0]), torch.device("cuda"))
+    assert torch.equal(found, values[[2, 0]])
+    assert log == [
+        "pinned True", "on copies", "to cuda, without waiting True", "off copies", "computing waits for copies",
+        "read on computing",
+    ]  # fmt: skip
+
+
+def test_an_array_goes_to_a_gpu_through_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        log.append("pinned")
+        return tensor.clone()
+
+    def copied(tensor: torch.Tensor, place: torch.device, non_blocking: bool) -> torch.Tensor:
+        log.append(f"to {place.type}, without waiting {non_blocking}")
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.Tensor, "to", copied)
+    values = np.arange(3)
+    assert runtime.to_device(values, torch.device("cuda")).tolist() == [0, 1, 2]
+    assert runtime.to_device(values, torch.device("cpu")).tolist() == [0, 1, 2]
+    assert log == ["pinned", "to cuda, without waiting True", "to cpu, without waiting True"]

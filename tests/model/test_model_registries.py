@@ -93,7 +93,9 @@ class AveragingEncoder:
             hidden = torch.tanh(block.mix(hidden))
         return hidden
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (self.run(hidden, attention_mask, first, self.num_layers) * mask).sum(1) / mask.sum(1)
 

@@ -22,7 +22,7 @@ def test_unsure_answers_lose_their_label_and_nothing_else() -> None:
     kept = list(abstain(given(0.9, 0.6, 0.7)))
     assert [row["label"] for row in kept] == ["a", None, "a"]
     assert [row["p_a"] for row in kept] == [0.9, 0.6, 0.7]
-    assert str(abstain) == "answered 2 of 3 texts (66.7%), why"
+    assert str(abstain) == "labelled 2 of 3 texts (66.7%), why"
 
 
 def test_without_a_threshold_everything_is_answered(run: Path) -> None:
@@ -62,5 +62,7 @@ def test_thresholds_out_of_range_are_refused(run: Path, below: float, target: fl
 def test_a_classifier_without_validation_answers_says_so(run: Path) -> None:
     classifier = pw.load(run)
     classifier.artifact = replace(classifier.artifact, predictions={})
-    with pytest.raises(ArtifactError, match="kept no validation predictions to pick a threshold on; train it again"):
+    with pytest.raises(
+        ArtifactError, match="has no saved validation predictions for choosing a threshold; train it again"
+    ):
         threshold_for_accuracy(classifier, 0.9)

@@ -220,13 +220,13 @@ def test_only_the_same_job_is_resumed(
     ):
         done = command("predict", tiny_run, source, "--out", out, "--resume", *other)
         assert (done.code, done.error) == (
-            2, f"{out}: the unfinished run is of another job; expected the same classifier, source, options, "
-            f"version of Pennyweight; received another {what}; leave out --resume to begin anew",
+            2, f"{out}: the unfinished run belongs to another job; expected the same classifier, source, options, "
+            f"version of Pennyweight; received another {what}; leave out --resume to start again",
         )  # fmt: skip
     done = command("predict", tiny_run, source, "--out", out)
     assert (done.code, done.error) == (
-        2, f"{out}: a run was stopped here that had finished 48 rows of this job; go on with --resume, or remove "
-        f"{unfinished_folder(out)} to begin anew",
+        2, f"{out}: an interrupted run of this job has already finished 48 rows; continue with --resume, or remove "
+        f"{unfinished_folder(out)} to start again",
     )  # fmt: skip
     done = command("predict", tiny_run, source, "--out", out, "--resume")
     assert (done.code, done.err) == (0, f"100 texts labelled: {out}\n")
@@ -285,7 +285,7 @@ def test_parquet_is_read_once_and_an_error_comes_when_it_is_met(
     pq.write_table(pa.table({"text": rows}), source)
     done = command("predict", tiny_run, source, "--out", tmp_path / "out.csv")
     assert done.err == (
-        f"100 texts labelled: {tmp_path / 'out.csv'}\n{source}: 1 empty text, classified all the same: 61\n"
+        f"100 texts labelled: {tmp_path / 'out.csv'}\n{source}: 1 empty text, labelled like any other: 61\n"
     )
     long = ["x" * 1_000_001 if number == 60 else "a" for number in range(100)]
     pq.write_table(pa.table({"text": long}), source)

@@ -81,14 +81,14 @@ def test_another_job_is_not_resumed_and_the_same_is_not_begun_anew(tmp_path: Pat
     with pytest.raises(InputError) as caught, open_journal(out, other, resume=True):
         pass
     assert str(caught.value) == (
-        f"{out}: the unfinished run is of another job; expected the same classifier, source, options; "
-        "received another classifier, options; leave out --resume to begin anew"
+        f"{out}: the unfinished run belongs to another job; expected the same classifier, source, options; "
+        "received another classifier, options; leave out --resume to start again"
     )
     with pytest.raises(InputError) as caught, open_journal(out, JOB, resume=False):
         pass
     assert str(caught.value) == (
-        f"{out}: a run was stopped here that had finished 20 rows of this job; go on with --resume, or remove "
-        f"{unfinished_folder(out)} to begin anew"
+        f"{out}: an interrupted run of this job has already finished 20 rows; continue with --resume, or remove "
+        f"{unfinished_folder(out)} to start again"
     )
     with open_journal(out, JOB, resume=True) as journal:
         assert journal.rows == 20  # neither refusal lost a row

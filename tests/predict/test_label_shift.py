@@ -45,5 +45,5 @@ def test_shares_from_words_and_counts() -> None:
     assert shares_from_counts([3, 1]) == pytest.approx([0.75, 0.25])
     assert shares_from_counts([3, 0])[1] > 0
     for wrong in ("a=0.3", "a=0.3,b=0.3", "a=0.5,b=0.5,c=0", "a=x,b=0.5", "a=0,b=1", "nonsense", ""):
-        with pytest.raises(InputError, match="the classes' shares are not valid; expected balanced, em, or a share"):
+        with pytest.raises(InputError, match="the class shares are not valid; expected balanced, em, or a share"):
             parse_shares(wrong, ["a", "b"])

@@ -68,8 +68,8 @@ def test_the_commands_read_the_folder(folder: Path, tiny_run: Path, news: Path, 
     assert command("explain", folder, "The cup and the striker").code == 0
     refused = command("predict", folder, news / "test.csv", "--target-accuracy", "0.9")
     assert refused.error == (
-        f"{folder}: an exported ONNX model does not carry the recipe, the adapter and what was measured in training; "
-        "use the classifier that it was exported from"
+        f"{folder}: an exported ONNX model does not contain the recipe, the adapter and what was measured in training; "
+        "use the original classifier"
     )
     # Commands that need more than predictions say what is missing.
     assert command("evaluate", folder, news / "test.csv").error.startswith(f"{folder}: not a saved classifier")
@@ -98,7 +98,7 @@ def test_what_an_exported_model_fixes_cannot_be_chosen(folder: Path, settings: d
         pw.load(folder, **settings)
     assert str(caught.value) == (
         f"{folder}: an exported ONNX model (fp32, on the CPU, its adapter merged) has no {received.split()[0]} to "
-        f"choose; received {received}; leave it out, or use the classifier that it was exported from"
+        f"choose; received {received}; leave it out, or use the original classifier"
     )
     assert pw.load(folder, device="cpu", precision="fp32").predict("The cup")
 
@@ -111,7 +111,7 @@ def test_what_the_folder_lacks_is_said(folder: Path, tmp_path: Path) -> None:
         lambda: exported.with_prior("balanced"),
         lambda: exported.save(tmp_path / "copy"),
     ):
-        with pytest.raises(ArtifactError, match=r"an exported ONNX model does not carry .*; use the classifier that"):
+        with pytest.raises(ArtifactError, match=r"an exported ONNX model does not contain .*; use the original"):
             use()
     assert exported.metrics == {}
 
@@ -119,8 +119,8 @@ def test_what_the_folder_lacks_is_said(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
-        ("classifier.json", b"{", "not the description of an exported model"),
-        ("classifier.json", b"[]", "not the description of an exported model"),
+        ("classifier.json", b"{", "not a valid description of an exported model"),
+        ("classifier.json", b"[]", "not a valid description of an exported model"),
         ("classifier.json", b'{"format": 2}', "format 2 is not 1"),
         ("model.onnx", b"nothing", "the exported model cannot be loaded"),
         ("tokenizer.json", b"{}", "the exported model cannot be loaded"),
@@ -141,7 +141,7 @@ def test_a_description_of_another_form_is_refused(folder: Path, tmp_path: Path, 
     shutil.copytree(folder, tmp_path / "copy")
     spec = tmp_path / "copy" / "classifier.json"
     spec.write_text(json.dumps(json.loads(spec.read_text("utf-8")) | {key: value}), "utf-8")
-    with pytest.raises(ArtifactError, match="not the description of an exported model"):
+    with pytest.raises(ArtifactError, match="not a valid description of an exported model"):
         pw.load(tmp_path / "copy")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +22,7 @@ import torch
 
 import pennyweight as pw
 from pennyweight.artifact.save_artifact import save_artifact
+from pennyweight.data.batching import Encoded
 from pennyweight.errors import ArtifactError, InputError
 from pennyweight.predict.streaming import predict_stream
 from pennyweight.predict.submission import class_numbers
@@ -99,7 +102,7 @@ def test_every_form_keeps_the_order(
     out = tmp_path / f"answers.{form}"
     done = command("predict", tiny_run, unlabelled, "--out", out)
     assert (done.code, done.out, without_cut(done.err)) == (
-        0, "", [f"{unlabelled}: 1 empty text, classified all the same: 3", f"4 texts labelled: {out}"]
+        0, "", [f"{unlabelled}: 1 empty text, labelled like any other: 3", f"4 texts labelled: {out}"]
     )  # fmt: skip
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet}
     table = read[form](out) if form in read else pd.read_json(out, lines=True)
@@ -122,7 +125,7 @@ def test_a_submission_is_ids_and_class_numbers(
     done = command("predict", tiny_run, unlabelled, "--submission", "--label-order", ORDER)
     assert done.out.splitlines() == ["ID,Label", *(f"n{row},{number}" for row, number in enumerate(numbers))]
     assert without_cut(done.err) == [
-        f"{unlabelled}: 1 empty text, classified all the same: 3",
+        f"{unlabelled}: 1 empty text, labelled like any other: 3",
         "class numbers: 0 = World, 1 = Sports, 2 = Business",
     ]
     # Without ids of its own, a file's rows are counted from 0.
@@ -142,7 +145,7 @@ def test_a_submission_needs_an_order_that_is_not_the_alphabets(
 ) -> None:
     done = command("predict", tiny_run, unlabelled, "--submission", "--out", tmp_path / "out.csv")
     assert (done.code, done.error) == (
-        2, "a submission needs class numbers, and nothing in the training data says the order of the classes; "
+        2, "a submission needs class numbers, but the training data does not define the order of the classes; "
         "expected --label-order with all labels in the contest's order, number 0 first; "
         "received Business, Sports, World, which is only alphabetical",
     )  # fmt: skip
@@ -228,15 +231,51 @@ def test_stdin_as_json_lines_and_as_plain_text(classifier: pw.Classifier, tiny_r
     assert json.loads(other.out)["label"] == classifier.predict(["The bank and the rate."])[0]
 
 
+LONG = "bank " * 900
+CUT = (
+    r"\d+% of the tokens of {} are cut: what stands there is not read; train with --max-length auto or --long-texts "
+    r"windows to read it"
+)
+
+
+def cut_lines(told: str) -> list[str]:
+    return [line for line in told.splitlines() if "are cut" in line]
+
+
+def test_cut_tokens_are_warned_of_wherever_texts_come_from(tiny_run: Path, command: Command) -> None:
+    (line,) = cut_lines(command("predict", tiny_run, "--text", LONG, "--text", "The bank.").err)
+    assert re.fullmatch("warning: --text: " + CUT.format("2 texts"), line)
+    (line,) = cut_lines(command("predict", tiny_run, "-", stdin=f"The bank.\n{LONG}\n").err)
+    assert re.fullmatch("warning: standard input: " + CUT.format("2 texts"), line)
+    # A pipe may never end: the warning does not wait for it, and comes once.
+    (line,) = cut_lines(command("predict", tiny_run, "-", stdin=f"{LONG}\n" * 200).err)
+    found = re.fullmatch("warning: standard input: " + CUT.format(r"(\d+) texts"), line)
+    assert found is not None
+    assert 50 <= int(found[1]) < 200
+    assert not cut_lines(command("predict", tiny_run, "-", stdin="The bank.\n").err)
+
+
+def test_python_is_warned_of_cut_tokens_once(tiny_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    classifier = pw.load(tiny_run)
+    with caplog.at_level(logging.WARNING, "pennyweight"):
+        classifier.predict(["The bank."] * 3)
+        assert not caplog.records
+        classifier.predict_proba(LONG)
+        classifier.predict([LONG] * 9)
+    (record,) = caplog.records
+    assert re.fullmatch(CUT.format("4 texts"), record.getMessage())
+
+
 def test_what_waits_is_answered_in_batches(classifier: pw.Classifier) -> None:
     sizes: list[int] = []
 
     class Counting:
         labels, multi = classifier.labels, False
+        probabilities_of = staticmethod(classifier.probabilities_of)
 
-        def predict_proba(self, texts: list[str]) -> np.ndarray:
+        def encoded(self, texts: list[str]) -> Encoded:
             sizes.append(len(texts))
-            return classifier.predict_proba(texts)
+            return classifier.encoded(texts)
 
     given = (({"id": number}, f"text {number}") for number in range(300))
     found = list(predict_stream(Counting(), given, most=32))  # type: ignore[arg-type]
@@ -319,5 +358,5 @@ def test_explain_and_report_are_methods(classifier: pw.Classifier, news: Path, t
 
 
 def test_a_classifier_on_a_local_backbone_is_not_pushed(classifier: pw.Classifier) -> None:
-    with pytest.raises(ArtifactError, match="a folder on this machine, which nobody else has"):
+    with pytest.raises(ArtifactError, match="a folder on this machine, so others cannot load it"):
         classifier.push_to_hub("me/news")

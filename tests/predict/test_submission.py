@@ -84,8 +84,8 @@ def test_ids_of_a_submission_are_neither_made_up_nor_repeated(
         return str(done.error)
 
     assert refused("PassengerId,text\n892,The bank\n893,The cup\n") == (
-        "column PassengerId looks like the ids of the submission; say so with --id-column PassengerId, or rename it if "
-        "it is something else"
+        "column PassengerId looks like the ids of the submission; confirm it with --id-column PassengerId, or rename "
+        "the column if it is something else"
     )
     assert refused("id,text\n1,The bank\n2,The cup\n1,The polls\n") == (
         "texts 1 and 3 have the same id; expected different ids in a submission; received 1"
@@ -100,4 +100,4 @@ def test_empty_texts_are_counted(tiny_run: Path, tmp_path: Path, command: Callab
     source.write_text('{"text": "The bank"}\n{"txt": "a typo"}\n{"text": null}\n', "utf-8")
     done = command("predict", tiny_run, source, "--text-columns", "text")
     assert (done.code, len(done.out.splitlines())) == (0, 3)
-    assert f"{source}: 2 empty texts, classified all the same: 2, 3" in done.err.splitlines()
+    assert f"{source}: 2 empty texts, labelled like any other: 2, 3" in done.err.splitlines()

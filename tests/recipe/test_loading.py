@@ -128,7 +128,7 @@ def test_who_names_a_rank_plans_by_hand(file: Callable[[str], Path]) -> None:
 
 def test_what_a_strategy_may_choose_contradicts_planning_by_hand(file: Callable[[str], Path]) -> None:
     assert refusal(lambda: recipe.load(r=4, min_rank=2)) == (
-        "--r and --min-rank contradict each other: --r plans by hand, --min-rank is for a strategy that chooses; "
+        "--r and --min-rank contradict each other: --r sets the plan, --min-rank limits a strategy that chooses it; "
         "leave out --r or --min-rank"
     )
     assert refusal(lambda: recipe.load("notebook", forced_modules="query")) == (

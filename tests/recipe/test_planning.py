@@ -86,7 +86,7 @@ def test_the_recipe_of_a_plan_spells_out_what_was_chosen() -> None:
         ),
         (
             {"frozen_modules": "all-linear"},
-            "frozen_modules and the modules that may be adapted contradict each other: nothing is left to adapt; "
+            "frozen_modules and the modules that may be adapted contradict each other: no modules are left to adapt; "
             "drop one of the two",
         ),
     ],

@@ -36,7 +36,7 @@ def test_other_rows_are_refused_and_the_message_says_how_many_are_shared(run: Pa
         side_by_side([first, other])
     assert str(caught.value) == (
         "first and other were not measured on the same test rows; expected "
-        "60 test rows; received 60 test rows, 53 texts in common; train or evaluate both on one test file"
+        "60 test rows; received 60 test rows, 53 texts in common; train or evaluate both on the same test file"
     )
 
 
@@ -139,5 +139,5 @@ def test_half_kept_predictions_are_refused() -> None:
     whole = RowPredictions(np.arange(3), np.zeros(3), np.zeros(3), np.ones(3)).to_arrays("test")
     assert RowPredictions.from_arrays(whole, "validation") is None
     del whole["test.labels"]
-    with pytest.raises(DataError, match="test: the kept predictions are damaged; train again"):
+    with pytest.raises(DataError, match="test: the saved predictions are damaged; train again"):
         RowPredictions.from_arrays(whole, "test")

@@ -99,7 +99,9 @@ def test_the_saved_recipe_trains_the_same_again(train: Callable[..., Path], news
     again = pw.train(both(news), recipe=saved, start_from=str(run), out=tmp_path / "b", **given)
     assert np.array_equal(first.logits(TEXTS), again.logits(TEXTS))
     other = recipe.load(saved).model_copy(update={"plan": recipe.load("default").plan})
-    with pytest.raises(RecipeError, match="plan -> strategy: the recipe's plan is not that of the run to start from"):
+    with pytest.raises(
+        RecipeError, match="plan -> strategy: the recipe's plan differs from that of the run to start from"
+    ):
         pw.train(both(news), recipe=other, start_from=str(run), **given)
 
 
@@ -159,13 +161,13 @@ def test_what_is_refused(
         assert not (tmp_path / "run").exists()
         return str(caught.value)
 
-    assert refused(r=4) == "--from takes backbone, pooling and plan of the run; received --r; leave out --r"
+    assert refused(r=4) == "--from uses the backbone, pooling and plan of the run; received --r; leave out --r"
     assert refused(pooling="mean").endswith("received --pooling; leave out --pooling")
-    assert refused(recipe="paper") == "--from takes the recipe of the run; received --recipe paper; leave one out"
+    assert refused(recipe="paper") == "--from uses the recipe of the run; received --recipe paper; leave one out"
     assert "not a saved classifier" in refused(start_from=str(news))
     few = [(text, label) for text, label in both(news) if label != "World"]
     assert refused(few, label_names=["Sports", "Business", "Science"]) == (
-        "data -> label_names: the labels leave out 1 of the run's; expected Business, Sports, World; received Sports, "
+        "data -> label_names: the labels lack 1 of the run's; expected Business, Sports, World; received Sports, "
         "Business, Science"
     )
     assert "of another kind than the run's" in refused(multi_label_pairs(30))

@@ -73,7 +73,7 @@ def test_of_a_few_validation_rows_no_temperature_is_fitted_and_why_is_said(run: 
     assert (found["calibration"]["temperature"], found["calibration"]["not_fitted"]) == (1.0, why)
     assert found["calibration"]["ece_before"] == found["calibration"]["ece_after"]
     page = (run / "report.html").read_text("utf-8")
-    assert f"The probabilities are as trained, without a temperature: {why}.</p>" in page
+    assert f"The probabilities are not temperature-scaled: {why}.</p>" in page
     assert "The temperature changes no predicted label" not in page
 
 

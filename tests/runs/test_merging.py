@@ -108,7 +108,7 @@ def test_without_test_rows_the_runs_own_figures_are_shown(seeds: list[Path], tmp
     found = merge(seeds, out=tmp_path / "soup")
     assert (found.measured_on, found.after) == ("validation", None)
     assert found.before == pytest.approx([pw.load(run).metrics["validation"]["accuracy"] for run in seeds])
-    assert "the merged classifier is not measured: give --test FILE" in str(found)
+    assert "the merged classifier was not measured: give --test FILE" in str(found)
     assert "Not measured." in pw.load(tmp_path / "soup").artifact.card
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_merged(
     first = seeds[0]
     assert refused(first) == "merging takes at least two runs; received 1"
     assert refused(first, seeds[1], weights=[1]) == (
-        "--weights: the weights do not fit the runs; expected 2 numbers above 0; received 1"
+        "--weights: the weights do not match the runs; expected 2 numbers above 0; received 1"
     )
     assert "expected 2 numbers above 0; received 1, -1" in refused(first, seeds[1], weights=[1, -1])
     assert refused(first, seeds[1], method="mix").startswith("--method: unknown method; expected soup, compose")

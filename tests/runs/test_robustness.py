@@ -144,7 +144,7 @@ def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> N
     del classifier.metrics["data"]["counts"]
     assert classifier.with_prior("balanced").weights is not None  # from the validation rows that it kept
     classifier.artifact.predictions.clear()
-    with pytest.raises(ArtifactError, match="this classifier did not record how often it saw each class"):
+    with pytest.raises(ArtifactError, match="this classifier has no record of the class shares in training"):
         classifier.with_prior("balanced")
     with pytest.raises(InputError, match="there are no texts to estimate the shares from"):
         pw.load(tiny_run).with_prior("em")

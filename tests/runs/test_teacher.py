@@ -213,17 +213,19 @@ ROWS = [["0.2", "0.3", "0.5"]] * 60
          "TMP/t.csv:5: the teacher's probabilities do not sum to 1 in 1 of 60 rows; "
          "expected a sum of 1 over Business, Sports, World; received 0.9"),
         ({1: ["nan", "0.3", "0.7"]}, LABELS,
-         "TMP/t.csv:3: COLUMN Business holds no probability; expected a number from 0 to 1; received nan"),
+         "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received "
+         "nan"),
         ({1: ["", "0.3", "0.7"]}, LABELS,
-         "TMP/t.csv:3: COLUMN Business holds no probability; expected a number from 0 to 1; received"),
+         "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received"),
         ({1: ["1.2", "0", "-0.2"]}, LABELS,
-         "TMP/t.csv:3: COLUMN Business holds no probability; expected a number from 0 to 1; received 1.2"),
+         "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received "
+         "1.2"),
         ({}, ("p_Business", "p_Sports", "p_Weather"),
          "train -> teacher: the teacher TMP/t.csv has other labels; expected 3: Business, Sports, World; received 3: "
-         "Business, Sports, Weather; name the data's labels by --label-map"),
+         "Business, Sports, Weather; rename the data's labels with --label-map"),
         ({}, ("Business", "Sports", "Weather"),
-         "TMP/t.csv: the teacher's table has no probabilities of World; expected a column for each class, named "
-         "p_CLASS as predict writes it, or CLASS; received columns text, Business, Sports, Weather"),
+         "TMP/t.csv: the teacher's table has no probabilities for World; expected a column for each class, named "
+         "p_CLASS, as written by predict, or CLASS; received columns text, Business, Sports, Weather"),
     ],
 )  # fmt: skip
 def test_tables_that_are_refused(
@@ -271,7 +273,7 @@ def test_teachers_that_are_refused(
     two = {"Business": "Trade", "Sports": "Sports", "World": "Trade"}
     assert refused(teacher=str(tiny_run), label_map=two) == (
         "train -> teacher: the teacher TEACHER has other labels; expected 2: Sports, Trade; received 3: Business, "
-        "Sports, World; name the data's labels by --label-map"
+        "Sports, World; rename the data's labels with --label-map"
     )
     assert "expected a teacher (--teacher RUN), which labels these texts, received none" in refused(
         unlabelled=str(further)

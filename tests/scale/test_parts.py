@@ -47,9 +47,9 @@ def test_parts_with_a_record_are_gone_on_with(tmp_path: Path) -> None:
 
 def test_another_job_is_not_gone_on_with_and_the_same_not_begun_anew(tmp_path: Path) -> None:
     leave(stores(tmp_path))
-    with pytest.raises(InputError, match=r"out: the unfinished run is of another job; .* received another source"):
+    with pytest.raises(InputError, match=r"out: the unfinished run belongs to another job; .* received another source"):
         stores(tmp_path).begin(JOB | {"source": "c"}, "out", resume=True)
-    with pytest.raises(InputError, match="a run was stopped here that had finished 20 rows of this job; go on with"):
+    with pytest.raises(InputError, match="an interrupted run of this job has already finished 20 rows; go on with"):
         stores(tmp_path).begin(JOB, "out", resume=False)
     assert len(stores(tmp_path).begin(JOB, "out", resume=True)) == 2  # neither refusal lost a part
     assert stores(tmp_path).begin(JOB | {"source": "c"}, "out", resume=False) == {}
@@ -69,7 +69,7 @@ def test_a_manifest_names_all_parts_and_nothing_else_stays(tmp_path: Path) -> No
         "name": "part-0000001.csv", "source": "b", "rows": 10, "answered": 9, "bytes": 4,
         "sha256": hashlib.sha256(b"3,4\n").hexdigest(),
     }  # fmt: skip
-    with pytest.raises(InputError, match="out: a finished prediction is here; name another folder with --out"):
+    with pytest.raises(InputError, match="out: the folder contains a finished prediction; choose another --out"):
         stores(tmp_path).refuse_foreign()
 
 

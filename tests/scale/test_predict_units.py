@@ -136,7 +136,21 @@ def test_several_files_become_a_sealed_folder_of_parts(
         ids += [int(value) for block in read.blocks() for value in block.values["id"]]
     assert ids == list(range(60))
     again = command("predict", tiny_run, tmp_path / "in", "--out", out, "--ray", "local")
-    assert again.error == f"{out}: a finished prediction is here; name another folder with --out"
+    assert again.error == f"{out}: the folder contains a finished prediction; choose another --out"
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_cut_tokens_of_all_units_are_warned_of_as_by_one_process(
+    tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    source, out = tmp_path / "in.parquet", tmp_path / "out.csv"
+    pq.write_table(pa.table({"text": ["bank " * 900, *["The cup."] * 39]}), source)
+    alone = command("predict", tiny_run, source, "--out", out)
+    shared = command("predict", tiny_run, source, "--out", out, "--ray", "local")
+    (line,) = [line for line in alone.err.splitlines() if "are cut" in line]
+    assert line.startswith(f"warning: {source}: ")
+    assert " of the tokens of 40 texts are cut: " in line
+    assert line in shared.err.splitlines()
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -145,7 +159,7 @@ def test_lost_workers_are_replaced_and_counted(tiny_run: Path, tmp_path: Path, c
     command("predict", tiny_run, source, "--out", tmp_path / "plain.csv")
     InThisProcess.broken[:] = ["predict", "traits"]
     done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
-    assert done.err.splitlines()[0] == "2 workers that died were replaced"
+    assert done.err.splitlines()[0] == "2 workers that died"
     assert out.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     InThisProcess.broken[:] = ["predict", "predict", "predict"]
     out.unlink()
@@ -185,9 +199,11 @@ def test_what_is_finished_is_kept_and_gone_on_with(
     monkeypatch.setattr(FileStore, "write", write)
     assert not out.exists()
     said = command("predict", tiny_run, source, *flags).error
-    assert said.startswith(f"{out}: a run was stopped here that had finished 48 rows of this job; go on with --resume")
+    assert said.startswith(
+        f"{out}: an interrupted run of this job has already finished 48 rows; continue with --resume"
+    )
     other = command("predict", tiny_run, source, *flags, "--resume", "--no-text").error
-    assert other.endswith("received another options; leave out --resume to begin anew")
+    assert other.endswith("received another options; leave out --resume to start again")
     names.clear()
     monkeypatch.setattr(
         FileStore, "write", lambda store, name, chunks: (names.append(name), write(store, name, chunks))
@@ -257,10 +273,10 @@ def test_a_full_disk_for_temporary_files_is_named(
     ("change", "said"),
     [
         ({"versions": {"pennyweight": "9.9"}}, "there has other versions; expected pennyweight "),
-        ({"identity": ["z", None, "cpu", "fp32"]}, "there has another classifier than "),
+        ({"identity": ["z", None, "cpu", "fp32"]}, "there has a different classifier from "),
         (
             {"identity": ["a", None, "cpu", "int8"]},
-            "there computes in another number format than here; expected fp32",
+            "there computes in a different number format from here; expected fp32",
         ),
     ],
 )
@@ -287,7 +303,7 @@ def test_a_worker_that_sees_another_folder_is_refused(
     done = command("predict", tiny_run, source, "--out", tmp_path / "out", "--ray", "local")
     assert done.code == 2
     assert (
-        "does not see this job's folder; give --out on storage that every machine of the cluster shares" in done.error
+        "does not see this job's folder; choose --out on storage that all machines of the cluster share" in done.error
     )
 
 
@@ -301,7 +317,7 @@ def test_what_several_processes_cannot_do_says_so(tiny_run: Path, tmp_path: Path
         ("--out", out, "--ray", "local", "--submission"): "a submission is one small file; leave out --ray",
         ("--out", source, "--ray", "local"): f"{source}: the output would overwrite the input; give --out another name",
         ("--out", "s3://b/out.csv", "--ray", "local"): "s3://b/out.csv: on remote storage the output is a folder of "
-        "parts; expected a name without ending; and give --format csv, jsonl or parquet",
+        "parts; expected a name without a suffix; give --format csv, jsonl or parquet",
     }.items():
         assert command("predict", tiny_run, source, *flags).error == said
     done = command("predict", tiny_run, source, "--out", out, "--ray", "local", "--prior", "em").error

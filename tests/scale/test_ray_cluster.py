@@ -39,8 +39,8 @@ def test_too_few_cpus_are_refused_before_workers_wait() -> None:
     with pytest.raises(InputError) as caught:
         cluster._places([3, 3], 6, 2, 3)
     assert str(caught.value) == (
-        "too few CPUs; expected 6 for 3 workers of 2 threads; received 6 free on 2 machines, room for 2 workers; lower "
-        "--workers or --worker-threads, or wait for other jobs"
+        "too few CPUs; expected 6 for 3 workers of 2 threads; received 6 free on 2 machines, enough for 2 workers; "
+        "lower --workers or --worker-threads, or wait for other jobs"
     )
     with pytest.raises(InputError, match="too few CPUs; expected 1 for 1 workers of 1 threads; received 0 free"):
         cluster._places([4], 0, 1, None)
@@ -77,8 +77,8 @@ def test_a_head_that_is_gone_is_noticed_before_ray_ends_the_process(monkeypatch:
     with pytest.raises(ResourceError) as caught:
         head.look()
     assert str(caught.value) == (
-        f"{address}: the cluster's head is gone; received Connection refused; start the cluster again and give "
-        "the same command, for predict with --resume"
+        f"{address}: the cluster's head node is gone; received Connection refused; start the cluster and run the same "
+        "command again (predict: with --resume)"
     )
 
 
@@ -272,6 +272,6 @@ def test_a_head_killed_at_work_ends_the_command_in_one_line(joined: Joined, tmp_
     leads[0].kill()
     said = command.communicate(timeout=120)[1]
     assert (command.returncode, said.count("\n")) == (1, 1), said
-    assert "the cluster's head is gone; received " in said
+    assert "the cluster's head node is gone; received " in said
     assert list(records.glob("*[0-9].json"))  # what is finished stays
     joined.head.resume()

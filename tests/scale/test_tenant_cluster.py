@@ -126,7 +126,7 @@ def test_a_worker_that_begins_late_is_no_reason_to_end_a_long_run(tenants: deque
 
 
 def test_workers_that_never_begin_end_it(tenants: deque[Tenant], tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="a worker ended 2 times before it had begun; received killed"):
+    with pytest.raises(ResourceError, match="a worker ended 2 times before it started; received killed"):
         list(deal(InThisProcess(dies=lambda worker, what: what == "host"), tenants, 2, tmp_path, lost))
 
 

@@ -150,8 +150,8 @@ def test_what_was_trained_otherwise_is_replaced_only_when_asked_to(tenant: Make,
     refused = TenantTrainer(tmp_path, overwrite=False)(changed)
     assert refused.state == "failed"
     assert refused.error == (
-        f"{tmp_path / 'one'}: it is finished, and was trained with other settings or texts: train -> epochs, "
-        "train -> learning_rate; train it again with --overwrite, or name another --out"
+        f"{tmp_path / 'one'}: the classifier is finished, but was trained with other settings or texts: train -> "
+        "epochs, train -> learning_rate; train it again with --overwrite, or choose another --out"
     )
     outcome = trained(TenantTrainer(tmp_path, overwrite=True)(changed))
     assert pw.load(tmp_path / "one").metrics["train"]["steps"] == outcome.metrics["train"]["steps"]
@@ -173,7 +173,7 @@ def test_something_else_in_the_place_is_never_replaced(tenant: Make, tmp_path: P
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "letter.txt").write_text("mine", "utf-8")
     outcome = TenantTrainer(tmp_path, overwrite=overwrite)(tenant("one"))
-    assert outcome.error == (f"{tmp_path / 'one'}: something else is in the place of the classifier; move it away")
+    assert outcome.error == (f"{tmp_path / 'one'}: something else is in the classifier's place; move it away")
     assert (tmp_path / "one" / "letter.txt").read_text("utf-8") == "mine"
 
 
@@ -198,6 +198,6 @@ def test_a_fault_in_one_training_does_not_end_the_others(
     with monkeypatch.context() as patched:
         patched.setattr("pennyweight.pipeline.fit_model", lambda *given: {}["gone"])
         outcome = trainer(tenant("one"))
-    assert outcome.error == "KeyError: 'gone'; this is a fault in Pennyweight, please report it"
+    assert outcome.error == "KeyError: 'gone'; this is a bug in Pennyweight, please report it"
     shutil.rmtree(tmp_path / "one", ignore_errors=True)
     trained(trainer(tenant("one")))

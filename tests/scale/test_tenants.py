@@ -74,7 +74,7 @@ def test_other_tables_are_manifests_too(folder: Path, form: str) -> None:
     assert [tenant.recipe.train.epochs for tenant in tenants] == [2, 3]
 
 
-KNOWN = "expected the columns name and data, and any field of a recipe (see docs/recipes.md)"
+KNOWN = "expected the columns name and data, and optionally recipe fields (see docs/recipes.md)"
 FOLDER = "cannot be a folder's; expected no stroke, no dot in front, and no control character"
 
 

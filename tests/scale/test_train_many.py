@@ -101,7 +101,7 @@ def test_a_signal_leaves_a_summary_and_what_was_finished(manifest: Path, tmp_pat
     with pytest.raises(Interrupted) as caught:
         train_many(manifest, out=out, workers=1, told=stop, **settings)
     assert str(caught.value) == (
-        f"{out}: stopped by a signal after 1 of 3 classifiers; run the same command again: it goes on where it stopped"
+        f"{out}: stopped by a signal after 1 of 3 classifiers; run the same command again to continue"
     )
     values = json.loads((out / "summary.json").read_text("utf-8"))
     assert (values["counts"]["trained"], values["not_reached"]) == (1, ["b <i>", "c"])

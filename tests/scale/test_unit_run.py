@@ -89,7 +89,7 @@ def test_a_unit_that_fails_twice_ends_the_job_by_name(kind: type[Exception]) -> 
         run(Imagined({5: [kind("killed"), kind("killed by signal 9")]}))
     assert str(caught.value) == (
         "unit 5: a worker ended 2 times while it predicted these rows; received killed by signal 9; look for an "
-        "unusual text among them, or give workers more memory; then go on with --resume"
+        "unusual text among them, or give workers more memory; then continue with --resume"
     )
 
 
@@ -110,5 +110,5 @@ def test_workers_without_a_place_are_not_waited_for(monkeypatch: pytest.MonkeyPa
     done, _ = run(Imagined(places=1))  # the second never gets one
     assert sorted(done) == list(range(9))
     monkeypatch.setattr(unit_run, "PATIENCE", -1.0)
-    with pytest.raises(ResourceError, match="no worker found a place within"):
+    with pytest.raises(ResourceError, match="no worker could be placed within"):
         run(Imagined(places=0))

@@ -388,7 +388,7 @@ def test_another_search_is_not_mixed_in(
         given = {"data": news / "train.csv", **settings, **change}
         with pytest.raises(RecipeError) as error:
             pw.search(budget="5k", trials=1, out=out, **given)
-        assert "the folder holds a search of something else: " in str(error.value)
+        assert "the folder contains a search with other settings: " in str(error.value)
         assert named in str(error.value)
     assert (out / JOURNAL).read_bytes() == journal
 

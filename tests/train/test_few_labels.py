@@ -52,6 +52,33 @@ def test_on_few_rows_it_may_be_behind_by_less_than_chance() -> None:
     assert choose_trial([frozen], forced=True) is frozen
 
 
+def rare(steps: int, guesses: list[int], metric: str = "macro_f1") -> Trial:
+    """Predictions of 190 rows of a common class and ten of a rare one."""
+    labels = np.array([0] * 190 + [1] * 10)
+    return Trial(steps, 1.0, np.eye(2)[guesses] * 4, labels, metric=metric)
+
+
+def test_candidates_are_compared_by_the_metric_of_the_training_loop() -> None:
+    gives_up = [0] * 200  # 95% right
+    finds = [0] * 178 + [1] * 12 + [1] * 10  # 94%, and every rare row
+    for metric, chosen in (("accuracy", 0), ("auto", 0), ("macro_f1", 20)):
+        trials = [rare(0, gives_up, metric), rare(20, finds, metric)]
+        assert choose_trial(trials, forced=False).steps == chosen
+        assert max(trials, key=lambda trial: trial.rank).steps == chosen
+    for metric, chosen in (("accuracy", 20), ("macro_f1", 0)):
+        assert choose_trial([rare(0, finds, metric), rare(20, gives_up, metric)], forced=False).steps == chosen
+    assert rare(0, gives_up).score == "macro F1 48.7%, 95.0% of 200 held-out rows"
+    assert rare(0, gives_up, "auto").score == "95.0% of 200 held-out rows"
+
+
+def test_by_loss_a_surer_candidate_is_ahead() -> None:
+    labels = np.zeros(200, dtype=np.int64)
+    sure, unsure = (Trial(steps, 1.0, np.tile([gap, 0.0], (200, 1)), labels, metric="loss") for steps, gap in
+                    ((20, 3.0), (0, 1.0)))  # fmt: skip
+    assert choose_trial([unsure, sure], forced=False) is sure
+    assert sure.rank > unsure.rank
+
+
 def test_rows_are_held_out_once_each_or_one_half_of_many() -> None:
     labels = np.arange(40) % 4
     found = halves(labels, 0)
@@ -60,6 +87,14 @@ def test_rows_are_held_out_once_each_or_one_half_of_many() -> None:
         assert not set(kept.tolist()) & set(held.tolist())
         assert len(set(np.bincount(labels[kept]).tolist() if len(kept) < 40 else [0])) == 1
     assert len(halves(np.arange(400) % 4, 0)) == 1
+
+
+def test_the_only_row_of_a_class_is_never_held_out() -> None:
+    labels = np.array([0, 1, 1, 1, 1, 2, 2])
+    for kept, held in halves(labels, 0):
+        assert 0 in kept
+        assert sorted([*kept.tolist(), *held.tolist()]) == list(range(7))
+    assert halves(np.arange(5), 0) == []
 
 
 def test_long_phases_are_tried_where_there_are_rows_to_tell() -> None:
@@ -198,6 +233,26 @@ def test_descriptions_are_compared_and_learnt_from(
         found = pw.train(rows, **given)
         candidates = found.metrics["train"]["few_labels"]["candidates"]
         assert [each["descriptions"] for each in candidates] == [used, used]
+
+
+def test_one_text_a_class_gives_the_head_on_the_frozen_backbone(settings: dict[str, Any], news: Path) -> None:
+    rows = few_rows(news, 20)
+    first = {label: (text, label) for text, label in rows}
+    found = pw.train(list(first.values()), validation_size=0, **settings)
+    (only,) = found.metrics["train"]["few_labels"]["candidates"]
+    assert (only["name"], only["accuracy"], only["descriptions"]) == ("frozen backbone", None, True)
+    assert found.artifact.plan.adapter is None
+    assert set(found.predict([text for text, _ in rows])) <= set(first)
+
+
+def test_one_class_with_one_text_leaves_the_others_to_choose_by(settings: dict[str, Any], news: Path) -> None:
+    rows = few_rows(news, 12)
+    label = rows[0][1]
+    rows = [rows[0], *[row for row in rows if row[1] != label]]
+    found = pw.train(rows, validation_size=0, **settings)
+    candidates = found.metrics["train"]["few_labels"]["candidates"]
+    assert all(each["accuracy"] is not None for each in candidates)
+    assert len(candidates) > 1
 
 
 def test_more_texts_leave_descriptions_out(settings: dict[str, Any], news: Path) -> None:

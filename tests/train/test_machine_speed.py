@@ -51,7 +51,7 @@ def speed(**settings: Any) -> float:
 def test_without_a_training_it_is_a_guess_and_says_so() -> None:
     found = asked()
     assert found.measured is None
-    assert "(a guess: no training of 30 s or more was seen here yet)" in str(found)
+    assert "(a guess, since no training here has taken 30 s or more yet)" in str(found)
 
 
 def test_a_short_training_teaches_nothing(file: Path) -> None:

@@ -226,7 +226,7 @@ def test_beside_multi_label_data_pairs_and_oversampling(settings: dict[str, Any]
     multi_label = pw.train((texts, [["a"], ["b"], ["a", "b"]] * 12), validation_size=6, **settings, **options)
     assert multi_label.multi
     assert all(19 <= count <= 21 for count in multi_label.metrics["data"]["counts"])  # 20 but for the split
-    with pytest.raises(InputError, match="shares are not for multi-label classifiers"):
+    with pytest.raises(InputError, match="multi-label classifiers have no class shares"):
         multi_label.with_prior("balanced")
     with pytest.raises(InputError, match="one label a text"):
         pw.shift(multi_label, (texts, [["a"]] * 36))

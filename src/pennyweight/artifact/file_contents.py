@@ -71,7 +71,7 @@ def parse_yaml(content: bytes, where: Path) -> dict[str, Any]:
     import yaml
 
     if len(content) > LARGEST_RECIPE:
-        raise damaged(where, f"a file is far larger than the {LARGEST_RECIPE:,} bytes that it may have")
+        raise damaged(where, f"a file is larger than the limit of {LARGEST_RECIPE:,} bytes")
     written = parse_text(content, where)
     try:
         try:
@@ -90,7 +90,7 @@ def _plain_yaml(written: str, where: Path, loader: Any) -> Any:
     import yaml
 
     if any(isinstance(event, yaml.AliasEvent) for event in bounded_events(written, loader)):
-        raise damaged(where, "YAML aliases are not for recipes")
+        raise damaged(where, "a recipe must not use YAML aliases")
     return loader(written).get_single_data()
 
 

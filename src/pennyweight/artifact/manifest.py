@@ -38,12 +38,12 @@ def parse_manifest(manifest: bytes, path: Path) -> tuple[dict[str, Any], dict[st
         raise damaged(path, f"the manifest is damaged: {error}") from error
     digests = facts.get("sha256")
     if not isinstance(digests, dict) or len(digests) > MOST_FILES or facts.get("format") != FORMAT:
-        raise damaged(path, "the manifest is not one")
+        raise damaged(path, "the file is not a manifest")
     for name, digest in digests.items():
         if len(name) > LONGEST_NAME or not _SAFE_NAME.fullmatch(name):
             raise damaged(path, f"the manifest names a file that is not in the folder: {name[:80]!r}")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise damaged(path, f"the manifest holds no checksum of {name}")
+            raise damaged(path, f"the manifest has no checksum for {name}")
     return facts, digests
 
 

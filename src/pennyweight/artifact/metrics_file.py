@@ -412,7 +412,7 @@ class MetricsFile(_RunFile):
     @model_validator(mode="after")
     def _calibrated(self) -> MetricsFile:
         if self.calibration is None and (self.test or self.validation):
-            raise ValueError("what was measured was measured with a temperature, and calibration is missing")
+            raise ValueError("the metrics use a temperature, but the calibration is missing")
         return self
 
 

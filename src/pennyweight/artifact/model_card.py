@@ -53,7 +53,7 @@ def model_card(artifact: Artifact) -> str:
     try:
         return _card(artifact)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError("the saved figures lack what a model card shows", received=repr(error)) from error
+        raise ArtifactError("the saved metrics lack a value that the model card needs", received=repr(error)) from error
 
 
 def _card(artifact: Artifact) -> str:

@@ -171,7 +171,7 @@ def _read_inside(root: int, folder: Path, name: str, largest: int) -> bytes:
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EINVAL):
             problem = "not a regular file of the folder (links are not followed)"
         if error.errno == errno.EFBIG:
-            problem = "a file is far larger than a classifier's files are"
+            problem = "a file is far too large for a classifier"
         raise damaged(folder / name, problem) from error
 
 

@@ -81,7 +81,7 @@ def check_metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any
     """
     found = saved.json(name)
     if found and (found.get("task") == "multi") != multi:
-        raise damaged(saved.path(name), "the figures are not those of a classifier of this task")
+        raise damaged(saved.path(name), "the metrics do not match the classifier's task")
     try:
         (MultiLabelMetricsFile if multi else MetricsFile).model_validate(found)
     except ValidationError as error:
@@ -101,7 +101,7 @@ def check_predictions(saved: SavedFiles, name: str, labels: LabelSet) -> dict[st
             sound &= np.issubdtype(values.dtype, np.integer)
             sound &= labels.multi or bool(((values >= 0) & (values < len(labels))).all())
         if not sound:
-            raise damaged(saved.path(name), f"{key} holds what are no predictions")
+            raise damaged(saved.path(name), f"{key} does not hold predictions")
     return found
 
 
@@ -110,7 +110,7 @@ def check_ranges(saved: SavedFiles, name: str) -> dict[str, Tensor]:
     found = saved.tensors(name) if name in saved else {}
     for key, values in found.items():
         if values.dim() != 1:
-            raise damaged(saved.path(name), f"{key} holds what are no ranges")
+            raise damaged(saved.path(name), f"{key} does not hold ranges")
     return found
 
 
@@ -141,7 +141,7 @@ def check_agreement(path: Path, manifest: Mapping[str, Any], recipe: Recipe, pla
     }
     for key, value in repeated.items():
         if manifest.get(key) != value:
-            raise damaged(path, f"{key} is not what the recipe and the plan say")
+            raise damaged(path, f"{key} differs from the recipe and the plan")
 
 
 def backbone_name(saved: SavedFiles) -> str:
@@ -244,7 +244,7 @@ def _compare_with_peft(received: Mapping[str, Any], spec: AdapterSpec, backbone:
     expected = json.loads(json.dumps(lora_config(spec, backbone.config).to_dict(), default=list))
     for key, value in expected.items():
         if key not in ADAPTER_NOTES and _unordered(received.get(key)) != _unordered(value):
-            raise damaged(path, f"{key} is not what the plan says")
+            raise damaged(path, f"{key} differs from the plan")
 
 
 def _unordered(value: Any) -> Any:
@@ -298,7 +298,7 @@ def check_tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> FastTok
         ids = found.backend_tokenizer.encode("A word, and a sign of no alphabet: \ue000").ids
         largest = max(*found.backend_tokenizer.get_vocab().values(), *ids)
     if largest >= backbone.config.get("vocab_size", largest + 1):
-        raise damaged(folder, f"the tokenizer gives ids up to {largest:,}, for which the backbone has no vectors")
+        raise damaged(folder, f"the tokenizer produces ids up to {largest:,}, but the backbone has no vectors for them")
     return found
 
 
@@ -326,7 +326,7 @@ def _tokenizer_files(saved: SavedFiles, name: str) -> dict[str, bytes]:
         # tokenizer.json, by far the largest, is read by `tokenizers` alone, which runs no code.
         small = file.endswith(".json") and "/" not in file and file != "tokenizer.json"
         if small and "auto_map" in parse_json(content, where):
-            raise damaged(where, "the tokenizer wants to run code of its own (auto_map)")
+            raise damaged(where, "the tokenizer needs to run its own code (auto_map)")
     return files
 
 

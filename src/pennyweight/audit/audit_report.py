@@ -33,9 +33,9 @@ def table(audit: Audit) -> str:
         if chosen:
             lines += [heading, *(line for one in chosen for line in _told(one, audit)), ""]
     if not audit.findings:
-        lines += ["Nothing was found.", ""]
+        lines += ["No findings.", ""]
     if audit.left_out:
-        lines += ["Not looked at, or not at every row", *(f"  {words}" for words in audit.left_out), ""]
+        lines += ["Not checked, or not for every row", *(f"  {words}" for words in audit.left_out), ""]
     return "\n".join([*lines, f"{sum(map(len, audit.parts.values())):,} rows in {audit.seconds:.1f} s"])
 
 
@@ -72,7 +72,7 @@ def _told(one: Finding, audit: Audit) -> Iterator[str]:
     part = audit.parts[one.part]
     yield from _rows_told(one, part, audit)
     if words := mend(one):
-        yield f"      mend it: {words}"
+        yield f"      to fix: {words}"
 
 
 def _rows_told(one: Finding, part: AuditedPart, audit: Audit) -> Iterator[str]:

@@ -157,7 +157,7 @@ def fix(
             lines = [block.lines[place] for place in stay]
             write(Columns(cleaned, lines, block.source, block.unit, block.label_names))
         if not kept:
-            raise InputError("nothing would be left of the file", where=source, remedy="look at the findings first")
+            raise InputError("the cleaned copy would have no rows", where=source, remedy="look at the findings first")
     what = "markup, encoding or label" if spelling else "markup or encoding"
     write_rows(dropped_name(out), DROPPED, _listed(audit, gone, changed, what))
     dropped = Counter(why for why, _, _ in gone.values())

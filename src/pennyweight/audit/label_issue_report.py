@@ -70,11 +70,11 @@ class LabelIssueReport:
     def __str__(self) -> str:
         """A count, then the worst of them."""
         lines = [
-            f"Labels to check: {len(self.issues.rows):,} listed, worst first; confident learning counts "
-            f"{self.issues.estimated:,} of {self.issues.n:,} as likely wrong"
+            f"Labels to check: {len(self.issues.rows):,} listed, worst first; confident learning estimates that "
+            f"{self.issues.estimated:,} of {self.issues.n:,} are wrong"
         ]
         for line, label, guess, score, _, text in self.table()[:SHOWN]:
-            doubt = f"{shown(label, 24)}, likelier {shown(guess, 24)} ({score:.3f})"
+            doubt = f"{shown(label, 24)}, more likely {shown(guess, 24)} ({score:.3f})"
             lines.append(f"  {unit(self.part)} {line}: {doubt}: {shown(text, 80)}")
         return "\n".join(lines)
 
@@ -96,7 +96,7 @@ def report_label_issues(audit: Audit, data: str, blocks: RowBlocks, recipe: Reci
     if part.codes is None:
         raise InputError("--suspects needs labels", where=data, remedy="name the label column with --label-column")
     if part.members is not None:
-        raise InputError("--suspects needs one label a row", where=data, received="several")
+        raise InputError("--suspects needs one label per row", where=data, received="several")
     every = [text for table in blocks.tables() for text in table.texts]
     rows = np.flatnonzero(part.codes >= 0)
     texts = [every[row] for row in rows.tolist()]

@@ -62,7 +62,7 @@ def rank_label_issues(
     labels = np.asarray(labels)
     if len(np.unique(labels)) < 2 or len(labels) < 2 * FOLDS:
         raise DataError(
-            "too little to tell wrong labels from", expected=f"two classes and {2 * FOLDS} rows",
+            "too few rows to find wrong labels", expected=f"two classes and {2 * FOLDS} rows",
             received=f"{len(np.unique(labels))} classes in {len(labels)} rows",
         )  # fmt: skip
     probabilities = out_of_sample(texts, labels, classes, features, seed=seed)

@@ -8,29 +8,30 @@ from .findings import Finding
 _IN_DATA = {
     "empty-text": "--fix OUT drops them",
     "near-empty-text": "train --min-chars N drops short texts",
-    "encoding-damage": "--fix OUT repairs what can be undone; --encoding NAME if the file was read in a wrong one",
-    "markup": "--fix OUT or train --markup strip takes it out",
+    "encoding-damage": "--fix OUT repairs what it can; use --encoding NAME if the file was read with the wrong "
+    "encoding",
+    "markup": "--fix OUT or train --markup strip removes it",
     "exact-duplicate": "--fix OUT keeps the first of each",
     "near-duplicate": "--fix OUT keeps the first of those with the same label",
     "conflicting-labels": "--fix OUT drops all of them; correct them in the file to keep them",
-    "near-conflicting-labels": "read them, since either may be right; --suspects ranks labels that look wrong",
-    "tell-tale": "take them out of the texts, or measure on texts from elsewhere: train --ood FILE",
+    "near-conflicting-labels": "check them by hand, since either may be right; --suspects ranks labels that look wrong",
+    "tell-tale": "remove them from the texts, or measure on texts from another source: train --ood FILE",
     "imbalance": "train --class-weights balanced or --oversample",
-    "rare-class": "more rows, or train --oversample; --rare-classes drop leaves out classes of one row",
+    "rare-class": "add rows, or train --oversample; --rare-classes drop leaves out classes with only one row",
     "missing-label": "--fix OUT drops them",
-    "similar-classes": "--fix OUT --merge-labels writes each as most rows do",
-    "unknown-tokens": "another backbone: --backbone NAME",
+    "similar-classes": "--fix OUT --merge-labels uses the most frequent spelling",
+    "unknown-tokens": "choose another backbone: --backbone NAME",
 }
 # For findings in the test set, which `--fix` of the data leaves as it is.
 _IN_TEST = {
     "exact-leak": "--fix OUT drops the rows of the data that are also in the test set",
-    "near-leak": "--fix OUT drops the rows of the data that are like one of the test set",
-    "imbalance": "read macro F1, which weighs all classes alike",
-    "rare-class": "more test rows: figures of so small a class say little",
+    "near-leak": "--fix OUT drops the rows of the data that are similar to a row of the test set",
+    "imbalance": "look at macro F1, which weighs all classes equally",
+    "rare-class": "add test rows: the metrics of such a small class mean little",
     "tell-tale": _IN_DATA["tell-tale"],
     "near-conflicting-labels": _IN_DATA["near-conflicting-labels"],
     "unknown-tokens": _IN_DATA["unknown-tokens"],
-    "similar-classes": "audit TEST --fix OUT --merge-labels writes each as most rows do",
+    "similar-classes": "audit TEST --fix OUT --merge-labels uses the most frequent spelling",
 }
 
 

@@ -62,7 +62,7 @@ class ShortAudit:
     def __str__(self) -> str:
         if self.mode == "skipped":
             return f"audit: skipped above {MOST_ROWS:,} rows; run `pennyweight audit` on the files"
-        return "audit: " + ("; ".join(self.warnings) or f"nothing to warn of in {self.rows:,} texts")
+        return "audit: " + ("; ".join(self.warnings) or f"no warnings for {self.rows:,} texts")
 
     def to_json(self) -> dict[str, Any]:
         """As metrics.json has it."""
@@ -181,17 +181,19 @@ def _warnings(found: ShortAudit, sizes: Mapping[str, int], counts: Mapping[str, 
     for name, leaks in found.leakage.items():
         if leaks["exact"] or leaks["near"]:
             said.append(
-                f"of {sizes[name]:,} {name} texts {leaks['exact']:,} are also in training and {leaks['near']:,} "
-                "nearly so"
+                f"of {sizes[name]:,} {name} texts, {leaks['exact']:,} are exact and {leaks['near']:,} near duplicates "
+                "of training texts"
             )
     if found.conflicting_labels:
-        said.append(f"{found.conflicting_labels:,} training rows have the text of another with a different label")
+        said.append(
+            f"{found.conflicting_labels:,} training rows have the same text as another row with a different label"
+        )
     if found.truncated >= MUCH_TRUNCATED:
         said.append(f"{100 * found.truncated:.0f}% of the training texts are longer than {max_length} tokens")
     if found.unknown_tokens >= MUCH_UNKNOWN:
         said.append(
-            f"the tokenizer does not know {100 * found.unknown_tokens:.0f}% of the tokens of the training texts: "
-            "choose a backbone made for their language and signs"
+            f"the tokenizer does not know {100 * found.unknown_tokens:.0f}% of the training tokens: "
+            "choose a backbone for the language and characters of the texts"
         )
     for group in found.similar_classes:
         said.append(f"the class names {' and '.join(map(repr, group))} look alike: are they one class?")

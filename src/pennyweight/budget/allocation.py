@@ -108,7 +108,7 @@ def _check(strategy: str, options: PlanOptions) -> None:
     positive_whole(options.min_rank, "min_rank")
     if options.max_rank is not None and positive_whole(options.max_rank, "max_rank") < options.min_rank:
         raise contradiction(
-            f"min_rank {options.min_rank}", f"max_rank {options.max_rank}", "no rank is left between them"
+            f"min_rank {options.min_rank}", f"max_rank {options.max_rank}", "no rank is possible between them"
         )
     if strategy in ("attention", "all-linear") and options.target_modules is not None:
         raise contradiction(f"strategy {strategy}", "target_modules", "the strategy chooses the modules itself")
@@ -128,7 +128,7 @@ def _adaptable(config: Config, strategy: str, options: PlanOptions) -> tuple[Lin
         raise contradiction("frozen_modules", "forced_modules", f"both name {both[0]}")
     wanted = ({linear.name for linear in offered} | forced) - frozen
     if not wanted:
-        raise contradiction("frozen_modules", "the modules that may be adapted", "nothing is left to adapt")
+        raise contradiction("frozen_modules", "the modules that may be adapted", "no modules are left to adapt")
     return tuple(linear for linear in linear_modules(config) if linear.name in wanted)
 
 

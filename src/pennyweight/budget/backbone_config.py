@@ -38,13 +38,13 @@ def load_config(name: str | Path) -> dict[str, Any]:
         return deepcopy(_facts()[known])
     if os.path.isdir(folder):
         raise BackboneError(
-            "the folder has no config.json", where=folder, remedy="give the folder a backbone was saved to"
+            "the folder has no config.json", where=folder, remedy="give the folder in which a backbone was saved"
         )
     raise BackboneError(
         "unknown backbone",
         expected="embedded, a folder with a config.json, or one of " + ", ".join(known_names()),
         received=repr(str(name)),
-        remedy="download it once where there is a network and give the folder",
+        remedy="download it once on a machine with network access and give the folder",
     )
 
 

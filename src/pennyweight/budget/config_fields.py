@@ -19,7 +19,7 @@ def whole(config: Config, name: str, default: int | None = None) -> int:
     value = config.get(name, default)
     if value is None:
         raise BackboneError(
-            "the backbone's config lacks a field that is needed",
+            "the backbone's config lacks a required field",
             where=f"config -> {name}",
             expected="a positive whole number",
         )

@@ -77,7 +77,7 @@ class Estimate:
         basis = (
             f"as fast as the last training here on {self.measured}"
             if self.measured
-            else f"a guess: no training of {LEAST_SECONDS:.0f} s or more was seen here yet"
+            else f"a guess, since no training here has taken {LEAST_SECONDS:.0f} s or more yet"
         )
         cache = f", {self.cache_bytes / 1e6:,.0f} MB prefix cache" if self.cache_bytes else ""
         less = self.checkpointed_bytes
@@ -85,7 +85,7 @@ class Estimate:
         if less == self.memory_bytes:
             checkpointed = ""
         return (
-            f"about {self.seconds_per_epoch:,.0f} s an epoch of {self.texts:,} texts of {self.tokens} tokens ({basis})"
+            f"about {self.seconds_per_epoch:,.0f} s per epoch of {self.texts:,} texts of {self.tokens} tokens ({basis})"
             f"{cache}, {self.memory_bytes / 1e6:,.0f} MB of memory{checkpointed}"
         )
 

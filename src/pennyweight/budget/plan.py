@@ -65,11 +65,11 @@ class Plan:
             return ""
         origin = {
             "svd": "were taken from the backbone's weights",
-            "gradient": "were estimated from gradients on labelled training rows, though not trained",
+            "gradient": "were estimated from gradients on labelled training rows, but not trained",
         }[adapter.bases]
         return (
-            f"Trained: {trained:,} numbers. Stored: {stored:,}, since LoRA-XS is saved as plain LoRA, multiplied out "
-            f"with its frozen bases, which {origin}."
+            f"{trained:,} numbers are trained and {stored:,} are stored: LoRA-XS is saved as plain LoRA, multiplied by "
+            f"its frozen bases. These {origin}."
         )
 
     @property
@@ -181,7 +181,9 @@ def plan(
         positive_whole(budget, "budget")
     if strategy == "manual":
         if options is not None:
-            raise contradiction("strategy manual", "planner options", "manual takes the adapter as it is")
+            raise contradiction(
+                "strategy manual", "planner options", "the strategy manual uses the adapter settings as given"
+            )
         return _manual(config, labels, budget, adapter, head or HeadSpec())
     if adapter is not None:
         raise contradiction(f"strategy {strategy}", "a given adapter", "the strategy chooses the ranks itself")

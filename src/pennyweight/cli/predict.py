@@ -40,6 +40,7 @@ from .output import echo, note
 from .progress import RowProgress
 
 if TYPE_CHECKING:
+    from ..data.cut_tokens import CutTally
     from ..data.row_blocks import RowBlocks
     from ..predict.abstention import Abstainer
     from ..predict.bulk import OutputOptions
@@ -222,8 +223,8 @@ def predict(
                 _write_file(classifier, file, written, out, abstainer, resume, progress)
     if file is not None and file.unread and file.empty.count:
         note(f"{source}: {file.empty}")
-    if file is not None and (cut := file.cut.warning()) is not None:
-        note(f"warning: {source}: {cut}")
+    if file is not None:
+        _note_cut(source, file.cut.warning())
     if file is not None and kept.all:
         _note_columns(file.names, prediction_columns(classifier), file.unreadable)
     if abstainer.threshold is not None:
@@ -270,11 +271,12 @@ def _predict_with_ray(
     note(f"{found.rows:,} texts labelled: {out}")
     for name, empty in found.empty.items():
         note(f"{name}: {empty}")
+    _note_cut(source, found.cut.warning())
     if first is not None and job.output.kept.all:
         _note_columns((), (), first.unreadable)
     if found.why is not None:
         share = 100 * found.answered / found.rows if found.rows else 0.0
-        note(f"answered {found.answered:,} of {found.rows:,} texts ({share:.1f}%), {found.why}")
+        note(f"labelled {found.answered:,} of {found.rows:,} texts ({share:.1f}%), {found.why}")
 
 
 def _standard_input() -> IO[bytes]:
@@ -346,6 +348,7 @@ def _write_texts(
     classifier: Classifier, texts: list[str], output: OutputOptions, out: Path | None, abstainer: Abstainer, shown: bool
 ) -> None:
     """Predict texts of the command line: a line each for a person, or rows as of any input."""
+    from ..data.cut_tokens import CutTally
     from ..predict.prediction_rows import merge_columns
     from ..predict.streaming import predict_stream
 
@@ -354,7 +357,9 @@ def _write_texts(
             "this classifier labels pairs of texts, and --text takes single texts",
             remedy="give JSON lines with both texts on standard input: predict RUN -",
         )
-    found = predict_stream(classifier, (({"text": text}, text) for text in texts))
+    cut = CutTally()
+    found = predict_stream(classifier, (({"text": text}, text) for text in texts), cut=cut)
+    found = _noting_cut(found, cut, "--text")
     rows = ((fields, abstainer.decide(prediction)) for fields, prediction in found)
     if shown:
         for fields, prediction in rows:
@@ -418,6 +423,7 @@ def _predict_pipe(
     classifier: Classifier, pipe: IO[bytes], source: str, input_spec: Any, kept: KeptColumns
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The fields that are kept of each line, and its prediction, as they come."""
+    from ..data.cut_tokens import CutTally
     from ..data.sources import stream
     from ..data.table import Columns
     from ..predict.streaming import predict_stream, read_lines
@@ -430,7 +436,23 @@ def _predict_pipe(
                 names = kept.of(Columns({key: [value] for key, value in record.items()}, [1], name), own)
                 yield {key: record[key] for key in names}, text
 
-    return predict_stream(classifier, texts())
+    cut = CutTally()
+    return _noting_cut(predict_stream(classifier, texts(), cut=cut), cut, name)
+
+
+def _noting_cut(
+    predictions: Iterator[tuple[dict[str, Any], dict[str, Any]]], cut: CutTally, source: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The predictions, with a warning where much is cut: as soon as that is known, since a pipe may never end."""
+    for prediction in predictions:
+        yield prediction
+        _note_cut(source, cut.warning_once())
+    _note_cut(source, cut.warning_once(0))
+
+
+def _note_cut(source: str, warning: str | None) -> None:
+    if warning is not None:
+        note(f"warning: {source}: {warning}")
 
 
 def _note_columns(names: Iterable[str], predicted: Iterable[str], unreadable: dict[str, str]) -> None:

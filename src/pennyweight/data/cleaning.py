@@ -87,7 +87,7 @@ def clean(
         raise DataError(
             "no rows are left after cleaning",
             received=f"{len(table)} rows: " + ", ".join(f"{rows} {name}" for name, rows in dropped.items() if rows),
-            remedy="loosen the filters or check the text column",
+            remedy="relax the filters or check the text column",
             where=table.source,
         )
     cleaned = table if texts is table.texts else replace(table, texts=texts)

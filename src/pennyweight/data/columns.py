@@ -60,7 +60,7 @@ def choose_text_columns(
         names = tuple(require_column(columns, name, "--text-columns a,b") for name in wanted)
         if not names or len(set(names)) < len(names):
             raise DataError(
-                "no text column, or one twice, in --text-columns", received=listed(wanted), where=columns.source
+                "--text-columns is empty or names a column twice", received=listed(wanted), where=columns.source
             )
         return names
     label = None if label is None else _found(columns, label) or label
@@ -127,7 +127,7 @@ def require_column(columns: Columns, name: str, flag: str, *, positions: bool = 
         raise DataError(
             f"column {name} holds neither text nor numbers",
             received=columns.unreadable[name],
-            remedy="a column of lists is read where its name says labels, such as labels or tags: rename it"
+            remedy="lists are read only from columns named like labels, such as labels or tags: rename the column"
             if "list" in columns.unreadable[name]
             else None,
             where=columns.source,

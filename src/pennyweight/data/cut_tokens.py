@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from .table import shown
 REMEDY = "train with --max-length auto or --long-texts windows to read it"
 #: A larger share of the tokens that are cut is worth a warning.
 MUCH_CUT = 0.05
+#: Of so many texts that come without an end it is known whether much of them is cut.
+ENOUGH_TEXTS = 50
 
 
 @dataclass
@@ -21,17 +23,24 @@ class CutTally:
 
     Attributes:
         texts, read, lost: how many texts, and tokens that were read and cut; texts of pairs lose none that is known.
+        asked: whether `warning_once` has answered.
     """
 
     texts: int = 0
     read: int = 0
     lost: int = 0
+    asked: bool = field(default=False, compare=False)
 
     def add(self, tokens: Encoded) -> None:
         """Count further texts."""
-        self.texts += len(tokens)
-        self.read += int(tokens.lengths.sum())
-        self.lost += 0 if tokens.lost is None else int(tokens.lost.sum())
+        lost = 0 if tokens.lost is None else int(tokens.lost.sum())
+        self.add_counts(len(tokens), int(tokens.lengths.sum()), lost)
+
+    def add_counts(self, texts: int, read: int, lost: int) -> None:
+        """Count texts that were counted elsewhere."""
+        self.texts += texts
+        self.read += read
+        self.lost += lost
 
     def warning(self) -> str | None:
         """A sentence with its remedies; None where at most `MUCH_CUT` of the tokens are cut."""
@@ -40,6 +49,13 @@ class CutTally:
             return None
         texts = f"{self.texts:,} text{'' if self.texts == 1 else 's'}"
         return f"{_percent(share)} of the tokens of {texts} are cut: what stands there is not read; {REMEDY}"
+
+    def warning_once(self, enough: int = ENOUGH_TEXTS) -> str | None:
+        """As `warning`, of the first `enough` texts; None before there are as many, and ever after."""
+        if self.asked or self.texts < enough:
+            return None
+        self.asked = True
+        return self.warning()
 
 
 def cut_share(tokens: Encoded) -> float:

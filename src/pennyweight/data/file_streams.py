@@ -105,7 +105,7 @@ class _Bounded(io.RawIOBase):
             raise DataError(
                 f"the {self._kind} file looks like a decompression bomb",
                 expected=f"at most {BOMB_RATIO} times its {self._stored:,} bytes",
-                remedy="if you trust the file, decompress it and read that",
+                remedy="if you trust the file, decompress it and give the decompressed file",
                 where=self._path,
             )
 
@@ -228,7 +228,7 @@ def _codec(head: bytes, encoding: str | None, path: Path) -> str:
     mark = "UTF-8" if head.startswith(codecs.BOM_UTF8) else mark
     if mark and not name.startswith(mark.lower()):
         raise DataError(
-            f"the file is {mark}, as its first bytes say", expected=f"what --encoding says, {encoding}", where=path
+            f"the first bytes show that the file is {mark}", expected=f"what --encoding says, {encoding}", where=path
         )
     return "utf-8-sig" if name == "utf-8" else name
 

@@ -72,7 +72,7 @@ def read_label_columns(columns: Columns, names: Sequence[str], form: LabelFormat
             raise DataError(
                 f"column {name} holds a value other than 0 and 1",
                 expected="0 or 1 in every row of --label-columns",
-                received=f"{shown(columns.values[name][wrong[0]])}, and {len(wrong)} of {len(held)} rows such",
+                received=f"{shown(columns.values[name][wrong[0]])}; {len(wrong)} of {len(held)} rows have such values",
                 where=columns.where(wrong[0]),
             )
     found: list[Label] = [tuple(each) for each in held]
@@ -154,7 +154,7 @@ def _parse_labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | Non
             if label in found:
                 raise DataError(
                     f"the row names label {label} twice",
-                    remedy="if these are zeros and ones, one a label, give them as columns: --label-columns a,b",
+                    remedy="if these are zeros and ones, one per label, give them as columns: --label-columns a,b",
                     where=where,
                 )
         found[label] = None
@@ -178,9 +178,9 @@ def _check_unlabelled(columns: Columns, found: Sequence[Label], place: str, form
     if empty and not form.allow_unlabelled:
         raise DataError(
             f"the row has no label in {place}",
-            expected="at least one label a row",
+            expected="at least one label per row",
             received=f"{len(empty)} of {len(found)} rows without any label",
-            remedy="label or remove them, or take them as rows that none of the labels fits: --allow-unlabelled",
+            remedy="label or remove them, or accept them as rows without labels: --allow-unlabelled",
             where=columns.where(empty[0]),
         )
 

@@ -27,10 +27,10 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
     found = dict(zip(labels, (text.strip() for text in table.texts), strict=False))
     unknown = [label for label in labels if label not in names]
     if unknown:
-        raise _refused(path, f"a description of {listed(unknown)}, which is no class", f"one of {listed(names)}")
+        raise _refused(path, f"descriptions of unknown classes: {listed(unknown)}", f"one of {listed(names)}")
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise _refused(path, f"more than one description of {listed(twice)}", WANTED)
+        raise _refused(path, f"more than one description for {listed(twice)}", WANTED)
     without = [name for name in names if not found.get(name)]
     if without:
         raise _refused(path, f"no description of {listed(without)}", WANTED)
@@ -38,7 +38,7 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
     if same is not None:
         one, other = same
         raise DataError(
-            "two classes have the same description", where=path, expected="descriptions that tell the classes apart",
+            "two classes have the same description", where=path, expected="a different description for each class",
             received=f"{shown(names[one])} and {shown(names[other])}: {shown(found[names[one]])}",
         )  # fmt: skip
     return tuple(found[name] for name in names)

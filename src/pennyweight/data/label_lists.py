@@ -40,7 +40,7 @@ def parse_label_lists(columns: Columns, name: str, form: LabelFormat) -> tuple[C
         length = next(len(cell) for cell in cells if is_list(cell))
         if form.vectors not in (None, length):
             raise DataError(
-                "the label vectors have another length than those of the training",
+                "the label vectors differ in length from those in training",
                 expected=f"{form.vectors} zeros and ones",
                 received=f"{length}",
                 where=columns.source,
@@ -93,7 +93,7 @@ def _as_lists(columns: Columns, name: str, form: LabelFormat) -> list[Any]:
         value = found[cell.strip()] if isinstance(cell, str) and cell.strip() else cell
         if value is None and isinstance(cell, str) and cell.strip():
             raise DataError(
-                "the cell is not a list, as JSON or Python write it",
+                "the cell is not a list in JSON or Python syntax",
                 expected='["sports", "politics"], or --label-delimiter',
                 received=shown(cell),
                 where=columns.where(row),
@@ -126,8 +126,8 @@ def _vectors(columns: Columns, name: str, form: LabelFormat, cells: list[Any]) -
     several = [row for row, each in enumerate(ones) if each is not None and len(each) != 1]
     if several and form.task == "single":
         raise DataError(
-            "the label vector holds several ones or none",
-            expected="a single 1 in each, since one label a text is asked for",
+            "the label vector has several ones, or none",
+            expected="exactly one 1 in each vector, since the task has one label per text",
             received=shown(str(list(cells[several[0]]))),
             remedy="leave out --task single",
             where=columns.where(several[0]),

@@ -107,7 +107,7 @@ class LabelSet:
             raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
         if table.multi and not self.multi:
             raise DataError(
-                "the rows carry lists of labels, and the classifier gives one label a text", where=table.source
+                "the rows have lists of labels, but the classifier gives one label per text", where=table.source
             )
         return [label if isinstance(label, tuple) else (label,) for label in table.labels]
 
@@ -180,9 +180,7 @@ class LabelSet:
             return None
         pairs = [f"{number}={name}" for number, name in enumerate(self.names, start=first)]
         said = ",".join(pairs) if len(pairs) <= 12 else ",".join(pairs[:3]) + ",..."
-        return (
-            f"numbers are not read as positions: if they are class numbers, map them: --label-map {shlex.quote(said)}"
-        )
+        return f"numbers are not read as positions; if they are class numbers, use --label-map {shlex.quote(said)}"
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`."""
@@ -249,8 +247,8 @@ def fit_labels(
         alike = [name for name, count in Counter(map(canonical_label, names)).items() if count > 1]
         if alike and len(set(names)) == len(names):
             raise DataError(
-                "two class names are one label",
-                expected="names that differ in more than 1 and 1.0, True and true, or blanks around them",
+                "two class names mean the same label",
+                expected="names that differ by more than 1 and 1.0, True and true, or surrounding blanks",
                 received=listed(name for name in names if canonical_label(name) == alike[0]),
             )
         said = (*said, *_numbered(table, counts, names))
@@ -282,7 +280,7 @@ def _refuse_spellings(table: Table, names: Sequence[str]) -> None:
         raise DataError(
             f"{listed(spellings)} are spellings of one label",
             expected="one spelling for each class",
-            remedy="write them alike; if they are names, such as versions, put a letter before them: v3.10",
+            remedy="spell them the same; if they are different names, such as versions, put a letter first: v3.10",
             where=table.source,
         )
 
@@ -402,12 +400,13 @@ def refuse_rare(table: Table) -> None:
     total = len(_each(table))
     raise DataError(
         f"class {shown(str(few[0]))} has one row" if len(few) == 1 else f"{len(few)} classes have one row each",
-        expected="at least 2 rows a class, one to train on and one to validate on",
+        expected="at least 2 rows per class, one for training and one for validation",
         received=None if len(few) == 1 else listed(few, 4),
-        remedy="add rows, merge the class with --label-map, or say --rare-classes drop (leave it out) or keep "
-        "(train on it, not validated)"
+        remedy="add rows, merge the class with --label-map, or use --rare-classes drop (leave it out) or keep "
+        "(train on it without validation)"
         if len(few) < total / 2
-        else "is this the label column? name another with --label-column c; or say --rare-classes drop or keep",
+        else "is this the label column? if not, name another with --label-column c; if so, use --rare-classes drop or "
+        "keep",
         where=table.where(first),
     )
 
@@ -423,7 +422,7 @@ def check_ordered(table: Table, names: Sequence[str] | None) -> None:
     words = not all(is_number(label) for label in _single(table.labels or ()))
     if words and names is None and table.label_names is None:
         raise DataError(
-            "the order of the classes is not known",
+            "the order of the classes is unknown",
             expected="--label-names with --ordinal, lowest first",
             received=listed(sorted({str(label) for label in table.labels or ()})),
             where=table.source,

@@ -76,7 +76,7 @@ class Data:
         dropped = sum(sum(report["dropped"].values()) for report in self.cleaning.values())
         without_label = sum(count_unlabelled(table) for table in self.tables().values())
         remarks = f" ({dropped:,} rows dropped)" if dropped else ""
-        remarks += f" ({without_label:,} of all rows without any label)" if without_label else ""
+        remarks += f" ({without_label:,} rows in total without labels)" if without_label else ""
         return (
             f"{len(self.train):,} training, {validation} validation{test} texts{remarks}, "
             f"{len(self.labels.names)} labels{', any number a text' if self.labels.multi else ''}: "
@@ -136,7 +136,7 @@ def load(
     """
     source = train_data if train_data is not None else settings.train
     if source is None:
-        raise RecipeError("no training data", expected="a file, a folder, a hub name or data -> train in the recipe")
+        raise RecipeError("no training data", expected="a file, a folder, a hub name, or data -> train in the recipe")
     reader = _SourceReader(settings)
     training, labels, notes = _fit_classes(settings, reader.read_training(source), known)
     training, validation, said = _hold_out(settings, reader, training, labels)
@@ -345,7 +345,7 @@ def apply_unknown_labels(
     others = table.select(np.flatnonzero(~known))
     if not known.any():
         raise DataError(
-            "no row has a label that is one of the classes",
+            "no row has a label of a known class",
             expected=f"some of {listed(labels.names)}",
             received=listed(dict.fromkeys(str(label) for label in others.labels or ()), 6),
             where=table.source,

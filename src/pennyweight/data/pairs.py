@@ -22,7 +22,7 @@ def pair_columns(columns: Columns, names: Sequence[str]) -> tuple[Columns, tuple
         return replace(columns, values=split | others), tuple(split)
     if len(names) != 2:
         raise DataError(
-            "a pair is made of two text columns",
+            "a pair needs exactly two text columns",
             expected="--text-columns a,b",
             received=f"{listed(names)}, of the columns {listed(columns.values)}",
             where=columns.source,
@@ -37,5 +37,5 @@ def join_pair(parts: Sequence[str], where: str) -> str:
         DataError: a text holds the code point that separates them.
     """
     if any(PAIR in part for part in parts):
-        raise DataError("a text of the pair holds the code point U+FDD0", remedy="remove it", where=where)
+        raise DataError("a text of the pair contains the code point U+FDD0", remedy="remove it", where=where)
     return PAIR.join(parts) if any(parts) else ""

@@ -125,9 +125,10 @@ def check_sources_exist(recipe: Recipe, source: str | Path | Recipe, given: Mapp
     if missing:
         flags = [f"FOLDER/{name}" if key == "train" else f"--{key} FOLDER/{name}" for key, name in missing.items()]
         raise DataError(
-            f"the recipe names {' and '.join(missing.values())}, which {'is' if len(missing) == 1 else 'are'} not here",
+            f"the recipe names {' and '.join(missing.values())}, which {'is' if len(missing) == 1 else 'are'} not "
+            "available here",
             where=source,
-            remedy=f"say where: `pennyweight train {' '.join(flags)} --recipe {source}`",
+            remedy=f"give their location: `pennyweight train {' '.join(flags)} --recipe {source}`",
         )
 
 

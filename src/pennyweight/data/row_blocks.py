@@ -60,7 +60,7 @@ class EmptyTexts:
     def __str__(self) -> str:
         more = self.count - len(self.lines)
         where = ", ".join(map(str, self.lines)) + (f" and {more:,} more" if more else "")
-        return f"{self.count:,} empty {'text' if self.count == 1 else 'texts'}, classified all the same: {where}"
+        return f"{self.count:,} empty {'text' if self.count == 1 else 'texts'}, labelled like any other: {where}"
 
 
 @dataclass(frozen=True)

@@ -187,10 +187,10 @@ def refuse_unlabelled(columns: Columns) -> None:
     """
     if not columns.named and list(columns.values) == ["text"]:
         raise DataError(
-            "the file holds texts without labels",
+            "the file has texts but no labels",
             expected="a label for each text",
             received=f"{len(columns.lines):,} texts",
-            remedy="give the file of the labels, one a line, after a comma (texts.txt,labels.txt), "
-            "or name the format of one with labels: --format fasttext, trec, csv or tsv",
+            remedy="give a file with one label per line after a comma (texts.txt,labels.txt), "
+            "or name a format that has labels: --format fasttext, trec, csv or tsv",
             where=columns.source,
         )

@@ -45,9 +45,9 @@ def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tup
     count = max(int(np.ceil(size * rows)), len(classes)) if isinstance(size, float) else size
     if not len(classes) <= count <= rows - len(classes):
         raise DataError(
-            f"a validation set of {count} rows cannot be split off {rows}",
-            expected=f"{len(classes)} to {rows - len(classes)} rows, so that each of the {len(classes)} classes "
-            "can be on both sides",
+            f"cannot hold out {count} of {rows} rows for validation",
+            expected=f"{len(classes)} to {rows - len(classes)} validation rows, so that both parts have all "
+            f"{len(classes)} classes",
             remedy="change the validation size or add rows",
         )
     train, held = train_test_split(np.arange(rows), test_size=count, random_state=seed, stratify=labels)
@@ -55,7 +55,7 @@ def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tup
     if lost.size:
         raise DataError(
             f"class number {lost[0]} would have no training rows",
-            received=f"{int((labels == lost[0]).sum())} rows of it, and a validation set of {count} of {rows}",
+            received=f"{int((labels == lost[0]).sum())} rows of this class, with {count} of {rows} rows for validation",
             remedy="make the validation set smaller or add rows of that class",
         )
     train, held = _one_of_each(labels, train, held, classes, seed)
@@ -105,7 +105,8 @@ def split_multi_label(
     if lost.size:
         raise DataError(
             f"label {shown(names[lost[0]])} would have no training rows",
-            received=f"{int(counts[lost[0]])} rows of it, and a validation set of {len(held)} of {len(labels)}",
+            received=f"{int(counts[lost[0]])} rows with this label, with {len(held)} of {len(labels)} rows for "
+            "validation",
             remedy="make the validation set smaller, add rows of that label, or choose another --split-seed",
         )
     return kept, held

@@ -55,7 +55,7 @@ class RowPredictions:
         if not found:
             return None
         if len(found) < len(keys) or len({one.shape for one in found}) > 1 or found[0].ndim != 1:
-            raise DataError("the kept predictions are damaged", where=name, remedy="train again")
+            raise DataError("the saved predictions are damaged", where=name, remedy="train again")
         return cls(*found)
 
 

@@ -50,7 +50,7 @@ def slice_rows(
     for name in columns if columns is not None else rows.columns:
         if name not in rows.columns:
             raise DataError(
-                f"there is no column {name!r} to slice by",
+                f"there is no column {name!r} for slices",
                 where=rows.source,
                 expected=", ".join(rows.columns) or "a file with further columns",
             )

@@ -79,9 +79,9 @@ def checked_difference(ours: np.ndarray, theirs: np.ndarray, *, limit: float = L
     allowed = limit * max(1.0, float(np.abs(ours).max()))
     if not difference <= allowed:
         raise ArtifactError(
-            "the exported model's logits are not those of the classifier, and nothing was written",
+            "the exported model's logits differ from the classifier's, and nothing was written",
             expected=f"a difference of at most {allowed:.1e}",
             received=f"{difference:.1e}",
-            remedy="export with the versions in requirements.lock; if it stays, report it",
+            remedy="export with the versions in requirements.lock; if the error persists, report it",
         )
     return difference

@@ -60,7 +60,7 @@ def push(
     backbone = backbone_name(saved)
     if is_local(backbone):
         raise ArtifactError(
-            "the backbone is a folder on this machine, which nobody else has",
+            "the backbone is a folder on this machine, so others cannot load it",
             received=backbone,
             remedy="train with a hub id as --backbone, or export --format merged and publish that",
         )
@@ -93,9 +93,9 @@ def _send(files: dict[str, bytes], repository: str, private: bool, token: str | 
         raise InputError("not a repository on the hub", received=repository) from error
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the HTTP library's
         raise StorageError(
-            f"the hub did not take it ({type(error).__name__})",
+            f"the upload to the hub failed ({type(error).__name__})",
             where=repository,
             received=str(error).splitlines()[0] if str(error) else None,
-            remedy="check the network and `hf auth login`; nothing was changed here",
+            remedy="check the network and `hf auth login`; no local file was changed",
         ) from error
     return str(done.commit_url)

@@ -69,7 +69,7 @@ def _identity_dense(
     size = out["weight"].shape[1]
     if stock.norm:
         raise ArtifactError(
-            "the stock head normalises between its dense layer and its output, which a linear head cannot pass through",
+            "a linear head cannot be expressed by the stock head, which normalises between its two layers",
             expected="a classifier trained with --head full or --head low_rank",
             received="--head linear",
         )
@@ -78,7 +78,8 @@ def _identity_dense(
         return dense, {"weight": out["weight"] / EPSILON, "bias": out["bias"]}
     if stock.activation not in ("relu", "gelu"):
         raise ArtifactError(
-            f"a linear head cannot pass through the stock head's {stock.activation}", remedy="train with --head full"
+            f"a linear head cannot be expressed by the stock head, because of its activation {stock.activation}",
+            remedy="train with --head full",
         )
     norm = _last_norm(encoder)
     bound = size**0.5 * norm.weight.detach().float().abs() + norm.bias.detach().float().abs()  # (H,)

@@ -17,7 +17,8 @@ def refuse_long_texts(artifact: Artifact) -> None:
     long_texts = artifact.recipe.data.long_texts
     if long_texts != "truncate":
         raise ArtifactError(
-            "an exported model takes one sequence of tokens, and its tokenizer can only cut the end of a longer text",
+            "an exported model reads one sequence of tokens, and its tokenizer can only cut off the end of longer "
+            "texts",
             expected="a classifier trained with --long-texts truncate",
             received=f"--long-texts {long_texts}",
             remedy="train with --long-texts truncate and a larger --max-length, or keep Pennyweight's own artifact",

@@ -30,23 +30,23 @@ class EstimatorError(DataError, ValueError):
 
 
 class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
-    """Texts in, labels out, by scikit-learn's rules (https://scikit-learn.org/stable/developers/develop.html).
+    """A scikit-learn classifier of texts (https://scikit-learn.org/stable/developers/develop.html).
 
-    Texts are whatever `Classifier.predict` takes: a list, array or Series of strings, a frame with a text column...
+    Texts come in any form that `Classifier.predict` takes: a list, array or Series of strings, a DataFrame...
 
     Args:
         recipe: a shipped name, a YAML file or a `Recipe`.
         budget: the largest number of trainable parameters.
         epochs: passes over the texts.
-        seed: of everything random.
-        settings: further fields of the recipe by key; those that are arguments of their own come before these.
+        seed: the random seed.
+        settings: other recipe fields by key; the separate arguments take precedence.
         backbone, pooling, max_length, strategy, head, r, lora_alpha, lora_dropout, batch_size, learning_rate,
         weight_decay, label_smoothing, class_weights, validation_size, precision, device, threads: fields of the recipe.
-            None for the recipe's own, as for the four above.
+            None takes the recipe's value, as for the four above.
         verbose: show the progress of `fit`.
 
     Attributes:
-        classes_: (L,) the labels, sorted, as they were given.
+        classes_: (L,) the sorted labels, as given.
         classifier_: the fitted `Classifier`.
     """
 
@@ -113,8 +113,8 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """Train on N texts and their N labels: all strings, all integers, all booleans or all whole floats.
 
         Raises:
-            EstimatorError: also a `ValueError`: something that is not text, missing or mixed labels, texts and labels
-                that differ in number, or only one class.
+            EstimatorError: values that are not text, missing or mixed labels, different numbers of texts and labels, or
+                only one class. It is also a `ValueError`.
         """
         own = {key: value for key, value in self.get_params(deep=False).items() if key not in _NOT_OF_THE_RECIPE}
         given = {**(self.settings or {}), **{key: value for key, value in own.items() if value is not None}}
@@ -190,7 +190,7 @@ def _labels(y: Any) -> np.ndarray:
 def _check_label(label: Any, first: Any, where: str) -> None:
     if isinstance(label, (list, tuple, set, frozenset, np.ndarray)):
         raise EstimatorError(
-            "the estimator takes one label a text",
+            "the estimator takes one label per text",
             remedy="for several: pennyweight.train((texts, labels))",
             received=shown(label),
             where=where,
@@ -223,7 +223,7 @@ def _check_names(names: list[str], classes: np.ndarray) -> None:
     same = [str(label) for label, name in zip(classes.tolist(), names, strict=True) if names.count(name) > 1]
     if same:
         raise EstimatorError(
-            "labels differ only in blanks around them", received=listed(map(repr, same)), remedy="write them alike"
+            "labels differ only in surrounding blanks", received=listed(map(repr, same)), remedy="spell them the same"
         )
     if not all(names):
         raise EstimatorError("a label is empty", remedy="give the class a name")

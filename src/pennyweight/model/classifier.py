@@ -57,6 +57,7 @@ class SequenceClassifier(nn.Module):
         hidden: Tensor | None = None,
         first: int = 0,
         token_type_ids: Tensor | None = None,
+        tokens: int | None = None,
     ) -> Tensor:
         """Run the layers from `first` on: (B, H), what the head reads.
 
@@ -66,11 +67,12 @@ class SequenceClassifier(nn.Module):
             hidden: (B, T, H) hidden states before layer `first`, instead of ids.
             first: the layer to begin at.
             token_type_ids: (B, T) segments of pairs of texts, beside the ids.
+            tokens: how many ones the mask has, where the host knows it.
         """
         if hidden is None:
             assert input_ids is not None, "give input_ids or hidden"
             hidden = self.encoder.embed(input_ids, attention_mask, token_type_ids)
-        return self.encoder.pooled(hidden, attention_mask, first, self.pooling)
+        return self.encoder.pooled(hidden, attention_mask, first, self.pooling, tokens)
 
     def forward(self, *batch: Any, windows: Tensor | None = None, **named: Any) -> Tensor:
         """(B, L) logits in fp32 of what `pooled` takes.
@@ -88,7 +90,8 @@ class SequenceClassifier(nn.Module):
 
 def mean_by_text(rows: Tensor, windows: Tensor) -> Tensor:
     """(B, ...) means of rows (W, ...), of which `windows` (B,) belong to each text, one text behind the other."""
-    texts = torch.repeat_interleave(torch.arange(len(windows), device=rows.device), windows)
+    numbers = torch.arange(len(windows), device=rows.device)
+    texts = torch.repeat_interleave(numbers, windows, output_size=len(rows))  # else the device is asked for the size
     sums = rows.new_zeros(len(windows), *rows.shape[1:]).index_add(0, texts, rows)
     return sums / windows.to(rows.dtype).reshape(-1, *(1,) * (rows.dim() - 1))
 

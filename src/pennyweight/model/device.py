@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
+from torch import Tensor
 
 from ..errors import InputError, ResourceError
 from .kernels.int8_linear import has_int8
@@ -178,12 +180,44 @@ def bf16_is_faster() -> bool:
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
 
 
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device; to a GPU through pinned memory, so that the host need not wait until the device is ready.
+
+    torch keeps the pinned memory until the copy is done.
+    """
+    tensor = torch.from_numpy(values)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken: of a CUDA device's memory what is free or torch keeps unused, else of the RAM."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def copy_rows(values: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Some rows of a tensor in main memory, on a device: (N, H) and row numbers (M,) -> (M, H).
+
+    To a GPU they go through pinned memory and on a stream of their own, so that they are under way while the GPU still
+    computes what it was given before.
+    """
+    if device.type != "cuda":
+        return values.index_select(0, rows).to(device, non_blocking=True)
+    pinned = torch.empty(len(rows), values.shape[1], dtype=values.dtype, pin_memory=True)
+    torch.index_select(values, 0, rows, out=pinned)
+    stream, current = _copy_stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(stream):
+        found = pinned.to(device, non_blocking=True)
+    current.wait_stream(stream)  # the GPU waits, not the host
+    found.record_stream(current)  # else its memory might be given away while it is read
+    return found
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def machine(runtime: Runtime) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Abstainer:
     def __str__(self) -> str:
         """The share of texts that kept their label."""
         share = 100 * self.answered / self.asked if self.asked else 0.0
-        return f"answered {self.answered:,} of {self.asked:,} texts ({share:.1f}%), {self.why}"
+        return f"labelled {self.answered:,} of {self.asked:,} texts ({share:.1f}%), {self.why}"
 
 
 def make_abstainer(classifier: Classifier, below: float | None = None, target: float | None = None) -> Abstainer:
@@ -71,7 +71,7 @@ def make_abstainer(classifier: Classifier, below: float | None = None, target: f
     if classifier.multi and (below is not None or target is not None):
         raise InputError(
             "a multi-label classifier has a threshold for each label",
-            remedy="leave out --abstain-below and --target-accuracy: a text may get no label anyway",
+            remedy="leave out --abstain-below and --target-accuracy: texts below all thresholds get no label",
         )
     if target is None:
         return Abstainer(below, "" if below is None else f"those with a confidence of at least {below:g}")
@@ -99,6 +99,6 @@ def threshold_for_accuracy(classifier: Classifier, target: float) -> Threshold:
     kept = RowPredictions.from_arrays(classifier.artifact.predictions, "validation")
     if kept is None:
         raise ArtifactError(
-            "this classifier kept no validation predictions to pick a threshold on", remedy="train it again"
+            "this classifier has no saved validation predictions for choosing a threshold", remedy="train it again"
         )
     return pick_threshold(kept.confidence.astype(float), kept.correct, target)

@@ -33,11 +33,11 @@ def local_folder(name: str | Path) -> Path:
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ArtifactError(
             f"neither a folder nor a repository on the hub: {name}",
-            expected="a saved classifier, or owner/name of one that was pushed",
+            expected="a saved classifier, or owner/name of a pushed one",
             remedy="check the name; a private repository needs `hf auth login`",
         ) from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
         raise StorageError(
             f"no folder {name}, and the hub cannot be reached",
-            remedy=f"check the path or the network; `hf download {name} --local-dir FOLDER` elsewhere makes a folder",
+            remedy=f"check the path or the network, or copy a folder made by `hf download {name} --local-dir FOLDER`",
         ) from error

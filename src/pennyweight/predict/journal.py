@@ -185,16 +185,16 @@ def may_go_on(
     other = [name for name in here if former.get(name) != here[name]]
     if resume and other:
         raise InputError(
-            "the unfinished run is of another job",
+            "the unfinished run belongs to another job",
             expected="the same " + ", ".join(here),
             received=f"another {', '.join(other)}",
-            remedy="leave out --resume to begin anew",
+            remedy="leave out --resume to start again",
             where=out,
         )
     if not resume and not other:
         raise InputError(
-            f"a run was stopped here that had finished {rows:,} rows of this job",
-            remedy=f"go on with --resume, or remove {folder} to begin anew",
+            f"an interrupted run of this job has already finished {rows:,} rows",
+            remedy=f"continue with --resume, or remove {folder} to start again",
             where=out,
         )
     return resume

@@ -88,7 +88,7 @@ def training_shares(metrics: Mapping[str, Any], predictions: Mapping[str, np.nda
             return found
     except (TypeError, ValueError):
         pass
-    raise ArtifactError("this classifier did not record how often it saw each class", remedy="train it again")
+    raise ArtifactError("this classifier has no record of the class shares in training", remedy="train it again")
 
 
 def parse_shares(text: str, names: Sequence[str]) -> np.ndarray | None:
@@ -115,8 +115,8 @@ def _checked(given: Mapping[str, str], names: Sequence[str], text: str) -> np.nd
     sound = bool(np.isfinite(values).all() and (values > 0).all() and abs(values.sum() - 1) < 0.005)
     if wrong or not sound:
         raise InputError(
-            "the classes' shares are not valid",
-            expected=f"balanced, em, or a share above 0 for each of {', '.join(names)}, which add up to 1",
+            "the class shares are not valid",
+            expected=f"balanced, em, or a share above 0 for each of {', '.join(names)}, with a sum of 1",
             received=text,
         )
     return np.asarray(values / values.sum())

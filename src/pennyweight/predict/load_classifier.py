@@ -23,18 +23,18 @@ def load(
     precision: str | None = None,
     adapter_scale: float = 1.0,
 ) -> Classifier | OnnxClassifier:
-    """Load a saved classifier, every file checked against its checksum, or one that was exported as ONNX.
+    """Load a saved classifier, or one exported as ONNX, and check every file against its checksum.
 
     Args:
-        folder: what `pennyweight train` or `Classifier.save` wrote, or `pennyweight export --format onnx`; where there
-            is no such folder, `owner/name` of a repository on the hub.
-        backbone: where the backbone is now, if it moved.
+        folder: a folder written by `pennyweight train`, `Classifier.save` or `pennyweight export --format onnx`, or
+            `owner/name` of a repository on the hub.
+        backbone: the current path of the backbone, if it was moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, `bf16`, `fp16`, `int8`; else what was chosen in training, if this machine computes in it.
-        adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
+        precision: `fp32`, `bf16`, `fp16` or `int8`; if None, the one chosen in training if this machine supports it.
+        adapter_scale: factor on the adapter's update, see `Classifier.scaled`.
 
     Raises:
-        InputError: a setting of the last four for an exported model, in which they are fixed.
+        InputError: one of the last four arguments for an exported model, in which they are fixed.
         ArtifactError: damaged or foreign files.
         ResourceError: ONNX Runtime is not installed.
         StorageError: the hub cannot be reached.
@@ -72,5 +72,5 @@ def _refuse(folder: str | Path, spec: OnnxSpec, name: str, given: object, fixed:
             f"an exported ONNX model ({spec.number_format}, on the CPU, its adapter merged) has no {name} to choose",
             where=folder,
             received=f"{name} {given}",
-            remedy="leave it out, or use the classifier that it was exported from",
+            remedy="leave it out, or use the original classifier",
         )

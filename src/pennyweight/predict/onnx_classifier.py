@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..data.batching import Encoded, collate, collate_types, plan_batches
+from ..data.cut_tokens import CutTally
 from ..data.input_spec import InputSpec
 from ..data.input_texts import is_single_text, to_texts
 from ..data.load import apply_unknown_labels, read_labelled
@@ -20,6 +22,8 @@ from ..storage.checksums import sha256
 from ..storage.untrusted_folder import open_folder, read_inside
 from .onnx_spec import MODEL, TOKENIZER, OnnxSpec, read_spec
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
+
+logger = logging.getLogger(__name__)
 
 BATCH = 32  # texts run at once, of like length
 LARGEST_TOKENIZER = 256 << 20
@@ -44,6 +48,7 @@ class OnnxClassifier:
         self.spec = spec
         self.metrics: dict[str, Any] = {}
         self._session = session
+        self._cut = CutTally()
         self._inputs = {one.name for one in session.get_inputs()}
         self.fast_tokenizer = FastTokenizer(tokenizer, spec.pad_id)
 
@@ -86,7 +91,7 @@ class OnnxClassifier:
 
         `texts` and errors as for `Classifier.logits`.
         """
-        found = self.logits_of(self._encoded(texts))
+        found = self.logits_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
 
     def logits_of(self, encoded: Encoded) -> np.ndarray:
@@ -109,7 +114,7 @@ class OnnxClassifier:
 
     def predict_proba(self, texts: Any) -> np.ndarray:
         """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string."""
-        found = self.probabilities_of(self._encoded(texts))
+        found = self.probabilities_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
@@ -132,7 +137,7 @@ class OnnxClassifier:
         """
         if as_frame:
             return predictions_frame(self, texts)
-        found = self.probabilities_of(self._encoded(texts))
+        found = self.probabilities_of(self._read(texts))
         names: list[Any] = (
             [labels_reaching(self.labels, row, self.thresholds) for row in found]
             if self.multi
@@ -190,14 +195,23 @@ class OnnxClassifier:
         """Not possible: the folder itself can be copied."""
         raise self._lacks("what a saved classifier consists of")
 
-    def _encoded(self, texts: Any) -> Encoded:
+    def encoded(self, texts: Any) -> Encoded:
+        """N texts as `predict` takes them, as token ids; errors as for `logits`."""
         return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
+
+    def _read(self, texts: Any) -> Encoded:
+        """As `encoded`, with a warning in the log, once, where much of what was given so far is cut."""
+        tokens = self.encoded(texts)
+        self._cut.add(tokens)
+        if not self._cut.asked and self._cut.warning() is not None:
+            logger.warning(self._cut.warning_once(0))
+        return tokens
 
     def _lacks(self, what: str) -> ArtifactError:
         return ArtifactError(
-            f"an exported ONNX model does not carry {what}",
+            f"an exported ONNX model does not contain {what}",
             where=self.folder,
-            remedy="use the classifier that it was exported from",
+            remedy="use the original classifier",
         )
 
 

@@ -75,7 +75,7 @@ def read_spec(folder: str | Path) -> OnnxSpec:
     except (OSError, ValueError, KeyError, TypeError, RecursionError, InputError) as error:
         problem = error.problem if isinstance(error, InputError) else f"{type(error).__name__}: {str(error)[:200]}"
         raise ArtifactError(
-            f"not the description of an exported model ({problem})", where=path, remedy="export it again"
+            f"not a valid description of an exported model ({problem})", where=path, remedy="export it again"
         ) from error
 
 
@@ -88,11 +88,11 @@ def _spec_of(value: Any) -> OnnxSpec:
         raise ValueError("thresholds that do not fit the labels")
     whole: dict[str, Any] = {name: value[name] for name in ("max_length", "pad_id", "opset")}
     if not all(type(number) is int and 0 <= number < 1 << 31 for number in whole.values()):
-        raise ValueError("a length, an id or an opset that is none")
+        raise ValueError("a length, an id or an opset that is not valid")
     real: dict[str, Any] = {name: float(value[name]) for name in ("temperature", "difference")}
     if not all(math.isfinite(number) for number in real.values()):
-        raise ValueError("a figure that is not finite")
+        raise ValueError("a number that is not finite")
     words: dict[str, Any] = {name: value[name] for name in ("delimiter", "number_format")}
     if not all(isinstance(word, str) for word in words.values()):
-        raise TypeError("a text that is none")
+        raise TypeError("a value that is not text")
     return OnnxSpec(labels, InputSpec.from_json(value["input"]), thresholds=thresholds, **whole, **real, **words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
+from ..data.cut_tokens import CutTally
 from ..data.html_table import html_table
 from ..data.input_spec import InputSpec
 from ..data.input_texts import is_single_text, to_texts
@@ -39,6 +41,8 @@ from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from .explanation import Explanation
 
@@ -48,10 +52,10 @@ class Classifier:
 
     Attributes:
         artifact: the model with all that describes it.
-        runtime: where and in which number format it computes.
+        runtime: the device and the number format it computes in.
         weights: (L,) factors of the classes' probabilities, before they are normalised to a sum of 1; None for 1. See
             `with_prior`.
-        digest: the SHA-256 of what was loaded, see `load`; None of a classifier that was not.
+        digest: the SHA-256 of the loaded files, see `load`; None for a classifier that was not loaded.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Classifier:
         self.runtime = runtime
         self.weights = weights
         self.digest = digest
+        self._cut = CutTally()
         self._engine = OnDemand(self._build_engine)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,22 +83,22 @@ class Classifier:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was measured when it was trained, as in metrics.json."""
+        """The metrics from training, as in metrics.json."""
         return self.artifact.metrics
 
     @property
     def temperature(self) -> float:
-        """Logits are divided by it before the softmax: fitted on validation rows, 1 before. It changes no label."""
+        """Divides the logits before the softmax; fitted on validation rows, otherwise 1. It changes no label."""
         return saved_temperature(self.metrics)
 
     @property
     def multi(self) -> bool:
-        """Whether it is multi-label: a text may get any number of labels."""
+        """Whether the classifier is multi-label: a text may get any number of labels."""
         return self.artifact.labels.multi
 
     @property
     def thresholds(self) -> np.ndarray:
-        """(L,) the least probability at which each label is given, multi-label; 0.5 before training.
+        """(L,) multi-label: the lowest probability at which each label is predicted; 0.5 before training.
 
         Raises:
             ArtifactError: when the saved ones are not L numbers between 0 and 1.
@@ -102,12 +107,12 @@ class Classifier:
 
     @property
     def delimiter(self) -> str:
-        """Separates labels written into one cell."""
+        """The separator of several labels written to one cell."""
         return self.artifact.recipe.data.label_delimiter or DELIMITER
 
     @property
     def pair(self) -> bool:
-        """Whether it reads two texts as one input."""
+        """Whether the classifier reads two texts as one input."""
         return self.input_spec.pair
 
     @cached_property
@@ -121,19 +126,28 @@ class Classifier:
 
         Args:
             texts: a string; a list, tuple, array of shape (N,) or (N, 1), Series or generator of strings; a DataFrame,
-                a `datasets.Dataset`, a dict of columns or a list of dicts. Where it was trained on pairs: a tuple of
-                two strings, a list of such, or data with two text columns.
+                a `datasets.Dataset`, a dict of columns or a list of dicts. For a classifier of pairs: a tuple of two
+                strings, a list of such tuples, or data with two text columns.
 
         Raises:
-            InputError: something that is no text (missing, a number, bytes), with its position from 1; data whose
-                text columns cannot be told; single texts where pairs belong, or the other way round.
-            ArtifactError: when a logit is not a finite number.
+            InputError: a value that is not a text (missing, a number, bytes), with its position from 1; text columns
+                that cannot be detected; single texts instead of pairs, or the reverse.
+            ArtifactError: a logit that is not a finite number.
         """
-        found = self.logits_of(self._encoded(texts))
+        found = self.logits_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
 
-    def _encoded(self, texts: Any) -> Encoded:
+    def encoded(self, texts: Any) -> Encoded:
+        """N texts as `predict` takes them, as token ids; errors as for `logits`."""
         return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
+
+    def _read(self, texts: Any) -> Encoded:
+        """As `encoded`, with a warning in the log, once, where much of what was given so far is cut."""
+        tokens = self.encoded(texts)
+        self._cut.add(tokens)
+        if not self._cut.asked and self._cut.warning() is not None:
+            logger.warning(self._cut.warning_once(0))
+        return tokens
 
     @property
     def text_model(self) -> TextModel:
@@ -179,11 +193,11 @@ class Classifier:
         return None if weights is None else weights.engine(self.runtime, artifact.ranges)
 
     def predict_proba(self, texts: Any) -> np.ndarray:
-        """(N, L) probabilities, columns in the order of `labels`; (L,) of a single string.
+        """(N, L) probabilities, with columns in the order of `labels`; (L,) for a single string.
 
-        They sum to 1, except multi-label. `texts` and errors as for `logits`.
+        They sum to 1 unless the classifier is multi-label. `texts` and errors as for `logits`.
         """
-        found = self.probabilities_of(self._encoded(texts))
+        found = self.probabilities_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
 
     def probabilities_of(self, encoded: Encoded) -> np.ndarray:
@@ -199,16 +213,16 @@ class Classifier:
         return self.predict(texts)
 
     def predict(self, texts: Any, *, as_frame: bool = False) -> Any:
-        """N class names; of a single string its class name.
+        """N class names; a single class name for a single string.
 
-        Multi-label, a list of names for each text. `texts` and errors as for `logits`.
+        If multi-label, a list of names for each text. `texts` and errors as for `logits`.
 
         Args:
-            as_frame: a DataFrame instead, see `prediction_rows.predictions_frame`.
+            as_frame: return a DataFrame instead, see `prediction_rows.predictions_frame`.
         """
         if as_frame:
             return predictions_frame(self, texts)
-        encoded = self._encoded(texts)
+        encoded = self._read(texts)
         names: list[Any]
         if self.multi:
             names = [labels_reaching(self.labels, row, self.thresholds) for row in self.probabilities_of(encoded)]
@@ -217,23 +231,23 @@ class Classifier:
         return names[0] if is_single_text(texts, self.pair) else names
 
     def explain(self, text: Any, label: str | None = None) -> Explanation:
-        """Which words speak for a label and which against it; see `explanation.explain`.
+        """Show which words speak for a label and which speak against it; see `explanation.explain`.
 
         Args:
-            text: one text; a tuple of two where it was trained on pairs.
-            label: the predicted one if not given.
+            text: one text; for a classifier of pairs, a tuple of two.
+            label: the label to explain; the predicted one if not given.
         """
         from .explanation import explain
 
         return explain(self, text, label)
 
     def report(self, data: Any, path: str | Path = "report.html", *, split: str = "test") -> Path:
-        """Write an HTML report of the figures on labelled texts, as `pennyweight evaluate --report`.
+        """Write an HTML report on labelled texts, as `pennyweight evaluate --report` does.
 
         Args:
             data: a path, or anything `pennyweight.train` takes.
-            path: of the page; what was there is replaced.
-            split: of a source with several.
+            path: the page to write; an existing file is replaced.
+            split: the split to read, if the source has several.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
@@ -244,17 +258,17 @@ class Classifier:
         return Path(path)
 
     def train_more(self, data: Any, **settings: Any) -> Classifier:
-        """Train on with other rows, beginning at these weights; labels that are new are added behind the others.
+        """Continue training on other rows from this classifier's weights. New labels are added after the others.
 
-        As `pennyweight.train(data, start_from=RUN)`: the recipe, backbone and plan are this classifier's.
+        As `pennyweight.train(data, start_from=RUN)`: uses this classifier's recipe, backbone and plan.
 
         Args:
-            data: labelled texts, as for `pennyweight.train`; with the old rows among them less is forgotten.
-            **settings: as for `pennyweight.train`: `test` (with the old test rows what is forgotten is measured),
+            data: labelled texts, as for `pennyweight.train`; include the old rows to forget less.
+            **settings: as for `pennyweight.train`: `test` (give the old test rows to measure what is forgotten),
                 `out`, `budget`, `epochs`, `learning_rate`...
 
         Returns:
-            A new classifier; `metrics["continued"]` says what was forgotten.
+            A new classifier; `metrics["continued"]` has the figures on forgetting.
         """
         from ..pipeline import train
 
@@ -262,19 +276,19 @@ class Classifier:
             return train(data, start_from=str(self.save(Path(folder) / "classifier")), **settings)
 
     def push_to_hub(self, repository: str, *, private: bool = True, token: str | None = None) -> str:
-        """Send the classifier to a hub repository, from where `pennyweight.load(repository)` reads it.
+        """Upload the classifier to a hub repository, for `pennyweight.load(repository)`.
 
         Args:
-            repository: `owner/name`; made if it is not there.
+            repository: `owner/name`; created if it does not exist.
             private: make a new repository private.
-            token: None for the one that `hf auth login` stored.
+            token: None for the one stored by `hf auth login`.
 
         Returns:
-            Its address.
+            The repository's address.
 
         Raises:
-            ArtifactError: its backbone is a folder on this machine, which nobody else has.
-            StorageError: when the hub cannot be reached or refuses.
+            ArtifactError: the backbone is a folder on this machine, so others cannot load it.
+            StorageError: the hub cannot be reached or refuses the upload.
         """
         from ..export.hub import push
 
@@ -294,26 +308,26 @@ class Classifier:
         id_column: str | None = None,
         resume: bool = False,
     ) -> int:
-        """Label the texts of a file, of any size, into a file that appears when it is whole: as `pennyweight predict`.
+        """Label the texts of a file of any size, as `pennyweight predict` does. `out` appears only when it is complete.
 
         Args:
-            source: any file form that training reads.
-            out: the file to write; what was there is replaced.
-            form: csv, jsonl or parquet; else by the ending of `out`.
-            split: of a source with several.
-            input_columns: keep all columns of the input; else its id and the text.
-            text: keep the columns that are the text.
+            source: a file in any format that training reads.
+            out: the file to write; an existing file is replaced.
+            form: csv, jsonl or parquet; if None, by the suffix of `out`.
+            split: the split to read, if the source has several.
+            input_columns: keep all input columns, or only the id and the text.
+            text: keep the text columns.
             id_column: the column with the ids; the one called id if not given.
-            resume: go on where the same call was killed or stopped, if it was; no row is repeated.
+            resume: continue where the same call was interrupted; no row is repeated.
 
         Returns:
             The number of rows.
 
         Raises:
             DataError: a row that cannot be read, with its place.
-            InputError: what `resume` finds is of another job, or there is something to resume and it is not given.
+            InputError: an unfinished run, without `resume`; with it, an unfinished run of another job.
             StorageError: the disk is full, or another run writes the same file.
-            Interrupted: a signal came; what is finished is kept for `resume`.
+            Interrupted: by a signal; finished rows are kept for `resume`.
         """
         from .bulk import predict_source
 
@@ -333,10 +347,9 @@ class Classifier:
 
         Args:
             data: a path, a `Table`, or anything `pennyweight.train` takes.
-            **columns: split of a source with several, else `test`; and where the data differ from the training's,
-                text_columns, label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup and
-                label_map (label to class name); unknown_labels: `error`, `drop` or
-                `wrong` for rows with other labels.
+            **columns: `split`, by default `test`; if the data differ from the training data, text_columns,
+                label_column, label_columns, label_delimiter, allow_unlabelled, separator, markup and label_map
+                (label to class name); unknown_labels: `error`, `drop` or `wrong` for rows with other labels.
 
         Raises:
             DataError: when a label was not seen in training, or the data cannot be read.
@@ -351,18 +364,18 @@ class Classifier:
         return score(truth, probabilities, self.labels, thresholds).with_unknown(wrong)
 
     def scaled(self, factor: float) -> Classifier:
-        """A copy whose adapter's update counts `factor` times: 0 is the frozen encoder, 1 as trained (WiSE-FT's line).
+        """A copy with the adapter's update times `factor`: 0 is the frozen encoder, 1 as trained (as in WiSE-FT).
 
-        The temperature stays that of the classifier as trained.
+        The temperature does not change.
 
         Raises:
-            InputError: for a factor that is not in 0 to 4, or an adapter with DoRA.
+            InputError: a factor outside 0 to 4, or an adapter with DoRA.
         """
         digest = None if self.digest is None else _digest(self.digest.encode(), factor)
         return Classifier(self.artifact.scaled(factor), self.runtime, self.weights, digest)
 
     def with_prior(self, shares: str, texts: Any = ()) -> Classifier:
-        """The same classifier for texts whose classes have other shares than in training (Saerens et al. 2002).
+        """The same classifier for texts with other class shares than in training (Saerens et al. 2002).
 
         Args:
             shares: `balanced`, a share for each class (`A=0.3,B=0.7`), or `em`, estimated from `texts`.
@@ -370,14 +383,18 @@ class Classifier:
 
         Raises:
             InputError: shares that cannot be used, or `em` without texts.
-            ArtifactError: when the classifier did not record the shares it was trained with.
+            ArtifactError: the classifier has no record of the class shares in training.
         """
         if self.multi:
-            raise InputError("shares are not for multi-label classifiers, whose probabilities do not add up to 1")
+            raise InputError("multi-label classifiers have no class shares: their probabilities do not add up to 1")
         trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
         plain = self._weighted(None)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
-        weights = prior_weights(shares, self.labels, trained, plain.predict_proba, some)
+
+        def probabilities(given: list[Any]) -> np.ndarray:
+            return plain.probabilities_of(plain.encoded(given))
+
+        weights = prior_weights(shares, self.labels, trained, probabilities, some)
         return self._weighted(weights)
 
     def _weighted(self, weights: np.ndarray | None) -> Classifier:
@@ -400,7 +417,7 @@ class Classifier:
         metrics, count = self.metrics, self.artifact.plan.count
         reads = "pairs of texts" if self.pair else "texts"
         found = [
-            ("task", f"{'multi-label' if self.multi else 'one label a text'}, {reads}"),
+            ("task", f"{'multi-label' if self.multi else 'one label per text'}, {reads}"),
             (f"{len(self.labels):,} labels", listed(self.labels)),
             ("backbone", f"{self.artifact.backbone.name}, computed in {self.runtime.precision}"),
             ("trained", f"{count.trainable:,} of {count.total:,} parameters"),
@@ -415,7 +432,7 @@ class Classifier:
         return found
 
     def save(self, folder: str | Path) -> Path:
-        """Write the classifier as a folder that `pennyweight.load` reads."""
+        """Save the classifier to a folder for `pennyweight.load`."""
         if (Path(folder) / MANIFEST).exists():
             raise ArtifactError("a classifier is already saved here", where=folder, remedy="choose another folder")
         return save_artifact(self.artifact, folder, replace=False)
@@ -429,14 +446,14 @@ def load(
     precision: str | None = None,
     adapter_scale: float = 1.0,
 ) -> Classifier:
-    """Load a saved classifier, every file checked against its checksum.
+    """Load a saved classifier, and check every file against its checksum.
 
     Args:
-        folder: what `pennyweight train` or `Classifier.save` wrote.
-        backbone: where the backbone is now, if it moved.
+        folder: a folder written by `pennyweight train` or `Classifier.save`.
+        backbone: the current path of the backbone, if it was moved.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, `bf16`, `fp16`, `int8`; else what was chosen in training, if this machine computes in it.
-        adapter_scale: multiplies the adapter's update, see `Classifier.scaled`.
+        precision: `fp32`, `bf16`, `fp16` or `int8`; if None, the one chosen in training if this machine supports it.
+        adapter_scale: factor on the adapter's update, see `Classifier.scaled`.
     """
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)

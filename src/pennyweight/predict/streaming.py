@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ..data.cut_tokens import CutTally
 from ..data.file_streams import MAX_LINE, is_pipe
 from ..errors import DataError, InputError
 from .prediction_rows import predicted_columns, rows_of
@@ -20,7 +21,7 @@ _BLOCK = 1 << 16  # bytes
 
 
 def predict_stream(
-    classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64
+    classifier: Classifier, texts: Iterator[tuple[dict[str, Any], str]], most: int = 64, cut: CutTally | None = None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Predict texts as they arrive: one at a time from a slow writer, in batches from a fast one.
 
@@ -29,6 +30,7 @@ def predict_stream(
             program ends, the thread may still be waiting for input and must hold no lock, so the source has to be an
             unbuffered file.
         most: the largest batch.
+        cut: counts their tokens.
 
     Yields:
         (fields, prediction) pairs, in order.
@@ -61,7 +63,10 @@ def predict_stream(
             except queue.Empty:
                 break
         if batch:
-            probabilities = classifier.predict_proba([text for _, text in batch])
+            tokens = classifier.encoded([text for _, text in batch])
+            if cut is not None:
+                cut.add(tokens)
+            probabilities = classifier.probabilities_of(tokens)
             predictions = rows_of(predicted_columns(classifier.labels, probabilities, thresholds))
             for (fields, _), prediction in zip(batch, predictions, strict=True):
                 yield fields, prediction

@@ -45,7 +45,7 @@ def class_numbers(classifier: Classifier, order: str | None = None) -> dict[str,
             of the training data was only alphabetical.
     """
     if classifier.multi:
-        raise InputError("a submission has one label a text, and this classifier is multi-label")
+        raise InputError("a submission has one label per text, but this classifier is multi-label")
     labels = classifier.labels
     if order is not None:
         names = [name.strip() for name in next(csv.reader([order], skipinitialspace=True), [])]
@@ -59,7 +59,7 @@ def class_numbers(classifier: Classifier, order: str | None = None) -> dict[str,
     noted = classifier.metrics.get("data", {}).get("label_order")
     if not is_ordered(noted, labels, classifier.artifact.recipe.data.label_names):
         raise InputError(
-            "a submission needs class numbers, and nothing in the training data says the order of the classes",
+            "a submission needs class numbers, but the training data does not define the order of the classes",
             expected="--label-order with all labels in the contest's order, number 0 first",
             received=f"{listed(labels)}, which is only alphabetical",
         )
@@ -103,7 +103,8 @@ def refuse_unnamed_ids(names: Iterable[str], wanted: str | None) -> None:
     if wanted is None and likely and not any(name.strip().lower() == "id" for name in names):
         raise InputError(
             f"column {shown(likely[0])} looks like the ids of the submission",
-            remedy=f"say so with --id-column {shlex.quote(likely[0])}, or rename it if it is something else",
+            remedy=f"confirm it with --id-column {shlex.quote(likely[0])}, or rename the column if it is something "
+            "else",
         )
 
 

@@ -41,7 +41,7 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
     special = os.path.exists(path) and not os.path.isfile(path)
     if special or path.absolute().parts[1] in ("dev", "proc", "sys"):
         # Writing aside and renaming would put a file where a device (or a link to one: /dev/stdout) is.
-        raise InputError("not a regular file", where=path, remedy="leave out --out to write to standard output")
+        raise InputError("not a regular file", where=path, remedy="to write to standard output, leave out --out")
     if source is not None and os.path.exists(path) and os.path.exists(source) and path.samefile(source):
         raise InputError("the output would overwrite the input", where=path, remedy="give --out another name")
     return form

@@ -80,7 +80,7 @@ def overridden(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str,
     if by_hand and bounds:
         one, other = (f"--{keys[0].replace('_', '-')}" for keys in (by_hand, bounds))
         raise RecipeError(
-            f"{one} and {other} contradict each other: {one} plans by hand, {other} is for a strategy that chooses",
+            f"{one} and {other} contradict each other: {one} sets the plan, {other} limits a strategy that chooses it",
             remedy=f"leave out {one} or {other}",
         )
     settings = {**settings, "strategy": "manual"} if by_hand else settings
@@ -205,7 +205,7 @@ def _check_size(value: Any, where: str) -> None:
         seen += 1
         if seen > MOST_VALUES:
             raise RecipeError(
-                "the recipe unfolds to far too much", where=where, expected=f"at most {MOST_VALUES:,} values"
+                "the recipe expands to too many values", where=where, expected=f"at most {MOST_VALUES:,} values"
             )
         if isinstance(item, dict):
             waiting.extend(item.values())

@@ -40,7 +40,10 @@ def plan_for(recipe: Recipe, config: dict[str, Any], labels: int) -> Plan:
         depth, upper = describe(config).layers, int(layers.removeprefix("top:"))
         if upper > depth:
             raise RecipeError(
-                "there are not so many layers", where="plan -> layers", expected=f"top:{depth} at most", received=layers
+                "the backbone has fewer layers",
+                where="plan -> layers",
+                expected=f"top:{depth} at most",
+                received=layers,
             )
         layers = list(range(depth - upper, depth))
     alpha, alphas = wanted.lora_alpha, wanted.alpha_pattern

@@ -166,7 +166,7 @@ def read_run(folder: str | Path) -> Run:
             extra=values,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError("the run's metrics.json lacks a figure", where=folder, received=str(error)) from error
+        raise ArtifactError("the run's metrics.json lacks a value", where=folder, received=str(error)) from error
 
 
 def side_by_side(runs: Sequence[Run]) -> SideBySide:
@@ -253,7 +253,7 @@ def _unlike(first: Run, run: Run, expected: str, received: str) -> DataError:
         f"{first.name} and {run.name} were not measured on the same test rows",
         expected=expected,
         received=received,
-        remedy="train or evaluate both on one test file",
+        remedy="train or evaluate both on the same test file",
     )
 
 

@@ -64,7 +64,7 @@ class EarlierRun:
         for where, (expected, received) in pairs.items():
             if expected != received:
                 raise RecipeError(
-                    "the recipe's plan is not that of the run to start from", where=where, expected=expected,
+                    "the recipe's plan differs from that of the run to start from", where=where, expected=expected,
                     received=received, remedy=f"`pennyweight train --from {self.name}` takes the run's",
                 )  # fmt: skip
 
@@ -82,14 +82,14 @@ class EarlierRun:
             kinds = {False: "one label a text", True: "any number of labels a text"}
             inputs = {False: "texts", True: "pairs of texts"}
             raise RecipeError(
-                "the data are of another kind than the run's", where="train -> start_from",
+                "the data differ in kind from the run's", where="train -> start_from",
                 expected=f"{inputs[self._classifier.pair]}, {kinds[self._classifier.multi]}",
                 received=f"{inputs[splits.input_spec.pair]}, {kinds[splits.labels.multi]}",
             )  # fmt: skip
         missing = [name for name in self.labels if name not in names]
         if missing:
             raise RecipeError(
-                f"the labels leave out {len(missing)} of the run's", where="data -> label_names",
+                f"the labels lack {len(missing)} labels of the run", where="data -> label_names",
                 expected=", ".join(self.labels), received=", ".join(names),
             )  # fmt: skip
         places = np.array([names.index(name) for name in self.labels], dtype=np.int64)
@@ -128,7 +128,7 @@ def continued(start: WarmStart | None, evaluation: Evaluation | None) -> dict[st
     figures: dict[str, Any] = {"start": start.name, "new_labels": list(start.new)}
     after = None if evaluation is None else evaluation.predictions.get("test")
     if start.before is None or start.measured is None or after is None or not start.measured.any():
-        logger.info(f"forgetting: not measured; give the test rows of {start.name} with --test")
+        logger.info(f"forgetting was not measured: give the test rows of {start.name} with --test")
         return {"continued": figures}
     rows = start.measured
     found = compare(after.labels[rows], start.before.predicted[rows], after.predicted[rows], names=("before", "after"))

@@ -91,9 +91,11 @@ class MergedRuns:
         if self.rows:
             parts.append(f"on {self.rows:,} {self.measured_on} rows")
         if self.after is None:
-            parts.append("the merged classifier is not measured: give --test FILE")
+            parts.append("the merged classifier was not measured: give --test FILE")
         if self.kept < 1:
-            parts.append(f"of the summed update {100 * self.kept:.1f}% (squared norm) is left at the plan's ranks")
+            parts.append(
+                f"truncation to the plan's ranks keeps {100 * self.kept:.1f}% of the summed update (squared norm)"
+            )
         parts.append(f"{self.classifier.metrics['stored']:,} numbers stored in adapter and head")
         return "\n".join([*parts, *map(str, self.comparisons)])
 
@@ -166,7 +168,7 @@ def _shares(weights: Sequence[float] | None, runs: int) -> tuple[float, ...]:
         return (1 / runs,) * runs
     if len(weights) != runs or not all(np.isfinite(weight) and weight > 0 for weight in weights):
         raise InputError(
-            "the weights do not fit the runs", where="--weights", expected=f"{runs} numbers above 0",
+            "the weights do not match the runs", where="--weights", expected=f"{runs} numbers above 0",
             received=", ".join(f"{weight:g}" for weight in weights),
         )  # fmt: skip
     return tuple(float(weight) / float(sum(weights)) for weight in weights)
@@ -176,11 +178,13 @@ def _refuse_unlike(artifacts: Sequence[Artifact], names: Sequence[str], method: 
     """Refuse the last of some classifiers if it cannot be merged with the first."""
     first, last = artifacts[0], artifacts[-1]
     wanted, found = _described(first), _described(last)
+    plan: dict[str, Any] = {}
     if method == "soup":
-        wanted, found = wanted | _described_plan(first), found | _described_plan(last)
+        plan = _described_plan(first)
+        wanted, found = wanted | plan, found | _described_plan(last)
     for what, expected in wanted.items():
         if found[what] != expected:
-            remedy = "merge them with --method compose" if what in _described_plan(first) else None
+            remedy = "merge them with --method compose" if what in plan else None
             raise InputError(
                 f"{names[len(artifacts) - 1]} cannot be merged with {names[0]}: {what} differ",
                 expected=expected, received=found[what], remedy=remedy,

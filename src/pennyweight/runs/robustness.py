@@ -57,15 +57,15 @@ def shift(
     ood_unknown: int = 0,
     **columns: Any,
 ) -> Shift:
-    """How a classifier holds up on corrupted texts, and on a second labelled source.
+    """Measure a classifier on corrupted texts, and on a second labelled source.
 
     Args:
         data: labelled texts: a path, a `Table`, or anything `pennyweight.train` takes.
-        severities: of 1 to 5; empty for no corruptions.
+        severities: numbers from 1 to 5; empty for no corruptions.
         corruptions: names; None for the whole suite.
-        ood: labelled texts of another kind with the same classes, in any of these forms; measured whole.
-        rows: a seeded sample of so many texts is corrupted; None for all.
-        seed: of the sample and of the corruptions.
+        ood: labelled texts of another kind with the same classes, in any of these forms; all rows are measured.
+        rows: size of the seeded sample of texts to corrupt; None for all.
+        seed: seed of the sample and the corruptions.
         ood_unknown: further rows of `ood` with unknown labels, which count as wrong.
         **columns: as for `Classifier.evaluate`.
 
@@ -192,4 +192,4 @@ def refuse_multi_label() -> None:
     Raises:
         InputError: always.
     """
-    raise InputError("figures under shift are for one label a text", remedy="leave out --shift and --ood")
+    raise InputError("--shift and --ood work only with one label per text", remedy="leave out --shift and --ood")

@@ -191,9 +191,9 @@ def evaluate_saved(
 def _refuse_label_column(table: Table, columns: Sequence[str]) -> None:
     if table.label_column is not None and table.label_column in columns:
         raise DataError(
-            f"column {shown(table.label_column)} holds the labels, which are no column to slice by",
+            f"column {shown(table.label_column)} has the labels, and cannot be used for slices",
             where=table.source,
-            remedy="leave it out of --slice: the table shows the figures of each class",
+            remedy="leave it out of --slice: the table already shows each class",
         )
 
 

@@ -31,7 +31,7 @@ def starting_recipe(recipe: str | Path | Recipe, settings: Mapping[str, Any]) ->
     if run is None or (recipe != "default" and resolve_recipe(recipe, {}).train.start_from is not None):
         return resolve_recipe(recipe, settings)  # the recipe of such a training spells the run's plan out
     if recipe != "default":
-        raise RecipeError("--from takes the recipe of the run", received=f"--recipe {recipe}", remedy="leave one out")
+        raise RecipeError("--from uses the recipe of the run", received=f"--recipe {recipe}", remedy="leave one out")
     fixed = [
         key for key, value in settings.items()
         if value is not None and SECTION_OF.get(key) in ("model", "plan") and key not in FREE
@@ -39,7 +39,7 @@ def starting_recipe(recipe: str | Path | Recipe, settings: Mapping[str, Any]) ->
     if fixed:
         flag = fixed[0].replace("_", "-")
         raise RecipeError(
-            "--from takes backbone, pooling and plan of the run", received=f"--{flag}", remedy=f"leave out --{flag}"
+            "--from uses the backbone, pooling and plan of the run", received=f"--{flag}", remedy=f"leave out --{flag}"
         )
     from ..artifact.layout import PLAN, RECIPE  # and with it torch, which planning does not wait for
     from ..artifact.load_artifact import recipe_of

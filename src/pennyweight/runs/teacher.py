@@ -112,7 +112,7 @@ def distilled(teaching: Teaching | None, evaluation: Evaluation | None) -> dict[
         shares = figures["validation"]
         logger.info(
             f"distillation: the classifier agrees with its teacher on {shares['agreement']:.1%} of {shares['n']:,} "
-            f"validation texts ({shares['student_accuracy']:.1%} right, the teacher {shares['teacher_accuracy']:.1%})"
+            f"validation texts (accuracy {shares['student_accuracy']:.1%}, teacher {shares['teacher_accuracy']:.1%})"
         )
     return {"distillation": figures}
 
@@ -123,7 +123,7 @@ def _on_validation(teacher: Teacher, splits: Data, targets: Mapping[str, np.ndar
         return None
     texts = splits.validation.texts
     if not teacher.knows(texts).all():
-        logger.info("teacher: the table lacks some of the validation texts, so agreement there is not measured")
+        logger.info("teacher: agreement is not measured, because the table lacks some of the validation texts")
         return None
     return row_predictions(texts, targets["validation"], teacher.probabilities(texts), teacher.thresholds)
 
@@ -276,9 +276,9 @@ def _class_columns(columns: Columns, labels: Sequence[str]) -> list[str]:
     missing = [name for name in labels if name not in columns.values]
     if missing:
         raise DataError(
-            f"the teacher's table has no probabilities of {listed(missing, 6)}",
+            f"the teacher's table has no probabilities for {listed(missing, 6)}",
             where=columns.source,
-            expected="a column for each class, named p_CLASS as predict writes it, or CLASS",
+            expected="a column for each class, named p_CLASS, as written by predict, or CLASS",
             received=f"columns {listed(columns.values, 12)}",
         )
     return list(labels)
@@ -318,7 +318,7 @@ def _probabilities(columns: Columns, names: Sequence[str], *, multi: bool) -> np
 
 def _no_probability(columns: Columns, row: int, name: str, cell: object) -> DataError:
     return DataError(
-        f"the teacher's column {shown(name)} holds no probability", where=columns.where(row),
+        f"the teacher's column {shown(name)} has a value that is not a probability", where=columns.where(row),
         expected="a number from 0 to 1", received=shown(cell),
     )  # fmt: skip
 
@@ -339,5 +339,5 @@ def _refuse_unknown(teacher: Teacher, texts: Sequence[str], where: str, what: st
 def _other_labels(where: str, labels: Sequence[str], received: Sequence[str]) -> RecipeError:
     return RecipeError(
         f"the teacher {where} has other labels", where=WHERE, expected=f"{len(labels)}: {listed(labels)}",
-        received=f"{len(received)}: {listed(received)}", remedy="name the data's labels by --label-map",
+        received=f"{len(received)}: {listed(received)}", remedy="rename the data's labels with --label-map",
     )  # fmt: skip

@@ -54,7 +54,7 @@ class SourceFile:
         try:
             found = system.get_file_info(path)
             if (found.size, found.mtime_ns) != (self.size, self.modified):
-                raise DataError("the file has changed, or is gone, since this command began", where=self.name)
+                raise DataError("the file was changed or removed after this command started", where=self.name)
             return system.open_input_file(path)
         except OSError as error:
             raise _unreadable(self.name, error) from error
@@ -193,7 +193,7 @@ def open_uri(given: str) -> tuple[Any, str]:
         return _local(), os.path.abspath(given)
     scheme, _, rest = given.partition("://")
     if "@" in rest.partition("/")[0]:
-        raise InputError("a URI must not carry credentials", where=scheme, remedy="put them into the environment")
+        raise InputError("a URI must not contain credentials", where=scheme, remedy="set them in the environment")
     import pyarrow as pa
 
     try:

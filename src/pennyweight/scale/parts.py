@@ -41,6 +41,7 @@ class FinishedUnit:
         sha256: of its bytes.
         empty: rows without a text.
         empty_lines: where the first few of them are.
+        cut: its texts, and their tokens that were read and cut, as `data.cut_tokens.CutTally` counts them.
     """
 
     number: int
@@ -50,6 +51,7 @@ class FinishedUnit:
     sha256: str
     empty: int = 0
     empty_lines: tuple[int, ...] = ()
+    cut: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def size(self) -> int:
@@ -82,13 +84,13 @@ class PartStore:
         names = self.files.sizes()
         if MANIFEST in names:
             raise InputError(
-                "a finished prediction is here", where=self.files.name, remedy="name another folder with --out"
+                "the folder contains a finished prediction", where=self.files.name, remedy="choose another --out"
             )
         others = [name for name in names if not name.startswith((".", "part-"))]
         if others:
             raise InputError(
                 "the folder is not empty", where=self.files.name, received=", ".join(sorted(others)[:4]),
-                remedy="name another with --out, or empty it",
+                remedy="choose another --out, or empty it",
             )  # fmt: skip
 
     def begin(self, job: Mapping[str, Any], out: str, *, resume: bool) -> dict[int, FinishedUnit]:
@@ -183,7 +185,7 @@ class PartStore:
 
 def unit_of(value: Mapping[str, Any]) -> FinishedUnit:
     """A finished unit from JSON's values."""
-    lists = {name: tuple(value[name]) for name in ("ends", "empty_lines")}
+    lists = {name: tuple(value[name]) for name in ("ends", "empty_lines", "cut")}
     return FinishedUnit(**(dict(value) | lists))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..data.cut_tokens import CutTally
 from ..data.file_options import AS_NAMED, FileOptions
 from ..data.formats.columnar import ParquetRows
 from ..data.input_spec import InputSpec
@@ -59,6 +60,7 @@ class Predicted:
         rows: of the output, those of former runs included.
         answered: those of them that got a label.
         empty: rows without a text, by their file's name.
+        cut: the tokens of all rows.
         why: where the threshold of abstention comes from, in words; None for no threshold.
         lost: workers that died, and were replaced.
         notes: remarks for people.
@@ -67,6 +69,7 @@ class Predicted:
     rows: int = 0
     answered: int = 0
     empty: dict[str, EmptyTexts] = field(default_factory=dict)
+    cut: CutTally = field(default_factory=CutTally)
     why: str | None = None
     lost: int = 0
     notes: list[str] = field(default_factory=list)
@@ -88,7 +91,7 @@ def output_place(out: str, form: str | None, sources: int) -> tuple[str, bool]:
         raise InputError(
             f"{what} can only be predicted into a folder of parts" if sources > 1 else
             f"on {what} the output is a folder of parts",
-            where=out, expected="a name without ending", remedy="and give --format csv, jsonl or parquet",
+            where=out, expected="a name without a suffix", remedy="give --format csv, jsonl or parquet",
         )  # fmt: skip
     return output_form(out, form), True
 
@@ -207,8 +210,8 @@ class _Run:
         if traits.identity != first.identity:
             precisions = traits.identity[-1] != first.identity[-1]
             raise InputError(
-                f"{traits.node} computes in another number format than {first.node}" if precisions
-                else f"{traits.node} has another classifier than {first.node}",
+                f"{traits.node} computes in a different number format from {first.node}" if precisions
+                else f"{traits.node} has a different classifier from {first.node}",
                 expected=first.identity[-1] if precisions else str(first.identity[0])[:12],
                 received=traits.identity[-1] if precisions else str(traits.identity[0])[:12],
                 where=self._job.model.folder,
@@ -239,6 +242,7 @@ class _Run:
         self.finished[unit.number] = unit
         self.predicted.rows += unit.rows
         self.predicted.answered += unit.answered
+        self.predicted.cut.add_counts(*unit.cut)
         if unit.empty:
             file = self._job.files[self._units[unit.number].file]
             seen = self.predicted.empty.setdefault(file.name, EmptyTexts())

@@ -64,7 +64,7 @@ class RayWorkers:
         """A call that has ended, None if none has within so many seconds.
 
         Raises:
-            ResourceError: the cluster's head is gone.
+            ResourceError: the cluster's head node is gone.
         """
         self._head.look()
         done, _ = self._ray.wait(list(calls), num_returns=1, timeout=seconds)
@@ -128,7 +128,7 @@ class LastingActor:
         try:
             answer: Answer = ray.get(getattr(self._actor, name).remote(*given))
         except ray.exceptions.RayError as error:
-            raise ResourceError("a process of this job ended too often", received=_last_words(error)) from error
+            raise ResourceError("processes of this job ended too often", received=_last_words(error)) from error
         return answer.get()
 
 
@@ -159,8 +159,8 @@ class _Head:
             self._missed += 1
             if self._missed >= _HEAD_LOST:
                 raise ResourceError(
-                    "the cluster's head is gone", where=self._address, received=error.strerror or str(error),
-                    remedy="start the cluster again and give the same command, for predict with --resume",
+                    "the cluster's head node is gone", where=self._address, received=error.strerror or str(error),
+                    remedy="start the cluster and run the same command again (predict: with --resume)",
                 ) from error  # fmt: skip
         self._looked = time.monotonic()
 
@@ -241,7 +241,7 @@ def _places(nodes: Sequence[float], free: float, threads: int, workers: int | No
     if room < (workers or 1):
         raise InputError(
             "too few CPUs", expected=f"{(workers or 1) * threads:g} for {workers or 1} workers of {threads} threads",
-            received=f"{free:g} free on {len(nodes)} machines, room for {room} workers",
+            received=f"{free:g} free on {len(nodes)} machines, enough for {room} workers",
             remedy="lower --workers or --worker-threads, or wait for other jobs",
         )  # fmt: skip
     return workers or room

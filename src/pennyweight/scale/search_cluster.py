@@ -77,7 +77,7 @@ def search_on_ray(
     except KeyboardInterrupt:
         raise Interrupted("stopped by a signal", where=folder, remedy=f"go on with --out {folder}") from None
     if run.lost:
-        logger.info(f"{run.lost} workers that died were replaced")
+        logger.info(f"replaced {run.lost} workers that died")
     finish_search(result)
     return result
 
@@ -101,13 +101,13 @@ class _Hosts:
         if changed := differing_facts(self._task.facts, host.facts):
             raise InputError(
                 f"trials of {host.node} would not be comparable: {changed}",
-                remedy="give every machine the same files, and --precision where number formats differ",
+                remedy="give every machine the same files, and give --precision if number formats differ",
             )
         first = self._first = self._first or host
         if host.processor != first.processor:
             logger.warning(
                 f"{host.node} computes with {host.processor}, {first.node} with {first.processor}: the same settings "
-                "may get other last digits"
+                "may give results that differ in the last digits"
             )
 
     def done(self, trial: AssignedTrial, outcome: TrialOutcome) -> None:

@@ -93,8 +93,8 @@ def deal(
                 false_starts += 1
                 if false_starts >= TRIES:
                     raise ResourceError(
-                        f"a worker ended {TRIES} times before it had begun", received=str(loss),
-                        remedy="see that pennyweight is installed on every machine",
+                        f"a worker ended {TRIES} times before it started", received=str(loss),
+                        remedy="check that pennyweight is installed on every machine",
                     ) from loss  # fmt: skip
             else:
                 tries[tenant.name] += 1
@@ -124,5 +124,5 @@ def _accept(host: TenantHost, folder: Path) -> None:
     if not host.sees_folder:
         raise InputError(
             "a machine of the cluster does not see the folder of the classifiers", where=host.node,
-            expected=f"{folder} on a file system that all machines share", remedy="name such a folder with --out",
+            expected=f"{folder} on a file system that all machines share", remedy="choose such a folder with --out",
         )  # fmt: skip

@@ -137,7 +137,7 @@ def _finished(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> 
     if not os.path.isdir(folder) or not (folder / MANIFEST).is_file():
         if os.path.isdir(folder) and not visible_names(folder):
             return None
-        raise InputError("something else is in the place of the classifier", where=folder, remedy="move it away")
+        raise InputError("something else is in the classifier's place", where=folder, remedy="move it away")
     try:
         saved = read_files(folder)
         run = saved.facts.get("run")
@@ -158,9 +158,9 @@ def _finished(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> 
     changed = [key for key, value in compared.items() if run.get(key) != value]
     shown = ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
     raise InputError(
-        f"it is finished, and was trained with other settings or texts: {shown}",
+        f"the classifier is finished, but was trained with other settings or texts: {shown}",
         where=folder,
-        remedy="train it again with --overwrite, or name another --out",
+        remedy="train it again with --overwrite, or choose another --out",
     )
 
 
@@ -171,8 +171,8 @@ def _in_words(error: BaseException) -> str:
         return "out of memory; lower batch_size or max_length, or train with fewer --workers"
     if isinstance(error, PennyweightError | OSError):
         return words
-    logger.error("a fault in Pennyweight, please report it", exc_info=error)
-    return f"{type(error).__name__}: {words}; this is a fault in Pennyweight, please report it"
+    logger.error("a bug in Pennyweight, please report it", exc_info=error)
+    return f"{type(error).__name__}: {words}; this is a bug in Pennyweight, please report it"
 
 
 def with_threads(tenant: Tenant, threads: int | None) -> Tenant:

@@ -111,7 +111,7 @@ def _check_columns(columns: Columns) -> None:
         raise InputError(
             "; ".join(problems),
             where=columns.source,
-            expected="the columns name and data, and any field of a recipe (see docs/recipes.md)",
+            expected="the columns name and data, and optionally recipe fields (see docs/recipes.md)",
         )
 
 

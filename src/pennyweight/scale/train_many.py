@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ Told = Callable[[TenantOutcome, int, int], object]
 # Of the fields that `train` takes otherwise. Pictures take longer to draw than such a classifier takes to train;
 # comparing candidates, and LoRA-XS with its bases for each, take several times what LoRA in the upper layers does.
 QUICK = {"report": "tables", "prefix_precision": "auto", "contrastive": "off", "frozen_head": "off", "adapter": "lora"}
+
+
+@dataclass
+class _Processes:
+    """How many processes train; on a cluster that is known once they have found a place."""
+
+    count: int
+
+    def placed(self, count: int) -> None:
+        """Note how many there are."""
+        self.count = count
 
 
 def train_many(
@@ -74,7 +86,7 @@ def train_many(
     tasks, count, threads = _share_out(tenants, workers, None if ray is None else 1)
     began = time.perf_counter()
     outcomes: dict[str, TenantOutcome] = {}
-    processes = [count]  # on a cluster the last one: as many as found a place
+    processes = _Processes(count)
     with lock_folder(folder), stopped_at_once():
         recover(folder)
         try:
@@ -86,12 +98,12 @@ def train_many(
                     if told is not None:
                         told(outcome, len(outcomes), len(tasks))
         except (KeyboardInterrupt, Interrupted):
-            write_summary(_summary(folder, tenants, outcomes, processes[-1], began))
+            write_summary(_summary(folder, tenants, outcomes, processes.count, began))
             raise Interrupted(
                 f"stopped by a signal after {len(outcomes):,} of {len(tasks):,} classifiers", where=folder,
-                remedy="run the same command again: it goes on where it stopped",
+                remedy="run the same command again to continue",
             ) from None  # fmt: skip
-        summary = _summary(folder, tenants, outcomes, processes[-1], began)
+        summary = _summary(folder, tenants, outcomes, processes.count, began)
         write_summary(summary)
     return summary
 
@@ -120,18 +132,18 @@ def _outcomes(
     tasks: list[Tenant],
     folder: Path,
     overwrite: bool,
-    processes: list[int],
+    processes: _Processes,
     threads: int | None,
     spread: Cluster | None,
 ) -> Generator[TenantOutcome, None, None]:
     """What comes of the rows, as they are ready; one process is this one."""
-    make, count = partial(TenantTrainer, folder, overwrite=overwrite), processes[-1]
+    make = partial(TenantTrainer, folder, overwrite=overwrite)
     if spread is not None:
-        yield from outcomes_on_ray(tasks, folder, overwrite, spread, threads or 1, _lost, processes.append)
-    elif count == 1:
+        yield from outcomes_on_ray(tasks, folder, overwrite, spread, threads or 1, _lost, processes.placed)
+    elif processes.count == 1:
         yield from map(make(), tasks)
     else:
-        yield from WorkerProcesses(count, threads or 1, make, (), _lost).run(tasks)
+        yield from WorkerProcesses(processes.count, threads or 1, make, (), _lost).run(tasks)
 
 
 def _lost(tenant: Tenant, how: str) -> TenantOutcome:

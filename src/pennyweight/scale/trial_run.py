@@ -128,7 +128,8 @@ class TrialRun:
             if self._false_starts >= TRIES:
                 raise ResourceError(
                     f"a worker ended {TRIES} times before it had read the texts", received=reason,
-                    remedy="see that pennyweight is installed on every machine and has the memory for each worker",
+                    remedy="check that pennyweight is installed on every machine and that each worker has enough "
+                    "memory",
                 )  # fmt: skip
         else:
             self._keeper.call("give_back", call.name)
@@ -137,7 +138,7 @@ class TrialRun:
             if self._tries[tried] >= TRIES:
                 raise ResourceError(
                     f"a worker ended {TRIES} times while it trained these settings", where=tried, received=reason,
-                    remedy="give workers more memory or narrow the choices; then go on with the same command",
+                    remedy="give workers more memory or narrow the choices; then continue with the same command",
                 )  # fmt: skip
         self._start()
         self._deal()

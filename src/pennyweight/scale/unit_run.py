@@ -65,7 +65,7 @@ class CallWatch:
             self._began = time.monotonic()
         elif not placed and time.monotonic() - self._began > PATIENCE:
             raise ResourceError(
-                f"no worker found a place within {PATIENCE:.0f} seconds", expected="free CPUs",
+                f"no worker could be placed within {PATIENCE:.0f} seconds", expected="free CPUs",
                 remedy=f"wait for other jobs on the cluster, or {self._remedy}",
             )  # fmt: skip
         return found
@@ -201,7 +201,7 @@ class UnitRun:
         if self._tries[unit.number] >= TRIES:
             raise ResourceError(
                 f"a worker ended {TRIES} times while it predicted these rows", where=self._named(unit), received=reason,
-                remedy="look for an unusual text among them, or give workers more memory; then go on with --resume",
+                remedy="look for an unusual text among them, or give workers more memory; then continue with --resume",
             )  # fmt: skip
 
     def _false_start(self, reason: str) -> None:
@@ -209,5 +209,5 @@ class UnitRun:
         if self._false_starts >= TRIES:
             raise ResourceError(
                 f"a worker ended {TRIES} times before it had loaded the classifier", received=reason,
-                remedy="see that pennyweight is installed on every machine and that there is memory for every worker",
+                remedy="check that pennyweight is installed on every machine and that each worker has enough memory",
             )  # fmt: skip

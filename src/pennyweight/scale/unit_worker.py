@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import errors
+from ..data.cut_tokens import CutTally
 from ..data.file_options import AS_NAMED, FileOptions
 from ..data.formats.columnar import ParquetRows, plain_types
 from ..data.input_spec import InputSpec
@@ -213,7 +214,7 @@ class UnitWorker:
         if not self._job.store().holds(job):
             raise InputError(
                 f"{socket.gethostname()} does not see this job's folder", where=self._job.parts,
-                remedy="give --out on storage that every machine of the cluster shares",
+                remedy="choose --out on storage that all machines of the cluster share",
             )  # fmt: skip
 
     def _add(
@@ -226,7 +227,7 @@ class UnitWorker:
         held.seek(0)
         done = FinishedUnit(
             unit.number, abstainer.asked, abstainer.answered, tuple(ends[1:]) if ends else (size,), digest,
-            file.empty.count, tuple(file.empty.lines),
+            file.empty.count, tuple(file.empty.lines), (file.cut.texts, file.cut.read, file.cut.lost),
         )  # fmt: skip
         self._job.store().add(done, iter(lambda: held.read(_COPIED), b""))
         return done
@@ -243,7 +244,7 @@ class UnitWorker:
             self._opened = (unit.file, rows, open_ranges(rows, job.input_spec))
         _, rows, whole = self._opened
         columns = rows.read(unit.start, unit.rows)
-        found = replace(whole, rows=unit.rows, blocks=lambda: iter([columns]), empty=EmptyTexts())
+        found = replace(whole, rows=unit.rows, blocks=lambda: iter([columns]), empty=EmptyTexts(), cut=CutTally())
         return found, plain_types(rows.schema) if source.name.lower().endswith(".parquet") else {}
 
 
@@ -308,7 +309,7 @@ def refuse_other_versions(node: str, found: Mapping[str, str], expected: Mapping
             f"{node} has other versions",
             expected=", ".join(f"{name} {expected.get(name)}" for name in other),
             received=", ".join(f"{name} {found.get(name)}" for name in other),
-            remedy="install the same on every machine",
+            remedy="install the same versions on every machine",
         )
 
 

@@ -57,7 +57,7 @@ def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
     if not os.path.isfile(file):
         if found := visible_names(folder):
             raise RecipeError(
-                "the folder holds something other than a search",
+                "the folder contains something other than a search",
                 where=folder,
                 received=found,
                 remedy="choose another --out",
@@ -71,12 +71,12 @@ def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
         was.setdefault(FORMAT_FACT, facts.get(FORMAT_FACT))  # older searches did not note it
         changed = differing_facts(was, facts)
     except (ValueError, KeyError, TypeError) as error:
-        raise RecipeError("the search's own notes cannot be read", where=file, remedy="choose another --out") from error
+        raise RecipeError("the search's notes cannot be read", where=file, remedy="choose another --out") from error
     if changed:
         raise RecipeError(
-            f"the folder holds a search of something else: {changed}",
+            f"the folder contains a search with other settings: {changed}",
             where=folder,
-            remedy="choose another --out, or search with what it was begun with",
+            remedy="choose another --out, or use the original settings",
         )
 
 

@@ -40,32 +40,32 @@ def search(
     say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> SearchResult:
-    """Try plans and settings within a budget; the best on the validation texts is written as a recipe.
+    """Try plans and settings within a budget, and write the best one on the validation texts as a recipe.
 
-    The first trial of a budget is the recipe as it stands, as far as the choices allow, so that the table shows what
-    the search gained. Optuna's TPE proposes the others (Bergstra et al. 2011, "Algorithms for hyper-parameter
-    optimization"). Trials are ranked by the recipe's `train.metric`, then by validation loss, then by parameters. A
-    trial is stopped early when an evaluation is below the median of earlier trials with as many epochs at that step.
-    All use one validation split; a test file is never read. The same call goes on with the trials in the folder, and
-    several processes may work on one folder at a time.
+    The first trial of a budget is the recipe itself, as far as the choices allow: the table then shows the gain from
+    the search. Optuna's TPE proposes the others (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization").
+    Trials are ranked by the recipe's `train.metric`, then by validation loss, then by parameters. A trial is stopped
+    early when an evaluation is below the median of earlier trials with the same number of epochs at that step. All
+    trials use one validation split; a test file is never read. The same call continues the search in the folder, and
+    several processes may work on one folder at the same time.
 
     Args:
         data: labelled texts, as in `pennyweight.train`.
-        budget: the largest number of trained parameters, or several (`"10k,50k"`), each searched on its own.
-        trials: how many for each budget, those already in the folder included.
+        budget: the largest number of trained parameters, or several (`"10k,50k"`) to search one after another.
+        trials: trials per budget, including those already in the folder.
         out: the folder.
-        recipe: what is not searched comes from this recipe.
-        say: deprecated; receives what is logged, a message at a time.
-        **settings: fields of the recipe by key. One value fixes it for all trials; for the keys of
-            `pennyweight.search.space.Space`, several (`epochs="2,4"` or a list) are the choices.
+        recipe: the recipe for everything that is not searched.
+        say: deprecated; receives each logged message.
+        **settings: recipe fields by key. One value fixes a field for all trials; for the keys of
+            `pennyweight.search.space.Space`, several values (`epochs="2,4"` or a list) are the choices.
 
     Returns:
-        All trials and the best recipe, which `out` holds too: trials.json, table.csv, pareto.png, best.yaml.
+        All trials and the best recipe; `out` has them as trials.json, table.csv, pareto.png and best.yaml.
 
     Raises:
-        InputError: Optuna is not installed; the folder holds a search of something else; nothing fits the budget.
-        Interrupted: by a signal; the same call goes on.
-        PennyweightError: whatever training raises, a loss that is no number aside: that trial counts as lost.
+        InputError: Optuna is not installed; the folder has a search with other settings; nothing fits the budget.
+        Interrupted: by a signal; the same call continues the search.
+        PennyweightError: any error from training, except a loss that is not a number: that trial counts as lost.
     """
     check_installed()
     if trials < 1:
@@ -166,7 +166,7 @@ def _run_trials(task: SearchTask, journal: Journal, budget: str, trials: int) ->
 def refuse_misses(budget: str, misses: int) -> None:
     """Raise `BudgetError` after so many settings in a row that do not fit a budget that the search would not end."""
     if misses >= MOST_MISSES:
-        raise BudgetError(f"of the last {misses} settings drawn, none fits the budget", received=budget)
+        raise BudgetError(f"none of the last {misses} settings drawn fits the budget", received=budget)
 
 
 def collect_trials(task: SearchTask, journal: Journal, wanted: tuple[str, ...]) -> SearchResult:

@@ -111,7 +111,9 @@ def _check_measurable(recipe: Recipe, test: Any) -> None:
     """Raise `InputError` where there are neither validation nor test rows."""
     if not (recipe.data.validation_size or recipe.data.validation or recipe.data.test or test is not None):
         raise InputError(
-            "nothing to measure the spread on", expected="validation rows, or --test FILE", received="validation_size 0"
+            "there are no rows for measuring the spread",
+            expected="validation rows, or --test FILE",
+            received="validation_size 0",
         )
 
 

@@ -17,6 +17,7 @@ from ..recipe.schema import TrainRecipe
 from ..storage.user_cache import cache_folder
 from .frozen_features import FrozenBackbone
 from .prefix_cache import Prefix, PrefixSpec, first_trained_layer, prepare
+from .prefix_placement import place_prefix
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,8 @@ def choose_batch_sources(
             continue
         limit = None if folder is None else int(settings.cache_gb * 1e9)
         group = None if frozen is None else frozen.group
-        chosen[name] = (
-            prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers, group=group) or source
-        )
+        found = prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers, group=group)
+        chosen[name] = source if found is None else place_prefix(found)
     return BatchSources(chosen["train"], chosen.get("validation"), exact=layers is None)
 
 

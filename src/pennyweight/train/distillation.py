@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, log_softmax
 
 from ..evaluate.row_predictions import RowPredictions
+from ..model.device import to_device
 from .loss import Loss
 
 
@@ -91,7 +92,7 @@ def with_teacher(of_labels: Loss, targets: SoftTargets, device: torch.device) ->
     temperature = targets.temperature
 
     def mixed(logits: Tensor, indices: np.ndarray) -> Tensor:
-        rows = torch.from_numpy(indices).to(device)
+        rows = to_device(indices, device)
         if targets.multi:
             each = binary_cross_entropy_with_logits(logits / temperature, softened[rows], reduction="none").mean(dim=1)
         else:
@@ -99,7 +100,7 @@ def with_teacher(of_labels: Loss, targets: SoftTargets, device: torch.device) ->
         found = temperature**2 * (weights[rows] * each).sum()
         labelled = targets.labelled[indices]
         if targets.weight < 1 and labelled.any():
-            own = logits if labelled.all() else logits[torch.from_numpy(np.flatnonzero(labelled)).to(device)]
+            own = logits if labelled.all() else logits[to_device(np.flatnonzero(labelled), device)]
             found = found + (1 - targets.weight) * of_labels(own, indices[labelled])
         return found
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ import torch
 from ..budget.plan import Plan
 from ..data.batching import Encoded, join
 from ..errors import RecipeError
+from ..evaluate.metrics import epoch_metrics
+from ..evaluate.metrics.bootstrap import paired_macro_f1
 from ..evaluate.metrics.calibration import choose_temperature
 from ..model.classifier import Pooled
 from ..model.inference import Feed, evaluating, logits
@@ -27,8 +30,8 @@ from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
 from .contrastive import train_contrastive, upper_half
 from .frozen_features import FrozenBackbone
-from .logistic_head import cross_entropy, fit_logistic_head
-from .state import FitResult
+from .logistic_head import cross_entropy, fit_logistic_head, log_likelihood
+from .state import FitResult, rank
 from .validator import make_validator
 
 logger = logging.getLogger(__name__)
@@ -39,8 +42,10 @@ FEWEST_FOR_MORE_STEPS = 12  # rows a class, on average
 HALVES_BELOW = 64  # with fewer rows each half is held out once, with more of them one half is enough
 DESCRIBED_ROWS_A_CLASS = 8  # on average; of more texts each description is one of many
 FEWEST_TO_DECIDE = 100  # held-out rows
+UNTRIED_STRENGTH = 0.1  # where no row can be held out: the best of four on such draws, see docs/log.md
 FROZEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
 TRAINED_STRENGTHS = (1.0, 10.0)
+NORMAL_95 = 1.96  # standard errors from the middle of a 95% interval to its ends
 FROZEN_WON = "cross-validation found the adapter no better than the frozen backbone: the head alone is kept"
 # Who sets one of these means the training loop.
 LOOP_SETTINGS = (
@@ -72,6 +77,7 @@ class Trial:
         strength: the inverse strength of the head's penalty that was best.
         logits: (M, L) and labels: (M,) of the held-out rows.
         described: whether descriptions of the classes were learnt from.
+        metric: what candidates are compared by, as the training loop compares evaluations.
     """
 
     steps: int
@@ -79,17 +85,44 @@ class Trial:
     logits: np.ndarray
     labels: np.ndarray
     described: bool = False
+    metric: str = "accuracy"
 
-    @property
-    def right(self) -> np.ndarray:
-        """(M,) whether each held-out row was right."""
-        found: np.ndarray = self.logits.argmax(axis=1) == self.labels
-        return found
+    @cached_property
+    def record(self) -> dict[str, float]:
+        """The figures of the held-out rows, as the training loop records those of the validation rows."""
+        found = epoch_metrics.figures(self.labels, self.logits, [str(name) for name in range(self.logits.shape[1])])
+        return {"validation_loss": found.pop("loss")} | found
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Orders candidates, the best highest: by the share of right rows, of equals by the cross-entropy."""
-        return float(self.right.mean()), -cross_entropy(self.logits, self.labels)
+        """Orders candidates, the best highest: by the metric, of equals by the cross-entropy."""
+        return rank(self.record, self.metric)
+
+    @property
+    def row_scores(self) -> np.ndarray:
+        """(M,) what each held-out row adds to the metric: whether it was right, or its log-likelihood (nats)."""
+        if self.metric == "loss":
+            return log_likelihood(self.logits, self.labels)
+        return np.asarray(self.logits.argmax(axis=1) == self.labels, dtype=float)
+
+    def lead_over(self, other: Trial) -> tuple[float, float]:
+        """By how much it is ahead of another on the same rows, and the standard error of that difference."""
+        if self.metric == "macro_f1":
+            guesses = other.logits.argmax(axis=1), self.logits.argmax(axis=1)
+            gap, (low, high) = paired_macro_f1(self.labels, *guesses)
+            return gap, (high - low) / (2 * NORMAL_95)
+        differences = self.row_scores - other.row_scores
+        return float(differences.sum()), float((differences**2).sum() ** 0.5)
+
+    @property
+    def score(self) -> str:
+        """In words, how good it was."""
+        rows = f"of {len(self.labels):,} held-out rows"
+        if not len(self.labels):
+            return "not compared: every class has one row"
+        if self.metric == "macro_f1":
+            return f"macro F1 {100 * self.record['macro_f1']:.1f}%, {100 * self.record['accuracy']:.1f}% {rows}"
+        return f"{100 * self.record['accuracy']:.1f}% {rows}"
 
     @property
     def name(self) -> str:
@@ -98,9 +131,10 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        accuracy = float(self.right.mean())
-        found = {"name": self.name, "steps": self.steps, "C": self.strength, "accuracy": accuracy}
-        return found | {"descriptions": self.described}
+        figures = {name: self.record[name] if len(self.labels) else None for name in ("accuracy", "macro_f1")}
+        return {
+            "name": self.name, "steps": self.steps, "C": self.strength, **figures, "descriptions": self.described
+        }  # fmt: skip
 
 
 @dataclass
@@ -114,6 +148,7 @@ class FewLabelTrainer:
         labels: (N,) class numbers below `n_labels`, of both.
         frozen: the model's backbone.
         described: number of descriptions, which are learnt from but never held out; 0 for none.
+        metric: what candidates are compared by.
 
     Attributes:
         texts: seen by the contrastive phase so far, repeats included.
@@ -127,6 +162,7 @@ class FewLabelTrainer:
     frozen: FrozenBackbone
     seed: int
     described: int = 0
+    metric: str = "accuracy"
     texts: int = 0
     initial: dict[str, torch.Tensor] = field(init=False)
 
@@ -155,16 +191,25 @@ class FewLabelTrainer:
 
     def trials(self, counts: Sequence[int]) -> list[Trial]:
         """The frozen backbone and contrastive phases of these lengths, with descriptions where these help the first."""
+        if not halves(self.labels[: self.texts_alone], self.seed):
+            return [self.untried()]
         plain = self.trial(0)
         described = self.trial(0, described=True) if self.described else plain
         used = described.rank > plain.rank
         if self.described:
             better = "learnt from" if used else "left out"
-            shares = [f"{100 * each.right.mean():.1f}%" for each in (described, plain)]
+            by = "macro_f1" if self.metric == "macro_f1" else "accuracy"
+            shares = [f"{100 * each.record[by]:.1f}%" for each in (described, plain)]
             logger.info(
-                f"few labels: descriptions of the classes are {better}: {shares[0]} with them, {shares[1]} without"
+                f"few labels: descriptions of the classes are {better}: "
+                f"{'macro F1 ' if by == 'macro_f1' else ''}{shares[0]} with them, {shares[1]} without"
             )
         return [described if used else plain, *(self.trial(steps, described=used) for steps in counts)]
+
+    def untried(self) -> Trial:
+        """The frozen backbone where no row can be held out: with the descriptions, if there are any."""
+        nothing = np.empty((0, self.n_labels)), np.empty(0, dtype=np.int64)
+        return Trial(0, UNTRIED_STRENGTH, *nothing, bool(self.described), self.metric)
 
     def trial(self, steps: int, *, described: bool = False) -> Trial:
         """A candidate, measured on rows that it was not trained on.
@@ -184,7 +229,10 @@ class FewLabelTrainer:
                 head = fit_logistic_head(features[kept], self.labels[kept], self.n_labels, strength)
                 found[strength].append(head.logits(features[held]))
         labels = self.labels[np.concatenate(rows)]
-        trials = [Trial(steps, strength, np.concatenate(parts), labels, described) for strength, parts in found.items()]
+        trials = [
+            Trial(steps, strength, np.concatenate(parts), labels, described, self.metric)
+            for strength, parts in found.items()
+        ]
         return max(trials, key=lambda trial: trial.rank)
 
     def fit(self, chosen: Trial) -> float:
@@ -192,7 +240,8 @@ class FewLabelTrainer:
         rows = np.arange(len(self.labels) if chosen.described else self.texts_alone)
         features, labels = self.features(chosen.steps, rows)[rows], self.labels[rows]
         head = fit_logistic_head(features, labels, self.n_labels, chosen.strength)
-        head = head.scaled(1 / choose_temperature(chosen.logits, chosen.labels).value)
+        if len(chosen.labels):
+            head = head.scaled(1 / choose_temperature(chosen.logits, chosen.labels).value)
         head.put_into(self.text_model.model.head)
         return cross_entropy(head.logits(features), labels)
 
@@ -237,11 +286,13 @@ def fit_few_labels(
         truth = np.concatenate([truth, np.arange(described)])
     train = text_model.batches(texts)
     source = train if plan.adapter is None else upper_half(model, train)
-    trainer = FewLabelTrainer(text_model, source, texts, truth, len(names), frozen, settings.seed, described)
+    trainer = FewLabelTrainer(
+        text_model, source, texts, truth, len(names), frozen, settings.seed, described, settings.metric
+    )
     counts = steps_for(rows / len(names)) if plan.adapter is not None else ()
     trials = trainer.trials(counts)
     for trial in trials:
-        logger.info(f"few labels: {trial.name}: {100 * trial.right.mean():.1f}% of {len(trial.right):,} held-out rows")
+        logger.info(f"few labels: {trial.name}: {trial.score}")
     chosen = choose_trial(trials, forced=settings.contrastive == "on")
     loss = trainer.fit(chosen)
     logger.info(f"few labels: {chosen.name}, trained on all {rows:,} rows")
@@ -270,7 +321,10 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
     if settings.contrastive == "off":
         return False
     problem = _problem(plan, labels, n_labels)
+    fewest = int(np.bincount(labels, minlength=n_labels).min()) if labels.ndim == 1 else 0
     if settings.contrastive == "on":
+        if problem is None and fewest < 2:
+            problem = "two training rows or more of each class", f"{fewest} of the smallest"
         if problem is not None:
             expected, received = problem
             raise RecipeError(
@@ -280,7 +334,7 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
         return True
     fields = type(settings).model_fields
     by_loop = any(getattr(settings, key) != fields[key].default for key in LOOP_SETTINGS)
-    return problem is None and not by_loop and len(labels) <= ROWS_A_CLASS * n_labels
+    return problem is None and fewest > 0 and not by_loop and len(labels) <= ROWS_A_CLASS * n_labels
 
 
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:
@@ -291,9 +345,6 @@ def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] |
         return "a linear head", f"the head {plan.head.kind}"
     if plan.adapter is not None and plan.adapter.adaptive_ranks:
         return "an adapter of fixed ranks", "adaptive_ranks"
-    fewest = int(np.bincount(labels, minlength=n_labels).min())
-    if fewest < 2:
-        return "two training rows or more of each class", f"{fewest} of the smallest"
     return None
 
 
@@ -303,11 +354,18 @@ def steps_for(rows_a_class: float) -> tuple[int, ...]:
 
 
 def halves(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers to train on and to hold out, each class in proportion: both halves in turn, or one of many rows."""
+    """Row numbers to train on and to hold out, each class in proportion: both halves in turn, or one of many rows.
+
+    The only row of a class is always trained on. Where every class has one there is nothing to hold out, and no halves.
+    """
     from sklearn.model_selection import StratifiedKFold
 
-    folds = StratifiedKFold(2, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
-    found = [(np.asarray(kept), np.asarray(held)) for kept, held in folds]
+    alone = np.bincount(labels)[labels] == 1  # (N,)
+    single, several = np.flatnonzero(alone), np.flatnonzero(~alone)
+    if not len(several):
+        return []
+    folds = StratifiedKFold(2, shuffle=True, random_state=seed).split(np.zeros(len(several)), labels[several])
+    found = [(np.sort(np.concatenate([several[kept], single])), several[held]) for kept, held in folds]
     return found if len(labels) < HALVES_BELOW else found[:1]
 
 
@@ -325,6 +383,6 @@ def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
     if not trained:
         return frozen
     best = max(trained, key=lambda trial: trial.rank)
-    ahead = int(best.right.sum()) - int(frozen.right.sum())
-    allowed = 0.0 if len(best.right) > FEWEST_TO_DECIDE else float((best.right != frozen.right).sum()) ** 0.5
+    ahead, error = best.lead_over(frozen)
+    allowed = 0.0 if len(best.labels) > FEWEST_TO_DECIDE else error
     return best if forced or ahead > -allowed else frozen

@@ -69,5 +69,11 @@ def fit_logistic_head(features: np.ndarray, labels: np.ndarray, n_labels: int, s
 
 def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:
     """The mean over N rows of logits (N, L), in nats."""
+    return -float(log_likelihood(values, labels).mean())
+
+
+def log_likelihood(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) logarithms of the labels' probabilities by logits (N, L), in nats."""
     values = values - values.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(values).sum(axis=1)) - values[np.arange(len(labels)), labels]).mean())
+    found: np.ndarray = values[np.arange(len(labels)), labels] - np.log(np.exp(values).sum(axis=1))
+    return found

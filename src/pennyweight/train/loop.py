@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..errors import Interrupted, PennyweightError
 from ..model.inference import evaluating
@@ -18,6 +19,7 @@ from .accelerator import backward, clip
 from .observer import Observer
 from .signals import Stop, resume_command, stop_requested
 from .state import FitResult, TrainingState
+from .step_losses import add_up
 
 Evaluate = Callable[[], Mapping[str, float]]
 
@@ -57,6 +59,7 @@ def fit(
             elif state.checkpoint_due and not stop.is_set():
                 save()
             if stop.is_set():
+                report_steps(state, observer)
                 raise _interrupted(save(), store, state)
             if state.is_done:
                 return state.finish()
@@ -64,32 +67,52 @@ def fit(
 
 
 def step_and_record(state: TrainingState, observer: Observer | None, stop: Stop) -> None:
-    """One optimizer step of all processes, timed, with all who want to know told of it."""
+    """One optimizer step of all processes, timed; all who want to know are told of it once its loss is read."""
     began = time.perf_counter()
-    progress, settings = state.progress, state.settings
+    progress = state.progress
     batches = state.next_batches()
     rate = state.learning_rate(progress.step)
     texts = sum(len(indices) for indices in batches)
-    loss_sum = train_step(state, batches, rate, texts, stop)
-    _check_finite("training", loss_sum, progress.step + 1, settings)
-    seconds = time.perf_counter() - began
-    progress.count_step(loss_sum, texts, seconds)
+    losses = train_step(state, batches, rate, texts, stop)
+    progress.step += 1
     state.average.update(progress.step, state.steps_per_epoch)
-    if observer is not None:
-        observer.step(progress.step, state.total_steps, loss_sum / texts, rate, texts, seconds)
-    state.accelerator.log({"train/loss": loss_sum / texts, "train/learning_rate": rate}, progress.step)
+    state.losses.add(progress.step, losses, rate=rate, texts=texts, seconds=time.perf_counter() - began)
+    if state.losses_due:
+        report_steps(state, observer)
 
 
-def train_step(state: TrainingState, batches: list[np.ndarray], rate: float, texts: int, stop: Stop) -> float:
-    """One optimizer step over batches of row numbers, `texts` in all; the loss summed over them, in nats.
+def report_steps(state: TrainingState, observer: Observer | None) -> None:
+    """Read the losses that were left on the device, and tell of their steps, in order; nothing where all are read.
+
+    Raises:
+        PennyweightError: a loss is not a number; the first such step is named, although later ones may have been taken.
+    """
+    for step in state.losses.read():
+        _check_finite("training", step.loss_sum, step.number, state.settings)
+        state.progress.count_step(step.loss_sum, step.texts, step.seconds)
+        mean = step.loss_sum / step.texts
+        if observer is not None:
+            observer.step(step.number, state.total_steps, mean, step.rate, step.texts, step.seconds)
+        state.accelerator.log({"train/loss": mean, "train/learning_rate": step.rate}, step.number)
+
+
+def train_step(
+    state: TrainingState, batches: list[np.ndarray], rate: float, texts: int, stop: Stop
+) -> list[Tensor | float]:
+    """One optimizer step over batches of row numbers, `texts` in all.
 
     Of several processes each computes its share of every batch, so that the learning rate means what it means in one.
+    Where one process trains by a fast encoder, nothing here makes the host wait for the device.
+
+    Returns:
+        Losses in nats, each summed over the texts of a batch: scalars on the device, or one number of several
+        processes.
     """
     group, parameters = state.group, list(state.parameters.values())
     group.seed_step(state.settings.seed, state.progress.step)
     for kind in state.optimizer.param_groups:
         kind["lr"] = rate
-    loss_sum = 0.0
+    losses: list[Tensor | float] = []
     for batch in batches:
         indices = group.deal(batch, state.rows.lengths)
         if not len(indices):
@@ -98,15 +121,18 @@ def train_step(state: TrainingState, batches: list[np.ndarray], rate: float, tex
         # Divided by the texts of the whole step: accumulation gives the gradient of one large batch.
         penalty = state.model.adapter.penalty() * (len(indices) / texts)
         backward(state.accelerator, loss / texts + penalty)
-        loss_sum += float(loss.detach())
-    loss_sum, asked = group.sum_step(parameters, loss_sum, stop.is_asked)
-    stop.agree(asked)
+        losses.append(loss.detach())
+    if group.size > 1:
+        # Read in every step: the same buffer tells all of them whether to stop.
+        loss_sum, asked = group.sum_step(parameters, add_up(losses), stop.is_asked)
+        stop.agree(asked)
+        losses = [loss_sum]
     if state.settings.max_grad_norm:
         clip(state.accelerator, parameters, state.settings.max_grad_norm)
     state.optimizer.step()
     state.model.adapter.after_step(state.progress.step + 1)
     state.optimizer.zero_grad(set_to_none=True)
-    return loss_sum
+    return losses
 
 
 def evaluate_and_record(state: TrainingState, evaluate: Evaluate | None, stop: Stop, observer: Observer | None) -> bool:

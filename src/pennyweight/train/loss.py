@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from ..model.device import to_device
+
 # Logits (B, L) and the batch's row numbers (B,) in; the loss summed over the batch's texts out, in nats.
 Loss = Callable[[Tensor, np.ndarray], Tensor]
 
@@ -32,7 +34,7 @@ def make(
         def single(logits: Tensor, indices: np.ndarray) -> Tensor:
             return cross_entropy(
                 logits,
-                targets[torch.from_numpy(indices).to(device)],
+                targets[to_device(indices, device)],
                 weight=scale,
                 label_smoothing=label_smoothing,
                 reduction="sum",
@@ -43,7 +45,7 @@ def make(
     binary = binary * (1 - label_smoothing) + label_smoothing / 2
 
     def multi_label(logits: Tensor, indices: np.ndarray) -> Tensor:
-        chosen = binary[torch.from_numpy(indices).to(device)]  # (B, L)
+        chosen = binary[to_device(indices, device)]  # (B, L)
         return binary_cross_entropy_with_logits(logits, chosen, pos_weight=scale, reduction="sum") / chosen.shape[1]
 
     return multi_label

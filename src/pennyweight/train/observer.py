@@ -19,7 +19,10 @@ class Observer(Protocol):
     """Follows a training run: a progress bar, a pruner, a benchmark. What it raises ends the run."""
 
     def step(self, step: int, total: int, loss: float, rate: float, texts: int, seconds: float) -> None:
-        """Called after optimizer step `step` (from 1) of `total`: the mean loss of its texts, its learning rate."""
+        """Called after optimizer step `step` (from 1) of `total`: the mean loss of its texts, its learning rate.
+
+        On a GPU for several steps in turn, since their losses are read together; `seconds` is then their mean.
+        """
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Called after each evaluation with its record of the history."""

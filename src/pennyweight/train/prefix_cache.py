@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ..data.batching import Encoded, plan_batches
 from ..errors import StorageError
+from ..model.device import copy_rows, to_device
 from ..model.encoders.encoder import Encoder
 from ..model.inference import TokenFeed, evaluating
 from ..model.inference.frozen_layers import FrozenLayers
@@ -69,7 +70,7 @@ class Prefix:
     """Hidden states before layer `first` of N texts, end to end.
 
     Attributes:
-        hidden: (tokens, H) in memory, or mapped from a file.
+        hidden: (tokens, H) in memory, or mapped from a file; or on the device, see `prefix_placement`.
         starts: (N,) where each text begins in `hidden`.
         lengths: (N,) how many rows it has: its tokens, or 1 where pooled vectors are kept.
         first: the layer to go on at.
@@ -96,7 +97,7 @@ class Prefix:
         return self.hidden.numel() * self.hidden.element_size()
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor | int]:
-        """A batch for `SequenceClassifier.forward`: hidden (B, T, H), attention_mask (B, T), first."""
+        """A batch for `SequenceClassifier.forward`: hidden (B, T, H), attention_mask (B, T), tokens, first."""
         lengths = self.lengths[indices]
         longest = int(lengths.max(initial=1))
         width = 1 if longest == 1 else -(-longest // self.bucket) * self.bucket
@@ -104,10 +105,14 @@ class Prefix:
         mask = columns < lengths[:, None]  # (B, T)
         # Padding reads the text's first row: any finite value will do, since the mask hides it.
         rows = self.starts[indices][:, None] + np.where(mask, columns, 0)  # (B, T)
-        hidden = self.hidden.index_select(0, torch.from_numpy(rows.ravel())).view(*mask.shape, -1)
+        if self.hidden.device.type != "cpu":  # kept where it is read
+            hidden = self.hidden.index_select(0, to_device(rows.ravel(), self.device))
+        else:
+            hidden = copy_rows(self.hidden, torch.from_numpy(rows.ravel()), self.device)
         return {
-            "hidden": hidden.to(self.device, non_blocking=True),
-            "attention_mask": torch.from_numpy(mask.astype(np.int64)).to(self.device, non_blocking=True),
+            "hidden": hidden.view(*mask.shape, -1),
+            "attention_mask": to_device(mask.astype(np.int64), self.device),
+            "tokens": int(mask.sum()),
             "first": self.first,
         }
 

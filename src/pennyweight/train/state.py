@@ -21,6 +21,7 @@ from .frozen_head import FrozenHead
 from .optimizer import adamw, learning_rate
 from .process_group import ProcessGroup
 from .random_state import random_state, set_random_state
+from .step_losses import StepLosses, steps_at_once
 from .training_rows import TrainingRows
 from .weight_averaging import Average
 
@@ -110,8 +111,7 @@ class Progress:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def count_step(self, loss_sum: float, texts: int, seconds: float) -> None:
-        """Note an optimizer step: its loss summed over its texts, and the seconds it took."""
-        self.step += 1
+        """Add up what is known of an optimizer step: its loss summed over its texts, and the seconds it took."""
         self.loss_sum += loss_sum
         self.loss_texts += texts
         self.result.texts += texts
@@ -220,6 +220,7 @@ class TrainingState:
         self.optimizer = prepare_optimizer(accelerator, adamw(self.parameters, settings))
         check_count(model, planned, self.optimizer)
         self.device = next(iter(self.parameters.values())).device
+        self.losses = StepLosses(steps_at_once(self.device, self.group.size))
         self.loss = rows.loss(self.device, settings.label_smoothing)
         self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
         self.steps_per_epoch = len(self._batches[1])
@@ -244,6 +245,11 @@ class TrainingState:
         if not step or (history and history[-1]["step"] == step):
             return False
         return step % (self.settings.eval_steps or self.steps_per_epoch) == 0 or step == self.total_steps
+
+    @property
+    def losses_due(self) -> bool:
+        """Whether the losses of the last steps are to be read now: enough of them, or what follows needs them."""
+        return self.losses.full or self.evaluation_due or self.checkpoint_due or self.is_done
 
     @property
     def checkpoint_due(self) -> bool:

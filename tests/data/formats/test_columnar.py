@@ -171,8 +171,8 @@ def test_a_saved_dictionary_of_datasets(tmp_path: Path, refusal) -> None:
 def test_a_folder_that_is_no_saved_dataset(tmp_path: Path, refusal) -> None:
     (tmp_path / "d" / "sub").mkdir(parents=True)
     assert refusal(read, tmp_path / "d") == (
-        "TMP/d: the folder holds no data that can be read; expected a folder of datasets.save_to_disk, one folder of "
-        ".txt files a class, or data files named by split; received a folder with sub/"
+        "TMP/d: the folder has no readable data files; expected a folder written by datasets.save_to_disk, a folder of "
+        ".txt files per class, or data files named by split; received a folder with sub/"
     )
     (tmp_path / "d" / "news.csv").write_text("text,label\n")
     assert "received a folder with news.csv, sub/; name one of its files" in refusal(read, tmp_path / "d")
@@ -187,7 +187,7 @@ def test_a_folder_with_a_loading_script_is_not_opened(tmp_path: Path, refusal, m
     (folder / "news.csv").write_text("text,label\na,x\n")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("load_dataset was called"))
     monkeypatch.setattr(datasets, "load_from_disk", lambda *_, **__: pytest.fail("load_from_disk was called"))
-    assert refusal(read, folder).startswith("TMP/corpus: the folder holds no data that can be read")
+    assert refusal(read, folder).startswith("TMP/corpus: the folder has no readable data files")
     assert not (tmp_path / "ran").exists()
 
 

@@ -67,7 +67,7 @@ def test_archives_that_are_refused(file, refusal) -> None:
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag that says encrypted
         made[made.index(mark) + place] |= 1
     assert refusal(read, file("f.csv.zip", bytes(made))) == (
-        "TMP/f.csv.zip: the zip archive is encrypted; unpack it with its password"
+        "TMP/f.csv.zip: the zip archive is encrypted; unpack it with the password first"
     )
     method = bytearray(zipped({"f.csv": CSV}))
     for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
@@ -103,5 +103,6 @@ def test_bombs_are_refused(file, refusal, kind: str) -> None:
 def test_a_name_that_says_another_compression(file, refusal) -> None:
     for kind, name in (("gz", "gzip"), ("bz2", "bzip2"), ("xz", "xz"), ("zip", "zip")):
         assert refusal(read, file(f"f.csv.{kind}", CSV)) == (
-            f"TMP/f.csv.{kind}: the name says {name}, the content is not; rename it without .{kind} or compress it"
+            f"TMP/f.csv.{kind}: the suffix stands for {name}, but the content is not {name}; rename it without .{kind} "
+            f"or compress it"
         )

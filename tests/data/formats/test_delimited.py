@@ -67,7 +67,7 @@ def test_an_empty_file(file, refusal) -> None:
 
 def test_a_header_and_nothing_else(file, refusal) -> None:
     assert refusal(read_delimited, file("f.csv", "text,label\n"), LIMIT) == (
-        "TMP/f.csv: the file has a header and no rows; received columns text, label"
+        "TMP/f.csv: the file has a header but no rows; received columns text, label"
     )
 
 

@@ -105,7 +105,7 @@ def test_escaped_line_breaks_in_a_single_column(file: File, refusal: Refusal, en
     writer.writerows([["text"], ["one line"], ["two\nlines"], ["the last"]])
     for name in ("d.csv", "d.tsv"):
         assert refusal(read_delimited, file(name, content.getvalue()), LIMIT, tabs=name == "d.tsv").startswith(
-            f"TMP/{name}:3: the line ends with a backslash: does its text go on in the next line?; expected "
+            f"TMP/{name}:3: the line ends with a backslash: does the text continue on the next line?; expected "
         )
     for harmless in ("text\nC:\\dir\nends so\\\nb\n", 'text\n"two\\\nlines"\nb\n', "text\na\nb\\"):
         assert read_delimited(file("d.csv", harmless), LIMIT).values["text"][-1].startswith("b")
@@ -134,8 +134,8 @@ def test_a_single_column_of_a_tsv_file_whose_quotes_join_lines(file: File, refus
     assert refusal(
         read_delimited, file("d.tsv", 'text\n"Great match\nA calm day\nhe left"\nrates\n'), LIMIT, tabs=True
     ) == (
-        "TMP/d.tsv:2: a quote opened on this line is closed on line 4: are these one text or several?; "
-        "put every text between double quotes if they are one; else remove the quote"
+        "TMP/d.tsv:2: a quote opened on this line is closed on line 4: is this one text, or several?; "
+        "if it is one, put every text between double quotes; otherwise remove the quote"
     )
     assert rows(file("d.tsv", '"text"\n"two\nlines"\n"one"\n')) == [("text",), ("two\nlines",), ("one",)]
     assert rows(file("d.tsv", 'text\n"Great" match\n"so\n')) == [("text",), ('"Great" match',), ('"so',)]
@@ -145,7 +145,7 @@ def test_a_stray_quote_in_a_csv_file_is_refused(file: File, refusal: Refusal) ->
     stray = 'text,label\n"Great match,Sports\nA calm day,World\nthe striker left",Sports\nrates held,World\n'
     assert refusal(read_delimited, file("d.csv", stray), LIMIT) == (
         "TMP/d.csv:2: a quote opened in this row is closed on line 4, "
-        f"and the lines between look like rows of their own; {QUOTES}"
+        f"but the lines between look like separate rows; {QUOTES}"
     )
     first = 'label,text\nSports,"Great match\nWorld,A calm day\nSports,he left"\nWorld,rates held\n'
     assert refusal(read_delimited, file("d.csv", first), LIMIT).startswith("TMP/d.csv:2: a quote opened in this row is")

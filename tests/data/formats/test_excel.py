@@ -84,7 +84,7 @@ def test_sheets_that_are_refused(tmp_path: Path, refusal) -> None:
         "TMP/f.xlsx: the workbook is empty; expected a header and rows"
     )
     assert refusal(read, book(tmp_path / "f.xlsx", [HEADER])) == (
-        "TMP/f.xlsx: the sheet has a header and no rows; received columns text, label"
+        "TMP/f.xlsx: the sheet has a header but no rows; received columns text, label"
     )
     assert refusal(read, book(tmp_path / "f.xlsx", [["text", "text"], ["a", "b"]])) == (
         "TMP/f.xlsx row 1: the header names a column twice: text; rename one of them"
@@ -116,7 +116,7 @@ def test_hostile_and_damaged_workbooks(tmp_path: Path, file, refusal) -> None:
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo(sheet).header_offset + 30 + len(sheet)
     crooked = whole[:start] + b"\xff" * 20 + whole[start + 20 :]
-    assert "cannot be read as an Excel workbook: not that, or damaged" in refusal(read, file("g.xlsx", crooked))
+    assert "cannot be read as an Excel workbook: damaged, or another format" in refusal(read, file("g.xlsx", crooked))
     assert "the zip archive is damaged or was cut off" in refusal(read, file("g.xlsx", whole[: len(whole) // 2]))
     assert "cannot be read as an Excel workbook" in refusal(read, file("g.xlsx", "text,label\na,x\n"))
 

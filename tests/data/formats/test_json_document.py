@@ -92,9 +92,9 @@ def test_texts_alone(file, refusal) -> None:
     for shape in (TEXTS, {"texts": TEXTS}, {"train": TEXTS, "test": ["unlike"]}):
         assert read(file("f.json", json.dumps(shape)), labelled=False, split="train").texts == TEXTS
     assert refusal(read, file("f.json", json.dumps(TEXTS))) == (
-        "TMP/f.json: the file holds texts without labels; expected a label for each text; received 4 texts; give the "
-        "file of the labels, one a line, after a comma (texts.txt,labels.txt), or name the format of one "
-        "with labels: --format fasttext, trec, csv or tsv"
+        "TMP/f.json: the file has texts but no labels; expected a label for each text; received 4 texts; give a file "
+        "with one label per line after a comma (texts.txt,labels.txt), or name a format that has labels: --format "
+        "fasttext, trec, csv or tsv"
     )
 
 

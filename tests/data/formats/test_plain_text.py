@@ -54,7 +54,7 @@ def test_a_label_up_to_the_first_blank_where_that_is_said(file, refusal) -> None
     table = read(path, options=as_format("trec"))
     assert (table.texts, table.labels) == (["It was good", "It was bad"], ["pos", "neg"])
     assert refusal(read, file("g.txt", "pos good\nneg\n"), options=as_format("trec")) == (
-        "TMP/g.txt:2: the line has a label and no text; expected LABEL:sub text; received neg"
+        "TMP/g.txt:2: the line has a label but no text; expected LABEL:sub text; received neg"
     )
 
 
@@ -67,9 +67,9 @@ def test_plain_lines_keep_their_blanks(file) -> None:
 
 def test_plain_lines_have_no_labels(file, refusal) -> None:
     assert refusal(read, file("f.txt", "one\ntwo\n")) == (
-        "TMP/f.txt: the file holds texts without labels; expected a label for each text; received 2 texts; give the "
-        "file of the labels, one a line, after a comma (texts.txt,labels.txt), or name the format of one "
-        "with labels: --format fasttext, trec, csv or tsv"
+        "TMP/f.txt: the file has texts but no labels; expected a label for each text; received 2 texts; give a file "
+        "with one label per line after a comma (texts.txt,labels.txt), or name a format that has labels: --format "
+        "fasttext, trec, csv or tsv"
     )
 
 
@@ -88,7 +88,7 @@ def test_a_table_in_a_text_file(file) -> None:
 def test_lines_that_may_be_either_are_not_guessed(file, refusal) -> None:
     path = file("f.txt", "pos,It was good\nneg,It was bad\npos,I liked it\nneg,It was long\n")
     assert refusal(read, path) == (
-        "TMP/f.txt: the lines may be a table or plain texts; "
+        "TMP/f.txt: the lines may be a table or plain text; "
         "received pos,It was good; choose with --format csv or --format txt"
     )
     assert read(path, labelled=False, options=as_format("txt")).texts[0] == "pos,It was good"
@@ -125,7 +125,7 @@ def test_two_files_that_do_not_fit(two: tuple[Path, Path], file, refusal) -> Non
         "received 2 labels"
     )
     two[1].write_text("a\n\nb\n")
-    assert refusal(read, source) == "TMP/labels.txt:2: the line holds no label"
+    assert refusal(read, source) == "TMP/labels.txt:2: the line has no label"
     assert refusal(read, f"{two[0]},{two[0].parent / 'lables.txt'}") == (
         "TMP/lables.txt: no such file; did you mean TMP/labels.txt or TMP/texts.txt?"
     )

@@ -73,7 +73,7 @@ def test_temperature_finds_the_factor_and_lowers_the_error_on_other_rows() -> No
 
 def test_a_temperature_that_does_not_help_is_called_that() -> None:
     labels, logits = overconfident(4000, seed=2, factor=1.0)
-    assert "does not help: the calibration error goes up, from" in str(calibrate(labels, logits, 3.0))
+    assert "does not help: the calibration error rises from" in str(calibrate(labels, logits, 3.0))
 
 
 def test_temperature_is_the_minimum_of_the_loss() -> None:
@@ -140,7 +140,7 @@ def test_a_calibration_without_a_temperature_says_why() -> None:
     labels, logits = overconfident(100, seed=5)
     found = calibrate(labels, logits, 1.0, "4 validation rows are too few to fit one, it takes 50")
     assert str(found) == (
-        "The probabilities are as trained, without a temperature: 4 validation rows are too few to fit one, it takes 50"
+        "The probabilities are not temperature-scaled: 4 validation rows are too few to fit one, it takes 50"
     )
 
 

@@ -80,7 +80,7 @@ def test_an_order_that_nothing_states(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         pw.train(rows, ordinal=True, **settings)
     assert str(caught.value) == (
-        "data: the order of the classes is not known; expected --label-names with --ordinal, lowest first; "
+        "data: the order of the classes is unknown; expected --label-names with --ordinal, lowest first; "
         "received high, low, medium"
     )
     stars = [(text, ORDER.index(label) + 1) for text, label in rows]

@@ -54,9 +54,9 @@ def test_a_target_out_of_reach_is_refused_with_the_best_there_is() -> None:
     with pytest.raises(DataError) as caught:
         threshold_for(np.array([0, 0, 1, 0]), two([0.9, 0.8, 0.7, 0.6]), 0.98)
     assert str(caught.value) == (
-        "no threshold gives an accuracy of 98% on the 4 validation texts; expected a share of them whose accuracy is "
-        "at least that with 90% confidence; received at best 54.9%, answering 50.0%; lower the target accuracy or "
-        "validate on more texts"
+        "no threshold gives an accuracy of 98% on the 4 validation texts; expected a share of these texts whose "
+        "accuracy reaches the target with 90% confidence; received at best 54.9%, with labels for 50.0% of the "
+        "texts; lower the target accuracy or validate on more texts"
     )
 
 

@@ -18,7 +18,8 @@ class Sums(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, attention_mask: Tensor, input_ids: Tensor) -> Tensor:
+    def forward(self, attention_mask: Tensor, input_ids: Tensor, tokens: int) -> Tensor:
+        assert tokens == int(attention_mask.sum())
         kept = input_ids * attention_mask
         width = torch.full((len(kept),), kept.shape[1])
         return torch.stack([kept.sum(1), attention_mask.sum(1), width], dim=1).double()

@@ -37,7 +37,8 @@ def test_a_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: 
     with pytest.raises(InputError) as caught:
         read_token(file, {})
     assert str(caught.value) == (
-        f"{file}: the token's file is open to others; expected mode 0600 or 0640; received {mode:04o}; chmod 600 {file}"
+        f"{file}: other users can read the token's file; expected mode 0600 or 0640; received {mode:04o}; chmod 600 "
+        f"{file}"
     )
 
 
@@ -50,10 +51,10 @@ def test_a_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: 
                    "make one with: openssl rand -hex 32"),
         (b"short", "the token is too short; expected 16 characters or more; received 5 characters; "
                    "make one with: openssl rand -hex 32"),
-        (b"sixteen letters and more", "the token holds characters that no header may; expected letters, digits and "
-                                      "-._~+/; make one with: openssl rand -hex 32"),
-        (b"\xff" * 16, "the token holds characters that no header may; expected letters, digits and -._~+/; "
-                       "make one with: openssl rand -hex 32"),
+        (b"sixteen letters and more", "the token has characters that are not allowed in a header; expected letters, "
+                                      "digits and -._~+/; make one with: openssl rand -hex 32"),
+        (b"\xff" * 16, "the token has characters that are not allowed in a header; expected letters, digits and "
+                       "-._~+/; make one with: openssl rand -hex 32"),
     ],
 )  # fmt: skip
 def test_a_token_that_is_none_is_refused(tmp_path: Path, content: bytes, error: str) -> None:

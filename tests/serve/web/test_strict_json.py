@@ -31,7 +31,7 @@ def test_json_is_read(body: bytes, found: object) -> None:
         (b"[NaN]", "NaN and infinities are not JSON; received NaN"),
         (b"[-Infinity]", "NaN and infinities are not JSON; received -Infinity"),
         (b"[" * 100_000, "the body's JSON is nested too deep"),
-        (b"9" * 10_000, "the body's JSON holds a number of too many digits"),
+        (b"9" * 10_000, "the body's JSON has a number with too many digits"),
     ],
 )
 def test_what_is_no_json_is_refused(body: bytes, error: str) -> None:

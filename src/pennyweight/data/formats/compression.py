@@ -59,7 +59,7 @@ def open_decompressed(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[B
     named = ENDINGS.get(path.suffix.lower())
     if named and not found and size:
         raise DataError(
-            f"the name says {named}, the content is not",
+            f"the suffix stands for {named}, but the content is not {named}",
             remedy=f"rename it without {path.suffix} or compress it",
             where=path,
         )
@@ -143,7 +143,7 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
             where=path,
         )
     if files[0].flag_bits & 1:
-        raise DataError("the zip archive is encrypted", remedy="unpack it with its password", where=path)
+        raise DataError("the zip archive is encrypted", remedy="unpack it with the password first", where=path)
     return files[0]
 
 

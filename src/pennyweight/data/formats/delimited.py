@@ -100,7 +100,7 @@ def read_delimited(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, 
     layout = detect_layout(path, max_bytes, options, tabs=tabs)
     found = list(read_delimited_blocks(path, max_bytes, None, options, tabs=tabs, layout=layout))
     if not found:
-        raise DataError("the file has a header and no rows", received=f"columns {listed(layout.names)}", where=path)
+        raise DataError("the file has a header but no rows", received=f"columns {listed(layout.names)}", where=path)
     return found[0]
 
 
@@ -287,7 +287,7 @@ def _check_joined(path: Path, record: list[str], start: int, layout: DelimitedLa
     found = joins_rows(layout.dialect, record, len(layout.names))
     if found:
         raise DataError(
-            f"a quote opened in this row is closed on line {end}, and the lines between look like rows of their own",
+            f"a quote opened in this row is closed on line {end}, but the lines between look like separate rows",
             remedy=_QUOTES,
             where=f"{path}:{start}",
         )

@@ -78,7 +78,7 @@ def _check_archive(content: bytes, path: Path, max_bytes: int) -> None:
                         _check_part(part, name, path)
     except (*DAMAGED, RuntimeError, ValueError, OSError) as error:
         raise DataError(
-            "cannot be read as an Excel workbook: not that, or damaged",
+            "cannot be read as an Excel workbook: damaged, or another format",
             received=f"{type(error).__name__}: {shown(str(error), 160)}",
             remedy="save it again in Excel, or save it as CSV",
             where=path,
@@ -120,7 +120,7 @@ def _columns(rows: list[Row], path: Path, options: FileOptions, notes: tuple[str
     used = [place for place in range(width) if header[place] is not None or any(map(_given, columns[place]))]
     names = [str(header[place]).strip() if header[place] is not None else f"column {place + 1}" for place in used]
     if not rows:
-        raise DataError("the sheet has a header and no rows", received=f"columns {listed(names)}", where=path)
+        raise DataError("the sheet has a header but no rows", received=f"columns {listed(names)}", where=path)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(

@@ -59,8 +59,9 @@ def read_folder(
     data = [name for name in held if is_file_name(name)]
     received = listed([*held, *(f"{name}/" for name in others)], 6)
     raise DataError(
-        "the folder holds no data that can be read",
-        expected="a folder of datasets.save_to_disk, one folder of .txt files a class, or data files named by split",
+        "the folder has no readable data files",
+        expected="a folder written by datasets.save_to_disk, a folder of .txt files per class, or data files named by "
+        "split",
         received=f"a folder with {received}" if received else "an empty folder",
         remedy="name one of its files" if data else None,
         where=folder,

@@ -159,7 +159,7 @@ def _by_lines(path: Path, head: bytes, end: str, options: FileOptions) -> Format
         return "csv"
     if table is None:
         raise DataError(
-            "the lines may be a table or plain texts",
+            "the lines may be a table or plain text",
             received=shown(first),
             remedy="choose with --format csv or --format txt",
             where=path,

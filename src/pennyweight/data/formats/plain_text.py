@@ -65,7 +65,7 @@ def _trec(path: Path, max_bytes: int, options: FileOptions) -> Iterator[Row]:
             continue
         if not text.strip():
             raise DataError(
-                "the line has a label and no text",
+                "the line has a label but no text",
                 expected="LABEL:sub text",
                 received=shown(line),
                 where=f"{path}:{number}",

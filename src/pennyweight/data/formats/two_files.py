@@ -44,5 +44,5 @@ def read_two_files(texts: Path, labels: Path, max_bytes: int, options: FileOptio
             where=labels,
         )
     if "" in words:
-        raise DataError("the line holds no label", where=f"{labels}:{words.index('') + 1}")
+        raise DataError("the line has no label", where=f"{labels}:{words.index('') + 1}")
     return replace(found, values={"text": found.values["text"][:rows], "label": words}, lines=found.lines[:rows])

@@ -59,14 +59,14 @@ class Calibration:
     def __str__(self) -> str:
         """What the temperature did, as one plain sentence, without a full stop."""
         if self.reason is not None:
-            return f"The probabilities are as trained, without a temperature: {self.reason}"
+            return f"The probabilities are not temperature-scaled: {self.reason}"
         change = f"from {100 * self.ece_before:.1f}% to {100 * self.ece_after:.1f}%"
         if self.ece_after < self.ece_before:
             verb = "lowers the calibration error"
         elif self.ece_after == self.ece_before:
-            verb = "leaves the calibration error as it was,"
+            verb = "does not change the calibration error:"
         else:
-            verb = "does not help: the calibration error goes up,"
+            verb = "does not help: the calibration error rises"
         return f"A temperature of {self.temperature:.2f}, fitted on validation, {verb} {change}"
 
 

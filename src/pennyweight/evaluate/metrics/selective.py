@@ -51,14 +51,14 @@ class Abstention:
             return ""
         start = (
             f"For a target accuracy of {100 * self.target:g}%, texts with a confidence of at least "
-            f"{self.picked.value:.3f} are answered (picked on {self.picked.n:,} validation texts)."
+            f"{self.picked.value:.3f} get a label (chosen on {self.picked.n:,} validation texts)."
         )
         if self.on_test is None:
-            return f"{start} No {self.rows} text is that sure."
+            return f"{start} No {self.rows} text reaches this confidence."
         low, high = (100 * end for end in self.on_test.interval)
         met = "met" if self.on_test.accuracy >= self.target else "met within the interval"
         return (
-            f"{start} That answers {100 * self.on_test.coverage:.1f}% of the {self.rows} texts with an accuracy of "
+            f"{start} This labels {100 * self.on_test.coverage:.1f}% of the {self.rows} texts with an accuracy of "
             f"{100 * self.on_test.accuracy:.1f}%, 95% interval {low:.1f} to {high:.1f}: the target is "
             f"{met if self.on_test.interval[1] >= self.target else 'missed'}."
         )
@@ -119,8 +119,8 @@ def pick_threshold(confidence: np.ndarray, correct: np.ndarray, target: float, *
         pick, bound = max(picks, key=lambda one: one[1])
         raise DataError(
             f"no threshold gives an accuracy of {100 * target:g}% on the {len(correct):,} validation texts",
-            expected=f"a share of them whose accuracy is at least that with {100 * sure:g}% confidence",
-            received=f"at best {100 * bound:.1f}%, answering {100 * pick.coverage:.1f}%",
+            expected=f"a share of these texts whose accuracy reaches the target with {100 * sure:g}% confidence",
+            received=f"at best {100 * bound:.1f}%, with labels for {100 * pick.coverage:.1f}% of the texts",
             remedy="lower the target accuracy or validate on more texts",
         )
     return reached[-1]

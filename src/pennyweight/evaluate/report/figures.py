@@ -167,7 +167,9 @@ def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str]
 
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
     size = len(counts)
-    title = "Number of texts, and % of the true class" if size <= MOST_NUMBERED else "Shaded by share of the true class"
+    title = (
+        "Number of texts, and % of their true class" if size <= MOST_NUMBERED else "Shaded by share of the true class"
+    )
     if size <= MOST_CLASSES:
         return np.arange(size), title
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()

@@ -143,13 +143,15 @@ class FastEncoder:
             packing = self._packing(attention_mask)
             return packing.unpack(self._run(packing.pack(hidden.to(self.dtype)), packing, first, last))
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
         With `cls` the last layer runs for the first token only, see kernels/first_token_attention.py.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            packing = self._packing(attention_mask)
+            packing = self._packing(attention_mask, tokens)
             if first >= self.num_layers:
                 x = packing.pack(hidden)
                 return packing.mean(x) if pooling == "mean" else packing.first_tokens(x)
@@ -163,11 +165,11 @@ class FastEncoder:
     def _embeddings(self) -> Any:
         return self.module.embeddings
 
-    def _packing(self, attention_mask: Tensor) -> Packing:
+    def _packing(self, attention_mask: Tensor, tokens: int | None = None) -> Packing:
         table = getattr(getattr(self.module, "encoder", None), "relative_attention_bias", None)
         if table is None:
-            return Packing(attention_mask)
-        return Packing(attention_mask, relative_position_bias(table.weight.detach(), attention_mask.shape[1]))
+            return Packing(attention_mask, tokens=tokens)
+        return Packing(attention_mask, relative_position_bias(table.weight.detach(), attention_mask.shape[1]), tokens)
 
     def _blocks(self, first: int, last: int) -> list[Block]:
         """The layers [first, last), looked up in each pass because adapters replace modules."""

@@ -49,10 +49,15 @@ class Encoder(Protocol):
         """
         ...
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
         When `first` is the number of layers, vectors of any type are pooled as they are.
+
+        Args:
+            tokens: how many ones the mask has, where the host knows it and need not ask the mask's device.
         """
         ...
 

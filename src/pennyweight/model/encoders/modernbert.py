@@ -125,13 +125,15 @@ class FastModernbert:
             x = self._run(packing.pack(hidden.to(self.dtype)), packing, first, last)
             return packing.unpack(self._finish(x) if last == self.num_layers else x)
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool, `cls` or `mean`: (B, T, H) -> (B, H).
 
         With `cls` the last layer computes keys and values of all tokens, and all else for the first token only.
         """
         with torch.autocast(hidden.device.type, enabled=False):
-            packing = Packing(attention_mask)
+            packing = Packing(attention_mask, tokens=tokens)
             if first >= self.num_layers:
                 x = packing.pack(hidden)
                 return packing.mean(x) if pooling == "mean" else packing.first_tokens(x)

@@ -108,7 +108,9 @@ class ReferenceEncoder:
             hidden = self._run(hidden, self._calls.shared(self.module, hidden, attention_mask), first, last)
             return (self._calls.finish(self.module, hidden) if last == self.num_layers else hidden).to(self.dtype)
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str) -> Tensor:
+    def pooled(
+        self, hidden: Tensor, attention_mask: Tensor, first: int, pooling: str, tokens: int | None = None
+    ) -> Tensor:
         """Run the layers from `first` on and pool: (B, T, H) -> (B, H).
 
         With `cls` the last layer's feed-forward runs for the first token alone.

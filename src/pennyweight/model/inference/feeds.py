@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...data.batching import Encoded, collate, collate_types, plan_batches
 from ...errors import InputError
+from ..device import to_device
 
 # From the indices of a batch to the keyword arguments of `SequenceClassifier.forward`.
 Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
@@ -40,14 +41,15 @@ class TokenFeed:
             indices = windows.rows_of(texts)
         ids, mask = collate(encoded, indices, pad_id=self.pad_id, bucket=self.bucket, max_length=self.max_length)
         batch: dict[str, Tensor | int] = {
-            "input_ids": torch.from_numpy(ids).to(self.device, non_blocking=True),
-            "attention_mask": torch.from_numpy(mask).to(self.device, non_blocking=True),
+            "input_ids": to_device(ids, self.device),
+            "attention_mask": to_device(mask, self.device),
+            "tokens": int(mask.sum()),
         }
         types = collate_types(encoded, indices, mask)
         if types is not None:
-            batch["token_type_ids"] = torch.from_numpy(types).to(self.device, non_blocking=True)
+            batch["token_type_ids"] = to_device(types, self.device)
         if windows is not None:
-            batch["windows"] = torch.from_numpy(windows.counts[texts]).to(self.device, non_blocking=True)
+            batch["windows"] = to_device(windows.counts[texts], self.device)
         return batch
 
 

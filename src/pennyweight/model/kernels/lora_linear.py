@@ -231,8 +231,15 @@ def _factors(places: Sequence[tuple[int, int, float]], ranks: Sequence[int], lik
     each = [factor for _, _, factor in places]
     if len(set(each)) == 1:
         return each[0]
-    rows = [factor for factor, rank in zip(each, ranks, strict=True) for _ in range(rank)]
-    return torch.tensor(rows, dtype=like.dtype, device=like.device).unsqueeze(1)
+    rows = tuple(factor for factor, rank in zip(each, ranks, strict=True) for _ in range(rank))
+    return _column(rows, like.dtype, like.device)
+
+
+@lru_cache(256)  # copied to a device once, and not in each step
+def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(R, 1)."""
+    with torch.inference_mode(False):  # a training step may come after a prediction
+        return torch.tensor(values, dtype=dtype, device=device).unsqueeze(1)
 
 
 class _LoraProduct(torch.autograd.Function):

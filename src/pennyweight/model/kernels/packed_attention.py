@@ -30,6 +30,7 @@ class Packing:
     Args:
         attention_mask: (B, T), 1 for tokens and 0 for padding.
         position_bias: (heads, T, T), frozen, added to the attention scores of every text; None where there is none.
+        tokens: how many ones the mask has. None: the mask's device is asked, and the host waits for its answer.
 
     Attributes:
         tokens: how many rows are tokens; at least one unused row follows, which all padding positions read.
@@ -41,16 +42,16 @@ class Packing:
         save_weights: whether attention weights are saved for the backward pass.
     """
 
-    def __init__(self, attention_mask: Tensor, position_bias: Tensor | None = None) -> None:
+    def __init__(self, attention_mask: Tensor, position_bias: Tensor | None = None, tokens: int | None = None) -> None:
         self.texts, self.length = attention_mask.shape
-        tokens = attention_mask.flatten().nonzero().squeeze(1)  # (tokens,)
-        self.tokens = len(tokens)
+        self.tokens = int(attention_mask.count_nonzero()) if tokens is None else tokens
         self.full = self.tokens == self.texts * self.length
         self.size = _rounded(self.tokens + 1)
-        device = attention_mask.device
-        self.rows = torch.cat([tokens, tokens.new_zeros(self.size - self.tokens)])
-        place = torch.full((self.texts * self.length,), self.tokens, device=device)
-        place[tokens] = torch.arange(self.tokens, device=device)
+        held = attention_mask.flatten() != 0  # (B * T,)
+        place = torch.where(held, held.cumsum(0) - 1, self.tokens)
+        # Padding writes to the unused row behind the tokens: unlike `nonzero`, no size depends on the mask's values.
+        self.rows = place.new_zeros(self.size).scatter_(0, place, torch.arange(len(place), device=place.device))
+        self.rows[self.tokens :] = 0
         self.place = place.view(self.texts, self.length)
         self.mask = attention_mask
         self.position_bias = position_bias

@@ -80,7 +80,7 @@ class ClassifierLoader:
             max_length = recipe.data.max_length
             if max_length > self._engine.max_length:
                 raise ArtifactError(
-                    "it reads longer texts than the backbone has positions for",
+                    "its maximum length exceeds the backbone's number of positions",
                     where=folder,
                     expected=f"at most {self._engine.max_length} tokens",
                     received=max_length,

@@ -45,7 +45,7 @@ def load_lone(place: ServedFolder, backbone: str | None, device: str, precision:
         return _exported(place, classifier)
     summary = read_summary(place.folder)
     if summary != before:
-        raise ArtifactError("it was saved again while it was being loaded", where=place.folder, remedy="start again")
+        raise ArtifactError("it was overwritten while it was being loaded", where=place.folder, remedy="start again")
     artifact = classifier.artifact
     size = sum(tensor.nbytes for tensor in (*artifact.tensors.adapter.values(), *artifact.tensors.head.values()))
     served = _served(place.name, classifier, summary, size)

@@ -70,7 +70,7 @@ def open_registry(
             f"backbones of the family {found.config['model_type']} are served one classifier at a time, "
             "without --allow-admin",
             expected=f"one of {', '.join(ENCODERS)}",
-            remedy="give each classifier a process of its own",
+            remedy="run a separate server for each classifier",
         )
     return Registry(entries, engine, ClassifierLoader(found, engine), memory, sources, found, runtime)
 
@@ -88,22 +88,22 @@ def _refuse_onnx(places: Sequence[ServedFolder]) -> None:
     for place in places:
         if is_onnx_folder(place.folder):
             raise InputError(
-                "an exported ONNX model is served alone, and without --allow-admin",
+                "an exported ONNX model can only be served alone, without --allow-admin",
                 where=place.folder,
-                remedy="serve the classifier that it was exported from, or this one by a process of its own",
+                remedy="serve the original classifier, or run a separate server for this one",
             )
 
 
 def _runtime(device: str, precision: str | None, threads: int | None) -> Runtime:
     if device not in ("auto", "cpu"):
         raise InputError(
-            "several classifiers, or --allow-admin, are served on the CPU",
+            "several classifiers, or --allow-admin, need the CPU",
             received=f"--device {device}",
             remedy="use --device cpu, or serve one classifier alone",
         )
     if precision not in (None, "auto", "fp32", "bf16"):
         raise InputError(
-            "several classifiers, or --allow-admin, share weights that are rounded once for all of them",
+            "several classifiers, or --allow-admin, share weights in one number format",
             expected="--precision fp32 or bf16",
             received=precision,
             remedy="serve one classifier alone to compute in int8 or fp16",

@@ -74,9 +74,9 @@ def find_classifiers(sources: Sequence[str]) -> list[ServedFolder]:
     for one in found:
         if one.name in places:
             raise InputError(
-                f"two classifiers of the name {one.name!r}",
+                f"two classifiers are named {one.name!r}",
                 received=f"{places[one.name]} and {one.folder}",
-                remedy="give one another name: NAME=FOLDER",
+                remedy="rename one of them: NAME=FOLDER",
             )
         places[one.name] = one.folder
     return found
@@ -114,7 +114,7 @@ def _summary_of(saved: SavedFiles) -> ClassifierSummary:
     # Version 0.1 recorded no input specification, and knew no pairs.
     pair = reading.get("pair", False) if isinstance(reading, dict) else None
     if type(pair) is not bool or type(max_length) is not int:
-        raise damaged(path, "the manifest does not say how texts are read")
+        raise damaged(path, "the manifest lacks the settings for reading texts")
     return ClassifierSummary(
         labels.names, labels.multi, pair, max_length, validation.check_plan(saved, PLAN).count.trainable,
         sha256(saved.manifest).hexdigest(), validation.stored_backbone(path, facts),
@@ -156,7 +156,7 @@ def _children(folder: Path) -> Iterator[ServedFolder]:
         if _is_name(name):
             yield ServedFolder(name, folder / name, False)
         else:
-            _log.warning("not served: %r in %s, since its name cannot be a classifier's", name, folder)
+            _log.warning("not served: %r in %s, because its name is not valid for a classifier", name, folder)
 
 
 def _is_classifier(folder: Path) -> bool:
@@ -171,11 +171,11 @@ def _is_name(name: str) -> bool:
 def _checked_name(name: str, source: str) -> str:
     if not _is_name(name):
         raise InputError(
-            "a classifier's name cannot be this",
+            "not a valid name for a classifier",
             where=repr(source),
             expected=f"1 to {LONGEST_NAME} printable characters without a slash",
             received=repr(name),
-            remedy="give it another: NAME=FOLDER",
+            remedy="rename it: NAME=FOLDER",
         )
     return name
 
@@ -206,5 +206,5 @@ def refuse_backbones(names: Sequence[str], expected: str) -> None:
     raise InputError(
         f"{len(names)} of the classifiers were trained on another backbone: {listed}{', ...' * (len(names) > 20)}",
         expected=f"the backbone {expected} of the others",
-        remedy="serve them by another process, or move them out of the folder",
+        remedy="serve them with another process, or move them out of the folder",
     )

@@ -29,7 +29,7 @@ def refuse_abstaining(classifier: ServedClassifier, abstain_below: float | None)
     if classifier.multi and abstain_below is not None:
         raise InputError(
             f"{classifier.name} is multi-label: it has a threshold for each label",
-            remedy="leave out abstain_below: a text may get no label anyway",
+            remedy="leave out abstain_below: texts below all thresholds get no label",
         )
 
 

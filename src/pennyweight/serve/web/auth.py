@@ -51,7 +51,7 @@ def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -
     # Group may read: secrets are mounted like that into containers.
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise InputError(
-            "the token's file is open to others", expected="mode 0600 or 0640", received=f"{stat.S_IMODE(mode):04o}",
+            "other users can read the token's file", expected="mode 0600 or 0640", received=f"{stat.S_IMODE(mode):04o}",
             remedy=f"chmod 600 {file}", where=file,
         )  # fmt: skip
     return _checked(content.decode("utf-8", errors="replace"), str(file))
@@ -71,7 +71,8 @@ def _checked(given: str, where: str) -> str:
             received=f"{len(token)} characters", remedy=remedy, where=where,
         )  # fmt: skip
     if not _TOKEN.fullmatch(token):
-        raise InputError("the token holds characters that no header may", expected="letters, digits and -._~+/",
+        raise InputError("the token has characters that are not allowed in a header", expected="letters, digits and "
+        "-._~+/",
                          remedy=remedy, where=where)  # fmt: skip
     return token
 
@@ -106,7 +107,7 @@ class BearerAuth:
             await self.app(scope, receive, send)
         elif self._expected is None and not _names_this_machine(scope["headers"]):
             await send_refusal(
-                Refusal(421, "misdirected", "a server without a token answers to this machine's names alone",
+                Refusal(421, "misdirected", "a server without a token answers only to this machine's names",
                         expected="the header Host: localhost or 127.0.0.1",
                         remedy="start it with a token"), send)  # fmt: skip
         elif self._expected is None or scope["path"] in self._open or self._may(scope["headers"]):

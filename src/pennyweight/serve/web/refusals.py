@@ -79,7 +79,7 @@ def refusal(error: Exception) -> Refusal:
             # Whole seconds, and at least one: a client that comes back at once meets the same queue.
             headers = None if seconds is None else {"Retry-After": str(max(1, round(seconds)))}
             return Refusal(status, error_type, str(error) or "out of memory", headers=headers)
-    return Refusal(500, "backend", "the server failed; its log says where")
+    return Refusal(500, "backend", "the server failed; see its log")
 
 
 async def send_refusal(refused: Refusal, send: Any) -> None:

@@ -107,7 +107,7 @@ class RequestLog:
             if record.status == HUNG_UP:
                 await send_refusal(refusal(ServerStopping()), told)
         except Exception as error:
-            logger.exception("a fault in %s, request %s", record.route, record.request_id)
+            logger.exception("a bug in %s, request %s", record.route, record.request_id)
             if record.status == HUNG_UP:
                 await send_refusal(refusal(error), told)
         finally:

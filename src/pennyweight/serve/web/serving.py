@@ -35,8 +35,6 @@ logger = logging.getLogger("pennyweight.serve")
 
 # Up to so many characters are parsed or tokenized in less time than it takes to have a thread do it.
 _SMALL = 4096
-# Of so many texts it is known whether a classifier cuts much of them.
-_TEXTS_TO_WARN = 50
 # Of a text that is logged.
 _LOGGED_CHARACTERS = 1000
 
@@ -143,7 +141,7 @@ class Serving:
             raise Refusal(413, "too_large", "too many classifiers", expected=f"at most {limit}", received=len(names),
                           remedy="send several requests")  # fmt: skip
         if len(set(names)) < len(names):
-            raise Refusal(422, "validation", "classifiers: a name stands twice", remedy="name each once")
+            raise Refusal(422, "validation", "classifiers: a name is repeated", remedy="name each once")
         found = tuple([self.registry.loaded(name) or await self._from_disk(name) for name in names])
         record.classifiers = tuple(classifier.name for classifier in found)
         return found
@@ -165,7 +163,7 @@ class Serving:
             if size > self.settings.max_characters:
                 raise Refusal(413, "too_large", f"text {number}: too long", received=f"{size:,}",
                               expected=f"at most {self.settings.max_characters:,} characters",
-                              remedy="shorten it: a classifier reads its beginning alone")  # fmt: skip
+                              remedy="shorten it: a classifier reads only the beginning")  # fmt: skip
 
     async def prepare(
         self, classifiers: tuple[ServedClassifier, ...], texts: Sequence[Text], record: RequestRecord
@@ -200,10 +198,10 @@ class Serving:
     def _count_cut(self, classifier: ServedClassifier, tokens: Encoded) -> None:
         """Warn once where much of a classifier's texts is cut, as soon as there are enough of them to tell."""
         tally = self._cut.setdefault((classifier.name, classifier.version), CutTally())
-        if tally.texts >= _TEXTS_TO_WARN:
+        if tally.asked:
             return
         tally.add(tokens)
-        if tally.texts >= _TEXTS_TO_WARN and (warning := tally.warning()) is not None:
+        if (warning := tally.warning_once()) is not None:
             logger.warning("%s: %s", shown(classifier.name), warning)
 
     async def logits(self, prepared: Prepared, record: RequestRecord) -> list[np.ndarray]:

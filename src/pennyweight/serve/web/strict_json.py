@@ -30,7 +30,7 @@ def parse_json(body: bytes) -> Any:
     except RecursionError:
         raise Refusal(400, "json", "the body's JSON is nested too deep") from None
     except ValueError:  # a number of thousands of digits
-        raise Refusal(400, "json", "the body's JSON holds a number of too many digits") from None
+        raise Refusal(400, "json", "the body's JSON has a number with too many digits") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
