@@ -200,7 +200,7 @@ def test_verbs_do_the_sensible_thing_or_refuse(
         json.loads(command("evaluate", run, source, "--label-delimiter", "|", "--json").out)["micro_f1"]
         == (metrics(run)["test"]["micro_f1"])
     )
-    assert "submission has one label a text" in command("predict", run, source, "--submission").error
+    assert "submission has one label per text" in command("predict", run, source, "--submission").error
     assert "has a threshold for each label" in command("predict", run, source, "--abstain-below", "0.5").error
     assert "has a threshold for each label" in command("predict", run, source, "--target-accuracy", "0.9").error
     assert command("explain", run, "The bank and the cup.", "--label", "sport").out.startswith("sport: ")
@@ -210,7 +210,7 @@ def test_shift_is_refused_before_anything_is_trained(
     rows: dict[str, Pairs], settings: dict[str, Any], tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with pytest.raises(InputError, match="one label a text"), forward_log(said.append):
+    with pytest.raises(InputError, match="one label per text"), forward_log(said.append):
         pw.train(rows["train"], out=tmp_path / "run", shift=True, **settings)
     assert not any("model:" in line for line in said)
     assert not (tmp_path / "run" / "metrics.json").exists()
@@ -237,7 +237,7 @@ def test_the_report_and_the_card_speak_of_labels(run: Path) -> None:
     assert (run / "report" / "curves.png").is_file()
     card = (run / "README.md").read_text("utf-8")
     assert "Micro F1" in card
-    assert "A text may carry any number of them." in card
+    assert "A text may have any number of labels." in card
 
 
 def test_a_stopped_run_goes_on_to_the_same_end(
@@ -294,7 +294,7 @@ def test_bad_labels_are_told_in_one_line(
     columns: dict[str, Any] = {"text": [text for text, _ in rows], "a": [0, 1] * 30, "b": [1, 1] * 29 + [2, 0.5]}
     assert said(columns, label_columns=["a", "b"]) == (
         "data row 59: column b holds a value other than 0 and 1; expected 0 or 1 in every row of --label-columns; "
-        "received 2, and 2 of 60 rows such"
+        "received 2; 2 of 60 rows have such values"
     )
     assert "no column named c" in said(columns, label_columns=["a", "c"])
     assert said(rows, test=[("The bank.", ["sport"]), ("The sea.", ["sport", "sea"])]) == (

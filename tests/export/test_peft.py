@@ -123,4 +123,4 @@ def test_the_temperature_is_folded_into_the_copy_and_not_into_the_classifier(
     assert logit_difference(artifact, model) < 1e-4
     with pytest.raises(ArtifactError, match="the exported model's logits differ from the classifier's"):
         logit_difference(plain, model)
-    assert "1.7, is folded into the output layer" in (tmp_path / "peft" / "README.md").read_text("utf-8")
+    assert "already divided by the fitted temperature, 1.7" in (tmp_path / "peft" / "README.md").read_text("utf-8")

@@ -159,7 +159,7 @@ def test_lost_workers_are_replaced_and_counted(tiny_run: Path, tmp_path: Path, c
     command("predict", tiny_run, source, "--out", tmp_path / "plain.csv")
     InThisProcess.broken[:] = ["predict", "traits"]
     done = command("predict", tiny_run, source, "--out", out, "--ray", "local")
-    assert done.err.splitlines()[0] == "2 workers that died"
+    assert done.err.splitlines()[0] == "2 workers that died were replaced"
     assert out.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     InThisProcess.broken[:] = ["predict", "predict", "predict"]
     out.unlink()

@@ -309,7 +309,7 @@ def test_number_formats_are_not_mixed(
     pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **given)
     monkeypatch.setattr("pennyweight.model.device.bf16_is_faster", lambda: True)
     monkeypatch.setattr("pennyweight.model.device.computes_bf16", lambda: True)
-    with pytest.raises(RecipeError, match=r"something else: number format: was 'fp32', is 'bf16'; "):
+    with pytest.raises(RecipeError, match=r"number format: was 'fp32', is 'bf16'; "):
         pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **given)
     older = json.loads(
         (tmp_path / "s" / "study.json").read_text("utf-8")
@@ -396,7 +396,7 @@ def test_another_search_is_not_mixed_in(
 def test_folders_that_are_no_search(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("dear", "utf-8")
-    with pytest.raises(RecipeError, match=r"holds something other than a search; received diary\.txt"):
+    with pytest.raises(RecipeError, match=r"contains something other than a search; received diary\.txt"):
         pw.search(news / "train.csv", budget="5k", out=tmp_path / "full", **settings)
     (tmp_path / "file").write_text("x", "utf-8")
     with pytest.raises(StorageError, match="the folder is a file; choose another --out"):

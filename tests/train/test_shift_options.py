@@ -228,7 +228,7 @@ def test_beside_multi_label_data_pairs_and_oversampling(settings: dict[str, Any]
     assert all(19 <= count <= 21 for count in multi_label.metrics["data"]["counts"])  # 20 but for the split
     with pytest.raises(InputError, match="multi-label classifiers have no class shares"):
         multi_label.with_prior("balanced")
-    with pytest.raises(InputError, match="one label a text"):
+    with pytest.raises(InputError, match="one label per text"):
         pw.shift(multi_label, (texts, [["a"]] * 36))
     pairs = {"a": texts, "b": texts[::-1], "label": ["x", "y", "z"] * 12}
     found = pw.train(pairs, text_columns=["a", "b"], pair=True, label_column="label", **settings, **options)

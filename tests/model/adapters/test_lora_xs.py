@@ -144,7 +144,7 @@ def test_training_keeps_the_budget_and_is_saved_as_plain_lora(
     assert np.array_equal(again.predict_proba(TEXTS), trained.predict_proba(TEXTS))
     assert again.artifact.plan == made
     note = made.stored_note
-    assert f"Trained: {made.count.trainable:,} numbers. Stored: {made.count.stored:,}" in note
+    assert f"{made.count.trainable:,} numbers are trained and {made.count.stored:,} are stored" in note
     assert ("estimated from gradients" in note) == (bases == "gradient")
     assert note in (out / "README.md").read_text("utf-8")
     assert f"{made.count.stored:,} numbers are stored" in (out / "report.html").read_text("utf-8")
