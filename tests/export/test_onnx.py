@@ -91,7 +91,7 @@ def test_the_readmes_code_needs_onnxruntime_tokenizers_and_numpy_alone(
     ours = probabilities(artifact, ["Shares fell after the bank's warning.", "The striker scored twice."])
     assert [list(answer) for answer in answers] == [list(NAMES)] * 2
     assert np.abs(np.array([list(answer.values()) for answer in answers]) - ours).max() < 2e-4
-    assert "folded into the output layer" in (tmp_path / "onnx" / "README.md").read_text("utf-8")
+    assert "already divided by the fitted temperature" in (tmp_path / "onnx" / "README.md").read_text("utf-8")
 
 
 def test_pairs_and_several_labels(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
