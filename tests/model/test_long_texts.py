@@ -93,7 +93,7 @@ def test_every_path_averages_the_windows(trained: Path) -> None:
 def test_export_refuses_windows(trained: Path, tmp_path: Path) -> None:
     from pennyweight.export.onnx import to_onnx
 
-    with pytest.raises(ArtifactError, match="an exported model takes one sequence of tokens") as found:
+    with pytest.raises(ArtifactError, match="an exported model reads one sequence of tokens") as found:
         to_onnx(pw.load(trained).artifact, tmp_path / "onnx")
     assert "--long-texts truncate" in str(found.value)
 
