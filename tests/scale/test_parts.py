@@ -77,7 +77,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     stores(tmp_path).refuse_foreign()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"out: the folder is not empty; received notes\.txt; choose another --out, or"):
+    with pytest.raises(InputError, match=r"out: the folder is not empty; received notes\.txt; choose another --out"):
         stores(tmp_path).refuse_foreign()
 
 
