@@ -47,6 +47,8 @@ def test_on_many_rows_the_contrastive_phase_must_be_ahead() -> None:
 def test_on_few_rows_it_may_be_behind_by_less_than_chance() -> None:
     frozen = trial(0, [1] * 20 + [0] * 12)
     assert choose_trial([frozen, near := trial(20, [1] * 17 + [0] * 3 + [1, 1] + [0] * 10)], forced=False) is near
+    # 4 rows behind on 8 that differ: 1.4 standard errors.
+    assert choose_trial([frozen, near := trial(20, [1] * 14 + [0] * 6 + [1, 1] + [0] * 10)], forced=False) is near
     assert choose_trial([frozen, far := trial(20, [1] * 15 + [0] * 17)], forced=False) is frozen
     assert choose_trial([frozen, far], forced=True) is far
     assert choose_trial([frozen], forced=True) is frozen

@@ -372,8 +372,9 @@ def halves(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]
 def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
     """The contrastive phase that was best, or the frozen backbone.
 
-    On enough held-out rows the phase has to be ahead. On a few dozen, where a real gain is easily hidden, it may be
-    behind by less than the standard error of the paired difference: it gained on nearly all such data that was tried.
+    On enough held-out rows the phase has to be ahead. On a few dozen, where a real gain is easily hidden, the frozen
+    backbone has to be better beyond chance, by the 95% interval of the paired difference: the phase gained on nearly
+    all such data that was tried.
 
     Args:
         trials: the frozen backbone first.
@@ -384,5 +385,5 @@ def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
         return frozen
     best = max(trained, key=lambda trial: trial.rank)
     ahead, error = best.lead_over(frozen)
-    allowed = 0.0 if len(best.labels) > FEWEST_TO_DECIDE else error
+    allowed = 0.0 if len(best.labels) > FEWEST_TO_DECIDE else NORMAL_95 * error
     return best if forced or ahead > -allowed else frozen
