@@ -20,6 +20,8 @@ from pennyweight.errors import InputError, Interrupted, PennyweightError, Storag
 from pennyweight.train import loop
 from pennyweight.train.observer import forward_log
 
+from .stop_at import StopAt
+
 TEXTS = ["the bank", "the cup", "a match"]
 Command = Callable[..., Any]
 
@@ -36,19 +38,6 @@ def settings(tiny_backbone: Callable[..., Path]) -> dict[str, Any]:
 @pytest.fixture
 def old(tiny_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))
-
-
-class StopAt:
-    """Asks to stop at a step, as a signal does."""
-
-    def __init__(self, step: int) -> None:
-        self._at = step
-
-    def step(self, step: int, *rest: Any) -> None:
-        if step == self._at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def evaluation(self, record: dict[str, Any]) -> None: ...
 
 
 def fail_with(error: BaseException) -> Callable[..., Any]:

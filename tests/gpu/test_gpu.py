@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,7 @@ from pennyweight.train.state import TrainingState
 from pennyweight.train.training_rows import TrainingRows
 
 from ..device_waits import no_waits
+from ..stop_at import StopAt
 
 pytestmark = pytest.mark.gpu
 
@@ -221,20 +221,6 @@ def test_layers_computed_again_give_the_same_classifier_in_less_memory(
     np.testing.assert_allclose(*(probabilities(run, news) for run in runs), atol=0.02)
     assert [run.metrics["train"]["gradient_checkpointing"] for run in runs] == [False, True]
     assert peaks[1] <= peaks[0]
-
-
-class StopAt:
-    """Stops a run after a step, as a signal would."""
-
-    def __init__(self, step: int) -> None:
-        self._last = step
-
-    def step(self, step: int, *figures: float) -> None:
-        if step == self._last:
-            os.kill(os.getpid(), 15)
-
-    def evaluation(self, record: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 @pytest.mark.usefixtures("default_signals")

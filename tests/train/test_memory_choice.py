@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import pennyweight as pw
 from pennyweight.errors import Interrupted
 from pennyweight.model import device
 from pennyweight.train import memory_choice
+
+from ..stop_at import StopAt
 
 TEXTS = ["The bank raised its rate.", "The team won the match.", "The storm crossed the sea."]
 
@@ -36,20 +37,6 @@ def test_the_classifier_is_the_same(engine: str, settings: dict[str, Any], news:
     ]
     assert [run.metrics["train"]["gradient_checkpointing"] for run in runs] == [False, True]
     assert np.array_equal(*(run.logits(TEXTS) for run in runs))
-
-
-class StopAt:
-    """Stops a run after a step, as a signal would."""
-
-    def __init__(self, step: int) -> None:
-        self._last = step
-
-    def step(self, step: int, *figures: float) -> None:
-        if step == self._last:
-            os.kill(os.getpid(), 15)
-
-    def evaluation(self, record: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 @pytest.mark.usefixtures("default_signals")

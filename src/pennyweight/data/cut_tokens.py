@@ -23,7 +23,7 @@ class CutTally:
 
     Attributes:
         texts, read, lost: how many texts, and tokens that were read and cut; texts of pairs lose none that is known.
-        asked: whether `warning_once` has answered.
+        asked: whether `first_warning` or `warning_once` has answered.
     """
 
     texts: int = 0
@@ -49,6 +49,13 @@ class CutTally:
             return None
         texts = f"{self.texts:,} text{'' if self.texts == 1 else 's'}"
         return f"{_percent(share)} of the tokens of {texts} are cut: what stands there is not read; {REMEDY}"
+
+    def first_warning(self, tokens: Encoded) -> str | None:
+        """Count further texts: `warning` when it first has something to say, and None ever after."""
+        self.add(tokens)
+        found = None if self.asked else self.warning()
+        self.asked = self.asked or found is not None
+        return found
 
     def warning_once(self, enough: int = ENOUGH_TEXTS) -> str | None:
         """As `warning`, of the first `enough` texts; None before there are as many, and ever after."""

@@ -202,9 +202,9 @@ class OnnxClassifier:
     def _read(self, texts: Any) -> Encoded:
         """As `encoded`, with a warning in the log, once, where much of what was given so far is cut."""
         tokens = self.encoded(texts)
-        self._cut.add(tokens)
-        if not self._cut.asked and self._cut.warning() is not None:
-            logger.warning(self._cut.warning_once(0))
+        warning = self._cut.first_warning(tokens)
+        if warning is not None:
+            logger.warning(warning)
         return tokens
 
     def _lacks(self, what: str) -> ArtifactError:
