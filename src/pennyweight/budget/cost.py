@@ -146,6 +146,16 @@ def cache_bytes(config: Config, *, vectors: int, bytes_per_number: int) -> int:
     return vectors * describe(config).hidden * bytes_per_number
 
 
+def number_bytes(engine: str, precision: str) -> int:
+    """Bytes of a frozen weight and of a number of a hidden state.
+
+    Args:
+        engine: the reference keeps both in fp32, whatever its products are in; `fast` in the format it computes in.
+        precision: a number format; one that is not known yet, `auto`, is taken for bf16.
+    """
+    return 4 if engine == "reference" or precision == "fp32" else 2
+
+
 def memory(
     config: Config, plan: Plan, *, batch_size: int, length: int, bytes_per_number: int = 2, pooling: Pooling = "cls"
 ) -> Memory:

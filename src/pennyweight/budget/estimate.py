@@ -81,9 +81,9 @@ class Estimate:
         )
         cache = f", {self.cache_bytes / 1e6:,.0f} MB prefix cache" if self.cache_bytes else ""
         less = self.checkpointed_bytes
-        checkpointed = "" if less is None else f" ({less / 1e6:,.0f} MB with gradient checkpointing)"
-        if less == self.memory_bytes:
-            checkpointed = ""
+        checkpointed = (
+            "" if less is None or less == self.memory_bytes else f" ({less / 1e6:,.0f} MB with gradient checkpointing)"
+        )
         return (
             f"about {self.seconds_per_epoch:,.0f} s per epoch of {self.texts:,} texts of {self.tokens} tokens ({basis})"
             f"{cache}, {self.memory_bytes / 1e6:,.0f} MB of memory{checkpointed}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,9 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..data.batching import Encoded, collate, collate_types, plan_batches
-from ..data.cut_tokens import CutTally
 from ..data.input_spec import InputSpec
-from ..data.input_texts import is_single_text, to_texts
+from ..data.input_texts import is_single_text
 from ..data.load import apply_unknown_labels, read_labelled
 from ..errors import ArtifactError, ResourceError
 from ..evaluate.metrics.classification import Metrics, score
@@ -22,14 +20,13 @@ from ..storage.checksums import sha256
 from ..storage.untrusted_folder import open_folder, read_inside
 from .onnx_spec import MODEL, TOKENIZER, OnnxSpec, read_spec
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
-
-logger = logging.getLogger(__name__)
+from .text_reader import TextReader
 
 BATCH = 32  # texts run at once, of like length
 LARGEST_TOKENIZER = 256 << 20
 
 
-class OnnxClassifier:
+class OnnxClassifier(TextReader):
     """An exported classifier, ready to predict; its methods are those of `Classifier`, as far as the folder allows.
 
     What was measured in training, the adapter and the recipe stay with the classifier it was exported from.
@@ -48,7 +45,7 @@ class OnnxClassifier:
         self.spec = spec
         self.metrics: dict[str, Any] = {}
         self._session = session
-        self._cut = CutTally()
+        super().__init__()
         self._inputs = {one.name for one in session.get_inputs()}
         self.fast_tokenizer = FastTokenizer(tokenizer, spec.pad_id)
 
@@ -194,18 +191,6 @@ class OnnxClassifier:
     def save(self, folder: str | Path) -> NoReturn:
         """Not possible: the folder itself can be copied."""
         raise self._lacks("what a saved classifier consists of")
-
-    def encoded(self, texts: Any) -> Encoded:
-        """N texts as `predict` takes them, as token ids; errors as for `logits`."""
-        return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
-
-    def _read(self, texts: Any) -> Encoded:
-        """As `encoded`, with a warning in the log, once, where much of what was given so far is cut."""
-        tokens = self.encoded(texts)
-        warning = self._cut.first_warning(tokens)
-        if warning is not None:
-            logger.warning(warning)
-        return tokens
 
     def _lacks(self, what: str) -> ArtifactError:
         return ArtifactError(

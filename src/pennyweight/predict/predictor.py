@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -20,7 +19,6 @@ from ..artifact.load_artifact import load_artifact, metrics_of, recipe_of
 from ..artifact.save_artifact import save_artifact
 from ..artifact.saved_files import read_files
 from ..data.batching import Encoded
-from ..data.cut_tokens import CutTally
 from ..data.html_table import html_table
 from ..data.input_spec import InputSpec
 from ..data.input_texts import is_single_text, to_texts
@@ -40,14 +38,13 @@ from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
 from .label_shift import prior_weights, training_shares
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
-
-logger = logging.getLogger(__name__)
+from .text_reader import TextReader
 
 if TYPE_CHECKING:
     from .explanation import Explanation
 
 
-class Classifier:
+class Classifier(TextReader):
     """A trained classifier, ready to use.
 
     Attributes:
@@ -65,7 +62,7 @@ class Classifier:
         self.runtime = runtime
         self.weights = weights
         self.digest = digest
-        self._cut = CutTally()
+        super().__init__()
         self._engine = OnDemand(self._build_engine)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,18 +133,6 @@ class Classifier:
         """
         found = self.logits_of(self._read(texts))
         return found[0] if is_single_text(texts, self.pair) else found
-
-    def encoded(self, texts: Any) -> Encoded:
-        """N texts as `predict` takes them, as token ids; errors as for `logits`."""
-        return self.tokens(map(self.input_spec.cleaned, to_texts(texts, self.input_spec)))
-
-    def _read(self, texts: Any) -> Encoded:
-        """As `encoded`, with a warning in the log, once, where much of what was given so far is cut."""
-        tokens = self.encoded(texts)
-        warning = self._cut.first_warning(tokens)
-        if warning is not None:
-            logger.warning(warning)
-        return tokens
 
     @property
     def text_model(self) -> TextModel:

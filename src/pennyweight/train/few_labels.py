@@ -22,7 +22,7 @@ from ..data.batching import Encoded, join
 from ..errors import RecipeError
 from ..evaluate.metrics import epoch_metrics
 from ..evaluate.metrics.bootstrap import paired_macro_f1
-from ..evaluate.metrics.calibration import choose_temperature
+from ..evaluate.metrics.calibration import choose_temperature, row_losses
 from ..model.classifier import Pooled
 from ..model.inference import Feed, evaluating, logits
 from ..model.text_model import TextModel
@@ -30,7 +30,7 @@ from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
 from .contrastive import train_contrastive, upper_half
 from .frozen_features import FrozenBackbone
-from .logistic_head import cross_entropy, fit_logistic_head, log_likelihood
+from .logistic_head import cross_entropy, fit_logistic_head
 from .state import FitResult, rank
 from .validator import make_validator
 
@@ -102,7 +102,7 @@ class Trial:
     def row_scores(self) -> np.ndarray:
         """(M,) what each held-out row adds to the metric: whether it was right, or its log-likelihood (nats)."""
         if self.metric == "loss":
-            return log_likelihood(self.logits, self.labels)
+            return -row_losses(self.logits, self.labels)
         return np.asarray(self.logits.argmax(axis=1) == self.labels, dtype=float)
 
     def lead_over(self, other: Trial) -> tuple[float, float]:

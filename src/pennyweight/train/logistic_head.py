@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..evaluate.metrics.calibration import row_losses
 from ..model.heads import Head
 
 
@@ -69,11 +70,4 @@ def fit_logistic_head(features: np.ndarray, labels: np.ndarray, n_labels: int, s
 
 def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:
     """The mean over N rows of logits (N, L), in nats."""
-    return -float(log_likelihood(values, labels).mean())
-
-
-def log_likelihood(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,) logarithms of the labels' probabilities by logits (N, L), in nats."""
-    values = values - values.max(axis=1, keepdims=True)
-    found: np.ndarray = values[np.arange(len(labels)), labels] - np.log(np.exp(values).sum(axis=1))
-    return found
+    return float(row_losses(values, labels).mean())

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..budget.cost import Pooling, work
+from ..budget.cost import Pooling, number_bytes, work
 from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
 from ..budget.families import FAST_FAMILIES
 from ..budget.plan import Plan
@@ -45,16 +45,13 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
     known = _known(wanted)
     how, rate = known or (wanted, guessed_speed())
     _, precision, engine = how
-    # The reference keeps its weights and hidden states in fp32, whatever its products are in. A precision of `auto`
-    # that no training here has shown yet is taken for bf16.
-    size = 4 if engine == "reference" or precision == "fp32" else 2
     workload = Workload(
         texts=texts,
         tokens=tokens,
         batch_size=recipe.train.batch_size,
         pooling=recipe.model.pooling,
         caches_prefix=recipe.train.prefix_cache != "off",
-        bytes_per_number=size,
+        bytes_per_number=number_bytes(engine, precision),
         gradient_checkpointing={"on": True, "off": False}.get(recipe.train.gradient_checkpointing),
     )
     measured = f"{', '.join(how)} encoder" if known else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from ..budget.cost import memory
+from ..budget.cost import memory, number_bytes
 from ..model.device import free_memory
 from ..model.text_model import TextModel
 from .frozen_features import FrozenBackbone
@@ -32,11 +32,10 @@ def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: 
     if wanted != "auto":
         return
     longest = min(int(rows.lengths.max()), model.max_length)
-    exact = model.model.engine == "reference" or model.runtime.precision == "fp32"
     needed = memory(
         frozen.backbone.config, frozen.plan, batch_size=math.ceil(recipe.train.batch_size / frozen.group.size),
-        length=min(-(-longest // model.bucket) * model.bucket, model.max_length), bytes_per_number=4 if exact else 2,
-        pooling=recipe.model.pooling,
+        length=min(-(-longest // model.bucket) * model.bucket, model.max_length),
+        bytes_per_number=number_bytes(model.model.engine, model.runtime.precision), pooling=recipe.model.pooling,
     )  # fmt: skip
     free = free_memory(model.runtime.device)
     if needed.trained + needed.activations <= USABLE * free or needed.checkpointed >= needed.activations:

@@ -93,7 +93,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return 1.0
 
     def loss(log_temperature: float) -> float:
-        return float(_losses(logits, labels, float(np.exp(log_temperature))).mean())
+        return float(row_losses(logits, labels, float(np.exp(log_temperature))).mean())
 
     found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(found.x))
@@ -121,8 +121,8 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     held_out = np.empty(rows)
     for number in range(FOLDS):
         held = fold == number
-        held_out[held] = _losses(logits[held], labels[held], fit_temperature(logits[~held], labels[~held]))
-    if held_out.mean() >= _losses(logits, labels, 1.0).mean():
+        held_out[held] = row_losses(logits[held], labels[held], fit_temperature(logits[~held], labels[~held]))
+    if held_out.mean() >= row_losses(logits, labels, 1.0).mean():
         return Temperature(1.0, rows, "a fitted one does not help on validation rows that it was not fitted on")
     return Temperature(fit_temperature(logits, labels), rows)
 
@@ -139,8 +139,8 @@ def saved_temperature(metrics: Mapping[str, Any]) -> float:
     return float(value)
 
 
-def _losses(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
-    """Each row's cross-entropy (N,), in nats."""
+def row_losses(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Each row's cross-entropy (N,), in nats: of logits (N, L) and class numbers (N,)."""
     from scipy.special import log_softmax
 
     found: np.ndarray = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
