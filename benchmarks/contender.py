@@ -68,7 +68,7 @@ class Contender:
         return memory
 
     def mixed(self, texts: list[str], readers: list[int], size: int) -> tuple[float, list[int]]:
-        """Label each text by its adapter, `size` texts a call: seconds, tokenization included, and N class numbers."""
+        """Label each text by its adapter, `size` texts per call: seconds with tokenization, and N class numbers."""
         seconds, classes = self._ask("mixed", texts, readers, size)
         return seconds, classes
 

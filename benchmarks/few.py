@@ -1,4 +1,4 @@
-"""Few labels: draws of 8, 16 and 64 texts a class, by defaults, beside the frozen head and, where installed, SetFit.
+"""Few labels: draws of 8, 16 and 64 texts per class, by defaults, beside the frozen head and, where installed, SetFit.
 
     python benchmarks/few.py --agnews FOLDER --out FILE [--choose] [--draws 5] [--rows 8 16] [--names ours frozen]
     python benchmarks/few.py --table FILE
@@ -144,8 +144,8 @@ def command_seconds(train: Texts) -> float:
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Mean accuracy and seconds by rows a class, as Markdown."""
-    found = ["| texts a class | trained by | draws | accuracy, % | seconds |", "|---:|---|---:|---|---:|"]
+    """Mean accuracy and seconds by rows per class, as Markdown."""
+    found = ["| texts per class | trained by | draws | accuracy, % | seconds |", "|---:|---|---:|---|---:|"]
     for rows in sorted({line["rows"] for line in lines}):
         for name in PEERS:
             group = [line for line in lines if (line["rows"], line["name"]) == (rows, name)]

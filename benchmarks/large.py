@@ -101,7 +101,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("--rows", type=int, default=100_000)
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--words", type=int, help="At most so many words a text.")
+    arguments.add_argument("--words", type=int, help="At most so many words per text.")
     arguments.add_argument("--form", choices=("parquet", "csv"), default="parquet")
     arguments.add_argument("--model", help="A run to predict with; without one only the audit is measured.")
     arguments.add_argument("--only-write", metavar="FILE", help="Generate this file and end.")

@@ -42,7 +42,7 @@ class Load:
         token: the bearer token.
         clients: closed loop: each sends its next request once the last is answered, and stops when it is refused.
         pause: closed loop: seconds between an answer and the next request.
-        rate: open loop instead: requests a second at random times (Poisson), answered or not.
+        rate: open loop instead: requests per second at random times (Poisson), answered or not.
         most_connections: open loop: requests that find so many unanswered are counted and not sent.
         seed: of the random times.
         cores: processors to run on; None for all.

@@ -27,7 +27,7 @@ class OursMerged:
         """There is no second one."""
 
     def mixed(self, texts: Sequence[str], readers: Sequence[int], size: int) -> list[int]:
-        """N class numbers, `size` texts a call."""
+        """N class numbers, `size` texts per call."""
         found: list[int] = []
         for some, _ in calls(texts, readers, size):
             found += self.classifier.logits(some).argmax(axis=1).tolist()
@@ -51,7 +51,7 @@ class OursMixed:
         self.classifiers += [self.registry.get(name) for name in self.names[len(self.classifiers) : count]]
 
     def mixed(self, texts: Sequence[str], readers: Sequence[int], size: int) -> list[int]:
-        """N class numbers, `size` texts a call."""
+        """N class numbers, `size` texts per call."""
         found: list[int] = []
         for some, theirs in calls(texts, readers, size):
             tokens = self.classifiers[0].tokens(some)  # all read alike

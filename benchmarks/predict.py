@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--classifier", type=Path, metavar="RUN", help="a classifier of AG News to take")
     parser.add_argument("--test", action="store_true", help="also the accuracy on test.csv, for the last figure")
     parser.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS), metavar="NAME")
-    parser.add_argument("--texts", type=int, default=2000, help="texts a round (default 2000)")
+    parser.add_argument("--texts", type=int, default=2000, help="texts per round (default 2000)")
     parser.add_argument("--single", type=int, default=200, help="texts labelled one at a time (default 200)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")

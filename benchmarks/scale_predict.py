@@ -63,7 +63,7 @@ def measure(
     blocks: int = 6,
     rounds: int = 2,
 ) -> dict[str, Any]:
-    """Every figure, see above. Each contender predicts `blocks` * `block` texts a thread in each round.
+    """Every figure, see above. Each contender predicts `blocks` * `block` texts per thread in each round.
 
     Args:
         data: folder of AG News; None finds it, see `inputs.news`.

@@ -7,16 +7,16 @@
 The classifiers (fleet.py) are planned by the default recipe at 200k trainable parameters with 2 to 20 labels, of random
 values: speed and memory depend on shapes alone. Texts are AG News', or the built-in sample's where that is not at hand.
 
-`engine`: texts a second in a process, tokenization included, 64 texts a call (what 64 clients have waiting) and all at
-once. `one_merged` is one classifier, its adapter merged into the weights, `one` the same in the engine that mixes.
+`engine`: texts per second in a process, tokenization included, with 64 texts per call (as 64 clients have waiting)
+and all at once. `one_merged` is one classifier, its adapter merged into the weights, `one` the same in the engine that mixes.
 `peers`: one process of transformers and PEFT, and ONNX Runtime with a session an adapter, without a server around them.
-`server`: `pennyweight serve` in a process of its own, one text a request, the load generator in another on the same
+`server`: `pennyweight serve` in a process of its own, one text per request, the load generator in another on the same
 processors; in closed loop (clients that wait for their answer), and in open loop at shares of the capacity.
 
 What a reader asks first stands under `shown`:
 
-- `share_64`, `share_512`: texts a second of so many adapters, mixed uniformly, to those of one in the same engine, 64
-  texts a call; `..._of_merged` to one merged adapter; `..._at_once` with all texts in one call.
+- `share_64`, `share_512`: texts per second of so many adapters, mixed uniformly, to those of one in the same engine, 64
+  texts per call; `..._of_merged` to one merged adapter; `..._at_once` with all texts in one call.
 - `bytes_ratio`: memory of the server a further classifier, to the bytes of its trained values.
 - `p99_at_half_load`: 99th percentile at 50 % of the capacity, to the median of requests that come one at a time; the
   median of some rounds of both.
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--varied", action="store_true", help="classifiers of unequal budgets, modules, heads and tasks"
     )
-    parser.add_argument("--texts", type=int, default=512, help="texts a round (default 512)")
+    parser.add_argument("--texts", type=int, default=512, help="texts per round (default 512)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of each load on the server (default 6, with --quick)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")
@@ -144,7 +144,7 @@ def measure_engine(folders: Sequence[Path], counts: Sequence[int], texts: list[s
 
 
 def sizes(texts: Sequence[str]) -> list[int]:
-    """How many texts a call are measured."""
+    """How many texts per call are measured."""
     return list(dict.fromkeys((CALL, len(texts))))
 
 
@@ -156,10 +156,10 @@ def named(count: int) -> str:
 def race(
     cases: Sequence[tuple[str, Contender, int, str, int]], texts: list[str], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Texts a second in the best round: by name, then by texts a call.
+    """Texts a second in the best round: by name, then by texts per call.
 
     Args:
-        cases: name, contender, adapters, their distribution, texts a call.
+        cases: name, contender, adapters, their distribution, texts per call.
     """
     best: dict[str, dict[str, float]] = {}
     for turn in range(rounds):
@@ -293,7 +293,7 @@ def measure_server(folders: Sequence[Path], texts: list[str], options: Any) -> d
 
 
 def faster(one: dict[str, Any], other: dict[str, Any] | None) -> dict[str, Any]:
-    """The figures with more requests a second."""
+    """The figures with more requests per second."""
     return max(one, other or one, key=lambda each: float(each["requests_per_second"]))
 
 
@@ -335,7 +335,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [f"{key}: {value}" for key, value in result["machine"].items()]
     lines += ["", f"{result['texts']}, {result['fleet']}"]
     if "engine" in result:
-        lines += ["", f"{'adapters':<14}{f'{CALL} texts a call':>18}{'all at once':>14}   texts/s"]
+        lines += ["", f"{'adapters':<14}{f'{CALL} texts per call':>18}{'all at once':>14}   texts/s"]
         for name, each in result["engine"]["texts_per_second"].items():
             at_once = each.get("at_once", "")
             lines.append(f"{name:<14}{each.get(f'{CALL}_a_call', ''):>18}{at_once:>14}")

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="with --whole: runs of each (default 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--data", type=Path, help="folder with AG News' train.csv and test.csv (text,label)")
-    parser.add_argument("--texts", type=int, default=256, help="texts a round, a multiple of the batch (default 256)")
+    parser.add_argument("--texts", type=int, default=256, help="texts per round, a multiple of the batch (default 256)")
     parser.add_argument("--rounds", type=int, default=16, help="rounds of ours and the best-set peer (default 16)")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, or physical cores)")

@@ -122,7 +122,7 @@ class Camera:
 
 
 def listed(browser: Browser, url: str, token: str) -> dict[str, str]:
-    """Names of usable classifiers: `first` and `second` of one label a text; if any, `multi-label` and `pair`."""
+    """Names of usable classifiers: `first` and `second` of one label per text; if any, `multi-label` and `pair`."""
     answer = browser.new_context().request.get(f"{url}/v1/classifiers", headers={"Authorization": f"Bearer {token}"})
     usable = [item for item in answer.json()["classifiers"] if item["state"] != "unusable"]
     single = [item["name"] for item in usable if item["task"] == "single-label" and not item["pair"]]

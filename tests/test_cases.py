@@ -143,7 +143,7 @@ HELD: dict[str, tuple[int, dict[Any, int], dict[str, Any]]] = {
 REFUSED: dict[str, str] = {
     "frame.pkl": (
         "the pickle is refused: it asks for pandas.DataFrame; expected a pickled datasets.Dataset held "
-        'in memory; nothing in it was run; where it was made, write frame.to_parquet("data.parquet") and '
+        'in memory; nothing in it was run; on the machine that made it, write frame.to_parquet("data.parquet") and '
         "use that"
     ),
     "nanlabel-empty.csv": (

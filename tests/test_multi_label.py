@@ -293,7 +293,7 @@ def test_bad_labels_are_told_in_one_line(
     )
     columns: dict[str, Any] = {"text": [text for text, _ in rows], "a": [0, 1] * 30, "b": [1, 1] * 29 + [2, 0.5]}
     assert said(columns, label_columns=["a", "b"]) == (
-        "data row 59: column b holds a value other than 0 and 1; expected 0 or 1 in every row of --label-columns; "
+        "data row 59: column b contains a value other than 0 and 1; expected 0 or 1 in every row of --label-columns; "
         "received 2; 2 of 60 rows have such values"
     )
     assert "no column named c" in said(columns, label_columns=["a", "c"])
@@ -307,7 +307,7 @@ def test_bad_labels_are_told_in_one_line(
     assert "expected multi (or auto) with label_delimiter, received single" in said(
         rows, task="single", label_delimiter="|"
     )
-    assert "the label cannot be used; expected one string or number a row" in said(rows, task="single")
+    assert "the label cannot be used; expected one string or number per row" in said(rows, task="single")
 
 
 def test_other_data_may_hold_labels_in_another_form(
@@ -354,5 +354,5 @@ def test_one_label_stays_one_label(news: Path, tiny_run: Path) -> None:
 
     assert not read(news / "train.csv").multi
     classifier = pw.load(tiny_run)
-    with pytest.raises(InputError, match="the label cannot be used; expected one string or number a row"):
+    with pytest.raises(InputError, match="the label cannot be used; expected one string or number per row"):
         classifier.evaluate([("The bank.", ["Business", "World"])])

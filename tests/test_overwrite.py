@@ -149,7 +149,7 @@ def test_a_run_that_is_stopped_before_training_is_not_said_to_be_resumable(
 def test_resuming_takes_a_folder(news: Path, settings: dict[str, Any], command: Command, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         pw.train(news / "train.csv", resume=True, **settings)
-    assert str(caught.value) == "nothing to resume: no run folder is named; name it with --out"
+    assert str(caught.value) == "nothing to resume: no run folder is given; name it with --out"
     for flag in ("--resume", "--resume-anyway"):
         done = command("train", news / "train.csv", flag)
         assert (done.code, done.out) == (2, "")

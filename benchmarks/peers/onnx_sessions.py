@@ -71,7 +71,7 @@ class OnnxSessions:
         self.held = len(self.sessions)
 
     def mixed(self, texts: Sequence[str], readers: Sequence[int], size: int) -> list[int]:
-        """N class numbers, `size` texts a call."""
+        """N class numbers, `size` texts per call."""
         found: list[int] = []
         for some, theirs in calls(texts, readers, size):
             classes = np.empty(len(some), dtype=np.int64)

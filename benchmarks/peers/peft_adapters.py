@@ -64,7 +64,7 @@ class PeftSwitching(PeftAdapters):
 
     @torch.inference_mode()
     def mixed(self, texts: Sequence[str], readers: Sequence[int], size: int) -> list[int]:
-        """N class numbers, `size` texts a call."""
+        """N class numbers, `size` texts per call."""
         found: list[int] = []
         for some, theirs in calls(texts, readers, size):
             classes = np.empty(len(some), dtype=np.int64)
@@ -82,7 +82,7 @@ class PeftMixed(PeftAdapters):
 
     @torch.inference_mode()
     def mixed(self, texts: Sequence[str], readers: Sequence[int], size: int) -> list[int]:
-        """N class numbers, `size` texts a call."""
+        """N class numbers, `size` texts per call."""
         found: list[int] = []
         for some, theirs in calls(texts, readers, size):
             classes = np.empty(len(some), dtype=np.int64)

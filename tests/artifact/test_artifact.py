@@ -115,7 +115,7 @@ def test_a_newer_format(copy: Path) -> None:
 def test_a_manifest_that_was_edited(copy: Path) -> None:
     path = copy / "pennyweight.json"
     path.write_text(path.read_text().replace('"a"', '"c"'))
-    assert refusal(copy) == f"F/pennyweight.json: the manifest is damaged: not as it was sealed; {AGAIN}"
+    assert refusal(copy) == f"F/pennyweight.json: the manifest is damaged: it was changed after it was saved; {AGAIN}"
 
 
 def test_labels_cannot_be_swapped_by_swapping_files(copy: Path) -> None:
@@ -220,7 +220,7 @@ def test_ranges_for_int8_are_kept(with_ranges: Path, run: Path) -> None:
     [
         (torch.ones(2, 2), "0.qkv does not hold ranges"),
         (torch.ones(32, dtype=torch.int32), "tensor 0.qkv is of type torch.int32, not float32"),
-        (torch.full((32,), torch.nan), "tensor 0.qkv holds values that are not finite numbers"),
+        (torch.full((32,), torch.nan), "tensor 0.qkv has values that are not finite numbers"),
     ],
     ids=["of two dimensions", "whole numbers", "not a number"],
 )
@@ -234,7 +234,7 @@ def test_damaged_ranges_are_refused(with_ranges: Path, values: torch.Tensor, mes
 @pytest.mark.skipif(not has_int8(), reason="oneDNN's int8 product does not exist here")
 def test_ranges_of_another_model_are_refused(with_ranges: Path) -> None:
     remedy = "train it again, or use --precision fp32"
-    problem = "the ranges that int8 rounds by do not fit the model: "
+    problem = "the saved int8 ranges do not fit the model: "
     with pytest.raises(ArtifactError) as caught:
         predict.load(with_ranges, device="cpu", precision="int8").predict(TEXTS)
     assert str(caught.value) == f"{problem}0.out; expected 32 numbers; received none; {remedy}"

@@ -224,7 +224,7 @@ def test_several_labels_a_row(audit: Callable[..., Any], tmp_path: Path) -> None
     found = lines(answer)
     assert found["data", "conflicting-labels"] == ([5, 6], [6, 5])  # the same set in another order is no conflict
     assert found["data", "missing-label"] == ([7], None)
-    assert answer["left_out"] == ["data has several labels a row: shortcut features"]
+    assert answer["left_out"] == ["data has several labels per row: shortcut features"]
     records = [{"text": text, "label": labels.split("|") if labels else []} for text, labels in rows]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     lists = json.loads(audit(tmp_path / "data.jsonl", "--json").out)

@@ -39,7 +39,7 @@ ADAPTER = AdapterSpec(r=8, lora_alpha=32, target_modules=("query",))
         ),
         (
             {"options": PlanOptions(min_rank=8, max_rank=4)},
-            "min_rank 8 and max_rank 4 contradict each other: no rank is possible between them; drop one of the two",
+            "min_rank 8 and max_rank 4 contradict each other: no rank is between them; drop one of the two",
         ),
         (
             {"options": PlanOptions(min_rank=0)},

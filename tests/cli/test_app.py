@@ -475,7 +475,7 @@ def test_half_of_a_surrogate_pair_in_a_label_is_one_line(backbone: Path, tmp_pat
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     done = command("train", source, "--backbone", backbone, *QUICK, "--out", tmp_path / "run")
     assert (done.code, done.error) == (
-        2, "the class name \\ud800 holds half of a surrogate pair; export the data again as UTF-8"
+        2, "the class name \\ud800 contains half of a surrogate pair; export the data again as UTF-8"
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> 
         "name it with --text-columns a,b"
     )
     assert refusal(choose_text_columns, source, ["tokens"], None) == (
-        "f.parquet: column tokens holds neither text nor numbers; received list<string>; lists are read only from "
+        "f.parquet: column tokens contains neither text nor numbers; received list<string>; lists are read only from "
         "columns named like labels, such as labels or tags: rename the column"
     )
 

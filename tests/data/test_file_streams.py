@@ -72,7 +72,7 @@ def test_other_unicode_is_named(file, refusal, codec: str, name: str) -> None:
 
 def test_a_nul_byte_names_the_line(file, refusal) -> None:
     assert refusal(lines, file("f.csv", b"a\nb\0c\n")) == (
-        "TMP/f.csv:2: the line holds a NUL byte; expected UTF-8 text; "
+        "TMP/f.csv:2: the line contains a NUL byte; expected UTF-8 text; "
         "the file is damaged, binary or UTF-16: export it again as UTF-8"
     )
 

@@ -124,7 +124,8 @@ MISSING = "the text is missing (null or NaN); expected a string; remove the row 
         (np.array([b"a"]), "text 1: the text is bytes; expected a string; received b'a'; decode it first"),
         (
             ["a", "\ud800"],
-            "text 2: the text holds half of a surrogate pair (\\ud800) at character 0; export the data again as UTF-8",
+            "text 2: the text contains half of a surrogate pair (\\ud800) at character 0; export the data again "
+            "as UTF-8",
         ),
         (
             [["a", "b"]],
@@ -148,7 +149,7 @@ MISSING = "the text is missing (null or NaN); expected a string; remove the row 
         ({1: ["a"], "1": ["b"]}, "data: two columns are named 1, columns 1 and 2, and they differ; rename one of them"),
         (
             pd.DataFrame([["a"]], columns=pd.MultiIndex.from_tuples([("text", "x")])),
-            "data: the frame's columns have names of several levels; expected one name a column; "
+            "data: the data frame has a multi-level column index; expected one name a column; "
             "received ('text', 'x'); join them: frame.columns = ['_'.join(name) for name in frame.columns]",
         ),
         (

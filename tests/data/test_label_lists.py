@@ -86,8 +86,8 @@ def test_vectors_with_several_ones_are_labels(refusal: Callable[..., str]) -> No
     assert "has no label in column label" in refusal(table, [0, 0], [0, 1])
     assert table([0, 0], [0, 1], allow_unlabelled=True).labels == [(), (1,)]
     assert refusal(table, [0, 1], [1, 1], task="single") == (
-        "data row 2: the label vector has several ones, or none; expected exactly one 1 in each vector, since the task "
-        "has one label per text; received [1, 1]; leave out --task single"
+        "data row 2: the label vector does not have exactly one 1; expected exactly one 1 in each vector, since the "
+        "task has one label per text; received [1, 1]; leave out --task single"
     )
 
 

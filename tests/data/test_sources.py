@@ -108,4 +108,6 @@ def test_a_stream_says_where_it_fails(refusal) -> None:
         "standard input:1: cannot tell which column is the text; received columns a;"
     )
     assert refusal(texts, "b" * 1_000_001, source="pipe").startswith("pipe:1: one text has 1,000,001 characters")
-    assert refusal(texts, '{"text": "\\ud800"}').startswith("standard input:1: the text holds half of a surrogate pair")
+    assert refusal(texts, '{"text": "\\ud800"}').startswith(
+        "standard input:1: the text contains half of a surrogate pair"
+    )

@@ -70,7 +70,7 @@ def test_a_text_that_is_no_string(refusal) -> None:
 
 def test_half_a_surrogate_pair(refusal) -> None:
     assert refusal(build, {"text": ["a", "bé\ud83d!"], "label": [0, 1]}) == (
-        "f.csv:3: the text holds half of a surrogate pair (\\ud83d) at character 2; export the data again as UTF-8"
+        "f.csv:3: the text contains half of a surrogate pair (\\ud83d) at character 2; export the data again as UTF-8"
     )
 
 
@@ -200,7 +200,7 @@ def test_labels_become_all_integers_or_all_strings(given: list[Any], expected: l
 )
 def test_a_label_that_cannot_be_one(refusal, label: Any, received: str) -> None:
     assert refusal(build, {"text": ["a", "b"], "label": ["x", label]}) == (
-        f"f.csv:3: the label cannot be used; expected one string or number a row; received {received}"
+        f"f.csv:3: the label cannot be used; expected one string or number per row; received {received}"
     )
 
 

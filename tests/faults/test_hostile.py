@@ -138,7 +138,7 @@ def backbone_of_pickles(folder: Path, marker: Path, toy: Any, clean: Path) -> Ma
     backbone = Path(shutil.copytree(toy["backbone"], folder / "backbone"))
     (backbone / "model.safetensors").unlink()
     (backbone / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(marker)))
-    return "train", toy | {"backbone": str(backbone), "out": folder / "run"}, "no weights in safetensors form"
+    return "train", toy | {"backbone": str(backbone), "out": folder / "run"}, "no weights in safetensors format"
 
 
 def tokenizer_with_code(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:

@@ -161,7 +161,7 @@ def test_a_changed_run_is_refused_with_the_difference(ask: Ask, toy: Any, tmp_pa
     refused = ask("train", resume=True, **settings | {"learning_rate": 1e-3})
     assert refused["error"] == (
         f"{tmp_path}/run: cannot resume: the run has changed since its checkpoint: train -> learning_rate: was 0.005, "
-        "is 0.001; use the run's own recipe and data, or --resume-anyway if you know what you do"
+        "is 0.001; use the run's own recipe and data, or --resume-anyway if you know what you are doing"
     )
     other = tmp_path / "other.jsonl"
     other.write_text(Path(toy["data"]).read_text().replace("striker", "keeper"))

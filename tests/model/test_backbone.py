@@ -153,7 +153,7 @@ def test_what_makes_a_folder_unusable(copy: Path) -> None:
         resolve(str(copy))
     (copy / "config.json").write_text(json.dumps(config), "utf-8")
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(BackboneError, match="no weights in safetensors form"):
+    with pytest.raises(BackboneError, match="no weights in safetensors format"):
         resolve(str(copy))
     (copy / "config.json").unlink()
     with pytest.raises(BackboneError, match=r"no config.json in the backbone's folder"):
@@ -163,7 +163,7 @@ def test_what_makes_a_folder_unusable(copy: Path) -> None:
 def test_damaged_weights_and_a_missing_tokenizer(copy: Path) -> None:
     (copy / "tokenizer.json").unlink()
     (copy / "tokenizer_config.json").unlink()
-    with pytest.raises(BackboneError, match=r"no tokenizer; expected tokenizer.json; copy it beside config.json"):
+    with pytest.raises(BackboneError, match=r"no tokenizer; expected tokenizer.json; copy it next to config.json"):
         load_tokenizer(copy)
     found = resolve(str(copy))
     (copy / "model.safetensors").write_bytes(b"no tensors")

@@ -143,9 +143,7 @@ def test_a_saved_classifier_computes_in_what_was_chosen_where_the_machine_can(
         monkeypatch.setattr(runtime, "bf16_is_faster", lambda able=able: able)
         monkeypatch.setattr(runtime, "has_int8", lambda able=able: able)
         if expected is None:
-            with pytest.raises(
-                ResourceError, match=r"^int8 is computed on a CPU whose kernels have it; use --precision auto$"
-            ):
+            with pytest.raises(ResourceError, match=r"^int8 needs a CPU with int8 kernels; use --precision auto$"):
                 choose_for_inference("cpu", wanted, trained, chosen)
         else:
             assert choose_for_inference("cpu", wanted, trained, chosen).precision == expected

@@ -83,7 +83,7 @@ CASES = all_pairs(FACTORS)
 
 @dataclass
 class Record:
-    """What a run began with, and the loss of each of its steps in nats a text."""
+    """What a run began with, and the loss of each of its steps in nats per text."""
 
     start: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)

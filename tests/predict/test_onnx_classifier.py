@@ -68,7 +68,7 @@ def test_the_commands_read_the_folder(folder: Path, tiny_run: Path, news: Path, 
     assert command("explain", folder, "The cup and the striker").code == 0
     refused = command("predict", folder, news / "test.csv", "--target-accuracy", "0.9")
     assert refused.error == (
-        f"{folder}: an exported ONNX model does not contain the recipe, the adapter and what was measured in training; "
+        f"{folder}: an exported ONNX model does not contain the recipe, the adapter or the training metrics; "
         "use the original classifier"
     )
     # Commands that need more than predictions say what is missing.

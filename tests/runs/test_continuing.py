@@ -170,7 +170,7 @@ def test_what_is_refused(
         "data -> label_names: the labels lack 1 of the run's labels; expected Business, Sports, World; received "
         "Sports, Business, Science"
     )
-    assert "the data differ in kind from the run's" in refused(multi_label_pairs(30))
+    assert "the data do not match the run's task" in refused(multi_label_pairs(30))
     assert "over the budget" in refused(both(news), budget="1k")
     assert "expected auto or off with start_from, received on" in refused(contrastive="on")
     done = command("train", news / "train.csv", "--from", news, "--out", tmp_path / "run")

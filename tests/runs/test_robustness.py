@@ -136,7 +136,7 @@ def test_a_prior_reweighs_the_probabilities(tiny_run: Path, news: Path, command:
     assert first[f"p_{names[0]}"] == pytest.approx(expected[0, 0], abs=1e-4)
     assert command("evaluate", tiny_run, news / "test.csv", "--prior", "em").code == 0
     refused = command("predict", tiny_run, "-", "--prior", "em", stdin="A text.\n")
-    assert (refused.code, refused.error) == (2, "there are no texts to estimate the shares from; received em")
+    assert (refused.code, refused.error) == (2, "the class shares cannot be estimated without texts; received em")
 
 
 def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> None:
@@ -146,5 +146,5 @@ def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> N
     classifier.artifact.predictions.clear()
     with pytest.raises(ArtifactError, match="this classifier has no record of the class shares in training"):
         classifier.with_prior("balanced")
-    with pytest.raises(InputError, match="there are no texts to estimate the shares from"):
+    with pytest.raises(InputError, match="the class shares cannot be estimated without texts"):
         pw.load(tiny_run).with_prior("em")

@@ -183,7 +183,7 @@ def test_any_number_of_labels(
     found = student.metrics["distillation"]
     assert 0 <= found["agreement_with_labels"] <= 1
     assert found["validation"]["n"] == student.metrics["validation"]["n"]
-    with pytest.raises(RecipeError, match="has another task; expected one label a text; received any number of labels"):
+    with pytest.raises(RecipeError, match="task; expected one label per text; received any number of labels"):
         pw.train([(text, labels[0]) for text, labels in pairs], teacher=str(tmp_path / "teacher"), **settings)
 
 

@@ -321,7 +321,7 @@ def test_what_several_processes_cannot_do_says_so(tiny_run: Path, tmp_path: Path
     }.items():
         assert command("predict", tiny_run, source, *flags).error == said
     done = command("predict", tiny_run, source, "--out", out, "--ray", "local", "--prior", "em").error
-    assert done.startswith("em estimates the shares from all texts, and no worker sees all")
+    assert done.startswith("em estimates the shares from all texts, but each worker sees only some")
     with pytest.raises(InputError, match="several files can only be predicted into a folder of parts"):
         driver.output_place("out.csv", None, 2)
 

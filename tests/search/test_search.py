@@ -323,7 +323,9 @@ def test_where_locks_do_not_hold_no_search_begins(
     news: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pennyweight.storage.locks.fcntl.flock", lambda descriptor, flags: None)
-    with pytest.raises(StorageError, match=r"locks do not hold on this file system: two processes got the same one; "):
+    with pytest.raises(
+        StorageError, match=r"file locks do not work on this file system: two processes got the same lock; "
+    ):
         pw.search(news / "train.csv", budget="5k", trials=1, out=tmp_path / "s", **settings)
     assert not (tmp_path / "s" / JOURNAL).exists()
 

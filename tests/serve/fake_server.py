@@ -113,7 +113,7 @@ class Served:
     Attributes:
         listed: what GET /v1/classifiers lists.
         busy: so many predictions are answered 429 first.
-        max_texts: more texts a request are refused with 413.
+        max_texts: more texts per request are refused with 413.
         delay: seconds before each prediction.
         asked: (path, body) of every POST.
     """

@@ -40,7 +40,7 @@ def test_a_second_process_is_refused_what_the_first_has_locked(tmp_path: Path, m
     with pytest.raises(StorageError) as caught:
         check_locks(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: locks do not hold on this file system: two processes got the same one; choose a folder on "
+        f"{tmp_path}: file locks do not work on this file system: two processes got the same lock; choose a folder on "
         "another file system"
     )
     assert list(tmp_path.iterdir()) == []

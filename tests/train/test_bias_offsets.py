@@ -133,7 +133,7 @@ def test_a_rare_class_chooses_metric_and_offsets(
     with caplog.at_level(logging.INFO, "pennyweight"):
         found = pw.train(rows, **settings)
     assert found.artifact.recipe.train.metric == "macro_f1"
-    assert "metric: macro_f1 (auto; polls is rare, 3.6% of the training rows)" in caplog.text
+    assert "metric: macro_f1 chooses the best epoch (auto; polls is rare, 3.6% of the training rows)" in caplog.text
     assert found.metrics["bias_offsets"]["strength"] is not None
     even = pw.train(rows_of({"match": 20, "bank": 20}), **settings)
     assert even.artifact.recipe.train.metric == "auto"
@@ -149,9 +149,9 @@ def test_many_classes_have_no_threshold(tiny_backbone: Callable[..., Path]) -> N
     with pytest.raises(RecipeError) as error:
         pw.train(rows, **settings)
     assert str(error.value) == (
-        "train -> thresholds: the most probable of many classes has no threshold; expected two classes, or any number "
-        "of labels a text; received 3 classes; use --thresholds macro_f1, and `predict --target-accuracy 0.95` to "
-        "answer sure texts"
+        "train -> thresholds: a threshold needs two classes or multi-label data; expected two classes, or any number "
+        "of labels per text; received 3 classes; leave out --thresholds, and use `predict --target-accuracy 0.95` to "
+        "label only sure texts"
     )
     with pytest.raises(RecipeError, match="macro_f1, micro_f1 or fixed with validation_size 0"):
         pw.train(rows, **settings, validation_size=0)

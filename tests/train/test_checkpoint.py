@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_plan_is_refused() -> None:
         checkpoint.check_fits(other, parameters())
     assert str(caught.value) == (
         "weights.safetensors -> head.weight: the checkpoint does not fit the plan; expected shape (2, 3); received "
-        "shape (2, 4); resume with the recipe the run was started with, or start anew with --overwrite"
+        "shape (2, 4); resume with the recipe the run was started with, or start again with --overwrite"
     )
     other = state(3)
     del other.optimizer["head.bias/step"]

@@ -114,7 +114,7 @@ def test_where_int8_is_missing_it_is_fp32(
     assert loaded.runtime.precision == "fp32"
     exact = loaded.logits(LIKE_TRAINING)
     assert np.linalg.norm(exact - trained.logits(LIKE_TRAINING)) < 0.1 * np.linalg.norm(exact)
-    with pytest.raises(ResourceError, match=r"^int8 is computed on a CPU whose kernels have it; use --precision auto$"):
+    with pytest.raises(ResourceError, match=r"^int8 needs a CPU with int8 kernels; use --precision auto$"):
         pw.load(tmp_path / "run", device="cpu", precision="int8")
     with pytest.raises(ResourceError, match=r"^this CPU's kernels do not compute in int8; "):
         train(inference_precision="int8")

@@ -60,8 +60,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("size", "full", "place", "said"), [
     (7 * GB, False, "cuda", "prefix: 7,000 MB on the GPU, 8.0 of its 16.0 GB are left for training"),
     (7 * GB + 1, False, "cpu",
-     "prefix: 7,000 MB stay in main memory, since less than half of the GPU's would be left for training"),
-    (GB, True, "cpu", "prefix: 1,000 MB stay in main memory: the GPU has no room for them in one piece"),
+     "prefix: 7,000 MB stay in main memory, because less than half of the GPU's memory would remain for training"),
+    (GB, True, "cpu", "prefix: 1,000 MB stay in main memory: the GPU has no free block of this size"),
 ])  # fmt: skip
 def test_it_goes_to_the_gpu_where_it_fits(
     size: int, full: bool, place: str, said: str, caplog: pytest.LogCaptureFixture

@@ -59,7 +59,7 @@ def test_what_changes_the_result_is_refused_and_named(
         at(3, facts()).check(facts(**settings))
     assert str(caught.value) == (
         f"run: cannot resume: the run has changed since its checkpoint: {difference}; use the run's own recipe and "
-        "data, or --resume-anyway if you know what you do"
+        "data, or --resume-anyway if you know what you are doing"
     )
     caplog.set_level("INFO", "pennyweight")
     at(3, facts()).check(facts(**settings), True)

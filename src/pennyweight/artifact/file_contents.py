@@ -105,7 +105,7 @@ def parse_tensors(content: bytes, where: Path) -> dict[str, torch.Tensor]:
         if tensor.dtype != torch.float32:
             raise damaged(where, f"tensor {name} is of type {tensor.dtype}, not float32")
         if not bool(torch.isfinite(tensor).all()):
-            raise damaged(where, f"tensor {name} holds values that are not finite numbers")
+            raise damaged(where, f"tensor {name} has values that are not finite numbers")
     return found
 
 

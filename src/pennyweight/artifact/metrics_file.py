@@ -315,7 +315,7 @@ class MultiLabelMetricsEntry(_Closed):
     macro: AveragesEntry
     weighted: AveragesEntry
     samples: AveragesEntry
-    log_loss: float = Field(ge=0, description="Binary cross-entropy, nats a row and label.")
+    log_loss: float = Field(ge=0, description="Binary cross-entropy, nats per row and label.")
     per_label: list[LabelEntry]
     ranking: RankingEntry | None = Field(None, description="Absent in runs of earlier versions.")
     intervals: MultiLabelIntervalsEntry | None = None
@@ -427,6 +427,6 @@ class MultiLabelMetricsFile(_RunFile):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of metrics.json: of one label a text, or of any number."""
+    """The JSON schema (draft 2020-12) of metrics.json: of one label per text, or of any number."""
     both: TypeAdapter[Any] = TypeAdapter(MetricsFile | MultiLabelMetricsFile)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | both.json_schema()

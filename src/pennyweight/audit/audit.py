@@ -92,7 +92,7 @@ def audit(
             if part.codes is not None:
                 found += class_findings(name, part)
             if part.members is not None:
-                left_out.append(f"{name} has several labels a row: shortcut features")
+                left_out.append(f"{name} has several labels per row: shortcut features")
             elif part.codes is not None:
                 chosen = _left_out("shortcut features", name, len(part), SHORTCUTS_ON, left_out)
                 found += _shortcuts(name, part, scan, chosen)
@@ -197,7 +197,7 @@ def _label(value: object, names: Sequence[str] | None, block: Columns, row: int)
     if block.headerless and names and isinstance(value, str):
         value = int(value) - 1
     if isinstance(value, dict):
-        raise DataError("the label cannot be used", expected="one string or integer a row", where=block.where(row))
+        raise DataError("the label cannot be used", expected="one string or integer per row", where=block.where(row))
     return class_name_of(value, names)
 
 

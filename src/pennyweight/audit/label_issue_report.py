@@ -89,7 +89,7 @@ def report_label_issues(audit: Audit, data: str, blocks: RowBlocks, recipe: Reci
         recipe: whose frozen backbone gives features beside TF-IDF.
 
     Raises:
-        InputError: without labels, or with several labels a row.
+        InputError: without labels, or with several labels per row.
         DataError: as `rank_label_issues`.
     """
     part = audit.parts["data"]

@@ -22,7 +22,7 @@ THRESHOLD = 0.5
 # Two texts meet in one of 42 bands of 3 hashes with a probability of 99.6% at a similarity of 0.5, and 28% at 0.2.
 BANDS, HASHES = 42, 3
 SEED = 1
-# In one band a text is compared with so many before it, besides the first: enough, since there are 42 bands.
+# In each band, a text is compared with the first text and this many before it, which is enough for 42 bands.
 _LOOK_BACK = 3
 _REMEMBERED = 2_000_000
 _AT_ONCE = 65_536

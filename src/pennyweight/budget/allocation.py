@@ -107,9 +107,7 @@ def _with_method(
 def _check(strategy: str, options: PlanOptions) -> None:
     positive_whole(options.min_rank, "min_rank")
     if options.max_rank is not None and positive_whole(options.max_rank, "max_rank") < options.min_rank:
-        raise contradiction(
-            f"min_rank {options.min_rank}", f"max_rank {options.max_rank}", "no rank is possible between them"
-        )
+        raise contradiction(f"min_rank {options.min_rank}", f"max_rank {options.max_rank}", "no rank is between them")
     if strategy in ("attention", "all-linear") and options.target_modules is not None:
         raise contradiction(f"strategy {strategy}", "target_modules", "the strategy chooses the modules itself")
     if strategy == "top" and options.layers is not None:

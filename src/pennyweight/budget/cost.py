@@ -30,7 +30,7 @@ _NOT_PRODUCTS = ("_embeddings.weight", "relative_attention_bias.weight")
 
 @dataclass(frozen=True)
 class Work:
-    """Floating point operations a text takes.
+    """Floating point operations of one text.
 
     Attributes:
         prefix: forward through what lies below the lowest trained block; the same in every epoch, so it can be cached.

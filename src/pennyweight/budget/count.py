@@ -245,7 +245,7 @@ def count_lora_xs(config: Config, adapter: AdapterSpec) -> AdapterCount:
         side = min(module.in_features, module.out_features)
         if by_name[module.name] > side:
             raise RecipeError(
-                f"LoRA-XS's rank is above the shorter side of {module.name}",
+                f"the LoRA-XS rank is larger than the shorter side of the matrix {module.name}",
                 where="adapter -> r",
                 expected=f"at most {side}",
                 received=by_name[module.name],

@@ -37,7 +37,7 @@ class OwnHead:
 
     Attributes:
         dense: name of its dense layer.
-        output: name of its output layer, which has one row a label.
+        output: name of its output layer, which has one row per label.
         hidden: name to shape of every parameter but the output layer's.
     """
 
@@ -54,7 +54,7 @@ class Architecture:
         family: transformers' `model_type`.
         hidden: width of the vectors between blocks.
         layers: number of blocks.
-        heads: attention heads a block.
+        heads: attention heads per block.
         stack: where the blocks live, such as `encoder.layer`.
         matrices: the linear layers of one block.
         norms: the layer norms of one block, in the order it runs them.
@@ -62,11 +62,11 @@ class Architecture:
         own_head: the classification head of the stock class.
         activation: inside the feed-forward, by transformers' name.
         norm_epsilon: of every norm.
-        skipped: parameters a block lacks although the others have them.
-        window: positions a token attends to in a local layer, None where all are seen.
+        skipped: parameters that a block lacks although the others have them.
+        window: number of positions that a token attends to in a local layer; None if all.
         global_layers: the layers that see all positions.
         positions: rows of relative position embeddings that attention multiplies with, per direction (DeBERTa).
-        position_terms: how many such products a layer makes (0 to 2).
+        position_terms: number of such products in a layer (0 to 2).
         reserved_positions: rows of the position embeddings that no token uses.
     """
 
@@ -292,7 +292,7 @@ def _global_layers(config: Config, layers: int) -> frozenset[int]:
     if kinds is None:
         return frozenset(range(0, layers, whole(config, "global_attn_every_n_layers", 3)))
     if not isinstance(kinds, list) or len(kinds) != layers:
-        raise unusable("layer_types", f"a list of {layers} kinds of layer", kinds)
+        raise unusable("layer_types", f"a list of {layers} layer types", kinds)
     return frozenset(layer for layer, kind in enumerate(kinds) if kind == "full_attention")
 
 

@@ -153,7 +153,7 @@ class AdapterSpec(AdapterSettings):
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What turns the pooled vector of H numbers into one score a label.
+    """What turns the pooled vector of H numbers into one score per label.
 
     Attributes:
         kind: `linear` is one layer, H x labels and a bias. `full` is the architecture's own head, all of it trained.

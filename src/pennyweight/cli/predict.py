@@ -66,7 +66,7 @@ def predict(
     source: str = typer.Argument(
         None,
         metavar="FILE|-",
-        help="Texts, in any format that train reads; - or a pipe for lines, labelled as they arrive.",
+        help="Texts, in any format that train reads; - or a pipe to label lines as they arrive.",
     ),
     text: list[str] = typer.Option(
         None, "--text", help="A text to label, instead of FILE; may be given several times."
@@ -240,7 +240,8 @@ def _refuse_with_ray(source: str, out: str | None, device: str, submission: bool
         raise InputError("a submission is one small file", remedy="leave out --ray")
     if prior == "em":
         raise InputError(
-            "em estimates the shares from all texts, and no worker sees all", remedy="give the shares: --prior A=X,B=Y"
+            "em estimates the shares from all texts, but each worker sees only some",
+            remedy="give the shares: --prior A=X,B=Y",
         )
 
 
@@ -462,4 +463,4 @@ def _note_columns(names: Iterable[str], predicted: Iterable[str], unreadable: di
         note(f"the input already has columns {listed(taken)}: the prediction columns get the prefix predicted_")
     if unreadable:
         left = listed(f"{name} ({kind})" for name, kind in unreadable.items())
-        note(f"left out columns that hold neither text nor numbers: {left}")
+        note(f"left out columns that contain neither text nor numbers: {left}")

@@ -159,7 +159,7 @@ def plan_batches(
 
     Args:
         lengths: (N,) tokens a sequence.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         bucket: padded lengths are multiples of this many tokens.
         seed: None for evaluation: longest first (memory runs out at once or never), nothing shuffled.
         epoch: shuffles differ by (seed, epoch), and only by them.

@@ -63,7 +63,7 @@ def parse_label(value: Any, where: str) -> str | int | None:
         number = float(value)
         return int(number) if number.is_integer() else repr(number)
     raise DataError(
-        "the label cannot be used", expected="one string or number a row", received=shown(value), where=where
+        "the label cannot be used", expected="one string or number per row", received=shown(value), where=where
     )
 
 

@@ -118,14 +118,14 @@ def require_column(columns: Columns, name: str, flag: str, *, positions: bool = 
         positions: whether a number may be a position.
 
     Raises:
-        DataError: there is no such column, or it holds neither text nor numbers.
+        DataError: there is no such column, or it contains neither text nor numbers.
     """
     found = _found(columns, name, positions=positions)
     if found is not None:
         return found
     if name in columns.unreadable:
         raise DataError(
-            f"column {name} holds neither text nor numbers",
+            f"column {name} contains neither text nor numbers",
             received=columns.unreadable[name],
             remedy="lists are read only from columns named like labels, such as labels or tags: rename the column"
             if "list" in columns.unreadable[name]

@@ -183,7 +183,7 @@ def read_lines(path: Path, max_bytes: int, encoding: str | None = None) -> Itera
                     line = line[1:]
                 if "\0" in line:
                     raise DataError(
-                        "the line holds a NUL byte",
+                        "the line contains a NUL byte",
                         expected="UTF-8 text" if encoding is None else f"{encoding} text",
                         remedy="the file is damaged, binary or UTF-16: export it again as UTF-8",
                         where=f"{path}:{number}",

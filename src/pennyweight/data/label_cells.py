@@ -17,7 +17,7 @@ _TRUTH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "tru
 
 
 def is_multi_label(columns: Columns, name: str, form: LabelFormat) -> bool:
-    """Whether the label column `name` is to be read as any number of labels a row."""
+    """Whether the label column `name` is to be read as any number of labels per row."""
     if form.task != "auto":
         return form.task == "multi"
     cells = [value for value in columns.values[name] if not is_null(value)]
@@ -70,7 +70,7 @@ def read_label_columns(columns: Columns, names: Sequence[str], form: LabelFormat
                 held[row].append(name)
         if wrong:
             raise DataError(
-                f"column {name} holds a value other than 0 and 1",
+                f"column {name} contains a value other than 0 and 1",
                 expected="0 or 1 in every row of --label-columns",
                 received=f"{shown(columns.values[name][wrong[0]])}; {len(wrong)} of {len(held)} rows have such values",
                 where=columns.where(wrong[0]),

@@ -13,7 +13,7 @@ WANTED = "one row for each class: the class as its label, and its description as
 
 
 def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]:
-    """The description of each class, from a labelled table with one row a class.
+    """The description of each class, from a labelled table with one row per class.
 
     Args:
         path: in any format that labelled texts may have.

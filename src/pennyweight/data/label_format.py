@@ -1,4 +1,4 @@
-"""How labels are written in a source: one label a row, lists, joined by a delimiter, or a column for each label."""
+"""How labels are written in a source: one label per row, lists, joined by a delimiter, or a column for each label."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def parse_label_lists(columns: Columns, name: str, form: LabelFormat) -> tuple[C
     ones in some they become lists of positions. Lists of other data are what those of the training were.
 
     Raises:
-        DataError: a cell that is no list among others that are, or vectors with several ones where one label a text
+        DataError: a cell that is no list among others that are, or vectors with several ones where one label per text
             is asked for.
     """
     cells = _as_lists(columns, name, form)
@@ -126,7 +126,7 @@ def _vectors(columns: Columns, name: str, form: LabelFormat, cells: list[Any]) -
     several = [row for row, each in enumerate(ones) if each is not None and len(each) != 1]
     if several and form.task == "single":
         raise DataError(
-            "the label vector has several ones, or none",
+            "the label vector does not have exactly one 1",
             expected="exactly one 1 in each vector, since the task has one label per text",
             received=shown(str(list(cells[several[0]]))),
             remedy="leave out --task single",

@@ -46,7 +46,7 @@ class LabelSet:
         halves = [name for name in self.names if any("\ud800" <= letter <= "\udfff" for letter in name)]
         if halves:
             raise DataError(
-                f"the class name {shown(halves[0])} holds half of a surrogate pair",
+                f"the class name {shown(halves[0])} contains half of a surrogate pair",
                 remedy="export the data again as UTF-8",
             )
 
@@ -415,7 +415,7 @@ def check_ordered(table: Table, names: Sequence[str] | None) -> None:
     """Refuse ordinal labels whose order is unknown: the alphabet is none.
 
     Raises:
-        DataError: several labels a text, or words without `names`, by the recipe or the source.
+        DataError: several labels per text, or words without `names`, by the recipe or the source.
     """
     if table.multi:
         raise DataError("multi-label classes have no order", remedy="leave out --ordinal", where=table.source)

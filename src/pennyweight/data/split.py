@@ -17,7 +17,7 @@ def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tup
     """Take a validation set out of N rows, each class in proportion.
 
     A class with a single row stays in training. Every other class has at least one validation row: a share that comes
-    to fewer rows than classes is taken as one row a class.
+    to fewer rows than classes is taken as one row per class.
 
     Args:
         labels: (N,) class numbers.

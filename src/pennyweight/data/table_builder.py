@@ -124,7 +124,7 @@ def check_text(value: object, where: str, *, allow_null: bool = False) -> str:
             value.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"the text holds half of a surrogate pair ({shown(value[error.start])}) at character {error.start}",
+                f"the text contains half of a surrogate pair ({shown(value[error.start])}) at character {error.start}",
                 remedy="export the data again as UTF-8",
                 where=where,
             ) from error

@@ -82,7 +82,7 @@ class Evaluation:
         intervals: 95%, by the metrics' names in metrics.json.
         predictions: by name of rows: what was predicted for each.
         validation: the metrics on the validation rows, where there are any.
-        calibration, ordinal, abstention: with one label a text; abstention holds for each target accuracy the
+        calibration, ordinal, abstention: with one label per text; abstention holds for each target accuracy the
             threshold picked on the validation rows, and what it gives on the measured ones.
         thresholds: where a text may carry any number of labels.
         note: as in the settings.

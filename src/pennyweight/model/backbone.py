@@ -190,14 +190,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise BackboneError("config.json names no model_type", where=path)
     if "auto_map" in config:
         raise BackboneError(
-            "this backbone wants to run code of its own (auto_map)",
+            "this backbone needs to run its own code (auto_map)",
             where=path,
-            expected="an architecture that transformers carries",
+            expected="an architecture that transformers includes",
             remedy="remove auto_map if the architecture is in transformers; Pennyweight never runs a backbone's code",
         )
     if not list(folder.glob("*.safetensors")):
         raise BackboneError(
-            "no weights in safetensors form",
+            "no weights in safetensors format",
             where=folder,
             expected="model.safetensors",
             received=", ".join(sorted(file.name for file in folder.glob("*.bin"))) or "none",

@@ -96,7 +96,7 @@ def choose_for_inference(
     if wanted == "int8":
         runtime = choose("cpu" if device == "auto" else device, "fp32", threads)
         if runtime.device.type != "cpu" or not has_int8():
-            raise ResourceError("int8 is computed on a CPU whose kernels have it", remedy="use --precision auto")
+            raise ResourceError("int8 needs a CPU with int8 kernels", remedy="use --precision auto")
         return Runtime(runtime.device, "int8")
     assert wanted is not None
     return choose(device, wanted, threads)
@@ -109,7 +109,7 @@ def check_inference_precision(runtime: Runtime, wanted: str, prefix: str = "same
         ResourceError: naming the remedy.
     """
     if prefix == "int8" and (runtime.device.type != "cpu" or not has_int8()):
-        raise ResourceError("int8 is computed on a CPU whose kernels have it", remedy="use --prefix-precision auto")
+        raise ResourceError("int8 needs a CPU with int8 kernels", remedy="use --prefix-precision auto")
     if runtime.device.type == "cpu" and wanted == "bf16":
         _check_cpu(wanted)
     if runtime.device.type == "cpu" and wanted == "int8" and not has_int8():

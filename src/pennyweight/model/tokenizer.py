@@ -75,7 +75,7 @@ def load_tokenizer(folder: Path) -> Any:
     if not any((folder / name).is_file() for name in VOCABULARIES):
         # transformers would make an empty tokenizer of the right class, to which every word is unknown.
         raise BackboneError(
-            "no tokenizer", where=folder, expected="tokenizer.json", remedy="copy it beside config.json"
+            "no tokenizer", where=folder, expected="tokenizer.json", remedy="copy it next to config.json"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)

@@ -26,7 +26,7 @@ def check_count(module: nn.Module, planned: int, optimizer: Any | None = None) -
         optimized = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
     if not planned == counted == optimized:
         raise BudgetError(
-            "the plan and the model disagree on what is trainable; this is a fault in Pennyweight, please report it",
+            "the plan and the model disagree on what is trainable; this is a bug in Pennyweight, please report it",
             expected=f"{planned:,} planned",
             received=f"{counted:,} with requires_grad, {optimized:,} in the optimizer",
         )

@@ -245,7 +245,7 @@ def _tokenized(classifier: AnyClassifier, file: RowBlocks, skip: int) -> Iterato
             yield columns, classifier.tokens(map(classifier.input_spec.cleaned, table.texts))
         skip -= len(table)
         if skip < 0 < skip + len(table):
-            raise InputError("the rows to skip end within a block")
+            raise InputError("the number of rows to skip is not a whole number of blocks")
 
 
 def _parquet(journal: BlockJournal) -> Path:

@@ -68,7 +68,7 @@ def prior_weights(
     if found is None:
         some = list(islice(texts, MOST_TEXTS))
         if not some:
-            raise InputError("there are no texts to estimate the shares from", received="em")
+            raise InputError("the class shares cannot be estimated without texts", received="em")
         found = estimate_shares(probabilities(some), trained)
     return np.asarray(np.maximum(found, 1e-12) / trained)
 

@@ -178,7 +178,7 @@ class OnnxClassifier(TextReader):
     @property
     def artifact(self) -> NoReturn:
         """Not in the folder."""
-        raise self._lacks("the recipe, the adapter and what was measured in training")
+        raise self._lacks("the recipe, the adapter or the training metrics")
 
     def scaled(self, factor: float) -> NoReturn:
         """Not possible: the adapter is merged."""
@@ -186,11 +186,11 @@ class OnnxClassifier(TextReader):
 
     def with_prior(self, shares: str, texts: Any = ()) -> NoReturn:
         """Not possible: the shares of the classes in training are not in the folder."""
-        raise self._lacks("the classes' shares in training")
+        raise self._lacks("the class shares of the training data")
 
     def save(self, folder: str | Path) -> NoReturn:
         """Not possible: the folder itself can be copied."""
-        raise self._lacks("what a saved classifier consists of")
+        raise self._lacks("the files of a saved classifier")
 
     def _lacks(self, what: str) -> ArtifactError:
         return ArtifactError(
@@ -241,4 +241,4 @@ def _check(session: Any, labels: int) -> None:
     if not {"input_ids", "attention_mask"} <= inputs <= {"input_ids", "attention_mask", "token_type_ids"}:
         raise ValueError(f"it takes {', '.join(sorted(inputs))}")
     if outputs.get("logits", [0])[-1] != labels:
-        raise ValueError(f"it gives {outputs}, and there are {labels} labels")
+        raise ValueError(f"its outputs are {outputs}, but there are {labels} labels")

@@ -71,7 +71,7 @@ def _label_conflicts(section: DataRecipe) -> Iterator[str]:
         if len(set(columns)) != len(columns) or len(columns) < 2:
             yield f"data -> label_columns: expected two or more columns that differ, received {', '.join(columns)}"
     if section.ordinal and (section.task == "multi" or columns is not None):
-        yield "data -> ordinal: expected one label a text with ordinal, received several"
+        yield "data -> ordinal: expected one label per text with ordinal, received several"
     several = [key for key in ("label_columns", "label_delimiter") if getattr(section, key) is not None]
     if section.task == "single" and (several or section.allow_unlabelled):
         yield f"data -> task: expected multi (or auto) with {(several or ['allow_unlabelled'])[0]}, received single"

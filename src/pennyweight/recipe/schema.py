@@ -192,7 +192,7 @@ class DataRecipe(Section):
     )
     mix: str | None = Field(None, description="Labelled texts of a second style, added to the training rows only.")
     mix_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Share of the training rows taken from mix; all rows of mix if not given."
+        None, description="Share of the training rows that come from mix; if not given, all rows of mix are added."
     )
     ood: str | None = Field(None, description="Labelled texts of another kind, measured in addition to the test set.")
     unlabelled: str | None = Field(None, description="More texts to train on, labelled only by the teacher.")
@@ -275,8 +275,8 @@ class PlanRecipe(Section):
     )
     adapter: AdapterKind = Field(
         "auto",
-        description="What is trained for each matrix: LoRA, or a small core between frozen bases (lora-xs). auto "
-        "chooses by the budget with strategy auto, and takes lora otherwise.",
+        description="What is trained for each matrix: LoRA, or a small core between frozen bases (lora-xs). With "
+        "strategy auto, auto chooses by the budget; otherwise it means lora.",
     )
     bases: Bases = Field(
         "gradient",
@@ -303,12 +303,12 @@ class TrainRecipe(Section):
     gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes per optimizer step.")
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Keep only the inputs of layers; the backward pass computes the layers again. Less memory, more "
-        "time. auto: where the plan's estimate does not fit the free memory.",
+        description="Keep only the inputs of layers and compute the layers again in the backward pass, which takes "
+        "less memory and more time. auto does so if the plan's estimate exceeds the free memory.",
     )
     quantization: Literal["none", "nf4"] = Field(
         "none",
-        description="Hold the frozen matrices of layers in 4 bits while training (QLoRA); needs bitsandbytes. "
+        description="Store the frozen matrices of layers in 4 bits during training (QLoRA); needs bitsandbytes. "
         "Prediction uses the original weights.",
     )
     eval_batch_size: int = Field(64, ge=1, description="Texts per forward pass in evaluation.")
@@ -386,8 +386,9 @@ class TrainRecipe(Section):
     )
     prefix_precision: Literal["same", "int8", "auto"] = Field(
         "same",
-        description="Number format of the frozen lower layers whose outputs are kept: the training's, or int8, which "
-        "is faster but changes the trained weights slightly. auto picks int8 on a CPU that would compute in fp32.",
+        description="Number format for computing and caching the outputs of the frozen lower layers: the training's, "
+        "or int8, which is faster but changes the trained weights slightly. auto picks int8 on a CPU that trains in "
+        "fp32.",
     )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     cache_gb: float = Field(

@@ -214,7 +214,7 @@ def _on_rows_of(first: Run, run: Run) -> np.ndarray:
     if set(first.labels) != set(run.labels):
         raise _unlike(first, run, f"labels {', '.join(first.labels)}", ", ".join(run.labels))
     if first.metrics.multi_label != run.metrics.multi_label:
-        raise _unlike(first, run, "both with one label a text, or both with any number of labels", "one of each")
+        raise _unlike(first, run, "both with one label per text, or both with any number of labels", "one of each")
     if first.metrics.multi_label:
         return _sets_on_rows_of(first, run)
     renumbered = np.array([first.labels.index(name) for name in run.labels], dtype=np.int32)

@@ -79,17 +79,17 @@ class EarlierRun:
         """
         names, artifact = splits.labels.names, self._classifier.artifact
         if self._classifier.multi != splits.labels.multi or self._classifier.pair != splits.input_spec.pair:
-            kinds = {False: "one label a text", True: "any number of labels a text"}
+            kinds = {False: "one label per text", True: "any number of labels per text"}
             inputs = {False: "texts", True: "pairs of texts"}
             raise RecipeError(
-                "the data differ in kind from the run's", where="train -> start_from",
+                "the data do not match the run's task", where="train -> start_from",
                 expected=f"{inputs[self._classifier.pair]}, {kinds[self._classifier.multi]}",
                 received=f"{inputs[splits.input_spec.pair]}, {kinds[splits.labels.multi]}",
             )  # fmt: skip
         missing = [name for name in self.labels if name not in names]
         if missing:
             raise RecipeError(
-                f"the labels lack {len(missing)} of the run's labels", where="data -> label_names",
+                f"{len(missing)} of the run's labels are missing", where="data -> label_names",
                 expected=", ".join(self.labels), received=", ".join(names),
             )  # fmt: skip
         places = np.array([names.index(name) for name in self.labels], dtype=np.int64)

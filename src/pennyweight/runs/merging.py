@@ -196,7 +196,7 @@ def _described(artifact: Artifact) -> dict[str, Any]:
     recipe, spec, head = artifact.recipe, artifact.input_spec, artifact.plan.head
     return {
         "backbones": f"{artifact.backbone.name} ({artifact.backbone.fingerprint()[:12]})",
-        "tasks": "any number of labels a text" if artifact.labels.multi else "one label a text",
+        "tasks": "any number of labels per text" if artifact.labels.multi else "one label per text",
         "labels": ", ".join(artifact.labels.names),
         "poolings": recipe.model.pooling,
         "inputs": f"max_length {recipe.data.max_length}, long_texts {recipe.data.long_texts}, pair {spec.pair}",

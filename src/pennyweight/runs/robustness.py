@@ -187,7 +187,7 @@ def predict_distinct(encode: Callable[[Sequence[str]], Encoded], predict: Callab
 
 
 def refuse_multi_label() -> None:
-    """Figures under shift are accuracies of one label a text.
+    """Figures under shift are accuracies of one label per text.
 
     Raises:
         InputError: always.

@@ -198,7 +198,7 @@ class ClassifierTeacher:
         names, own = splits.labels.names, self._classifier.labels
         if set(own) != set(names):
             raise _other_labels(folder, names, own)
-        tasks, inputs = ("one label a text", "any number of labels a text"), ("single texts", "pairs of texts")
+        tasks, inputs = ("one label per text", "any number of labels per text"), ("single texts", "pairs of texts")
         for what, kinds, wanted, received in (
             ("has another task", tasks, splits.labels.multi, self._classifier.multi),
             ("reads other inputs", inputs, splits.input_spec.pair, self._classifier.pair),

@@ -71,7 +71,7 @@ def claim_folder(folder: Path, facts: Mapping[str, Any]) -> None:
         was.setdefault(FORMAT_FACT, facts.get(FORMAT_FACT))  # older searches did not note it
         changed = differing_facts(was, facts)
     except (ValueError, KeyError, TypeError) as error:
-        raise RecipeError("the search's notes cannot be read", where=file, remedy="choose another --out") from error
+        raise RecipeError("the search's record cannot be read", where=file, remedy="choose another --out") from error
     if changed:
         raise RecipeError(
             f"the folder contains a search with other settings: {changed}",

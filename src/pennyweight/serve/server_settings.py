@@ -10,32 +10,33 @@ class ServerSettings:
     """What the server allows.
 
     Attributes:
-        memory: bytes that the trained tensors of loaded classifiers may take; the least recently used go first.
-        admin: whether classifiers may be loaded, unloaded and reloaded by request.
-        max_body_bytes: of a request.
-        max_texts: a request.
-        max_classifiers: that one request sends its texts to.
-        max_characters: a text; of a pair, both together.
-        lanes: rounds computed side by side, with an equal part of the threads each; None for one a thread.
-        max_wait_ms: how long an idle lane waits for company of the first request that arrives.
-        max_round_tokens: computed in one round, over all texts and the classifiers that read them; None for 2,048 a
-            thread of its lane.
-        deadline_seconds: from a request's arrival; it is answered in this time or refused.
-        max_queue_seconds: a request that would wait longer is refused at once. Well below the deadline: the estimate is
-            one.
-        max_queued_texts: a hard limit beside the estimate.
-        drain_seconds: how long a stopping server computes what it has accepted.
-        max_requests: that are read, waited for or computed at once.
-        max_held_bytes: of their bodies.
-        max_connections: open at once, idle ones too.
-        max_pipelined: requests that wait in one connection for the answer to a former one; with more it is closed.
-        max_header_bytes: a request's first line and headers.
-        header_seconds: in which these must have arrived, counted from the connection or the first byte.
-        body_seconds: in which the body must have arrived.
-        write_seconds: in which a client must have taken something of an answer that waits for it.
-        idle_seconds: that a connection without a request stays open.
-        text_threads: that parse and tokenize.
-        disk_threads: that read what is not in memory.
+        memory: maximum bytes of the trained tensors of loaded classifiers; the least recently used are unloaded first.
+        admin: whether requests may load, unload and reload classifiers.
+        max_body_bytes: maximum size of a request's body.
+        max_texts: maximum number of texts per request.
+        max_classifiers: maximum number of classifiers to which one request sends its texts.
+        max_characters: maximum length of a text, or of both texts of a pair together.
+        lanes: batches that are computed in parallel, each with an equal share of the threads; None for one per thread.
+        max_wait_ms: how long an idle thread waits for more requests after the first.
+        max_round_tokens: maximum number of tokens in a batch, counted once per classifier that reads them; None for
+            2,048 per thread that computes the batch.
+        deadline_seconds: time from a request's arrival within which it is answered or refused.
+        max_queue_seconds: a request that would wait longer than this is refused at once. It is well below the deadline,
+            because the waiting time is an estimate.
+        max_queued_texts: maximum number of waiting texts, whatever the estimate.
+        drain_seconds: how long a stopping server continues to answer accepted requests.
+        max_requests: maximum number of requests that are being read, waiting or being computed.
+        max_held_bytes: maximum size of the bodies of all these requests together.
+        max_connections: maximum number of open connections, including idle ones.
+        max_pipelined: maximum number of requests that wait in one connection for earlier answers; a connection with
+            more is closed.
+        max_header_bytes: maximum size of a request's first line and headers.
+        header_seconds: time within which these must arrive, from the connection or from their first byte.
+        body_seconds: time within which the body must arrive.
+        write_seconds: a client that reads nothing of its answer for this long is disconnected.
+        idle_seconds: how long a connection without a request stays open.
+        text_threads: threads that parse and tokenize.
+        disk_threads: threads that read classifiers from disk.
         log_texts: whether the log shows texts.
     """
 

@@ -25,7 +25,7 @@ def unseal(text: str) -> dict[str, Any]:
     """The value of a text that `seal` wrote. Any changed byte is noticed, white space included.
 
     Raises:
-        ValueError: not JSON, or not as it was sealed.
+        ValueError: not JSON, or it was changed after it was saved.
     """
     try:
         value = json.loads(text)
@@ -34,5 +34,5 @@ def unseal(text: str) -> dict[str, Any]:
     except (AttributeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError("not a sealed object") from error
     if not whole:
-        raise ValueError("not as it was sealed")
+        raise ValueError("it was changed after it was saved")
     return rest

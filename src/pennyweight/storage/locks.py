@@ -110,7 +110,7 @@ def check_locks(folder: Path) -> None:
         os.unlink(name)
     if second.returncode == 1 and not second.stderr:
         raise StorageError(
-            "locks do not hold on this file system: two processes got the same one",
+            "file locks do not work on this file system: two processes got the same lock",
             where=folder,
             remedy="choose a folder on another file system",
         )

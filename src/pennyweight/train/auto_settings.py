@@ -42,9 +42,9 @@ def settle(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, names: Sequ
         recipe = settled
     if "=" in recipe.train.thresholds and labels.ndim == 1 and len(names) != 2:
         raise RecipeError(
-            "the most probable of many classes has no threshold", where="train -> thresholds",
-            expected="two classes, or any number of labels a text", received=f"{len(names)} classes",
-            remedy="use --thresholds macro_f1, and `predict --target-accuracy 0.95` to answer sure texts",
+            "a threshold needs two classes or multi-label data", where="train -> thresholds",
+            expected="two classes, or any number of labels per text", received=f"{len(names)} classes",
+            remedy="leave out --thresholds, and use `predict --target-accuracy 0.95` to label only sure texts",
         )  # fmt: skip
     if recipe.data.max_length != AUTO_LENGTH:
         return recipe
@@ -72,8 +72,8 @@ def settle_metric(recipe: Recipe, labels: np.ndarray, names: Sequence[str]) -> R
         least = int(counts.argmin())
         share = 100 * counts[least] / len(labels)
         logger.info(
-            f"metric: macro_f1 (auto; {shown(names[least])} is rare, {share:.1f}% of the training rows): the epoch is "
-            "chosen by it"
+            f"metric: macro_f1 chooses the best epoch (auto; {shown(names[least])} is rare, "
+            f"{share:.1f}% of the training rows)"
         )
     return recipe.model_copy(
         update={"train": recipe.train.model_copy(update={"metric": "macro_f1" if rare else "accuracy"})}

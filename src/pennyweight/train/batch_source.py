@@ -82,7 +82,7 @@ def choose_batch_sources(
             number format, if the recipe asks for one.
     """
     first = first_trained_layer(model.module, model.encoder.num_layers)
-    in_windows = tokens["train"].encoded.windows is not None  # as many rows a text as it has windows: too much to keep
+    in_windows = tokens["train"].encoded.windows is not None  # a text has one row per window: too much to keep
     if settings.prefix_cache == "off" or first == 0 or in_windows or (frozen is not None and frozen.stochastic):
         return BatchSources(tokens["train"], tokens.get("validation"))
     # One pooled vector a text is little, and mean pooling gives it in fp32: it is kept so.

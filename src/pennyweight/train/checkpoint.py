@@ -184,7 +184,7 @@ def check_fits(checkpoint: Checkpoint, parameters: dict[str, torch.nn.Parameter]
                 where=f"{kind}.safetensors -> {wrong}",
                 expected=f"shape {tuple(wanted[wrong])}" if wrong in wanted else "no such tensor",
                 received=f"shape {tuple(found[wrong])}" if wrong in found else "no such tensor",
-                remedy="resume with the recipe the run was started with, or start anew with --overwrite",
+                remedy="resume with the recipe the run was started with, or start again with --overwrite",
             )
     if "cpu" not in checkpoint.random:
-        raise ArtifactError("the checkpoint holds no random state", where="random.safetensors -> cpu")
+        raise ArtifactError("the checkpoint has no random state", where="random.safetensors -> cpu")

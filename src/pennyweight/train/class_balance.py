@@ -18,7 +18,7 @@ def class_weights(
 ) -> np.ndarray | None:
     """(L,) weights for `loss.make`; None for none.
 
-    With one label a text, `balanced` is N / (L n) for a class of n texts, and all weights are divided by their mean
+    With one label per text, `balanced` is N / (L n) for a class of n texts, and all weights are divided by their mean
     over the training texts, so that the loss keeps its size. With any number of labels they weigh the texts that carry
     a label against those that do not (`pos_weight`), and `balanced` is their ratio (N - n) / n.
 
@@ -55,7 +55,7 @@ def has_rare_class(counts: np.ndarray) -> bool:
     """Whether a class has under `RARE` of the rows, and under half of what it would have if all were the same size.
 
     Args:
-        counts: (L,) rows of each class, one label a text.
+        counts: (L,) rows of each class, one label per text.
     """
     return bool(counts.min() < min(RARE, 0.5 / len(counts)) * counts.sum())
 

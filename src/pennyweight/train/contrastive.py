@@ -18,7 +18,7 @@ from ..model.inference import Feed, TokenFeed, evaluating
 from ..model.trainable import trainable
 from .prefix_cache import LAYER, PrefixSpec, prepare
 
-BATCH = 32  # texts a step
+BATCH = 32  # texts per step
 MOST_CLASSES = 8  # in a batch: with one text of each class there would be no pair of one class
 PADDED = 8  # texts that are padded to one length
 LEARNING_RATE = 5e-4

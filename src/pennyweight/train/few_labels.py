@@ -1,6 +1,6 @@
 """Few labels: frozen head or contrastive phase, chosen by cross-validation, in place of the training loop.
 
-With some dozens of texts a class or fewer, a handful of held-back rows says nothing and a head trained by gradient
+With some dozens of texts per class or fewer, a handful of held-back rows says nothing and a head trained by gradient
 steps stays behind logistic regression. So a few whole ways of training are compared on halves of the training rows, and
 the best of them is repeated on all of them.
 """
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 ROWS_A_CLASS = 64  # on average; with more of them the training loop is ahead
 STEPS = (20, 60)  # of the contrastive phase; more of them fit the texts, and not the classes
-FEWEST_FOR_MORE_STEPS = 12  # rows a class, on average
+FEWEST_FOR_MORE_STEPS = 12  # rows per class, on average
 HALVES_BELOW = 64  # with fewer rows each half is held out once, with more of them one half is enough
 DESCRIBED_ROWS_A_CLASS = 8  # on average; of more texts each description is one of many
 FEWEST_TO_DECIDE = 100  # held-out rows
@@ -340,7 +340,7 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:
     """What the contrastive phase would need and what there is; None where nothing is in its way."""
     if labels.ndim == 2:
-        return "one label a text", "any number of labels a text"
+        return "one label per text", "any number of labels per text"
     if plan.head.kind != "linear":
         return "a linear head", f"the head {plan.head.kind}"
     if plan.adapter is not None and plan.adapter.adaptive_ranks:

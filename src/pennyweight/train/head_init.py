@@ -35,7 +35,7 @@ def fit_head(model: SequenceClassifier, rows: TrainingRows, frozen: FrozenBackbo
         batch_size: texts that the model computes features of at a time, where it has to.
 
     Returns:
-        The mean cross-entropy that was reached, in nats a text.
+        The mean cross-entropy that was reached, in nats per text.
     """
     chosen = sample_rows(len(rows.labels), MOST_ROWS)
     head, device = model.head, next(model.head.parameters()).device

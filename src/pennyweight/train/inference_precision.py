@@ -91,7 +91,7 @@ def prepare_inference(
     trained, runtime = model.model, model.runtime
     if has_quantized(trained.module):
         restore_linears(trained.module, backbone_state(backbone))
-        logger.info("inference: trained on 4-bit weights; it is measured and predicts with the original ones")
+        logger.info("inference: trained on 4-bit weights; metrics and predictions use the original ones")
     left = trained.fold_adapter(plan, len(trained.head.out.bias))
     if left is not plan:
         logger.info(left.why[-1])
@@ -109,7 +109,7 @@ def prepare_inference(
     if weights is None or exact is None:
         if settings.inference_precision not in ("auto", runtime.precision):
             logger.info(
-                f"inference: no engine for this backbone, so it predicts as it was trained: {runtime.precision}"
+                f"inference: no engine for this backbone, so predictions use the training code: {runtime.precision}"
             )
         return ReadyModel(left, model, PrecisionChoice(runtime.precision))
     wanted = settings.inference_precision

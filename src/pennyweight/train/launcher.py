@@ -42,7 +42,7 @@ def launched_place() -> ProcessPlace:
     if any(not number.isdecimal() for number in (*numbers[:4], numbers[5])) or not numbers[4]:
         received = ", ".join(f"{name} {number or 'unset'}" for name, number in zip(VARIABLES, numbers, strict=True))
         raise InputError(
-            "several processes, but how they find each other is not said", expected="what torchrun sets",
+            "the processes cannot find each other", expected="the variables that torchrun sets",
             received=received, remedy="start them with torchrun, or unset WORLD_SIZE to train in one process",
         )  # fmt: skip
     return ProcessPlace(*map(int, numbers[:4]))

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy of one label a text, or binary cross-entropy of each label."""
+"""The training loss: cross-entropy of one label per text, or binary cross-entropy of each label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(
 ) -> Loss:
     """The loss of a training set.
 
-    With any number of labels a text it is the mean over the labels, so that its size does not depend on their number.
+    With any number of labels per text it is the mean over the labels, so that its size does not depend on their number.
 
     Args:
         labels: (N,) class numbers, or (N, L) of 0 and 1.

@@ -28,7 +28,7 @@ def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: 
     wanted = recipe.train.gradient_checkpointing
     encoder.gradient_checkpointing = wanted == "on"
     if wanted == "on":
-        logger.info("memory: all layers but the last are computed again in the backward pass")
+        logger.info("memory: gradient checkpointing is on for all layers but the last")
     if wanted != "auto":
         return
     longest = min(int(rows.lengths.max()), model.max_length)
@@ -42,7 +42,7 @@ def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: 
         return
     encoder.gradient_checkpointing = True
     logger.info(
-        "memory: all layers but the last are computed again in the backward pass: a step would take about "
-        f"{(needed.trained + needed.activations) / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; so it takes about "
-        f"{(needed.trained + needed.checkpointed) / 1e6:,.0f} MB"
+        "memory: gradient checkpointing is on for all layers but the last: a step takes about "
+        f"{(needed.trained + needed.checkpointed) / 1e6:,.0f} MB with it and "
+        f"{(needed.trained + needed.activations) / 1e6:,.0f} MB without it; {free / 1e6:,.0f} MB are free"
     )

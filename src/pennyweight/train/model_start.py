@@ -75,7 +75,7 @@ def start_model(
     identity = {key: value for key, value in fingerprint.items() if key.startswith(IDENTITY)}
     kept = cache_folder() / "gradient-bases" / f"{sha256(to_json(identity).encode()).hexdigest()}.safetensors"
     if _take_kept(model, kept):
-        logger.info(f"bases: those that an earlier run estimated on the same rows, {kept}")
+        logger.info(f"bases: reused from an earlier run on the same rows, {kept}")
         return
     began = time.perf_counter()
     batches = sample_batches(len(rows.labels), settings.seed)

@@ -248,7 +248,7 @@ class _Computation:
         _write(file, key, self.shape, dtype, self.chunks(self.batches))
         written = _open(file, key, self.shape, dtype)
         if written is None:
-            raise StorageError("what was written cannot be read back", where=file)
+            raise StorageError("the written file cannot be read back", where=file)
         _make_room(file.parent, 0, limit)  # others may have written at the same time
         return written, False
 

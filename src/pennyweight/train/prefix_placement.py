@@ -35,9 +35,11 @@ def place_prefix(prefix: Prefix) -> Prefix:
         try:
             moved = replace(prefix, hidden=prefix.hidden.to(prefix.device))
         except torch.OutOfMemoryError:  # free, but not in one piece
-            logger.info(f"prefix: {size} stay in main memory: the GPU has no room for them in one piece")
+            logger.info(f"prefix: {size} stay in main memory: the GPU has no free block of this size")
             return prefix
         logger.info(f"prefix: {size} on the GPU, {left:.1f} of its {total / 1e9:.1f} GB are left for training")
         return moved
-    logger.info(f"prefix: {size} stay in main memory, since less than half of the GPU's would be left for training")
+    logger.info(
+        f"prefix: {size} stay in main memory, because less than half of the GPU's memory would remain for training"
+    )
     return prefix

@@ -195,7 +195,8 @@ class ProcessGroup:
         if decided.device.type == "cuda":
             if self.place.local_size > torch.cuda.device_count():
                 raise InputError(
-                    "a GPU trains in one process", expected=f"at most {torch.cuda.device_count()} processes a machine",
+                    "there are more processes than GPUs",
+                    expected=f"at most {torch.cuda.device_count()} processes a machine",
                     received=f"{self.place.local_size}", remedy="lower --nproc-per-node, or use --device cpu",
                 )  # fmt: skip
             torch.cuda.set_device(self.place.local_rank)
@@ -253,7 +254,7 @@ def launched_group() -> Iterator[ProcessGroup]:
         members = dist.new_group(timeout=_SILENCE, backend=backend)
     except (RuntimeError, ValueError) as error:
         raise ResourceError(
-            "the processes of this training do not find each other",
+            "the processes of this training cannot find each other",
             where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", received=str(error).splitlines()[0],
         ) from error  # fmt: skip
     try:

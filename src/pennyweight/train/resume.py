@@ -151,7 +151,7 @@ class ResumePoint:
             raise RecipeError(
                 "cannot resume: the run has changed since its checkpoint: " + " | ".join(changed),
                 where=self.folder,
-                remedy="use the run's own recipe and data, or --resume-anyway if you know what you do",
+                remedy="use the run's own recipe and data, or --resume-anyway if you know what you are doing",
             )
         for change in changed:
             logger.info(f"resuming although {change}")

@@ -62,7 +62,7 @@ def open_run_folder(
 def _locked(out: str | Path | None, resume: bool, resume_anyway: bool, overwrite: bool) -> Iterator[RunFolder]:
     if out is None:
         if resume or resume_anyway:
-            raise InputError("nothing to resume: no run folder is named", remedy="name it with --out")
+            raise InputError("nothing to resume: no run folder is given", remedy="name it with --out")
         yield RunFolder()
         return
     folder = Path(out)

@@ -82,7 +82,7 @@ def score_of(record: Mapping[str, Any], metric: str) -> float:
         return float(record["validation_loss"])
     if metric == "auto":  # of a run without rare classes, see `train.auto_settings`
         metric = "accuracy"
-    # With one label a text micro F1 is the accuracy.
+    # With one label per text micro F1 is the accuracy.
     return float(record["accuracy" if metric == "micro_f1" and "micro_f1" not in record else metric])
 
 
@@ -208,9 +208,9 @@ class TrainingState:
     ) -> None:
         if model.adapter.adaptive and settings.average != "none":
             raise RecipeError(
-                "ranks that move cannot be averaged: what one step pruned another still had",
+                "weights cannot be averaged with adaptive ranks, because the ranks change during training",
                 where="train -> average",
-                expected="none beside adaptive_ranks",
+                expected="none with adaptive_ranks",
                 received=settings.average,
             )
         self.model, self.rows, self.settings, self.accelerator = model, rows, settings, accelerator

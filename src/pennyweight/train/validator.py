@@ -34,7 +34,7 @@ def make_validator(
         return None
 
     windows = tokens["validation"].windows
-    # In windows a text is as many rows: memory as with texts of one window.
+    # A text has a row for each of its windows; memory is the same as with texts of one window.
     size = model.batch_size if windows is None else max(1, model.batch_size // int(windows.counts.max()))
 
     def evaluate() -> dict[str, float]:

@@ -79,4 +79,6 @@ def start_from(
     new = np.setdiff1d(np.arange(len(own["out.bias"])), start.places)
     if len(new):
         loss = fit_new_labels(model, rows, new, frozen, batch_size=batch_size)
-        logger.info(f"head: {len(new):,} further labels fitted beside those of {start.name}, training loss {loss:.3f}")
+        logger.info(
+            f"head: {len(new):,} new labels fitted in addition to those of {start.name}, training loss {loss:.3f}"
+        )

@@ -44,7 +44,7 @@ class Average:
                 raise ArtifactError(
                     "the checkpoint's average does not fit the plan",
                     where=f"average.safetensors -> {key}",
-                    remedy="resume with the recipe the run was started with, or start anew with --overwrite",
+                    remedy="resume with the recipe the run was started with, or start again with --overwrite",
                 )
             while len(self._kept) <= int(number):
                 self._kept.append({})

@@ -115,7 +115,7 @@ def test_text_that_is_not_utf8_in_parquet(tmp_path: Path, refusal) -> None:
     bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x02\0\0\0"), pa.py_buffer(b"\xff\xfe")])
     pyarrow.parquet.write_table(pa.table({"text": bad, "label": ["x"]}), tmp_path / "f.parquet")
     assert refusal(read, tmp_path / "f.parquet") == (
-        "TMP/f.parquet, rows from 1: column text holds bytes that are not UTF-8; export the data again as UTF-8"
+        "TMP/f.parquet, rows from 1: column text contains bytes that are not UTF-8; export the data again as UTF-8"
     )
 
 

@@ -57,11 +57,11 @@ def test_parquet_in_an_archive(file) -> None:
 
 def test_archives_that_are_refused(file, refusal) -> None:
     assert refusal(read, file("f.zip", zipped({"train.csv": CSV, "test.csv": CSV}))) == (
-        "TMP/f.zip: the zip archive holds several files; expected one data file; received train.csv, test.csv; "
+        "TMP/f.zip: the zip archive contains several files; expected one data file; received train.csv, test.csv; "
         "unpack it and name the file"
     )
     assert refusal(read, file("f.zip", zipped({}))) == (
-        "TMP/f.zip: the zip archive holds no file; expected one data file"
+        "TMP/f.zip: the zip archive contains no file; expected one data file"
     )
     made = bytearray(zipped({"f.csv": CSV}))
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag that says encrypted

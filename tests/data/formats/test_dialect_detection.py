@@ -60,8 +60,8 @@ def test_a_tsv_file_without_tabs_is_one_column_though_each_line_has_a_comma(file
 def test_sentences_with_commas_are_not_split(file: File, refusal: Refusal) -> None:
     texts = "Rates fell to a record low, the bank said today.\nThe coach was calm at last, the team was not so.\n"
     assert refusal(read_delimited, file("d.csv", texts), LIMIT) == (
-        "TMP/d.csv: a comma occurs in each row as in a sentence, and the first row has no column names; "
-        "expected a header, or texts between double quotes; a file whose lines are whole texts is named .txt"
+        "TMP/d.csv: a comma occurs in every row but may be part of the text, and the first row has no column names; "
+        "expected a header, or texts in double quotes; if each line is one text, name the file .txt"
     )
 
 
@@ -71,7 +71,7 @@ def test_a_column_of_texts_with_commas(file: File, refusal: Refusal) -> None:
     # Two fields in each row: the header lacks a name.
     assert refusal(read_delimited, file("d.csv", "text\na,1\nb,2\nc,3\n"), LIMIT) == (
         "TMP/d.csv:2: the row is ragged; expected 1 fields (text); received 2; put fields that hold the delimiter or a "
-        "line break between double quotes; a file whose lines are whole texts is named .txt"
+        "line break between double quotes; if each line is one text, name the file .txt"
     )
 
 
@@ -135,7 +135,7 @@ def test_a_single_column_of_a_tsv_file_whose_quotes_join_lines(file: File, refus
         read_delimited, file("d.tsv", 'text\n"Great match\nA calm day\nhe left"\nrates\n'), LIMIT, tabs=True
     ) == (
         "TMP/d.tsv:2: a quote opened on this line is closed on line 4: is this one text, or several?; "
-        "if it is one, put every text between double quotes; otherwise remove the quote"
+        "if it is one, put every text in double quotes; otherwise remove the quote"
     )
     assert rows(file("d.tsv", '"text"\n"two\nlines"\n"one"\n')) == [("text",), ("two\nlines",), ("one",)]
     assert rows(file("d.tsv", 'text\n"Great" match\n"so\n')) == [("text",), ('"Great" match',), ('"so',)]

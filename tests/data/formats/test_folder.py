@@ -1,4 +1,4 @@
-"""Folders: a folder of texts a class, with or without splits above; data files named by split; and neither."""
+"""Folders: a folder of texts per class, with or without splits above; data files named by split; and neither."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_file_that_is_not_text_names_itself(tmp_path: Path, refusal) -> None:
     root = lay(tmp_path / "d", CLASSES | {"neg/c.txt": b"caf\xe9"})
     assert refusal(read, root).startswith("TMP/d/neg/c.txt:1: byte 0xE9 at offset 3 is not UTF-8; ")
     root = lay(tmp_path / "d", {"neg/c.txt": b"a\0b"})
-    assert refusal(read, root).startswith("TMP/d/neg/c.txt:1: the line holds a NUL byte; ")
+    assert refusal(read, root).startswith("TMP/d/neg/c.txt:1: the line contains a NUL byte; ")
     lay(tmp_path / "d", {"neg/c.txt": "a" * 4_000_001})
     assert refusal(read, root).startswith("TMP/d/neg/c.txt: the file is too large; ")
 
@@ -99,7 +99,7 @@ def test_data_files_by_split(tmp_path: Path, refusal, place: str) -> None:
 def test_folders_that_are_not_guessed(tmp_path: Path, refusal) -> None:
     two = lay(tmp_path / "two", {"train_text.txt": "a\n", "train_labels.txt": "0\n"})
     assert refusal(read, two) == (
-        "TMP/two: the folder holds several files of split train; received train_labels.txt, train_text.txt; "
+        "TMP/two: the folder contains several files of split train; received train_labels.txt, train_text.txt; "
         "name one of them, or texts and labels: TMP/two/train_text.txt,TMP/two/train_labels.txt"
     )
     assert "received a folder with a.txt, b.txt; name one of its files" in refusal(

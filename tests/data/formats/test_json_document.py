@@ -114,25 +114,25 @@ EXPECTED = 'expected rows ({"text": ..., "label": ...}), pairs (["text", "label"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", f"TMP/f.json: the JSON holds no rows; {EXPECTED}; received an empty object"),
-        ("7", f"TMP/f.json: the JSON holds no rows; {EXPECTED}; received number (7)"),
-        ('"news"', f"TMP/f.json: the JSON holds no rows; {EXPECTED}; received string (news)"),
-        ("null", f"TMP/f.json: the JSON holds no rows; {EXPECTED}; received null (None)"),
-        ("[1, 2]", f"TMP/f.json: the JSON holds no rows; {EXPECTED}; received an array of 2 (number)"),
+        ("{}", f"TMP/f.json: the JSON contains no rows; {EXPECTED}; received an empty object"),
+        ("7", f"TMP/f.json: the JSON contains no rows; {EXPECTED}; received number (7)"),
+        ('"news"', f"TMP/f.json: the JSON contains no rows; {EXPECTED}; received string (news)"),
+        ("null", f"TMP/f.json: the JSON contains no rows; {EXPECTED}; received null (None)"),
+        ("[1, 2]", f"TMP/f.json: the JSON contains no rows; {EXPECTED}; received an array of 2 (number)"),
         ("[]", "TMP/f.json: the array is empty; expected an array of objects"),
-        ('{"data": []}', f"TMP/f.json: the JSON holds no rows; {EXPECTED}; received an object with keys data"),
+        ('{"data": []}', f"TMP/f.json: the JSON contains no rows; {EXPECTED}; received an object with keys data"),
         (
             '[["a", "x"], ["b"]]',
             "TMP/f.json row 2: the rows differ in length; expected 2 values, as in the first row; received 1: ['b']",
         ),
         (
             '{"data": [["a", "x"], "b"]}',
-            "TMP/f.json -> data, row 2: the array holds values of several kinds; expected one kind, as in its first "
+            "TMP/f.json -> data, row 2: the array contains values of several kinds; expected one kind, as in its first "
             "value (array); received string (b)",
         ),
         (
             '{"Sports": [{"text": "a"}], "World": [{"text": "b"}]}',
-            f"TMP/f.json: the JSON holds rows under several keys; {EXPECTED}; received an object with keys Sports, "
+            f"TMP/f.json: the JSON contains rows under several keys; {EXPECTED}; received an object with keys Sports, "
             "World; keep one of them",
         ),
         ('{"text": ["a", "b"], "label": ["x"]}', "TMP/f.json: the columns differ in length; received text 2, label 1"),

@@ -77,7 +77,7 @@ def test_json_is_an_array_or_lines(file) -> None:
 
 def test_a_bad_array(file, refusal) -> None:
     assert refusal(read_json, file("f.json", '[{"text": "a"},\n 7]'), LIMIT) == (
-        "TMP/f.json row 2: the array holds something other than objects; "
+        "TMP/f.json row 2: the array contains something other than objects; "
         'expected {"text": ..., "label": ...}; received 7'
     )
     assert refusal(read_json, file("f.json", "[]"), LIMIT) == (
@@ -206,7 +206,7 @@ def test_a_field_that_is_named_twice(file, refusal) -> None:
 )  # fmt: skip
 def test_a_document_in_a_stream_of_lines_is_refused(refusal, line: str, what: str) -> None:
     assert refusal(lambda: list(stream_records([f"{line}\n", "more"], "stdin"))) == (
-        f"stdin:1: the first line {what}; expected a text or a JSON object a line; received {line}; "
+        f"stdin:1: the first line {what}; expected one text or JSON object per line; received {line}; "
         "write it to a file and name the file"
     )
     for text in ("A text, with a comma", "[sic] as it was said", "text"):

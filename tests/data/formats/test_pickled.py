@@ -100,7 +100,7 @@ def test_a_split_of_several(pickled, refusal) -> None:
     assert read(path, split="test", labelled=None).texts == ["last"]
     assert refusal(read, path, split="validation", labelled=None) == (
         "TMP/test_unlabelled.pkl: the pickle is refused: it has the splits train, test, and not validation; "
-        "expected a pickled datasets.Dataset held in memory; "
+        "expected a pickled datasets.Dataset that was in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
     )
 
@@ -117,10 +117,10 @@ def test_a_memory_mapped_dataset_holds_no_rows(pickled, tmp_path: Path, refusal)
     datasets.enable_progress_bars()
     message = refusal(read, pickled(datasets.load_from_disk(str(tmp_path / "saved"))), labelled=None)
     assert message == (
-        "TMP/test_unlabelled.pkl: the pickle is refused: it holds no rows, only the path of a cache file "
+        "TMP/test_unlabelled.pkl: the pickle is refused: it contains no rows, only the path of a cache file "
         "(TMP/saved/data-00000-of-00001.arrow); "
-        "where that file is, write dataset.to_parquet('data.parquet') and use that; "
-        "expected a pickled datasets.Dataset held in memory; "
+        "on the machine that has this file, write dataset.to_parquet('data.parquet') and use that; "
+        "expected a pickled datasets.Dataset that was in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
     )
 
@@ -132,7 +132,7 @@ def test_a_memory_mapped_dataset_holds_no_rows(pickled, tmp_path: Path, refusal)
         ({"text": ["a"]}, "it holds a dict"),
         (None, "it holds a NoneType"),
         (Features({"text": Value("string")}), "it holds a datasets.features.features.Features"),
-        (Dataset.from_dict({"text": []}), "it holds no rows of text or numbers"),
+        (Dataset.from_dict({"text": []}), "it contains no rows of text or numbers"),
         (pd.DataFrame({"text": ["a"]}), "it asks for pandas."),
     ],
 )
@@ -144,7 +144,7 @@ def test_other_pickles(pickled, refusal, value: Any, problem: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"text,label\n", b"\0" * 10])
 def test_files_that_are_no_pickles(file, refusal, content: bytes) -> None:
     assert refusal(read, file("f.pkl", content), labelled=None) == (
-        "TMP/f.pkl: the pickle is refused: it is not a pickle; expected a pickled datasets.Dataset held in memory; "
+        "TMP/f.pkl: the pickle is refused: it is not a pickle; expected a pickled datasets.Dataset that was in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
     )
 
@@ -210,7 +210,7 @@ def test_buffers_of_older_arrow_are_plain_bytes(pickled) -> None:
         (in_memory(chunk(letters=b"\xff\xfe\xfd")), "the Arrow data in it are damaged"),
         (in_memory(Made(pa.lib._restore_array, (STRING, 2, 0, 0))), "a chunk is not whole"),
         (in_memory(chunk(letters=12)), "an Arrow buffer in it is not made of bytes"),
-        (in_memory(chunk(), columns=2), "its schema and its columns differ in number"),
+        (in_memory(chunk(), columns=2), "its schema has another number of columns than its data"),
         (in_memory("text"), "it is not put together like a dataset: pyarrow.lib._restore_array is missing"),
         (Made(datasets.table.InMemoryTable), "its table has no attributes"),
         ({"text": ["a"]}, "its table is a dict"),
@@ -222,7 +222,7 @@ def test_buffers_of_older_arrow_are_plain_bytes(pickled) -> None:
 def test_crooked_tables(pickled, refusal, table: Any, problem: str) -> None:
     assert refusal(read, pickled(holding(table)), labelled=None) == (
         f"TMP/test_unlabelled.pkl: the pickle is refused: {problem}; "
-        "expected a pickled datasets.Dataset held in memory; "
+        "expected a pickled datasets.Dataset that was in memory; "
         "nothing in it was run; ask for the data as CSV, JSONL or Parquet"
     )
 
@@ -235,9 +235,9 @@ def test_the_files_own_count_of_nulls_is_not_believed(pickled, nulls: Any) -> No
 def test_a_selection_past_the_rows(pickled, refusal) -> None:
     selection = Dataset.from_dict({"indices": pa.array([0, 2], pa.uint64())}).data
     path = pickled(holding(in_memory(chunk()), _indices=selection))
-    assert "its selection of rows points past its rows" in refusal(read, path, labelled=None)
+    assert "it selects rows that it does not have" in refusal(read, path, labelled=None)
     path = pickled(holding(in_memory(chunk()), _indices=in_memory(chunk(), name="indices")))
-    assert "its selection of rows points past its rows" in refusal(read, path, labelled=None)
+    assert "it selects rows that it does not have" in refusal(read, path, labelled=None)
     path = pickled(holding(in_memory(chunk()), _indices=in_memory(chunk())))
     assert "its selection of rows has no column of indices" in refusal(read, path, labelled=None)
 

@@ -75,7 +75,7 @@ def test_plain_lines_have_no_labels(file, refusal) -> None:
 
 def test_an_empty_file(file, refusal) -> None:
     for name in ("f.txt", "f"):
-        assert refusal(read, file(name, "")) == f"TMP/{name}: the file is empty; expected one text a line"
+        assert refusal(read, file(name, "")) == f"TMP/{name}: the file is empty; expected one text per line"
 
 
 def test_a_table_in_a_text_file(file) -> None:

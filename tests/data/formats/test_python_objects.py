@@ -120,6 +120,6 @@ def test_a_tuple_of_two_rows_is_no_tuple_of_texts_and_labels(refusal) -> None:
     for data in ((("good", "bad"), (1, 0)), (["good", "bad"], ["1", "0"]), (("good", "bad", "so"), ("x", "y", "z"))):
         assert read_python(data).texts[:2] == ["good", "bad"]
     assert refusal(read_python, (("good", "pos"), ("bad", "neg"))) == (
-        "data: a tuple of two tuples of two may hold two (text, label) pairs or the texts and their labels; expected a "
-        "list of pairs [(text, label), ...], or lists ([texts], [labels]); received (('good', 'pos'), ('bad', 'neg'))"
+        "data: a tuple of two pairs is ambiguous: two (text, label) pairs, or two texts and their two labels; expected "
+        "a list of pairs [(text, label), ...], or lists ([texts], [labels]); received (('good', 'pos'), ('bad', 'neg'))"
     )

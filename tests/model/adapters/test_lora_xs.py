@@ -245,7 +245,7 @@ def test_without_gradients_training_does_not_begin(tiny_backbone: Callable[..., 
     with pytest.raises(RecipeError) as error:
         adapter.resume({}, 0)
     assert str(error.value) == (
-        f"plan -> bases: gradient bases were not estimated: that takes labelled training rows; {expected}"
+        f"plan -> bases: gradient bases cannot be estimated without labelled training rows; {expected}"
     )
     nan = {name: torch.full_like(adapter.module.get_parameter(name), torch.nan) for name in adapter.gradients_wanted()}
     with pytest.raises(RecipeError, match="the gradients on the training rows are not finite numbers"):
@@ -256,8 +256,8 @@ def test_a_rank_above_a_side_is_refused(tiny_backbone: Callable[..., Path]) -> N
     with pytest.raises(RecipeError) as error:
         injected(tiny_backbone("bert"), r=33)
     assert str(error.value) == (
-        "adapter -> r: LoRA-XS's rank is above the shorter side of encoder.layer.0.attention.self.query; "
-        "expected at most 32; received 33"
+        "adapter -> r: the LoRA-XS rank is larger than the shorter side of the matrix "
+        "encoder.layer.0.attention.self.query; expected at most 32; received 33"
     )
 
 

@@ -142,7 +142,7 @@ def test_a_saved_classifier_says_so_and_predicts_what_was_measured(
         budget="60k", quantization="nf4", gradient_checkpointing="on", encoder=encoder, epochs=1, precision="fp32",
         report="short", contrastive="off", frozen_head="off",
     )  # fmt: skip
-    assert "inference: trained on 4-bit weights; it is measured and predicts with the original ones" in caplog.messages
+    assert "inference: trained on 4-bit weights; metrics and predictions use the original ones" in caplog.messages
     loaded = pw.load(tmp_path / "run", device="cpu")
     assert loaded.artifact.recipe.train.quantization == "nf4"
     assert not has_quantized(loaded.artifact.model.module)

@@ -267,7 +267,7 @@ def test_a_full_queue_refuses_with_the_time_after_which_to_try_again() -> None:
     async def test() -> None:
         async with running(max_queue_seconds=2.0, deadline_seconds=10.0) as batched:
             one = fake_classifier()
-            batched.batcher._throughput.add(100, 10.0)  # 10 tokens a second
+            batched.batcher._throughput.add(100, 10.0)  # 10 tokens per second
             batched.engine.gate.clear()
             first = batched.submit(one, token_rows(10, first=90))
             await batched.entered()

@@ -242,9 +242,9 @@ def no_manifest_seal(folder: Path) -> None:
     ("damage", "why"),
     [
         (truncate, "head.safetensors: a file does not match its checksum"),
-        (not_finite, "holds values that are not finite numbers"),
+        (not_finite, "has values that are not finite numbers"),
         (wrong_shape, "the head's tensors do not fit the plan"),
-        (no_manifest_seal, "the manifest is damaged: not as it was sealed"),
+        (no_manifest_seal, "the manifest is damaged: it was changed after it was saved"),
     ],
 )
 def test_a_damaged_classifier_is_listed_with_its_reason_and_the_rest_is_served(

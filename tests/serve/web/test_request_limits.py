@@ -147,7 +147,7 @@ def test_a_body_that_is_too_large_is_refused_and_dropped(headers: dict[str, str]
     limits = Limits(max_body_bytes=10)
     refused = limits.ask(Exchange([part(b"a" * 6, True), part(b"a" * 5)], headers))
     assert (refused.status, refused.closes, limits.app.bodies) == (413, True, [])
-    assert refused.error == "the body is too large; expected at most 10 bytes; send fewer texts a request"
+    assert refused.error == "the body is too large; expected at most 10 bytes; send fewer texts per request"
     assert refused.received == 2
     assert limits.ask(Exchange([part(b"a" * 10)])).status == 200
 

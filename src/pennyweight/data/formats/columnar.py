@@ -361,7 +361,7 @@ def _validate(column: Any, name: str, where: str) -> None:
         if "UTF8" not in str(error):
             raise
         raise DataError(
-            f"column {name} holds bytes that are not UTF-8", remedy="export the data again as UTF-8", where=where
+            f"column {name} contains bytes that are not UTF-8", remedy="export the data again as UTF-8", where=where
         ) from error
 
 

@@ -136,7 +136,7 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     ]
     if len(files) != 1:
         raise DataError(
-            "the zip archive holds several files" if files else "the zip archive holds no file",
+            "the zip archive contains several files" if files else "the zip archive contains no file",
             expected="one data file",
             received=listed((info.filename for info in files), 6) if files else None,
             remedy="unpack it and name the file" if files else None,

@@ -298,7 +298,7 @@ def _check_joined(path: Path, record: list[str], start: int, layout: DelimitedLa
 def _ragged(path: Path, line: int, row: list[str], layout: DelimitedLayout) -> DataError:
     remedy = "put fields that hold the delimiter or a line break between double quotes"
     if len(layout.names) == 1:
-        remedy += "; a file whose lines are whole texts is named .txt"
+        remedy += "; if each line is one text, name the file .txt"
     return DataError(
         "the row is ragged",
         expected=f"{len(layout.names)} fields ({listed(layout.first, 6)})",

@@ -139,9 +139,10 @@ def _choose(plain: dict[str, _Candidate], own: str, sample: list[str], path: Pat
     }
     if own in ",;" and own in fit and fit[own].prose:
         raise DataError(
-            f"a {_DELIMITERS.get(own, own)} occurs in each row as in a sentence, and the first row has no column names",
-            expected="a header, or texts between double quotes",
-            remedy="a file whose lines are whole texts is named .txt",
+            f"a {_DELIMITERS.get(own, own)} occurs in every row but may be part of the text, and the first "
+            "row has no column names",
+            expected="a header, or texts in double quotes",
+            remedy="if each line is one text, name the file .txt",
             where=path,
         )
     if plain[own].width == 1:
@@ -160,7 +161,7 @@ def _best(fit: dict[str, _Candidate], own: str, path: Path) -> _Candidate:
         raise DataError(
             "the delimiter is ambiguous: each row has the same number of fields with either",
             received=" and ".join(_DELIMITERS.get(mark, mark) for mark in chosen),
-            remedy="put fields that hold a delimiter between double quotes, or a line such as sep=; before the others",
+            remedy="put fields that contain a delimiter in double quotes, or add a first line such as sep=;",
             where=path,
         )
     return fit[chosen[0]]
@@ -237,8 +238,8 @@ def _read_escaped(sample: list[str], whole: bool, order: tuple[str, ...], path: 
                 continue
         if "\\\r\n" in text:
             raise DataError(
-                "a line break of two characters is escaped by a backslash",
-                expected="texts that hold line breaks between double quotes",
+                "a backslash escapes a line break of two characters (CR LF)",
+                expected="texts with line breaks in double quotes",
                 where=path,
             )
         if found.width > 1:

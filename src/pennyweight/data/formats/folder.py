@@ -1,4 +1,4 @@
-"""Folders: one that `datasets` saved, a folder of texts a class, and data files by split."""
+"""Folders: one that `datasets` saved, a folder of texts per class, and data files by split."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _split_files(folder: Path, split: str) -> list[Path]:
             labels = [file for file in files if "label" in file.name.lower()]
             texts = [file for file in files if file not in labels]
             raise DataError(
-                f"the folder holds several files of split {split}",
+                f"the folder contains several files of split {split}",
                 received=listed((file.name for file in files), 6),
                 remedy="name one of them"
                 + (f", or texts and labels: {texts[0]},{labels[0]}" if len(labels) == len(texts) == 1 else ""),

@@ -85,13 +85,13 @@ def columns_of_document(value: Any, source: str, split: str, columns_of: Columns
         if _kind(row) not in kinds:
             if "object" in kinds:
                 raise DataError(
-                    "the array holds something other than objects",
+                    "the array contains something other than objects",
                     expected='{"text": ..., "label": ...}',
                     received=shown(row),
                     where=place.row(number),
                 )
             raise DataError(
-                "the array holds values of several kinds",
+                "the array contains values of several kinds",
                 expected=f"one kind, as in its first value ({next(iter(kinds))})",
                 received=f"{_kind(row)} ({shown(row)})",
                 where=place.row(number),
@@ -102,7 +102,7 @@ def columns_of_document(value: Any, source: str, split: str, columns_of: Columns
         return number_rows(columns_of_arrays(rows, place.row), source, named=False)
     if kinds == {"string"}:
         return number_rows({"text": rows}, source, named=False)
-    raise DataError("the JSON holds no rows", expected=EXPECTED, received=describe_shape(rows), where=str(place))
+    raise DataError("the JSON contains no rows", expected=EXPECTED, received=describe_shape(rows), where=str(place))
 
 
 def number_rows(values: dict[str, list[Any]], source: str, *, named: bool) -> Columns:
@@ -174,7 +174,9 @@ def _rows(value: Any, place: Place, split: str) -> tuple[Any, Place]:
             raise DataError("the array is empty", expected="an array of objects", where=str(place))
         return value, place
     if not isinstance(value, dict) or not value:
-        raise DataError("the JSON holds no rows", expected=EXPECTED, received=describe_shape(value), where=str(place))
+        raise DataError(
+            "the JSON contains no rows", expected=EXPECTED, received=describe_shape(value), where=str(place)
+        )
     readers: tuple[Reader, ...] = (_of_frame, _of_splits, _of_lists, _of_dicts)
     for read in readers:
         found = read(value, place, split)
@@ -297,7 +299,7 @@ def _wrapped(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Plac
         if len(keys) == 1:
             return _rows(held[keys[0]], place.under(keys[0]), split)
     raise DataError(
-        "the JSON holds rows under several keys" if len(lists) > 1 else "the JSON holds no rows",
+        "the JSON contains rows under several keys" if len(lists) > 1 else "the JSON contains no rows",
         expected=EXPECTED,
         received=describe_shape(value),
         remedy="keep one of them" if len(lists) > 1 else None,
@@ -330,7 +332,7 @@ def refuse_exports(row: dict[str, Any], where: str) -> None:
 
 
 def _exploded(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Intents with a list of texts each as one row a text; None where the rows are something else."""
+    """Intents with a list of texts each as one row per text; None where the rows are something else."""
     first = {key.lower(): key for key in rows[0]}
     texts = next((first[key] for key in _PATTERNS if key in first and isinstance(rows[0][first[key]], list)), None)
     tag = next((first[key] for key in _TAGS if key in first and isinstance(rows[0][first[key]], str)), None)

@@ -278,7 +278,7 @@ def _refuse_document(line: str, where: str) -> None:
     if found:
         raise DataError(
             f"the first line {found}",
-            expected="a text or a JSON object a line",
+            expected="one text or JSON object per line",
             received=shown(line),
             remedy="write it to a file and name the file",
             where=where,

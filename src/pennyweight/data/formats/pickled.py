@@ -58,10 +58,10 @@ def read_pickle(path: Path, split: str, max_bytes: int) -> Columns:
     except Refused as error:
         raise DataError(
             f"the pickle is refused: {shown(str(error), 300)}",
-            expected="a pickled datasets.Dataset held in memory",
+            expected="a pickled datasets.Dataset that was in memory",
             remedy="nothing in it was run; "
             + (
-                'where it was made, write frame.to_parquet("data.parquet") and use that'
+                'on the machine that made it, write frame.to_parquet("data.parquet") and use that'
                 if "pandas." in str(error)
                 else "ask for the data as CSV, JSONL or Parquet"
             ),
@@ -90,7 +90,7 @@ def _columns(dataset: dict[str, Any], limit: int) -> Columns:
         values = {name: _take(column, chosen) for name, column in values.items()}
     rows = len(next(iter(values.values()), ()))
     if not rows:
-        raise Refused("it holds no rows of text or numbers")
+        raise Refused("it contains no rows of text or numbers")
     lines = list(range(1, rows + 1))
     return Columns(values, lines, "", "row", label_names=_class_names(dataset.get("_info")), unreadable=other)
 
@@ -117,8 +117,8 @@ def _table(table: Any, budget: _Budget) -> tuple[dict[str, list[Any]], dict[str,
     state = _mapping(table.state, "its table") if path else {}
     if path == "datasets.table.MemoryMappedTable":
         raise Refused(
-            f"it holds no rows, only the path of a cache file ({shown(state.get('path'), 150)}); where that file is, "
-            "write dataset.to_parquet('data.parquet') and use that"
+            f"it contains no rows, only the path of a cache file ({shown(state.get('path'), 150)}); on the machine "
+            "that has this file, write dataset.to_parquet('data.parquet') and use that"
         )
     if path == "datasets.table.ConcatenationTable":
         return _concatenated(state.get("blocks"), budget)
@@ -130,7 +130,7 @@ def _table(table: Any, budget: _Budget) -> tuple[dict[str, list[Any]], dict[str,
     values: dict[str, list[Any]] = {}
     other: dict[str, str] = {}
     if len(names) != len(_sequence(chunked, "its columns")):
-        raise Refused("its schema and its columns differ in number")
+        raise Refused("its schema has another number of columns than its data")
     for (name, kind), column in zip(names, chunked, strict=True):
         alias = _alias(kind)
         if alias is None:
@@ -195,7 +195,7 @@ def _buffer(buffer: Any) -> bytes:
 
 def _take(column: list[Any], indices: list[Any]) -> list[Any]:
     if not all(type(index) is int and 0 <= index < len(column) for index in indices):
-        raise Refused("its selection of rows points past its rows")
+        raise Refused("it selects rows that it does not have")
     return [column[index] for index in indices]
 
 
@@ -237,7 +237,7 @@ def _kind(value: Any) -> str:
 
 def _arguments(value: Any, path: str, least: int) -> tuple[Any, ...]:
     if not isinstance(value, Call) or value.path != path or len(value.args) < least:
-        raise Refused(f"it is not put together like a dataset: {path} is missing")
+        raise Refused(f"it lacks {path}, which every pickled dataset has")
     return value.args
 
 

@@ -1,4 +1,4 @@
-"""Text files without columns: one text a line, fastText's labels before the text, and TREC's `LABEL:sub text`."""
+"""Text files without columns: one text per line, fastText's labels before the text, and TREC's `LABEL:sub text`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_plain_blocks(
 
 
 def _empty(path: Path) -> Columns:
-    raise DataError("the file is empty", expected="one text a line", where=path)
+    raise DataError("the file is empty", expected="one text per line", where=path)
 
 
 def _plain(path: Path, max_bytes: int, options: FileOptions) -> Iterator[Row]:

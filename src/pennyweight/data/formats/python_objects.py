@@ -55,7 +55,7 @@ def _are_rows(first: Any, second: Any) -> bool:
     columns = _are_texts(first)
     if rows and columns:
         raise DataError(
-            "a tuple of two tuples of two may hold two (text, label) pairs or the texts and their labels",
+            "a tuple of two pairs is ambiguous: two (text, label) pairs, or two texts and their two labels",
             expected="a list of pairs [(text, label), ...], or lists ([texts], [labels])",
             received=shown((first, second)),
             where=_SOURCE,
@@ -116,7 +116,7 @@ def _is_arrow(data: Any) -> bool:
 def _from_frame(frame: Any) -> Columns:
     if getattr(frame.columns, "nlevels", 1) > 1:
         raise DataError(
-            "the frame's columns have names of several levels",
+            "the data frame has a multi-level column index",
             expected="one name a column",
             received=listed(frame.columns, 4),
             remedy="join them: frame.columns = ['_'.join(name) for name in frame.columns]",

@@ -30,8 +30,8 @@ def refuse_escaped_breaks(dialect: Dialect, own: str, lines: Lines, path: Path) 
             if record.take()[-1].endswith(ends) and row and row[-1].endswith("\\"):
                 raise DataError(
                     "the line ends with a backslash: does the text continue on the next line?",
-                    expected="texts with line breaks between double quotes",
-                    remedy="write the file with quotes; a file whose lines are whole texts is named .txt",
+                    expected="texts with line breaks in double quotes",
+                    remedy="write the file with quotes; if each line is one text, name the file .txt",
                     where=f"{path}:{dialect.skip + reader.line_num}",
                 )
 
@@ -62,7 +62,7 @@ def resolve_tab_quotes(dialect: Dialect, lines: Lines, path: Path) -> Dialect:
     if max(widths) == 1 and found.spanning and not found.doubled:
         raise DataError(
             f"a quote opened on this line is closed on line {found.spanning[1]}: is this one text, or several?",
-            remedy="if it is one, put every text between double quotes; otherwise remove the quote",
+            remedy="if it is one, put every text in double quotes; otherwise remove the quote",
             where=f"{path}:{found.spanning[0]}",
         )
     if max(widths) == 1:

@@ -26,7 +26,7 @@ class BaselineRow:
         comparison: of the accuracy; of micro F1 where a text may carry any number of labels.
         seconds: to train and predict; `rows`: the number of training rows, 0 where it is not known.
         trivial: whether the baseline does without the texts.
-        macro_f1: the comparison of macro F1, with one label a text.
+        macro_f1: the comparison of macro F1, with one label per text.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Logistic regression as the baselines use it; with any number of labels a text, one for each label."""
+"""Logistic regression as the baselines use it; with any number of labels per text, one for each label."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class Verdict:
 def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[BaselineRow]) -> Verdict:
     """The verdict; the worst result decides: a trivial baseline not beaten, then any other baseline not beaten.
 
-    With one label a text, what the accuracy says holds only if no baseline's macro F1 is certainly higher; and classes
-    that the classifier gives up are named.
+    With one label per text, the result for accuracy holds only if no baseline has a significantly higher macro F1.
+    Classes that the classifier hardly ever predicts are named.
 
     Args:
         intervals: of `micro_f1`, where a text may carry any number of labels.

@@ -46,7 +46,7 @@ def confidence_intervals(labels: np.ndarray, probabilities: np.ndarray, metrics:
 def macro_f1_interval(
     confusion: Sequence[Sequence[int]] | np.ndarray, *, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """The percentile bootstrap interval of macro F1 with one label a text.
+    """The percentile bootstrap interval of macro F1 with one label per text.
 
     Only a row's cell of the confusion matrix (L, L) matters: resampling rows is drawing the cells' counts.
 
@@ -92,7 +92,7 @@ def paired_macro_f1(
 
 
 def log_loss_interval(labels: np.ndarray, probabilities: np.ndarray, *, level: float = 0.95) -> Interval:
-    """The normal interval of the mean log loss (nats a row), from the standard deviation of the rows' losses.
+    """The normal interval of the mean log loss (nats per row), from the standard deviation of the rows' losses.
 
     Args:
         labels: (N,) true class numbers; probabilities: (N, L).

@@ -1,4 +1,4 @@
-"""The metrics of one test set, with one label a text or any number of them; definitions as in scikit-learn."""
+"""The metrics of one test set, with one label per text or any number of them; definitions as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ class Metrics:
     """What a classifier reached on `n` labelled rows. Shares are in [0, 1].
 
     Attributes:
-        accuracy: share of rows that are right; with any number of labels a text, whose labels are all right (exact
+        accuracy: share of rows that are right; with any number of labels per text, whose labels are all right (exact
             match). Its interval is Wilson's, 95%.
-        macro: average over classes; with one label a text over those that occur among the true or the predicted
+        macro: average over classes; with one label per text over those that occur among the true or the predicted
             labels, as in scikit-learn, so that a class the test set lacks has no effect.
         weighted: average over classes, weighted by support.
-        log_loss: nats per row; with any number of labels a text, binary cross-entropy in nats per row and label.
+        log_loss: nats per row; with any number of labels per text, binary cross-entropy in nats per row and label.
         unknown: further rows whose labels are not among the classes. They count as wrong in the accuracy and its
             interval only: a row without a true class has no recall, no log loss and no place in the confusion matrix.
             All other figures are those of the `n` rows.
         confusion: `confusion[i][j]` counts rows of true class i predicted as class j, in the order of `per_class`;
-            None with any number of labels a text, as `ece`.
+            None with any number of labels per text, as `ece`.
         ece: expected calibration error in 15 bins.
-        micro: average over decisions; None with one label a text, as all that follow.
+        micro: average over decisions; None with one label per text, as all that follow.
         samples: average over rows.
         hamming: share of wrong decisions among all rows times labels (Hamming loss).
         thresholds: the probability from which each label is given.
-        ranking: ROC-AUC and average precision of two classes, or of any number of labels a text; else None.
+        ranking: ROC-AUC and average precision of two classes, or of any number of labels per text; else None.
     """
 
     n: int
@@ -202,13 +202,13 @@ def score(
     """Score predicted probabilities against true labels.
 
     Args:
-        labels: (N,) true class numbers, 0 <= label < L; or (N, L) of 0 and 1, any number of labels a text.
-        probabilities: (N, L); with one label a text each row sums to one and the prediction is the most probable class,
-            else each value stands on its own.
+        labels: (N,) true class numbers, 0 <= label < L; or (N, L) of 0 and 1, any number of labels per text.
+        probabilities: (N, L); with one label per text each row sums to one, and the prediction is the most probable
+            class. Otherwise each value is independent.
         names: L class names in label order.
         thresholds: the probability from which each of the L labels is given, or one for all of them; None is 0.5.
-            With one label a text they have no meaning.
-        ranked: whether to compute `ranking`, which takes some milliseconds a label.
+            With one label per text they have no meaning.
+        ranked: whether to compute `ranking`, which takes some milliseconds per label.
 
     Raises:
         DataError: without rows, on shapes that do not fit, labels out of range, or values that are no probabilities.

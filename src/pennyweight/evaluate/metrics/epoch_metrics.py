@@ -11,9 +11,9 @@ from .probabilities import sigmoid, softmax
 
 
 def figures(labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """`loss` (nats), `accuracy` and `macro_f1`, and with any number of labels a text also `micro_f1`.
+    """`loss` (nats), `accuracy` and `macro_f1`, and with any number of labels per text also `micro_f1`.
 
-    With any number of labels a text, each is given from a probability of 0.5 (thresholds are tuned once, after
+    With any number of labels per text, each is given from a probability of 0.5 (thresholds are tuned once, after
     training), and `accuracy` is the exact match.
 
     Args:

@@ -47,7 +47,7 @@ class Ranking:
 
 
 def ranking(labels: np.ndarray, probabilities: np.ndarray) -> Ranking | None:
-    """Areas and average precisions of two classes, or of any number of labels a text; None for more classes.
+    """Areas and average precisions of two classes, or of any number of labels per text; None for more classes.
 
     Args:
         labels: (N,) class numbers, or (N, L) of 0 and 1.

@@ -158,7 +158,7 @@ class LoraXsAdapter(LoraAdapter):
         if state:
             self._set({name: (state[f"{name}/left"], state[f"{name}/right"]) for name in self._layers()})
         if not self._has_bases:
-            raise _no_bases("gradient bases were not estimated: that takes labelled training rows")
+            raise _no_bases("gradient bases cannot be estimated without labelled training rows")
 
     def _set(self, bases: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Put U (out, r) and V (in, r) into every layer."""

@@ -174,7 +174,7 @@ class ReferenceLoader:
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    """(B, T, H) and its mask (B, T) to one vector a text: the first token's, or the mean over real tokens."""
+    """(B, T, H) and its mask (B, T) to one vector per text: the first token's, or the mean over real tokens."""
     if pooling == "cls":
         return hidden[:, 0]
     weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)

@@ -20,7 +20,7 @@ Feed = Callable[[np.ndarray], dict[str, Tensor | int]]
 
 @dataclass(frozen=True)
 class TokenFeed:
-    """Batches of token ids, padded to a multiple of `bucket`; of texts in windows a row is a window.
+    """Batches of token ids, padded to a multiple of `bucket`; if texts are read in windows, each row is a window.
 
     Attributes:
         encoded: N ragged rows of ids.

@@ -74,7 +74,7 @@ class Int8Products:
         found = self.ranges.get(name)
         if found is None or found.shape != (numbers,):
             raise ArtifactError(
-                f"the ranges that int8 rounds by do not fit the model: {name}",
+                f"the saved int8 ranges do not fit the model: {name}",
                 expected=f"{numbers} numbers",
                 received="none" if found is None else f"{found.numel()}",
                 remedy="train it again, or use --precision fp32",

@@ -1,4 +1,4 @@
-"""From token rows to one vector a text."""
+"""From token rows to one vector per text."""
 
 from __future__ import annotations
 

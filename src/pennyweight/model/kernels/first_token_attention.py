@@ -23,7 +23,7 @@ def attend_first_token(q: Tensor, x: Tensor, modules: Sequence[nn.Module], packi
     """Each text's first token attends to its text, without keys and values where their modules allow it.
 
     Args:
-        q: (B, H), one query a text.
+        q: (B, H), one query per text.
         x: (N, H) packed rows.
         modules: give the keys and the values of x.
 
@@ -47,7 +47,7 @@ def attend_without_keys(q: Tensor, x: Tensor, factors: LinearFactors, packing: P
     """Each text's first token attends to its text.
 
     Args:
-        q: (B, H), one query a text.
+        q: (B, H), one query per text.
         x: (N, H) packed rows.
         factors: of the modules that give keys and values. The keys' bias adds the same number to all scores of a query,
             which does not change a softmax, so it is not read.

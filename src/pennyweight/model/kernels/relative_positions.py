@@ -1,4 +1,4 @@
-"""MPNet's relative positions: one number a head for each distance between two tokens, in buckets."""
+"""MPNet's relative positions: one number per head for each distance between two tokens, in buckets."""
 
 from __future__ import annotations
 

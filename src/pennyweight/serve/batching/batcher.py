@@ -228,9 +228,9 @@ class Batcher:
         alone = 0.0 if rate is None else work / rate
         if alone > limits.deadline_seconds or texts > limits.max_queued_texts:
             raise TooMuchWork(
-                f"the texts of this request alone would take about {alone:.0f} s alone",
+                f"the texts of this request would take about {alone:.0f} s",
                 expected=f"at most {limits.deadline_seconds:.3g} s",
-                remedy="send fewer or shorter texts a request, or to fewer classifiers",
+                remedy="send fewer or shorter texts per request, or to fewer classifiers",
             )
         wait = self.wait_for(work)
         # A request that finds nothing waiting may take as long as a request may.

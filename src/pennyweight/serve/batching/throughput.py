@@ -1,4 +1,4 @@
-"""How many tokens a second are computed, measured while there is enough to compute."""
+"""How many tokens per second are computed, measured while there is enough to compute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ HALF_LIFE = 2.0  # seconds of computing after which a measurement counts half
 
 
 class Throughput:
-    """A running mean of tokens a second, over rounds that were at least half full once there was one.
+    """A running mean of tokens per second, over rounds that were at least half full once there was one.
 
     A round of few tokens takes longer a token, but says nothing of how fast a queue is worked off.
 

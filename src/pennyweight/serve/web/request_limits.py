@@ -146,7 +146,7 @@ class RequestLimits:
     def _too_large(self) -> Refusal:
         limit = self._settings.max_body_bytes
         return Refusal(413, "too_large", "the body is too large", expected=f"at most {limit:,} bytes",
-                       remedy="send fewer texts a request", headers=_CLOSE)  # fmt: skip
+                       remedy="send fewer texts per request", headers=_CLOSE)  # fmt: skip
 
     async def _drop(self, scope: Any, receive: Any, size: int) -> None:
         """Read on, keeping nothing, so that the client comes to reading the answer."""

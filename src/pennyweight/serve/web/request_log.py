@@ -181,7 +181,7 @@ class JsonLines(logging.Formatter):
 class LogWriter(logging.Handler):
     """As a context: writes the server's log, and the web server's, to a stream.
 
-    Lines are written ten times a second by a thread of its own, so that neither a slow reader nor a write for each
+    Lines are written ten times per second by a thread of its own, so that neither a slow reader nor a write for each
     request holds up the server. Where more are waiting than may, lines are dropped and counted.
 
     Args:

@@ -1,1 +1,1 @@
-"""The routes, one file a subject; each adds its own to the application."""
+"""The routes, one file per subject; each adds its own to the application."""
