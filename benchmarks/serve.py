@@ -8,7 +8,8 @@ The classifiers (fleet.py) are planned by the default recipe at 200k trainable p
 values: speed and memory depend on shapes alone. Texts are AG News', or the built-in sample's where that is not at hand.
 
 `engine`: texts per second in a process, tokenization included, with 64 texts per call (as 64 clients have waiting)
-and all at once. `one_merged` is one classifier, its adapter merged into the weights, `one` the same in the engine that mixes.
+and all at once. `one_merged` is one classifier, its adapter merged into the weights, `one` the same in the engine that
+mixes.
 `peers`: one process of transformers and PEFT, and ONNX Runtime with a session an adapter, without a server around them.
 `server`: `pennyweight serve` in a process of its own, one text per request, the load generator in another on the same
 processors; in closed loop (clients that wait for their answer), and in open loop at shares of the capacity.
