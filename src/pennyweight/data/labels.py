@@ -248,7 +248,7 @@ def fit_labels(
         if alike and len(set(names)) == len(names):
             raise DataError(
                 "two class names mean the same label",
-                expected="names that differ by more than 1 and 1.0, True and true, or surrounding blanks",
+                expected="names that differ when 1 equals 1.0, True equals true, and surrounding blanks are ignored",
                 received=listed(name for name in names if canonical_label(name) == alike[0]),
             )
         said = (*said, *_numbered(table, counts, names))

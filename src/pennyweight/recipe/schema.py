@@ -203,8 +203,8 @@ class DataRecipe(Section):
     )
     max_length: MaxLength = Field(
         128,
-        description="Maximum tokens per text, at least 4; auto takes the 95th percentile of the training texts, within "
-        "the backbone's limit and 4 times the training time of 128.",
+        description="Maximum tokens per text, at least 4; auto takes the 95th percentile of the training texts' lengths, "
+        "but no more than the backbone allows and 4 times the training time of 128 tokens.",
     )
     long_texts: Literal["truncate", "head-tail", "windows"] = Field(
         "truncate",
@@ -320,7 +320,7 @@ class TrainRecipe(Section):
     scheduler: Literal["linear", "cosine", "cosine_restarts", "constant"] = Field(
         "cosine", description="Learning rate schedule after warm-up."
     )
-    num_cycles: int = Field(1, ge=1, description="Restarts of cosine_restarts (SGDR).")
+    num_cycles: int = Field(1, ge=1, description="Number of restarts in cosine_restarts (SGDR).")
     warmup_ratio: Fraction = Field(0.1, description="Share of all steps spent on warm-up.")
     warmup_steps: int | None = Field(None, ge=0, description="Warm-up in steps; overrides warmup_ratio.")
     class_weights: Literal["balanced"] | Weights | None = Field(

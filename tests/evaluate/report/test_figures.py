@@ -67,7 +67,7 @@ def test_confusion_shows_counts_and_row_shares() -> None:
 def test_a_confusion_matrix_of_many_classes_shows_the_worst() -> None:
     axis = matrix(metrics(40)).axes[0]
     assert len(axis.get_xticklabels()) == 30
-    assert axis.get_title() == "The 30 of 40 classes with the most errors, shaded by share of the true class"
+    assert axis.get_title() == "The 30 of 40 classes with the most errors; shading: share of the true class"
     assert not axis.texts
 
 

@@ -168,13 +168,13 @@ def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str]
 def _shown(counts: np.ndarray) -> tuple[np.ndarray, str]:
     size = len(counts)
     title = (
-        "Number of texts, and % of their true class" if size <= MOST_NUMBERED else "Shaded by share of the true class"
+        "Number of texts, and % of their true class" if size <= MOST_NUMBERED else "Shading: share of the true class"
     )
     if size <= MOST_CLASSES:
         return np.arange(size), title
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     worst = np.sort(np.argsort(-errors, kind="stable")[:MOST_CLASSES])
-    return worst, f"The {MOST_CLASSES} of {size} classes with the most errors, shaded by share of the true class"
+    return worst, f"The {MOST_CLASSES} of {size} classes with the most errors; shading: share of the true class"
 
 
 def _cells(shown: np.ndarray) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -145,7 +145,7 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     if report.abstention:
         curve = report.abstention.curve
         figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
-        pictures["risk"] = drawn(figure, "risk", "Share of errors among the labelled texts, by share of texts labelled")
+        pictures["risk"] = drawn(figure, "risk", "Error rate of the texts that get a label, by their share")
     if report.shift and report.shift.rows:
         words = "Accuracy by corruption and severity"
         pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)
