@@ -203,8 +203,8 @@ class DataRecipe(Section):
     )
     max_length: MaxLength = Field(
         128,
-        description="Maximum tokens per text, at least 4; auto takes the 95th percentile of the training texts' lengths, "
-        "but no more than the backbone allows and 4 times the training time of 128 tokens.",
+        description="Maximum tokens per text, at least 4; auto takes the 95th percentile of the training texts' "
+        "lengths, but no more than the backbone allows and 4 times the training time of 128 tokens.",
     )
     long_texts: Literal["truncate", "head-tail", "windows"] = Field(
         "truncate",
