@@ -1,4 +1,4 @@
-"""The folder of a saved classifier: what its files are called and what they hold.
+"""The folder of a saved classifier: file names and contents.
 
 | file                                | holds                                                             |
 |-------------------------------------|-------------------------------------------------------------------|

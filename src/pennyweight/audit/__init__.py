@@ -1,1 +1,1 @@
-"""What is wrong with the data: found before it costs accuracy, named with the lines a user finds in the file."""
+"""Problems in the data, found before they cost accuracy and reported with their line numbers."""

@@ -1,4 +1,4 @@
-"""An audit on its way out: the table on the terminal, and the folder with JSON, row numbers and pictures."""
+"""The output of an audit: a table on the terminal, and a folder with JSON, row numbers and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and MinHash bands set aside on disk while millions of rows pass by."""
+"""Texts and MinHash bands kept on disk, so that memory does not grow with the number of rows."""
 
 from __future__ import annotations
 

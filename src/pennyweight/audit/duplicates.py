@@ -1,4 +1,4 @@
-"""From links between rows to findings: duplicates, conflicting labels, leakage."""
+"""Findings from pairs of similar rows: duplicates, conflicting labels, leakage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit found: findings with their rows, the parts they are in, and what could not be looked at."""
+"""The results of an audit: findings with their rows, the audited parts, and the checks that were left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mends each kind of finding: a flag of `audit` or of `train`, or what a person has to do."""
+"""The remedy for each kind of finding: a flag of `audit` or `train`, or a manual step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over the rows of every part, keeping numbers instead of texts; then what can be told of them together."""
+"""One pass over the rows of every part, which keeps numbers instead of texts; then the checks across rows."""
 
 from __future__ import annotations
 

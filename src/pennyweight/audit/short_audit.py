@@ -1,4 +1,4 @@
-"""The audit that runs before every training: what would make its figures dishonest, in about a second."""
+"""The audit before every training run: in about a second, it finds problems that would falsify the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one text tells by itself: its plain form, damage, left-over markup, script; and its shingles."""
+"""Checks of a single text: its plain form, damage, left-over markup and script; and its shingles."""
 
 from __future__ import annotations
 

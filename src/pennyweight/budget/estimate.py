@@ -1,4 +1,4 @@
-"""What a plan will take: seconds, cache and memory, before anything is loaded. The arithmetic is `budget.cost`'s."""
+"""The estimated seconds, cache and memory of a plan, before anything is loaded. The arithmetic is `budget.cost`'s."""
 
 from __future__ import annotations
 

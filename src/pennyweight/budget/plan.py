@@ -1,4 +1,4 @@
-"""A budget in, an adapter and a head out, with the reasons."""
+"""Planning: from a budget to an adapter and a head, with the reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a plan is as it is, a sentence each."""
+"""The reasons for a plan, one sentence each."""
 
 from __future__ import annotations
 

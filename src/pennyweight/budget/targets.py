@@ -1,4 +1,4 @@
-"""Which linear layers a setting means, read as PEFT 0.21 reads it, and how to express a choice of layers for PEFT."""
+"""The linear layers that a setting selects (by PEFT 0.21's rules), and how to express a selection for PEFT."""
 
 from __future__ import annotations
 

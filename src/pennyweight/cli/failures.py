@@ -1,4 +1,4 @@
-"""How a failure ends a command: one line and an exit code."""
+"""Failures of a command: a one-line message and an exit code."""
 
 from __future__ import annotations
 

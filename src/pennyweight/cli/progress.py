@@ -1,4 +1,4 @@
-"""The progress of prediction as seen from a terminal."""
+"""The progress of prediction on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model does not read: the tokens of texts longer than its `max_length`."""
+"""Truncation: counting the tokens of texts longer than `max_length`, which the model does not read."""
 
 from __future__ import annotations
 

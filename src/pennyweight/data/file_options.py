@@ -1,4 +1,4 @@
-"""How a file is to be read where its name and its content do not say: its format, encoding and header."""
+"""Options for reading a file whose name and content leave its format, encoding or header open."""
 
 from __future__ import annotations
 

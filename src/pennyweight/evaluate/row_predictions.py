@@ -1,4 +1,4 @@
-"""What a classifier predicted for each row, and which rows they were: kept so that runs can be compared row by row."""
+"""A classifier's prediction for each row, with the row's identity, so that runs can be compared row by row."""
 
 from __future__ import annotations
 

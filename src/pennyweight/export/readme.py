@@ -1,4 +1,4 @@
-"""The README.md of an exported folder: what it holds, and code that runs."""
+"""The README.md of an exported folder: its contents, and working code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fitted temperature, folded into the output layer of what is exported."""
+"""The fitted temperature, folded into the output layer of exported models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exported model cannot express: reading more of a text than its beginning."""
+"""Refusing exports of classifiers that read more of a text than its beginning."""
 
 from __future__ import annotations
 

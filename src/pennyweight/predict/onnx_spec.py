@@ -1,4 +1,4 @@
-"""What a folder with an exported ONNX model says of it, so that Pennyweight can predict with it: `classifier.json`."""
+"""`classifier.json` in an exported ONNX folder: the settings that Pennyweight needs to predict with it."""
 
 from __future__ import annotations
 

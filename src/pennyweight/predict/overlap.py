@@ -1,4 +1,4 @@
-"""Stages of a job side by side: what is read ahead, and what is written behind, in threads with bounded queues.
+"""Stages of a job that overlap: reading ahead and writing behind, in threads with bounded queues.
 
 The tokenizer, the products, checksums and the disk leave Python's lock to others while they work.
 """

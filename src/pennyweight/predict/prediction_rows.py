@@ -1,4 +1,4 @@
-"""What is written for texts: the columns of their input that are kept, and their predictions."""
+"""Output rows: the input columns that are kept, and the predictions."""
 
 from __future__ import annotations
 

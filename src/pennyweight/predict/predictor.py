@@ -1,4 +1,4 @@
-"""Texts in, labels and probabilities out."""
+"""The classifier: from texts to labels and probabilities."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Classifier(TextReader):
     """A trained classifier, ready to use.
 
     Attributes:
-        artifact: the model with all that describes it.
+        artifact: the model with its description.
         runtime: the device and the number format it computes in.
         weights: (L,) factors of the classes' probabilities, before they are normalised to a sum of 1; None for 1. See
             `with_prior`.
@@ -321,7 +321,7 @@ class Classifier(TextReader):
 
     @property
     def identity(self) -> list[Any] | None:
-        """What tells it from other classifiers, as JSON has it; None if it was never saved."""
+        """Identifies the classifier, as JSON values; None if it was never saved."""
         if self.digest is None:
             return None
         weights = None if self.weights is None else [float(weight) for weight in self.weights]

@@ -1,4 +1,4 @@
-"""From texts as people give them to token ids: the same for a saved classifier and for an exported one."""
+"""From the texts that a caller passes to token ids, for saved and exported classifiers alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing rows as they come as CSV, JSONL or Parquet. Files are written whole or not at all."""
+"""Writing rows one by one as CSV, JSONL or Parquet. Files are written whole or not at all."""
 
 from __future__ import annotations
 

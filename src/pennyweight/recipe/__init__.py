@@ -1,4 +1,4 @@
-"""The recipe: everything that can be set about a run.
+"""The recipe: all settings of a run.
 
 schema     the fields of its four sections, their defaults and limits
 conflicts  settings that are valid one by one and impossible together

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe's values, in words: from pydantic's errors to `section -> key: expected, received`."""
+"""Error messages for a recipe's values: from pydantic's errors to `section -> key: expected, received`."""
 
 from __future__ import annotations
 

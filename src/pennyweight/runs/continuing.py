@@ -1,4 +1,4 @@
-"""Training that goes on from a saved classifier with other rows: its weights, and what it forgets."""
+"""Training that continues from a saved classifier on other rows: its weights, and measuring forgetting."""
 
 from __future__ import annotations
 

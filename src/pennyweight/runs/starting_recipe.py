@@ -1,4 +1,4 @@
-"""The recipe of a training that begins at a saved classifier."""
+"""The recipe of a training run that starts from a saved classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a prediction that several processes write, and what seals them.
+"""The parts of a prediction that several processes write, and their records and manifest.
 
 A folder holds a file a unit, `part-0000000.ENDING`, and in `.units` a record of each, written after it: a part with a
 record is done. `.units/job.json` says what the job is. When all are done, either the parts become one file, or

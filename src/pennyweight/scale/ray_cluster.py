@@ -1,4 +1,4 @@
-"""Ray as what starts and watches workers: a cluster that is joined, or one that lives as long as the command.
+"""Starting and watching workers with Ray, on an existing cluster or one that lives as long as the command.
 
 Only what is needed of Ray: actors, and waiting for their answers. Whoever reaches a cluster's ports runs code on it, so
 its token is asked for unless RAY_AUTH_MODE says otherwise (https://docs.ray.io/en/latest/ray-security/token-auth.html).

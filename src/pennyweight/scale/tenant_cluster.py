@@ -1,4 +1,4 @@
-"""`pennyweight train-many --ray`: classifiers dealt to workers on a Ray cluster, those of lost workers once more."""
+"""`pennyweight train-many --ray`: classifiers are assigned to workers on a Ray cluster, those of lost workers again."""
 
 from __future__ import annotations
 

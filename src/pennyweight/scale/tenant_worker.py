@@ -1,4 +1,4 @@
-"""What a worker of `train-many --ray` does: train one classifier after the other. It knows nothing of Ray."""
+"""A worker of `train-many --ray`, which trains one classifier after the other. It knows nothing of Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dealing a search's trials to workers: lost workers are replaced, settings that end two are named."""
+"""Assigning a search's trials to workers: lost workers are replaced; settings that kill two workers are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker of a search does: train a trial as `pennyweight search` does.
+"""A worker of a search, which trains a trial as `pennyweight search` does.
 
 It knows nothing of Ray. What it returns is plain values, so that an error of ours reaches the driver as one line.
 """

@@ -1,4 +1,4 @@
-"""Dealing units to workers until all are done: lost workers are replaced, a unit that costs two of them is named."""
+"""Assigning units to workers until all are done: lost workers are replaced; a unit that kills two is named."""
 
 from __future__ import annotations
 

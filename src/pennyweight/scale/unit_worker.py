@@ -1,4 +1,4 @@
-"""What a worker does: read a unit's rows, predict them as `pennyweight predict` does, write them as a part.
+"""A worker: it reads a unit's rows, predicts them as `pennyweight predict` does, and writes them as a part.
 
 It knows nothing of Ray. What it returns is plain values, so that an error of ours reaches the driver as one line.
 """

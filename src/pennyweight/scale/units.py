@@ -1,4 +1,4 @@
-"""Units of a prediction: what one worker computes at a time, reads itself and writes as one part."""
+"""Units of a prediction: rows that one worker reads, computes and writes as one part."""
 
 from __future__ import annotations
 

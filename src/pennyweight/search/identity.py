@@ -1,4 +1,4 @@
-"""What a search's folder is about, kept in it: trials of other data or another backbone are not comparable."""
+"""The identity of a search, kept in its folder: trials on other data or another backbone are not comparable."""
 
 from __future__ import annotations
 

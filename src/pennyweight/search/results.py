@@ -1,4 +1,4 @@
-"""What came of a search: every trial with its price, the Pareto picture, and the best recipe."""
+"""The results of a search: every trial with its price, the Pareto picture, and the best recipe."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What came of a search.
+    """The results of a search.
 
     Attributes:
-        trials: all of them, by budget and number.
+        trials: all trials, by budget and number.
         best: for each budget with a complete trial, the number of its best, as `rank_trials` has it.
         recipe: the best recipe of all; None without a complete trial.
         validation: number of texts the accuracy was measured on.
-        folder: where all is written.
+        folder: the folder with all files.
         metric: the recipe's, by which trials are compared.
     """
 

@@ -1,4 +1,4 @@
-"""The loop of a search: assign trials, run them, and write what came of them."""
+"""The loop of a search: assign trials, run them, and write the results."""
 
 from __future__ import annotations
 

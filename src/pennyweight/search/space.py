@@ -1,4 +1,4 @@
-"""What a trial may try. A flag with one value fixes a choice, one with several (`3,5`) narrows it."""
+"""The settings that a trial may choose from. A flag with one value fixes a setting; several (`3,5`) narrow it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The trials on disk: Optuna's journal file, under locks that die with their process.
 
-One study a budget, so that small plans are measured against small ones. A process holds a lock while it works, for all
+One study per budget, so that small plans are compared with small ones. A process holds a lock while it works, for all
 its workers; a trial that is running in a process without one was killed, and its settings are tried again.
 """
 

@@ -1,4 +1,4 @@
-"""Why a request is not answered. All are one-line `PennyweightError`s; the HTTP layer gives each a status code."""
+"""Errors for requests that are not answered, as one-line `PennyweightError`s. The HTTP layer adds status codes."""
 
 from __future__ import annotations
 

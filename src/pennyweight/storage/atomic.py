@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or absent: written aside, flushed, renamed.
+"""Files and folders that are complete or absent: written under a temporary name, flushed, renamed.
 
 Writers work in a locked folder `.NAME.*.part` beside what they write. Whatever a killed writer left is put right by
 `recover`, which the next writer of the same name calls first.

@@ -1,4 +1,4 @@
-"""YAML that stays small: looked through event by event before anything is built of it.
+"""YAML with limits, which are checked event by event before anything is built.
 
 PyYAML's time grows with the square of the depth of nested collections: 20 KB of brackets take it longer than any recipe
 should. A recipe is three levels deep, so what goes far deeper is refused where it begins to.

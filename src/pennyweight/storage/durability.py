@@ -1,4 +1,4 @@
-"""Making what was written survive a power cut."""
+"""Making written files survive a power cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders to write into: made durably, or refused because they hold something."""
+"""Output folders: created durably, or refused if they are not empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder for files that can be made again."""
+"""The folder for files that can be recreated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that the training texts decide: what `auto` comes to, before anything is planned."""
+"""Settings that depend on the training texts: resolving `auto` before planning."""
 
 from __future__ import annotations
 

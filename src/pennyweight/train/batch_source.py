@@ -1,4 +1,4 @@
-"""Where batches come from: token ids, or the hidden states that the frozen lower layers gave for them."""
+"""Sources of batches: token ids, or the frozen lower layers' outputs for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is added to the head's biases after training: logit adjustment for rare classes, or a threshold of two classes.
+"""Offsets added to the head's biases after training: logit adjustment for rare classes, or a threshold of two classes.
 
 Offsets in the biases hold wherever the classifier goes, also outside of Pennyweight, and cost nothing. With them the
 probabilities are those of the moved classifier.

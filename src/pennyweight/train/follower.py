@@ -1,4 +1,4 @@
-"""What a process that is not the first of a training does otherwise."""
+"""Differences between the first process of a training run and the others."""
 
 from __future__ import annotations
 

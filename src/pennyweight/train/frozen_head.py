@@ -1,4 +1,4 @@
-"""The frozen head as a candidate beside the training loop: where the adapter does not beat it, the simpler one wins."""
+"""The frozen head as an alternative to the trained adapter: it is kept unless the adapter beats it."""
 
 from __future__ import annotations
 

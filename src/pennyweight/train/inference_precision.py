@@ -1,4 +1,4 @@
-"""The number format in which the trained classifier is measured, saved and used."""
+"""The number format for measuring, saving and using the trained classifier."""
 
 from __future__ import annotations
 

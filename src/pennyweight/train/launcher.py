@@ -1,4 +1,4 @@
-"""What a launcher says of the processes it starts, by torchrun's environment variables. No torch in here.
+"""The environment variables that torchrun and similar launchers set for their processes. No torch in here.
 
 https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
 """

@@ -1,4 +1,4 @@
-"""How fast this machine trains: remembered from its last trainings, guessed where there was none.
+"""How fast this machine trains: remembered from its last training runs, or a guess.
 
 Only trainings of at least `LEAST_SECONDS` are remembered: of shorter ones most is start-up. Device, number format and
 engine differ by orders of magnitude, so each combination has its own speed. Where none is known a tenth of a second of

@@ -1,4 +1,4 @@
-"""Whether a training computes layers again in its backward pass, to fit into memory."""
+"""Deciding whether a training run needs gradient checkpointing to fit into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a new model before its first step: its head is fitted, and an adapter may look at gradients."""
+"""Preparing a new model before its first step: the head is fitted, and an adapter may use gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who follows a run: an `Observer` of its steps, and log records for everything else.
+"""Following a run: an `Observer` for its steps, and log records for everything else.
 
 The library logs to loggers below `pennyweight`, each named after its module, and sets neither handlers nor levels of
 its own. To see what a run does: `logging.basicConfig(level=logging.INFO)`.

@@ -1,4 +1,4 @@
-"""Where a frozen prefix lies while a GPU trains on it: on the GPU where it fits, else in main memory."""
+"""The location of a frozen prefix during training on a GPU: on the GPU if it fits, otherwise in main memory."""
 
 from __future__ import annotations
 

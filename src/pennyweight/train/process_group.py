@@ -1,4 +1,4 @@
-"""The processes of a data-parallel training, and what they say to each other: gloo between CPUs, NCCL between GPUs.
+"""The processes of a data-parallel training run and their communication: gloo between CPUs, NCCL between GPUs.
 
 The first process reads, cleans, decides, saves and reports. Each step, every process computes its share of the step's
 batch, and one all-reduce of one flat buffer sums gradients, loss and the wish to stop. So all of them hold the same

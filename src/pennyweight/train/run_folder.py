@@ -1,4 +1,4 @@
-"""The folder of a run: what it may be, and who may use it."""
+"""The folder of a run: checking and locking it."""
 
 from __future__ import annotations
 

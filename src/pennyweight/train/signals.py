@@ -1,4 +1,4 @@
-"""Being asked to stop: note it, finish the step, save, then stop."""
+"""Requests to stop: finish the step, save, then stop."""
 
 from __future__ import annotations
 

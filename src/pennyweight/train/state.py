@@ -1,4 +1,4 @@
-"""The state of a training run: all that changes from step to step, and what came of it."""
+"""The state of a training run: everything that changes from step to step, and the result."""
 
 from __future__ import annotations
 

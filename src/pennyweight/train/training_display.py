@@ -1,4 +1,4 @@
-"""A training run as a person follows it: on a terminal, in a notebook, or as lines."""
+"""The display of a training run: on a terminal, in a notebook, or as lines."""
 
 from __future__ import annotations
 

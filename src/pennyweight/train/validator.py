@@ -1,4 +1,4 @@
-"""What an evaluation during training computes."""
+"""Evaluations during training."""
 
 from __future__ import annotations
 

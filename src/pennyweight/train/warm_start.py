@@ -1,4 +1,4 @@
-"""A training that begins at the weights of an earlier run, perhaps with further labels."""
+"""Training that starts from the weights of an earlier run, possibly with new labels."""
 
 from __future__ import annotations
 

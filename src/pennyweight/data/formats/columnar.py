@@ -1,4 +1,4 @@
-"""Parquet, Arrow and Hugging Face `datasets`: whatever arrives as Arrow batches."""
+"""Parquet, Arrow and Hugging Face `datasets`: all sources that give Arrow batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format of a file, from what the caller says, else its first bytes, else its name, else its lines."""
+"""The format of a file: given by the caller, or detected from its first bytes, its name or its lines, in this order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON: a value a line, or one document; and lines one by one from a stream."""
+"""JSON: one value per line, or one document; and single lines from a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pickle says, without doing it: its opcodes turned into plain values and descriptions of calls.
+"""Reading a pickle without running it: opcodes become plain values and descriptions of calls.
 
 Python's own unpickler imports and calls whatever a file names. This reader knows no import and no call: a class or a
 function becomes a `Call` that records its name, arguments and state, and only names on the caller's list may occur.

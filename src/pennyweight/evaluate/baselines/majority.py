@@ -1,4 +1,4 @@
-"""The baseline that does without texts: always the commonest label or labels."""
+"""The baseline that ignores the texts and always predicts the most common label or labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict: the classifier against its baselines, in a few words."""
+"""The verdict: a short comparison of the classifier with its baselines."""
 
 from __future__ import annotations
 

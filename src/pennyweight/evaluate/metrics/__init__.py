@@ -1,1 +1,1 @@
-"""One file a kind of metric: arrays in, plain values out."""
+"""One file per kind of metric. Functions take arrays and return plain values."""

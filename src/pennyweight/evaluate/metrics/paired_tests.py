@@ -1,4 +1,4 @@
-"""Paired tests: two classifiers on the same texts, which is better, by how much, and could it be chance."""
+"""Paired tests of two classifiers on the same texts: which is better, by how much, and how surely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Pareto front: what nothing else beats in both quality and price."""
+"""The Pareto front: entries that no other beats in both quality and price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well probabilities rank the texts of a label before all others, whatever the threshold."""
+"""Ranking metrics: how well probabilities rank a label's texts above all others, without a threshold."""
 
 from __future__ import annotations
 

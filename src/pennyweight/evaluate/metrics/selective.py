@@ -1,4 +1,4 @@
-"""Which texts are better left unanswered?"""
+"""Selective prediction: thresholds below which a text gets no label."""
 
 from __future__ import annotations
 

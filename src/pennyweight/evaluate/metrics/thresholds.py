@@ -1,4 +1,4 @@
-"""The probability from which each label is given, where a text may carry any number of labels."""
+"""The threshold of each label in multi-label classification."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a person looks at: tables, pictures, report.html."""
+"""Output for people: tables, pictures, report.html."""

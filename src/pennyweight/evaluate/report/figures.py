@@ -1,4 +1,4 @@
-"""The pictures, drawn with matplotlib on no screen. Every function returns a Figure; `save_png` writes it.
+"""The pictures, drawn with matplotlib without a display. Every function returns a Figure; `save_png` writes it.
 
 Colours come from a Palette, so that the same drawing serves PNG files and the light and dark of report.html.
 """

@@ -1,4 +1,4 @@
-"""What stands on top of a report: a classifier and its baselines as dots, the map of ranks, top confusions."""
+"""The top of a report: classifier and baselines as dots, the map of ranks, the most frequent confusions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PNG files that a run leaves beside its report."""
+"""The PNG files next to a run's report."""
 
 from __future__ import annotations
 

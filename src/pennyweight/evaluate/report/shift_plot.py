@@ -1,4 +1,4 @@
-"""The picture of shift: each corruption's accuracy as a shaded cell, families apart, clean on top."""
+"""The picture of shift: each corruption's accuracy as a shaded cell, by family, with clean texts on top."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures as SVG that sits inside a page and takes its colours from the page, so that one drawing is light and dark."""
+"""Figures as SVG inside a page, in the page's colours, so that one drawing works in light and dark mode."""
 
 from __future__ import annotations
 

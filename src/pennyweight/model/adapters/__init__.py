@@ -1,4 +1,4 @@
-"""Adapters: the protocol, one file a method, and the registry they are chosen from."""
+"""Adapters: the protocol, one file per method, and the registry they are chosen from."""
 
 from __future__ import annotations
 

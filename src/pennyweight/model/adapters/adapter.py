@@ -1,4 +1,4 @@
-"""What the rest of the package asks of an adapter."""
+"""The protocol of an adapter, as the rest of the package uses it."""
 
 from __future__ import annotations
 

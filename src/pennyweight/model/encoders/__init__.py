@@ -1,4 +1,4 @@
-"""Encoders: the protocol, one file a family, and the registry they are chosen from."""
+"""Encoders: the protocol, one file per family, and the registry they are chosen from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rest of the package asks of an encoder, and what describes a family of encoders."""
+"""The protocol of an encoder, as the rest of the package uses it, and the description of a family."""
 
 from __future__ import annotations
 

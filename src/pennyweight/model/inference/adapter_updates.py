@@ -1,4 +1,4 @@
-"""What an adapter that is not merged adds to the outputs of frozen layers, for some rows of a batch.
+"""The term that an unmerged adapter adds to the outputs of frozen layers, for some rows of a batch.
 
 LoRA    W x + b + s B A x
 DoRA    c (W x) + b + c s B A x, with c = m / ||W + s B A||, the norm of each row

@@ -1,4 +1,4 @@
-"""Batches for the model as it is trained, and logits out of them; `engine.py` is the faster way for a trained one."""
+"""Batches and logits of the model as it is trained; `engine.py` is faster for a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engines ask of an inference encoder, and the linear layers it is given to build one of."""
+"""The protocol of an inference encoder, as the engines use it, and the linear layers it is built from."""
 
 from __future__ import annotations
 

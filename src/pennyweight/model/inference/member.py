@@ -1,4 +1,4 @@
-"""A classifier as one of many over a frozen backbone: its adapter beside the backbone's products, and its head."""
+"""One of many classifiers over a frozen backbone: its adapter, computed in addition to the backbone, and its head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which number format a classifier predicts: the fastest whose answers are as good as fp32's, measured.
+"""The number format for prediction: the fastest whose measured accuracy equals that of fp32.
 
 int8 rounds coarsely enough to change labels, so it is taken only where at least `FEWEST_ROWS` held-out rows can show
 that it changes few.

@@ -1,4 +1,4 @@
-"""Requests from an event loop, computed together in threads beside it."""
+"""Collects requests from an event loop and computes them together in threads."""
 
 from __future__ import annotations
 

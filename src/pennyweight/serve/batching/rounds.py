@@ -1,4 +1,4 @@
-"""What is computed next: texts of many requests in one round, fairly, and each token sequence once."""
+"""Choosing the next batch: texts of many requests, fairly, and each token sequence once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens per second are computed, measured while there is enough to compute."""
+"""The measured number of tokens per second under load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a saved classifier's folder to a `ServedClassifier`: all checks of `pennyweight.load`, and little kept."""
+"""Loading a `ServedClassifier` from a saved folder, with all checks of `pennyweight.load`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the batcher computes with: one engine for many classifiers, or a single classifier's own."""
+"""The engine of the batcher: one for many classifiers, or a single classifier's own."""
 
 from __future__ import annotations
 

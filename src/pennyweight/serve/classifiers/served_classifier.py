@@ -1,4 +1,4 @@
-"""A classifier as the server holds it: what answering a request needs, and nothing else."""
+"""A classifier in the server's memory: only the parts that are needed to answer requests."""
 
 from __future__ import annotations
 

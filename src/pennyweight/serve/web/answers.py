@@ -1,4 +1,4 @@
-"""Logits as the bodies of answers."""
+"""Bodies of answers, made from logits."""
 
 from __future__ import annotations
 

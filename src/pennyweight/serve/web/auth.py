@@ -1,4 +1,4 @@
-"""Bearer tokens: checked before anything else of a request is looked at."""
+"""Bearer tokens, which are checked before anything else in a request."""
 
 from __future__ import annotations
 

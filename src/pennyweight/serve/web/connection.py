@@ -1,4 +1,4 @@
-"""Limits of a connection, which the web server has none of: open connections, and headers in size and time."""
+"""Limits that the web server lacks: number of connections, and size and time of headers."""
 
 from __future__ import annotations
 

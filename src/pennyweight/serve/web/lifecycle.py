@@ -1,4 +1,4 @@
-"""Whether the server takes requests: from loading, by serving, to draining."""
+"""The state of the server: loading, serving or draining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as answers: a status, a word for programs and one line for people."""
+"""Error answers: a status, a short code for programs and one line for people."""
 
 from __future__ import annotations
 

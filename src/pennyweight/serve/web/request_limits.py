@@ -1,4 +1,4 @@
-"""Limits of a request, checked before anything of it is parsed: its size, its time, and whether there is room."""
+"""Limits of a request, checked before it is parsed: its size, its time, and free capacity."""
 
 from __future__ import annotations
 

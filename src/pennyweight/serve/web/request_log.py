@@ -1,4 +1,4 @@
-"""What is told of a request: a line in the log, counts and times, headers of its answer."""
+"""Records of a request: a log line, counts and times, and headers of its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the routes share: from a request's texts, off the event loop, to logits."""
+"""Code shared by the routes: from a request's texts to logits, off the event loop."""
 
 from __future__ import annotations
 

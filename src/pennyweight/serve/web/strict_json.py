@@ -1,4 +1,4 @@
-"""JSON of strangers: what RFC 8259 leaves open is refused rather than guessed."""
+"""Parsing untrusted JSON: cases that RFC 8259 leaves open are refused."""
 
 from __future__ import annotations
 
