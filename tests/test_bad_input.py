@@ -129,7 +129,7 @@ def test_a_wrong_encoding(refused: Callable[..., str]) -> None:
 def test_a_ragged_csv(refused: Callable[..., str]) -> None:
     assert refused(ROWS + "One, two, three,b\n") == (
         "TMP/data.csv:6: the row is ragged; expected 2 fields (text, label); received 4; "
-        "put fields that hold the delimiter or a line break between double quotes"
+        "put fields with the delimiter or a line break in double quotes"
     )
 
 

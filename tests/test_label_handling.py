@@ -282,7 +282,7 @@ def test_a_class_with_one_row_is_refused_left_out_or_kept(pairs: Pairs, settings
         kept = pw.train(rows, rare_classes="keep", **settings)
     assert kept.labels == ("Business", "Gardening", "Sports", "World")
     assert kept.metrics["data"]["counts"][1] == 1
-    assert "labels: trained on and not validated: 1 class with one row (Gardening)" in heard
+    assert "labels: trained on but not validated: 1 class with one row (Gardening)" in heard
     # Where nothing is split off there is nothing to refuse.
     given = pw.train(rows, validation=None, validation_size=0, **settings)
     assert given.metrics["train"]["rows"] == 61
@@ -342,7 +342,7 @@ def test_without_validation_the_last_epoch_is_kept_and_test_rows_are_measured(
     with forward_log(heard.append):
         found = pw.train(news / "train.csv", test=news / "test.csv", validation_size=0, out=run, **settings)
     assert any(line.startswith("data: 60 training, no validation, 15 test texts, 3 labels") for line in heard)
-    assert "validation: none held out, so that the last epoch is kept, no temperature is fitted" in heard
+    assert "validation: no rows are held out, so the last epoch is kept, no temperature is fitted" in heard
     values = json.loads((run / "metrics.json").read_text("utf-8"))
     MetricsFile.model_validate(values, strict=True)
     assert "validation" not in values

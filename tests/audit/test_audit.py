@@ -145,7 +145,7 @@ def test_a_cleaned_copy_and_what_went(
         ("8", "dropped", "empty", "", ""),
         ("10", "changed", "markup or encoding", "", ""),
         ("11", "changed", "markup or encoding", "", ""),
-        ("12", "dropped", "stands in the test set", "test", "3"),
+        ("12", "dropped", "is also in the test set", "test", "3"),
     ]
 
 

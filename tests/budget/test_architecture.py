@@ -147,7 +147,7 @@ def test_an_unsupported_kind_is_named() -> None:
         ),
         (
             {"num_hidden_layers": "12"},
-            "config -> num_hidden_layers: the backbone's config holds a value that cannot be used; "
+            "config -> num_hidden_layers: the backbone's config has a value that cannot be used; "
             "expected a positive whole number; received '12'",
         ),
         (
@@ -171,19 +171,19 @@ def test_a_config_that_lacks_what_is_needed(
         (
             "deberta-v2",
             {"share_att_key": "yes"},
-            "config -> share_att_key: the backbone's config holds a value that cannot be used; "
+            "config -> share_att_key: the backbone's config has a value that cannot be used; "
             "expected true or false; received 'yes'",
         ),
         (
             "deberta-v2",
             {"position_buckets": None},
-            "config -> position_buckets: the backbone's config holds a value that cannot be used; "
+            "config -> position_buckets: the backbone's config has a value that cannot be used; "
             "expected a whole number; received None",
         ),
         (
             "modernbert",
             {"layer_types": ["full_attention"]},
-            "config -> layer_types: the backbone's config holds a value that cannot be used; "
+            "config -> layer_types: the backbone's config has a value that cannot be used; "
             "expected a list of 2 kinds of layer; received ['full_attention']",
         ),
     ],

@@ -41,10 +41,10 @@ def test_bytes_per_number_count_for_the_cache_and_for_memory() -> None:
 
 
 def test_a_guess_says_so() -> None:
-    assert "(as fast as the last training here on cpu, bf16, fast encoder)" in str(
+    assert "(as fast as the last training run here on cpu, bf16, fast encoder)" in str(
         estimate(CONFIG, UPPER, WORKLOAD, SPEED)
     )
-    assert "(a guess, since no training here has taken 30 s or more yet)" in str(
+    assert "(a guess, because no training run here has taken 30 s or more yet)" in str(
         estimate(CONFIG, UPPER, WORKLOAD, Speed(1e9, None))
     )
 

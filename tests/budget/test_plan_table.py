@@ -40,7 +40,7 @@ def test_the_table_as_text() -> None:
         "left over                                          76    0.2%\n"
         "budget                                         50,000  100.0%\n"
         "\n"
-        "auto: every linear layer, the remainder to the upper layers\n"
+        "auto: every linear layer, the remainder goes to the upper layers\n"
         "ranks: 1 on 16 matrices, 2 on 2 matrices\n"
         "reach: 18 of 72 matrices, on layers 9-11; rank 1 on all of them would cost 165,888\n"
         "head: linear, 3,076 parameters; the architecture's own would be 593,668\n"

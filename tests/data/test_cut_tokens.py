@@ -23,7 +23,7 @@ def test_a_tally_warns_once_more_than_a_twentieth_is_cut() -> None:
     assert tally.warning() is None, "a twentieth"
     tally.add(texts([8], [12]))
     assert tally.warning() == (
-        "32% of the tokens of 4 texts are cut: what stands there is not read; train with --max-length auto or "
+        "32% of the tokens of 4 texts are cut off and not read; train with --max-length auto or "
         "--long-texts windows to read it"
     )
 

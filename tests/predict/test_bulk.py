@@ -164,7 +164,7 @@ def test_a_signal_stops_it_and_keeps_what_is_finished(
     with pytest.raises(Interrupted) as caught:
         predict_file(classifier, file, out, OutputOptions("csv"), progress=stop)
     assert str(caught.value) == (
-        f"{out}: stopped by a signal; 48 rows are done; go on with the same command and --resume"
+        f"{out}: stopped by a signal; 48 rows are done; continue with the same command and --resume"
     )
     assert (caught.value.exit_code, out.exists()) == (130, False)
     before = signal.getsignal(number)

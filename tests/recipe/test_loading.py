@@ -210,7 +210,7 @@ def test_a_budget_that_cannot_be_read_is_a_problem_of_the_recipe(value: str) -> 
             "FILE: unknown base; expected one of default, fast, notebook, paper, robust, small; received 'nope'",
         ),
         ("[1]", "FILE: not a recipe; expected sections data, model, plan, train; received list"),
-        ("plan:\n  r: 4\n  r: 8", "FILE:3: not valid YAML (the key 'r' stands here for the second time)"),
+        ("plan:\n  r: 4\n  r: 8", "FILE:3: not valid YAML (the key 'r' occurs here for the second time)"),
         ("when: 2024-99-99", "FILE: not valid YAML (month must be in 1..12)"),
         ("1: 2", "FILE: 1 problem: 1: expected a key that is a word, received 1"),
         ("name: 3", "FILE: 1 problem: name: expected text, received 3"),

@@ -191,7 +191,7 @@ def test_what_is_finished_is_kept_and_gone_on_with(
     assert rows == 48
     if stop is KeyboardInterrupt:
         assert ended.code == Interrupted.exit_code
-        said = f"{out}: stopped by a signal; 48 rows are done; go on with the same command and --resume"
+        said = f"{out}: stopped by a signal; 48 rows are done; continue with the same command and --resume"
         assert ended.error == said
     else:
         assert ended.code == StorageError.exit_code

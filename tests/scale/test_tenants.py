@@ -75,7 +75,7 @@ def test_other_tables_are_manifests_too(folder: Path, form: str) -> None:
 
 
 KNOWN = "expected the columns name and data, and optionally recipe fields (see docs/recipes.md)"
-FOLDER = "cannot be a folder's; expected no stroke, no dot in front, and no control character"
+FOLDER = "cannot be a folder name; expected no slash, no leading dot, and no control character"
 
 
 @pytest.mark.parametrize(

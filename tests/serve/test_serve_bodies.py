@@ -100,7 +100,7 @@ FINE: dict[str, bytes] = {
 
 
 def is_error(answer: Any, status: int) -> None:
-    """An error in its one form: one line, and a word for programs."""
+    """An error in its one form: one line, and a short code for programs."""
     assert answer.status == status, (answer.status, answer.body[:300])
     assert answer.headers["content-type"].startswith("application/json")
     assert set(answer.json) == {"error", "error_type"}

@@ -44,7 +44,7 @@ def test_a_rare_class_that_is_given_up_is_raised() -> None:
     again, truth, _ = overlapping(seed=1)  # other rows gain, too
     before, after = again.argmax(axis=1), (again + found.values).argmax(axis=1)
     assert recall_score(truth, after, average="macro") > recall_score(truth, before, average="macro")
-    assert json.loads(json.dumps(found.to_json()))["summary"].startswith("rarer classes raised")
+    assert json.loads(json.dumps(found.to_json()))["summary"].startswith("biases of rarer classes raised")
 
 
 def test_classes_told_apart_are_left_as_trained() -> None:

@@ -172,8 +172,8 @@ def test_one_row_a_class_is_refused(settings: dict[str, Any], tmp_path: Path) ->
     with pytest.raises(RecipeError) as caught:
         pw.train(rows, out=tmp_path / "run", contrastive="on", validation_size=0, **settings)
     assert str(caught.value) == (
-        "train -> contrastive: the contrastive phase cannot be used; expected two training rows or more of each class; "
-        "received 1 of the smallest; use --contrastive off"
+        "train -> contrastive: the contrastive phase cannot be used; expected at least two training rows of each "
+        "class; received 1 of the smallest; use --contrastive off"
     )
     assert not (tmp_path / "run").exists()
 
@@ -182,7 +182,7 @@ def test_one_row_a_class_is_refused(settings: dict[str, Any], tmp_path: Path) ->
     ("given", "problem"),
     [
         ({"head": "full"}, "a linear head; received the head full"),
-        ({"adaptive_ranks": True}, "an adapter of fixed ranks"),
+        ({"adaptive_ranks": True}, "an adapter with fixed ranks"),
     ],
 )
 def test_what_has_no_phase_is_refused(

@@ -51,7 +51,7 @@ def speed(**settings: Any) -> float:
 def test_without_a_training_it_is_a_guess_and_says_so() -> None:
     found = asked()
     assert found.measured is None
-    assert "(a guess, since no training here has taken 30 s or more yet)" in str(found)
+    assert "(a guess, because no training run here has taken 30 s or more yet)" in str(found)
 
 
 def test_a_short_training_teaches_nothing(file: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_short_training_teaches_nothing(file: Path) -> None:
 def test_a_training_of_half_a_minute_is_remembered() -> None:
     remember_speed(30 * 4e9, 30.0, **BF16)
     assert speed() == pytest.approx(4)
-    assert "(as fast as the last training here on cpu, bf16, fast encoder)" in str(asked())
+    assert "(as fast as the last training run here on cpu, bf16, fast encoder)" in str(asked())
 
 
 def test_device_precision_and_engine_have_speeds_of_their_own() -> None:

@@ -52,7 +52,7 @@ class OrdinalEntry(_Closed):
 class RankingEntry(_Closed):
     """How well probabilities rank the texts of a label before all others; null where all rows carry it, or none."""
 
-    roc_auc: Share | None = Field(description="The mean over labels; of two classes that of either.")
+    roc_auc: Share | None = Field(description="The mean over the labels; with two classes, both have the same value.")
     average_precision: Share | None = Field(description="The mean over labels.")
     roc_auc_by_label: list[Share | None]
     average_precision_by_label: list[Share | None]
@@ -82,7 +82,7 @@ class MetricsEntry(_Closed):
 class CalibrationEntry(_Closed):
     temperature: float = Field(gt=0, description="Logits are divided by it; it changes no label.")
     fitted_on: Literal["validation"] | None = Field(description="null: no rows were held out; the temperature is 1.")
-    not_fitted: str | None = Field(None, description="Why no temperature was kept and it is 1; null where one was.")
+    not_fitted: str | None = Field(None, description="Why the temperature is 1; null if one was fitted.")
     measured_on: Literal["test", "validation"] | None = Field(None, description="null: merged, and not measured.")
     ece_before: Share | None = None
     ece_after: Share | None = None
@@ -142,7 +142,7 @@ class BalanceEntry(_Closed):
     ratio: float = Field(ge=0, description="Rows of the largest class over those of the smallest.")
     smallest: str
     smallest_rows: Count
-    entropy: Share = Field(description="Of the class shares, as a share of that of equal classes.")
+    entropy: Share = Field(description="Entropy of the class shares, divided by that of equal classes.")
 
 
 class AuditEntry(_Closed):
@@ -152,7 +152,9 @@ class AuditEntry(_Closed):
     rows: Count = Field(description="Of all splits.")
     exact_duplicates: Count | None = Field(None, description="Training texts that repeat an earlier one.")
     near_duplicates: Count | None = None
-    conflicting_labels: Count | None = Field(None, description="Training rows whose text has another label too.")
+    conflicting_labels: Count | None = Field(
+        None, description="Training rows whose text also occurs with another label."
+    )
     leakage: dict[str, LeakageEntry] | None = None
     truncated: Share | None = Field(None, description="Of the training texts, at the recipe's max_length.")
     unknown_tokens: Share | None = Field(None, description="Of the training texts' tokens.")

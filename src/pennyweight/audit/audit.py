@@ -129,7 +129,7 @@ def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Findi
     mostly = 2 * part.unknown >= np.maximum(part.tokens - 2, 1)
     if not mostly.any() and share < MUCH_UNKNOWN:
         return []
-    title = f"texts of which the tokenizer does not know half of the tokens ({100 * share:.1f}% of all tokens)"
+    title = f"texts in which the tokenizer does not know half of the tokens ({100 * share:.1f}% of all tokens)"
     level = "problem" if share >= MUCH_UNKNOWN else "note"
     return [Finding("unknown-tokens", name, title, rows[mostly], level=level)]  # type: ignore[arg-type]
 

@@ -98,14 +98,14 @@ def reasons(audit: Audit) -> dict[int, Reason]:
         one = audit.of(name, "test")
         if one is not None and one.partners is not None:
             for row, partner in zip(one.rows.tolist(), one.partners.tolist(), strict=True):
-                found.setdefault(partner, ("stands in the test set", row, "test"))
+                found.setdefault(partner, ("is also in the test set", row, "test"))
     # A row goes only for one that stays: else of three rows, each like the next, none might be left.
     later: list[tuple[int, int, str]] = []
     for name, why in (("exact-duplicate", "exact duplicate"), ("near-duplicate", "near-duplicate")):
         one = audit.of(name)
         if one is not None and one.partners is not None:
             later += [(row, other, why) for row, other in zip(one.rows.tolist(), one.partners.tolist(), strict=True)]
-    leaked = {row for row, (why, _, _) in found.items() if why == "stands in the test set"}
+    leaked = {row for row, (why, _, _) in found.items() if why == "is also in the test set"}
     for row, other, why in sorted(later):
         same = part.codes is None or part.codes[row] == part.codes[other]
         exact = why == "exact duplicate"

@@ -251,7 +251,7 @@ def _alpha(options: PlanOptions, rank: int) -> float:
 
 def _alpha_rule(options: PlanOptions) -> str:
     if options.adapter == "lora-xs":
-        return f"alpha: {XS_ALPHA:g} sqrt(r), so that one learning rate suits all ranks"
+        return f"alpha: {XS_ALPHA:g} sqrt(r), so one learning rate suits all ranks"
     if options.scaling == "alpha":
         return f"alpha: {options.alpha:g} is the scale itself, the same at every rank"
     if options.use_rslora:

@@ -55,7 +55,7 @@ def flag(config: Config, name: str, default: bool) -> bool:
 def unusable(name: str, expected: str, value: object) -> BackboneError:
     """The error for a field that holds something else than is expected."""
     return BackboneError(
-        "the backbone's config holds a value that cannot be used",
+        "the backbone's config has a value that cannot be used",
         where=f"config -> {name}",
         expected=expected,
         received=repr(value),

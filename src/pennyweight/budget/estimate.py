@@ -75,9 +75,9 @@ class Estimate:
 
     def __str__(self) -> str:
         basis = (
-            f"as fast as the last training here on {self.measured}"
+            f"as fast as the last training run here on {self.measured}"
             if self.measured
-            else f"a guess, since no training here has taken {LEAST_SECONDS:.0f} s or more yet"
+            else f"a guess, because no training run here has taken {LEAST_SECONDS:.0f} s or more yet"
         )
         cache = f", {self.cache_bytes / 1e6:,.0f} MB prefix cache" if self.cache_bytes else ""
         less = self.checkpointed_bytes

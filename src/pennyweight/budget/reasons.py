@@ -15,8 +15,8 @@ _ONE_LINE = {
     "uniform": "one rank everywhere",
     "top": "only the upper layers; everything below them is computed once and cached",
     "graded": "the rank rises with depth, 1 : 2 : 3 by thirds of the layers",
-    "attention": "query, key, value and output of attention, the remainder to the upper layers",
-    "all-linear": "every linear layer, the remainder to the upper layers",
+    "attention": "query, key, value and output of attention, the remainder goes to the upper layers",
+    "all-linear": "every linear layer, the remainder goes to the upper layers",
 }
 
 

@@ -83,12 +83,12 @@ class AdapterSettings:
         if self.adaptive_ranks:
             for other, given in self._beyond_plain()[:-1]:
                 if given:
-                    reason = "AdaLoRA trains B diag(E) A, scaled by alpha / r, alone"
+                    reason = "AdaLoRA trains only B diag(E) A, scaled by alpha / r"
                     yield Conflict("adaptive_ranks", "plain LoRA", other, reason)
         if self.adapter == "lora-xs":
             for other, given in self._beyond_plain():
                 if given:
-                    reason = "LoRA-XS trains the cores of U R V^T, scaled by alpha / r, alone"
+                    reason = "LoRA-XS trains only the cores of U R V^T, scaled by alpha / r"
                     yield Conflict("adapter", "plain settings", other, reason)
 
 

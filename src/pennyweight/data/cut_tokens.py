@@ -48,7 +48,7 @@ class CutTally:
         if share <= MUCH_CUT:
             return None
         texts = f"{self.texts:,} text{'' if self.texts == 1 else 's'}"
-        return f"{_percent(share)} of the tokens of {texts} are cut: what stands there is not read; {REMEDY}"
+        return f"{_percent(share)} of the tokens of {texts} are cut off and not read; {REMEDY}"
 
     def first_warning(self, tokens: Encoded) -> str | None:
         """Count further texts: `warning` when it first has something to say, and None ever after."""
@@ -102,7 +102,7 @@ def warn_of_cut(
     if cut_share(tokens) <= MUCH_CUT:
         return None
     said = describe_cut(tokens, max_length, part, labels, names)
-    return f"{said}: what stands there is not read; {REMEDY}"
+    return f"{said} and not read; {REMEDY}"
 
 
 def _percent(share: float) -> str:

@@ -134,7 +134,7 @@ def _vectors(columns: Columns, name: str, form: LabelFormat, cells: list[Any]) -
         )
     values: list[Any] = ones
     if several or form.task == "multi":
-        note = f"label vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number a text"
+        note = f"label vectors of {length} zeros and ones read as labels 0 to {length - 1}, any number per text"
     else:
         values = [None if each is None else each[0] for each in ones]
         note = f"one-hot label vectors of length {length} read as classes 0 to {length - 1}"

@@ -39,7 +39,7 @@ from .table_builder import build_table
 SPLITS = {"mix": "train", "ood": "test", "unlabelled": "train"}
 # Where a row with an unknown label can count as a wrong prediction; not on validation rows, which choose the model.
 COUNTED = ("test", "ood")
-NOT_VALIDATED = "validation: none held out, so that the last epoch is kept, no temperature is fitted"
+NOT_VALIDATED = "validation: no rows are held out, so the last epoch is kept, no temperature is fitted"
 
 
 @dataclass(frozen=True)
@@ -293,11 +293,11 @@ def _split_off(settings: DataRecipe, training: Table, labels: LabelSet) -> tuple
     notes = []
     if few := find_rare(training):
         notes.append(
-            f"labels: trained on and not validated: {_count(len(few), 'class')} with one row ({listed(few, 6)})"
+            f"labels: trained on but not validated: {_count(len(few), 'class')} with one row ({listed(few, 6)})"
         )
     if isinstance(size, float) and len(held) > (share := int(np.ceil(size * len(training)))):
         notes.append(
-            f"validation: {len(held):,} rows, one a class, since {100 * size:g}% would be {share:,}; "
+            f"validation: {len(held):,} rows, one per class, because {100 * size:g}% would be {share:,}; "
             "--validation-size 0 trains on all of them"
         )
     return training.select(kept), training.select(held), tuple(notes)

@@ -240,7 +240,7 @@ def _tune(
     if missed:
         logger.warning(
             f"thresholds: {Target.of(objective)} is out of reach on the {len(labels):,} validation texts for "
-            f"{listed(missed)}; the threshold of the highest precision is used instead"
+            f"{listed(missed)}; the threshold with the highest precision is used instead"
         )
     return LabelThresholds(tune_thresholds(labels, probabilities, objective), objective, "validation", missed)
 

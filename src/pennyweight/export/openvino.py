@@ -61,7 +61,7 @@ def _readme(artifact: Artifact, segments: bool, difference: float) -> str:
         artifact,
         segments,
         "import openvino\nfrom tokenizers import Tokenizer",
-        f"""# Without the hint, processors that have it compute in bf16: faster, and 2 to 3 digits.
+        f"""# Without the hint, processors with bf16 use it, which is faster but precise to only 2 or 3 digits.
 model = openvino.Core().compile_model("{HERE}/{MODEL}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})""",
         'model(feed)["logits"]',
     )

@@ -169,7 +169,7 @@ def predict_file(
                 journal.publish(out, _parquet(journal) if options.form == "parquet" else None)
     except KeyboardInterrupt:
         if done:
-            remedy = f"{done:,} rows are done; go on with the same command and --resume"
+            remedy = f"{done:,} rows are done; continue with the same command and --resume"
         else:
             remedy = "nothing was written; run the same command again"
         raise Interrupted("stopped by a signal", where=out, remedy=remedy) from None

@@ -20,7 +20,7 @@ def find_conflicts(section: Section) -> Iterator[str]:
         if names is not None and len(set(names)) != len(names):
             yield f"data -> label_names: expected names that differ, received {', '.join(names)}"
         if section.mix_share is not None and section.mix is None:
-            yield "data -> mix_share: mix_share is set but mix is not: expected a second source, --mix FILE"
+            yield "data -> mix_share: expected a second source with mix_share (--mix FILE), received none"
         if section.pair and section.long_texts != "truncate":
             yield f"data -> long_texts: expected truncate with pair, received {section.long_texts}"
         yield from _label_conflicts(section)
@@ -56,9 +56,9 @@ def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str
     for key in WITH_TEACHER:
         value = getattr(train, key)
         if train.teacher is None and value != TrainRecipe.model_fields[key].default:
-            yield f"train -> {key}: expected a teacher (--teacher RUN) beside it, received none"
+            yield f"train -> {key}: expected a teacher as well (--teacher RUN), received none"
     if data.unlabelled is None and train.unlabelled_confidence:
-        yield "train -> unlabelled_confidence: expected unlabelled texts (--unlabelled FILE) beside it, received none"
+        yield "train -> unlabelled_confidence: expected unlabelled texts as well (--unlabelled FILE), received none"
 
 
 def _label_conflicts(section: DataRecipe) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _plan_conflicts(plan: PlanRecipe) -> Iterator[str]:
         for key in BY_STRATEGY:
             if getattr(plan, key) is not None:
                 yield (
-                    f"plan -> {key}: expected a strategy that chooses ranks, such as auto, beside {key}, "
+                    f"plan -> {key}: expected a strategy that chooses ranks, such as auto, with {key}, "
                     f"received strategy {plan.strategy}"
                 )
     if plan.adaptive_ranks and plan.strategy == "head-only":
@@ -97,7 +97,7 @@ def _plan_conflicts(plan: PlanRecipe) -> Iterator[str]:
         default, own = PlanRecipe.model_fields["lora_alpha"].default, xs_alpha(plan.r)
         if plan.strategy == "manual" and plan.lora_alpha not in (default, own):
             yield (
-                "plan -> lora_alpha: expected none beside adapter lora-xs, whose alpha is 30 sqrt(r) "
+                "plan -> lora_alpha: expected none with adapter lora-xs, whose alpha is 30 sqrt(r) "
                 f"(change learning_rate instead), received {plan.lora_alpha:g}"
             )
     for found in plan.adapter_settings().conflicts():

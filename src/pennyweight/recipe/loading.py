@@ -129,7 +129,7 @@ class _Loader(yaml.SafeLoader):
             if not own or not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                problem = f"the key {key.value!r} stands here for the second time"
+                problem = f"the key {key.value!r} occurs here for the second time"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

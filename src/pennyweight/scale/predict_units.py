@@ -180,7 +180,7 @@ def predict_units(
     except KeyboardInterrupt:
         remedy = "run the same command again"
         if run.finished:
-            remedy = f"{run.predicted.rows:,} rows are done; go on with the same command and --resume"
+            remedy = f"{run.predicted.rows:,} rows are done; continue with the same command and --resume"
         raise Interrupted("stopped by a signal", where=out, remedy=remedy) from None
     return run.predicted
 

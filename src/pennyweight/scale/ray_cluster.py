@@ -343,9 +343,9 @@ def _how_it_ended(error: BaseException, known: Any) -> str:
     """Why a worker's process is gone, where Ray's own words are a list of what might be."""
     words = str(error)
     if "never ran" in words:
-        return f"it never began, as on a cluster with another RAY_AUTH_MODE than {os.environ['RAY_AUTH_MODE']}"
+        return f"it never started; the cluster may have another RAY_AUTH_MODE than {os.environ['RAY_AUTH_MODE']}"
     if isinstance(error, known.OutOfMemoryError):
-        return "Ray ended its process since its machine's memory was nearly full"
+        return "Ray ended its process because its machine's memory was nearly full"
     if isinstance(error, known.NodeDiedError) or "node died" in words.lower():
         return "its machine left the cluster"
     if "SYSTEM_ERROR" in words or "connection error" in words:

@@ -75,7 +75,7 @@ def search_on_ray(
                     raise
                 result: SearchResult = keeper.call("collect")
     except KeyboardInterrupt:
-        raise Interrupted("stopped by a signal", where=folder, remedy=f"go on with --out {folder}") from None
+        raise Interrupted("stopped by a signal", where=folder, remedy=f"continue with --out {folder}") from None
     if run.lost:
         logger.info(f"replaced {run.lost} workers that died")
     finish_search(result)

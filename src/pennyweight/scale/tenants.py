@@ -106,7 +106,7 @@ def _check_columns(columns: Columns) -> None:
             hint = f", did you mean {near[0]}?" if near else ""
             hint = ", the texts are named by the column data" if name == "train" else hint
             problems.append(f"unknown column {name}{hint}")
-    problems += [f"column {name} holds {kind}, write its values as text" for name, kind in columns.unreadable.items()]
+    problems += [f"column {name} holds {kind}: write its values as text" for name, kind in columns.unreadable.items()]
     if problems:
         raise InputError(
             "; ".join(problems),
@@ -132,11 +132,11 @@ def _name_problems(cell: object, where: str, seen: dict[str, str]) -> Iterator[s
     name = _name(cell)
     key = name.casefold()
     if key in seen:
-        yield f"the name {name} stands at {seen[key]} already" + (", some file systems ignore case" * (key != name))
+        yield f"the name {name} already occurs at {seen[key]}" + (", some file systems ignore case" * (key != name))
     seen.setdefault(key, where)
     acting = any(not char.isprintable() for char in name)
     if acting or name.startswith(".") or any(char in name for char in "/\\") or key in SUMMARIES:
-        yield f"the name {name!r} cannot be a folder's; expected no stroke, no dot in front, and no control character"
+        yield f"the name {name!r} cannot be a folder name; expected no slash, no leading dot, and no control character"
     elif len(os.fsencode(name)) > LONGEST_NAME:
         yield f"the name is longer than {LONGEST_NAME} bytes"
 

@@ -158,7 +158,7 @@ def _run_trials(task: SearchTask, journal: Journal, budget: str, trials: int) ->
         journal.give_back(budget)
         if isinstance(error, KeyboardInterrupt | Interrupted):
             raise Interrupted(
-                "stopped by a signal", where=journal.folder, remedy=f"go on with --out {journal.folder}"
+                "stopped by a signal", where=journal.folder, remedy=f"continue with --out {journal.folder}"
             ) from error
         raise
 

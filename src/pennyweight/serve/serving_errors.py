@@ -45,7 +45,7 @@ class QueueFull(PennyweightError):
     @classmethod
     def too_long(cls, most: float, excess: float) -> QueueFull:
         """For a request that would wait `excess` seconds more than the `most` that are allowed."""
-        return cls(f"more is waiting than is computed in {most:.3g} s", max(1.0, math.ceil(excess)))
+        return cls(f"more requests are waiting than can be computed in {most:.3g} s", max(1.0, math.ceil(excess)))
 
 
 class TooMuchWork(PennyweightError):

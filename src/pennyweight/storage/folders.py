@@ -18,7 +18,7 @@ def make_folder(folder: Path) -> None:
 
 
 def refuse_nonempty_folder(
-    folder: str | Path, what: str = "the folder", remedy: str = "name another, or empty it"
+    folder: str | Path, what: str = "the folder", remedy: str = "give another folder, or empty it"
 ) -> None:
     """Refuse a folder that holds anything: what a command writes there would take its place.
 

@@ -162,10 +162,10 @@ def adjusted_offsets(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray,
     about = f"{shown(names[rarest])} has {100 * shares[rarest]:.1f}% of the training rows"
     gain = 100 * (expected[best][0] - expected[0][0])
     said = (
-        f"rarer classes raised (logit adjustment, strength {strength:g}; {about}): the validation probabilities "
-        f"promise {gain:.1f} points of macro F1, {_in_words(before, after, len(labels))}"
+        f"biases of rarer classes raised (logit adjustment, strength {strength:g}; {about}): the validation "
+        f"probabilities promise {gain:.1f} points of macro F1, {_in_words(before, after, len(labels))}"
         if best
-        else f"left as trained ({about}): no logit adjustment promises a higher macro F1 on the validation texts"
+        else f"biases left as trained ({about}): no logit adjustment promises a higher macro F1 on the validation texts"
     )
     return BiasOffsets(strength * directions, said, before, after, strength=strength)
 
@@ -192,7 +192,7 @@ def threshold_offsets(
         f"precision {100 * found.precision:.1f}% ({found.right} of {found.given}), recall {100 * found.recall:.1f}% "
         f"({found.right} of {found.carried}) on the {len(labels):,} validation texts"
     )
-    said = f"{shown(names[one])} is predicted from a probability of {found.value:.3f} on, which gives {gives}"
+    said = f"{shown(names[one])} is predicted at a probability of {found.value:.3f} or more, which gives {gives}"
     if not found.reached:
         said = f"{target} is out of reach for {shown(names[one])}; the threshold of the highest precision: {said}"
     return BiasOffsets(offsets, said, before, after, threshold=threshold)

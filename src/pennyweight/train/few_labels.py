@@ -324,7 +324,7 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
     fewest = int(np.bincount(labels, minlength=n_labels).min()) if labels.ndim == 1 else 0
     if settings.contrastive == "on":
         if problem is None and fewest < 2:
-            problem = "two training rows or more of each class", f"{fewest} of the smallest"
+            problem = "at least two training rows of each class", f"{fewest} of the smallest"
         if problem is not None:
             expected, received = problem
             raise RecipeError(
@@ -344,7 +344,7 @@ def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] |
     if plan.head.kind != "linear":
         return "a linear head", f"the head {plan.head.kind}"
     if plan.adapter is not None and plan.adapter.adaptive_ranks:
-        return "an adapter of fixed ranks", "adaptive_ranks"
+        return "an adapter with fixed ranks", "adaptive_ranks"
     return None
 
 

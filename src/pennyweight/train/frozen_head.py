@@ -60,10 +60,10 @@ class FrozenHead:
         """In a sentence without a full stop, for the log, the plan and the verdict."""
         on = f"on {self.comparison.n:,} validation texts {self.comparison}"
         if self.wins:
-            return f"head alone: {on}, so the simpler classifier is kept"
+            return f"head alone: {on}, so the adapter is not kept"
         if self.comparison.second_is_better:
             return f"adapter: {on}"
-        return f"adapter: {on}, too few texts to tell; it is ahead, and kept"
+        return f"adapter: {on}, too few texts for a test; the adapter is ahead and is kept"
 
     @property
     def note(self) -> str:

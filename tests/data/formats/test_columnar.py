@@ -88,7 +88,7 @@ def test_columns_that_are_neither_text_nor_number_are_left_out_and_named(tmp_pat
 def test_files_that_are_something_else(file, refusal, reader, content: bytes) -> None:
     kind = "Parquet" if reader is read_parquet else "Arrow"
     message = refusal(reader, file("f.bin", content), LIMIT)
-    assert message.startswith(f"TMP/f.bin: cannot be read as {kind}: not that, or damaged; received ")
+    assert message.startswith(f"TMP/f.bin: cannot be read as {kind}: damaged, or another format; received ")
     assert message.endswith("; write it again, or pass a CSV or JSONL file")
 
 

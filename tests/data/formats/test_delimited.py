@@ -76,11 +76,11 @@ def test_a_ragged_row_names_its_physical_line(file, refusal, row: str, fields: i
     path = file("f.csv", f'text,label\n"two\nlines",x\n\n{row}\nb,y\n')
     assert refusal(read_delimited, path, LIMIT) == (
         f"TMP/f.csv:5: the row is ragged; expected 2 fields (text, label); received {fields}; "
-        "put fields that hold the delimiter or a line break between double quotes"
+        "put fields with the delimiter or a line break in double quotes"
     )
 
 
-REMEDY = 'put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"'
+REMEDY = 'put fields with quotes in quotes and write each inner quote twice, as in "a ""b"" c"'
 
 
 def test_a_quote_that_is_not_doubled(file, refusal) -> None:

@@ -13,7 +13,7 @@ from pennyweight.data.file_options import FileOptions
 from pennyweight.data.formats.delimited import read_delimited
 
 LIMIT = 1 << 30
-QUOTES = 'put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"'
+QUOTES = 'put fields with quotes in quotes and write each inner quote twice, as in "a ""b"" c"'
 
 File = Callable[[str, "str | bytes"], Path]
 Refusal = Callable[..., str]
@@ -162,6 +162,6 @@ def test_two_kinds_of_line_ends(file: File, refusal: Refusal) -> None:
     assert rows(file("d.csv", "text,label\ra,x\rb,y\r")) == [("text", "label"), ("a", "x"), ("b", "y")]
     assert rows(file("d.csv", "text,label\r\na,x\nb,y\r\n")) == [("text", "label"), ("a", "x"), ("b", "y")]
     assert refusal(read_delimited, file("d.csv", "text\nfirst\rsecond\nthird\n"), LIMIT) == (
-        "TMP/d.csv:2: the line ends in another way than the first: one of the two is a carriage return alone; "
-        "expected one kind of line ends; put fields that hold line breaks between double quotes"
+        "TMP/d.csv:2: the line ends differently from the first: one of the two ends with a single carriage return; "
+        "expected one kind of line break; put fields with line breaks in double quotes"
     )

@@ -60,8 +60,8 @@ def test_bytes_count_more_than_names(file, name: str) -> None:
 )  # fmt: skip
 def test_what_is_not_read_says_what_to_do(file, refusal, content: bytes, what: str, remedy: str) -> None:
     assert refusal(read, file("data", content)) == (
-        f"TMP/data: the file is {what}, which is not read; expected CSV, TSV, JSON, JSON lines, Parquet, Arrow, .xlsx, "
-        f"fastText, TREC or plain lines, or one of these compressed (.gz, .bz2, .xz, .zip); {remedy}"
+        f"TMP/data: the file is {what}, which is not supported; expected CSV, TSV, JSON, JSON lines, Parquet, Arrow, "
+        f".xlsx, fastText, TREC or plain lines, or one of these compressed (.gz, .bz2, .xz, .zip); {remedy}"
     )
 
 

@@ -176,7 +176,7 @@ def test_a_document_on_one_line_may_be_long(file, monkeypatch) -> None:
         ),
         (
             "[{'text': 'a'}]",
-            "column 3 (a single quote); JSON wants double quotes: write it with a JSON library, such as json.dumps",
+            "column 3 (a single quote); JSON needs double quotes: write it with a JSON library, such as json.dumps",
         ),
         (
             '[{"text": None}]',

@@ -133,7 +133,7 @@ def test_rows_in_the_order_of_their_classes_make_no_difference() -> None:
 def test_no_temperature_where_every_row_is_right() -> None:
     labels = np.arange(60) % 3
     found = choose_temperature(np.eye(3)[labels], labels)
-    assert (found.value, found.reason) == (1.0, "every validation row is right, so that none can be fitted")
+    assert (found.value, found.reason) == (1.0, "all validation rows are right, so none can be fitted")
 
 
 def test_a_calibration_without_a_temperature_says_why() -> None:

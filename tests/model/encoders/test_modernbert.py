@@ -303,7 +303,7 @@ def test_positions_are_read_from_older_and_newer_configs() -> None:
     [
         ({"model_type": "bert"}, "the architecture bert"),
         ({"hidden_activation": "silu"}, "the activation silu"),
-        ({"head_dim": 16}, "a hidden_size that the attention heads do not divide into pairs"),
+        ({"head_dim": 16}, "a hidden_size that cannot be divided into pairs of numbers for each attention head"),
         ({"rope_scaling": {"factor": 2.0}}, "scaled rotary positions"),
         (
             {"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}},

@@ -273,7 +273,9 @@ def test_a_full_queue_refuses_with_the_time_after_which_to_try_again() -> None:
             await batched.entered()
             second = batched.submit(one, token_rows(10, first=91))
             await batched.queue()
-            with pytest.raises(QueueFull, match="more is waiting than is computed in 2 s; try again in 1 s") as caught:
+            with pytest.raises(
+                QueueFull, match="more requests are waiting than can be computed in 2 s; try again in 1 s"
+            ) as caught:
                 await batched.submit(one, token_rows(5, first=92))
             assert caught.value.retry_after == 1.0
             with pytest.raises(TooMuchWork, match=r"would take about 20 s alone; expected at most 10 s; send fewer"):

@@ -334,12 +334,12 @@ def test_a_folder_that_changed_answers_from_memory_or_not_at_all_until_it_is_rel
         shutil.copytree(four / "d", copied / name)
     assert registry.get("a") is held
     for _ in range(2):
-        with pytest.raises(UnusableClassifier, match="the folder holds another classifier than when it was scanned"):
+        with pytest.raises(UnusableClassifier, match="the folder no longer contains the classifier that was scanned"):
             registry.get("b")
     details = registry.details("a")
     assert (details["metrics"], details["problem"]) == (
         None,
-        "the folder holds another classifier than when it was scanned",
+        "the folder no longer contains the classifier that was scanned",
     )
     for name in "ab":
         assert registry.reload(name)["version"] == registry.describe("d")["version"]

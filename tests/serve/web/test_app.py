@@ -127,7 +127,7 @@ def test_below_the_threshold_there_is_no_label(client: TestClient) -> None:
         ("/v1/classifiers/news/load", {}, 403,
          "this server does not load, unload or reload classifiers on request; start the server with --allow-admin"),
         ("/v1/classifiers/news", {}, 405,
-         "the path does not have this method; expected GET; received POST"),
+         "this path does not support the method; expected GET; received POST"),
         ("/v1/nowhere", {}, 404, "no such path; GET /openapi.json lists them"),
     ],
 )  # fmt: skip
@@ -227,7 +227,7 @@ def test_texts_that_are_cut_are_warned_of_once(client: TestClient, caplog: pytes
     (line,) = said("bank " * 900)
     # The tests before this one may have asked with short texts.
     assert re.fullmatch(
-        r"news: \d+% of the tokens of \d+ texts are cut: what stands there is not read; train with --max-length auto "
+        r"news: \d+% of the tokens of \d+ texts are cut off and not read; train with --max-length auto "
         r"or --long-texts windows to read it",
         line,
     )

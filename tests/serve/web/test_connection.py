@@ -105,7 +105,10 @@ def test_connections_are_bounded() -> None:
 def test_what_is_no_http_is_refused_in_the_form_of_every_error(sent: bytes) -> None:
     with serving() as connect, connect() as link:
         link.sendall(sent)
-        assert error_of(read_all(link)) == (400, "not a request of HTTP/1.1, or one whose parts contradict each other")
+        assert error_of(read_all(link)) == (
+            400,
+            "not a valid HTTP/1.1 request, or one whose parts contradict each other",
+        )
 
 
 def test_who_takes_nothing_of_an_answer_is_hung_up_on() -> None:

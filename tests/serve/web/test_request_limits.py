@@ -122,7 +122,7 @@ def test_a_body_arrives_whole() -> None:
 
 
 def test_a_full_queue_is_told_before_anything_is_read() -> None:
-    limits = Limits(refusal(QueueFull("more is waiting than is computed in 5 s", 2.4)))
+    limits = Limits(refusal(QueueFull("more requests are waiting than can be computed in 5 s", 2.4)))
     refused = limits.ask(Exchange([part(b"a")]))
     assert (refused.status, refused.received, limits.app.bodies) == (429, 0, [])
     assert (b"retry-after", b"2") in refused.sent[0]["headers"]

@@ -73,7 +73,7 @@ def test_a_log_that_nobody_reads_holds_up_nobody() -> None:
     with writer:
         pass
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
-        "line 0", "line 1", "3 lines of the log were dropped: its reader was too slow",
+        "line 0", "line 1", "3 lines of the log were dropped because its reader was too slow",
     ]  # fmt: skip
 
 

@@ -433,7 +433,7 @@ def plain_types(schema: Any) -> dict[str, Any]:
 def damaged_file(where: str | Path, kind: str, error: Exception) -> DataError:
     """The error for a file that a library fails to read."""
     return DataError(
-        f"cannot be read as {kind}: not that, or damaged",
+        f"cannot be read as {kind}: damaged, or another format",
         received=f"{type(error).__name__}: {_first_line(error)}",
         remedy="write it again, or pass a CSV or JSONL file",
         where=where,

@@ -24,7 +24,7 @@ _HEADER_ROWS, _CELLS = 1_000, 200_000
 # Rows parsed at once.
 _CHUNK = 256
 _INTEGER = re.compile(r"\d{1,9}")
-_QUOTES = 'put fields that hold quotes between quotes and write each inner quote twice, as in "a ""b"" c"'
+_QUOTES = 'put fields with quotes in quotes and write each inner quote twice, as in "a ""b"" c"'
 _EITHER = "choose with --header or --no-header"
 
 
@@ -263,9 +263,9 @@ def _records(path: Path, lines: Iterator[str], dialect: Dialect) -> Iterator[tup
 
 def _mixed_ends(path: Path, line: int) -> DataError:
     return DataError(
-        "the line ends in another way than the first: one of the two is a carriage return alone",
-        expected="one kind of line ends",
-        remedy="put fields that hold line breaks between double quotes",
+        "the line ends differently from the first: one of the two ends with a single carriage return",
+        expected="one kind of line break",
+        remedy="put fields with line breaks in double quotes",
         where=f"{path}:{line}",
     )
 
@@ -296,7 +296,7 @@ def _check_joined(path: Path, record: list[str], start: int, layout: DelimitedLa
 
 
 def _ragged(path: Path, line: int, row: list[str], layout: DelimitedLayout) -> DataError:
-    remedy = "put fields that hold the delimiter or a line break between double quotes"
+    remedy = "put fields with the delimiter or a line break in double quotes"
     if len(layout.names) == 1:
         remedy += "; if each line is one text, name the file .txt"
     return DataError(

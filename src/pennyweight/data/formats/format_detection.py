@@ -219,7 +219,7 @@ def _few(cells: tuple[str, ...]) -> bool:
 
 
 def _refused(path: Path, what: str, remedy: str) -> DataError:
-    return DataError(f"the file is {what}, which is not read", expected=known_formats(), remedy=remedy, where=path)
+    return DataError(f"the file is {what}, which is not supported", expected=known_formats(), remedy=remedy, where=path)
 
 
 def _unknown(path: Path, by: str) -> DataError:

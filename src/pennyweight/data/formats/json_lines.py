@@ -244,7 +244,7 @@ def _invalid(text: str, error: json.JSONDecodeError, where: str) -> DataError:
     elif not rest:
         at, problem, remedy = at, "it ends in the middle of a value", "the file was cut off: fetch or write it again"
     elif rest.startswith("'"):
-        problem, remedy = "a single quote", "JSON wants double quotes: write it with a JSON library, such as json.dumps"
+        problem, remedy = "a single quote", "JSON needs double quotes: write it with a JSON library, such as json.dumps"
     elif rest.startswith(("None", "True", "False", "nan")):
         problem, remedy = "a value of Python", "JSON says null, true, false: write it with json.dumps"
     line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)

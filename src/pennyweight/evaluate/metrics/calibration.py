@@ -114,9 +114,11 @@ def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     if not rows:
         return Temperature(1.0, 0, "no rows were held out for validation")
     if rows < LEAST_ROWS:
-        return Temperature(1.0, rows, f"{rows} validation rows are too few to fit one, it takes {LEAST_ROWS}")
+        return Temperature(
+            1.0, rows, f"{rows} validation rows are too few to fit one; at least {LEAST_ROWS} are needed"
+        )
     if (logits.argmax(axis=1) == labels).all():
-        return Temperature(1.0, rows, "every validation row is right, so that none can be fitted")
+        return Temperature(1.0, rows, "all validation rows are right, so none can be fitted")
     fold = np.random.default_rng(0).permutation(rows) % FOLDS  # rows may come in any order, one class after another
     held_out = np.empty(rows)
     for number in range(FOLDS):

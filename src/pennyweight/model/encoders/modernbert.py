@@ -49,7 +49,7 @@ def unsupported(config: Config) -> str | None:
     if activation not in GELUS:
         return f"the activation {activation}"
     if hidden % (2 * heads) != 0 or config.get("head_dim") not in (None, hidden // heads):
-        return "a hidden_size that the attention heads do not divide into pairs"
+        return "a hidden_size that cannot be divided into pairs of numbers for each attention head"
     if config.get("rope_scaling") is not None:
         return "scaled rotary positions"
     kinds = {str(_rope(config, kind).get("rope_type", "default")) for kind in THETAS}

@@ -26,7 +26,7 @@ from ...model.tokenizer import FastTokenizer
 from .served_classifier import ServedClassifier
 from .served_folders import DIGITS
 
-CHANGED = "the folder holds another classifier than when it was scanned"
+CHANGED = "the folder no longer contains the classifier that was scanned"
 
 
 class MemberBuilder(Protocol):

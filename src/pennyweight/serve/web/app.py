@@ -36,7 +36,7 @@ from .serving import Serving
 _DESCRIPTION = (
     "Many text classifiers over one frozen encoder. Every route but health takes the token in the header "
     "`Authorization: Bearer TOKEN`. Every error is a JSON object with `error`, one line for people, and `error_type`, "
-    "a word for programs."
+    "a short code for programs."
 )
 
 
@@ -122,7 +122,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     headers = getattr(error, "headers", None)
     if status == 405:
-        refused = Refusal(405, "method_not_allowed", "the path does not have this method", headers=headers,
+        refused = Refusal(405, "method_not_allowed", "this path does not support the method", headers=headers,
                           expected=(headers or {}).get("Allow"), received=request.method)  # fmt: skip
     elif status == 404:
         refused = Refusal(404, "not_found", "no such path", remedy="GET /openapi.json lists them")

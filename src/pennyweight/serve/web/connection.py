@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from ..server_settings import ServerSettings
 
 _STATUSES = {
-    400: (b"Bad Request", "not a request of HTTP/1.1, or one whose parts contradict each other"),
+    400: (b"Bad Request", "not a valid HTTP/1.1 request, or one whose parts contradict each other"),
     408: (b"Request Timeout", "the request's headers did not arrive in time"),
     431: (b"Request Header Fields Too Large", "the request's headers are too large"),
     503: (b"Service Unavailable", "too many connections are open; try again later"),

@@ -25,7 +25,7 @@ _MEANINGS = {
     413: "The body, its texts or the work they need are too large.",
     415: "The body is not declared as JSON.",
     422: "Values have a wrong type, or contradict each other.",
-    429: "The queue is full. Retry-After says after how many seconds to try again.",
+    429: "The queue is full. Retry-After gives the number of seconds to wait.",
     503: "A classifier cannot be used, or the server is loading or stopping.",
     504: "The request was not answered in time.",
 }

@@ -42,14 +42,14 @@ class ServerMetrics:
             "pennyweight_round_seconds", "Computed in one round.", buckets=_SECONDS, registry=self._collected
         )
         self._round_waited = Histogram(
-            "pennyweight_round_waited_seconds", "The wait of a round's oldest request for its beginning.",
+            "pennyweight_round_waited_seconds", "How long the oldest request of a batch waited.",
             buckets=_SECONDS, registry=self._collected,
         )  # fmt: skip
         self._round_texts = Histogram(
-            "pennyweight_round_texts", "Texts computed in one round.", buckets=_SIZES, registry=self._collected
+            "pennyweight_round_texts", "Texts computed in one batch.", buckets=_SIZES, registry=self._collected
         )
         self._round_tokens = Histogram(
-            "pennyweight_round_tokens", "Tokens computed in one round.", buckets=[32 * size for size in _SIZES],
+            "pennyweight_round_tokens", "Tokens computed in one batch.", buckets=[32 * size for size in _SIZES],
             registry=self._collected,
         )  # fmt: skip
         self._texts = Counter("pennyweight_texts", "Texts answered.", ("classifier",), registry=self._collected)
@@ -103,5 +103,8 @@ class _State(Collector):
         for state in ("loaded", "on_disk", "unusable"):
             states.add_metric([state], counts[state])
         yield states
-        for name, words in (("reads", "Read from disk."), ("evictions", "Dropped from memory for others.")):
+        for name, words in (
+            ("reads", "Read from disk."),
+            ("evictions", "Classifiers dropped from memory to make room for others."),
+        ):
             yield CounterMetricFamily(f"pennyweight_classifier_{name}", f"Classifiers. {words}", value=counts[name])

@@ -41,7 +41,7 @@ class Refusal(PennyweightError):
 
     Args:
         status: of the answer.
-        error_type: a word for programs; those that text-embeddings-inference has are the same here.
+        error_type: a short code for programs; those that text-embeddings-inference has are the same here.
         problem, expected, received, remedy: as in every error of Pennyweight; what was received is shortened.
         headers: further headers of the answer.
     """

@@ -231,7 +231,7 @@ class LogWriter(logging.Handler):
             last = self._ended.wait(_WRITE_SECONDS)
             lines = [self.format(self._waiting.popleft()) for _ in range(len(self._waiting))]
             if self.dropped > told:
-                words = f"{self.dropped - told} lines of the log were dropped: its reader was too slow"
+                words = f"{self.dropped - told} lines of the log were dropped because its reader was too slow"
                 told = self.dropped
                 lines.append(self.format(logging.LogRecord(logger.name, logging.WARNING, "", 0, words, (), None)))
             if lines:

@@ -23,7 +23,7 @@ def add_classifier_routes(app: FastAPI) -> None:
         **describe(LISTING, ClassifierList),
     )  # fmt: skip
     app.add_api_route(
-        "/v1/classifiers/{name}", show_classifier, methods=["GET"], summary="A classifier, its metrics and its card",
+        "/v1/classifiers/{name}", show_classifier, methods=["GET"], summary="A classifier with its metrics and card",
         **describe(LISTING, ClassifierDetails, named=True),
     )  # fmt: skip
     for action, route in (("load", load), ("unload", unload), ("reload", reload)):
