@@ -212,8 +212,8 @@ def test_alpha_is_above_zero() -> None:
         ),
         (
             lambda: count(load_config("embedded"), adapter=None, head=HeadSpec("low_rank", 385), labels=4),
-            "head -> rank: the head's rank is above the width of the layer it factors; expected at most 384; "
-            "received 385",
+            "head -> rank: the head's rank is larger than the width of the layer that it factors; expected at most "
+            "384; received 385",
         ),
         (
             lambda: count(load_config("embedded"), adapter=None, head=LINEAR, labels=1),

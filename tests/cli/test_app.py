@@ -164,7 +164,7 @@ def test_without_a_command_it_says_what_there_is(command: Command) -> None:
             "'peft', 'merged', 'onnx', 'onnx-int8', 'openvino'; see --help",
         ),
         (["train", "a.csv", "--train", "b.csv"], "training data given twice; received a.csv and --train b.csv"),
-        (["train"], "no training data; expected a file, a folder, a hub name, or data -> train in the recipe"),
+        (["train"], "no training data; expected a file, a folder, a hub name, or the recipe's data -> train"),
         (["plan", "--epochs", "3"], "No such option: --epochs; see --help"),
         (
             ["recipes", "nope"],

@@ -148,7 +148,7 @@ def test_numbers_of_parquet_keep_their_types(tiny_run: Path, tmp_path: Path, com
     }
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     done = command("predict", tiny_run, tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
-    assert done.err.endswith("\nleft out columns that contain neither text nor numbers: when (timestamp[ms])\n")
+    assert done.err.endswith("\ncolumns that contain neither text nor numbers are left out: when (timestamp[ms])\n")
     schema = pq.read_schema(tmp_path / "out.parquet")
     assert [str(schema.field(name).type) for name in ("small", "half", "yes", "nothing")] == [
         "int32", "float", "bool", "string",

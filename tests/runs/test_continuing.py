@@ -100,7 +100,7 @@ def test_the_saved_recipe_trains_the_same_again(train: Callable[..., Path], news
     assert np.array_equal(first.logits(TEXTS), again.logits(TEXTS))
     other = recipe.load(saved).model_copy(update={"plan": recipe.load("default").plan})
     with pytest.raises(
-        RecipeError, match="plan -> strategy: the recipe's plan differs from that of the run to start from"
+        RecipeError, match="plan -> strategy: the recipe's plan differs from the plan of the run in start_from"
     ):
         pw.train(both(news), recipe=other, start_from=str(run), **given)
 

@@ -73,5 +73,5 @@ def test_stopping_does_not_advise_what_seeds_cannot_do(tmp_path: Path, monkeypat
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a spread takes at least two seeds; received 1"):
+    with pytest.raises(InputError, match="the spread needs at least two seeds; received 1"):
         train_seeds([("a", "x"), ("b", "y")], count=1, out=tmp_path)

@@ -202,7 +202,7 @@ def same_backbone(stored: StoredBackbone, found: Backbone) -> Backbone:
         raise ArtifactError(
             "the backbone is not the one this classifier was trained on",
             where=found.folder,
-            expected=f"weights of fingerprint {stored.fingerprint[:16]}... and the config they had",
+            expected=f"weights with fingerprint {stored.fingerprint[:16]}... and their config",
             remedy="give the right folder with --backbone",
         )
     return found
@@ -280,7 +280,7 @@ def check_numbers(path: Path, plan: Plan, backbone: Backbone, labels: int, saved
     planned = plan.count
     # Adaptive ranks are plain LoRA here: as much is stored as the plan of what is left trains.
     if not (held == counted.stored == planned.stored and counted.trainable == planned.trainable):
-        raise damaged(path, f"a plan of {planned.trainable:,} parameters for {held:,} saved numbers")
+        raise damaged(path, f"the plan has {planned.trainable:,} parameters, but {held:,} numbers are saved")
 
 
 def check_tokenizer(saved: SavedFiles, name: str, backbone: Backbone) -> FastTokenizer:

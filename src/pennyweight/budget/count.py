@@ -130,7 +130,7 @@ def head_shapes(config: Config, head: HeadSpec, labels: int) -> Shapes:
     out_features, in_features = own.pop(f"{names.dense}.weight")
     if head.rank > min(out_features, in_features):
         raise RecipeError(
-            "the head's rank is above the width of the layer it factors",
+            "the head's rank is larger than the width of the layer that it factors",
             where="head -> rank",
             expected=f"at most {min(out_features, in_features)}",
             received=head.rank,

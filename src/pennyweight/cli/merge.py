@@ -26,7 +26,7 @@ def merge(
     method: Literal["soup", "compose"] = typer.Option(
         "soup",
         "--method",
-        help="soup: the mean update, truncated to one run's ranks; compose: the exact mean, with added ranks.",
+        help="soup: the mean update, truncated to one run's ranks; compose: the exact mean, with the ranks summed.",
     ),
     weights: str = typer.Option(None, "--weights", metavar="X,X,...", help="Weights of the runs; equal if not given."),
     test: str = typer.Option(None, "--test", help="Labelled texts for measuring the runs and the merged classifier."),

@@ -463,4 +463,4 @@ def _note_columns(names: Iterable[str], predicted: Iterable[str], unreadable: di
         note(f"the input already has columns {listed(taken)}: the prediction columns get the prefix predicted_")
     if unreadable:
         left = listed(f"{name} ({kind})" for name, kind in unreadable.items())
-        note(f"left out columns that contain neither text nor numbers: {left}")
+        note(f"columns that contain neither text nor numbers are left out: {left}")

@@ -136,7 +136,7 @@ def load(
     """
     source = train_data if train_data is not None else settings.train
     if source is None:
-        raise RecipeError("no training data", expected="a file, a folder, a hub name, or data -> train in the recipe")
+        raise RecipeError("no training data", expected="a file, a folder, a hub name, or the recipe's data -> train")
     reader = _SourceReader(settings)
     training, labels, notes = _fit_classes(settings, reader.read_training(source), known)
     training, validation, said = _hold_out(settings, reader, training, labels)

@@ -386,9 +386,9 @@ class TrainRecipe(Section):
     )
     prefix_precision: Literal["same", "int8", "auto"] = Field(
         "same",
-        description="Number format for computing and caching the outputs of the frozen lower layers: the training's, "
-        "or int8, which is faster but changes the trained weights slightly. auto picks int8 on a CPU that trains in "
-        "fp32.",
+        description="Number format for computing and caching the outputs of the frozen lower layers: the one used in "
+        "training (same), or int8, which is faster but changes the trained weights slightly. auto picks int8 on a CPU "
+        "that trains in fp32.",
     )
     cache_dir: str | None = Field(None, description="Folder of the on-disk prefix cache.")
     cache_gb: float = Field(

@@ -64,8 +64,8 @@ class EarlierRun:
         for where, (expected, received) in pairs.items():
             if expected != received:
                 raise RecipeError(
-                    "the recipe's plan differs from that of the run to start from", where=where, expected=expected,
-                    received=received, remedy=f"`pennyweight train --from {self.name}` takes the run's",
+                    "the recipe's plan differs from the plan of the run in start_from", where=where, expected=expected,
+                    received=received, remedy=f"`pennyweight train --from {self.name}` uses the run's plan",
                 )  # fmt: skip
 
     def start(self, splits: Data, targets: Mapping[str, np.ndarray]) -> WarmStart:

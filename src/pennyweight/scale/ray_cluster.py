@@ -128,7 +128,7 @@ class LastingActor:
         try:
             answer: Answer = ray.get(getattr(self._actor, name).remote(*given))
         except ray.exceptions.RayError as error:
-            raise ResourceError("processes of this job ended too often", received=_last_words(error)) from error
+            raise ResourceError("processes of this job died too often", received=_last_words(error)) from error
         return answer.get()
 
 

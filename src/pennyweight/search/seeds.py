@@ -82,7 +82,7 @@ def train_seeds(
         PennyweightError: whatever training raises.
     """
     if count < 2:
-        raise InputError("a spread takes at least two seeds", received=count)
+        raise InputError("the spread needs at least two seeds", received=count)
     folder = Path(out)
     resolved = resolve_recipe(recipe, {key: value for key, value in settings.items() if key != "test"})
     _check_measurable(resolved, settings.get("test"))

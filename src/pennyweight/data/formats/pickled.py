@@ -130,7 +130,7 @@ def _table(table: Any, budget: _Budget) -> tuple[dict[str, list[Any]], dict[str,
     values: dict[str, list[Any]] = {}
     other: dict[str, str] = {}
     if len(names) != len(_sequence(chunked, "its columns")):
-        raise Refused("its schema has another number of columns than its data")
+        raise Refused("its schema has a different number of columns from its data")
     for (name, kind), column in zip(names, chunked, strict=True):
         alias = _alias(kind)
         if alias is None:

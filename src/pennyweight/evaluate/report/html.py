@@ -128,7 +128,7 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     def drawn(figure: Any, name: str, description: str) -> Markup:
         return Markup(inline_svg(figure, name, description))  # escaped by matplotlib, except what inline_svg escapes
 
-    about = f"{len(report.metrics.names)} classes, rows are true and columns predicted classes"
+    about = f"{len(report.metrics.names)} classes; rows: true class, columns: predicted class"
     pictures: dict[str, Any] = dict.fromkeys(("confusion", "curves", "reliability", "risk", "shift"))
     if not report.drawn:
         return pictures
@@ -145,7 +145,7 @@ def _pictures(report: ReportInput) -> dict[str, Any]:
     if report.abstention:
         curve = report.abstention.curve
         figure = figures.risk_coverage_curve(curve.coverage, curve.risk, PAGE)
-        pictures["risk"] = drawn(figure, "risk", "Error rate of the texts that get a label, by their share")
+        pictures["risk"] = drawn(figure, "risk", "Error rate against coverage, the share of texts that get a label")
     if report.shift and report.shift.rows:
         words = "Accuracy by corruption and severity"
         pictures["shift"] = drawn(heat_map(report.shift, PAGE), "shift", words)

@@ -67,7 +67,9 @@ def test_truncation_may_be_refused(client: TestClient) -> None:
     assert len(post(client, inputs=long)) == 3
     answer = client.post("/predict", json={"model": "news", "inputs": long, "truncate": False})
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("1 of the texts are longer than the classifier reads; expected at most ")
+    assert answer.json()["error"].startswith(
+        "1 of the texts are longer than the classifier's maximum length; expected at most "
+    )
 
 
 def test_one_of_several_must_be_named(client: TestClient) -> None:

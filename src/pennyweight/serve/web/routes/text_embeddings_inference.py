@@ -45,7 +45,7 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
     prepared = await serving.prepare(classifiers, texts, record)
     if body.truncate is False and prepared.tokens[0].truncated:
         raise InputError(
-            f"{prepared.tokens[0].truncated} of the texts are longer than the classifier reads",
+            f"{prepared.tokens[0].truncated} of the texts are longer than the classifier's maximum length",
             expected=f"at most {classifiers[0].max_length} tokens", remedy="leave out truncate: false",
         )  # fmt: skip
     (logits,) = await serving.logits(prepared, record)
