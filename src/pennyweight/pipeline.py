@@ -162,7 +162,7 @@ def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings
 # --- plan --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Planned:
-    """What is decided before any weight is loaded.
+    """The decisions made before any weight is loaded.
 
     Attributes:
         fingerprint: what the result depends on, see `train.resume.run_fingerprint`.
@@ -275,7 +275,7 @@ def build_model(
 # --- fit ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Fitted:
-    """What training gave; the model of the stage before holds the weights.
+    """The result of training; the weights are in the model of the stage before.
 
     Attributes:
         plan: of what is left where ranks were taken away in training, else as planned.

@@ -23,7 +23,7 @@ from ..recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class TrainedTensors:
-    """What training gave, on the CPU in fp32.
+    """The trained tensors, on the CPU in fp32.
 
     Attributes:
         adapter: by the names that PEFT saves; empty where only the head was trained.

@@ -17,7 +17,7 @@ class _Closed(BaseModel):
 
 
 class _Open(BaseModel):
-    """What other stages may add to."""
+    """A part to which later stages may add fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -146,7 +146,7 @@ class BalanceEntry(_Closed):
 
 
 class AuditEntry(_Closed):
-    """What the short audit before training found."""
+    """The results of the short audit before training."""
 
     mode: Literal["short", "off", "skipped"]
     rows: Count = Field(description="Of all splits.")
@@ -271,7 +271,7 @@ class SourceEntry(_Closed):
 
 
 class DataEntry(_Open):
-    """What a run learnt from."""
+    """The data of a run."""
 
     labels: list[str]
     counts: list[Count] | None = Field(None, description="Training rows of each class.")
@@ -348,7 +348,7 @@ class MultiLabelBaselineEntry(_Closed):
 
 
 class _RunFile(_Open):
-    """What metrics.json holds of any run."""
+    """The fields of metrics.json that every run has."""
 
     verdict: VerdictEntry | None = None
     slices: dict[str, list[SliceEntry]] | None = None
@@ -386,7 +386,7 @@ class TargetEntry(_Closed):
 
 
 class BiasOffsetsEntry(_Closed):
-    """What was added to the head's biases after training; it is part of the saved classifier."""
+    """The offsets added to the head's biases after training; they are part of the saved classifier."""
 
     values: list[float] = Field(description="In the order of the labels; all 0 where nothing was gained.")
     fitted_on: Literal["validation"]

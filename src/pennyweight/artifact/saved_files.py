@@ -101,7 +101,7 @@ def read_files(folder: Path, only: tuple[str, ...] | None = None) -> SavedFiles:
 
 
 def _signature(folder: Path) -> tuple[int, ...] | None:
-    """What changes whenever a folder's manifest is replaced."""
+    """A value that changes whenever a folder's manifest is replaced."""
     with suppress(OSError, ValueError):
         facts = os.lstat(folder / MANIFEST)
         return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -165,7 +165,7 @@ def check_backbone(path: Path, manifest: Mapping[str, Any], instead: str | None)
 
 @dataclass(frozen=True)
 class StoredBackbone:
-    """What a manifest says of its classifier's backbone.
+    """The backbone as described in a manifest.
 
     Attributes:
         name: `embedded`, a folder or a hub id.

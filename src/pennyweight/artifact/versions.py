@@ -10,7 +10,7 @@ from .. import __version__
 
 
 def versions() -> dict[str, str]:
-    """What computed the figures."""
+    """The versions of the software that computed the figures."""
     return dict(_installed())
 
 

@@ -135,7 +135,7 @@ def unknown_tokens(name: str, part: AuditedPart, rows: np.ndarray) -> list[Findi
 
 
 def class_findings(name: str, part: AuditedPart) -> list[Finding]:
-    """What the labels show: rows without one, imbalance, classes with very few rows."""
+    """Findings about labels: rows without one, imbalance, classes with very few rows."""
     codes = part.codes
     assert codes is not None
     found = []

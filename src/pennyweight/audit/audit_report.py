@@ -24,7 +24,7 @@ HEADER = ("part", "row", "finding", "detail", "partner part", "partner row")
 
 
 def table(audit: Audit) -> str:
-    """What a person reads first: each part, then each finding with its first rows."""
+    """The table on the terminal: each part, then each finding with its first rows."""
     lines: list[str] = []
     for name, part in audit.parts.items():
         lines += [*_about(name, part, audit), ""]
@@ -95,7 +95,7 @@ def _rows_told(one: Finding, part: AuditedPart, audit: Audit) -> Iterator[str]:
 
 
 def unit(part: AuditedPart) -> str:
-    """What the part's positions count."""
+    """The unit of the part's positions."""
     return "line" if part.unit == "line" else "row"
 
 

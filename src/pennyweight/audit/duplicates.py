@@ -105,7 +105,7 @@ def _similar(similarity: np.ndarray) -> tuple[str, ...]:
 
 
 def _labelled(part: AuditedPart, rows: np.ndarray, other: AuditedPart, partners: np.ndarray) -> tuple[str, ...]:
-    """What is to say of rows whose partner in another part has another label; empty for the rest."""
+    """A note on rows whose partner in another part has another label; empty for the others."""
     if part.codes is None or other.codes is None:
         return ("",) * len(rows)
     return tuple(

@@ -89,7 +89,7 @@ class Finding:
     excerpts: tuple[tuple[str, str], ...] = ()
 
     def detail(self, number: int) -> str:
-        """What is to say of the finding's row `number` (0 to K - 1)."""
+        """The note on the finding's row `number` (0 to K - 1)."""
         return self.details if isinstance(self.details, str) else self.details[number]
 
 

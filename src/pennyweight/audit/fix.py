@@ -77,7 +77,7 @@ def dropped_name(out: Path) -> Path:
 
 
 def reasons(audit: Audit) -> dict[int, Reason]:
-    """Which rows of `data` go, and why.
+    """The rows of `data` to drop, with reasons.
 
     Texts without letters; rows without a label among labelled ones; all rows of a text that occurs with different
     labels, since nothing says which is right; later copies, exact ones and near ones with the same label, of a row that

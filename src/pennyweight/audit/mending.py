@@ -36,7 +36,7 @@ _IN_TEST = {
 
 
 def mend(one: Finding) -> str:
-    """What mends a finding, in one clause; empty where nothing is known."""
+    """The remedy for a finding, in one clause; empty if there is none."""
     if one.part == "data":
         return _IN_DATA.get(one.name, "")
     return _IN_TEST.get(

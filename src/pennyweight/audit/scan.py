@@ -121,7 +121,7 @@ class Scan:
         return np.array(values, dtype=np.int64) if isinstance(values, array) else np.frombuffer(values, dtype=np.uint8)
 
     def parts(self) -> dict[str, AuditedPart]:
-        """What each part is, but for its lengths in tokens."""
+        """The description of each part, without its lengths in tokens."""
         order = sorted(self.classes)
         renumber = np.array([order.index(name) for name in self.classes] + [-1])  # the last for -1
         codes = renumber[self.column(self._codes)].astype(np.int32)
@@ -163,7 +163,7 @@ class Scan:
         return Links(first, leak, found)
 
     def own_findings(self) -> list[Finding]:
-        """What single texts show."""
+        """Findings about single texts."""
         empty = self.column(self._empty)
         markup = self.column(self._markup)
         found = []

@@ -28,7 +28,7 @@ MUCH_TRUNCATED = 0.05
 
 @dataclass(frozen=True)
 class ShortAudit:
-    """What the short audit found; counts are rows.
+    """The results of the short audit; counts are rows.
 
     Attributes:
         mode: `short`; `off` or `skipped` where nothing was looked at.

@@ -101,7 +101,7 @@ def _typo(one: str, other: str) -> bool:
 
 
 def damage(text: str) -> str | None:
-    """What is wrong with a text's encoding, in words; None where nothing is."""
+    """A description of damage to a text's encoding; None if there is none."""
     if not text.isascii():
         if "\ufffd" in text:
             return "U+FFFD, the mark of a lost character"

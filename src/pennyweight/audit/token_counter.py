@@ -13,7 +13,7 @@ from .audit import CountTokens
 
 
 def token_counter(recipe: Recipe) -> tuple[CountTokens | None, str]:
-    """What counts tokens with the tokenizer of a recipe's backbone; without the backbone None, and why."""
+    """A token counter for a recipe's backbone; without the backbone None, and the reason."""
     from ..model.backbone import resolve
     from ..model.tokenizer import encode, load_tokenizer
 

@@ -22,7 +22,7 @@ RSLORA_ALPHA = 16.0
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(AdapterSettings):
-    """What the planner may choose from; every strategy but `manual` reads it.
+    """The planner's choices; every strategy except `manual` reads them.
 
     Attributes:
         target_modules: matrices that may be adapted, for `uniform`, `top`, `graded` and `auto`; None for every linear
@@ -49,7 +49,7 @@ class PlanOptions(AdapterSettings):
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a strategy chose within a budget: see `plan.Plan`."""
+    """A strategy's choice within a budget; see `plan.Plan`."""
 
     adapter: AdapterSpec | None
     head: HeadSpec

@@ -49,7 +49,7 @@ class TrainedPart:
 
 @dataclass(frozen=True)
 class Count:
-    """What is trained, in parts that add up.
+    """The trained parameters, in parts that add up.
 
     Attributes:
         parts: every group of trained parameters.
@@ -70,7 +70,7 @@ class Count:
 
 @dataclass(frozen=True)
 class AdapterCount:
-    """What an adapter adds to an encoder.
+    """The parameters that an adapter adds to an encoder.
 
     Attributes:
         parts: every group of trained parameters.

@@ -14,7 +14,7 @@ LEAST_SECONDS = 30.0  # a shorter training says nothing about a machine's speed
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained on, and how it is computed.
+    """The training texts, and how they are computed.
 
     Attributes:
         texts: training texts.

@@ -25,7 +25,7 @@ BUDGET_AS_WRITTEN = "a number of parameters such as 1M, 500k or 998404, or none"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train.
+    """A plan: which parameters to train.
 
     Attributes:
         adapter: None trains the head alone.

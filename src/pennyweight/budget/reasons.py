@@ -44,7 +44,7 @@ def strategy_reasons(
 
 
 def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | None) -> Iterator[str]:
-    """What LoRA-XS trains and stores, and by what it was chosen; nothing for LoRA.
+    """Why LoRA-XS was chosen, and how much it trains and stores; nothing for LoRA.
 
     Args:
         settings: of the adapter.
@@ -63,7 +63,7 @@ def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | N
 
 
 def head_reason(config: Config, head: HeadSpec, labels: int) -> str:
-    """What the head costs, beside what the architecture's own would."""
+    """The cost of the head, compared with the architecture's own."""
     own = size(head_parameters(config, labels))
     sentence = f"head: {head.kind}, {size(head_shapes(config, head, labels)):,} parameters"
     return sentence if head.kind == "full" else f"{sentence}; the architecture's own would be {own:,}"

@@ -37,7 +37,7 @@ class Conflict:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """What an adapter is, whatever its ranks. The values here are neutral: a recipe's defaults are its schema's.
+    """The settings of an adapter except its ranks. These defaults are neutral; a recipe's are in its schema.
 
     Attributes:
         lora_dropout: dropout before A.
@@ -153,7 +153,7 @@ class AdapterSpec(AdapterSettings):
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What turns the pooled vector of H numbers into one score per label.
+    """The head, which turns the pooled vector of H numbers into one score per label.
 
     Attributes:
         kind: `linear` is one layer, H x labels and a bias. `full` is the architecture's own head, all of it trained.

@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a strategy has to keep to.
+    """Limits that a strategy must observe.
 
     Attributes:
         budget: parameters for the adapter.
@@ -72,7 +72,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class AutoRule:
-    """What `auto` does up to a budget.
+    """The strategy and head that `auto` uses up to a budget.
 
     Attributes:
         up_to: the largest budget the rule is for, None for the rest.

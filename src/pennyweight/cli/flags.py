@@ -130,7 +130,7 @@ def _plain(value: Any) -> str:
 
 
 def metavar(annotation: Any) -> str:
-    """What may follow a flag: its choices one by one, or the kind of value."""
+    """The values of a flag, for its help: all choices, or the kind of value."""
     words = choices(annotation)
     text = str(annotation)
     if words:

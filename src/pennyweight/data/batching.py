@@ -87,7 +87,7 @@ class Encoded:
 
     @property
     def sequences(self) -> Encoded:
-        """What the model reads: each window as a sequence of its own."""
+        """The sequences that the model reads; each window is one."""
         if self.windows is None:
             return self
         return Encoded(self.ids, self.windows.offsets, self.type_ids)

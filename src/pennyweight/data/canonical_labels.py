@@ -24,7 +24,7 @@ MISSING_WORDS = ("nan", "NaN", "<NA>", "NaT")
 
 
 def canonical_label(label: object) -> str:
-    """What the spellings of one label have in common: of `1.0`, `+1` and 1, of `1.50` and 1.5, of `True` and true.
+    """The common form of all spellings of a label: `1.0`, `+1` and 1; `1.50` and 1.5; `True` and true.
 
     Letters are composed and blanks at the ends removed. "007" and "1e3" stay as they are.
     """

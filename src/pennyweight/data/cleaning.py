@@ -25,7 +25,7 @@ _BLANKS = re.compile(r"[ \t\u00a0]{2,}")
 
 @dataclass(frozen=True)
 class CleanReport:
-    """What `clean` did.
+    """The numbers of texts that `clean` dropped and changed.
 
     Attributes:
         kept: rows left.

@@ -14,7 +14,7 @@ MAX_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What the caller says about a file.
+    """The caller's options for a file.
 
     Attributes:
         format: the file's format, such as `csv`; None, by its content and its name.

@@ -40,7 +40,7 @@ def suggest_names(path: Path) -> str | None:
 
 
 def list_folder(folder: Path) -> list[str]:
-    """What a folder holds, sorted; nothing if it may not be listed."""
+    """The entries of a folder, sorted; empty if it may not be listed."""
     try:
         return sorted(os.listdir(folder))
     except OSError:

@@ -48,7 +48,7 @@ class InputSpec:
 
     @classmethod
     def of_recipe(cls, settings: DataRecipe) -> InputSpec:
-        """What a recipe says; columns it does not name are inferred."""
+        """The settings of a recipe; columns that it does not name are inferred."""
         return cls(
             text_columns=None if settings.text_columns is None else tuple(settings.text_columns),
             label_column=settings.label_column,

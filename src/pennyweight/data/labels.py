@@ -89,7 +89,7 @@ class LabelSet:
         return np.array([all(numbers[label] is not None for label in each) for each in held], dtype=bool)
 
     def mapping(self, table: Table) -> str | None:
-        """Which numbers in a table mean which classes, as `0 = World, 1 = Sports`; None where they are names."""
+        """The classes that numbers in a table stand for, such as `0 = World, 1 = Sports`; None for names."""
         held = self._held(table)
         numbers = self._numbers(table, held)
         found = {str(label): number for label, number in numbers.items() if isinstance(label, int)}
@@ -165,7 +165,7 @@ class LabelSet:
         )
 
     def _possible(self, table: Table, unknown: set[str | int]) -> str | None:
-        """What numbers could mean where classes have names, and how to say it."""
+        """A possible mapping from numbers to class names, and the flag that sets it."""
         numbers = sorted(label for label in unknown if isinstance(label, int))
         if (
             table.label_names

@@ -365,12 +365,12 @@ def _count(count: int, what: str) -> str:
 
 
 def _describe_mapping(labels: LabelSet, table: Table) -> tuple[str, ...]:
-    """Which numbers were taken for which classes, in words."""
+    """The mapping from numbers to classes, in words."""
     found = labels.mapping(table)
     return () if found is None else (f"labels of {table.source}: {found}",)
 
 
 def describe_labels(labels: LabelSet, table: Table) -> tuple[str, ...]:
-    """What was decided about the labels of a table that a classifier is measured on, in words."""
+    """The decisions about the labels of an evaluation table, in words."""
     each = (note if table.source in note else f"{table.source}: {note}" for note in table.notes)
     return (*each, *_describe_mapping(labels, table))

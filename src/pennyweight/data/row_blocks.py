@@ -249,7 +249,7 @@ def _format_read_in_blocks(path: Path, max_bytes: int, options: FileOptions) -> 
 
 
 def _block_reader(path: Path, format: Format, max_bytes: int, options: FileOptions) -> Blocks:
-    """What reads a file of one of these formats block by block."""
+    """The block reader for one of these formats."""
     most = _most_bytes(path, max_bytes)
     if format in ("csv", "tsv"):
         tabs = format == "tsv"

@@ -73,7 +73,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier reached.
+    """The evaluation of a classifier.
 
     Attributes:
         measured_on: `test` or `validation`, the name of `rows`, which all is about but `validation`.
@@ -260,7 +260,7 @@ def _abstention(
 
 
 def unmeasured(names: Sequence[str], *, multi_label: bool) -> dict[str, Any]:
-    """What metrics.json says of a classifier that was not measured; it is served with these values."""
+    """The values in metrics.json for a classifier that was not measured; it is served with them."""
     if not multi_label:
         return {}
     return {"task": "multi", "thresholds": LabelThresholds(np.full(len(names), FIXED)).to_json()}

@@ -17,7 +17,7 @@ _NOT_A_LETTER = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True)
 class RowPredictions:
-    """What a classifier predicted for N labelled rows.
+    """A classifier's predictions for N labelled rows.
 
     Attributes:
         rows: (N,) int64, each row's identity: a hash of its text.
@@ -45,7 +45,7 @@ class RowPredictions:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str) -> RowPredictions | None:
-        """What `to_arrays` gave; None where the artifact kept nothing of that name.
+        """The inverse of `to_arrays`; None if the artifact has nothing under that name.
 
         Raises:
             DataError: when a part is missing or the parts differ in length.
@@ -62,7 +62,7 @@ class RowPredictions:
 def row_predictions(
     texts: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray | None = None
 ) -> RowPredictions:
-    """What to keep of N texts.
+    """The predictions of N texts, in the form that is saved.
 
     Args:
         labels: (N,) class numbers, or (N, L) of 0 and 1; probabilities: (N, L).

@@ -34,7 +34,7 @@ library_name: {library}
 
 
 def _notes(artifact: Artifact) -> list[str]:
-    """What holds for every format."""
+    """Notes that apply to every format."""
     names, data = list(artifact.labels.names), artifact.recipe.data
     notes = [f"Labels, in the order of the logits: {', '.join(map(code, names))}."]
     temperature = temperature_of(artifact)

@@ -9,7 +9,7 @@ from ..evaluate.metrics.calibration import saved_temperature
 
 
 def temperature_of(artifact: Artifact) -> float:
-    """What the logits are divided by before the softmax; 1 for a multi-label classifier, which has none.
+    """The divisor of the logits before the softmax; 1 for a multi-label classifier.
 
     Raises:
         ArtifactError: the saved one is damaged.

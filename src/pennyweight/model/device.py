@@ -44,7 +44,7 @@ class Runtime:
 
     @property
     def unit(self) -> str:
-        """What computes, as figures and caches are told apart by it: `cpu`, `mps`, or `cuda` with the card's name."""
+        """The name of the device for figures and caches: `cpu`, `mps`, or `cuda` with the GPU's name."""
         return f"cuda:{torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else self.device.type
 
 

@@ -27,7 +27,7 @@ class OnDemand(Generic[T]):
         return cls(lambda: value)
 
     def __getstate__(self) -> tuple[T]:
-        """What a pickle or a copy holds: the value, made if it has not been."""
+        """The state for pickles and copies: the value, created if necessary."""
         return (self.get(),)
 
     def __setstate__(self, held: tuple[T]) -> None:

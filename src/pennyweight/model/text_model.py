@@ -18,7 +18,7 @@ from .tokenizer import encode
 
 
 class TokenLogits(Protocol):
-    """What computes logits instead of the model as it is trained, such as an inference engine."""
+    """A faster way to compute logits than the trained model, such as an inference engine."""
 
     def logits(self, tokens: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of N token sequences, in their order."""
@@ -27,7 +27,7 @@ class TokenLogits(Protocol):
 
 @dataclass(frozen=True)
 class TextModel:
-    """What turns texts into logits.
+    """From texts to logits.
 
     Attributes:
         tokenizer: transformers' fast tokenizer.

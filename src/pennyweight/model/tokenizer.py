@@ -25,7 +25,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sente
 
 @dataclass(frozen=True)
 class FastTokenizer:
-    """What predicting needs of a tokenizer, under the names that transformers gives it.
+    """The parts of a tokenizer that prediction needs, under transformers' names.
 
     Attributes:
         backend_tokenizer: the `tokenizers.Tokenizer` that a fast tokenizer of transformers wraps.
@@ -37,7 +37,7 @@ class FastTokenizer:
 
     @classmethod
     def of(cls, tokenizer: Any) -> FastTokenizer:
-        """What a tokenizer of transformers holds."""
+        """The same parts of a transformers tokenizer."""
         return cls(tokenizer.backend_tokenizer, tokenizer.pad_token_id)
 
 

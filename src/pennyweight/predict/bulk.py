@@ -47,7 +47,7 @@ ALL_COLUMNS = KeptColumns()
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What an output file looks like.
+    """The format of an output file.
 
     Attributes:
         form: csv, jsonl or parquet.
@@ -221,7 +221,7 @@ def _write_blocks(
 def block_encoder(
     classifier: AnyClassifier, file: RowBlocks, options: OutputOptions, types: Mapping[str, Any] | None = None
 ) -> Callable[[Block, bool], bytes]:
-    """What brings a block to the bytes of the output, given whether it is the first; of Parquet, to Arrow's.
+    """The encoder from a block (and whether it is the first) to the output's bytes; for Parquet, to Arrow's.
 
     Args:
         types: Arrow types of the input's columns; None reads them from its file.
@@ -269,7 +269,7 @@ def _job(classifier: AnyClassifier, file: RowBlocks, options: OutputOptions, abs
 
 
 def _source_digest(source: str) -> str | list[str]:
-    """What changes with a source's content: checksums of files; of a folder, its files' names, sizes and times."""
+    """A value that changes with a source: checksums of files; for a folder, its files' names, sizes and times."""
     path = Path(source)
     if two := as_two_files(source):
         return [sha256(each) for each in two]

@@ -33,7 +33,7 @@ _ENDING = ".unfinished"
 
 @dataclass(frozen=True)
 class Finished:
-    """What is done up to the end of a block.
+    """The progress at the end of a block.
 
     Attributes:
         rows: rows so far.
@@ -155,7 +155,7 @@ def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator
 
 
 def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: bool) -> list[Finished]:
-    """What a former run of the same job finished; nothing where there is nothing to go on with."""
+    """The blocks that an earlier run of the same job finished; empty if there are none."""
     try:
         former = unseal((folder / _JOB).read_text("utf-8"))["job"]
     except (OSError, ValueError, KeyError):

@@ -144,7 +144,7 @@ class OnnxClassifier(TextReader):
 
     @property
     def identity(self) -> list[Any]:
-        """What tells it from other classifiers, as JSON has it: the checksums of its files."""
+        """Identifies the classifier, as JSON values: the checksums of its files."""
         return [sha256(item) for item in sorted(self.folder.iterdir()) if item.is_file()]
 
     def predict_file(

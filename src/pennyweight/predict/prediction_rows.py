@@ -24,7 +24,7 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class KeptColumns:
-    """Which columns of the input stand before the predictions.
+    """The input columns that are written before the predictions.
 
     Attributes:
         all: every one; else the ids alone, beside the text.

@@ -389,7 +389,7 @@ class Classifier(TextReader):
         return other
 
     def __str__(self) -> str:
-        """What it is, in a few lines: task, labels, backbone, what was trained, how good it was."""
+        """A summary in a few lines: task, labels, backbone, trained parameters, metrics."""
         return "\n".join(f"{name}: {value}" for name, value in self._described())
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ WITH_TEACHER = ("distillation_temperature", "distillation_weight")
 
 
 def find_conflicts(section: Section) -> Iterator[str]:
-    """What is wrong with a section, as `section -> key: expected ..., received ...`."""
+    """The problems of a section, as `section -> key: expected ..., received ...`."""
     if isinstance(section, DataRecipe):
         size, names = section.validation_size, section.label_names
         if size > 1 and isinstance(size, float):
@@ -34,7 +34,7 @@ def find_conflicts(section: Section) -> Iterator[str]:
 
 
 def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
-    """What is wrong between two sections, as above."""
+    """The conflicts between two sections, in the same form."""
     if data.validation is None and not data.validation_size and train.early_stopping_patience is not None:
         yield (
             "train -> early_stopping_patience: expected none with validation_size 0, since nothing is held out to stop "

@@ -147,7 +147,7 @@ def differences(recipe: Recipe) -> str:
 
 
 def describe(name: str) -> str:
-    """What a shipped recipe is for: the first line of its file."""
+    """The purpose of a shipped recipe: the first line of its file."""
     return _shipped_text(name).partition("\n")[0].lstrip("# ")
 
 

@@ -132,7 +132,7 @@ def _is_none(value: object) -> bool:
 
 
 class DataRecipe(Section):
-    """Which texts and labels, and how they become tokens."""
+    """The texts and labels, and how they become tokens."""
 
     train: str | None = Field(None, description="Labelled texts: a file, a folder or a hub name.")
     test: str | None = Field(None, description="Labelled texts for the final measurement.")

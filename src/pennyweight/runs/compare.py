@@ -97,7 +97,7 @@ class SideBySide:
         }
 
     def points(self) -> list[Point]:
-        """What the Pareto picture shows."""
+        """The points of the Pareto picture."""
         return [
             Point(
                 run.name,
@@ -210,7 +210,7 @@ def holm(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _on_rows_of(first: Run, run: Run) -> np.ndarray:
-    """What `run` predicted, in the order of rows and the class numbers of `first`."""
+    """The predictions of `run`, in the row order and with the class numbers of `first`."""
     if set(first.labels) != set(run.labels):
         raise _unlike(first, run, f"labels {', '.join(first.labels)}", ", ".join(run.labels))
     if first.metrics.multi_label != run.metrics.multi_label:
@@ -287,7 +287,7 @@ SHIFTED = {"held out %": "held_out_accuracy", "ood %": "ood_accuracy"}
 
 
 def _shifted(run: Run) -> dict[str, float]:
-    """What the run kept of shift: the held-out family's mean at the middle severity, and its other file's accuracy."""
+    """The run's results under shift: the held-out mean at the middle severity, and the other file's accuracy."""
     values = run.extra.get("shift")
     if not values:
         return {}

@@ -69,7 +69,7 @@ class EarlierRun:
                 )  # fmt: skip
 
     def start(self, splits: Data, targets: Mapping[str, np.ndarray]) -> WarmStart:
-        """What it leaves to a training on some data.
+        """The state that a training run on some data starts from.
 
         Args:
             targets: by split: (N,) class numbers, or (N, L) of 0 and 1.

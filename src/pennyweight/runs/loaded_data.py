@@ -64,7 +64,7 @@ class LoadedData:
 
     @property
     def training(self) -> TrainingTexts:
-        """What the training's rows are made of."""
+        """The source of the training rows."""
         from ..train.training_rows import TrainingTexts
 
         return TrainingTexts(self.splits.train.texts, self.targets["train"], self.class_weights, self.teaching)
@@ -81,7 +81,7 @@ class LoadedData:
         }
 
     def told(self, evaluation: Evaluation | None) -> dict[str, Any]:
-        """What metrics.json says of a teacher and of the run that the training began at; also logged."""
+        """The fields of metrics.json about the teacher and the earlier run; they are also logged."""
         from .continuing import continued
         from .teacher import distilled
 

@@ -192,7 +192,7 @@ def _refuse_unlike(artifacts: Sequence[Artifact], names: Sequence[str], method: 
 
 
 def _described(artifact: Artifact) -> dict[str, Any]:
-    """What has to be the same in all, by what it is called."""
+    """The properties that must be equal in all runs, by name."""
     recipe, spec, head = artifact.recipe, artifact.input_spec, artifact.plan.head
     return {
         "backbones": f"{artifact.backbone.name} ({artifact.backbone.fingerprint()[:12]})",
@@ -296,7 +296,7 @@ def _metrics(
 def _with_figures(
     found: MergedRuns, artifacts: Sequence[Artifact], outputs: Sequence[np.ndarray], measured: Evaluation | None
 ) -> MergedRuns:
-    """What runs and merged classifier reach on the test rows; without these what the runs reached on one validation."""
+    """Figures of the runs and the merged classifier on the test rows; without these, of the runs on validation."""
     if measured is None:
         kept = [RowPredictions.from_arrays(artifact.predictions, "validation") for artifact in artifacts]
         known = [each for each in kept if each is not None]

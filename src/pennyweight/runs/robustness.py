@@ -108,7 +108,7 @@ def measure_shift(
 
 
 def shift_of_run(model: TextModel, temperature: float, splits: Data, measured_on: str, *, corrupted: bool) -> Shift:
-    """What a run measures of its own: corrupted texts of the split `measured_on`, and its texts of another kind."""
+    """The shift of a run: corrupted texts of the split `measured_on`, and its texts of another kind."""
     predict = predict_distinct(model.encode, lambda tokens: softmax(model.logits(tokens), temperature))
     ood = []
     if splits.ood is not None:

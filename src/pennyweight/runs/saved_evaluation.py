@@ -95,7 +95,7 @@ def read_evaluation_data(
 
 @dataclass(frozen=True)
 class SavedEvaluation:
-    """What a saved classifier reached on given texts.
+    """The evaluation of a saved classifier on given texts.
 
     Attributes:
         backbone: its name.

@@ -34,7 +34,7 @@ PREFIX = "p_"  # of the columns that predict writes
 
 
 class Teacher(Protocol):
-    """What knows probabilities of texts."""
+    """A source of probabilities for texts."""
 
     @property
     def kind(self) -> str:

@@ -103,7 +103,7 @@ def _machine_of(workers: RayWorkers, worker: Any) -> str:
 
 
 def _first_cause(workers: RayWorkers, calls: list[Any]) -> PennyweightError | None:
-    """What another process failed of, if one says so: this one only saw that it was gone."""
+    """The error of another process, if there is one; this process only saw that it was gone."""
     call = workers.first(calls, _LAST_WORD) if calls else None
     if call is None:
         return None

@@ -31,7 +31,7 @@ _READERS = 16
 
 @dataclass(frozen=True)
 class FinishedUnit:
-    """What is known of a part.
+    """The record of a part.
 
     Attributes:
         number: its unit.

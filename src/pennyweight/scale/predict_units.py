@@ -54,7 +54,7 @@ class Cluster:
 
 @dataclass
 class Predicted:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
         rows: of the output, those of former runs included.

@@ -71,7 +71,7 @@ class RayWorkers:
         return done[0] if done else None
 
     def answer(self, call: Any) -> Answer:
-        """What came of a call that has ended.
+        """The result of a call that has ended.
 
         Raises:
             WorkerLost: its process died.
@@ -117,7 +117,7 @@ class LastingActor:
         self._actor = ray.remote(kind).options(**options).remote(*given)
 
     def call(self, name: str, *given: Any) -> Any:
-        """What a method answers.
+        """The result of a method.
 
         Raises:
             PennyweightError: the error in its answer.
@@ -316,7 +316,7 @@ def _write_token(path: Path) -> None:
 
 
 def _refused(address: str, error: BaseException) -> InputError | ResourceError:
-    """What Ray says when it cannot be joined or started, in one line."""
+    """The reason why Ray cannot be joined or started, in one line."""
     words = _words(error)
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:

@@ -29,7 +29,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ManySummary:
-    """What came of a manifest.
+    """The results of a manifest.
 
     Attributes:
         folder: of the classifiers.

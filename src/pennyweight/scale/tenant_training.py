@@ -34,7 +34,7 @@ _OF_THE_MACHINE = ("device", "precision", "threads")
 
 @dataclass(frozen=True)
 class TenantOutcome:
-    """What came of one row of a manifest.
+    """The result of one row of a manifest.
 
     Attributes:
         state: `trained`, `finished` (in an earlier call) or `failed`.

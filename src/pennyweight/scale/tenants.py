@@ -125,7 +125,7 @@ def _name(cell: object) -> str:
 
 
 def _name_problems(cell: object, where: str, seen: dict[str, str]) -> Iterator[str]:
-    """What is wrong with a name; it becomes a folder's, here and wherever the folder is copied to."""
+    """The problems of a name. It becomes a folder name, here and wherever the folder is copied to."""
     if cell is None:
         yield "no name"
         return

@@ -136,7 +136,7 @@ def _outcomes(
     threads: int | None,
     spread: Cluster | None,
 ) -> Generator[TenantOutcome, None, None]:
-    """What comes of the rows, as they are ready; one process is this one."""
+    """The results of the rows as they are ready; with one process, it is this one."""
     make = partial(TenantTrainer, folder, overwrite=overwrite)
     if spread is not None:
         yield from outcomes_on_ray(tasks, folder, overwrite, spread, threads or 1, _lost, processes.placed)

@@ -30,7 +30,7 @@ class CallFailed(Exception):
 
 
 class Workers(Protocol):
-    """What starts workers and calls them; `RayWorkers` is one."""
+    """The protocol for starting and calling workers; `RayWorkers` implements it."""
 
     def start(self) -> Any: ...
     def call(self, worker: Any, name: str, *given: Any) -> Any: ...

@@ -39,7 +39,7 @@ _COPIED = 1 << 22
 
 @dataclass(frozen=True)
 class ResidentModel:
-    """Which classifier a worker loads, and how it computes.
+    """The classifier that a worker loads, and its number format.
 
     Attributes:
         folder: of the classifier, the same on every machine.
@@ -109,7 +109,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a call: a value, or the error that ended it.
+    """The result of a call: a value, or the error that ended it.
 
     Attributes:
         value: what the call gave.
@@ -285,7 +285,7 @@ def _as_parquet(held: IO[bytes], ends: list[int]) -> IO[bytes]:
 
 
 def answer_of(call: Callable[[], Any]) -> Answer:
-    """What came of a call, an error of ours included."""
+    """The result of a call, including our own errors."""
     try:
         return Answer(call())
     except PennyweightError as error:

@@ -111,7 +111,7 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What a process started inside inherits: its number of threads, and no tokenizer threads beside them."""
+    """The environment of processes started inside: the number of threads, and no tokenizer threads in addition."""
     wanted = dict.fromkeys(_THREADS, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
     before = {key: os.environ.get(key) for key in wanted}
     os.environ.update(wanted)

@@ -99,7 +99,7 @@ def prepare_search(
     settings: dict[str, Any],
     place: dict[str, Any] | None = None,
 ) -> tuple[SearchTask, tuple[str, ...]]:
-    """What every trial shares, and the budgets. Nothing is written yet.
+    """The data shared by all trials, and the budgets. Nothing is written yet.
 
     Args:
         place: device and threads of the trials; not of the best recipe.
@@ -216,7 +216,7 @@ def affordable(task: SearchTask, budget: str) -> Space:
 
 
 def _cache(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """What frozen layers compute is shared by all trials, unless the recipe says otherwise."""
+    """The cache of frozen layers' outputs; all trials share it unless the recipe says otherwise."""
     if recipe.train.prefix_cache != "auto" or recipe.train.cache_dir is not None:
         return {}
     return {"prefix_cache": "disk", "cache_dir": str(folder.resolve() / ".prefix")}

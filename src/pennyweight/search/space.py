@@ -41,17 +41,17 @@ class Space:
     label_smoothing: Choice = (0.0, 0.05, 0.1)
 
     def open(self) -> dict[str, Choice]:
-        """What is left to choose, by key."""
+        """The settings with several choices, by key."""
         choices = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: choice for key, choice in choices.items() if isinstance(choice, Range) or len(choice) > 1}
 
     def fixed(self) -> dict[str, Any]:
-        """What has a single value, by key."""
+        """The settings with a single value, by key."""
         choices = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: choice[0] for key, choice in choices.items() if not isinstance(choice, Range) and len(choice) == 1}
 
     def standing(self, recipe: Recipe, budget: str) -> dict[str, Any]:
-        """What the recipe itself says, for each open choice that holds it."""
+        """The recipe's own value for each open choice that includes it."""
         found: dict[str, Any] = {}
         for key, choice in self.open().items():
             value = getattr(getattr(recipe, SECTION_OF[key]), key)

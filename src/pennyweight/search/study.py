@@ -63,7 +63,7 @@ class AssignedTrial:
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What came of a trial.
+    """The result of a trial.
 
     Attributes:
         value: as the study maximizes it; None for a trial without one.

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SearchTask:
-    """What every trial shares.
+    """The data shared by all trials.
 
     Attributes:
         data: the labelled texts; None where the recipe names them.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What the server allows.
+    """The settings and limits of the server.
 
     Attributes:
         memory: maximum bytes of the trained tensors of loaded classifiers; the least recently used are unloaded first.

@@ -88,7 +88,7 @@ def end_training(accelerator: Accelerator, meter: Meter) -> float | None:
 
 
 def tracker_runs(accelerator: Accelerator) -> dict[str, str]:
-    """What each tracker calls its run, kept with the checkpoints."""
+    """The name of the run in each tracker, kept with the checkpoints."""
     found = {}
     for tracker in accelerator.trackers:
         run: Any = tracker.tracker

@@ -47,7 +47,7 @@ class SoftTargets:
 
     @property
     def labels(self) -> np.ndarray:
-        """What the teacher finds likeliest: (N,) class numbers, or (N, L) of 0 and 1 at a threshold of 0.5."""
+        """The teacher's predictions: (N,) class numbers, or (N, L) of 0 and 1 at a threshold of 0.5."""
         if self.multi:
             return (self.probabilities >= 0.5).astype(np.int64)
         found: np.ndarray = self.probabilities.argmax(axis=1)

@@ -57,7 +57,7 @@ LOOP_SETTINGS = (
 
 @dataclass(frozen=True)
 class FewLabels:
-    """What came of training on few labels; the model holds the weights.
+    """The result of training on few labels; the weights are in the model.
 
     Attributes:
         plan: of what is left: as planned, or of the head alone where the frozen backbone won.
@@ -338,7 +338,7 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
 
 
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:
-    """What the contrastive phase would need and what there is; None where nothing is in its way."""
+    """The requirement that the contrastive phase lacks, and the value received; None if it can run."""
     if labels.ndim == 2:
         return "one label per text", "any number of labels per text"
     if plan.head.kind != "linear":

@@ -50,7 +50,7 @@ class PrefixWarning(UserWarning):
 
 @dataclass(frozen=True)
 class PrefixSpec:
-    """What is kept.
+    """The description of a cached prefix.
 
     Attributes:
         first: the lowest trained layer; with `num_layers` pooled vectors are kept instead of hidden states.

@@ -48,7 +48,7 @@ class ProcessGroup:
         self._members = members
 
     def first(self, make: Callable[[], Result]) -> Result:
-        """What `make` gives in the first process, in all of them.
+        """The result of `make` in the first process, sent to all processes.
 
         Raises:
             OneLineError: what `make` raised, in all of them.
@@ -218,7 +218,7 @@ class ProcessGroup:
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        """What torch says when another process is gone, in one line."""
+        """A one-line error for torch's errors when another process is gone."""
         try:
             yield
         except RuntimeError as error:

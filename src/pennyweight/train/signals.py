@@ -85,7 +85,7 @@ def stop_requested(alone: bool = True) -> Iterator[Stop]:
 
 
 def resume_command(folder: Path, overwrite: bool = False) -> str:
-    """What to type to resume a run in `folder` whose training has begun."""
+    """The flags that resume a run in `folder` whose training has begun."""
     return f"continue with the same command and --out {folder} --resume" + (
         " in place of --overwrite" if overwrite else ""
     )

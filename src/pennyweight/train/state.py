@@ -28,7 +28,7 @@ from .weight_averaging import Average
 
 @dataclass
 class FitResult:
-    """What came of a training run.
+    """The result of a training run.
 
     Attributes:
         history: one record an evaluation: step, epoch, train_loss, validation_loss, accuracy, macro_f1, learning_rate.
@@ -77,7 +77,7 @@ class FitResult:
 
 
 def score_of(record: Mapping[str, Any], metric: str) -> float:
-    """What an evaluation's record says by a metric of the recipe; for `loss` the lower the better."""
+    """The score of an evaluation by a metric of the recipe; for `loss`, lower is better."""
     if metric == "loss":
         return float(record["validation_loss"])
     if metric == "auto":  # of a run without rare classes, see `train.auto_settings`
@@ -165,7 +165,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Progress:
-        """What `to_json` gave.
+        """The inverse of `to_json`.
 
         Raises:
             ArtifactError: an entry is missing.

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """What rows are made of: the training texts with their labels, and what a teacher says of them.
+    """The training texts with their labels and a teacher's probabilities.
 
     Attributes:
         texts: N texts; labels: (N,) class indices, or (N, L) of 0 and 1.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What an earlier run leaves to a training.
+    """The state of an earlier run that a training run starts from.
 
     Attributes:
         name: of the run.

@@ -77,7 +77,7 @@ class Average:
             self._put(before)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold: `{number}/{parameter name}`."""
+        """The state for checkpoints: `{number}/{parameter name}`."""
         return {
             f"{number}/{name}": tensor.clone()
             for number, one in enumerate(self._kept)

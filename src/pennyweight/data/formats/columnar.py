@@ -70,7 +70,7 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
 
 
 def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> Iterator[Columns]:
-    """What `read_parquet` and `read_arrow` read (plain files of either), by blocks of `size` rows but the last."""
+    """As `read_parquet` and `read_arrow` for plain files, in blocks of `size` rows (the last may be shorter)."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -30,7 +30,7 @@ _EITHER = "choose with --header or --no-header"
 
 @dataclass
 class ReadNotes:
-    """What was found while reading that is no error.
+    """Notes from reading that are not errors.
 
     Attributes:
         blank: lines that were skipped.
@@ -113,7 +113,7 @@ def read_delimited_blocks(
     tabs: bool = False,
     layout: DelimitedLayout | None = None,
 ) -> Iterator[Columns]:
-    """What `read_delimited` reads, by blocks of `size` rows; the same errors, when the walk comes to them.
+    """As `read_delimited`, in blocks of `size` rows; errors are raised when their row is reached.
 
     Args:
         path, max_bytes, options, tabs: as for `read_delimited`.

@@ -31,7 +31,7 @@ class _Scores:
 
 
 def classify_first_row(rows: Sequence[Sequence[str]]) -> Verdict:
-    """What the first of these rows holds.
+    """Whether the first of these rows is a header or data.
 
     A cell is data where it is a sentence, a value that comes again in its column, or a number over numbers; it is a
     name where it is a usual one, or words over numbers.

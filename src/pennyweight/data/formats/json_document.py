@@ -45,7 +45,7 @@ class Place:
 
 
 def describe_shape(value: object) -> str:
-    """What a JSON value is, for a message."""
+    """A description of a JSON value, for a message."""
     if isinstance(value, dict):
         return f"an object with keys {listed(value, 6)}" if value else "an empty object"
     if isinstance(value, list):

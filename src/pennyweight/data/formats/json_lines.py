@@ -54,7 +54,7 @@ def read_json(
 
 
 def read_jsonl_blocks(path: Path, max_bytes: int, size: int, options: FileOptions = AS_NAMED) -> Iterator[Columns]:
-    """What `read_json` reads of a file with a value a line, by blocks of `size` rows with their own fields each."""
+    """As `read_json` for one value per line, in blocks of `size` rows, each block with its own fields."""
     named, rows = _rows_of_lines(path, max_bytes, options)
     while block := list(islice(rows, size)):
         values = columns_of((record for _, record in block), str(path))
@@ -234,7 +234,7 @@ def _decode(text: str) -> Any:
 
 
 def _invalid(text: str, error: json.JSONDecodeError, where: str) -> DataError:
-    """What is wrong with a text that is not JSON, and where: the decoder's words, or clearer ones."""
+    """The error in a text that is not JSON, with its position, in the decoder's words or clearer ones."""
     at, problem, remedy = error.pos, error.msg, None
     before, rest = text[:at].rstrip(), text[at:].lstrip()
     if rest[:1] == "," and rest[1:].lstrip()[:1] in ("]", "}"):

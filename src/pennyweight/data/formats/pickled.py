@@ -96,7 +96,7 @@ def _columns(dataset: dict[str, Any], limit: int) -> Columns:
 
 
 class _Budget:
-    """What may still be decoded: as many bytes as the file has, a byte for each table and chunk included.
+    """The bytes that may still be decoded: at most the file's size; each table and chunk counts as one byte.
 
     A pickle can name one buffer, or one list of lists of empty chunks, a million times; honest ones do not.
     """
@@ -222,7 +222,7 @@ def _alias(kind: Any) -> str | None:
 
 
 def _class(call: Call) -> str:
-    """What an object is: protocols 0 and 1 make it through `copyreg._reconstructor(class, object, None)`."""
+    """The class of an object: protocols 0 and 1 create it with `copyreg._reconstructor(class, object, None)`."""
     if call.path.endswith("._reconstructor") and call.args:
         return str(getattr(call.args[0], "path", ""))
     return call.path

@@ -31,7 +31,7 @@ def read_plain(path: Path, max_bytes: int, form: Format, options: FileOptions = 
 def read_plain_blocks(
     path: Path, max_bytes: int, size: int | None, form: Format, options: FileOptions = AS_NAMED
 ) -> Iterator[Columns]:
-    """What `read_plain` reads, by blocks of `size` rows; None takes all in one."""
+    """As `read_plain`, in blocks of `size` rows; None for a single block."""
     rows = _READERS[form](path, max_bytes, options)
     while block := list(islice(rows, size)):
         names = block[0][1]

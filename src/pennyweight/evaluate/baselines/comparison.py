@@ -39,7 +39,7 @@ class BaselineRow:
 
     @property
     def score(self) -> float:
-        """What baselines are ranked by: micro F1 where a text may carry any number of labels, else the accuracy."""
+        """The score for ranking baselines: micro F1 for multi-label classifiers, otherwise accuracy."""
         return self.metrics.accuracy if self.metrics.micro is None else self.metrics.micro.f1
 
     def with_unknown(self, rows: int) -> BaselineRow:

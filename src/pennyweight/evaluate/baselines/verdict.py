@@ -95,7 +95,7 @@ def _lead(best: BaselineRow) -> str:
 
 
 def _chance(found: Comparison) -> str:
-    """What a tie leaves open."""
+    """How many texts would settle a tie."""
     if not found.difference:
         return f"Both reach the same {found.figure}."
     needed = found.texts_to_settle

@@ -57,7 +57,7 @@ class Calibration:
     reason: str | None = None
 
     def __str__(self) -> str:
-        """What the temperature did, as one plain sentence, without a full stop."""
+        """The effect of the temperature, as one sentence without a full stop."""
         if self.reason is not None:
             return f"The probabilities are not temperature-scaled: {self.reason}"
         change = f"from {100 * self.ece_before:.1f}% to {100 * self.ece_after:.1f}%"

@@ -37,7 +37,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a classifier reached on `n` labelled rows. Shares are in [0, 1].
+    """The metrics of a classifier on `n` labelled rows. Shares are in [0, 1].
 
     Attributes:
         accuracy: share of rows that are right; with any number of labels per text, whose labels are all right (exact

@@ -41,7 +41,7 @@ class Ranking:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Ranking:
-        """What `to_json` wrote; KeyError, TypeError or ValueError where it did not."""
+        """The inverse of `to_json`; KeyError, TypeError or ValueError for anything else."""
         kept = (value["roc_auc_by_label"], value["average_precision_by_label"])
         return cls(*(tuple(None if one is None else float(one) for one in each) for each in kept))
 

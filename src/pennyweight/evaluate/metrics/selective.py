@@ -46,7 +46,7 @@ class Abstention:
     rows: str = "test"
 
     def __str__(self) -> str:
-        """What the threshold does, in plain sentences; empty without a target."""
+        """The effect of the threshold, in sentences; empty without a target."""
         if self.target is None or self.picked is None:
             return ""
         start = (
@@ -137,7 +137,7 @@ def _thresholds(curve: RiskCoverage, n: int, sure: float) -> Iterator[tuple[Thre
 
 
 def answered(labels: np.ndarray, probabilities: np.ndarray, value: float) -> Threshold | None:
-    """What a threshold gives on other rows, such as the test set; None when it answers none of them."""
+    """The result of a threshold on other rows, such as the test set; None if it answers none of them."""
     confidence, correct = confidences(labels, probabilities)
     kept = correct[confidence >= value]
     if not len(kept):

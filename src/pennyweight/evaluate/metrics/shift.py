@@ -60,7 +60,7 @@ class FamilyMean:
 
 @dataclass(frozen=True)
 class Shift:
-    """What was found under shift.
+    """The results under shift.
 
     Attributes:
         seed: of the corruptions and of the sample of rows.

@@ -61,7 +61,7 @@ class TargetThreshold:
 
 
 def decide(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
-    """What is predicted from probabilities (N, L): (N, L) of 0 and 1 by thresholds (L,); without them (N,) classes."""
+    """Predictions from probabilities (N, L): (N, L) of 0 and 1 by thresholds (L,); without them (N,) classes."""
     predicted: np.ndarray
     predicted = probabilities.argmax(axis=1) if thresholds is None else (probabilities >= thresholds).astype(np.int64)
     return predicted

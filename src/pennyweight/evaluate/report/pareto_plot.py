@@ -80,7 +80,7 @@ def pareto(
 
 
 def _note(shown: Sequence[Point], others: str) -> str:
-    """What the marks say, above the picture: a legend would lie on the data."""
+    """The meaning of the marks, above the picture, because a legend would cover the data."""
     parts = []
     if sum(one.best for one in shown) > 1:
         parts.append("line: the highest accuracy for its parameters")

@@ -30,7 +30,7 @@ MOST_IN_TITLE = 6
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run's report shows beside its evaluation.
+    """The contents of a run's report in addition to its evaluation.
 
     Attributes:
         plan: what was trained.
@@ -119,7 +119,7 @@ def evaluation_report(evaluation: Evaluation, backbone: str) -> ReportInput:
 
 
 def _splits(rows: Mapping[str, LabelledRows], cleaning: Mapping[str, Any]) -> dict[str, dict[str, object]]:
-    """What each split holds, and how many of its texts are also among the training texts."""
+    """The size of each split, and how many of its texts are also training texts."""
     known = identities(rows["train"].texts)
     found: dict[str, dict[str, object]] = {}
     for name, part in rows.items():
@@ -158,7 +158,7 @@ def _counts(labels: np.ndarray, names: Sequence[str]) -> object:
 
 
 def _title(evaluation: Evaluation) -> str:
-    """What the classifier tells apart: `Business, Sci/Tech, Sports or World`, or the number of its classes."""
+    """The title: the classes, such as `Business, Sci/Tech, Sports or World`, or their number."""
     names = [name if len(name) <= 30 else name[:29] + "…" for name in evaluation.names]
     if len(names) > MOST_IN_TITLE:
         return f"Texts of {len(names)} {'labels' if evaluation.metrics.multi_label else 'classes'}"

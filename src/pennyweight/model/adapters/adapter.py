@@ -111,7 +111,7 @@ class Adapter(Protocol):
         return None
 
     def resume_state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold besides parameters and moments, by names that no parameter has."""
+        """State for checkpoints in addition to parameters and moments, under names that no parameter has."""
         return {}
 
     def take_resume_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

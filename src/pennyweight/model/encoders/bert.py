@@ -50,7 +50,7 @@ class Block(NamedTuple):
 
 
 def unsupported(config: Config) -> str | None:
-    """What of a config.json `FastEncoder` does not compute as transformers does; None if nothing."""
+    """The part of a config.json that `FastEncoder` does not compute as transformers does; None if all is equal."""
     positions = config.get("position_embedding_type")
     if config.get("model_type") not in POST_NORM:
         return f"the architecture {config.get('model_type')}"
@@ -222,7 +222,7 @@ def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
 
 
 def fast_limit(config: Config, settings: EncoderSettings) -> str | None:
-    """What `FastEncoder` does not support of a config and settings, in words; None if nothing."""
+    """The first part of a config and settings that `FastEncoder` does not support, in words; or None."""
     return unsupported(config) or settings.beyond_fast
 
 

@@ -84,7 +84,7 @@ class EncoderSettings:
 
     @property
     def beyond_fast(self) -> str | None:
-        """What of these no fast encoder supports, in words; None if nothing."""
+        """The first of these that no fast encoder supports, in words; or None."""
         if self.hidden_dropout or self.attention_dropout:
             return "dropout inside the backbone"
         return None if self.trained_bias == "none" else f"bias {self.trained_bias}"

@@ -68,7 +68,7 @@ def positions_of(config: Config) -> tuple[RotaryPositions, ...]:
 
 
 def _rope(config: Config, kind: str) -> Mapping[str, Any]:
-    """What newer configs say of the rotary positions of a kind of layer."""
+    """The rotary positions of a kind of layer, as in newer configs."""
     return (config.get("rope_parameters") or {}).get(kind) or {}
 
 
@@ -172,7 +172,7 @@ class FastModernbert:
         return self._after_attention(layer, context, packing.first_tokens(x))
 
     def _attention_input(self, index: int, x: Tensor) -> Tensor:
-        """What a layer's attention reads, (N, H) -> (N, H): normed, but for layer 0, which reads normed embeddings."""
+        """The input of a layer's attention, (N, H) -> (N, H): normed, except for embeddings, which are normed."""
         return x if index == 0 else self._kernels.layer_norm(self._layer(index).attn_norm, x)
 
     def _after_attention(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def load_fast(backbone: Backbone, settings: EncoderSettings) -> Encoder:
 
 
 def fast_limit(config: Config, settings: EncoderSettings) -> str | None:
-    """What `FastModernbert` does not support of a config and settings, in words; None if nothing."""
+    """The first part of a config and settings that `FastModernbert` does not support, in words; or None."""
     return unsupported(config) or settings.beyond_fast
 
 

@@ -36,7 +36,7 @@ class BertLayers:
         return hidden if project is None else project(hidden)
 
     def shared(self, module: Any, hidden: Tensor, mask: Tensor) -> Any:
-        """What all layers read beside the hidden states (B, T, H), made once a pass: here the attention mask."""
+        """Inputs of all layers except the hidden states (B, T, H), made once per pass: here the attention mask."""
         from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
         make = create_causal_mask if getattr(module.config, "is_decoder", False) else create_bidirectional_mask
@@ -59,7 +59,7 @@ class BertLayers:
         return True
 
     def finish(self, module: Any, hidden: Tensor) -> Tensor:
-        """What follows the last layer: (B, T, H) -> (B, T, H)."""
+        """The operations after the last layer: (B, T, H) -> (B, T, H)."""
         return hidden
 
     @staticmethod

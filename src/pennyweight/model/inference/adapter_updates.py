@@ -40,7 +40,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class LinearUpdate:
-    """What one adapter changes in one product.
+    """The update of one product by one adapter.
 
     Attributes:
         down: (sum of r, in), the A of every layer, one below the other; None where only biases change.

@@ -82,7 +82,7 @@ class InferenceEngine:
 
     @torch.inference_mode()
     def _compute(self, tokens: Encoded, indices: Integers, head: nn.Module) -> np.ndarray:
-        """What `head` makes of one batch: (B, ...)."""
+        """The output of `head` for one batch: (B, ...)."""
         found: np.ndarray = head(pooled(self.encoder, token_rows(tokens, indices, self.pad_id), self.pooling)).numpy()
         return found
 

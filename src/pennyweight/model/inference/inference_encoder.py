@@ -86,7 +86,7 @@ class InferenceEncoder(Protocol):
         ...
 
     def positions(self, batch: TokenRows) -> Any:
-        """What attention adds or turns by in every layer, computed once a batch."""
+        """The position biases or rotations of every layer, computed once per batch."""
         ...
 
     def finish(self, x: Tensor) -> Tensor:

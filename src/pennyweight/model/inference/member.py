@@ -46,7 +46,7 @@ class Member:
 
     @property
     def nbytes(self) -> int:
-        """What its tensors take in memory."""
+        """The memory of its tensors, in bytes."""
         held = [tensor for update in self.adapter.updates.values() for tensor in update.tensors]
         held += [*self.adapter.biases.values(), *self.head.state_dict().values()]
         return sum(tensor.nbytes for tensor in held)

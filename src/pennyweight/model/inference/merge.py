@@ -140,7 +140,7 @@ def dora_factor(updated: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _names_in(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, str]:
-    """What a checkpoint calls the tensors of `AutoModel`: the same, or all with one word in front, such as `bert.`.
+    """The names of `AutoModel`'s tensors in a checkpoint: the same, or all with a prefix such as `bert.`.
 
     Raises:
         KeyError: it lacks one.

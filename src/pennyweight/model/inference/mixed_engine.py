@@ -78,7 +78,7 @@ class MixedEngine:
         return Member(weights, own.requires_grad_(False), pooling)
 
     def logits(self, tokens: Encoded, readers: Sequence[Sequence[Member]]) -> list[list[np.ndarray]]:
-        """What each classifier answers.
+        """The logits of each classifier.
 
         Args:
             tokens: N token sequences.
@@ -169,7 +169,7 @@ class MixedEngine:
         trained: Mapping[str, Tensor],
         own_biases: Mapping[str, Tensor],
     ) -> LinearUpdate | None:
-        """What an adapter changes in a product of some layers; None where that is nothing."""
+        """The update of a product in some layers by an adapter; None if there is none."""
         dtype, downs, parts, start = self.products.dtype, [], [], 0
         width = max(columns.stop for columns in layers.values())
         biases = None

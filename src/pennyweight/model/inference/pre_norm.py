@@ -104,7 +104,7 @@ class PreNormEncoder:
         return self.norm(F.embedding(batch.ids, self.words).float()).to(self.dtype)
 
     def positions(self, batch: TokenRows) -> Angles:
-        """What turns queries and keys, (N, 1, d / 2) twice for each base of wavelengths."""
+        """The rotations of queries and keys, twice (N, 1, d / 2) for each base of wavelengths."""
         return {theta: self._angles(batch, theta) for theta in {layer.rotary.theta for layer in self.layers}}
 
     def finish(self, x: Tensor) -> Tensor:

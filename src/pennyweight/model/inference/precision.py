@@ -24,7 +24,7 @@ WARM_UP = 64  # texts
 
 @dataclass(frozen=True)
 class PrecisionFigures:
-    """What one number format gives on the measured rows.
+    """The results of one number format on the measured rows.
 
     Attributes:
         accuracy: the share of right answers; multi-label, of texts whose labels are all right.

@@ -64,7 +64,7 @@ def attend_without_keys(q: Tensor, x: Tensor, factors: LinearFactors, packing: P
 
 @dataclass(frozen=True)
 class _Frozen:
-    """What needs no gradient: key and value matrices (H, H), value bias (H,), dropout mask (N, H), and the batch."""
+    """Tensors without gradients: key and value matrices (H, H), value bias (H,), dropout mask (N, H); the batch."""
 
     key: Tensor
     value: Tensor

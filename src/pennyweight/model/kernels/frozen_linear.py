@@ -119,7 +119,7 @@ def frozen_rows(linear: nn.Linear, rows: slice, prepack: bool = True) -> FrozenM
 
 
 def _cached(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
-    """What `make` computes from the modules' frozen tensors, cached until these change."""
+    """The result of `make` on the modules' frozen tensors, cached until these change."""
     with _CACHE_LOCK:
         known = _CACHE.setdefault(linears[0], {})
         key = (what, len(linears))

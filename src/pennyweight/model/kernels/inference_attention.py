@@ -102,7 +102,7 @@ def _whole_steps(
 
 @lru_cache(maxsize=1024)
 def _behind(length: int, read: int, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of `read` keys where a text has `length`: 0, and -inf behind it."""
+    """The bias of `read` keys for a text of `length` tokens: 0, and -inf behind its end."""
     scores = torch.zeros(1, 1, 1, read, dtype=dtype)
     scores[..., length:] = -torch.inf
     return scores

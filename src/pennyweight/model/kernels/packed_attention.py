@@ -25,7 +25,7 @@ MOST_WEIGHTS = 1 << 24
 
 
 class Packing:
-    """Which packed row each token of a padded batch is in.
+    """The packed row of each token of a padded batch.
 
     Args:
         attention_mask: (B, T), 1 for tokens and 0 for padding.
@@ -256,7 +256,7 @@ def _has_softmax_backward() -> bool:
 def _bias(
     packing: Packing, heads: int, positions: RotaryPositions | None, q: Tensor, part: slice
 ) -> tuple[Tensor, ...]:
-    """What is added to the scores of some groups: padding's bias and the window's, where there are any."""
+    """The bias of some groups' scores, for padding and for the window, if any."""
     window = None if positions is None else positions.window_within(packing.length)
     padding = (packing.bias(heads, q.dtype, first_only=q.shape[1] == 1)[part],) if packing.biased else ()
     return padding if window is None else (*padding, packing.window(window, q.shape[1], q.dtype))

@@ -12,7 +12,7 @@ BUCKETS, LONGEST_DISTANCE = 32, 128
 
 
 def relative_position_bias(table: Tensor, length: int) -> Tensor:
-    """What is added to the attention scores of every text and every layer.
+    """The bias of the attention scores, for every text and every layer.
 
     Args:
         table: (buckets, heads).

@@ -32,7 +32,7 @@ Outcome = list[np.ndarray] | PennyweightError
 
 @dataclass(frozen=True)
 class RoundFigures:
-    """What one round of one lane did.
+    """The figures of one batch of one lane.
 
     Attributes:
         requests: that it had texts of.

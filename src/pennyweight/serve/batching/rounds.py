@@ -113,7 +113,7 @@ def plan_round(waiting: Sequence[QueuedTexts], work: int, patient_until: float) 
 
 @dataclass(frozen=True)
 class RoundInput:
-    """What the engine is given, and where its answers belong.
+    """The engine's input, and where its answers belong.
 
     Attributes:
         tokens: the different token sequences of the round.
@@ -218,7 +218,7 @@ def _parts(share: Share) -> Iterator[Share]:
 
 
 def refusal(classifier: ServedClassifier, error: Exception) -> PennyweightError:
-    """What a request gets instead of an answer when its classifier cannot be computed."""
+    """The error for a request whose classifier cannot be computed."""
     if isinstance(error, MemoryError | ResourceError) or "memory" in str(error).lower():
         return ResourceError("not enough memory to compute this request", remedy="send fewer texts, or try again later")
     _log.error("classifier %r cannot be computed", classifier.name, exc_info=error)

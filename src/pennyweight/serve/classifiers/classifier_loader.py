@@ -30,7 +30,7 @@ CHANGED = "the folder no longer contains the classifier that was scanned"
 
 
 class MemberBuilder(Protocol):
-    """What the loader needs of the mixed engine."""
+    """The part of the mixed engine that the loader needs."""
 
     @property
     def max_length(self) -> int:
@@ -38,7 +38,7 @@ class MemberBuilder(Protocol):
         ...
 
     def member(self, plan: Plan, adapter: Mapping[str, Tensor], head: Mapping[str, Tensor], pooling: str) -> Any:
-        """What the engine reads one classifier by; it has `nbytes`."""
+        """The engine's form of one classifier; it has `nbytes`."""
         ...
 
 

@@ -38,7 +38,7 @@ class ServedFolder:
 
 @dataclass(frozen=True)
 class ClassifierSummary:
-    """What the manifest and the plan say of a classifier.
+    """The description of a classifier in its manifest and plan.
 
     Attributes:
         parameters: how many were trained; None where that is not known.

@@ -118,7 +118,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
-    """What the router says: an unknown path, or a method that the path does not have."""
+    """The router's errors: an unknown path, or a method that the path does not support."""
     status = getattr(error, "status_code", 500)
     headers = getattr(error, "headers", None)
     if status == 405:

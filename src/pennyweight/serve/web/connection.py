@@ -128,7 +128,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     # --- the end
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered in the server's form of errors."""
+        """Answer invalid HTTP with the server's own form of errors."""
         self._close_with(400)
 
     def _close_with(self, status: int) -> None:

@@ -40,7 +40,7 @@ _HEADERS = (
 
 @dataclass
 class RequestRecord:
-    """What a request turned out to be, filled in by those that handle it.
+    """The record of a request, filled in by the code that handles it.
 
     Attributes:
         request_id: the client's, where it sent a sane one.

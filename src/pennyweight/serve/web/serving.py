@@ -77,7 +77,7 @@ class Serving:
         self._disk_threads = ThreadPoolExecutor(settings.disk_threads, thread_name_prefix="disk")
 
     def full(self) -> Refusal | None:
-        """What a request would meet that brings even one token; asked before anything of a request is read."""
+        """The error for a request with even one token, if the queue is full; checked before the request is read."""
         if not self.batcher.queued_texts:
             return None
         wait, most = self.batcher.wait_for(1), self.settings.max_queue_seconds
@@ -271,6 +271,6 @@ def serving_of(request: Request) -> Serving:
 
 
 def record_of(request: Request) -> RequestRecord:
-    """What is told of a request in the log."""
+    """The log record of a request."""
     record: RequestRecord = request.scope[RECORD]
     return record
