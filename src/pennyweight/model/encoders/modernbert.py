@@ -172,7 +172,7 @@ class FastModernbert:
         return self._after_attention(layer, context, packing.first_tokens(x))
 
     def _attention_input(self, index: int, x: Tensor) -> Tensor:
-        """The input of a layer's attention, (N, H) -> (N, H): normed, except for embeddings, which are normed."""
+        """The input of a layer's attention, (N, H) -> (N, H): normed; in layer 0 x already is."""
         return x if index == 0 else self._kernels.layer_norm(self._layer(index).attn_norm, x)
 
     def _after_attention(self, layer: Any, context: Tensor, x: Tensor) -> Tensor:
