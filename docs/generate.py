@@ -125,7 +125,7 @@ def settings_module() -> str:
         [
             *lines,
             "",
-            "    # beside the recipe; `say` is deprecated",
+            "    # in addition to the recipe; `say` is deprecated",
             "    progress: bool | None",
             "    say: Callable[[str], None] | None",
             "",

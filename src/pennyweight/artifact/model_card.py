@@ -177,7 +177,7 @@ def _multi_label_baselines(metrics: dict[str, Any]) -> str:
 
 
 def _index(name: str, measured: dict[str, Any] | None) -> str:
-    """The hub's `model-index`, which shows the figures beside the model."""
+    """The hub's `model-index`, which shows the figures next to the model."""
     if measured is None or name != "test":
         return ""
     figures = [("accuracy", "accuracy", "Accuracy"), ("f1", "macro_f1", "Macro F1")]

@@ -215,7 +215,7 @@ def _computes(config: Any) -> Any:
 
 
 def check_adapter(saved: SavedFiles, config: str, weights: str, plan: Plan, backbone: Backbone) -> dict[str, Tensor]:
-    """The adapter's tensors, if they and PEFT's config beside them agree with the plan."""
+    """The adapter's tensors, if they and PEFT's config agree with the plan."""
     if plan.adapter is None:
         return {}
     for name in (config, weights):

@@ -127,7 +127,7 @@ def fix(
     merge_labels: bool = False,
     csv_guard: bool = True,
 ) -> CleanedCopy:
-    """Write the cleaned copy of `data` and, beside it, `OUT.dropped.csv`.
+    """Write the cleaned copy of `data` and, next to it, `OUT.dropped.csv`.
 
     Kept rows lose markup, control characters and encoding damage that can be undone; every other cell stays.
 

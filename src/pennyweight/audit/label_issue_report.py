@@ -86,7 +86,7 @@ def report_label_issues(audit: Audit, data: str, blocks: RowBlocks, recipe: Reci
         audit: of the file; where the backbone is missing, its `left_out` says what that costs.
         data: the file, for messages.
         blocks: its rows.
-        recipe: whose frozen backbone gives features beside TF-IDF.
+        recipe: its frozen backbone gives features in addition to TF-IDF.
 
     Raises:
         InputError: without labels, or with several labels per row.

@@ -52,7 +52,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Rough by nature; the benchmark prints it beside the truth.
+    """Rough by nature; the benchmark prints it next to the true value.
 
     Attributes:
         seconds_per_epoch: for `texts` texts of `tokens` tokens, once a cached prefix is filled.

@@ -30,7 +30,7 @@ _GAP = re.compile(r"\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 
-# The keys beside each letter on a QWERTY keyboard.
+# The keys next to each letter on a QWERTY keyboard.
 _BESIDE = {
     "q": "wa", "w": "qeas", "e": "wrsd", "r": "etdf", "t": "ryfg", "y": "tugh", "u": "yihj", "i": "uojk", "o": "ipkl",
     "p": "ol", "a": "qwsz", "s": "awedxz", "d": "serfcx", "f": "drtgvc", "g": "ftyhbv", "h": "gyujnb", "j": "huikmn",

@@ -32,7 +32,7 @@ _MARKS = (
 
 
 def suggest_names(path: Path) -> str | None:
-    """A remedy naming the files beside a missing `path` that are spelled like it, if there are any."""
+    """A remedy naming the files next to a missing `path` that are spelled like it, if there are any."""
     if not os.path.isdir(path.parent):
         return f"the folder {path.parent} does not exist either"
     close = difflib.get_close_matches(path.name, list_folder(path.parent), n=3, cutoff=0.6)

@@ -45,7 +45,7 @@ class EmptyTexts:
     lines: list[int] = field(default_factory=list)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start again."""
         self.count = 0
         self.lines.clear()
 
@@ -80,7 +80,7 @@ class RowBlocks:
         input_spec: which columns are the text and how they are joined.
         notes: remarks on how the source was read, one line each, for people.
         empty: the rows without a text.
-        unread: only its first rows have been looked at; `empty` is counted anew by each pass over `blocks_and_tables`.
+        unread: only its first rows have been looked at; `empty` is counted again in each pass over `blocks_and_tables`.
         cut: tokens of the texts, counted by whoever turns them into tokens.
         given: what was read: a path, two paths, or a name on the hub.
         reading: what decided how it was read, besides `input_spec`: format, encoding, header and split, as asked for.

@@ -1,11 +1,11 @@
-"""A classifier as an ONNX model, in fp32 or int8, with all that prediction needs beside it.
+"""A classifier as an ONNX model, in fp32 or int8, with everything that prediction needs next to it.
 
 | file                | holds                                                                                  |
 |---------------------|----------------------------------------------------------------------------------------|
 | model.onnx          | the graph: `input_ids`, `attention_mask` (and `token_type_ids`), (batch, length) int64, |
 |                     | to `logits`, (batch, labels) fp32, the temperature in them                             |
 | model.onnx.data     | its weights, where they are too large for one file                                     |
-| tokenizer.json      | the tokenizer, and what transformers keeps beside it                                   |
+| tokenizer.json      | the tokenizer, and the files that transformers adds                                    |
 | config.json         | transformers' config of the backbone with `id2label` and `label2id`                    |
 | classifier.json     | what `pennyweight.load` reads                                                          |
 | README.md           | code that runs                                                                         |

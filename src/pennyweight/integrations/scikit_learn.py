@@ -173,7 +173,7 @@ def _labels(y: Any) -> np.ndarray:
     if isinstance(y, (str, bytes)):
         raise EstimatorError("the labels are one string", expected="a label for each text", received=shown(y))
     try:
-        # pandas' own types keep integers and truth values beside a missing one; NumPy would make floats of them.
+        # pandas' own types keep integers and booleans next to a missing value; NumPy would make floats of them.
         extended = hasattr(y, "array") and not isinstance(getattr(y, "dtype", None), np.dtype)
         held = column_or_1d(y, warn=True) if hasattr(y, "shape") and not extended else y
         values = as_list(held)

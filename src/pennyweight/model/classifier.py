@@ -66,7 +66,7 @@ class SequenceClassifier(nn.Module):
             input_ids: (B, T) token ids, when starting at the bottom.
             hidden: (B, T, H) hidden states before layer `first`, instead of ids.
             first: the layer to begin at.
-            token_type_ids: (B, T) segments of pairs of texts, beside the ids.
+            token_type_ids: (B, T) segments of pairs of texts, in addition to the ids.
             tokens: how many ones the mask has, where the host knows it.
         """
         if hidden is None:

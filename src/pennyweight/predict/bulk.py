@@ -131,14 +131,14 @@ def predict_file(
 ) -> int:
     """Predict a source into a file that appears, whole, when the last row is done.
 
-    Until then finished blocks lie in a hidden folder beside it (see `journal`). A run that is killed, or stopped by a
+    Until then finished blocks are in a hidden folder next to it (see `journal`). A run that is killed, or stopped by a
     signal, leaves them there.
 
     Args:
         file: what `read_in_blocks` found.
         out: the file; `writers.output_form` says whether it may be written.
         abstainer: removes labels; its counts include the rows of former runs.
-        resume: go on where a former run of the same job ended; begin if there is none.
+        resume: continue where an earlier run of the same job ended; start if there is none.
         progress: called with the rows done so far.
 
     Returns:

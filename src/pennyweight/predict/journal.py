@@ -1,4 +1,4 @@
-"""The finished blocks of a job that may be killed at any moment, beside the file that they will become.
+"""The finished blocks of a job that may be killed at any moment, next to the file that they will become.
 
 A hidden folder `.NAME.unfinished` holds three files. `job.json` says what the job is. `blocks` holds the blocks' bytes
 end to end. `journal` has a line a block: the rows so far, those of them that were answered, and where the block ends. A
@@ -122,10 +122,10 @@ def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator
 
     Args:
         job: all that the output depends on, as JSON has it, by the names that messages give it.
-        resume: go on with what a former run of the same job finished; without any, begin.
+        resume: continue after an earlier run of the same job; start if there is none.
 
     Raises:
-        InputError: to resume another job, or to begin one anew whose finished blocks `resume` would keep.
+        InputError: if resuming another job, or starting one again whose finished blocks `resume` would keep.
         StorageError: another process is at it, or nothing can be written there.
     """
     folder = unfinished_folder(out)
@@ -170,7 +170,7 @@ def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: boo
 def may_go_on(
     former: Mapping[str, Any], job: Mapping[str, Any], rows: int, out: str | Path, folder: str | Path, *, resume: bool
 ) -> bool:
-    """Whether a run goes on with what a former one finished; else it begins anew.
+    """Whether a run continues an earlier one; otherwise it starts again.
 
     Args:
         former, job: what the output of the former run and of this one depends on.
@@ -179,7 +179,7 @@ def may_go_on(
         folder: where the finished rows lie.
 
     Raises:
-        InputError: to resume another job, or to begin one anew whose finished rows `resume` would keep.
+        InputError: if resuming another job, or starting one again whose finished rows `resume` would keep.
     """
     here = json.loads(json.dumps(job))
     other = [name for name in here if former.get(name) != here[name]]

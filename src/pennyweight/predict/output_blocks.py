@@ -88,7 +88,7 @@ def write_parquet(parts: Callable[[], Iterator[bytes]], path: Path) -> None:
 
     Args:
         parts: gives the streams, from `arrow_block`, twice.
-        path: the file, made anew. Without a part it stays as it is.
+        path: the file, created again. Without a part it stays unchanged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -27,7 +27,7 @@ class KeptColumns:
     """The input columns that are written before the predictions.
 
     Attributes:
-        all: every one; else the ids alone, beside the text.
+        all: every one; otherwise only the ids, next to the text.
         text: the columns that are the text.
         ids: the name of the column with the ids; None looks for one called `id`.
     """

@@ -126,7 +126,7 @@ def write_lines(
 
 
 def _write_parquet(rows: Iterable[dict[str, Any]], path: Path, types: dict[str, Any]) -> int:
-    """Write rows in blocks, held as Arrow beside the file until the types of all are known."""
+    """Write rows in blocks, kept as Arrow next to the file until the types of all are known."""
     iterator = iter(rows)
     ends = [0]
     count = 0

@@ -132,6 +132,6 @@ class RecipeSettings(TypedDict, total=False):
     audit: Literal["short", "off"]
     track: list[str] | str
 
-    # beside the recipe; `say` is deprecated
+    # in addition to the recipe; `say` is deprecated
     progress: bool | None
     say: Callable[[str], None] | None

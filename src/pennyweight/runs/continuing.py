@@ -118,7 +118,7 @@ class EarlierRun:
 
 
 def continued(start: WarmStart | None, evaluation: Evaluation | None) -> dict[str, Any]:
-    """The `continued` part of metrics.json: what was forgotten; empty where the training began anew.
+    """The `continued` part of metrics.json: what was forgotten; empty if training did not start from an earlier run.
 
     Args:
         evaluation: of the trained classifier; None where nothing was measured.

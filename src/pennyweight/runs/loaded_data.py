@@ -36,7 +36,7 @@ class LoadedData:
         class_weights: (L,) as `train.class_balance` gives them; None for none.
         sources: of each source name, rows and checksum, as in metrics.json.
         teaching: what a teacher says of the texts; None without one.
-        start: the earlier run that the training begins at; None, it begins anew.
+        start: the earlier run that training starts from; None for none.
         descriptions: of each class, to learn from where texts are few; empty where there are none that say anything.
     """
 

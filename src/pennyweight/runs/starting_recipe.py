@@ -24,7 +24,7 @@ def starting_recipe(recipe: str | Path | Recipe, settings: Mapping[str, Any]) ->
     The saved recipe of a training that began at a run is taken as it is, with the setting as the run's place.
 
     Raises:
-        RecipeError: a recipe beside the run's, or a setting that would take the places of its weights.
+        RecipeError: a recipe in addition to the run's, or a setting that would replace its weights.
         ArtifactError: not a saved classifier.
     """
     run = settings.get("start_from")

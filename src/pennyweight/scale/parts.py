@@ -94,10 +94,10 @@ class PartStore:
             )  # fmt: skip
 
     def begin(self, job: Mapping[str, Any], out: str, *, resume: bool) -> dict[int, FinishedUnit]:
-        """What a former run of the same job finished, by unit; else begin anew.
+        """The units that an earlier run of the same job finished; otherwise start again.
 
         Raises:
-            InputError: to resume another job, or to begin one anew whose parts `resume` would keep.
+            InputError: if resuming another job, or starting one again whose parts `resume` would keep.
             StorageError: nothing can be written here.
         """
         done = self._finished()

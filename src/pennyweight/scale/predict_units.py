@@ -153,7 +153,7 @@ def predict_units(
     Args:
         job, units: from `plan_job`.
         out: the output.
-        resume: go on with the parts that a former run of the same job left; begin if there are none.
+        resume: continue with the parts of an earlier run of the same job; start if there are none.
         progress: called with the rows done so far.
 
     Raises:

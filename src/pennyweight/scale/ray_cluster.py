@@ -23,7 +23,7 @@ from .unit_worker import Answer
 
 LOCAL = "local"
 _REACHABLE = 10.0  # seconds within which a cluster's port must answer
-_LIVES = 100  # times that Ray begins an actor anew; -1 would be for ever
+_LIVES = 100  # times that Ray restarts an actor; -1 would be for ever
 #: Looks in a row at which the head did not answer. After 60 s of that Ray ends this process, past any `except`.
 _HEAD_LOST = 3
 _LOOK = 2.0  # seconds between looks
@@ -99,13 +99,13 @@ class RayWorkers:
 
 
 class LastingActor:
-    """An object in a process of this machine that Ray begins anew when it dies; calls that met its death are repeated.
+    """An object in a process of this machine that Ray restarts when it dies; interrupted calls are repeated.
 
     So its methods have to do the same when they are called twice. It takes no CPU. Workers may be given a handle on it.
 
     Args:
         kind: the class; its methods return an `Answer`.
-        given: what its constructor takes, again whenever it begins anew.
+        given: the arguments of its constructor, used again at each restart.
     """
 
     def __init__(self, kind: type[Any], given: Sequence[Any]) -> None:
@@ -121,7 +121,7 @@ class LastingActor:
 
         Raises:
             PennyweightError: the error in its answer.
-            ResourceError: the process died more often than Ray begins it anew, or cannot begin.
+            ResourceError: the process died more often than Ray restarts it, or cannot start.
         """
         import ray
 

@@ -1,7 +1,7 @@
 """`pennyweight search --ray`: the trials of a search by several processes or machines.
 
-Optuna's study stays in the folder's journal, which one process beside the driver keeps (`study_keeper`); workers train
-trials and report to it (`trial_worker`). A search of one process may go on with the folder, and the other way round.
+Optuna's study stays in the folder's journal, which a process of its own writes (`study_keeper`). Workers train trials
+and report to it (`trial_worker`). A search in one process may continue the folder, and the reverse.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def search_on_ray(
         InputError: what Ray lacks (see `ray_cluster`); a worker with other versions, texts, backbone or number format;
             and as for `search`.
         ResourceError: settings ended two workers.
-        Interrupted: by a signal; the same call goes on.
+        Interrupted: by a signal; the same call continues.
     """
     check_installed()
     folder = Path(out)

@@ -1,7 +1,7 @@
 """A search's study in a process of its own, for workers of other processes and machines.
 
 It knows nothing of Ray. All it knows stands in the journal, and each method does the same when it is called again, so
-that it may be killed and begun anew at any moment.
+that it may be killed and restarted at any moment.
 """
 
 from __future__ import annotations

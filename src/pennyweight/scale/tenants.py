@@ -20,10 +20,10 @@ from ..recipe.loading import resolve_recipe
 from ..recipe.schema import SECTION_OF, Recipe
 
 NAME, DATA = "name", "data"
-# What the folder of the classifiers holds beside them.
+# The other contents of the classifiers' folder.
 SUMMARIES = ("summary.html", "summary.csv", "summary.json")
 LONGEST_NAME = 200  # bytes; file systems take 255, and what is written aside has a longer name
-# Fields whose values are files or folders, beside the sources of texts.
+# Fields whose values are files or folders, in addition to the sources of texts.
 _PLACES = ("backbone", "cache_dir", *RUNS)
 _MOST_SHOWN = 10
 

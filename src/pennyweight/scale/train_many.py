@@ -60,8 +60,8 @@ def train_many(
     """Train a classifier for each row of a manifest, each in a folder of its own below `out`.
 
     A backbone is loaded once in each process. A classifier is written whole or not at all, and one that is finished
-    is left as it is, so that the same call goes on after an interruption. What one row's training fails of is listed,
-    and the others go on.
+    is left as it is, so that the same call continues after an interruption. What one row's training fails of is listed,
+    and the others continue.
 
     Args:
         manifest: see `tenants.read_manifest`.

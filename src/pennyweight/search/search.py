@@ -142,7 +142,7 @@ def _run_trials(task: SearchTask, journal: Journal, budget: str, trials: int) ->
     """Run trials of one budget until all are done or being done.
 
     Raises:
-        Interrupted: by a signal. As after any other error, what was being tried is tried again by who goes on.
+        Interrupted: by a signal. As after any other error, the interrupted trial is tried again by the next process.
     """
     space, misses = affordable(task, budget), 0
     first = space.standing(task.recipe, budget)

@@ -147,7 +147,7 @@ class Journal:
 
         Args:
             choices: what is drawn.
-            fixed: settings that are noted beside what is drawn.
+            fixed: settings that are recorded with those drawn.
             first: what is not drawn in the first trial of the budget.
             worker: who asks, among this process's workers.
         """

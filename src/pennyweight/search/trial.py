@@ -30,7 +30,7 @@ class SearchTask:
         recipe: without a test file, so that no trial can read it.
         full: the same with it, for the best recipe.
         space: the choices.
-        settings: of every trial, beside its own: where the shared cache is.
+        settings: settings of every trial in addition to its own: the shared cache's folder.
         place: of every trial, too: device and threads, where the recipe's are not used.
         labels: number of classes.
         validation: number of validation texts.

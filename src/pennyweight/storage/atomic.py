@@ -1,6 +1,6 @@
 """Files and folders that are complete or absent: written under a temporary name, flushed, renamed.
 
-Writers work in a locked folder `.NAME.*.part` beside what they write. Whatever a killed writer left is put right by
+Writers work in a locked folder `.NAME.*.part` next to their target. Whatever a killed writer left is put right by
 `recover`, which the next writer of the same name calls first.
 """
 
@@ -128,7 +128,7 @@ def being_written(folder: Path, name: str) -> bool:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write in, removed at the end; missing parents are made.
+    """A folder next to `path` to write in, removed at the end; missing parents are made.
 
     It is locked while its writer lives, which tells it from a killed writer's.
     """

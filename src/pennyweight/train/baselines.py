@@ -27,7 +27,7 @@ def train_baselines(
     """Majority class and TF-IDF, and a linear probe of the frozen backbone where there is one.
 
     Args:
-        head: the probe, where it was a candidate beside the adapter; where it won it is the classifier, no baseline.
+        head: the probe, if it was compared with the adapter; if it won, it is the classifier and not a baseline.
         rows: `train`, and `validation`, `test` or both; `tokens`: theirs.
     """
     frozen = None if head is not None and head.wins else frozen

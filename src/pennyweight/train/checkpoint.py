@@ -158,7 +158,7 @@ def set_optimizer_tensors(
     """Set what `optimizer_tensors()` returned."""
     for key, value in tensors.items():
         name, _, part = key.rpartition("/")
-        # AdamW keeps `step` on the CPU unless fused or capturable; fused wants it beside the parameter.
+        # AdamW keeps `step` on the CPU unless fused or capturable; fused needs it on the parameter's device.
         optimizer.state[parameters[name]][part] = value.to(parameters[name].device)
 
 

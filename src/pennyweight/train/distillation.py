@@ -1,4 +1,4 @@
-"""Distillation: beside its label, or without one, a training row has a teacher's probabilities as its target.
+"""Distillation: a training row has a teacher's probabilities as a target, with or without a label.
 
 The loss of a row is (1 - w) times that of its label and w T² times the Kullback-Leibler divergence of the student's
 probabilities from the teacher's, both at temperature T (Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a
@@ -59,7 +59,7 @@ class Teaching:
     """All that a teacher says of a run's texts, computed once before the training.
 
     Attributes:
-        texts: U unlabelled texts that are trained on beside the N training rows.
+        texts: U unlabelled texts that are trained on in addition to the N training rows.
         targets: of the training rows, then of the unlabelled texts: N + U.
         validation: its predictions for the validation rows; None where there are none, or a table lacks some of them.
         fingerprint: of the teacher and of the unlabelled texts; part of the run's.
@@ -82,7 +82,7 @@ class Teaching:
 
 
 def with_teacher(of_labels: Loss, targets: SoftTargets, device: torch.device) -> Loss:
-    """The loss of rows that have a teacher's probabilities beside their labels.
+    """The loss of rows that have a teacher's probabilities in addition to their labels.
 
     Args:
         of_labels: the loss by the labels alone.

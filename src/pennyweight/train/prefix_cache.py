@@ -45,7 +45,7 @@ LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 
 
 class PrefixWarning(UserWarning):
-    """The prefix cannot be kept where it was asked for. Training goes on, with the same result."""
+    """The prefix cannot be kept where it was asked for. Training continues, with the same result."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Prefix:
         hidden: (tokens, H) in memory, or mapped from a file; or on the device, see `prefix_placement`.
         starts: (N,) where each text begins in `hidden`.
         lengths: (N,) how many rows it has: its tokens, or 1 where pooled vectors are kept.
-        first: the layer to go on at.
+        first: the layer to continue at.
         bucket: batches are padded to a multiple of this many rows.
         device: where batches go.
         file: where it is kept, if it is.
@@ -315,7 +315,7 @@ def _header(key: str, shape: tuple[int, int], dtype: torch.dtype, digest: str) -
 
 
 def _open(file: Path, key: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
-    """The values mapped from a file, or None when it is absent, stale or damaged; then it will be written anew.
+    """The values mapped from a file, or None when it is absent, stale or damaged; then it will be written again.
 
     As long as they are mapped the file is locked, shared: nobody makes room by removing it.
     """

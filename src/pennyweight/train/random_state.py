@@ -20,7 +20,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
-    """Set what `random_state` returned; a run that goes on on another kind of device takes the CPU's alone."""
+    """Set what `random_state` returned; a run that continues on another kind of device takes only the CPU's."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,6 +1,6 @@
 """Resuming a run, and only the same run.
 
-From `mark_begun` to `mark_ended` a run's folder holds a file beside the checkpoints, `unfinished`: a classifier in the
+From `mark_begun` to `mark_ended` a run's folder has a file `unfinished` next to the checkpoints: a classifier in the
 folder belongs to an earlier run until then. It stays in place, whole, until the new one replaces it.
 """
 
@@ -166,7 +166,7 @@ class ResumePoint:
             check_fits(self.checkpoint, trainable(model))
 
     def begin(self, model: SequenceClassifier, more: Mapping[str, Any], folder: Path | None, anyway: bool) -> None:
-        """Begin or go on with the training: check what is known by now, and note in the folder that a run has begun.
+        """Start or continue training: check what is known by now, and note in the folder that a run has begun.
 
         Args:
             more: entries of the run's fingerprint that are only known once its rows are prepared.
@@ -193,7 +193,7 @@ def mark_begun(folder: Path, checkpoint: Checkpoint | None) -> None:
     Raises:
         StorageError: when the folder cannot be written.
     """
-    keep_up_to(folder / CHECKPOINTS, checkpoint)  # first: beside the note no earlier run's may lie
+    keep_up_to(folder / CHECKPOINTS, checkpoint)  # first: no earlier run's may lie next to the note
     write_text(folder / UNFINISHED, f"{uuid.uuid4().hex}\n")
 
 

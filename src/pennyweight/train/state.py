@@ -187,12 +187,12 @@ class TrainingState:
         rows: what it is trained on.
         accelerator: owns device, gradient scaling and experiment trackers.
         planned: trainable parameters in the plan.
-        resumed: the checkpoint to go on from; None for a new run.
+        resumed: the checkpoint to continue from; None for a new run.
         group: the processes that train; None for this one alone.
 
     Raises:
         BudgetError: the model or the optimizer has another number of trainable parameters than the plan.
-        RecipeError: averaging beside adaptive ranks, or too few steps for these.
+        RecipeError: averaging with adaptive ranks, or too few steps for these.
         ArtifactError: `resumed` does not fit the model.
     """
 

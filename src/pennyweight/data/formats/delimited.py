@@ -84,7 +84,7 @@ def read_delimited(path: Path, max_bytes: int, options: FileOptions = AS_NAMED, 
     The first row is a header, unless it looks like the rows below it or `options` say so: then columns are called
     `column 1`, `column 2`... A file whose first column holds class numbers and whose first row holds letters besides
     has the form of the official AG News, DBpedia, Yelp and Yahoo files, `class number from 1, title, description`;
-    class names are taken from a `classes.txt` beside it.
+    class names are taken from a `classes.txt` next to it.
 
     Blank lines are skipped and counted in a note; in a file of one column they are empty texts.
 
@@ -351,7 +351,7 @@ def _check_twins(
 
 
 def _classes(path: Path, numbers: list[str]) -> dict[str, tuple[str, ...]]:
-    """The names in the `classes.txt` that the official archives put beside the data, one a line."""
+    """The names in the `classes.txt` that the official archives put next to the data, one a line."""
     beside = path.with_name("classes.txt")
     if not beside.is_file():
         return {}

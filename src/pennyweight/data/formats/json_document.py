@@ -16,7 +16,7 @@ EXPECTED = 'rows ({"text": ..., "label": ...}), pairs (["text", "label"]), colum
 ColumnsOf = Callable[[Iterable[dict[str, Any]], str], dict[str, list[Any]]]
 Reader = Callable[[dict[str, Any], "Place", str], "tuple[Any, Place] | None"]
 
-# Under these, a document keeps its rows beside other things.
+# Under these, a document keeps its rows next to other entries.
 _ROWS = ("data", "rows", "items", "examples", "records", "instances", "documents", "samples", "results", "entries",
          "common_examples", "intents", "utterances", "sentences")  # fmt: skip
 # Under these, an intent keeps its texts.
@@ -112,7 +112,7 @@ def number_rows(values: dict[str, list[Any]], source: str, *, named: bool) -> Co
 
 
 def flatten(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose text is one level down (`{"data": {"text": ...}}`), with that level's fields beside its own."""
+    """A row whose text is one level down (`{"data": {"text": ...}}`), with both levels' fields."""
     if any(is_text_name(name) and isinstance(value, str) for name, value in row.items()):
         return row
     inner = [
@@ -188,7 +188,7 @@ def _rows(value: Any, place: Place, split: str) -> tuple[Any, Place]:
 
 
 def _is_row(value: dict[str, Any]) -> bool:
-    """Whether an object is one row: no lists and objects in it, or a text beside them and no rows."""
+    """Whether an object is one row: no lists and objects in it, or a text next to them and no rows."""
     nested = [each for each in value.values() if isinstance(each, (dict, list))]
     rows = any(isinstance(each, list) and each and isinstance(each[0], (dict, list)) for each in nested)
     return not nested or (not rows and any(is_text_name(key) and isinstance(value[key], str) for key in value))
@@ -290,7 +290,7 @@ def _names_columns(keys: Iterable[str]) -> bool:
 
 
 def _wrapped(value: dict[str, Any], place: Place, split: str) -> tuple[Any, Place]:
-    """Rows under one key, beside whatever else there is."""
+    """Rows under one key, next to any other entries."""
     held = {key: each for key, each in value.items() if isinstance(each, (list, dict)) and each}
     lists = [key for key, each in held.items() if isinstance(each, list) and isinstance(each[0], (dict, list, str))]
     named = [key for key in held if key.lower() in _ROWS]

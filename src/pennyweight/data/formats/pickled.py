@@ -177,7 +177,7 @@ def _chunk(chunk: Any, alias: str, budget: _Budget) -> list[Any]:
     parts = [None if buffer is None else _buffer(buffer) for buffer in _sequence(buffers, "a chunk")]
     budget.spend(1 + sum(len(part) for part in parts if part is not None))
     try:
-        # -1: count the nulls anew, the file's own number may lie.
+        # -1: count the nulls again, because the file's own number may be wrong.
         views = [None if part is None else pa.py_buffer(part) for part in parts]
         array = pa.Array.from_buffers(pa.type_for_alias(alias), length, views, -1, offset)
         array.validate(full=True)

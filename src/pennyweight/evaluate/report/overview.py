@@ -63,7 +63,7 @@ def dots(metrics: Metrics, intervals: Mapping[str, Interval], baselines: Sequenc
 
 
 def dot_plot(rows: Sequence[Dot], figure: str) -> str:
-    """HTML: a row for each, its dot on its interval, and the number beside it. Names stand above on a narrow page."""
+    """HTML: a row for each, its dot on its interval, and the number next to it. Names stand above on a narrow page."""
     parts = []
     for row in rows:
         marks = ""

@@ -22,7 +22,7 @@ class Point:
     """A run: its accuracy in [0, 1] with its interval, and its trainable parameters.
 
     Attributes:
-        name: shown beside the point; empty for none.
+        name: shown next to the point; empty for none.
         best: no other run has at least this accuracy for no more parameters.
         dominated: by a paired test, a run with no more parameters has a higher accuracy; a lower figure is not enough.
     """
@@ -137,7 +137,7 @@ def _dodged(points: Sequence[Point], limits: tuple[float, float]) -> list[float]
 def _label(
     axis: Any, marks: Sequence[tuple[str, float, float]], front: Sequence[tuple[float, float]], palette: Palette
 ) -> None:
-    """Write names beside their points, each at the first of eight places where it covers nothing else.
+    """Write names next to their points, each at the first of eight places where it covers nothing else.
 
     Nothing is drawn before the picture is saved, so sizes are reckoned: a letter is 0.55 of its height wide.
 

@@ -10,7 +10,7 @@ from ...budget.plan import Plan
 from ...budget.targets import ranks
 from .figures import DARKEST, LIGHT, Palette
 
-FAINTEST = 0.08  # so that rank 1 beside rank 64 still shows
+FAINTEST = 0.08  # so that rank 1 is visible next to rank 64
 
 
 def picture(plan: Plan, config: Mapping[str, Any], palette: Palette = LIGHT) -> Any:

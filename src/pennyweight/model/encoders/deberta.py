@@ -11,7 +11,7 @@ from .reference import BertLayers, ReferenceLoader
 
 
 class DebertaLayers(BertLayers):
-    """DeBERTa-v2 and v3: attention over relative positions, and perhaps a convolution beside the lowest layer."""
+    """DeBERTa-v2 and v3: attention over relative positions, and perhaps a convolution parallel to the lowest layer."""
 
     def embed(self, module: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         hidden: Tensor = module.embeddings(input_ids=ids, token_type_ids=types, mask=mask)

@@ -24,7 +24,7 @@ CALIBRATED_ON = 128  # texts
 
 @dataclass(frozen=True)
 class FrozenLayers:
-    """Hidden states of texts before a layer, for trained layers to go on from."""
+    """Hidden states of texts before a layer, as the input of the trained layers."""
 
     encoder: InferenceEncoder
     pad_id: int
@@ -51,7 +51,7 @@ class FrozenLayers:
 def calibrated_layers(backbone: Backbone, max_length: int) -> FrozenLayers | None:
     """A backbone's layers in int8, their ranges measured over texts of the built-in sample.
 
-    Always the same texts, so that a classifier does not depend on which others are trained beside it.
+    Always the same texts, so that a classifier does not depend on the others trained with it.
     """
     texts = sample.load("train").texts[:CALIBRATED_ON]
     tokenizer = load_tokenizer(backbone.folder)

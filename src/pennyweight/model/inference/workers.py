@@ -60,7 +60,7 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
             def begin() -> None:
                 # The number of threads is each thread's own, but what is set last holds for threads yet to come, and
-                # for those that have not asked: theirs is set anew when they first compute.
+                # for those that have not asked: theirs is set again when they first compute.
                 torch.get_num_threads()
                 torch.set_num_threads(1)
                 ready.wait()

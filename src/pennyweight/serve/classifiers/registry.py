@@ -245,7 +245,7 @@ class Registry:
     # --- changing, for the administrator
 
     def load(self, name: str) -> dict[str, Any]:
-        """Bring a classifier into memory; one that is not known is looked for in the folders, scanned anew.
+        """Bring a classifier into memory; an unknown one is searched in the folders, which are scanned again.
 
         Raises:
             UnknownClassifier: the folders hold no classifier of exactly this name.
@@ -278,12 +278,12 @@ class Registry:
             self._drop(name)
 
     def reload(self, name: str) -> dict[str, Any]:
-        """Read a classifier's folder anew and serve what it holds now.
+        """Read a classifier's folder again and serve its current contents.
 
         Raises:
             UnknownClassifier: no such name.
             UnusableClassifier: what the folder holds now cannot be used. The classifier that was in memory, if it was,
-                goes on answering.
+                continues to answer.
         """
         with self._lock:
             entry = self._entry(name)

@@ -83,7 +83,7 @@ def find_classifiers(sources: Sequence[str]) -> list[ServedFolder]:
 
 
 def find_classifier(sources: Sequence[str], name: str) -> ServedFolder | None:
-    """The classifier of exactly this name, looked for anew; None where there is none.
+    """The classifier of exactly this name, searched again; None if there is none.
 
     The name is compared with what the folders hold. It is never made into a path.
     """

@@ -18,7 +18,7 @@ from .refusals import Refusal, send_refusal
 #: Where the token is looked for unless a file is named.
 VARIABLE = "PENNYWEIGHT_TOKEN"
 SHORTEST = 16
-#: Answered without a token, beside the static files of the page: whether the server lives, and nothing of its data.
+#: Answered without a token, like the page's static files: whether the server is alive, but no data.
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/health"})
 
 # What RFC 6750, section 2.1, allows in a bearer token.

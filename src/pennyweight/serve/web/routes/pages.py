@@ -22,7 +22,7 @@ def add_page_routes(app: FastAPI) -> frozenset[str]:
 def _answer(file: StaticFile) -> Callable[[Request], Awaitable[Response]]:
     headers = {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        # Asked for anew each time, and answered with 304 while the program stays the same.
+        # Requested again each time, and answered with 304 while the program stays the same.
         "Cache-Control": "no-cache",
         "ETag": file.etag,
     }
