@@ -142,8 +142,8 @@ HELD: dict[str, tuple[int, dict[Any, int], dict[str, Any]]] = {
 #: file -> the line that refuses it as training data
 REFUSED: dict[str, str] = {
     "frame.pkl": (
-        "the pickle is refused: it asks for pandas.DataFrame; expected a pickled datasets.Dataset held "
-        'in memory; nothing in it was run; on the machine that made it, write frame.to_parquet("data.parquet") and '
+        "the pickle is refused: it asks for pandas.DataFrame; expected a pickled datasets.Dataset that "
+        'was in memory; nothing in it was run; on the machine that made it, write frame.to_parquet("data.parquet") and '
         "use that"
     ),
     "nanlabel-empty.csv": (

@@ -327,7 +327,9 @@ def test_few_rows_of_many_classes_are_split_one_a_class(pairs: Pairs, settings: 
         found = pw.train(rows, **settings)
     assert (found.metrics["train"]["rows"], found.metrics["validation"]["n"]) == (48, 12)
     assert [one["support"] for one in found.metrics["validation"]["per_class"]] == [1] * 12
-    assert "validation: 12 rows, one a class, since 10% would be 6; --validation-size 0 trains on all of them" in heard
+    assert (
+        "validation: 12 rows, one per class, because 10% would be 6; --validation-size 0 trains on all of them" in heard
+    )
 
 
 # --- no validation ---

@@ -81,7 +81,7 @@ def test_one_hot_vectors_are_classes(kind: Callable[[Any], Any]) -> None:
 def test_vectors_with_several_ones_are_labels(refusal: Callable[..., str]) -> None:
     found = table([0, 1, 1], [1, 0, 0])
     assert found.labels == [(1, 2), (0,)]
-    assert found.notes == ("label vectors of 3 zeros and ones read as labels 0 to 2, any number a text",)
+    assert found.notes == ("label vectors of 3 zeros and ones read as labels 0 to 2, any number per text",)
     assert table([1, 1], [0, 1]).labels == [(0, 1), (1,)]
     assert "has no label in column label" in refusal(table, [0, 0], [0, 1])
     assert table([0, 0], [0, 1], allow_unlabelled=True).labels == [(), (1,)]

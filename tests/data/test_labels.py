@@ -239,8 +239,8 @@ def test_numbers_from_one_with_one_missing_are_not_guessed(refusal) -> None:
 
 def test_names_of_one_canonical_form_are_refused(refusal) -> None:
     assert refusal(fit_labels, table(1, 2, 1, 2), names=["1", "1.0", "2"]) == (
-        "two class names mean the same label; expected names that differ by more than 1 and 1.0, True and true, or "
-        "surrounding blanks; received 1, 1.0"
+        "two class names mean the same label; expected names that differ when 1 equals 1.0, True equals true, "
+        "and surrounding blanks are ignored; received 1, 1.0"
     )
 
 

@@ -131,7 +131,7 @@ def backbone_with_code(folder: Path, marker: Path, toy: Any, clean: Path) -> Mad
     (backbone / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
     config = json.loads((backbone / "config.json").read_text())
     (backbone / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
-    return "train", toy | {"backbone": str(backbone), "out": folder / "run"}, "wants to run code of its own (auto_map)"
+    return "train", toy | {"backbone": str(backbone), "out": folder / "run"}, "needs to run its own code (auto_map)"
 
 
 def backbone_of_pickles(folder: Path, marker: Path, toy: Any, clean: Path) -> Made:

@@ -143,7 +143,7 @@ def test_what_the_hub_answers_is_told_in_one_line(hub: Callable[..., list[tuple[
 def test_what_makes_a_folder_unusable(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text("utf-8"))
     (copy / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}), "utf-8")
-    with pytest.raises(BackboneError, match=r"wants to run code of its own \(auto_map\)"):
+    with pytest.raises(BackboneError, match=r"needs to run its own code \(auto_map\)"):
         resolve(str(copy))
     (copy / "config.json").write_text("{", "utf-8")
     with pytest.raises(BackboneError, match=r"config.json is not valid JSON"):

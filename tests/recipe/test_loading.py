@@ -133,7 +133,7 @@ def test_what_a_strategy_may_choose_contradicts_planning_by_hand(file: Callable[
     )
     assert refusal(lambda: recipe.load("notebook", forced_modules="query")) == (
         "recipe notebook: 1 problem: plan -> forced_modules: expected a strategy that chooses ranks, such as auto, "
-        "beside forced_modules, received strategy manual"
+        "with forced_modules, received strategy manual"
     )
     assert refusal(lambda: recipe.load(min_rank=8, max_rank=4)) == (
         "recipe default: 1 problem: plan -> min_rank: expected at most max_rank, which is 4, received 8"

@@ -85,7 +85,7 @@ def test_new_labels_stand_behind_the_old_ones(
         assert np.mean([label == "Science" for label in wider.predict([text for text, _ in SCIENCE])]) > 0.8
     assert wider.metrics["continued"]["new_labels"] == ["Science"]
     assert wider.metrics["continued"]["test"]["rows"] == "of its test"
-    assert "1 further labels fitted beside those of" in caplog.text
+    assert "1 new labels fitted in addition to those of" in caplog.text
     assert "test texts of its test were right before" in caplog.text
     saved = recipe.load(tmp_path / "run" / "recipe.yaml")
     assert (saved.train.start_from, saved.train.epochs, saved.name) == (run.name, 2, "continued")

@@ -69,7 +69,7 @@ def test_the_temperature_is_kept_used_and_changes_no_label(train_run: Callable[.
 
 
 def test_of_a_few_validation_rows_no_temperature_is_fitted_and_why_is_said(run: Path) -> None:
-    found, why = metrics(run), "12 validation rows are too few to fit one, it takes 50"
+    found, why = metrics(run), "12 validation rows are too few to fit one; at least 50 are needed"
     assert (found["calibration"]["temperature"], found["calibration"]["not_fitted"]) == (1.0, why)
     assert found["calibration"]["ece_before"] == found["calibration"]["ece_after"]
     page = (run / "report.html").read_text("utf-8")

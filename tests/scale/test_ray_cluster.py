@@ -157,11 +157,11 @@ class NodeDied(Exception):
     [
         (
             Exception("The actor died.\nThe actor never ran - it was cancelled."),
-            "it never began, as on a cluster with ",
+            "it never started; the cluster may have ",
         ),
         (
             OutOfMemory("Memory on the node was 120 of 125 GB..."),
-            "Ray ended its process since its machine's memory was ",
+            "Ray ended its process because its machine's memory was ",
         ),
         (NodeDied("The node is dead."), "its machine left the cluster"),
         (

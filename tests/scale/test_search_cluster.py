@@ -180,7 +180,7 @@ def test_a_signal_gives_back_what_is_being_tried(
             raise KeyboardInterrupt
 
         patched.setattr(trials_module, "train", stopped)
-        with pytest.raises(pw.errors.Interrupted, match="stopped by a signal; go on with --out"):
+        with pytest.raises(pw.errors.Interrupted, match="stopped by a signal; continue with --out"):
             driver.search_on_ray(news / "train.csv", **asked)
     assert not (tmp_path / "s" / WORKERS).exists()
     whole = pw.search(news / "train.csv", budget="5k", trials=2, out=tmp_path / "plain", **settings)

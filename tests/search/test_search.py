@@ -178,7 +178,7 @@ def test_going_on_draws_what_an_unbroken_search_draws(
             raise KeyboardInterrupt
 
         patched.setattr(trials, "train", stopped)
-        with pytest.raises(Interrupted, match="stopped by a signal; go on with --out"):
+        with pytest.raises(Interrupted, match="stopped by a signal; continue with --out"):
             pw.search(news / "train.csv", budget="5k", trials=6, out=tmp_path / "parts", **settings)
     parts = pw.search(news / "train.csv", budget="5k", trials=6, out=tmp_path / "parts", **settings)
     assert outcomes(parts) == outcomes(whole)
@@ -478,7 +478,7 @@ def test_ctrl_c_ends_with_how_to_go_on(news: Path, settings: dict[str, Any], tmp
     _, said = running.communicate()
     guard.cancel()
     assert running.returncode == 130, said
-    assert said.splitlines()[-1] == f"error: {out}: stopped by a signal; go on with --out {out}"
+    assert said.splitlines()[-1] == f"error: {out}: stopped by a signal; continue with --out {out}"
     with open_journal(out, 7) as journal:
         assert {trial.state.name for trial in journal.study("5k").get_trials()} >= {"COMPLETE"}
         assert "RUNNING" not in {trial.state.name for trial in journal.study("5k").get_trials()}

@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_plan_is_refused() -> None:
         checkpoint.check_fits(other, parameters())
     other = state(3)
     other.random = {}
-    with pytest.raises(ArtifactError, match="holds no random state"):
+    with pytest.raises(ArtifactError, match="has no random state"):
         checkpoint.check_fits(other, parameters())
 
 

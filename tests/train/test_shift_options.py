@@ -188,7 +188,7 @@ def test_a_second_style_joins_the_training_rows_alone(settings: dict[str, Any], 
     (tmp_path / "other.csv").write_text("text,label\nA text.,Weather\n", "utf-8")
     with pytest.raises(DataError, match=r"other.csv:2: label Weather is not one of the classes"):
         pw.train(news / "train.csv", mix=str(tmp_path / "other.csv"), **settings)
-    with pytest.raises(RecipeError, match="data -> mix_share: mix_share is set but mix is not"):
+    with pytest.raises(RecipeError, match="data -> mix_share: expected a second source with mix_share"):
         pw.train(news / "train.csv", mix_share=0.1, **settings)
 
 

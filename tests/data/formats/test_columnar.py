@@ -97,7 +97,7 @@ def test_damaged_parquet(tmp_path: Path, file, refusal) -> None:
     content = bytearray((tmp_path / "f.parquet").read_bytes())
     content[10:60] = b"\xff" * 50
     message = refusal(read_parquet, file("g.parquet", bytes(content)), LIMIT)
-    assert message.startswith("TMP/g.parquet: cannot be read as Parquet: not that, or damaged; received ")
+    assert message.startswith("TMP/g.parquet: cannot be read as Parquet: damaged, or another format; received ")
 
 
 def test_no_rows_and_no_usable_columns(tmp_path: Path, refusal) -> None:
@@ -128,7 +128,9 @@ def test_offsets_that_point_outside_are_refused_before_arrow_follows_them(tmp_pa
     content[offsets : offsets + 4] = (0x3FFFFFFF).to_bytes(4, "little")
     (tmp_path / "f.arrow").write_bytes(bytes(content))
     message = refusal(read, tmp_path / "f.arrow", labelled=False)
-    assert message.startswith("TMP/f.arrow: cannot be read as Arrow: not that, or damaged; received ArrowInvalid: ")
+    assert message.startswith(
+        "TMP/f.arrow: cannot be read as Arrow: damaged, or another format; received ArrowInvalid: "
+    )
     assert "1073741823" in message
 
 
@@ -203,7 +205,7 @@ def test_a_damaged_saved_dataset(tmp_path: Path, refusal, damage: str) -> None:
     dataset().save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / damage).write_text("not this")
     message = refusal(read_saved, tmp_path / "saved", "train", LIMIT)
-    assert message.startswith("TMP/saved: cannot be read as a saved dataset: not that, or damaged; received ")
+    assert message.startswith("TMP/saved: cannot be read as a saved dataset: damaged, or another format; received ")
 
 
 def test_a_hub_name(monkeypatch) -> None:

@@ -46,8 +46,8 @@ def test_excels_line_about_the_delimiter(file: File) -> None:
 def test_two_delimiters_that_both_fit(file: File, refusal: Refusal) -> None:
     assert refusal(read_delimited, file("d.csv", "one;red,blue\nthree;green,grey\n"), LIMIT) == (
         "TMP/d.csv: the delimiter is ambiguous: each row has the same number of fields with either; "
-        "received comma and semicolon; put fields that hold a delimiter between double quotes, "
-        "or a line such as sep=; before the others"
+        "received comma and semicolon; put fields that contain a delimiter in double quotes, "
+        "or add a first line such as sep=;"
     )
     assert len(rows(file("d.csv", "text,id\n" + "one;red,5\n" * 3))) == 4  # names tell
 
@@ -70,8 +70,8 @@ def test_a_column_of_texts_with_commas(file: File, refusal: Refusal) -> None:
     assert rows(path) == [("text",), ("first, second",), ("third",), ("one, two, three",), ("a, b, c",)]
     # Two fields in each row: the header lacks a name.
     assert refusal(read_delimited, file("d.csv", "text\na,1\nb,2\nc,3\n"), LIMIT) == (
-        "TMP/d.csv:2: the row is ragged; expected 1 fields (text); received 2; put fields that hold the delimiter or a "
-        "line break between double quotes; if each line is one text, name the file .txt"
+        "TMP/d.csv:2: the row is ragged; expected 1 fields (text); received 2; put fields with the delimiter or a "
+        "line break in double quotes; if each line is one text, name the file .txt"
     )
 
 

@@ -69,7 +69,7 @@ def test_a_database(tmp_path: Path, refusal) -> None:
     with sqlite3.connect(tmp_path / "f.db") as base:
         base.execute("create table news (text, label)")
     base.close()
-    assert "the file is an SQLite database, which is not read" in refusal(read, tmp_path / "f.db")
+    assert "the file is an SQLite database, which is not supported" in refusal(read, tmp_path / "f.db")
 
 
 def test_a_format_that_is_said_is_taken(file) -> None:

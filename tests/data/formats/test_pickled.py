@@ -211,7 +211,7 @@ def test_buffers_of_older_arrow_are_plain_bytes(pickled) -> None:
         (in_memory(Made(pa.lib._restore_array, (STRING, 2, 0, 0))), "a chunk is not whole"),
         (in_memory(chunk(letters=12)), "an Arrow buffer in it is not made of bytes"),
         (in_memory(chunk(), columns=2), "its schema has a different number of columns from its data"),
-        (in_memory("text"), "it is not put together like a dataset: pyarrow.lib._restore_array is missing"),
+        (in_memory("text"), "it lacks pyarrow.lib._restore_array, which every pickled dataset has"),
         (Made(datasets.table.InMemoryTable), "its table has no attributes"),
         ({"text": ["a"]}, "its table is a dict"),
         (None, "its table is a NoneType"),

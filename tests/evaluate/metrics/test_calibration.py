@@ -106,7 +106,7 @@ def test_a_temperature_of_a_few_rows_is_not_fitted(rows: int) -> None:
     labels, logits = overconfident(rows, seed=0) if rows else (np.empty(0, int), np.empty((0, 4)))
     found = choose_temperature(logits, labels)
     assert (found.value, found.rows) == (1.0, rows)
-    few = f"{rows} validation rows are too few to fit one, it takes 50"
+    few = f"{rows} validation rows are too few to fit one; at least 50 are needed"
     assert found.reason == (few if rows else "no rows were held out for validation")
 
 
@@ -138,9 +138,9 @@ def test_no_temperature_where_every_row_is_right() -> None:
 
 def test_a_calibration_without_a_temperature_says_why() -> None:
     labels, logits = overconfident(100, seed=5)
-    found = calibrate(labels, logits, 1.0, "4 validation rows are too few to fit one, it takes 50")
+    found = calibrate(labels, logits, 1.0, "4 validation rows are too few to fit one; at least 50 are needed")
     assert str(found) == (
-        "The probabilities are not temperature-scaled: 4 validation rows are too few to fit one, it takes 50"
+        "The probabilities are not temperature-scaled: 4 validation rows are too few to fit one; at least 50 are needed"
     )
 
 
