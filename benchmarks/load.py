@@ -43,6 +43,7 @@ class Load:
         clients: closed loop: each sends its next request once the last is answered, and stops when it is refused.
         pause: closed loop: seconds between an answer and the next request.
         rate: open loop instead: requests per second at random times (Poisson), answered or not.
+        evenly: open loop: at equal intervals instead of random times, as vegeta and k6 send.
         most_connections: open loop: requests that find so many unanswered are counted and not sent.
         seed: of the random times.
         cores: processors to run on; None for all.
@@ -56,6 +57,7 @@ class Load:
     clients: int = 1
     pause: float = 0.0
     rate: float | None = None
+    evenly: bool = False
     most_connections: int = 4000
     seed: int = 0
     cores: Sequence[int] | None = None
@@ -253,7 +255,7 @@ class Generator:
         due = time.monotonic()
         until = due + self.load.seconds
         waiting: set[asyncio.Task[int]] = set()
-        while (due := due + chance.expovariate(rate)) < until:
+        while (due := due + (1 / rate if self.load.evenly else chance.expovariate(rate))) < until:
             if (early := due - time.monotonic()) > 0:
                 await asyncio.sleep(early)
             self.late.append(time.monotonic() - due)

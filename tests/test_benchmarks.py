@@ -159,11 +159,15 @@ def test_shares_are_those_of_one_adapter_and_what_was_not_measured_is_none(bench
         f"64 clients, {adapters}": {"requests_per_second": speed}
         for adapters, speed in (("1 adapter", 50.0), ("512 adapters", 40.0))
     }  # fmt: skip
-    halves = [{"at_half_load": {"p99_ms": high}, "idle": {"p50_ms": 12.0}} for high in (30.0, 24.0, 90.0)]
+    halves = [
+        {"at_half_load": {"p99_ms": high}, "evenly_spaced": {"p99_ms": high / 2}, "idle": {"p50_ms": 12.0}}
+        for high in (30.0, 24.0, 90.0)
+    ]
     server = {"closed": closed, "half_load": halves, "bytes_ratio": 1.1}
     found = benchmark("serve").shown({"engine": {"texts_per_second": speeds}, "server": server})
     assert (found["share_64"], found["share_512"], found["share_512_of_merged"]) == (0.9, 0.7, 0.56)
     assert (found["server_share_512"], found["bytes_ratio"], found["p99_at_half_load"]) == (0.8, 1.1, 2.5)
+    assert found["p99_at_half_load_evenly_spaced"] == 1.25
     assert found["share_2048"] is None
     assert benchmark("serve").shown({})["share_64"] is None
 
@@ -258,6 +262,15 @@ def test_an_open_loop_sends_whether_it_is_answered_or_not(benchmark: Any) -> Non
     generator = load.Generator(load.Load(1, [("/a", "{}")], 0.2, rate=1000.0, most_connections=0))
     found = asyncio.run(generator.run())
     assert set(found.statuses()) == {"not sent"}
+
+
+@pytest.mark.parametrize("evenly", [True, False])
+def test_an_open_loop_sends_at_equal_intervals_or_at_random_times(benchmark: Any, evenly: bool) -> None:
+    pytest.importorskip("httptools")
+    load = benchmark("load")
+    generator = load.Generator(load.Load(1, [("/a", "{}")], 0.1, rate=1000.0, evenly=evenly, most_connections=0))
+    due = [sent for sent, _, _ in asyncio.run(generator.run()).records]
+    assert np.allclose(np.diff(due), 0.001, atol=1e-6) == evenly
 
 
 def test_what_may_be_spread_is_one_table(benchmark: Any) -> None:
