@@ -5,21 +5,30 @@
 
 Weights are random and shapes real, roberta-base and ModernBERT-base; texts are made of a few words and have the lengths
 of AG News (mean 53 tokens, cut at 128). Nothing is downloaded. The second epoch is timed, when compilers and caches are
-warm. What does not fit into the time left is named and left out.
+warm. What fails, or does not fit into the time left, is named and left out: all that was measured is printed in any
+case, when the time is over or the process is told to stop, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib.metadata
 import json
 import logging
 import os
+import re
+import signal
 import sys
 import tempfile
+import threading
 import time
+import tomllib
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,81 +53,195 @@ PEERS: dict[str, dict[str, bool]] = {
 }
 
 
+GRACE = 20  # seconds past the end, in which what is running may still finish
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearsal", action="store_true", help="on a CPU, with tiny shapes and few texts")
-    parser.add_argument("--seconds", type=float, default=330.0, help="time for all of it (default 330)")
+    parser.add_argument("--seconds", type=float, default=310.0, help="time for all of it (default 310)")
+    parser.add_argument("--missing", nargs="*", metavar="PACKAGE", help="only say which of these and ours are missing")
     options = parser.parse_args()
+    lacking = missing(options.missing or [])
+    if lacking:
+        print(f"missing packages, whose wheels WHEELS may hold: {', '.join(lacking)}", file=sys.stderr)
+    if options.missing is not None:
+        sys.exit(1 if set(options.missing) & set(lacking) else 0)
+    if "torch" in lacking:
+        sys.exit("nothing can be measured without torch")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
-    from inputs import machine
 
     device = "cpu" if options.rehearsal else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device on this machine; --rehearsal runs the same on a CPU with tiny shapes")
+    result: dict[str, Any] = {"rehearsal": options.rehearsal}
+    end = partial(give_up, result)
+    signal.signal(signal.SIGTERM, lambda *_: end("stopped by a signal"))
+    timer = threading.Timer(options.seconds + GRACE, end, ("time is over",))
+    timer.daemon = True
+    timer.start()
     ends = time.monotonic() + options.seconds
-    result: dict[str, Any] = {"machine": machine(device), "rehearsal": options.rehearsal}
-    peak = result["bf16_peak_tflops"] = round(matmul_peak(device) / 1e12, 2)
-    for name in SHAPES:
-        for batch in (8,) if options.rehearsal else (32, 256):
-            with tempfile.TemporaryDirectory() as folder:
-                key = f"{name}, batch {batch}"
-                result[key] = measure(Path(folder), name, batch, device, peak, lambda: ends - time.monotonic())
-                print(f"{key}: {json.dumps(result[key])}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        measure_all(result, Path(folder), device, lambda: ends - time.monotonic())
+    timer.cancel()
     print(json.dumps(result, indent=2))
 
 
-def measure(folder: Path, name: str, batch: int, device: str, peak: float, left: Callable[[], float]) -> dict[str, Any]:
-    """Texts a second of ours and of every peer, in training and in prediction, and their ratios."""
-    from tiny_backbones import save_backbone
+def missing(more: Sequence[str]) -> list[str]:
+    """Packages that ours depends on and these, as far as they are not installed."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    names = [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in wanted if "sys_platform" not in each]
+    found = []
+    for name in dict.fromkeys([*names, *more]):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found.append(name)
+    return found
 
-    kind, config = SHAPES[name]
-    if device == "cpu":
-        config = config | TINY
-    save_backbone(folder, kind, config)
-    texts = made_texts(4 * batch if device == "cpu" else max(512, 4 * batch))
-    shared: dict[str, Any] = {"classes": 4, "max_length": 128, "device": device, "batch_size": batch}
-    speeds: dict[str, Any] = {}
-    memory: dict[str, Any] = {}
-    operations: dict[str, float] = {}
-    host: dict[str, Any] = {}
 
-    def run(label: str, make: Callable[[], Any]) -> None:
-        if left() < 20:
+def give_up(result: dict[str, Any], why: str) -> None:
+    """Print what was measured so far and end the process, whatever it is doing."""
+    result["ended"] = why
+    for _ in range(10):
+        try:
+            text = json.dumps(result, indent=2)
+            break
+        except RuntimeError:  # a figure was being added
+            time.sleep(0.05)
+    else:
+        text = json.dumps({"ended": why})
+    print(text, flush=True)
+    os._exit(3)
+
+
+def measure_all(result: dict[str, Any], folder: Path, device: str, left: Callable[[], float]) -> None:
+    """Fill in the figures of every shape and batch size; what is compiled comes last, since it may take minutes."""
+    attempt(result, "machine", lambda: described(device))
+    attempt(result, "bf16_peak_tflops", lambda: round(matmul_peak(device) / 1e12, 2))
+    peak = result["bf16_peak_tflops"] if isinstance(result["bf16_peak_tflops"], float) else 0.0
+    sections = [
+        Section(result.setdefault(f"{name}, batch {batch}", {}), folder / name, name, batch, device, peak, left)
+        for name in SHAPES
+        for batch in ((8,) if device == "cpu" else (32, 256))
+    ]
+    for compiled in (False, True):
+        for section in sections:
+            attempt(section.result, "failed", partial(section.measure, compiled))
+            key = f"{section.name}, batch {section.batch}"
+            print(f"{key}: {json.dumps(section.result)}", file=sys.stderr, flush=True)
+
+
+def attempt(result: dict[str, Any], key: str, call: Callable[[], Any]) -> None:
+    """Put what a call gives into the result, or why it failed: one that fails must not take the others with it."""
+    try:
+        found = call()
+    except Exception as error:
+        traceback.print_exc()
+        found = failure(error)
+    if found is not None:
+        result[key] = found
+
+
+def failure(error: Exception) -> str:
+    """An error in one line."""
+    lines = str(error).splitlines()
+    return f"failed: {type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def described(device: str) -> dict[str, Any]:
+    """The machine and the packages."""
+    from inputs import machine, versions
+
+    return machine(device) | versions("transformers", "peft", "accelerate")
+
+
+@dataclass
+class Section:
+    """Texts a second of ours and of every peer, in training and in prediction, and their ratios.
+
+    Attributes:
+        result: where the figures go, as soon as they are known.
+        folder: of the backbone; made where it is not there.
+        left: seconds that are left.
+    """
+
+    result: dict[str, Any]
+    folder: Path
+    name: str
+    batch: int
+    device: str
+    peak: float
+    left: Callable[[], float]
+    operations: dict[str, float] = field(default_factory=dict)
+
+    def measure(self, compiled: bool) -> None:
+        """All but what is compiled, or that alone."""
+        kind, config = SHAPES[self.name]
+        config = config | TINY if self.device == "cpu" else config
+        if not self.folder.exists():
+            from tiny_backbones import save_backbone
+
+            save_backbone(self.folder, kind, config)
+        texts = made_texts(4 * self.batch if self.device == "cpu" else max(512, 4 * self.batch))
+        shared: dict[str, Any] = {"classes": 4, "max_length": 128, "device": self.device, "batch_size": self.batch}
+        if not compiled:
+            for label, top in (("ours_all_layers", None), ("ours_prefix", config["num_hidden_layers"] // 2)):
+                self.run(label, texts, lambda top=top: _ours()(self.folder, *texts, top=top, **shared))
+        for label, settings in PEERS.items():
+            # On a CPU compiling takes minutes for a shape that says nothing.
+            if settings["compiled"] == compiled and not (compiled and self.device == "cpu"):
+                self.run(label, texts, lambda settings=settings: _peer()(self.folder, *texts, **settings, **shared))
+        speeds = self.result["texts_per_second"]
+        if not compiled and self.left() > 20:
+            attempt(speeds, "pipeline_best", lambda: pipeline_speed(self.folder, texts[0], self.device))
+        self.result |= ratios(speeds, self.operations, self.peak)
+
+    def run(self, label: str, texts: Texts, make: Callable[[], Any]) -> None:
+        """The figures of one contender."""
+        speeds = self.result.setdefault("texts_per_second", {})
+        if self.left() < 20:
             speeds[label] = "not run: no time left"
             return
-        try:
-            _reset(device)
-            contender = make()
-            contender.epoch()
-            speeds[label] = round(len(texts[0]) / timed(contender.epoch, device), 1)
-            memory[label] = _peak_memory(device)
-            operations[label] = getattr(contender, "operations", 0.0) / len(texts[0])
-            if label.startswith("ours") and left() > 20:
-                host[label] = host_figures(contender, device)
-            if label == "ours_all_layers":
-                speeds["ours_predict"] = round(len(texts[0]) / timed(lambda: contender.predict(texts[0]), device), 1)
-        except Exception as error:  # a peer, or ours, fails on this card: the others are measured still
-            speeds[label] = f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        finally:
-            gc.collect()
+        speeds[label] = "not finished"
+        attempt(speeds, label, lambda: self._run(label, texts, make))
+        gc.collect()
 
+    def _run(self, label: str, texts: Texts, make: Callable[[], Any]) -> float:
+        _reset(self.device)
+        contender = make()
+        contender.epoch()
+        speed = round(len(texts[0]) / timed(contender.epoch, self.device), 1)
+        self.result.setdefault("peak_memory_mb", {})[label] = _peak_memory(self.device)
+        self.operations[label] = getattr(contender, "operations", 0.0) / len(texts[0])
+        if label.startswith("ours") and self.left() > 20:
+            host = self.result.setdefault("host", {})
+            attempt(host, label, lambda: host_figures(contender, self.device))
+        if label == "ours_all_layers":
+
+            def predict() -> float:
+                return round(len(texts[0]) / timed(lambda: contender.predict(texts[0]), self.device), 1)
+
+            predict() if self.device == "cuda" else None  # kernels are tried
+            attempt(self.result["texts_per_second"], "ours_predict", predict)
+        return speed
+
+
+def _ours() -> Any:
     from ours import Ours
+
+    return Ours
+
+
+def _peer() -> Any:
     from peers.hf_trainer import HfTrainer
 
-    layers = config["num_hidden_layers"]
-    run("ours_all_layers", lambda: Ours(folder, *texts, top=None, **shared))
-    run("ours_prefix", lambda: Ours(folder, *texts, top=layers // 2, **shared))
-    for label, settings in PEERS.items():
-        if not (device == "cpu" and settings["compiled"]):  # minutes for a shape that says nothing
-            run(label, lambda settings=settings: HfTrainer(folder, *texts, **settings, **shared))
-    if left() > 20:
-        speeds["pipeline_best"] = pipeline_speed(folder, texts[0], device)
-    return {"texts_per_second": speeds, "peak_memory_mb": memory, "host": host} | ratios(speeds, operations, peak)
+    return HfTrainer
 
 
 def host_figures(contender: Any, device: str) -> dict[str, Any]:
@@ -163,10 +286,10 @@ def pipeline_speed(folder: Path, texts: Sequence[str], device: str) -> float:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=4)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32  # a pipeline leaves a loaded model's as it is
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=4, dtype=dtype)
     pipe = pipeline(
-        "text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder), device=device,
-        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+        "text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder), device=device
     )  # fmt: skip
     ordered = sorted(texts, key=len, reverse=True)
     found = []

@@ -359,3 +359,61 @@ def test_students_are_compared_with_the_one_without_a_teacher_row_by_row(benchma
     assert "| taught | 9,000 | 90,000 | 80.00" in text[3]
     assert "| +20.00 (" in text[3]
     assert text[4].split("|")[5].strip() == ""  # no student of that seed
+
+
+# --- gpu.py: what fails or hangs does not take the other figures with it -------------------------------------------
+
+
+class Contender:
+    """A contender that does nothing, or fails."""
+
+    operations = 8.0
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def epoch(self) -> list[float]:
+        if self.error is not None:
+            raise self.error
+        return [0.1, 0.1]
+
+    def launch_share(self) -> float:
+        raise RuntimeError("no graphs here")
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        return np.zeros(len(texts))
+
+
+@pytest.fixture
+def section(benchmark: Any, tmp_path: Path) -> Any:
+    return benchmark("gpu").Section({}, tmp_path, "roberta_base", 2, "cpu", 1.0, lambda: 100.0)
+
+
+def test_a_contender_that_fails_leaves_the_figures_of_the_others(section: Any) -> None:
+    texts = ["a", "b"], [0, 1]
+    section.run("peer_bf16", texts, lambda: Contender(RuntimeError("CUDA error: no kernel\nmore of it")))
+    section.run("ours_all_layers", texts, Contender)
+    speeds = section.result["texts_per_second"]
+    assert speeds["peer_bf16"] == "failed: RuntimeError: CUDA error: no kernel"
+    assert speeds["ours_all_layers"] > 0
+    assert speeds["ours_predict"] > 0
+    assert section.result["host"] == {"ours_all_layers": "failed: RuntimeError: no graphs here"}
+    section.left = lambda: 1.0
+    section.run("peer_fp32", texts, Contender)
+    assert speeds["peer_fp32"] == "not run: no time left"
+
+
+def test_the_end_of_the_time_prints_what_there_is(
+    benchmark: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr("os._exit", left.append)
+    benchmark("gpu").give_up({"machine": {"device": "H100"}}, "time is over")
+    assert json.loads(capsys.readouterr().out) == {"machine": {"device": "H100"}, "ended": "time is over"}
+    assert left == [3]
+
+
+def test_missing_packages_are_named(benchmark: Any) -> None:
+    gpu = benchmark("gpu")
+    assert "numpy" not in gpu.missing(["pytest"])
+    assert gpu.missing(["no-such-package"])[-1] == "no-such-package"

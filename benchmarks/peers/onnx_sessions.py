@@ -59,7 +59,7 @@ class OnnxSessions:
         self.tokenizer = load_tokenizer(backbone, max_length)
         self.sessions: list[InferenceSession] = []
         self.held = 0
-        self._frozen = backbone_state(resolve(backbone))
+        self._frozen = dict(backbone_state(resolve(backbone)))
         self._first = self._state(0)
         self._model = self._export()
         self._places = self._find()

@@ -316,9 +316,9 @@ def fit_model(
     from .train.validator import make_validator
 
     settings, model, group = recipe.train, built.text_model.model, folder.group
-    checkpoint = planned.resume_point.checkpoint
+    checkpoint, kept = planned.resume_point.checkpoint, planned.resume_point.prefixes
     built.frozen.group = group
-    rows, sources = prepare_rows(built.text_model, loaded.training, built.tokens, settings, frozen=built.frozen)
+    rows, sources = prepare_rows(built.text_model, loaded.training, built.tokens, settings, built.frozen, kept)
     prefixes = {"prefix kept": list(sources.prefixes)}
     choose_gradient_checkpointing(built.text_model, rows, built.frozen)
     planned.resume_point.begin(model, prefixes, folder.path, folder.resume_anyway)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pennyweight.budget.backbone_config import load_config
-from pennyweight.budget.cost import cache_bytes, first_trained_layer, memory, seconds_per_epoch, work
+from pennyweight.budget.cost import Memory, cache_bytes, first_trained_layer, memory, seconds_per_epoch, work
 from pennyweight.budget.count import AdapterSpec, HeadSpec
 from pennyweight.budget.plan import Plan, plan
 from pennyweight.budget.targets import lora_arguments
@@ -148,18 +148,65 @@ def test_bytes() -> None:
     all_blocks = memory(config, whole, batch_size=32, length=64, pooling="mean")
     half = memory(config, upper, batch_size=32, length=64, pooling="mean")
     outputs = 4 * 384 + 1536 + 384
-    block = 64 * (outputs + 6 * 2 + 4 * 384 + 12 * 64)
-    assert all_blocks.activations == 32 * 6 * block * 2
-    assert half.activations == 32 * 3 * block * 2
-    matrices = 4 * 384**2 + 2 * 384 * 1536  # of a block, laid out for each direction they are multiplied in
+    inputs = 3 * 384 + 1536  # query, key and value have one
+    block = 64 * (outputs + 6 * 2 + inputs + 12 * 64)
+    assert all_blocks.activations == 32 * (6 + 1) * block * 2  # one block's again for gradients
+    assert half.activations == 32 * (3 + 1) * block * 2
+    matrices = 4 * 384**2 + 2 * 384 * 1536  # of a block, in bf16 laid out for each direction they are multiplied in
     assert all_blocks.weights == (whole.count.backbone + 6 * 2 * matrices) * 2
     assert half.weights == (whole.count.backbone + (6 + 3) * matrices) * 2
     assert all_blocks.trained == whole.count.trainable * 16
     assert all_blocks.total == all_blocks.weights + all_blocks.trained + all_blocks.activations
     assert memory(config, manual(config), batch_size=32, length=64).activations > 0
-    # Computed again: the inputs of all trained blocks but the last, and one block's own.
-    assert all_blocks.checkpointed == 32 * (5 * 64 * 384 + block) * 2
-    assert half.checkpointed == 32 * (2 * 64 * 384 + block) * 2
-    assert all_blocks.checkpointed_total == all_blocks.total - all_blocks.activations + all_blocks.checkpointed
+    # Computed again: the inputs of all trained blocks but the last, one block's own and its gradients.
+    assert all_blocks.checkpointed == 32 * (5 * 64 * 384 + 2 * block) * 2
+    assert half.checkpointed == 32 * (2 * 64 * 384 + 2 * block) * 2
     alone = memory(config, manual(config), batch_size=32, length=64)
     assert alone.checkpointed == alone.activations  # a head alone keeps nothing
+
+
+def test_only_adapted_matrices_keep_their_input() -> None:
+    config = load_config("embedded")
+    found = memory(config, manual(config, "query", "value"), batch_size=1, length=64, pooling="mean")
+    block = 64 * (4 * 384 + 1536 + 384 + 384 + 2 * 2 + 12 * 64)
+    assert found.activations == 7 * block * 2
+
+
+def test_weights_by_device_and_format() -> None:
+    config = load_config("embedded")
+    whole = manual(config, "all-linear")
+    matrices, encoder = 6 * (4 * 384**2 + 2 * 384 * 1536), whole.count.backbone
+
+    def held(numbers: int, **how: Any) -> Memory:
+        return memory(config, whole, batch_size=32, length=64, bytes_per_number=numbers, **how)
+
+    assert held(4).weights == encoder * 4  # in fp32 and on a GPU the products read them as they are
+    assert held(2, cpu=False).weights == encoder * 2
+    # Afterwards: the classifier and the frozen backbone, for prediction, beside what was trained.
+    assert held(4).measuring == encoder * 4 + 2 * matrices * 4
+    assert held(2).measuring == encoder * 2 + 2 * matrices * 4
+    assert held(2, cpu=False).measuring == encoder * 2 * 2
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_four_bits_hold_the_matrices_with_their_scales(size: int) -> None:
+    config = load_config("embedded")
+    whole = manual(config, "all-linear")
+    matrices, encoder = 6 * (4 * 384**2 + 2 * 384 * 1536), whole.count.backbone
+    plain, found = (
+        memory(config, whole, batch_size=32, length=64, bytes_per_number=size, cpu=False, quantization=kind)
+        for kind in ("none", "nf4")
+    )
+    scales = matrices / 64 + matrices / 64 / 256 * 4
+    one = 384 * 1536 * size  # a matrix is dequantized for its product
+    assert found.weights == round((encoder - matrices) * size + matrices / 2 + scales) + one
+    assert (found.activations, found.trained, found.measuring) == (plain.activations, plain.trained, plain.measuring)
+    assert found.total < plain.total
+
+
+def test_what_follows_the_steps_may_take_the_most() -> None:
+    config = load_config("roberta-large")
+    large = manual(config, "all-linear")
+    found = memory(config, large, batch_size=1, length=16, bytes_per_number=4)
+    assert found.weights + found.activations < found.measuring
+    assert found.total == found.checkpointed_total == found.trained + found.measuring

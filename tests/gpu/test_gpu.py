@@ -28,7 +28,7 @@ from pennyweight.model.device import Runtime, choose
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
-from pennyweight.train import prefix_placement
+from pennyweight.train import batch_source, prefix_placement
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.batch_source import choose_batch_sources
 from pennyweight.train.loop import report_steps, step_and_record
@@ -169,14 +169,15 @@ def waiting_refused(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("case", ["prefix on the device", "prefix in main memory", "all layers"])
+@pytest.mark.parametrize("case", ["prefix on the device", "prefix in main memory", "all layers", "computed again"])
 @pytest.mark.parametrize("kind", ["minilm", "modernbert", "mpnet"])
 def test_a_training_step_never_waits_for_the_device(
     kind: str, case: str, device: torch.device, formats: tuple[str, ...], tiny_backbone: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(prefix_placement, "fits_beside_training", lambda *sizes: case == "prefix on the device")
-    strategy = "all-linear" if case == "all layers" else "top"
+    monkeypatch.setattr(batch_source, "computing_is_quicker", lambda *given: False)
+    strategy = "top" if case.startswith("prefix") else "all-linear"
     draw = np.random.default_rng(0)
     encoded = pack([draw.integers(7, 60, length).tolist() for length in LENGTHS * 8])
     for precision in formats:
@@ -188,6 +189,7 @@ def test_a_training_step_never_waits_for_the_device(
         model = build(
             resolve(recipe.model.backbone), plan, 4, runtime, ModelSettings(**recipe.model.settings())
         )  # fmt: skip
+        model.encoder.gradient_checkpointing = case == "computed again"
         feed = TokenFeed(encoded, 0, 8, 128, device)
         source = choose_batch_sources(model, {"train": feed}, recipe.train, backbone="b").train
         if isinstance(source, Prefix):

@@ -71,6 +71,7 @@ def start(tiny_backbone: Callable[..., Path]) -> Callable[..., TrainingState]:
         model = build(
             resolve(wanted.model.backbone), plan, 3, Runtime(CPU, "fp32"), ModelSettings(**wanted.model.settings())
         )
+        model.encoder.gradient_checkpointing = wanted.train.gradient_checkpointing == "on"
         feed: Any = TokenFeed(encoded, 0, 8, 64, CPU)
         if prefix:
             feed = choose_batch_sources(model, {"train": feed}, wanted.train, backbone="b").train
@@ -127,6 +128,8 @@ CASES: dict[str, dict[str, Any]] = {
     "windows": {"windows": True},
     "dora": {"use_dora": True},
     "ranks of several sizes": {"strategy": "graded"},
+    "layers computed again": {"gradient_checkpointing": "on"},
+    "modernbert's layers computed again": {"kind": "modernbert", "gradient_checkpointing": "on"},
 }
 
 

@@ -27,6 +27,7 @@ from pennyweight.model.encoders.bert import FastEncoder
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
+from pennyweight.train import batch_source
 from pennyweight.train import prefix_cache as prefix
 from pennyweight.train.batch_source import choose_batch_sources
 from pennyweight.train.prefix_cache import (
@@ -185,6 +186,31 @@ def test_in_bf16_what_is_kept_is_what_would_be_computed(
         with torch.inference_mode():
             pooled = model.pooled(**given).float()
         assert float((vectors - pooled).abs().max()) <= 2 * torch.finfo(torch.bfloat16).eps * float(pooled.abs().max())
+
+
+@pytest.mark.parametrize(("far", "quicker", "before", "kept"), [
+    (True, True, None, []), (True, False, None, ["train", "validation"]), (False, True, None, ["train", "validation"]),
+    (True, False, [], []), (True, True, ["train"], ["train"]),
+])  # fmt: skip
+def test_what_is_quicker_to_compute_is_not_kept_and_a_resumed_run_decides_as_before(
+    far: bool, quicker: bool, before: list[str] | None, kept: list[str], tiny_backbone: Callable[..., Path],
+    feed: TokenFeed, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[int] = []
+    monkeypatch.setattr(batch_source, "stays_in_main_memory", lambda needed, device: asked.append(needed) or far)
+    monkeypatch.setattr(batch_source, "computing_is_quicker", lambda *given: quicker)
+    wanted = recipe.load(
+        backbone=str(tiny_backbone("bert")), budget="9k", strategy="top", epochs=2, pad_to_multiple_of=8,
+        prefix_cache="memory", precision="fp32",
+    )  # fmt: skip
+    plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
+    runtime = Runtime(torch.device("cpu"), "fp32")
+    model = build(resolve(wanted.model.backbone), plan, 3, runtime, ModelSettings(**wanted.model.settings()))
+    both = {"train": feed, "validation": feed}
+    sources = choose_batch_sources(model, both, wanted.train, backbone="b", kept=before)
+    assert list(sources.prefixes) == kept
+    assert sources.train is feed or isinstance(sources.train, Prefix)
+    assert asked == ([TOKENS * 32 * 4] * 2 if before is None else [])
 
 
 def test_a_second_run_finds_the_file(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:

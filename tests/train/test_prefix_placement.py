@@ -10,10 +10,22 @@ import numpy as np
 import pytest
 import torch
 
+from pennyweight.data.batching import pack
+from pennyweight.model.encoders.bert import FastEncoder
+from pennyweight.model.inference import TokenFeed
 from pennyweight.train.prefix_cache import Prefix
-from pennyweight.train.prefix_placement import fits_beside_training, place_prefix
+from pennyweight.train.prefix_placement import (
+    computing_is_quicker,
+    fits_beside_training,
+    place_prefix,
+    stays_in_main_memory,
+)
 
 GB = 10**9
+CONFIG: dict[str, Any] = {
+    "model_type": "bert", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 64,
+    "vocab_size": 50, "max_position_embeddings": 64,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("needed", "free", "fits"), [
@@ -76,3 +88,69 @@ def test_it_goes_to_the_gpu_where_it_fits(
 def test_on_a_cpu_it_stays_as_it_is() -> None:
     given = prefix_of(Imagined(1), "cpu")
     assert place_prefix(given) is given
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize(("needed", "kind", "stays"), [
+    (7 * GB, "cuda", False), (7 * GB + 1, "cuda", True), (7 * GB + 1, "cpu", False),
+])  # fmt: skip
+def test_what_does_not_fit_is_read_from_main_memory(needed: int, kind: str, stays: bool) -> None:
+    assert stays_in_main_memory(needed, torch.device(kind)) is stays
+
+
+class Clock:
+    """A clock that stands still but when an encoder computes; then it goes on by so many seconds."""
+
+    def __init__(self, encoder: FastEncoder, computing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.computed = 0.0, 0
+        run = encoder.run
+
+        def timed(hidden: torch.Tensor, mask: torch.Tensor, first: int, last: int) -> torch.Tensor:
+            assert (first, last) == (0, 2)
+            self.now += computing
+            self.computed += 1
+            return run(hidden, mask, first, last)
+
+        monkeypatch.setattr(encoder, "run", timed)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def encoder() -> FastEncoder:
+    made = FastEncoder(CONFIG)
+    made.load_weights({name: torch.zeros(value.shape) for name, value in made.module.named_parameters()})
+    return made
+
+
+def feed_of(texts: int) -> TokenFeed:
+    return TokenFeed(pack([[1 + row % 9] * (1 + row % 13) for row in range(texts)]), 0, 8, 64, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("texts", [3, 100])
+@pytest.mark.parametrize(("computing", "reading", "quicker"), [(0.004, 0.0065, True), (0.004, 0.003, False)])
+def test_the_quicker_of_two_ways_is_measured(
+    computing: float, reading: float, quicker: bool, texts: int, encoder: FastEncoder, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    clock, read = Clock(encoder, computing, monkeypatch), Prefix.__call__
+    batches: list[int] = []
+
+    def timed(prefix: Prefix, indices: np.ndarray) -> Any:
+        found = read(prefix, indices)
+        assert found["hidden"].shape[0] == len(indices)
+        clock.now += reading
+        batches.append(len(indices))
+        return found
+
+    monkeypatch.setattr(Prefix, "__call__", timed)
+    caplog.set_level(logging.INFO, "pennyweight")
+    assert computing_is_quicker(encoder, feed_of(texts), 2, torch.float32, 8, clock) is (quicker and texts > 8)
+    assert clock.computed == len(batches) == (6 if texts > 8 else 0)
+    if texts > 8:
+        decided = "not kept" if quicker else "kept in main memory"
+        assert caplog.messages == [
+            f"prefix: {decided}, because a batch of frozen layers takes 4.0 ms to compute and {reading * 1e3:.1f} ms "
+            "to read from there"
+        ]

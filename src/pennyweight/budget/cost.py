@@ -9,10 +9,12 @@ gradients of their own.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .architecture import describe, encoder_parameters, linear_modules, size
+from .architecture import describe, encoder_parameters, linear_modules
+from .architecture import size as encoder_size
 from .config_fields import Config
 from .families import Architecture, BlockLinear
 from .plan import Plan
@@ -25,6 +27,9 @@ _FIRST = frozenset({"query", "key", "value", "qkv"})
 _POOLED_ONLY = frozenset({"query", "attention_output", "ffn_input", "ffn_output"})
 # DeBERTa projects its relative positions once a batch, not once a text.
 _PER_BATCH = frozenset({"position_key", "position_query"})
+# Bytes of a number in NF4: 4 bits, an 8-bit scale for each 64 numbers, an fp32 scale for each 256 of these (Dettmers
+# et al. 2023, https://arxiv.org/abs/2305.14314, section 3).
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 _NOT_PRODUCTS = ("_embeddings.weight", "relative_attention_bias.weight")
 
 
@@ -59,26 +64,28 @@ class Memory:
     """Peak bytes while training, an estimate.
 
     Attributes:
-        weights: the encoder's frozen weights, and its matrices once more for each direction they are multiplied in.
+        weights: the encoder's frozen weights as the steps read them, in 4 bits where they are quantized.
         trained: trained parameters with their gradients and AdamW's two moments, in float32.
-        activations: what one batch keeps for the backward pass, or the largest frozen block while it runs.
+        activations: what one batch keeps for the backward pass, and the gradients of one block.
         checkpointed: the same with activation checkpointing.
+        measuring: after the steps, weights for training and for prediction beside each other.
     """
 
     weights: int
     trained: int
     activations: int
     checkpointed: int
+    measuring: int
 
     @property
     def total(self) -> int:
         """Bytes altogether."""
-        return self.weights + self.trained + self.activations
+        return self.trained + max(self.weights + self.activations, self.measuring)
 
     @property
     def checkpointed_total(self) -> int:
         """Bytes altogether with activation checkpointing."""
-        return self.weights + self.trained + self.checkpointed
+        return self.trained + max(self.weights + self.checkpointed, self.measuring)
 
 
 def first_trained_layer(config: Config, plan: Plan) -> int:
@@ -157,37 +164,67 @@ def number_bytes(engine: str, precision: str) -> int:
 
 
 def memory(
-    config: Config, plan: Plan, *, batch_size: int, length: int, bytes_per_number: int = 2, pooling: Pooling = "cls"
-) -> Memory:
-    """Peak memory of training, an estimate in bytes.
+    config: Config, plan: Plan, *, batch_size: int, length: int, bytes_per_number: int = 2, pooling: Pooling = "cls",
+    cpu: bool = True, quantization: str = "none",
+) -> Memory:  # fmt: skip
+    """Peak memory of training by the fast encoder, an estimate in bytes.
 
-    weights = (encoder + its blocks' matrices + once more those from the lowest trained block up) x b; trained =
-    trainable x 16; activations = batch x T x b x the sum, over the blocks from the lowest trained one up, of (outputs
-    of its linear layers + 4 H for two residual sums and two norms + heads x keys for attention's probabilities + the
-    adapters' ranks), and never less than one block's. With activation checkpointing it is the largest block's and H a
-    token for each trained block below the last, its input. b is `bytes_per_number`.
+    trained = trainable x 16. activations = batch x T x b x the sum, over the blocks from the lowest trained one up, of
+    what a token keeps: the outputs of the linear layers, which attention, activation and norms read; the inputs of the
+    adapted ones; heads x keys for attention's probabilities; the adapters' ranks. To that comes a block's share for the
+    gradients. With activation checkpointing it is two blocks' and H a token for each trained block below the last, its
+    input. b is `bytes_per_number`.
+
+    weights = encoder x b; on a CPU in bf16 once more the blocks' matrices for each direction that they are multiplied
+    in. In 4 bits a matrix takes half a byte a number and its scales, and one matrix at a time is there in b.
+
+    measuring: on a CPU the encoder and two inference engines' matrices in fp32 (the classifier's, and the frozen
+    backbone's that it is compared with); elsewhere the encoder twice.
+
+    Args:
+        cpu: whether it is trained there.
+        quantization: of the blocks' matrices in the steps, `none` or `nf4`.
     """
     architecture = describe(config)
     by_name = {} if plan.adapter is None else ranks(config, plan.adapter)
     first = first_trained_layer(config, plan)
-    outputs = sum(matrix.out_features for matrix in architecture.matrices)
-    kept, largest, laid_out, inputs = 0, 0, 0, 0
-    matrices = sum(matrix.in_features * matrix.out_features for matrix in architecture.matrices)
+    kept, largest, inputs = 0, 0, 0
     for layer in range(architecture.layers):
         rows = 1 if pooling == "cls" and layer == architecture.layers - 1 else length
-        inner = sum(by_name.get(f"{architecture.stack}.{layer}.{matrix.path}", 0) for matrix in architecture.matrices)
-        block = length * (outputs + inner + 4 * architecture.hidden)
+        each = {
+            matrix: by_name.get(f"{architecture.stack}.{layer}.{matrix.path}", 0) for matrix in architecture.matrices
+        }
+        block = length * (sum(matrix.out_features + rank for matrix, rank in each.items()) + _adapted_inputs(each))
         block += rows * architecture.heads * _keys(architecture, layer, length)
         largest = max(largest, block)
         kept += block if layer >= first else 0
         inputs += length * architecture.hidden if first <= layer < architecture.layers - 1 else 0
-        laid_out += matrices * (2 if layer >= first else 1)  # model/kernels/frozen_linear.py
+    kept = kept + largest if kept else largest
+    encoder, size = encoder_size(encoder_parameters(config)), bytes_per_number
+    matrices = [matrix.in_features * matrix.out_features for matrix in architecture.matrices]
+    blocks = architecture.layers * sum(matrices)
+    weights = encoder * size
+    if quantization == "nf4":
+        weights += round(blocks * (NF4_BYTES - size)) + max(matrices) * size
+    elif cpu and size == 2:  # model/kernels/frozen_linear.py
+        weights += (blocks + (architecture.layers - first) * sum(matrices)) * size
     return Memory(
-        weights=(size(encoder_parameters(config)) + laid_out) * bytes_per_number,
+        weights=weights,
         trained=plan.count.trainable * 16,
-        activations=batch_size * max(kept, largest) * bytes_per_number,
-        checkpointed=batch_size * min(inputs + largest, max(kept, largest)) * bytes_per_number,
+        activations=batch_size * kept * size,
+        checkpointed=batch_size * min(inputs + 2 * largest, kept) * size,
+        measuring=encoder * size + (2 * blocks * 4 if cpu else encoder * size),
     )
+
+
+def _adapted_inputs(ranks_of: Mapping[BlockLinear, int]) -> int:
+    """Numbers that a token keeps of the inputs of a block's adapted matrices; query, key and value have one input."""
+    inputs = {
+        "first" if matrix.role in _FIRST else matrix.role: matrix.in_features
+        for matrix, rank in ranks_of.items()
+        if rank
+    }
+    return sum(inputs.values())
 
 
 def _tokens(matrix: BlockLinear, rows: int, length: int) -> int:

@@ -25,6 +25,8 @@ class Workload:
         bytes_per_number: of frozen weights and of hidden states, kept ones included.
         gradient_checkpointing: whether layers are computed again in the backward pass; None where that is decided when
             training begins.
+        cpu: whether it is computed on a CPU.
+        quantization: of the frozen matrices in the steps, `none` or `nf4`.
     """
 
     texts: int
@@ -34,6 +36,8 @@ class Workload:
     caches_prefix: bool
     bytes_per_number: int
     gradient_checkpointing: bool | None = None
+    cpu: bool = True
+    quantization: str = "none"
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,9 @@ def estimate(config: Config, plan: Plan, workload: Workload, speed: Speed) -> Es
     recomputed = workload.gradient_checkpointing is True
     each = seconds_per_epoch(operations, texts=texts, operations_per_second=rate, cached=cached, recomputed=recomputed)
     held = memory(
-        config, plan, batch_size=workload.batch_size, length=tokens, bytes_per_number=size, pooling=workload.pooling
-    )
+        config, plan, batch_size=workload.batch_size, length=tokens, bytes_per_number=size, pooling=workload.pooling,
+        cpu=workload.cpu, quantization=workload.quantization,
+    )  # fmt: skip
     return Estimate(
         texts=texts,
         tokens=tokens,

@@ -41,7 +41,7 @@ def plain_classifier(artifact: Artifact) -> PlainClassifier:
     encoder, _ = load_encoder(artifact.backbone, "reference", settings)
     module: Any = encoder.module
     state = merged_state(artifact.backbone.config, module.state_dict(), artifact.plan.adapter, artifact.tensors.adapter)
-    module.load_state_dict(state, strict=False)  # it has buffers too
+    module.load_state_dict(dict(state), strict=False)  # it has buffers too
     head = copy.deepcopy(artifact.model.head).cpu().float()
     head.out.load_state_dict(folded_output(artifact))
     # Plain matrix products and a softmax: runtimes recognise these, and the fused operator exports with extra steps.

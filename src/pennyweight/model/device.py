@@ -197,6 +197,12 @@ def free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + unused
 
 
+def wait_for(device: torch.device) -> None:
+    """Let the host wait until a GPU has done all that it was given, so that it can be timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def copy_rows(values: Tensor, rows: Tensor, device: torch.device) -> Tensor:
     """Some rows of a tensor in main memory, on a device: (N, H) and row numbers (M,) -> (M, H).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ import torch
 
 from ..data.batching import Encoded
 from ..model.classifier import SequenceClassifier
+from ..model.encoders.encoder import Encoder
 from ..model.inference import Feed, TokenFeed
 from ..model.text_model import TextModel
 from ..recipe.schema import TrainRecipe
 from ..storage.user_cache import cache_folder
 from .frozen_features import FrozenBackbone
-from .prefix_cache import Prefix, PrefixSpec, first_trained_layer, prepare
-from .prefix_placement import place_prefix
+from .prefix_cache import Prefix, PrefixSpec, estimate, first_trained_layer, prepare
+from .prefix_placement import computing_is_quicker, place_prefix, stays_in_main_memory
+from .process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def choose_batch_sources(
     *,
     backbone: str,
     frozen: FrozenBackbone | None = None,
+    kept: Sequence[str] | None = None,
 ) -> BatchSources:
     """Token ids as they are, or prefixes where lower layers are frozen and would be computed more than once.
 
@@ -80,6 +83,8 @@ def choose_batch_sources(
         backbone: fingerprint of the frozen weights, and of the engine that computes them.
         frozen: knows whether frozen layers have dropout, so that each pass is different, and has those of another
             number format, if the recipe asks for one.
+        kept: of a run that is resumed, the names of what it kept: what it measured is not measured again. None for a
+            new run.
     """
     first = first_trained_layer(model.module, model.encoder.num_layers)
     in_windows = tokens["train"].encoded.windows is not None  # a text has one row per window: too much to keep
@@ -90,16 +95,39 @@ def choose_batch_sources(
     layers = None if frozen is None or first == model.encoder.num_layers else frozen.prefix_layers()
     spec = PrefixSpec(first, model.pooling, dtype, backbone if layers is None else f"{backbone}/int8")
     folder = _cache_folder(settings)
+    group = ProcessGroup() if frozen is None else frozen.group
     chosen: dict[str, Feed] = dict(tokens)
     for name, source in tokens.items():
         # One epoch reads each training text once: keeping it would only cost memory.
         if name == "train" and settings.epochs == 1 and folder is None:
             continue
+        if not _worth_keeping(model.encoder, source, spec, settings, group, None if kept is None else name in kept):
+            continue
         limit = None if folder is None else int(settings.cache_gb * 1e9)
-        group = None if frozen is None else frozen.group
         found = prepare(model.encoder, source, spec, folder=folder, limit=limit, layers=layers, group=group)
         chosen[name] = source if found is None else place_prefix(found)
     return BatchSources(chosen["train"], chosen.get("validation"), exact=layers is None)
+
+
+def _worth_keeping(
+    encoder: Encoder, feed: TokenFeed, spec: PrefixSpec, settings: TrainRecipe, group: ProcessGroup, before: bool | None
+) -> bool:
+    """Whether keeping a prefix saves time: not where a GPU would read it from main memory and computes it quicker.
+
+    A CPU always reads: a timing must not decide its last bits (docs/decisions.md).
+
+    Args:
+        before: what was decided in the run that is resumed; None for a new one.
+    """
+    if before is not None:
+        return before
+    if spec.first >= encoder.num_layers:
+        return True
+    needed = estimate(feed.encoded.lengths, encoder.hidden_size, spec.first, encoder.num_layers, spec.dtype)
+    quicker = stays_in_main_memory(needed, feed.device) and computing_is_quicker(
+        encoder, feed, spec.first, spec.dtype, settings.batch_size
+    )
+    return not all(group.gather(quicker))  # one reading of the texts for all
 
 
 def _cache_folder(settings: TrainRecipe) -> Path | None:

@@ -105,16 +105,17 @@ def prepare_inference(
         weights = inference_weights(
             backbone, left, trained.adapter.state(), head, trained.pooling, model.tokenizer.pad_token_id
         )
+    wanted = settings.inference_precision
+    measures = wanted == "auto" and "validation" in tokens and len(tokens["validation"]) >= FEWEST_ROWS
+    # Before any engine is built: the ranges are measured with weights of their own.
+    ranges = _ranges(weights, tokens["train"]) if weights and has_int8() and (measures or wanted == "int8") else {}
     exact = None if weights is None else weights.engine(replace(runtime, precision="fp32"))
     if weights is None or exact is None:
-        if settings.inference_precision not in ("auto", runtime.precision):
+        if wanted not in ("auto", runtime.precision):
             logger.info(
                 f"inference: no engine for this backbone, so predictions use the training code: {runtime.precision}"
             )
         return ReadyModel(left, model, PrecisionChoice(runtime.precision))
-    wanted = settings.inference_precision
-    measures = wanted == "auto" and "validation" in tokens and len(tokens["validation"]) >= FEWEST_ROWS
-    ranges = _ranges(weights, tokens["train"]) if has_int8() and (measures or wanted == "int8") else {}
     engines = {"fp32": exact}
     if measures:
         engines |= _other_engines(weights, runtime, ranges)

@@ -44,7 +44,7 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
     wanted = recipe.train.device, recipe.train.precision, _engine(recipe, config, plan)
     known = _known(wanted)
     how, rate = known or (wanted, guessed_speed())
-    _, precision, engine = how
+    device, precision, engine = how
     workload = Workload(
         texts=texts,
         tokens=tokens,
@@ -53,6 +53,8 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
         caches_prefix=recipe.train.prefix_cache != "off",
         bytes_per_number=number_bytes(engine, precision),
         gradient_checkpointing={"on": True, "off": False}.get(recipe.train.gradient_checkpointing),
+        cpu=device.partition(":")[0] not in ("cuda", "mps"),
+        quantization=recipe.train.quantization,
     )
     measured = f"{', '.join(how)} encoder" if known else None
     return estimate(config, plan, workload, Speed(rate, measured))

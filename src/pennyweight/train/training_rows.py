@@ -92,15 +92,15 @@ def prepare_rows(
     training: TrainingTexts,
     tokens: Mapping[str, Encoded],
     settings: TrainRecipe,
-    *,
     frozen: FrozenBackbone | None = None,
+    kept: Sequence[str] | None = None,
 ) -> tuple[TrainingRows, BatchSources]:
     """The rows to train on, augmented if the settings say so, and the sources of all batches.
 
     Args:
         training: the training split.
         tokens: `train`, and `validation` where something is held out.
-        frozen: as for `choose_batch_sources`; None where nothing is kept on disk.
+        frozen, kept: as for `choose_batch_sources`; no `frozen` where nothing is kept on disk.
     """
     encoded, epochs = tokens["train"], None
     texts, labels, teaching = training.texts, training.labels, training.teaching
@@ -120,7 +120,7 @@ def prepare_rows(
     if "validation" in tokens:
         batches["validation"] = model.batches(tokens["validation"])
     backbone = "" if frozen is None else frozen.identity(model.model.engine)
-    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen)
+    sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen, kept=kept)
     logger.info(str(sources))
     windows = None if encoded.windows is None else encoded.windows.counts
     rows = TrainingRows(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from pennyweight.model.adapters.lora import PREFIX, LoraAdapter, lora_config, sc
 from pennyweight.model.backbone import Backbone, load_module, resolve
 from pennyweight.model.device import Runtime
 from pennyweight.model.encoders import EncoderSettings, load_encoder
+from pennyweight.model.inference import tensors_on_demand
 from pennyweight.model.inference.merge import backbone_state, encoder_tensors, merged_state, state_of
+from pennyweight.model.inference.tensors_on_demand import stored_tensors
 from pennyweight.model.trainable import trainable
 
 from ...tiny_backbones import BACKBONES
@@ -62,7 +66,7 @@ def merged_by_peft(backbone: Backbone, wanted: AdapterSpec, state: dict[str, Ten
     return merged
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], config: dict[str, Any]) -> None:
+def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: dict[str, Any]) -> None:
     assert found.keys() == encoder_parameters(config).keys()
     for name, tensor in found.items():
         assert tensor.dtype == torch.float32
@@ -188,3 +192,48 @@ def test_a_checkpoint_that_lacks_a_tensor(tiny_backbone: Callable[..., Path], tm
         encoder_tensors(backbone.config, load_file(folder / "model.safetensors"))
     with pytest.raises(BackboneError, match="tensors are missing"):
         backbone_state(backbone)
+
+
+# --- one tensor at a time -----------------------------------------------------------------------------------------
+
+
+def test_matrices_are_read_and_merged_when_they_are_asked_for(
+    tiny_backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensors_on_demand, "SMALL", 1000)
+    asked: list[str] = []
+    read = tensors_on_demand._read
+    monkeypatch.setattr(tensors_on_demand, "_read", lambda file, name: asked.append(name) or read(file, name))
+    backbone, wanted = resolve(str(tiny_backbone("bert"))), spec()
+    _, adapter = trained(backbone, wanted)
+    whole = merged_by_peft(backbone, wanted, adapter.state())
+    found = merged_state(backbone.config, backbone_state(backbone), wanted, adapter.state())
+    assert asked == []
+    name = "encoder.layer.1.output.dense.weight"
+    first, second = found[name], found[name]
+    assert asked == [name, name]
+    assert torch.equal(first, second)
+    assert first.data_ptr() != second.data_ptr()
+    torch.testing.assert_close(first, whole[name], rtol=1e-5, atol=1e-5)
+    assert name in found
+    assert "pooler.dense.weight" not in found
+    assert len(asked) == 2  # asking whether it is there reads nothing
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what the process has mapped from /proc")
+def test_a_stored_tensor_lets_go_of_its_file(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"large": torch.arange(float(1 << 19)), "small": torch.ones(3)}, file)
+    stored = stored_tensors([file])
+    assert dict(stored.shapes) == {"large": (1 << 19,), "small": (3,)}
+
+    def mapped() -> bool:
+        return str(file) in Path("/proc/self/maps").read_text()
+
+    assert not mapped()
+    tensor = stored["large"]
+    assert float(tensor[-1]) == (1 << 19) - 1
+    assert mapped()
+    del tensor
+    gc.collect()
+    assert not mapped()

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pennyweight.model.encoders.bert import FastEncoder
 from pennyweight.model.kernels.first_token_attention import attend_without_keys
 from pennyweight.model.kernels.frozen_linear import Linear
-from pennyweight.model.kernels.lora_linear import linear_factors, project
+from pennyweight.model.kernels.lora_linear import DropoutMask, linear_factors, project
 from pennyweight.model.kernels.packed_attention import Packing, attend_first_packed
 
 HIDDEN, HEADS = 24, 4
@@ -68,11 +68,11 @@ def test_it_is_what_keys_and_values_give(ranks: tuple[int, int], mask: Tensor, n
 
 
 def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch, near: Callable[..., None]) -> None:
-    def always(x: Tensor, rate: float) -> Tensor:
+    def always(x: Tensor, rate: float) -> DropoutMask:
         assert rate == 0.25
-        return (torch.arange(x.numel()) % 3 > 0).view_as(x).to(x.dtype)
+        return DropoutMask((torch.arange(x.numel()) % 3 > 0).to(x.dtype), x.shape, (slice(None),))
 
-    monkeypatch.setattr("pennyweight.model.kernels.lora_linear.dropout_mask", always)
+    monkeypatch.setattr("pennyweight.model.kernels.lora_linear.draw_mask", always)
     (expected, wanted), (out, found) = both_ways(modules((3, 2), lora_dropout=0.25))
     near(out, expected)
     for name, grad in wanted.items():

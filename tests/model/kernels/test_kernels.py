@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pennyweight.model.kernels import Kernels, choose_kernels
 from pennyweight.model.kernels.frozen_linear import Linear
+from pennyweight.model.kernels.layer_norm import layer_norm_cast
 from pennyweight.model.kernels.packed_attention import Packing
 from pennyweight.model.kernels.rotary import RotaryPositions
 
@@ -46,3 +49,29 @@ def test_every_device_computes_the_same(
     half = kernels.layer_norm(norm, x.bfloat16())
     assert half.dtype == torch.bfloat16
     near(half, CPU.layer_norm(norm, x.bfloat16()), 8)
+
+
+class _Casts(TorchDispatchMode):
+    """Counts copies into another type."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.count += function.name().startswith("aten::_to_copy")
+        return function(*args, **dict(kwargs or {}))
+
+
+def test_frozen_norms_are_cast_once_and_again_when_they_change() -> None:
+    norm, x = nn.LayerNorm(24).requires_grad_(False), torch.randn(5, 24).bfloat16()
+    layer_norm_cast(norm, x)
+    with _Casts() as casts:
+        first = layer_norm_cast(norm, x)
+    assert casts.count == 0
+    with torch.no_grad():
+        norm.weight.mul_(2)
+    torch.testing.assert_close(layer_norm_cast(norm, x), 2 * first, atol=0.05, rtol=0.01)
+    norm.requires_grad_(True)
+    layer_norm_cast(norm, x).sum().backward()
+    assert norm.weight.grad is not None

@@ -186,3 +186,27 @@ def test_masks_drop_at_their_rate_are_drawn_anew_and_come_again_with_the_seed() 
     assert float((first * second).mean()) == pytest.approx(0.75**2, abs=0.005)  # independent of each other
     torch.manual_seed(3)
     assert torch.equal(dropout_mask(x, 0.25), first)
+
+
+def test_of_a_mask_in_pieces_the_backward_pass_keeps_their_places_alone() -> None:
+    (module,) = adapted(linears(4, inputs=2048), [2], lora_dropout=0.25)
+    module.train()
+    x = torch.randn(2100, 2048, requires_grad=True)  # more elements than one stretch of the pool
+    trained = [module.lora_A["default"].weight, module.lora_B["default"].weight]
+    saved: list[torch.Size] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        saved.append(tensor.shape)
+        return tensor
+
+    torch.manual_seed(5)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        found = project(x, [module])
+    assert saved.count(x.shape) == 1  # the rows that the mask has dropped from
+    torch.manual_seed(5)
+    dropped = x * dropout_mask(x, 0.25)
+    base = torch.nn.functional.linear(x, module.base_layer.weight, module.base_layer.bias)
+    expected = base + dropped @ trained[0].t() @ trained[1].t() * (3 / 0.75)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+    for mine, theirs in zip(gradients(found, [x, *trained]), gradients(expected, [x, *trained]), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-2, rtol=1e-3)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pennyweight as pw
+from pennyweight.budget.cost import NF4_BYTES
 from pennyweight.errors import RecipeError, ResourceError
 from pennyweight.model.backbone import config_of, resolve
 from pennyweight.model.classifier import ModelSettings, SequenceClassifier, build
@@ -86,6 +87,15 @@ def test_a_shared_backbone_is_not_quantized(tiny_backbone: Callable[..., Path]) 
     shared = ResidentBackbone(resolve(str(folder)), Runtime(CPU, "fp32"))
     with pytest.raises(RecipeError, match="classifiers that share a backbone are trained on its original weights"):
         shared.build(plan, 3, ModelSettings(**wanted.model_settings()))
+
+
+@pytest.mark.parametrize("shape", [(768, 768), (3072, 768)])
+def test_it_holds_as_many_bytes_as_plans_count(shape: tuple[int, int]) -> None:
+    pytest.importorskip("bitsandbytes")
+    layer = NF4Linear(torch.nn.Linear(shape[1], shape[0]), torch.float32, CPU)
+    held = [layer._packed, layer._state.absmax, layer._state.state2.absmax]
+    size = sum(each.numel() * each.element_size() for each in held)
+    assert size == pytest.approx(NF4_BYTES * shape[0] * shape[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

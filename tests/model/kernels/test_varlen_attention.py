@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pennyweight.model.kernels import varlen_attention
-from pennyweight.model.kernels.packed_attention import Packing, attend_fused
+from pennyweight.model.kernels.packed_attention import Packing, attend_first_fused, attend_fused
 from pennyweight.model.kernels.rotary import RotaryPositions
-from pennyweight.model.kernels.varlen_attention import attend_varlen
+from pennyweight.model.kernels.varlen_attention import attend_first_varlen, attend_varlen
 
 CPU = torch.device("cpu")
 calls: list[tuple[int, ...]] = []
@@ -24,28 +24,35 @@ def stand_in(
 ) -> Tensor:
     """Each text on its own, (tokens, heads, d); what lies past the last text is not defined, as in the kernel."""
     assert begins.dtype == others.dtype == torch.int32
-    calls.append(tuple(begins.tolist()))
+    calls.append(tuple(others.tolist()))
     parts = []
-    for begin, end in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
-        assert end - begin <= longest == other
+    places = [list(zip(each[:-1].tolist(), each[1:].tolist(), strict=True)) for each in (begins, others)]
+    for (first, last), (begin, end) in zip(*places, strict=True):
+        assert last - first <= longest
+        assert end - begin <= other
         mask = None
         if "window_size" in more:
             before, after = more["window_size"]
+            assert longest == other
             at = torch.arange(end - begin)
             away = at - at[:, None]
             mask = (away >= -before) & (away <= after)
-        q1, k1, v1 = (each[begin:end].transpose(0, 1) for each in (q, k, v))
+        q1 = q[first:last].transpose(0, 1)
+        k1, v1 = (each[begin:end].transpose(0, 1) for each in (k, v))
         parts.append(scaled_dot_product_attention(q1, k1, v1, attn_mask=mask).transpose(0, 1))
     return torch.cat(parts)
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    varlen_attention._agrees.cache_clear()
+    tried = varlen_attention._agrees, varlen_attention._agrees_for_first
+    for each in tried:
+        each.cache_clear()
     monkeypatch.setattr(varlen_attention, "_kernel", lambda: stand_in)
     calls.clear()
     yield monkeypatch
-    varlen_attention._agrees.cache_clear()
+    for each in tried:
+        each.cache_clear()
 
 
 def batch(lengths: list[int]) -> Packing:
@@ -73,6 +80,35 @@ def test_it_gives_what_padded_texts_give(lengths: list[int], positions: RotaryPo
         torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("positions", [None, RotaryPositions(10_000.0), RotaryPositions(500.0, 100)])
+@pytest.mark.parametrize("lengths", [[7, 1, 19, 4], [8, 8], [1]])
+def test_first_tokens_attend_without_padding_too(lengths: list[int], positions: RotaryPositions | None) -> None:
+    packing, heads = batch(lengths), 3
+    generator = torch.Generator().manual_seed(0)
+    q, kv = (torch.randn(rows, width * heads * 8, generator=generator).bfloat16()
+             for rows, width in ((len(lengths), 1), (packing.size, 2)))  # fmt: skip
+    grad = torch.randn(len(lengths), heads * 8, generator=generator).bfloat16()
+    found = []
+    for attend in (attend_first_varlen, attend_first_fused):
+        given = [each.clone().requires_grad_() for each in (q, kv)]
+        out = attend(*given, packing, heads, positions)
+        gradients = torch.autograd.grad(out, given, grad)
+        assert torch.equal(gradients[1][packing.tokens :], torch.zeros_like(kv[packing.tokens :]))
+        found.append((out, *gradients))
+    assert calls[-1] == tuple(packing.begins.tolist())
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_window_on_first_tokens_is_left_to_padded_texts() -> None:
+    packing, near = batch([9, 6]), RotaryPositions(500.0, 2)
+    q, kv = torch.ones(2, 16).bfloat16(), torch.randn(packing.size, 32).bfloat16()
+    assert torch.equal(attend_first_varlen(q, kv, packing, 2, near), attend_first_fused(q, kv, packing, 2, near))
+    assert not calls
+
+
 def missing() -> None:
     raise ImportError("no such kernel")
 
@@ -98,6 +134,8 @@ def test_elsewhere_padded_texts_are_computed(kind: str, kernel: pytest.MonkeyPat
     rows = torch.randn(packing.size, 3 * 16, generator=torch.Generator().manual_seed(0)).to(dtype)
     tried = len(calls)
     assert torch.equal(attend_varlen(rows, packing, 2), attend_fused(rows, packing, 2))
+    q, kv = rows[:2, :16], rows[:, 16:].contiguous()
+    assert torch.equal(attend_first_varlen(q, kv, packing, 2), attend_first_fused(q, kv, packing, 2))
     assert len(calls) == tried
 
 

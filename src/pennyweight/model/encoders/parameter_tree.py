@@ -52,14 +52,15 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if name not in state or state[name].shape != parameter.shape:
+            given = state.get(name)
+            if given is None or given.shape != parameter.shape:
                 raise BackboneError(
                     "the weights do not fit the config",
                     where=name,
                     expected=f"shape {tuple(parameter.shape)}",
-                    received=f"shape {tuple(state[name].shape)}" if name in state else "nothing",
+                    received="nothing" if given is None else f"shape {tuple(given.shape)}",
                 )
-            parameter.copy_(state[name])
+            parameter.copy_(given)
 
 
 def _place(root: nn.Module, name: str, module: nn.Module) -> None:

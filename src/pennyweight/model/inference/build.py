@@ -27,7 +27,8 @@ class InferenceWeights:
     """All that an engine of any number format is built from.
 
     Attributes:
-        state: the encoder's tensors by the names of transformers' `AutoModel`, the adapter merged, fp32.
+        state: the encoder's tensors by the names of transformers' `AutoModel`, the adapter merged, fp32; best read on
+            demand, since each engine lays them out for itself.
         head: in evaluation mode, on the CPU.
         pooling: what the head reads, `cls`, `mean`, or `both`, one behind the other.
         pad_id: the tokenizer's padding id.

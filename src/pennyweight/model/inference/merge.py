@@ -9,7 +9,8 @@ Both as PEFT's `merge_and_unload` computes them; trained biases take the place o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ...budget.specs import AdapterSpec
 from ...budget.targets import scales
 from ..adapters.lora import PREFIX
 from ..backbone import Backbone, load_module
+from .tensors_on_demand import TensorsOnDemand, stored_tensors
 
 Config = Mapping[str, Any]
 # Names in checkpoints of TensorFlow's time, which transformers renames on loading.
@@ -34,7 +36,7 @@ def merged_state(
     backbone_tensors: Mapping[str, Tensor],
     spec: AdapterSpec | None,
     adapter_tensors: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
+) -> TensorsOnDemand:
     """The tensors of transformers' `AutoModel` without its pooler, the adapter merged.
 
     Args:
@@ -44,7 +46,8 @@ def merged_state(
         adapter_tensors: by the names that PEFT saves.
 
     Returns:
-        fp32 tensors; those that nothing was merged into may share memory with the backbone's.
+        fp32 tensors, each merged when it is read, so that there are never two copies of all; those that nothing was
+        merged into may share memory with the backbone's.
 
     Raises:
         KeyError: a tensor of the encoder, or of the adapter, is missing.
@@ -53,20 +56,30 @@ def merged_state(
     if spec is None:
         return state
     trained = {name.removeprefix(PREFIX): tensor.detach().float() for name, tensor in adapter_tensors.items()}
+    makers: dict[str, Callable[[], Tensor]] = {name: partial(state.__getitem__, name) for name in state}
     for name, scale in scales(config, spec).items():
         magnitude = trained.get(f"{name}.{_MAGNITUDE}")
+        down, up = trained[f"{name}.{_A}.weight"], trained[f"{name}.{_B}.weight"]
         key = f"{name}.weight"
-        state[key] = _merged(
-            state[key], trained[f"{name}.{_A}.weight"], trained[f"{name}.{_B}.weight"], scale, magnitude
-        )
+        makers[key] = partial(_merge_into, makers[key], down, up, scale, magnitude)
     for name, tensor in trained.items():
         if name.endswith(".bias"):
-            state[name.replace(f".{_BASE}.", ".")] = tensor
-    return state
+            makers[name.replace(f".{_BASE}.", ".")] = partial(_same, tensor)
+    return TensorsOnDemand(makers, state.shapes)
 
 
-def encoder_tensors(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of transformers' `AutoModel` without its pooler, in fp32, out of a checkpoint's.
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _merge_into(
+    weight: Callable[[], Tensor], down: Tensor, up: Tensor, scale: float, magnitude: Tensor | None
+) -> Tensor:
+    return _merged(weight(), down, up, scale, magnitude)
+
+
+def encoder_tensors(config: Config, tensors: Mapping[str, Tensor]) -> TensorsOnDemand:
+    """The tensors of transformers' `AutoModel` without its pooler, in fp32, out of a checkpoint's, read on demand.
 
     As transformers does, a prefix such as `bert.` and the names `gamma` and `beta` of old checkpoints are translated;
     heads, poolers and buffers are left out.
@@ -74,18 +87,26 @@ def encoder_tensors(config: Config, tensors: Mapping[str, Tensor]) -> dict[str, 
     Raises:
         KeyError: a tensor that the config calls for is missing or has another shape.
     """
-    found = {}
-    names = _names_in(tensors, encoder_parameters(config))
-    for name, shape in encoder_parameters(config).items():
-        tensor = tensors[names[name]]
-        if tuple(tensor.shape) != shape:
+    wanted = encoder_parameters(config)
+    names = _names_in(tensors, wanted)
+    makers: dict[str, Callable[[], Tensor]] = {}
+    for name, shape in wanted.items():
+        held = names[name]
+        found = tensors.shapes[held] if isinstance(tensors, TensorsOnDemand) else tuple(tensors[held].shape)
+        if found != shape:
             raise KeyError(f"{name} of shape {shape}")
-        found[name] = tensor.detach().float()
-    return found
+        makers[name] = partial(_in_fp32, tensors, held)
+    return TensorsOnDemand(makers, wanted)
 
 
-def backbone_state(backbone: Backbone) -> dict[str, Tensor]:
-    """A backbone's tensors as `AutoModel` has them, in fp32, read from its safetensors files alone where that works.
+def _in_fp32(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    return tensors[name].detach().float()
+
+
+def backbone_state(backbone: Backbone) -> TensorsOnDemand:
+    """A backbone's tensors as `AutoModel` has them, in fp32, read on demand.
+
+    They come from its safetensors files alone where that works.
 
     Raises:
         BackboneError: as `load_module`, which reads what is laid out in any other way.
@@ -93,7 +114,7 @@ def backbone_state(backbone: Backbone) -> dict[str, Tensor]:
     from safetensors import SafetensorError
 
     try:
-        return encoder_tensors(backbone.config, _read(_weight_files(backbone.folder)))
+        return encoder_tensors(backbone.config, stored_tensors(_weight_files(backbone.folder)))
     except (KeyError, OSError, ValueError, SafetensorError):
         state: dict[str, Tensor] = load_module(backbone).state_dict()
         return encoder_tensors(backbone.config, state)
@@ -168,9 +189,3 @@ def _weight_files(folder: Path) -> list[Path]:
         return [whole]
     index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
     return [folder / name for name in sorted({Path(part).name for part in index["weight_map"].values()})]
-
-
-def _read(files: Iterable[Path]) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}

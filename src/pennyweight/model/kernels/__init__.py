@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .first_token_attention import attend_first_token, attend_first_token_on_gpu
 from .layer_norm import layer_norm_cast, layer_norm_mixed
 from .local_attention import attend_near
-from .packed_attention import Packing, attend_first_fused, attend_first_packed
+from .packed_attention import Packing, attend_first_packed
 from .rotary import RotaryPositions
-from .varlen_attention import attend_varlen
+from .varlen_attention import attend_first_varlen, attend_varlen
 
 __all__ = ["Kernels", "choose_kernels"]
 
@@ -56,6 +56,6 @@ class Kernels:
 def choose_kernels(device: torch.device) -> Kernels:
     """The fastest operations for a device. Products choose theirs when weights are first read, see `frozen_linear`."""
     if device.type == "cuda":
-        return Kernels(attend_varlen, attend_first_fused, attend_first_token_on_gpu, layer_norm_cast)
+        return Kernels(attend_varlen, attend_first_varlen, attend_first_token_on_gpu, layer_norm_cast)
     norm = layer_norm_mixed if device.type == "cpu" else layer_norm_cast
     return Kernels(attend_near, attend_first_packed, attend_first_token, norm)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from .exact_backward import exact_backward
 from .lora_linear import LinearFactors, linear_factors, project
-from .packed_attention import Packing, attend_first_fused, attend_first_packed, softmax_backward
+from .packed_attention import Packing, attend_first_packed, softmax_backward
+from .varlen_attention import attend_first_varlen
 
 
 def attend_first_token(q: Tensor, x: Tensor, modules: Sequence[nn.Module], packing: Packing, heads: int) -> Tensor:
@@ -39,8 +40,8 @@ def attend_first_token(q: Tensor, x: Tensor, modules: Sequence[nn.Module], packi
 def attend_first_token_on_gpu(
     q: Tensor, x: Tensor, modules: Sequence[nn.Module], packing: Packing, heads: int
 ) -> Tensor:
-    """`attend_first_token` by PyTorch's fused kernels, from keys and values."""
-    return attend_first_fused(q, project(x, modules), packing, heads)
+    """`attend_first_token` by Flash Attention or PyTorch's fused kernels, from keys and values."""
+    return attend_first_varlen(q, project(x, modules), packing, heads)
 
 
 def attend_without_keys(q: Tensor, x: Tensor, factors: LinearFactors, packing: Packing, heads: int) -> Tensor:
@@ -106,7 +107,7 @@ class _FirstTokenAttention(torch.autograd.Function):
         return out if frozen.bias is None else out + frozen.bias
 
     @staticmethod
-    @once_differentiable
+    @exact_backward
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dropped, down, mask, key, value, rows, scaled_q, absorbed_q, weights, sums = ctx.saved_tensors
         packing, heads = ctx.packing, ctx.heads

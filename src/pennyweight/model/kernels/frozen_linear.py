@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+from .exact_backward import exact_backward
 
 # By the first of the modules: what was computed from them, the versions of the tensors it came from, and these tensors.
 _CACHE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
@@ -96,9 +97,7 @@ def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenM
     weights = [each.weight for each in linears]
     if not prepack or any(weight.is_inference() for weight in weights):  # inference tensors have no version
         return FrozenMatrix(stacked_weight(linears), prepack=False)
-    made: FrozenMatrix = _cached(
-        linears, weights, "weight", lambda: FrozenMatrix(stacked_weight(linears), prepack=True)
-    )
+    made: FrozenMatrix = cached(linears, weights, "weight", lambda: FrozenMatrix(stacked_weight(linears), prepack=True))
     return made
 
 
@@ -109,7 +108,7 @@ def frozen_rows(linear: nn.Linear, rows: slice, prepack: bool = True) -> FrozenM
     weight = linear.weight
     if not prepack or weight.is_inference():
         return FrozenMatrix(weight.detach()[rows], prepack=False)
-    made: FrozenMatrix = _cached(
+    made: FrozenMatrix = cached(
         [linear],
         [weight],
         ("rows", rows.start, rows.stop),
@@ -118,11 +117,11 @@ def frozen_rows(linear: nn.Linear, rows: slice, prepack: bool = True) -> FrozenM
     return made
 
 
-def _cached(linears: Sequence[nn.Linear], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
+def cached(modules: Sequence[nn.Module], tensors: Sequence[Tensor], what: Any, make: Callable[[], Any]) -> Any:
     """The result of `make` on the modules' frozen tensors, cached until these change."""
     with _CACHE_LOCK:
-        known = _CACHE.setdefault(linears[0], {})
-        key = (what, len(linears))
+        known = _CACHE.setdefault(modules[0], {})
+        key = (what, len(modules))
         made = known.get(key)
         if made is None or made[0] != _versions(tensors):
             value = make()  # before the versions are read: it may move the tensors
@@ -170,7 +169,7 @@ def joined_bias(linears: Sequence[nn.Linear], dtype: torch.dtype) -> Tensor | No
         return None
     if any(bias.requires_grad or bias.is_inference() for bias in biases):  # trained, or without a version
         return torch.cat([bias.to(dtype) for bias in biases])
-    joined: Tensor = _cached(linears, biases, dtype, lambda: torch.cat([bias.detach() for bias in biases]).to(dtype))
+    joined: Tensor = cached(linears, biases, dtype, lambda: torch.cat([bias.detach() for bias in biases]).to(dtype))
     return joined
 
 
@@ -190,7 +189,7 @@ class FrozenProduct(torch.autograd.Function):
         return weight.multiply(x, bias, addend), x
 
     @staticmethod
-    @once_differentiable
+    @exact_backward
     def backward(ctx: Any, grad: Tensor | None, grad_passed: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return grad_passed, None, None, None

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from .exact_backward import exact_backward
 
 
 class _GatedGelu(torch.autograd.Function):
@@ -22,7 +23,7 @@ class _GatedGelu(torch.autograd.Function):
         return F.gelu(inner, approximate=approximate).mul_(gate)
 
     @staticmethod
-    @once_differentiable
+    @exact_backward
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         inner, gate = x.chunk(2, -1)

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from . import packed_attention
+from .exact_backward import exact_backward
 from .packed_attention import Packing, softmax, softmax_backward
 from .rotary import RotaryPositions, rotate_
 
@@ -90,7 +90,7 @@ class _LocalAttention(torch.autograd.Function):
         return out.view(-1, d).index_select(0, packing.from_heads(1, heads)).view(packing.size, -1)  # (N, H)
 
     @staticmethod
-    @once_differentiable
+    @exact_backward
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (per_head,) = ctx.saved_tensors
         packing, heads, positions = ctx.packing, ctx.heads, ctx.positions

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from .exact_backward import exact_backward
 from .frozen_linear import (
     FrozenMatrix,
     FrozenProduct,
@@ -208,15 +208,37 @@ def dropout_mask(x: Tensor, rate: float) -> Tensor:
     for each element, which on a CPU takes a hundred times as long. In x's own type, because a product with it takes a
     seventh of `masked_fill`'s time.
     """
-    pool, count = _mask_pool(rate, x.dtype, x.device), x.numel()
-    if count <= POOL_SIZE // 2:  # leaves as many places to start at
-        return _pool_slice(pool, count).view(x.shape)
-    return torch.cat([_pool_slice(pool, len(piece)) for piece in x.view(-1).split(POOL_SIZE // 2)]).view(x.shape)
+    return draw_mask(x, rate).tensor()
 
 
-def _pool_slice(pool: Tensor, count: int) -> Tensor:
-    place = int(torch.randint((POOL_SIZE - count) // ALIGNMENT + 1, ())) * ALIGNMENT
-    return pool[place : place + count]
+@dataclass(frozen=True)
+class DropoutMask:
+    """A dropout mask as its pieces of the pool: a backward pass keeps these, and not the mask.
+
+    Attributes:
+        shape: of the mask.
+        pieces: of the pool, one behind the other.
+    """
+
+    pool: Tensor
+    shape: torch.Size
+    pieces: tuple[slice, ...]
+
+    def tensor(self) -> Tensor:
+        """The mask; a view of the pool where it is one piece."""
+        parts = [self.pool[piece] for piece in self.pieces]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(self.shape)
+
+
+def draw_mask(x: Tensor, rate: float) -> DropoutMask:
+    """Draw a dropout mask of x's shape and type, see `dropout_mask`."""
+    count, most = x.numel(), POOL_SIZE // 2  # half of the pool leaves as many places to start at
+    pieces = []
+    for begin in range(0, max(1, count), most):
+        size = min(most, count - begin)
+        place = int(torch.randint((POOL_SIZE - size) // ALIGNMENT + 1, ())) * ALIGNMENT
+        pieces.append(slice(place, place + size))
+    return DropoutMask(_mask_pool(rate, x.dtype, x.device), x.shape, tuple(pieces))
 
 
 @lru_cache(8)
@@ -264,10 +286,11 @@ class _LoraProduct(torch.autograd.Function):
         factors = _factors(places, ranks, matrices[0])  # multiplied into A, the smallest of the factors
         down = (torch.cat(matrices[::2]) * factors).to(x.dtype)  # (R, in)
         ups = [matrix.to(x.dtype) for matrix in matrices[1::2]]
-        mask = dropout_mask(x, rate) if rate else None
-        dropped = x if mask is None else x * mask  # (N, in)
+        mask = draw_mask(x, rate) if rate else None
+        dropped = x if mask is None else x * mask.tensor()  # (N, in)
         inner = dropped @ down.t()  # (N, R)
-        ctx.save_for_backward(down, dropped, inner, mask, *ups)
+        ctx.save_for_backward(down, dropped, inner, *ups)
+        ctx.mask = mask
         ctx.weight, ctx.places, ctx.ranks, ctx.factors = weight, places, ranks, factors
         ctx.set_materialize_grads(False)
         out = weight.multiply(x, bias, addend)
@@ -276,13 +299,14 @@ class _LoraProduct(torch.autograd.Function):
         return out, x
 
     @staticmethod
-    @once_differentiable
+    @exact_backward
     def backward(
         ctx: Any, grad: Tensor | None, grad_passed: Tensor | None
     ) -> tuple[Tensor | None, ...]:  # grad (N, out)
         if grad is None:
             return grad_passed, *[None] * (5 + 2 * len(ctx.places))
-        down, dropped, inner, mask, *ups = ctx.saved_tensors
+        down, dropped, inner, *ups = ctx.saved_tensors
+        mask = ctx.mask
         need_x, _, need_bias, need_addend = ctx.needs_input_grad[:4]
         grads_out = [grad[:, begin:end] for begin, end, _ in ctx.places]  # each (N, out_i)
         grad_inner = torch.cat([part @ up for part, up in zip(grads_out, ups, strict=True)], 1)  # (N, R)
@@ -292,7 +316,7 @@ class _LoraProduct(torch.autograd.Function):
             if mask is None:
                 grad_x.addmm_(grad_inner, down)
             else:
-                grad_x.addcmul_(grad_inner @ down, mask)
+                grad_x.addcmul_(grad_inner @ down, mask.tensor())
         grad_bias = grad.sum(0) if need_bias else None
         grads_down = (grad_inner.t() @ dropped).float().mul_(ctx.factors).split(ctx.ranks)  # each (r, in)
         grads: list[Tensor] = []

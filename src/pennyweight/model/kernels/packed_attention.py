@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from .exact_backward import exact_backward
 from .rotary import RotaryPositions, rotate_, rotated
 
 # Above this length attention weights are recomputed in the backward pass instead of saved: they grow with T².
@@ -201,7 +201,7 @@ class _Attention(torch.autograd.Function):
         return out.view(-1, d).index_select(0, packing.from_heads(1, heads)).view(packing.size, -1)  # (N, H)
 
     @staticmethod
-    @once_differentiable
+    @exact_backward
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         per_head, q, weights = ctx.saved_tensors
         packing, heads, positions = ctx.packing, ctx.heads, ctx.positions
