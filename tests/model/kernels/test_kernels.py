@@ -75,3 +75,11 @@ def test_frozen_norms_are_cast_once_and_again_when_they_change() -> None:
     norm.requires_grad_(True)
     layer_norm_cast(norm, x).sum().backward()
     assert norm.weight.grad is not None
+
+
+def test_a_norm_that_a_prediction_has_cast_takes_part_in_training() -> None:
+    norm, x = nn.LayerNorm(24).requires_grad_(False), torch.randn(5, 24).bfloat16().requires_grad_()
+    with torch.inference_mode():
+        layer_norm_cast(norm, x.detach())
+    layer_norm_cast(norm, x).sum().backward()
+    assert x.grad is not None

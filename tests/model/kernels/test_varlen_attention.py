@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -107,6 +107,20 @@ def test_a_window_on_first_tokens_is_left_to_padded_texts() -> None:
     q, kv = torch.ones(2, 16).bfloat16(), torch.randn(packing.size, 32).bfloat16()
     assert torch.equal(attend_first_varlen(q, kv, packing, 2, near), attend_first_fused(q, kv, packing, 2, near))
     assert not calls
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_it_is_found_by_a_prediction_too(mode: Callable[[], Any]) -> None:
+    packing = batch([3, 5])
+    rows = torch.randn(packing.size, 3 * 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with mode():
+        attend_varlen(rows, packing, 2)
+        attend_first_varlen(rows[:2, :16], rows[:, 16:].contiguous(), packing, 2)
+    assert calls[-1] == tuple(packing.begins.tolist())
+    tried = len(calls)
+    attend_varlen(rows, packing, 2)
+    assert len(calls) == tried + 1
 
 
 def missing() -> None:

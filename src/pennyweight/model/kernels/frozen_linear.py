@@ -124,7 +124,8 @@ def cached(modules: Sequence[nn.Module], tensors: Sequence[Tensor], what: Any, m
         key = (what, len(modules))
         made = known.get(key)
         if made is None or made[0] != _versions(tensors):
-            value = make()  # before the versions are read: it may move the tensors
+            with torch.inference_mode(False):  # a training step may come after a prediction
+                value = make()  # before the versions are read: it may move the tensors
             # The tensors are held, not the parameters, so that no other tensor can take their addresses.
             made = known[key] = (_versions(tensors), [tensor.detach() for tensor in tensors], value)
     return made[2]
