@@ -66,8 +66,8 @@ def measure(folder: Path, budget: str, tokens: int, steps: int, recompute: bool 
 
     words = ("market", "match", "court", "river", "bank", "team", "storm", "price", "road", "king")
     chance = random.Random(0)  # each word is one token; two more are the special ones
-    rows = [(" ".join(chance.choices(words, k=tokens - 2)), f"label {row % LABELS}") for row in range(3 * BATCH)]
-    more = {"validation_size": 1 / 3, "audit": "off", "contrastive": "off", "prefix_cache": "off", "batch_size": BATCH}
+    rows = [(" ".join(chance.choices(words, k=tokens - 2)), f"label {row % LABELS}") for row in range(2 * BATCH)]
+    more = {"validation_size": 0.5, "audit": "off", "contrastive": "off", "prefix_cache": "off", "batch_size": BATCH}
     pw.train(rows, budget="5k", max_steps=1, **more)  # imports all, with a small backbone
     before = held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far
