@@ -63,6 +63,8 @@ def measure(folder: Path, budget: str, tokens: int, steps: int, recompute: bool 
     """Train a few steps: the estimate, the peak, and the first over the second."""
     import pennyweight as pw
     from pennyweight.budget.cost import memory
+    from pennyweight.recipe.loading import load
+    from pennyweight.recipe.planning import plan_for
 
     words = ("market", "match", "court", "river", "bank", "team", "storm", "price", "road", "king")
     chance = random.Random(0)  # each word is one token; two more are the special ones
@@ -78,13 +80,13 @@ def measure(folder: Path, budget: str, tokens: int, steps: int, recompute: bool 
     peak = held("VmHWM")
     precision = found.metrics["machine"]["precision"]
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    held_by = memory(
-        config, found.artifact.plan, batch_size=BATCH, length=tokens, bytes_per_number=4 if precision == "fp32" else 2
-    )
+    # The plan that was trained: of random weights the frozen head may be what is left.
+    plan = plan_for(load(backbone=str(folder), budget=budget), config, LABELS)
+    held_by = memory(config, plan, batch_size=BATCH, length=tokens, bytes_per_number=4 if precision == "fp32" else 2)
     estimated = held_by.checkpointed_total if recompute else held_by.total
     return {
         "budget": budget, "gradient_checkpointing": recompute, "tokens": tokens,
-        "precision": precision, "trainable": found.artifact.plan.count.trainable,
+        "precision": precision, "trainable": plan.count.trainable,
         "estimated_mb": round(estimated / 1e6), "measured_mb": round((peak - before) / 1e6),
         "ratio": round(estimated / (peak - before), 3),
     }  # fmt: skip

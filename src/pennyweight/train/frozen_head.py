@@ -127,6 +127,7 @@ def compare_head(
     model.pooling = "mean"
     left = model.drop_adapter(ready.plan, n_labels, frozen.backbone.config, found.reason)
     found.head.put_into(model.head)
+    frozen.release()  # until a baseline needs it: the next engine takes its memory
     return prepare(left), found
 
 
