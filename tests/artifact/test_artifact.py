@@ -139,7 +139,7 @@ def reseal(folder: Path, **changes: Any) -> None:
         ("adapter/adapter_config.json", {"lora_alpha": 1}, "F/adapter/adapter_config.json: lora_alpha differs from the "
         "plan"),
         ("plan.json", {"trainable": 7}, "F/plan.json: unexpected content: plan: the plan's parts do not add up; "),
-        ("plan.json", {"adapter": None}, "F/plan.json: a plan of "),
+        ("plan.json", {"adapter": None}, "F/plan.json: the plan has "),
         ("tokenizer/tokenizer_config.json", {"auto_map": {}}, "F/tokenizer/tokenizer_config.json: the tokenizer needs "
         "to run its own code (auto_map)"),
         ("tokenizer/tokenizer.json", {"model": {"type": "Evil"}}, "F/tokenizer: the tokenizer cannot be read ("),
@@ -157,7 +157,7 @@ def test_parts_that_contradict_each_other(copy: Path, name: str, change: dict[st
     ("change", "message"),
     [
         ({"pooling": "mean"}, f"F/pennyweight.json: pooling differs from the recipe and the plan; {AGAIN}"),
-        ({"labels": {"names": ["a", "b", "c"]}}, "F/plan.json: a plan of "),
+        ({"labels": {"names": ["a", "b", "c"]}}, "F/plan.json: the plan has "),
         ({"labels": {"names": "ab"}}, "F/pennyweight.json: unexpected content: not a list of class names; "),
         ({"backbone": None}, f"F/pennyweight.json: the manifest names no backbone; {AGAIN}"),
     ],

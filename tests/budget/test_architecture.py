@@ -184,7 +184,7 @@ def test_a_config_that_lacks_what_is_needed(
             "modernbert",
             {"layer_types": ["full_attention"]},
             "config -> layer_types: the backbone's config has a value that cannot be used; "
-            "expected a list of 2 kinds of layer; received ['full_attention']",
+            "expected a list of 2 layer types; received ['full_attention']",
         ),
     ],
 )

@@ -167,7 +167,7 @@ def test_what_is_refused(
     assert "not a saved classifier" in refused(start_from=str(news))
     few = [(text, label) for text, label in both(news) if label != "World"]
     assert refused(few, label_names=["Sports", "Business", "Science"]) == (
-        "data -> label_names: the labels lack 1 of the run's labels; expected Business, Sports, World; received "
+        "data -> label_names: 1 of the run's labels are missing; expected Business, Sports, World; received "
         "Sports, Business, Science"
     )
     assert "the data do not match the run's task" in refused(multi_label_pairs(30))

@@ -148,7 +148,7 @@ def test_the_token_is_asked_for_and_kept_for_the_tab_alone(open_page: Open) -> N
     expect(problem).to_have_text("the token is not this server's; expected: Authorization: Bearer TOKEN")
     field.fill("токен")
     field.press("Enter")
-    expect(problem).to_have_text("A token has no blanks and no letters beyond ASCII.")
+    expect(problem).to_have_text("A token contains only ASCII characters and no blanks.")
     field.fill(TOKEN)
     field.press("Enter")
     expect(page.locator("#classifier")).to_have_value("news-topics")
@@ -303,7 +303,7 @@ def test_multi_label(open_page: Open, fake: Served) -> None:
 def test_pairs_have_two_fields(open_page: Open, fake: Served) -> None:
     page = open_page()
     choose(page, "same-question")
-    expect(page.get_by_text("One text a line")).to_be_hidden()
+    expect(page.get_by_text("One text per line")).to_be_hidden()
     page.locator("#texts").fill("How old is it?")
     page.locator("#predict").click()
     expect(page.locator("#problem")).to_have_text("Both texts are needed.")

@@ -81,13 +81,13 @@ function drawInput() {
   byId("second-text-input").hidden = !pair;
   byId("texts-label").textContent = pair ? "First text" : kind() === "lines" ? "Texts" : "Text";
   byId("texts").rows = pair ? 4 : 7;
-  byId("texts").placeholder = pair ? "" : kind() === "lines" ? "Type or paste texts, one a line" : "Type or paste a text";
+  byId("texts").placeholder = pair ? "" : kind() === "lines" ? "Type or paste texts, one per line" : "Type or paste a text";
   csv.setPair(pair);
   const chosen = [first.chosen, second.chosen].filter(Boolean);
   const multi = chosen.length > 0 && chosen.every(isMulti);
   byId("threshold").disabled = multi;
-  byId("threshold-hint").textContent = multi ? "A multi-label classifier has a threshold of its own for each label."
-    : "A text whose likeliest label is less probable gets none.";
+  byId("threshold-hint").textContent = multi ? "A multi-label classifier has a separate threshold for each label."
+    : "A text whose most likely label is less probable than this gets no label.";
   drawButton();
 }
 
@@ -206,6 +206,6 @@ const refused = withToken(async () => {
   const usable = listed.filter((item) => item.state !== "unusable");
   const wanted = new URLSearchParams(location.hash.slice(1)).get("classifier");
   if (first.chosen === null) first.choose(usable.find((item) => item.name === wanted)?.name ?? usable[0]?.name ?? null);
-  if (listed.length === 0) problem("The server has no classifiers. Start it with folders that hold some.");
+  if (listed.length === 0) problem("The server has no classifiers. Start it with folders that contain some.");
   drawInput();
 });

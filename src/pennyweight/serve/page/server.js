@@ -49,7 +49,7 @@ export async function ask(path, { body, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    if (token !== null && /[^\x21-\x7e]/.test(token)) throw new ServerError("A token has no blanks and no letters beyond ASCII.", 401);
+    if (token !== null && /[^\x21-\x7e]/.test(token)) throw new ServerError("A token contains only ASCII characters and no blanks.", 401);
     throw new ServerError("The server does not answer. Check that it is running, then try again.", 0);
   }
   const text = await response.text();
