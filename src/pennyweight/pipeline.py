@@ -278,7 +278,7 @@ class Fitted:
     """The result of training; the weights are in the model of the stage before.
 
     Attributes:
-        plan: of what is left where ranks were taken away in training, else as planned.
+        plan: of what is left where ranks were taken away in training, otherwise as planned.
         prefix: of the kept prefix, as in metrics.json; None where nothing was kept.
         joules: energy of the training; None where it cannot be measured.
         ready: the trained model as it is measured and saved, see `train.inference_precision`.

@@ -168,7 +168,7 @@ def class_balance(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any
 
 
 def text_lengths(audit: Audit, palette: figures.Palette = figures.LIGHT) -> Any:
-    """How long the texts are: tokens where they were counted, else characters; the recipe's limit as a line."""
+    """How long the texts are: tokens where they were counted, otherwise characters; the recipe's limit as a line."""
     from matplotlib.figure import Figure
 
     counted = all(len(part.tokens) for part in audit.parts.values())

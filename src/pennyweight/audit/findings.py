@@ -29,7 +29,7 @@ class AuditedPart:
         tokens: (M,) int64, lengths in tokens, special tokens included; M < N where they were sampled, 0 if left out.
         unknown: (M,) int64, how many of them the tokenizer does not know.
         scripts: script -> rows.
-        members: label -> rows that have it, where a row may have several; else None.
+        members: label -> rows that have it, where a row may have several; otherwise None.
     """
 
     source: str

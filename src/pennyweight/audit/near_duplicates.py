@@ -34,7 +34,7 @@ class NearDuplicates:
 
     Attributes:
         own: (N,) an earlier row of the same part, -1 where there is none; own_similarity: (N,) in [0, 1].
-        train: (N,) for rows of the second part a row of the first, else -1; train_similarity: (N,).
+        train: (N,) for rows of the second part a row of the first, otherwise -1; train_similarity: (N,).
     """
 
     own: np.ndarray

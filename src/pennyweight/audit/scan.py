@@ -40,7 +40,7 @@ class Scan:
 
     Args:
         near: look for near-duplicates.
-        checks: look at each text for damage, markup and emptiness; else only compare texts.
+        checks: look at each text for damage, markup and emptiness; otherwise only compare texts.
     """
 
     def __init__(self, *, near: bool = True, checks: bool = True) -> None:

@@ -181,7 +181,7 @@ def xs_alpha(rank: int) -> float:
 
 
 def positive_whole(value: object, where: str) -> int:
-    """Return `value` if it is a whole number of 1 or more, else raise `RecipeError`."""
+    """Return `value` if it is a whole number of 1 or more, otherwise raise `RecipeError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise RecipeError(
             "the value cannot be used", where=where, expected="a whole number of 1 or more", received=repr(value)

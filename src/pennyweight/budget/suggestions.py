@@ -58,7 +58,7 @@ def _remedy(config: Config, adapter: AdapterSpec | None, head: HeadSpec, labels:
 
 
 def _smaller_adapters(config: Config, adapter: AdapterSpec, head: HeadSpec, labels: int, budget: int) -> Iterator[str]:
-    """The nearest settings that fit, each counted: one thing changed where that is enough, else more."""
+    """The nearest settings that fit, each counted: one thing changed where that is enough, otherwise more."""
 
     def changed(spec: AdapterSpec, with_head: HeadSpec) -> Iterator[tuple[AdapterSpec, str]]:
         def fits(smaller: AdapterSpec) -> bool:
@@ -84,7 +84,7 @@ def _smaller_adapters(config: Config, adapter: AdapterSpec, head: HeadSpec, labe
 
 
 def _last_resort(config: Config, adapter: AdapterSpec, labels: int, budget: int) -> list[str]:
-    """With a linear head and no biases: a lower rank, else rank 1 in fewer layers."""
+    """With a linear head and no biases: a lower rank, otherwise rank 1 in fewer layers."""
     bare = replace(adapter, bias="none")
 
     def trained(spec: AdapterSpec) -> int:

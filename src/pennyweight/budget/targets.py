@@ -108,7 +108,7 @@ def pattern_key(patterns: Iterable[str], name: str) -> str | None:
 def express(config: Config, chosen: Sequence[LinearLayer]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
     """The shortest `target_modules` and `layers` from which PEFT selects exactly `chosen`.
 
-    Suffixes and whole blocks where that is exact, else full names and no layers.
+    Suffixes and whole blocks where that is exact, otherwise full names and no layers.
     """
     names = {module.name for module in chosen}
     blocks = tuple(sorted({module.layer for module in chosen}))

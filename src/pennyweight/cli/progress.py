@@ -56,7 +56,7 @@ class RowProgress:
 
 
 def _row_bar() -> Any:
-    """A bar of rich's on a terminal that can show one, else None."""
+    """A bar of rich's on a terminal that can show one, otherwise None."""
     if not sys.stderr.isatty():
         return None  # before anything of rich is imported
     from rich.console import Console

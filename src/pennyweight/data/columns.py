@@ -142,7 +142,7 @@ def require_column(columns: Columns, name: str, flag: str, *, positions: bool = 
 
 
 def id_column(columns: Columns, wanted: str | None = None) -> str | None:
-    """The column of row ids: the one that was `wanted`, else one called `id`, in any case.
+    """The column of row ids: the one that was `wanted`, otherwise one called `id`, in any case.
 
     Raises:
         DataError: there is no such column.
@@ -158,7 +158,7 @@ def is_id_name(name: str) -> bool:
 
 
 def _found(columns: Columns, name: str, *, positions: bool = True) -> str | None:
-    """The column of that name, else the one at that position; None where there is neither."""
+    """The column of that name, otherwise the one at that position; None where there is neither."""
     if name in columns.values:
         return name
     for column in columns.values:

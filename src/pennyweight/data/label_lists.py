@@ -77,7 +77,7 @@ def _literal(text: str) -> Any:
 
 
 def _as_lists(columns: Columns, name: str, form: LabelFormat) -> list[Any]:
-    """The cells, those of text as lists where that is what they hold; else the very list of cells."""
+    """The cells, those of text as lists where that is what they hold; otherwise the very list of cells."""
     cells = columns.values[name]
     strings = dict.fromkeys(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip())
     # A delimiter says that cells are something else.

@@ -76,7 +76,7 @@ class RowBlocks:
         names: the columns.
         text_columns: the columns that are the text.
         unreadable: the columns that hold neither text nor numbers, with their types.
-        streamed: whether a block at a time is read; else the source was read whole.
+        streamed: whether a block at a time is read; otherwise the source was read whole.
         input_spec: which columns are the text and how they are joined.
         notes: remarks on how the source was read, one line each, for people.
         empty: the rows without a text.

@@ -130,7 +130,7 @@ def stream(
     """Texts one by one, as their lines arrive; nothing is read ahead.
 
     Args:
-        lines: JSON objects, when the first line is one; else plain texts.
+        lines: JSON objects, when the first line is one; otherwise plain texts.
         input_spec: which fields are the text, and how they are joined; fields that it does not name are inferred
             anew for every object.
         source: how messages call the stream.

@@ -125,7 +125,7 @@ def _check_cpu(precision: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use `threads` CPU threads; else what OMP_NUM_THREADS says; else one a physical core."""
+    """Use `threads` CPU threads; otherwise what OMP_NUM_THREADS says; otherwise one a physical core."""
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = min(psutil.cpu_count(logical=False) or allowed, allowed)

@@ -29,7 +29,7 @@ class OnnxSpec:
         max_length: texts are cut at this many tokens.
         pad_id: the token that fills batches up.
         delimiter: separates labels written into one cell.
-        thresholds: multi-label, the least probability at which each label is given; else empty.
+        thresholds: multi-label, the least probability at which each label is given; otherwise empty.
         number_format: `fp32` or `int8`.
         opset: of the graph.
         temperature: what was folded into the output layer: the logits are already divided by it.

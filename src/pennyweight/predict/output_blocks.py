@@ -69,7 +69,7 @@ def _json_cells(values: list[Any]) -> Iterator[str]:
 
 
 def arrow_block(block: Block, types: Mapping[str, Any]) -> bytes:
-    """Rows as an Arrow stream of its own: numbers, booleans, strings and lists of strings; else JSON as strings.
+    """Rows as an Arrow stream of its own: numbers, booleans, strings and lists of strings; otherwise JSON as strings.
 
     Args:
         types: Arrow types of columns, which they keep if their values allow it.

@@ -61,7 +61,7 @@ def predicted_columns(
     `label`, `probability` and one `p_NAME` a class; multi-label `labels`, lists of names, and one `p_NAME` a label.
 
     Args:
-        thresholds: (L,) of a multi-label classifier, else None.
+        thresholds: (L,) of a multi-label classifier, otherwise None.
     """
     rounded = np.round(probabilities, DECIMALS)
     each = {f"p_{name}": rounded[:, index].tolist() for index, name in enumerate(names)}

@@ -109,7 +109,7 @@ def refuse_unnamed_ids(names: Iterable[str], wanted: str | None) -> None:
 
 
 def read_ids(table: Table, wanted: str | None = None) -> list[str]:
-    """The ids of a test file as a submission writes them, else its row numbers from 0."""
+    """The ids of a test file as a submission writes them, otherwise its row numbers from 0."""
     own = id_column(Columns(table.extras, table.lines, table.source), wanted)
     return [str(number) for number in range(len(table))] if own is None else [str(one) for one in table.extras[own]]
 

@@ -21,7 +21,7 @@ CHUNK = 8192
 
 
 def output_form(path: str | Path, form: str | None = None, source: str | Path | None = None) -> str:
-    """The form of an output file: `form`, else by the path's ending.
+    """The form of an output file: `form`, otherwise by the path's ending.
 
     Args:
         source: the input file, which must not be overwritten.
@@ -59,7 +59,7 @@ def write_file(
     """Write rows to a file, whole or not at all.
 
     Args:
-        form: csv, jsonl or parquet; else by the path's ending.
+        form: csv, jsonl or parquet; otherwise by the path's ending.
         delimiter, guard: as for `write_lines`.
         types: Arrow types of the input's columns, if known; Parquet keeps them.
 

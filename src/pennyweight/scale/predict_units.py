@@ -76,7 +76,7 @@ class Predicted:
 
 
 def output_place(out: str, form: str | None, sources: int) -> tuple[str, bool]:
-    """The form of the output, and whether it is one file: by its ending; else a folder, of Parquet unless asked.
+    """The form of the output, and whether it is one file: by its ending; otherwise a folder, of Parquet unless asked.
 
     Args:
         sources: how many files are read.
@@ -115,7 +115,7 @@ def plan_job(
         source: a file, a folder of files or a pattern, see `find_files`.
         out: a file ending in .csv, .jsonl or .parquet, or else a folder.
         output: gives the options of the output of a form.
-        form: of the output; else by its name.
+        form: of the output; otherwise by its name.
 
     Raises:
         DataError: no file, a damaged one, one without rows or without texts.

@@ -39,7 +39,7 @@ class StudyKeeper:
         return self._answer(self._left)
 
     def ask(self, worker: str) -> Answer:
-        """The worker's trial: that which it has, else the next one, None if there is none (`AssignedTrial`)."""
+        """The worker's trial: that which it has, otherwise the next one, None if there is none (`AssignedTrial`)."""
         return self._answer(lambda: self._ask(worker))
 
     def report(self, trial: AssignedTrial, value: float, step: int) -> Answer:

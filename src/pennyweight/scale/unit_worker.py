@@ -69,7 +69,7 @@ class UnitJob:
         input_spec: how their texts are read.
         output: what a part looks like.
         parts: the folder of parts.
-        one_file: whether the parts become one file; else each is a file of its own.
+        one_file: whether the parts become one file; otherwise each is a file of its own.
         options, split: how the sources are read.
     """
 

@@ -29,7 +29,7 @@ _SWAP = ".swap"
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield an empty file aside; when the block ends well it is flushed and renamed to `path`, else removed.
+    """Yield an empty file aside; when the block ends well it is flushed and renamed to `path`, otherwise removed.
 
     Raises:
         StorageError: when the disk is full or the folder cannot be written.

@@ -55,7 +55,7 @@ def augment(
         None where nothing is drawn.
     """
     count = len(texts)
-    numbers: list[np.ndarray] = []  # (N,) an epoch: 0 for the text as it is, else the number of its copy
+    numbers: list[np.ndarray] = []  # (N,) an epoch: 0 for the text as it is, otherwise the number of its copy
     for epoch in range(epochs):
         random = np.random.default_rng([seed, epoch, 0xA09])
         numbers.append((random.random(count) < share) * random.integers(1, copies + 1, count))

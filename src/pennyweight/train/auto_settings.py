@@ -63,7 +63,7 @@ def settle(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, names: Sequ
 
 
 def settle_metric(recipe: Recipe, labels: np.ndarray, names: Sequence[str]) -> Recipe:
-    """The recipe with a `metric` that is not `auto`: macro F1 where a class is rare, else accuracy."""
+    """The recipe with a `metric` that is not `auto`: macro F1 where a class is rare, otherwise accuracy."""
     if recipe.train.metric != "auto":
         return recipe
     counts = rows_of(labels, len(names))

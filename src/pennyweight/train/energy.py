@@ -27,7 +27,7 @@ class Meter(Protocol):
 
 
 def energy_meter(device: torch.device) -> Meter:
-    """A meter of the card, of a run on a GPU, else of the processor."""
+    """A meter of the card, of a run on a GPU, otherwise of the processor."""
     return GpuEnergyMeter(device) if device.type == "cuda" else EnergyMeter()
 
 

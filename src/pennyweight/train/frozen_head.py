@@ -67,7 +67,7 @@ class FrozenHead:
 
     @property
     def note(self) -> str:
-        """A sentence for the verdict, of a classifier that is this head; else empty."""
+        """A sentence for the verdict, of a classifier that is this head; otherwise empty."""
         return f"It is the frozen backbone with a linear head: {self.reason[12:]}." if self.wins else ""
 
     def to_json(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def adamw(parameters: dict[str, nn.Parameter], settings: TrainRecipe) -> torch.o
 
 
 def warmup_steps(total: int, settings: TrainRecipe) -> int:
-    """Steps of rising learning rate: `warmup_steps` if given, else `warmup_ratio` of all, rounded up."""
+    """Steps of rising learning rate: `warmup_steps` if given, otherwise `warmup_ratio` of all, rounded up."""
     steps = settings.warmup_steps if settings.warmup_steps is not None else math.ceil(total * settings.warmup_ratio)
     return min(total, steps)
 

@@ -53,7 +53,7 @@ class FitResult:
 
     @property
     def note(self) -> str:
-        """A sentence for the verdict, where the frozen head is what is left; else empty."""
+        """A sentence for the verdict, where the frozen head is what is left; otherwise empty."""
         return "" if self.frozen_head is None else self.frozen_head.note
 
     def to_json(self) -> dict[str, Any]:

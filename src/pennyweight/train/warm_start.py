@@ -32,7 +32,7 @@ class WarmStart:
         fingerprint: of the run's files.
         before: what it predicted for the test rows; None where there are none.
         measured: (N,) which of the test rows tell what is forgotten.
-        old_test: whether those are rows of its own test; else all rows of its labels.
+        old_test: whether those are rows of its own test; otherwise all rows of its labels.
     """
 
     name: str

@@ -400,7 +400,7 @@ def readable_columns(schema: Any) -> list[str]:
 
 
 def read_column_types(path: Path) -> dict[str, Any]:
-    """The Arrow types of the number, boolean and string columns of a plain Parquet or Arrow file; else empty."""
+    """The Arrow types of the number, boolean and string columns of a plain Parquet or Arrow file; otherwise empty."""
     import pyarrow as pa
     from pyarrow import parquet
 

@@ -96,7 +96,7 @@ def list_archive(path: Path) -> list[str]:
 
 
 def inner_name(path: Path) -> str:
-    """The name that says the format of a file's content: that of the one file in a zip archive, else its own.
+    """The name that says the format of a file's content: that of the one file in a zip archive, otherwise its own.
 
     Raises:
         DataError: as `open_decompressed` does.

@@ -286,7 +286,7 @@ def _refuse_document(line: str, where: str) -> None:
 
 
 def stream_records(lines: Iterable[str], source: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Number and parse lines as they come: JSON objects if the first line is one, else each line is a plain text.
+    """Number and parse lines as they come: JSON objects if the first line is one, otherwise each line is a plain text.
 
     A blank line is a text of its own where lines are texts, so that predictions keep the order of the texts.
 

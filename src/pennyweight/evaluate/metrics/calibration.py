@@ -100,7 +100,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def choose_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
-    """The temperature fitted on validation rows, kept only where there is reason to believe in it; else 1.
+    """The temperature fitted on validation rows, kept only where there is reason to believe in it; otherwise 1.
 
     It takes `LEAST_ROWS` rows, and has to help on rows it was not fitted on: in each of `FOLDS` folds the rows are
     measured with the temperature of the others, and the mean log loss over all rows has to be below that without one.

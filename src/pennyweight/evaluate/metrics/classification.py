@@ -56,7 +56,7 @@ class Metrics:
         samples: average over rows.
         hamming: share of wrong decisions among all rows times labels (Hamming loss).
         thresholds: the probability from which each label is given.
-        ranking: ROC-AUC and average precision of two classes, or of any number of labels per text; else None.
+        ranking: ROC-AUC and average precision of two classes, or of any number of labels per text; otherwise None.
     """
 
     n: int

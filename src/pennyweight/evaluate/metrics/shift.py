@@ -77,7 +77,7 @@ class Shift:
     ood: tuple[Row, ...] = ()
 
     def mean(self, family: str, severity: int | None = None) -> FamilyMean:
-        """The mean of a family, at the middle severity where it was measured, else the first one that was.
+        """The mean of a family, at the middle severity where it was measured, otherwise the first one that was.
 
         Raises:
             KeyError: not measured.

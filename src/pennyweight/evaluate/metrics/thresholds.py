@@ -42,7 +42,7 @@ class TargetThreshold:
     Attributes:
         value: the probability from which the label is given.
         right, given, carried: rows that carry the label among those that get it; that get it; that carry it.
-        reached: whether it meets the target; else it is the one of the highest precision.
+        reached: whether it meets the target; otherwise it is the one of the highest precision.
     """
 
     value: float

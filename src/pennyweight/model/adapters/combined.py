@@ -69,7 +69,7 @@ def combine(config: Config, parts: Sequence[WeightedAdapter], *, exact: bool) ->
 
     Args:
         config: the backbone's config.json.
-        exact: keep the sum of the ranks, at most a matrix's shorter side; else the ranks of the first adapter.
+        exact: keep the sum of the ranks, at most a matrix's shorter side; otherwise the ranks of the first adapter.
 
     Raises:
         InputError: DoRA, whose magnitudes are not summed, or adapters of which some train biases.

@@ -33,7 +33,7 @@ class PostNormLayer:
     """One layer: attention and feed-forward, each added to its input and normed.
 
     Attributes:
-        first_attention: for first tokens alone, in the last layer where they may be all that is read; else None.
+        first_attention: for first tokens alone, in the last layer where they may be all that is read; otherwise None.
     """
 
     heads: int

@@ -111,7 +111,7 @@ class Registry:
     def describe(self, name: str) -> dict[str, Any]:
         """A classifier in short: name, version, state, problem, task, labels, pair, max_length and parameters.
 
-        `state` is `loaded`, `on disk` or `unusable`; `problem` says why, else it is None. Of a classifier whose
+        `state` is `loaded`, `on disk` or `unusable`; `problem` says why, otherwise it is None. Of a classifier whose
         manifest cannot be read, the last six are None. One that is loaded is described as it answers.
 
         Raises:
