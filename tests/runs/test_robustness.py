@@ -71,7 +71,7 @@ def test_evaluate_prints_and_writes_it(tiny_run: Path, news: Path, tmp_path: Pat
     ("flags", "said"),
     [
         (("--severity", "6"), "no such severity; expected 1, 2, 3, 4 or 5; received 6"),
-        (("--severity", "mild"), "no such severity; expected numbers of 1 to 5, such as 1,3,5; received mild"),
+        (("--severity", "mild"), "no such severity; expected numbers from 1 to 5, such as 1,3,5; received mild"),
     ],
 )
 def test_what_evaluate_refuses(flags: tuple[str, ...], said: str, tiny_run: Path, news: Path, command: Command) -> None:

@@ -140,4 +140,4 @@ def _severities(words: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in words.split(","))
     except ValueError:
-        raise InputError("no such severity", expected="numbers of 1 to 5, such as 1,3,5", received=words) from None
+        raise InputError("no such severity", expected="numbers from 1 to 5, such as 1,3,5", received=words) from None

@@ -198,8 +198,8 @@ class DataRecipe(Section):
     unlabelled: str | None = Field(None, description="More texts to train on, labelled only by the teacher.")
     label_descriptions: str | None = Field(
         None,
-        description="A table with a description of each class, used in addition to the labels when there are at "
-        "most 8 labelled texts per class; the class names if not given.",
+        description="A table with a description of each class, used in addition to the labelled texts if there are at "
+        "most 8 per class; if not given, the class names are the descriptions.",
     )
     max_length: MaxLength = Field(
         128,
@@ -365,9 +365,9 @@ class TrainRecipe(Section):
     )
     thresholds: Literal["macro_f1", "micro_f1", "fixed"] | Target = Field(
         "macro_f1",
-        description="Multi-label: the validation F1 score that the thresholds maximize; fixed uses 0.5 for every "
-        "label. precision=0.9 or recall=0.9 sets a minimum for the validation rows; with two classes, for the rarer "
-        "one.",
+        description="Multi-label: the F1 score that the thresholds maximize on the validation rows; fixed uses 0.5 for "
+        "every label. precision=0.9 or recall=0.9 sets a minimum to reach there instead. With two classes, this "
+        "applies to the rarer one.",
     )
     logit_adjustment: Literal["auto", "off"] = Field(
         "auto",
@@ -377,7 +377,7 @@ class TrainRecipe(Section):
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after N evaluations without a gain; an equal score with a lower loss counts as one.",
+        description="Stop after N evaluations without a gain; an equal score with a lower loss counts as a gain.",
     )
     seed: Seed = Field(0, description="Seed of the initial weights, the order of texts and dropout.")
     group_by_length: bool = Field(True, description="Batch texts of similar length, for less padding and fewer shapes.")
@@ -423,7 +423,7 @@ class TrainRecipe(Section):
     )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",
-        description="Average the weights: an exponential moving average (ema), or the mean over the last epochs' ends.",
+        description="Average the weights: an exponential moving average (ema), or the mean at the ends of the last epochs.",
     )
     average_decay: Fraction = Field(0.999, description="Decay of ema per step.")
     average_epochs: int = Field(3, ge=1, description="Number of epochs that last_epochs averages.")

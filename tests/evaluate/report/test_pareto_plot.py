@@ -41,7 +41,8 @@ def test_a_lower_accuracy_alone_is_hollow_and_not_called_dominated() -> None:
     (axis,) = pareto([*POINTS[:2], replace(POINTS[2], dominated=False)]).axes
     assert names(axis) == {"small", "$large$", "worse"}
     assert (
-        note(axis) == "line: the highest accuracy for its parameters; hollow: a lower accuracy, not shown to be worse"
+        note(axis)
+        == "line: the highest accuracy for each number of parameters; hollow: a lower accuracy, not shown to be worse"
     )
     faces = [bars.lines[0].get_markerfacecolor() for bars in axis.containers]
     assert faces == [LIGHT.first, LIGHT.first, LIGHT.background]

@@ -83,7 +83,7 @@ def _note(shown: Sequence[Point], others: str) -> str:
     """The meaning of the marks, above the picture, because a legend would cover the data."""
     parts = []
     if sum(one.best for one in shown) > 1:
-        parts.append("line: the highest accuracy for its parameters")
+        parts.append("line: the highest accuracy for each number of parameters")
     if any(not one.best and not one.dominated for one in shown):
         parts.append(f"hollow: a lower accuracy, {others}")
     return "; ".join(parts)
