@@ -423,7 +423,8 @@ class TrainRecipe(Section):
     )
     average: Literal["none", "ema", "last_epochs"] = Field(
         "none",
-        description="Average the weights over steps (ema: an exponential moving average) or over the ends of the last epochs.",
+        description="Average the weights over steps (ema: an exponential moving average) or over the ends of the last "
+        "epochs.",
     )
     average_decay: Fraction = Field(0.999, description="Decay of ema per step.")
     average_epochs: int = Field(3, ge=1, description="Number of epochs that last_epochs averages.")
