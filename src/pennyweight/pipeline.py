@@ -224,7 +224,7 @@ class BuiltModel:
         text_model: the frozen backbone with adapter and head, and the tokenizer.
         tokens: by split.
         tokenize_seconds: what tokenizing took.
-        audit: of the splits.
+        audit: audit of the splits.
         frozen: the backbone without the adapter.
         resident: whether the backbone stays loaded for further classifiers; then none has an engine of its own.
     """
@@ -278,8 +278,8 @@ class Fitted:
     """The result of training; the weights are in the model of the stage before.
 
     Attributes:
-        plan: of what is left where ranks were taken away in training, otherwise as planned.
-        prefix: of the kept prefix, as in metrics.json; None where nothing was kept.
+        plan: the plan, without the ranks that training removed.
+        prefix: description of the cached prefix, as in metrics.json; None if nothing was cached.
         joules: energy of the training; None where it cannot be measured.
         ready: the trained model as it is measured and saved, see `train.inference_precision`.
         fingerprint: the plan stage's, with whose prefixes were kept.
@@ -362,7 +362,7 @@ class Evaluated:
     Attributes:
         rows: by split.
         evaluation: None where nothing was held out and there are no test texts.
-        seconds: of training and comparing with the `baselines`, and of `measuring`.
+        seconds: seconds of training and comparing with the `baselines`, and of `measuring`.
         shift: on corrupted texts and texts of another kind, where the recipe asks for it.
         offsets: what was added to the head's biases, where anything was tried.
     """

@@ -54,9 +54,9 @@ class Artifact:
         model_on_demand: the backbone with adapter and head, see `model`.
         tokenizer_on_demand: transformers' tokenizer, see `tokenizer`.
         input_spec: how texts and labels are read, as it was resolved in training.
-        predictions: of the validation and test rows, as arrays in the form of `RowPredictions.to_arrays`.
+        predictions: predictions of the validation and test rows, as arrays in the form of `RowPredictions.to_arrays`.
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
-        ranges: of the inputs of each product, which int8 rounds by; empty where int8 was not tried in training.
+        ranges: ranges of the inputs of each product, which int8 rounds by; empty where int8 was not tried in training.
     """
 
     tensors: TrainedTensors

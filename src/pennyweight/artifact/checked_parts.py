@@ -28,7 +28,7 @@ class CheckedParts:
 
     Attributes:
         predictions: kept from training, as arrays; empty where none were kept.
-        ranges: that int8 rounds by; empty where int8 was not tried in training.
+        ranges: ranges that int8 rounds by; empty where int8 was not tried in training.
     """
 
     plan: Plan

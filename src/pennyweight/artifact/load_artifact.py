@@ -80,7 +80,7 @@ def rebuilt(artifact: Artifact, plan: Plan, tensors: TrainedTensors, runtime: Ru
     """The artifact with another adapter and head of the same backbone.
 
     Args:
-        plan: of the new tensors.
+        plan: plan of the new tensors.
         runtime: device and number format that its model, if it is asked for, computes with.
     """
     settings = ModelSettings(**artifact.recipe.model.settings())

@@ -170,7 +170,7 @@ class StoredBackbone:
     Attributes:
         name: `embedded`, a folder or a hub id.
         revision: the hub commit, if it came from the hub.
-        fingerprint: of its weights.
+        fingerprint: fingerprint of its weights.
         computes: the fields of its config that say what it computes.
     """
 

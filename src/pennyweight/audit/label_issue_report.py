@@ -83,7 +83,7 @@ def report_label_issues(audit: Audit, data: str, blocks: RowBlocks, recipe: Reci
     """Rank the labels of an audited file by how likely they are wrong.
 
     Args:
-        audit: of the file; where the backbone is missing, its `left_out` says what that costs.
+        audit: audit of the file; where the backbone is missing, its `left_out` says what that costs.
         data: the file, for messages.
         blocks: its rows.
         recipe: its frozen backbone gives features in addition to TF-IDF.

@@ -32,7 +32,7 @@ class ShortAudit:
 
     Attributes:
         mode: `short`; `off` or `skipped` where nothing was looked at.
-        rows: of all splits.
+        rows: rows of all splits.
         exact_duplicates, near_duplicates: training texts that repeat an earlier one, or nearly.
         conflicting_labels: training rows whose text also occurs with another label.
         leakage: split -> its texts that are also in training, `exact` and `near`.

@@ -22,7 +22,7 @@ class Workload:
         batch_size: texts in one forward pass.
         pooling: cls or mean.
         caches_prefix: whether what frozen lower layers compute is kept.
-        bytes_per_number: of frozen weights and of hidden states, kept ones included.
+        bytes_per_number: bytes per number of frozen weights and of hidden states, kept ones included.
         gradient_checkpointing: whether layers are computed again in the backward pass; None where that is decided when
             training begins.
         cpu: whether it is computed on a CPU.
@@ -61,7 +61,7 @@ class Estimate:
     Attributes:
         seconds_per_epoch: for `texts` texts of `tokens` tokens, once a cached prefix is filled.
         first_epoch_seconds: with the filling.
-        cache_bytes: of the prefix cache; 0 where nothing can be cached.
+        cache_bytes: size of the prefix cache; 0 where nothing can be cached.
         memory_bytes: most memory held while training, interpreter and libraries aside; where activation checkpointing
             is not decided yet, without it.
         checkpointed_bytes: the same with it; None where it is switched off.

@@ -61,7 +61,7 @@ class Architecture:
         outside: every parameter that is not in a block (embeddings, final norms, relative positions, convolution).
         own_head: the classification head of the stock class.
         activation: inside the feed-forward, by transformers' name.
-        norm_epsilon: of every norm.
+        norm_epsilon: epsilon of every norm.
         skipped: parameters that a block lacks although the others have them.
         window: number of positions that a token attends to in a local layer; None if all.
         global_layers: the layers that see all positions.

@@ -19,7 +19,7 @@ class PlanRow:
         where: the blocks, in words.
         rank: None where there is none.
         parameters: numbers trained.
-        share: of the budget, or of all that is trained when there is no budget; 0 to 1.
+        share: share of the budget, or of all that is trained when there is no budget; 0 to 1.
     """
 
     part: str

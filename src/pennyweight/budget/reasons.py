@@ -47,7 +47,7 @@ def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | N
     """Why LoRA-XS was chosen, and how much it trains and stores; nothing for LoRA.
 
     Args:
-        settings: of the adapter.
+        settings: settings of the adapter.
         chosen: what LoRA would have cost at the least rank at which it is preferred; None where nobody chose.
     """
     if settings.adapter != "lora-xs":

@@ -71,7 +71,7 @@ def short_help(*flags: str, examples: Iterable[str]) -> Callable[[Function], Fun
     """Say what `--help` of a command shows.
 
     Args:
-        flags: of the command's, those that most people need, in the order of the help; none for all.
+        flags: the command's most common flags, in the order of the help; none for all.
         examples: command lines without the program's name.
     """
 

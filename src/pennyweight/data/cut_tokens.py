@@ -77,7 +77,7 @@ def describe_cut(
     """One sentence on the tokens that were cut, in all and of the class that loses most; None where none was.
 
     Args:
-        tokens: of N texts.
+        tokens: tokens of N texts.
         part: whose they are: `training`, `test`.
         labels: (N,) class numbers, or (N, L) of 0 and 1.
         names: L class names.

@@ -18,7 +18,7 @@ def mix_rows(training: Table, further: Table, labels: LabelSet, share: float | N
         training: N rows; `further`: labelled rows of the same classes, whatever its way of writing them.
         share: of all rows that the second source is to make up, in (0, 1): so many of its rows are drawn. None, or too
             few rows for it: all of them.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
         DataError: a label that the training rows do not have.

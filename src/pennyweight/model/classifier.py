@@ -119,8 +119,8 @@ class ModelSettings:
         hidden_dropout: dropout inside the backbone.
         attention_dropout: dropout on attention weights.
         head_dropout: dropout before each linear map of the head.
-        seed: of the adapter's and the head's initial values.
-        quantization: of the frozen matrices of layers, while the model is trained: `none` or `nf4`.
+        seed: seed of the adapter's and the head's initial values.
+        quantization: quantization of the frozen matrices of layers, while the model is trained: `none` or `nf4`.
     """
 
     encoder: str

@@ -31,7 +31,7 @@ class OnnxSpec:
         delimiter: separates labels written into one cell.
         thresholds: multi-label, the least probability at which each label is given; otherwise empty.
         number_format: `fp32` or `int8`.
-        opset: of the graph.
+        opset: opset of the graph.
         temperature: what was folded into the output layer: the logits are already divided by it.
         difference: the largest difference of logits from Pennyweight's own, when it was exported.
     """

@@ -31,7 +31,7 @@ class EarlierRun:
     """The classifier that a training begins at.
 
     Args:
-        folder: of the run, or a name on the hub.
+        folder: folder of the run, or a name on the hub.
         device: where it predicts the test rows.
     """
 
@@ -121,7 +121,7 @@ def continued(start: WarmStart | None, evaluation: Evaluation | None) -> dict[st
     """The `continued` part of metrics.json: what was forgotten; empty if training did not start from an earlier run.
 
     Args:
-        evaluation: of the trained classifier; None where nothing was measured.
+        evaluation: evaluation of the trained classifier; None where nothing was measured.
     """
     if start is None:
         return {}

@@ -44,8 +44,8 @@ class MergedRuns:
 
     Attributes:
         classifier: as saved.
-        names: of the runs.
-        weights: of the runs, of sum 1.
+        names: names of the runs.
+        weights: weights of the runs, with a sum of 1.
         kept: share of the summed update's squared norm that is left after its ranks were cut; 1, nothing was cut.
         before: accuracy of each run (multi-label: exact matches); None where nothing is known of the same rows.
         after: accuracy of the merged classifier; None without test rows.
@@ -119,7 +119,7 @@ def merge(
     Args:
         runs: folders of two or more.
         out: a new folder for the merged classifier.
-        weights: of the runs, positive; equal if not given. They are brought to a sum of 1.
+        weights: weights of the runs, positive; equal if not given. They are normalised to a sum of 1.
         test: labelled texts on which runs and merged classifier are measured, as for `pennyweight.train`.
         device: where they are measured.
 

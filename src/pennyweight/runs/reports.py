@@ -30,7 +30,7 @@ def write_reports(
     """Write the pictures, unless the recipe leaves them out, and, where anything was measured, report.html.
 
     Args:
-        rows: of the run, by split.
+        rows: rows of the run, by split.
         shown: the folder that the report names, where the run is to be moved to another one.
 
     Raises:

@@ -96,7 +96,7 @@ def distilled(teaching: Teaching | None, evaluation: Evaluation | None) -> dict[
     """The `distillation` part of metrics.json; empty where there was no teacher.
 
     Args:
-        evaluation: of the student; None where nothing was measured.
+        evaluation: evaluation of the student; None where nothing was measured.
     """
     if teaching is None:
         return {}
@@ -178,7 +178,7 @@ class ClassifierTeacher:
     """A saved classifier, or one exported as ONNX.
 
     Args:
-        folder: of a run, or a name on the hub.
+        folder: folder of a run, or a name on the hub.
         splits: the student's data, whose labels and inputs have to be the classifier's.
         device: where it computes.
     """

@@ -64,7 +64,7 @@ class PartStore:
 
     Args:
         uri: the folder, a path or a URI.
-        ending: of the parts' names.
+        ending: ending of the parts' names.
     """
 
     def __init__(self, uri: str, ending: str) -> None:

@@ -57,7 +57,7 @@ class Predicted:
     """The result of a run.
 
     Attributes:
-        rows: of the output, those of former runs included.
+        rows: rows of the output, including those of earlier runs.
         answered: those of them that got a label.
         empty: rows without a text, by their file's name.
         cut: the tokens of all rows.
@@ -115,7 +115,7 @@ def plan_job(
         source: a file, a folder of files or a pattern, see `find_files`.
         out: a file ending in .csv, .jsonl or .parquet, or else a folder.
         output: gives the options of the output of a form.
-        form: of the output; otherwise by its name.
+        form: form of the output; otherwise by its name.
 
     Raises:
         DataError: no file, a damaged one, one without rows or without texts.

@@ -23,7 +23,7 @@ class StudyKeeper:
 
     Args:
         task: what every trial shares.
-        folder: of the search, on this machine.
+        folder: folder of the search, on this machine.
         process: the name of the process that the workers belong to, see `search.study.known_process`.
         budgets: each searched on its own.
         trials: how many for each.

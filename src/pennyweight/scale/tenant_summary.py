@@ -32,7 +32,7 @@ class ManySummary:
     """The results of a manifest.
 
     Attributes:
-        folder: of the classifiers.
+        folder: folder of the classifiers.
         outcomes: in the manifest's order.
         left: names of the rows that were not reached.
         workers: processes.

@@ -41,7 +41,7 @@ class TenantOutcome:
         error: one line, where it failed.
         seconds: wall-clock time, its texts' reading included.
         metrics: the whole metrics.json; empty where it failed.
-        peak_memory_mb: of the process, so far.
+        peak_memory_mb: peak memory of the process so far, in MB.
     """
 
     name: str

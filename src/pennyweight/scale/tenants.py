@@ -33,7 +33,7 @@ class Tenant:
     """One row of a manifest.
 
     Attributes:
-        name: of the classifier and its folder.
+        name: name of the classifier and its folder.
         where: the row, for messages: `manifest.csv:17`.
         recipe: complete, with its sources of texts as absolute paths.
     """
@@ -50,7 +50,7 @@ def read_manifest(manifest: str | Path, recipe: Recipe) -> list[Tenant]:
         manifest: a table in any of the forms that texts come in (CSV, JSON lines, Parquet...), with the columns `name`
             and `data`, and any field of a recipe; an empty cell leaves the field as it is in `recipe`. Relative paths
             start at its folder.
-        recipe: of all classifiers, where their rows do not say otherwise.
+        recipe: recipe of all classifiers, where their rows do not say otherwise.
 
     Raises:
         InputError: naming what is wrong, each with its line: an unknown column, a name twice, a file that is not

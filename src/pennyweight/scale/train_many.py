@@ -66,7 +66,7 @@ def train_many(
     Args:
         manifest: see `tenants.read_manifest`.
         out: gets `NAME/` for each row, and `summary.html`, `summary.csv` and `summary.json` of all.
-        recipe: of all rows, where they do not say otherwise.
+        recipe: recipe of all rows, where they do not say otherwise.
         workers: processes; the number of cores if not given. One trains in this process.
         ray: a Ray cluster to spread them over: `local`, `auto` or `HOST:PORT`; see `tenant_cluster`.
         overwrite: train again what is finished and was trained with other settings or texts.

@@ -47,7 +47,7 @@ class TrialWorker:
 
     Args:
         task: what every trial shares.
-        folder: of the search.
+        folder: folder of the search.
         keeper: is told each evaluation, and says whether to stop.
     """
 

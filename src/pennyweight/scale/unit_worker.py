@@ -42,11 +42,11 @@ class ResidentModel:
     """The classifier that a worker loads, and its number format.
 
     Attributes:
-        folder: of the classifier, the same on every machine.
+        folder: folder of the classifier, the same on every machine.
         backbone, precision, adapter_scale: as for `predict.load_classifier.load`.
         prior: the classes' shares, as for `Classifier.with_prior`; not `em`.
         abstain_below, target_accuracy: as for `make_abstainer`.
-        threads: that compute in one worker.
+        threads: threads that compute in one worker.
     """
 
     folder: str
@@ -94,7 +94,7 @@ class Traits:
 
     Attributes:
         node: the name of its machine.
-        identity: of its classifier, as `Classifier.identity`.
+        identity: identity of its classifier, as `Classifier.identity`.
         versions: of what computes, by name.
         processor: the instructions that its kernels use.
         why: where the threshold of abstention comes from, in words; None for no threshold.

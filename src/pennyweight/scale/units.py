@@ -44,7 +44,7 @@ def plan_units(files: Sequence[SourceFile], block: int, format: str | None = Non
     """All units in the order of the files' rows: `block` rows of Parquet each, any other file whole.
 
     Args:
-        format: of the files, as asked for; None, by their names.
+        format: format of the files, as asked for; None, by their names.
 
     Raises:
         DataError: a damaged Parquet file; no rows at all.

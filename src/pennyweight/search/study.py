@@ -49,7 +49,7 @@ class AssignedTrial:
     """A trial that somebody runs, as plain values, so that it may be run in another process.
 
     Attributes:
-        budget: of the study it belongs to.
+        budget: budget of the study it belongs to.
         number: in that study.
         worker: who runs it.
         settings: all the settings to try.

@@ -21,7 +21,7 @@ class UnusableClassifier(PennyweightError):
     """A classifier is served, but its files are damaged, gone or changed, or its answers are no numbers (503).
 
     Attributes:
-        name: of the classifier.
+        name: name of the classifier.
         why: one line.
     """
 

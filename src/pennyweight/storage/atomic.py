@@ -80,7 +80,7 @@ def atomic_items(folder: str | Path, name: str, commit: str, retired: Iterable[s
 
     Args:
         folder: made if missing.
-        name: of this set of items; it begins the names of its writers' folders.
+        name: name of this set of items; it begins the names of its writers' folders.
         commit: the file in the folder aside that is renamed last.
         retired: items in `folder` to remove unless new ones replace them.
 

@@ -48,7 +48,7 @@ def augment(
     Args:
         texts: N training texts; `tokens`: their ids.
         encode: from texts to ids.
-        share: of the texts that an epoch reads corrupted, 0 to 1.
+        share: share of the texts that an epoch reads corrupted, 0 to 1.
         copies: how many different corrupted copies a text has at most.
 
     Returns:

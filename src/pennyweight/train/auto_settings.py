@@ -90,7 +90,7 @@ def choose_max_length(lengths: np.ndarray, most: int, hidden_size: int) -> int:
     Args:
         lengths: (N,) tokens of each text, uncut.
         most: the backbone's limit.
-        hidden_size: of the backbone.
+        hidden_size: hidden size of the backbone.
     """
     wanted = int(np.quantile(lengths, 0.95, method="higher")) if len(lengths) else 0
     found = min(most, max(STEP, -(-wanted // STEP) * STEP))

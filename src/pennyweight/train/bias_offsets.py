@@ -47,7 +47,7 @@ class ClassThreshold:
 
     Attributes:
         wanted: as in the recipe, `precision=0.9`.
-        probability: of the class, from which it is predicted, without the offsets and before a temperature.
+        probability: probability of the class, from which it is predicted, without the offsets and before a temperature.
         precision, recall: on the validation rows; `reached`: whether they are what was wanted.
     """
 

@@ -30,7 +30,7 @@ def upper_half(model: SequenceClassifier, tokens: TokenFeed) -> Feed:
     A phase that reads them moves the adapters of that half alone: as good on few texts, in half the time (docs/log.md).
 
     Args:
-        model: whose adapter does not do anything yet.
+        model: model whose adapter does not do anything yet.
         tokens: the texts.
 
     Returns:

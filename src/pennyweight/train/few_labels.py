@@ -60,7 +60,7 @@ class FewLabels:
     """The result of training on few labels; the weights are in the model.
 
     Attributes:
-        plan: of what is left: as planned, or of the head alone where the frozen backbone won.
+        plan: the plan, or the plan of the head alone if the frozen backbone won.
         result: as the training loop's, with what was compared.
     """
 
@@ -73,7 +73,7 @@ class Trial:
     """A candidate on held-out halves.
 
     Attributes:
-        steps: of the contrastive phase; 0 leaves the backbone frozen.
+        steps: steps of the contrastive phase; 0 leaves the backbone frozen.
         strength: the inverse strength of the head's penalty that was best.
         logits: (M, L) and labels: (M,) of the held-out rows.
         described: whether descriptions of the classes were learnt from.

@@ -42,7 +42,7 @@ class FrozenHead:
         head: fitted on `rows` training rows.
         strength: the inverse of its penalty, of least loss on the validation rows.
         comparison: the trained adapter (second) against this head (first), on the validation rows.
-        accuracies: of head and adapter there.
+        accuracies: accuracies of head and adapter there.
         wins: whether the head is what is left.
         seconds: to compute features and fit.
     """

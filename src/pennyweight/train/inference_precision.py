@@ -37,7 +37,7 @@ class ReadyModel:
     """A trained model, ready to predict.
 
     Attributes:
-        plan: of what is left where ranks were taken away in training, otherwise as planned.
+        plan: the plan, without the ranks that training removed.
         text_model: with the engine, where its family has one.
         choice: its number format, and what it was chosen by.
         ranges: what int8 rounds by; empty where it was not tried.

@@ -89,7 +89,7 @@ def remember_training(
         length: mean tokens of its texts.
         cached: whether the frozen layers were computed once.
         how: device, precision and engine.
-        processes: that trained together; the speed of several says nothing of one.
+        processes: processes that trained together; the speed of several says nothing of one.
     """
     if plan.adapter is None or processes > 1:
         return

@@ -21,7 +21,7 @@ def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: 
 
     Args:
         model: built, on its device: the free memory is what its frozen weights leave.
-        rows: whose longest decide.
+        rows: rows whose longest decide.
         frozen: the model's backbone, with recipe and plan.
     """
     recipe, encoder = frozen.recipe, model.model.encoder

@@ -56,7 +56,7 @@ def start_model(
     Args:
         model: just built; rows: that it will be trained on.
         frozen: the model's backbone.
-        fingerprint: of the run.
+        fingerprint: fingerprint of the run.
         start: the earlier run to begin at.
 
     Raises:
@@ -98,8 +98,8 @@ def batch_gradients(
     """For each batch the gradients of its mean loss, without dropout.
 
     Args:
-        names: of frozen parameters of the encoder.
-        batches: of row numbers.
+        names: names of frozen parameters of the encoder.
+        batches: batches of row numbers.
     """
     wanted = {name: model.module.get_parameter(name) for name in names}
     loss_of = rows.loss(next(model.head.parameters()).device)

@@ -215,7 +215,7 @@ class _Computation:
     Attributes:
         kept: (N,) rows of each text.
         starts: (N,) where they begin; texts lie in the order in which they are computed.
-        bytes: of all rows.
+        bytes: bytes of all rows.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class ProcessGroup:
     """The processes of a training, seen from one of them; without arguments one process alone.
 
     Args:
-        place: of this process.
+        place: place of this process.
         members: torch's group of all.
     """
 

@@ -70,7 +70,7 @@ def run_fingerprint(
         data: fingerprints of every text and label (`data`) and of the teacher, by entry.
         backbone: fingerprint of the frozen weights.
         config: the backbone's config.json.
-        versions: of the packages that compute, by name.
+        versions: versions of the packages that compute, by name.
         processes: that train together; each has its share of a batch, so that another number rounds differently.
     """
     fingerprint: dict[str, Any] = {

@@ -37,7 +37,7 @@ class FitResult:
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
         few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
-        frozen_head: that the trained adapter was compared with; None where it was not.
+        frozen_head: frozen head that the trained adapter was compared with; None where it was not.
         gradient_checkpointing: whether layers were computed again in the backward pass.
     """
 

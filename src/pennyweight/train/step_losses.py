@@ -77,8 +77,8 @@ class StepLosses:
         """Keep a step's losses unread.
 
         Args:
-            number: of the step, from 1.
-            losses: of its batches, each summed over the batch's texts; scalars on the device, or numbers.
+            number: number of the step, from 1.
+            losses: losses of its batches, each summed over the batch's texts; scalars on the device, or numbers.
             rate, texts: as in `FinishedStep`.
             seconds: what the host took to start the step.
         """

@@ -25,7 +25,7 @@ def make_validator(
     """A function that gives the figures of the validation split; None where there is none.
 
     Args:
-        source: of the validation batches: token ids, or a prefix.
+        source: source of the validation batches: token ids, or a prefix.
         tokens, labels: by split.
         names: L class names, in label order.
         group: the processes that train: each computes its share of the rows, and all get the figures.

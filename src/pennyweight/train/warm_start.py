@@ -25,11 +25,11 @@ class WarmStart:
     """The state of an earlier run that a training run starts from.
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         adapter, head: its tensors, as saved.
         places: (K,) numbers of its K labels among the training's L.
         new: names of the labels that it did not have.
-        fingerprint: of the run's files.
+        fingerprint: fingerprint of the run's files.
         before: what it predicted for the test rows; None where there are none.
         measured: (N,) which of the test rows tell what is forgotten.
         old_test: whether those are rows of its own test; otherwise all rows of its labels.
@@ -52,7 +52,7 @@ def start_from(
     """Put the earlier run's weights into a model that was just built, and fit the output rows of new labels alone.
 
     Args:
-        rows: that the model will be trained on.
+        rows: rows that the model will be trained on.
         frozen: the model's backbone.
         batch_size: texts that features are computed of at a time.
 

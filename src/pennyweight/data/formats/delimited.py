@@ -59,7 +59,7 @@ class DelimitedLayout:
 
     Attributes:
         dialect: how its rows are written.
-        names: of the columns.
+        names: names of the columns.
         header: whether the first row holds them.
         first: the first row.
         line: the first row's line.

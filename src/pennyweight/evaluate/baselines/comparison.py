@@ -23,7 +23,7 @@ class BaselineRow:
     """A baseline's metrics on the test rows, and the classifier's comparison with it.
 
     Attributes:
-        comparison: of the accuracy; of micro F1 where a text may carry any number of labels.
+        comparison: comparison of the accuracy; of micro F1 where a text may carry any number of labels.
         seconds: to train and predict; `rows`: the number of training rows, 0 where it is not known.
         trivial: whether the baseline does without the texts.
         macro_f1: the comparison of macro F1, with one label per text.

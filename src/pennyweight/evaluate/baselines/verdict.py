@@ -35,7 +35,7 @@ def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[
     Classes that the classifier hardly ever predicts are named.
 
     Args:
-        intervals: of `micro_f1`, where a text may carry any number of labels.
+        intervals: intervals of `micro_f1`, where a text may carry any number of labels.
     """
     found = _of_accuracy(metrics, intervals, rows)
     above = [row for row in rows if row.macro_f1 is not None and row.macro_f1.first_is_better]

@@ -63,7 +63,7 @@ class Shift:
     """The results under shift.
 
     Attributes:
-        seed: of the corruptions and of the sample of rows.
+        seed: seed of the corruptions and of the sample of rows.
         clean: the same rows as they are.
         rows: one a corruption and severity.
         means: one a family and severity; training could prepare for the family `training`, never for `held out`.

@@ -49,7 +49,7 @@ class ReportInput:
         shift: figures of corrupted texts and of other files.
         created: when, in words.
         drawn: whether there are pictures; without them the confusion matrix is a table.
-        ranks: of the adapted matrices; size: bytes of what is saved; folder: the run's, as commands name it.
+        ranks: ranks of the adapted matrices; size: bytes of the saved files; folder: the run's folder, for commands.
         about: backbone and training texts in words, under the title; source: the file that was measured on.
         note: a sentence for the verdict.
     """

@@ -37,7 +37,7 @@ class RunFacts:
         metrics: the whole metrics.json.
         backbone: the name to show.
         commands: those that repeat the run; `recipe`: its recipe as YAML.
-        versions: of what computed the figures.
+        versions: versions of the software that computed the figures.
         shift: what was found on corrupted texts and other files.
         drawn: whether the report has pictures.
         config: the backbone's config.json; size: bytes of what is saved; folder: the run's, as commands name it.

@@ -90,7 +90,7 @@ class Adapter(Protocol):
         """Called once before a new training, if gradients are wanted; the adapter adds nothing to the encoder yet.
 
         Args:
-            gradients: of the mean loss of one batch of training rows after the other, by the names wanted.
+            gradients: gradients of the mean loss of one batch of training rows after the other, by the names wanted.
         """
         return None
 

@@ -183,7 +183,7 @@ class SecondMoment:
     Args:
         size: n.
         rank: r, how many eigenvectors are wanted.
-        seed: of the random directions.
+        seed: seed of the random directions.
     """
 
     def __init__(self, size: int, rank: int, seed: int) -> None:

@@ -68,7 +68,7 @@ class FastEncoder:
 
     Args:
         config: the backbone's config.json.
-        dtype: of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
+        dtype: dtype of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
         device: where it will compute.
 
     Raises:

@@ -24,7 +24,7 @@ class Encoder(Protocol):
         module: holds every parameter under transformers' names; adapters are injected into it.
         hidden_size: H.
         num_layers: how many layers there are.
-        dtype: of the hidden states between layers; stored in it, they lose nothing.
+        dtype: dtype of the hidden states between layers; stored in it, they lose nothing.
         gradient_checkpointing: whether training keeps only the layers' inputs and computes all but the last layer again
             in the backward pass, where the last layer's activations are read at once.
     """
@@ -72,7 +72,7 @@ class EncoderSettings:
         hidden_dropout: dropout inside the backbone; the checkpoint's own value is never used.
         attention_dropout: dropout on attention weights.
         trained_bias: which biases of the backbone are trained: `none`, `lora_only` or `all`.
-        quantization: of the layers' frozen matrices: `none` or `nf4`.
+        quantization: quantization of the layers' frozen matrices: `none` or `nf4`.
     """
 
     dtype: torch.dtype

@@ -77,7 +77,7 @@ class FastModernbert:
 
     Args:
         config: the backbone's config.json.
-        dtype: of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
+        dtype: dtype of the frozen matrices, the products and the hidden states; biases and norms are kept in fp32.
         device: where it will compute.
 
     Raises:

@@ -23,7 +23,7 @@ def parameter_tree(config: Config, dtype: torch.dtype) -> nn.Module:
 
     Args:
         config: fields of the backbone's config.json.
-        dtype: of the matrices and the token embeddings; biases, norms and other embeddings are kept in fp32.
+        dtype: dtype of the matrices and the token embeddings; biases, norms and other embeddings are kept in fp32.
     """
     architecture, shapes = describe(config), encoder_parameters(config)
     layers = [f"{architecture.stack}.{layer}" for layer in range(architecture.layers)]

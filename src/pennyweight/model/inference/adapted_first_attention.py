@@ -23,7 +23,7 @@ class AdaptedFirstAttention:
     """The frozen attention, and the texts that have adapters.
 
     Attributes:
-        name: of the product of queries, keys and values, by which adapters know it.
+        name: name of the product of queries, keys and values, by which adapters know it.
         texts: segments of the batch's texts, whose rows are text numbers.
     """
 

@@ -35,7 +35,7 @@ class AdaptedProducts:
     """`Products` in one floating-point format, for adapters that are not merged.
 
     Attributes:
-        dtype: of weights, biases and hidden states.
+        dtype: dtype of weights, biases and hidden states.
         layers: filled as products are made: of each, by its name, its layers as transformers calls them, with their
             columns of its output.
         biases: likewise, of each layer, by transformers' name, its frozen bias in fp32.

@@ -44,7 +44,7 @@ class LinearUpdate:
 
     Attributes:
         down: (sum of r, in), the A of every layer, one below the other; None where only biases change.
-        parts: of the layers that are adapted.
+        parts: parts of the layers that are adapted.
         bias: (out,) trained minus frozen biases; None where they stay.
     """
 
@@ -83,7 +83,7 @@ class Segment:
 
     Attributes:
         updates: by the name of the product; what is not there stays frozen.
-        biases: of layer norms, by transformers' name: (H,) trained minus frozen.
+        biases: biases of layer norms, by transformers' name: (H,) trained minus frozen.
     """
 
     rows: slice
@@ -102,7 +102,7 @@ class AdaptedLinear:
     """A frozen product, and the adapters that change its output; a `PreparedLinear`.
 
     Attributes:
-        name: of the product.
+        name: name of the product.
         product: without an activation inside, since what adapters add comes before it.
         bias: (out,) the product's, or None.
     """

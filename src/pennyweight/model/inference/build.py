@@ -44,7 +44,7 @@ class InferenceWeights:
         """The engine of one number format; None where there is no inference encoder for this backbone or device.
 
         Args:
-            ranges: of the inputs of the products, for int8.
+            ranges: ranges of the inputs of the products, for int8.
         """
         if runtime.device.type != "cpu":
             return None

@@ -16,7 +16,7 @@ class AdapterWeights:
 
     Attributes:
         updates: by the product's name.
-        biases: of layer norms, by transformers' name: (H,) trained minus frozen.
+        biases: biases of layer norms, by transformers' name: (H,) trained minus frozen.
         first_layer: the lowest layer that it changes, 0 also where it changes the embeddings; the number of layers
             where it changes none.
     """

@@ -43,8 +43,8 @@ class MixedEngine:
     """A frozen encoder that any number of `Member`s share; any number of threads may use it.
 
     Attributes:
-        products: that the encoder was built with: which layers each one holds, and their frozen biases.
-        norm_biases: of the encoder's layer norms, by transformers' name.
+        products: products that the encoder was built with: which layers each one holds, and their frozen biases.
+        norm_biases: biases of the encoder's layer norms, by transformers' name.
         pad_id: the tokenizer's padding id.
     """
 

@@ -78,7 +78,7 @@ def measure_precisions(
 
     Args:
         engines: by number format, the most exact first.
-        tokens: of N validation texts, `FEWEST_ROWS` or more; of more than `MOST_ROWS` a random part is measured.
+        tokens: tokens of N validation texts, `FEWEST_ROWS` or more; of more than `MOST_ROWS` a random part is measured.
         decide: from logits (N, L) to answers (N,) or (N, L), as `truth` (N,) or (N, L) has them.
     """
     chosen = sample_rows(len(tokens), MOST_ROWS, 0)

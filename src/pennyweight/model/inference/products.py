@@ -16,7 +16,7 @@ class FloatProducts:
     """`Products` in one floating-point format.
 
     Attributes:
-        dtype: of weights, biases and hidden states.
+        dtype: dtype of weights, biases and hidden states.
     """
 
     dtype: torch.dtype

@@ -21,7 +21,7 @@ class NF4Linear(nn.Linear):
 
     Args:
         linear: the layer to take the place of; its bias is kept.
-        dtype: of the products.
+        dtype: dtype of the products.
         device: where it will compute.
 
     Attributes:

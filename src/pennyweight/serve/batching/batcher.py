@@ -35,10 +35,10 @@ class RoundFigures:
     """The figures of one batch of one lane.
 
     Attributes:
-        requests: that it had texts of.
-        texts: of all requests.
+        requests: requests that it had texts of.
+        texts: texts of all requests.
         sequences: different token sequences among them.
-        tokens: of the texts, counted once for each classifier that read them.
+        tokens: tokens of the texts, counted once for each classifier that read them.
         classifiers: different ones.
         seconds: from its start to its answers.
         waited: seconds that its oldest request had waited by its start.

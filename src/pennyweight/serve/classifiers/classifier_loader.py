@@ -65,7 +65,7 @@ class ClassifierLoader:
         The files are read, not mapped: one that is truncated under a memory map kills the process.
 
         Args:
-            digest: of the manifest when the folder was scanned.
+            digest: digest of the manifest when the folder was scanned.
 
         Raises:
             ArtifactError: damaged or foreign files, another backbone, or not the classifier that was scanned.

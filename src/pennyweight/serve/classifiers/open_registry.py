@@ -43,7 +43,7 @@ def open_registry(
         precision: `fp32`, `bf16`; of one classifier alone also `fp16` and `int8`.
         memory: bytes that loaded classifiers may take.
         admin: whether classifiers may be loaded, unloaded and reloaded.
-        threads: that compute; None for one a physical core.
+        threads: threads that compute; None for one per physical core.
 
     Raises:
         InputError: folders without classifiers, a damaged one that was named itself, none that can be used, several

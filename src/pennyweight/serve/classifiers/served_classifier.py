@@ -32,7 +32,7 @@ class ServedClassifier:
         max_length: tokens that a text is cut at.
         tokenizer: shared by all classifiers with the same files and `max_length`.
         member: what the engine reads it by.
-        nbytes: of its trained tensors in memory.
+        nbytes: bytes of its trained tensors in memory.
         long_texts: what becomes of texts of more tokens, as in training.
     """
 

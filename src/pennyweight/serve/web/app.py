@@ -52,9 +52,9 @@ def create_app(
     """The application over loaded classifiers and a started batcher.
 
     Args:
-        token: that requests must carry; None for no authentication, for a loopback address only.
+        token: token that requests must carry; None for no authentication, for a loopback address only.
         lifecycle: what `/readyz` tells; ready if not given.
-        metrics: that the batcher's rounds are counted in; new ones if not given.
+        metrics: metrics that the batcher's rounds are counted in; new ones if not given.
     """
     if lifecycle is None:
         lifecycle = Lifecycle()

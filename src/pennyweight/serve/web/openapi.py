@@ -45,7 +45,7 @@ def describe(kind: str, answer: Any, body: type[BaseModel] | None = None, *, nam
     Args:
         kind: one of COMPUTING, LISTING, ADMINISTRATION and HEALTH.
         answer: the type of its answer; None for plain text.
-        body: of a request, which the route reads itself.
+        body: body of a request, which the route reads itself.
         named: whether it names a classifier that may be unknown.
     """
     statuses = sorted({*_STATUSES[kind], *((404, 422) if named else ())})

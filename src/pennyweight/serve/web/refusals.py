@@ -40,7 +40,7 @@ class Refusal(PennyweightError):
     """A request that is answered with an error.
 
     Args:
-        status: of the answer.
+        status: status of the answer.
         error_type: a short code for programs; those that text-embeddings-inference has are the same here.
         problem, expected, received, remedy: as in every error of Pennyweight; what was received is shortened.
         headers: further headers of the answer.

@@ -46,7 +46,7 @@ class RequestRecord:
         request_id: the client's, where it sent a sane one.
         arrived: seconds, `time.monotonic`.
         route: the route's template, "other" where there is none.
-        status: of the answer, once it begins.
+        status: status of the answer, once it begins.
         classifiers: names as served, never as sent.
         texts, tokens: that were computed, or were to be.
         batcher_seconds: in the queue and in computation; None where nothing was computed.
@@ -186,7 +186,7 @@ class LogWriter(logging.Handler):
 
     Args:
         stream: text, such as standard error.
-        level: of `logging`.
+        level: level of `logging`.
         most_waiting: lines that may wait for the stream.
     """
 

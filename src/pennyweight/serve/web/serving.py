@@ -44,7 +44,7 @@ class Prepared:
     """Texts ready to be computed.
 
     Attributes:
-        classifiers: that read them, C of them.
+        classifiers: classifiers that read them, C of them.
         tokens: one `Encoded` of N sequences a group of classifiers that read texts alike.
         groups: (C,) which of `tokens` each classifier reads.
     """
