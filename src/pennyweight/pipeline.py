@@ -280,7 +280,7 @@ class Fitted:
     Attributes:
         plan: the plan, without the ranks that training removed.
         prefix: description of the cached prefix, as in metrics.json; None if nothing was cached.
-        joules: energy of the training; None where it cannot be measured.
+        joules: energy of the training; None if it cannot be measured.
         ready: the trained model as it is measured and saved, see `train.inference_precision`.
         fingerprint: the plan stage's, with whose prefixes were kept.
     """
@@ -361,7 +361,7 @@ class Evaluated:
 
     Attributes:
         rows: by split.
-        evaluation: None where nothing was held out and there are no test texts.
+        evaluation: None if nothing was held out and there are no test texts.
         seconds: seconds of training and comparing with the `baselines`, and of `measuring`.
         shift: on corrupted texts and texts of another kind, where the recipe asks for it.
         offsets: what was added to the head's biases, where anything was tried.
@@ -411,7 +411,7 @@ def evaluate_model(
 # --- save --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Saved:
-    """The finished classifier, and its folder; None where it is in memory only."""
+    """The finished classifier, and its folder; None if it is in memory only."""
 
     classifier: Classifier
     folder: Path | None

@@ -26,7 +26,7 @@ class TrainedTensors:
     """The trained tensors, on the CPU in fp32.
 
     Attributes:
-        adapter: by the names that PEFT saves; empty where only the head was trained.
+        adapter: by the names that PEFT saves; empty if only the head was trained.
         head: by the names of `model.heads.Head`.
     """
 
@@ -56,7 +56,7 @@ class Artifact:
         input_spec: how texts and labels are read, as it was resolved in training.
         predictions: predictions of the validation and test rows, as arrays in the form of `RowPredictions.to_arrays`.
         run: the fingerprint of the run that made it: of data, recipe, backbone and versions.
-        ranges: ranges of the inputs of each product, which int8 rounds by; empty where int8 was not tried in training.
+        ranges: ranges of the inputs of each product, which int8 rounds by; empty if int8 was not tried in training.
     """
 
     tensors: TrainedTensors

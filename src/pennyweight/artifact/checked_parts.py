@@ -27,8 +27,8 @@ class CheckedParts:
     """A saved classifier but for its tokenizer and its card.
 
     Attributes:
-        predictions: kept from training, as arrays; empty where none were kept.
-        ranges: ranges that int8 rounds by; empty where int8 was not tried in training.
+        predictions: kept from training, as arrays; empty if none were kept.
+        ranges: ranges that int8 rounds by; empty if int8 was not tried in training.
     """
 
     plan: Plan

@@ -102,7 +102,7 @@ def _model_on_demand(
 
 
 def read_fingerprint(folder: str | Path) -> dict[str, Any]:
-    """The fingerprint of the run that made the classifier in a folder; empty where there is no complete classifier.
+    """The fingerprint of the run that made the classifier in a folder; empty if there is no complete classifier.
 
     What a killed save left is cleaned up first.
     """
@@ -147,5 +147,5 @@ def metrics_of(saved: SavedFiles) -> dict[str, Any]:
 
 
 def predictions_of(saved: SavedFiles) -> dict[str, np.ndarray]:
-    """The predictions kept from training, as arrays; empty where none were kept."""
+    """The predictions kept from training, as arrays; empty if none were kept."""
     return validation.check_predictions(saved, PREDICTIONS, validation.check_labels(saved.path(MANIFEST), saved.facts))

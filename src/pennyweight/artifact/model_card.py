@@ -101,7 +101,7 @@ with the same data.
 
 
 def _origin(metrics: dict[str, Any]) -> str:
-    """Sentences on the runs it was merged from and on its teacher; empty where there were none."""
+    """Sentences on the runs it was merged from and on its teacher; empty if there were none."""
     merged, taught, moved = (metrics.get(key) for key in ("merged", "distillation", "bias_offsets"))
     found = ""
     if merged is not None:

@@ -93,7 +93,7 @@ def check_metrics(saved: SavedFiles, name: str, *, multi: bool) -> dict[str, Any
 
 
 def check_predictions(saved: SavedFiles, name: str, labels: LabelSet) -> dict[str, np.ndarray]:
-    """The predictions kept from training; empty where none were kept."""
+    """The predictions kept from training; empty if none were kept."""
     found = saved.arrays(name) if name in saved else {}
     for key, values in found.items():
         sound = values.ndim == 1 and bool(np.isfinite(values).all())
@@ -106,7 +106,7 @@ def check_predictions(saved: SavedFiles, name: str, labels: LabelSet) -> dict[st
 
 
 def check_ranges(saved: SavedFiles, name: str) -> dict[str, Tensor]:
-    """The ranges that inference in int8 rounds by; empty where none were kept."""
+    """The ranges that inference in int8 rounds by; empty if none were kept."""
     found = saved.tensors(name) if name in saved else {}
     for key, values in found.items():
         if values.dim() != 1:

@@ -169,7 +169,7 @@ def class_findings(name: str, part: AuditedPart) -> list[Finding]:
 def open_source(
     source: str | Path, input_spec: InputSpec, split: str, options: FileOptions = AS_NAMED
 ) -> tuple[RowBlocks, str | None]:
-    """A source and its label column, None where it has none that can be told."""
+    """A source and its label column, None if it has none that can be told."""
     walked = read_in_blocks(source, input_spec=input_spec, split=split, options=options)
     first = next(walked.blocks())
     label = input_spec.columns_for(first)[1]

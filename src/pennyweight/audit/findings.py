@@ -71,7 +71,7 @@ class Finding:
     Attributes:
         name: such as `exact-duplicate`; part: `data` or `test`; title: one clause for people.
         rows: (K,) int64 row numbers from 0, ascending.
-        partners: (K,) int64 row numbers in `partner_part`, -1 for none; None where the kind has no partners.
+        partners: (K,) int64 row numbers in `partner_part`, -1 for none; None if the kind has no partners.
         details: K strings, or one for all.
         level: a problem costs accuracy or honesty; a note may be as it should be.
         excerpts: beginnings of the texts of the first `EXCERPTS` rows, each with its partner's, empty for none.
@@ -111,7 +111,7 @@ class Audit:
     seconds: float
 
     def of(self, name: str, part: str = "data") -> Finding | None:
-        """The finding of that name; None where nothing was found."""
+        """The finding of that name; None if nothing was found."""
         return next((one for one in self.findings if (one.name, one.part) == (name, part)), None)
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .findings import AuditedPart, Finding
 from .near_duplicates import BANDS, NearDuplicates, band_keys, find_near_duplicates
 from .text_checks import FEWEST_SHINGLES, NEAR_EMPTY, damage, plain, script, shingles
 
-#: A row's label by name: None where it is missing, a tuple where a row may have any number.
+#: A row's label by name: None if it is missing, a tuple where a row may have any number.
 LabelName = str | tuple[str, ...] | None
 
 
@@ -27,7 +27,7 @@ class Links:
     Attributes:
         first: (N,) the first row of the same part with the same text (itself, if it is that).
         leak: (N,) for rows of later parts the first row of the first part with the same text.
-        near: near-duplicates, None where they were left out.
+        near: near-duplicates, None if they were left out.
     """
 
     first: np.ndarray

@@ -35,7 +35,7 @@ class TrainedPart:
     Attributes:
         name: a module's suffix, with ` core` for LoRA-XS; `singular values`, `biases`, `magnitudes`; the kind of head.
         where: the blocks, in words.
-        r: the rank, None where there is none.
+        r: the rank, None if there is none.
         parameters: numbers trained.
         kind: adapter, magnitude, bias or head.
     """
@@ -75,7 +75,7 @@ class AdapterCount:
     Attributes:
         parts: every group of trained parameters.
         untrained: numbers that it adds but does not train.
-        stored: numbers in its saved form; None where they are as many as are trained.
+        stored: numbers in its saved form; None if they are as many as are trained.
     """
 
     parts: tuple[TrainedPart, ...]

@@ -23,7 +23,7 @@ class Workload:
         pooling: cls or mean.
         caches_prefix: whether what frozen lower layers compute is kept.
         bytes_per_number: bytes per number of frozen weights and of hidden states, kept ones included.
-        gradient_checkpointing: whether layers are computed again in the backward pass; None where that is decided when
+        gradient_checkpointing: whether layers are computed again in the backward pass; None if that is decided when
             training begins.
         cpu: whether it is computed on a CPU.
         quantization: of the frozen matrices in the steps, `none` or `nf4`.
@@ -64,7 +64,7 @@ class Estimate:
         cache_bytes: size of the prefix cache; 0 where nothing can be cached.
         memory_bytes: most memory held while training, interpreter and libraries aside; where activation checkpointing
             is not decided yet, without it.
-        checkpointed_bytes: the same with it; None where it is switched off.
+        checkpointed_bytes: the same with it; None if it is switched off.
         measured: as in `Speed`.
     """
 

@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def stored_note(self) -> str:
-        """A sentence where more is saved than was trained; empty where it is as much, or less."""
+        """A sentence where more is saved than was trained; empty if it is as much, or less."""
         trained, stored, adapter = self.count.trainable, self.count.stored, self.adapter
         if adapter is None or adapter.adapter != "lora-xs":
             return ""

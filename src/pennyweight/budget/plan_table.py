@@ -17,7 +17,7 @@ class PlanRow:
     Attributes:
         part: what is trained.
         where: the blocks, in words.
-        rank: None where there is none.
+        rank: None if there is none.
         parameters: numbers trained.
         share: share of the budget, or of all that is trained when there is no budget; 0 to 1.
     """
@@ -37,7 +37,7 @@ class PlanTable:
         rows: they add up to `trainable`.
         trainable: parameters trained.
         total: parameters in all, see `Count`.
-        budget: None where none was set.
+        budget: None if none was set.
         stored: numbers that are saved, see `Count`; as many as are trained if not given.
     """
 

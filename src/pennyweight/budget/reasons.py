@@ -48,7 +48,7 @@ def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | N
 
     Args:
         settings: settings of the adapter.
-        chosen: what LoRA would have cost at the least rank at which it is preferred; None where nobody chose.
+        chosen: what LoRA would have cost at the least rank at which it is preferred; None if nobody chose.
     """
     if settings.adapter != "lora-xs":
         return

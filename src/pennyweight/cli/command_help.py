@@ -144,7 +144,7 @@ def _names(parameter: Any) -> set[str]:
 
 
 def suggest_flag(unknown: str, command: Any, context: Any) -> str | None:
-    """The flag of a command that was probably meant by one it does not have; None where none is near."""
+    """The flag of a command that was probably meant by one it does not have; None if none is near."""
     known = [name for parameter in command.get_params(context) for name in parameter.opts if name.startswith("--")]
     word = unknown.split("=")[0].replace("_", "-").lower()
     if word in known:

@@ -65,7 +65,7 @@ class Encoded:
         offsets: (N + 1,) int64; sequence i is ids[offsets[i]:offsets[i + 1]].
         type_ids: (tokens,) int32 segment numbers, where the tokenizer gives any.
         truncated: how many sequences lost tokens to the tokenizer's `max_length`.
-        lost: (N,) tokens that were cut from each; None where none was, or the texts are pairs.
+        lost: (N,) tokens that were cut from each; None if none was, or the texts are pairs.
         windows: where a text may be longer than the model reads at once: then `offsets` bound whole texts, whose
             windows, which overlap, lie end to end.
     """
@@ -209,7 +209,7 @@ def collate(
 
 
 def collate_types(encoded: Encoded, indices: npt.NDArray[np.integer], mask: npt.NDArray[np.integer]) -> Integers | None:
-    """The segment numbers (B, T) that belong to `collate`'s mask (B, T), 0 at padding; None where there are none."""
+    """The segment numbers (B, T) that belong to `collate`'s mask (B, T), 0 at padding; None if there are none."""
     if encoded.type_ids is None:
         return None
     places = (encoded.offsets[np.asarray(indices, dtype=np.int64)][:, None] + np.arange(mask.shape[1]))[mask == 1]

@@ -45,7 +45,7 @@ def _canonical_number(text: str) -> str:
 
 
 def parse_label(value: Any, where: str) -> str | int | None:
-    """A cell as one label, a string or an integer; None where it is missing.
+    """A cell as one label, a string or an integer; None if it is missing.
 
     Raises:
         DataError: a list, an object, bytes or an infinite number.

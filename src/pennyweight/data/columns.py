@@ -158,7 +158,7 @@ def is_id_name(name: str) -> bool:
 
 
 def _found(columns: Columns, name: str, *, positions: bool = True) -> str | None:
-    """The column of that name, otherwise the one at that position; None where there is neither."""
+    """The column of that name, otherwise the one at that position; None if there is neither."""
     if name in columns.values:
         return name
     for column in columns.values:

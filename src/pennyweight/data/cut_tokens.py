@@ -43,7 +43,7 @@ class CutTally:
         self.lost += lost
 
     def warning(self) -> str | None:
-        """A sentence with its remedies; None where at most `MUCH_CUT` of the tokens are cut."""
+        """A sentence with its remedies; None if at most `MUCH_CUT` of the tokens are cut."""
         share = self.lost / max(1, self.read + self.lost)
         if share <= MUCH_CUT:
             return None
@@ -74,7 +74,7 @@ def cut_share(tokens: Encoded) -> float:
 def describe_cut(
     tokens: Encoded, max_length: int, part: str, labels: np.ndarray | None = None, names: Sequence[str] = ()
 ) -> str | None:
-    """One sentence on the tokens that were cut, in all and of the class that loses most; None where none was.
+    """One sentence on the tokens that were cut, in all and of the class that loses most; None if none was.
 
     Args:
         tokens: tokens of N texts.
@@ -98,7 +98,7 @@ def describe_cut(
 def warn_of_cut(
     tokens: Encoded, max_length: int, part: str, labels: np.ndarray | None = None, names: Sequence[str] = ()
 ) -> str | None:
-    """A warning with its remedies; None where at most `MUCH_CUT` of the tokens are cut. Arguments as `describe_cut`."""
+    """A warning with its remedies; None if at most `MUCH_CUT` of the tokens are cut. Arguments as `describe_cut`."""
     if cut_share(tokens) <= MUCH_CUT:
         return None
     said = describe_cut(tokens, max_length, part, labels, names)

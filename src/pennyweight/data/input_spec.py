@@ -21,8 +21,8 @@ class InputSpec:
     """The data half of a classifier.
 
     Attributes:
-        text_columns: the columns that are joined as the text; None where the training data had no column names.
-        label_column: the label's column; None where there were no names, or where each label has a column of its own.
+        text_columns: the columns that are joined as the text; None if the training data had no column names.
+        label_column: the label's column; None if there were no names, or where each label has a column of its own.
         separator: between joined texts.
         pair: whether two texts are one input of two segments.
         markup: what is done with tags and entities; `drop` leaves rows out of training and evaluation, never out of

@@ -191,7 +191,7 @@ def count_labels(table: Table) -> Counter[str | int]:
 
 
 def class_name_of(value: object, names: Sequence[str] | None = None) -> str | None:
-    """A cell of a label column as the class's name; None where it is missing."""
+    """A cell of a label column as the class's name; None if it is missing."""
     if is_null(value) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool):

@@ -45,7 +45,7 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
 
 
 def same_descriptions(texts: Sequence[str]) -> tuple[int, int] | None:
-    """The places of the first two that differ in nothing but case and spaces; None where there are none."""
+    """The places of the first two that differ in nothing but case and spaces; None if there are none."""
     seen: dict[str, int] = {}
     for place, text in enumerate(texts):
         key = " ".join(text.casefold().split())
@@ -56,7 +56,7 @@ def same_descriptions(texts: Sequence[str]) -> tuple[int, int] | None:
 
 
 def names_as_descriptions(names: Sequence[str]) -> tuple[str, ...]:
-    """The class names as words; empty where they say nothing: numbers, or names that come to the same words."""
+    """The class names as words; empty if they say nothing: numbers, or names that come to the same words."""
     texts = tuple(" ".join(name.replace("_", " ").replace("-", " ").split()) for name in names)
     telling = all(any(letter.isalpha() for letter in text) for text in texts)
     return texts if telling and same_descriptions(texts) is None else ()

@@ -52,7 +52,7 @@ def parse_label_lists(columns: Columns, name: str, form: LabelFormat) -> tuple[C
 
 
 def parsed(cell: str) -> list[Any] | None:
-    """The list that a cell holds as JSON, or as Python or NumPy print it; None where it holds none."""
+    """The list that a cell holds as JSON, or as Python or NumPy print it; None if it holds none."""
     if len(cell) > _LONGEST:
         return None
     try:

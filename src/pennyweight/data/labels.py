@@ -112,7 +112,7 @@ class LabelSet:
         return [label if isinstance(label, tuple) else (label,) for label in table.labels]
 
     def _numbers(self, table: Table, held: Sequence[tuple[str | int, ...]]) -> dict[str | int, int | None]:
-        """The class number of each label that occurs; None where it is no class."""
+        """The class number of each label that occurs; None if it is no class."""
         exact = {name: number for number, name in enumerate(self.names)}
         alike = {canonical_label(name): number for name, number in reversed(exact.items())}
         others = {canonical_label(label): exact[name] for label, name in self.aliases if name in exact}

@@ -47,7 +47,7 @@ class Data:
     """The training, validation and test rows of a run.
 
     Attributes:
-        validation: None where nothing is held out.
+        validation: None if nothing is held out.
         cleaning: by table, what the filters dropped and changed.
         unknown: by table (test, ood), rows left out whose labels are no classes and that count as wrong predictions.
         notes: remarks on how the sources and their labels were read, for people.
@@ -190,7 +190,7 @@ class _SourceReader:
         return self.renamer.rename(table)
 
     def read(self, name: str, source: Any, input_spec: InputSpec | None = None) -> Table | None:
-        """The rows of a further source; None where there is no such source."""
+        """The rows of a further source; None if there is no such source."""
         return None if source is None else self.renamer.rename(self._read(name, source, input_spec or self.input_spec))
 
     def read_unlabelled(self, source: Any) -> Table | None:

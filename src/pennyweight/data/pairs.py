@@ -31,7 +31,7 @@ def pair_columns(columns: Columns, names: Sequence[str]) -> tuple[Columns, tuple
 
 
 def join_pair(parts: Sequence[str], where: str) -> str:
-    """The two texts of a pair as one string; empty where both are.
+    """The two texts of a pair as one string; empty if both are.
 
     Raises:
         DataError: a text holds the code point that separates them.

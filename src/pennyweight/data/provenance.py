@@ -38,11 +38,11 @@ def provenance(wanted: DataRecipe, given: Mapping[str, Any], data: Data) -> dict
 
     Args:
         wanted: names the sources.
-        given: what the caller gave instead, by the recipe's key; None where there is nothing.
+        given: what the caller gave instead, by the recipe's key; None if there is nothing.
 
     Returns:
         By the recipe's key: `name` ("data" for Python objects), `rows` before cleaning, `sha256` and `sha256_of`: the
-        `file`, or the `rows` as they were used, where there is no file (None where they are mixed into others).
+        `file`, or the `rows` as they were used, where there is no file (None if they are mixed into others).
     """
     found = {}
     for key in SOURCES:

@@ -136,7 +136,7 @@ def stream(
         source: how messages call the stream.
 
     Yields:
-        The object's own fields (of a plain text: `text`), those of them that are its text, and the text (empty where
+        The object's own fields (of a plain text: `text`), those of them that are its text, and the text (empty if
         it is null).
 
     Raises:

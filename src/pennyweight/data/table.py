@@ -112,7 +112,7 @@ class Columns:
 
 
 def parts_of(text: str) -> tuple[str, str]:
-    """The two texts of a pair; the second is empty where cleaning left only one."""
+    """The two texts of a pair; the second is empty if cleaning left only one."""
     first, _, second = text.partition(PAIR)
     return first, second
 

@@ -81,7 +81,7 @@ def choose_for_inference(
         wanted: `fp32`, `bf16`, `fp16` or `int8`; None for what was chosen in training, where this machine can; `auto`
             for the fastest here, int8 only where it was chosen in training.
         trained: what the recipe asked for, maybe `auto`.
-        chosen: what was measured to be the fastest that is as good, in training; None where nothing was measured.
+        chosen: what was measured to be the fastest that is as good, in training; None if nothing was measured.
 
     Raises:
         InputError, ResourceError: as for `choose`.

@@ -50,7 +50,7 @@ def fast_tokenizer(files: Mapping[str, bytes]) -> FastTokenizer | None:
         files: those that transformers saves, by name; `tokenizer.json` among them.
 
     Returns:
-        None where the files do not name a padding token of the vocabulary.
+        None if the files do not name a padding token of the vocabulary.
     """
     from tokenizers import Tokenizer
 

@@ -97,7 +97,7 @@ class BlockJournal:
         """Put the output in its place by one rename, and remove the folder.
 
         Args:
-            whole: the output, made of the blocks; None where their bytes are the output.
+            whole: the output, made of the blocks; None if their bytes are the output.
         """
         self.close()
         content = whole or self.folder / _BLOCKS

@@ -167,7 +167,7 @@ class Classifier(TextReader):
         return weighted
 
     def _build_engine(self) -> InferenceEngine | None:
-        """None where the model computes the logits as it was trained: on a GPU, or where its family has no engine."""
+        """None if the model computes the logits as it was trained: on a GPU, or where its family has no engine."""
         artifact = self.artifact
         if self.runtime.device.type != "cpu" or artifact.recipe.model.encoder == "reference":
             return None

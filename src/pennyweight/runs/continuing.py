@@ -121,7 +121,7 @@ def continued(start: WarmStart | None, evaluation: Evaluation | None) -> dict[st
     """The `continued` part of metrics.json: what was forgotten; empty if training did not start from an earlier run.
 
     Args:
-        evaluation: evaluation of the trained classifier; None where nothing was measured.
+        evaluation: evaluation of the trained classifier; None if nothing was measured.
     """
     if start is None:
         return {}

@@ -37,7 +37,7 @@ class LoadedData:
         sources: of each source name, rows and checksum, as in metrics.json.
         teaching: what a teacher says of the texts; None without one.
         start: the earlier run that training starts from; None for none.
-        descriptions: of each class, to learn from where texts are few; empty where there are none that say anything.
+        descriptions: of each class, to learn from where texts are few; empty if there are none that say anything.
     """
 
     splits: Data

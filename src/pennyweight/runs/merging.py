@@ -47,7 +47,7 @@ class MergedRuns:
         names: names of the runs.
         weights: weights of the runs, with a sum of 1.
         kept: share of the summed update's squared norm that is left after its ranks were cut; 1, nothing was cut.
-        before: accuracy of each run (multi-label: exact matches); None where nothing is known of the same rows.
+        before: accuracy of each run (multi-label: exact matches); None if nothing is known of the same rows.
         after: accuracy of the merged classifier; None without test rows.
         rows: how many rows these are, and `measured_on`: `test`, or `validation` for the runs' own.
         comparisons: the merged classifier against each run, row by row.

@@ -42,7 +42,7 @@ class Teacher(Protocol):
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """(L,) the probability from which each label is given; None where a text has one label."""
+        """(L,) the probability from which each label is given; None if a text has one label."""
 
     @property
     def fingerprint(self) -> str:
@@ -93,10 +93,10 @@ def consult_teacher(settings: TrainRecipe, splits: Data, targets: Mapping[str, n
 
 
 def distilled(teaching: Teaching | None, evaluation: Evaluation | None) -> dict[str, Any]:
-    """The `distillation` part of metrics.json; empty where there was no teacher.
+    """The `distillation` part of metrics.json; empty if there was no teacher.
 
     Args:
-        evaluation: evaluation of the student; None where nothing was measured.
+        evaluation: evaluation of the student; None if nothing was measured.
     """
     if teaching is None:
         return {}

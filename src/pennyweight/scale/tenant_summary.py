@@ -52,7 +52,7 @@ class ManySummary:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A mapping a row of the manifest, with the keys `COLUMNS`; None where there is no value."""
+        """A mapping a row of the manifest, with the keys `COLUMNS`; None if there is no value."""
         return [row_of(outcome) for outcome in self.outcomes]
 
     @property

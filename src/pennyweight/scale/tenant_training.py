@@ -40,7 +40,7 @@ class TenantOutcome:
         state: `trained`, `finished` (in an earlier call) or `failed`.
         error: one line, where it failed.
         seconds: wall-clock time, its texts' reading included.
-        metrics: the whole metrics.json; empty where it failed.
+        metrics: the whole metrics.json; empty if it failed.
         peak_memory_mb: peak memory of the process so far, in MB.
     """
 
@@ -128,7 +128,7 @@ class TenantTrainer:
 
 
 def _finished(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> Mapping[str, Any] | None:
-    """The figures of the classifier in a folder; None where it may be trained again.
+    """The figures of the classifier in a folder; None if it may be trained again.
 
     Raises:
         InputError: the folder holds something else, or what was trained from other texts or another recipe.

@@ -33,11 +33,11 @@ class TrialResult:
         state: `complete`, `pruned` (stopped early, below the median), `does not fit`, `diverged` or `running`.
         settings: what was chosen, by the recipe's keys.
         score: the best by the recipe's metric on the validation texts; None before the first evaluation.
-        accuracy: of that evaluation, in [0, 1]; None where only the score is known, of a trial that was not finished.
+        accuracy: of that evaluation, in [0, 1]; None if only the score is known, of a trial that was not finished.
         interval: Wilson's of the accuracy, 95%.
-        trainable: trained parameters; None where the plan did not fit.
-        seconds: training and computing the frozen prefix, evaluations aside; None where it was not finished.
-        loss: validation loss of the best evaluation; None where it was not finished.
+        trainable: trained parameters; None if the plan did not fit.
+        seconds: training and computing the frozen prefix, evaluations aside; None if it was not finished.
+        loss: validation loss of the best evaluation; None if it was not finished.
     """
 
     number: int

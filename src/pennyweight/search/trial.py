@@ -26,7 +26,7 @@ class SearchTask:
     """The data shared by all trials.
 
     Attributes:
-        data: the labelled texts; None where the recipe names them.
+        data: the labelled texts; None if the recipe names them.
         recipe: without a test file, so that no trial can read it.
         full: the same with it, for the best recipe.
         space: the choices.

@@ -52,7 +52,7 @@ def augment(
         copies: how many different corrupted copies a text has at most.
 
     Returns:
-        None where nothing is drawn.
+        None if nothing is drawn.
     """
     count = len(texts)
     numbers: list[np.ndarray] = []  # (N,) an epoch: 0 for the text as it is, otherwise the number of its copy

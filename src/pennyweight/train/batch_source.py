@@ -28,7 +28,7 @@ class BatchSources:
 
     Attributes:
         train: batches to train on.
-        validation: batches to validate on; None where nothing is held out.
+        validation: batches to validate on; None if nothing is held out.
         exact: whether a prefix has the number format of the training.
     """
 
@@ -131,7 +131,7 @@ def _worth_keeping(
 
 
 def _cache_folder(settings: TrainRecipe) -> Path | None:
-    """Where prefixes are kept on disk; None where they stay in memory."""
+    """Where prefixes are kept on disk; None if they stay in memory."""
     if settings.cache_dir is not None and settings.prefix_cache in ("auto", "disk"):
         return Path(settings.cache_dir)
     return default_folder() if settings.prefix_cache == "disk" else None

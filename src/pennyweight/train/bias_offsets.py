@@ -119,7 +119,7 @@ def with_threshold(note: str, offsets: BiasOffsets | None) -> str:
 def choose_offsets(
     logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, settings: TrainRecipe, names: Sequence[str]
 ) -> BiasOffsets | None:
-    """Offsets by what the settings say and the validation rows show; None where nothing is to be tried.
+    """Offsets by what the settings say and the validation rows show; None if nothing is to be tried.
 
     Args:
         logits: (N, L) and labels: (N,) of the validation rows.

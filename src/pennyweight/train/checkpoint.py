@@ -46,7 +46,7 @@ class Checkpoint:
         progress: plain JSON: step (the sampler's position with it), history, best value, patience, sums of the running
             training loss, seconds, loss scale, trackers' run ids.
         fingerprint: what the run depends on (recipe, data, backbone, versions), compared before resuming.
-        average: `weight_averaging.Average.state()`; empty where nothing is averaged.
+        average: `weight_averaging.Average.state()`; empty if nothing is averaged.
     """
 
     weights: dict[str, Tensor]

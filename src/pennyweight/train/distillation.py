@@ -61,7 +61,7 @@ class Teaching:
     Attributes:
         texts: U unlabelled texts that are trained on in addition to the N training rows.
         targets: targets of the training rows, then of the unlabelled texts: N + U.
-        validation: its predictions for the validation rows; None where there are none, or a table lacks some of them.
+        validation: its predictions for the validation rows; None if there are none, or a table lacks some of them.
         fingerprint: fingerprint of the teacher and of the unlabelled texts; part of the run's.
         figures: as in metrics.json.
     """

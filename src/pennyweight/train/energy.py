@@ -23,7 +23,7 @@ class Meter(Protocol):
     """Counts energy from its construction on."""
 
     def joules(self) -> float | None:
-        """Joules since construction; None where they cannot be read."""
+        """Joules since construction; None if they cannot be read."""
 
 
 def energy_meter(device: torch.device) -> Meter:
@@ -39,7 +39,7 @@ class GpuEnergyMeter:
         self._start = self._millijoules()
 
     def joules(self) -> float | None:
-        """Joules since construction; None where they cannot be read."""
+        """Joules since construction; None if they cannot be read."""
         now = self._millijoules()
         return None if now is None or self._start is None else (now - self._start) / 1e3
 
@@ -63,7 +63,7 @@ class EnergyMeter:
         self._start = [_read(package / "energy_uj") for package in self._packages]
 
     def joules(self) -> float | None:
-        """Joules since construction, all packages together; None where they cannot be read."""
+        """Joules since construction, all packages together; None if they cannot be read."""
         total = 0
         for package, start in zip(self._packages, self._start, strict=True):
             now = _read(package / "energy_uj")

@@ -258,7 +258,7 @@ def fit_few_labels(
     frozen: FrozenBackbone,
     descriptions: Sequence[str] = (),
 ) -> FewLabels | None:
-    """Compare the candidates, choose one, and train it on all training rows; None where the training loop is meant.
+    """Compare the candidates, choose one, and train it on all training rows; None if the training loop is meant.
 
     Args:
         text_model, plan: as they were built, and as planned.

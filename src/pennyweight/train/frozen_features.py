@@ -67,7 +67,7 @@ class FrozenBackbone:
         self._kept: list[tuple[Encoded, np.ndarray]] = []
 
     def engine(self) -> InferenceEngine | None:
-        """The engine, its weights loaded; None where there is none, or the reference encoder was asked for."""
+        """The engine, its weights loaded; None if there is none, or the reference encoder was asked for."""
         if self._engine is None and self.recipe.model.encoder != "reference" and self.runtime.precision != "fp16":
             began = time.perf_counter()
             self._engine = frozen_engine(self.backbone, self.runtime, self.pad_id)
@@ -90,7 +90,7 @@ class FrozenBackbone:
         return bool(self.recipe.model.hidden_dropout or self.recipe.model.attention_dropout)
 
     def prefix_layers(self) -> FrozenLayers | None:
-        """The layers in int8, for a prefix; None where the recipe asks for none, or this machine is better without."""
+        """The layers in int8, for a prefix; None if the recipe asks for none, or this machine is better without."""
         wanted = self.recipe.train.prefix_precision
         suits = self.runtime.device.type == "cpu" and self.runtime.precision == "fp32" and has_int8()
         if wanted == "same" or self.recipe.model.encoder == "reference" or (wanted == "auto" and not suits):

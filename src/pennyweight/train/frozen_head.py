@@ -110,7 +110,7 @@ def compare_head(
         prepare: makes the model ready again, once its adapter is taken out.
 
     Returns:
-        What is left, and the comparison; None where there was none.
+        What is left, and the comparison; None if there was none.
     """
     train, plan = frozen.recipe.train, frozen.recipe.plan
     if not is_candidate(train, plan, planned, {name: labels[name] for name in tokens if name in labels}):

@@ -40,7 +40,7 @@ class ReadyModel:
         plan: the plan, without the ranks that training removed.
         text_model: with the engine, where its family has one.
         choice: its number format, and what it was chosen by.
-        ranges: what int8 rounds by; empty where it was not tried.
+        ranges: what int8 rounds by; empty if it was not tried.
     """
 
     plan: Plan

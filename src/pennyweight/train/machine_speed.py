@@ -133,7 +133,7 @@ def _known(wanted: How) -> tuple[How, float] | None:
 
 
 def _speeds() -> dict[How, float]:
-    """Operations a second, oldest first; empty where the file is missing or cannot be read as one of ours."""
+    """Operations a second, oldest first; empty if the file is missing or cannot be read as one of ours."""
     try:
         kept = json.loads(_file().read_text("utf-8"))
         rows = kept["speeds"] if kept["format"] == FORMAT else []

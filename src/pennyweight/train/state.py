@@ -36,8 +36,8 @@ class FitResult:
         texts: texts seen in training, repeats included.
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
-        few_labels: what was compared and chosen by `train.few_labels`; None where the loop trained.
-        frozen_head: frozen head that the trained adapter was compared with; None where it was not.
+        few_labels: what was compared and chosen by `train.few_labels`; None if the loop trained.
+        frozen_head: frozen head that the trained adapter was compared with; None if it was not.
         gradient_checkpointing: whether layers were computed again in the backward pass.
     """
 

@@ -100,7 +100,7 @@ def prepare_rows(
     Args:
         training: the training split.
         tokens: `train`, and `validation` where something is held out.
-        frozen, kept: as for `choose_batch_sources`; no `frozen` where nothing is kept on disk.
+        frozen, kept: as for `choose_batch_sources`; `frozen` is None if nothing is kept on disk.
     """
     encoded, epochs = tokens["train"], None
     texts, labels, teaching = training.texts, training.labels, training.teaching

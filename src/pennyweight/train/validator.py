@@ -22,7 +22,7 @@ def make_validator(
     names: Sequence[str],
     group: ProcessGroup | None = None,
 ) -> Callable[[], dict[str, float]] | None:
-    """A function that gives the figures of the validation split; None where there is none.
+    """A function that gives the figures of the validation split; None if there is none.
 
     Args:
         source: source of the validation batches: token ids, or a prefix.

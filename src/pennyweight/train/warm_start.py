@@ -30,7 +30,7 @@ class WarmStart:
         places: (K,) numbers of its K labels among the training's L.
         new: names of the labels that it did not have.
         fingerprint: fingerprint of the run's files.
-        before: what it predicted for the test rows; None where there are none.
+        before: what it predicted for the test rows; None if there are none.
         measured: (N,) which of the test rows tell what is forgotten.
         old_test: whether those are rows of its own test; otherwise all rows of its labels.
     """

@@ -30,7 +30,7 @@ _PACKAGES = ("[Content_Types].xml", "mimetype")
 
 
 def detect_compression(head: bytes) -> str | None:
-    """How a file is compressed, by its first `MAGIC` bytes: gzip, bzip2, xz or zip; None where it is not."""
+    """How a file is compressed, by its first `MAGIC` bytes: gzip, bzip2, xz or zip; None if it is not."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if head[:3] == b"BZh" and head[4:10] == b"1AY&SY":

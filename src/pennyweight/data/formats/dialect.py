@@ -35,7 +35,7 @@ class Dialect:
 
     Attributes:
         delimiter: between fields; a character that does not occur where a file has one column.
-        quote: around fields that hold delimiters or line breaks; None where quotes are letters.
+        quote: around fields that hold delimiters or line breaks; None if quotes are letters.
         escape: before a character that is taken literally.
         skip: lines before the first row.
         known: short values of each column, as far as the sample shows them.

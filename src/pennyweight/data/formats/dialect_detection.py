@@ -168,7 +168,7 @@ def _best(fit: dict[str, _Candidate], own: str, path: Path) -> _Candidate:
 
 
 def _read_one_column(plain: dict[str, _Candidate], own: str, sample: list[str]) -> _Candidate | None:
-    """The sample as a single column of texts with commas in them; None where it is no such file."""
+    """The sample as a single column of texts with commas in them; None if it is no such file."""
     rows = plain[own].rows
     if not rows or len(rows[0]) != 1 or not is_column_name(rows[0][0]):
         return None

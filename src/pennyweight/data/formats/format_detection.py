@@ -113,7 +113,7 @@ def detect_format(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -
 
 
 def _by_bytes(path: Path, head: bytes) -> Format | None:
-    """The format that the first bytes say, None where they may be text.
+    """The format that the first bytes say, None if they may be text.
 
     Raises:
         DataError: they say one that is not read.
@@ -196,7 +196,7 @@ def _is_json(lines: list[str]) -> bool:
 
 
 def _is_table(lines: list[str]) -> bool | None:
-    """Whether lines are a table with a delimiter: by its header's words; None where only its shape looks like one."""
+    """Whether lines are a table with a delimiter: by its header's words; None if only its shape looks like one."""
     for delimiter in (",", ";", "|"):
         try:
             rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, strict=True) if row]

@@ -332,7 +332,7 @@ def refuse_exports(row: dict[str, Any], where: str) -> None:
 
 
 def _exploded(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Intents with a list of texts each as one row per text; None where the rows are something else."""
+    """Intents with a list of texts each as one row per text; None if the rows are something else."""
     first = {key.lower(): key for key in rows[0]}
     texts = next((first[key] for key in _PATTERNS if key in first and isinstance(rows[0][first[key]], list)), None)
     tag = next((first[key] for key in _TAGS if key in first and isinstance(rows[0][first[key]], str)), None)

@@ -156,7 +156,7 @@ def _read_document(path: Path, max_bytes: int, options: FileOptions, split: str)
 
 
 def columns_of(records: Iterable[dict[str, Any]], source: str) -> dict[str, list[Any]]:
-    """Turn N objects into columns of N values, None where an object lacks the field. No object is kept.
+    """Turn N objects into columns of N values, None if an object lacks the field. No object is kept.
 
     Raises:
         DataError: more than `MAX_COLUMNS` different fields, or `MAX_CELLS` cells, most of which must be empty then.

@@ -142,7 +142,7 @@ def joins_rows(dialect: Dialect, record: list[str], width: int) -> bool | None:
 
     Returns:
         True where each line has `width` fields, and one of those that would be joined to it has a value that other rows
-        have in its column; None where the lines have `width` fields and no more is known; otherwise False.
+        have in its column; None if the lines have `width` fields and no more is known; otherwise False.
     """
     cells = [line.rstrip("\r\n").split(dialect.delimiter) for line in record]
     if dialect.quote is None or any(len(row) != width for row in cells):

@@ -14,7 +14,7 @@ from .plain_text import read_plain
 
 
 def as_two_files(source: str | Path) -> tuple[Path, Path] | None:
-    """The files of `texts.txt,labels.txt`; None where that is one file's name, or no files' at all."""
+    """The files of `texts.txt,labels.txt`; None if that is one file's name, or no files' at all."""
     first, comma, second = str(source).partition(",")
     if not comma or os.path.exists(source) or not os.path.isfile(first.strip()):
         return None

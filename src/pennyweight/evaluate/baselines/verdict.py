@@ -54,7 +54,7 @@ def verdict(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[
 
 
 def given_up(metrics: Metrics) -> str | None:
-    """A sentence on the classes of which hardly any text is found; None where there are none, or of multi-label."""
+    """A sentence on the classes of which hardly any text is found; None if there are none, or of multi-label."""
     lost = [row for row in metrics.per_class if row.support >= LEAST_SUPPORT and row.recall < GIVEN_UP]
     if metrics.multi_label or not lost:
         return None

@@ -152,7 +152,7 @@ def _cells(row: Row | FamilyMean) -> list[str]:
 
 
 def _in_columns(found: Sequence[Row | FamilyMean], severities: Sequence[int]) -> list[str]:
-    """The cells of each severity, empty where it was not measured."""
+    """The cells of each severity, empty if it was not measured."""
     by_severity = {one.severity: _cells(one) for one in found}
     return [cell for severity in severities for cell in by_severity.get(severity, ["", ""])]
 

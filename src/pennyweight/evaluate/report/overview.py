@@ -34,7 +34,7 @@ class RankMap:
 
     Attributes:
         modules: M names of matrices of a layer.
-        ranks: (layers, M), layer 0 first; None where a matrix is frozen.
+        ranks: (layers, M), layer 0 first; None if a matrix is frozen.
     """
 
     modules: tuple[str, ...]
@@ -86,7 +86,7 @@ def dot_plot(rows: Sequence[Dot], figure: str) -> str:
 
 
 def rank_map(plan: Plan, config: Mapping[str, Any]) -> RankMap | None:
-    """The ranks of a plan by layer and module; None where no matrix of a layer is adapted, or too many to show."""
+    """The ranks of a plan by layer and module; None if no matrix of a layer is adapted, or too many to show."""
     if plan.adapter is None:
         return None
     modules = [module for module in linear_modules(config) if module.layer is not None]

@@ -16,7 +16,7 @@ def write_pictures(
     """Write `confusion.png` and, where there is a history, `curves.png`; returns their paths.
 
     Args:
-        metrics: None where nothing was measured. Labels of which a text may carry any number have no confusion matrix.
+        metrics: None if nothing was measured. Labels of which a text may carry any number have no confusion matrix.
         history: as in `figures.curves`.
 
     Raises:

@@ -130,8 +130,8 @@ class EncoderFamily:
 
     Attributes:
         reference: loads the encoder that every setting works with.
-        stock_head: describes the head of the architecture's own classifier; None where there is none.
-        fast: loads a faster encoder of the same results; None where there is none.
+        stock_head: describes the head of the architecture's own classifier; None if there is none.
+        fast: loads a faster encoder of the same results; None if there is none.
         fast_limit: what the faster encoder does not support of a config and settings, in words; None if all.
     """
 

@@ -43,9 +43,9 @@ class LinearUpdate:
     """The update of one product by one adapter.
 
     Attributes:
-        down: (sum of r, in), the A of every layer, one below the other; None where only biases change.
+        down: (sum of r, in), the A of every layer, one below the other; None if only biases change.
         parts: parts of the layers that are adapted.
-        bias: (out,) trained minus frozen biases; None where they stay.
+        bias: (out,) trained minus frozen biases; None if they stay.
     """
 
     down: Tensor | None

@@ -41,7 +41,7 @@ class InferenceWeights:
     pad_id: int
 
     def engine(self, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | None:
-        """The engine of one number format; None where there is no inference encoder for this backbone or device.
+        """The engine of one number format; None if there is no inference encoder for this backbone or device.
 
         Args:
             ranges: ranges of the inputs of the products, for int8.
@@ -54,7 +54,7 @@ class InferenceWeights:
         return self._engine(Int8Products(ranges), self.pooling)
 
     def measure_ranges(self, tokens: Encoded) -> dict[str, Tensor] | None:
-        """The ranges of all products' inputs over some texts; None where there is no inference encoder."""
+        """The ranges of all products' inputs over some texts; None if there is no inference encoder."""
         recorder = RangeRecorder()
         # With mean pooling every layer is computed for every token.
         engine = self._engine(recorder, "mean")
@@ -83,7 +83,7 @@ def inference_weights(
     pooling: str,
     pad_id: int,
 ) -> InferenceWeights | None:
-    """Merge the adapter into the backbone; None where its family has no inference encoder.
+    """Merge the adapter into the backbone; None if its family has no inference encoder.
 
     Args:
         adapter: by the names that PEFT saves.
@@ -99,7 +99,7 @@ def inference_weights(
 
 
 def frozen_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> InferenceEngine | None:
-    """An engine for features of the backbone as it comes; None where its family or the device has none.
+    """An engine for features of the backbone as it comes; None if its family or the device has none.
 
     Its features are (N, 2H) of N texts: each text's first vector, then the mean over its tokens.
     """

@@ -59,7 +59,7 @@ def calibrated_layers(backbone: Backbone, max_length: int) -> FrozenLayers | Non
 
 
 def int8_layers(backbone: Backbone, pad_id: int, calibration: Encoded) -> FrozenLayers | None:
-    """A backbone's layers in int8; None where its family has no inference encoder.
+    """A backbone's layers in int8; None if its family has no inference encoder.
 
     Args:
         calibration: texts over which the ranges of the products' inputs are measured.

@@ -99,5 +99,5 @@ class InferenceEncoder(Protocol):
 
 
 # From config.json, the tensors by transformers' names with the adapter merged, products, and `cls`, `mean` or `both`
-# pooling; None where a config asks for what the encoder does not compute.
+# pooling; None if a config asks for what the encoder does not compute.
 EncoderBuilder = Callable[[Config, Mapping[str, Tensor], Products, str], InferenceEncoder | None]

@@ -42,7 +42,7 @@ def merged_state(
     Args:
         config: the backbone's config.json.
         backbone_tensors: by a checkpoint's names or by `AutoModel`'s; what is of no use is left out.
-        spec: the adapter as planned; None where only the head was trained.
+        spec: the adapter as planned; None if only the head was trained.
         adapter_tensors: by the names that PEFT saves.
 
     Returns:

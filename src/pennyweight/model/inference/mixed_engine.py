@@ -206,7 +206,7 @@ class MixedEngine:
 
 
 def mixed_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> MixedEngine | None:
-    """A backbone for many classifiers; None where its family has no inference encoder, or the device is not a CPU.
+    """A backbone for many classifiers; None if its family has no inference encoder, or the device is not a CPU.
 
     Args:
         runtime: its number format is fp32 or bf16.

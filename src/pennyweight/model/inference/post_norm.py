@@ -24,7 +24,7 @@ from .float_norm import FloatNorm
 from .inference_encoder import Config, Dense, FeedForward, InferenceEncoder, Products
 from .token_rows import TokenRows
 
-# Of each group what is added to its scores, see `PostNormEncoder.positions`; None where nothing is.
+# Of each group what is added to its scores, see `PostNormEncoder.positions`; None if nothing is.
 Biases = list[Tensor] | None
 
 

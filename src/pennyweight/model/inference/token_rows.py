@@ -31,7 +31,7 @@ class Group:
 
     Attributes:
         start: the first of its `texts * length` rows.
-        mask: (texts, 1, 1, length), True where there is a token; None where all are.
+        mask: (texts, 1, 1, length), True where there is a token; None if all are.
         apart: whether no text's attention may read its neighbours' rows, not even masked: 0 times a number that is not
             finite is none.
     """

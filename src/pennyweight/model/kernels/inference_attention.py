@@ -50,7 +50,7 @@ def attend(
 
     Args:
         biases: of each group what is added to its scores, (1 or texts, heads, length, length), -inf at padding.
-        window: how many tokens before and after its own a token sees; None where it sees its whole text. Not for use
+        window: how many tokens before and after its own a token sees; None if it sees its whole text. Not for use
             with biases.
     """
     (rows, width), outs, end = qkv.shape, [], 0
@@ -127,7 +127,7 @@ def attend_first(
 
 
 def _near(group: RowGroup, window: int | None, queries: int) -> Tensor | None:
-    """What the first tokens of each text may see, (texts or 1, 1, 1 or Q, T); None where that is everything."""
+    """What the first tokens of each text may see, (texts or 1, 1, 1 or Q, T); None if that is everything."""
     if window is None or group.length <= window + 1:
         return group.mask
     at = torch.arange(group.length)

@@ -73,7 +73,7 @@ class Int8Linear:
 
     Args:
         weight: (out, in) fp32; bias: (out,).
-        largest: (in,) the largest absolute value of each input channel; None where the input comes in bytes.
+        largest: (in,) the largest absolute value of each input channel; None if the input comes in bytes.
         source: how the bytes of the input are to be read, otherwise as `largest` says.
         target: the range of the output's bytes; None for an output in `dtype`.
         activation: by transformers' name.

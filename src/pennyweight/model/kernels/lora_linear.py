@@ -71,7 +71,7 @@ class LinearFactors:
 
 
 def read_lora(module: nn.Module) -> LoraLinear | None:
-    """The linear layer and LoRA updates of a module; None where only its own forward computes it (DoRA, ...)."""
+    """The linear layer and LoRA updates of a module; None if only its own forward computes it (DoRA, ...)."""
     if isinstance(module, nn.Linear):
         return LoraLinear(module, (), 0.0)
     layer: Any = module
@@ -159,7 +159,7 @@ def project_columns(x: Tensor, module: nn.Module, columns: slice) -> Tensor:
 def linear_factors(x: Tensor, modules: Sequence[nn.Module]) -> LinearFactors | None:
     """The factors that `project` multiplies the rows x (N, in) with, for a product in another order.
 
-    None where the backbone is trained, or where a variant (DoRA, ...) is not such a sum.
+    None if the backbone is trained, or where a variant (DoRA, ...) is not such a sum.
     """
     parts = [part for part in map(read_lora, modules) if part is not None]
     if len(parts) < len(modules) or any(each.requires_grad for part in parts for each in part.base.parameters()):

@@ -29,7 +29,7 @@ class Packing:
 
     Args:
         attention_mask: (B, T), 1 for tokens and 0 for padding.
-        position_bias: (heads, T, T), frozen, added to the attention scores of every text; None where there is none.
+        position_bias: (heads, T, T), frozen, added to the attention scores of every text; None if there is none.
         tokens: how many ones the mask has. None: the mask's device is asked, and the host waits for its answer.
 
     Attributes:

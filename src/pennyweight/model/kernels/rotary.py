@@ -19,14 +19,14 @@ class RotaryPositions:
 
     Attributes:
         theta: the base of the angles' wavelengths: pair i of a head of d numbers turns by theta^(-2i/d) a token.
-        window: how many tokens before and after its own a token sees; None where it sees its whole text.
+        window: how many tokens before and after its own a token sees; None if it sees its whole text.
     """
 
     theta: float
     window: int | None = None
 
     def window_within(self, length: int) -> int | None:
-        """The window, or None where no token of a text of `length` tokens lies outside another's."""
+        """The window, or None if no token of a text of `length` tokens lies outside another's."""
         return None if self.window is None or length <= self.window + 1 else self.window
 
 

@@ -322,7 +322,7 @@ class Batcher:
         self._deliver([(one, DeadlineExceeded(now - one.queued.arrived)) for one in late])
 
     def _remove(self, queued: QueuedTexts) -> _Waiter | None:
-        """Take a request out of the queue; None where it was not in it. The lock is held."""
+        """Take a request out of the queue; None if it was not in it. The lock is held."""
         found = self._waiters.pop(queued, None)
         if found is not None:
             self._texts -= queued.waiting

@@ -38,7 +38,7 @@ class Entry:
     """A classifier that is served.
 
     Attributes:
-        summary: what its manifest says; None where that cannot be read.
+        summary: what its manifest says; None if that cannot be read.
         problem: why it cannot be used, if so; it stays so until it is reloaded.
         lock: held while it is read from disk.
     """
@@ -71,7 +71,7 @@ class Registry:
 
     Args:
         engine: computes the logits of the classifiers' members.
-        loader: None where the one classifier is there already and stays.
+        loader: None if the one classifier is there already and stays.
         memory: bytes that loaded classifiers may take. The least recently used go first, never one that anybody
             still holds: what is held may exceed the limit for as long as it is.
         sources: the folders, as the user gave them, for `load`.

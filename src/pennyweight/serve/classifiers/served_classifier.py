@@ -28,7 +28,7 @@ class ServedClassifier:
         pair: whether it reads two texts as one input.
         markup: what is done with tags and entities, as in training.
         temperature: logits are divided by it before the softmax.
-        thresholds: (L,) the least probability at which each label is given; None where `multi` is False.
+        thresholds: (L,) the least probability at which each label is given; None if `multi` is False.
         max_length: tokens that a text is cut at.
         tokenizer: shared by all classifiers with the same files and `max_length`.
         member: what the engine reads it by.

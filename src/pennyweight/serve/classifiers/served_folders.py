@@ -41,7 +41,7 @@ class ClassifierSummary:
     """The description of a classifier in its manifest and plan.
 
     Attributes:
-        parameters: how many were trained; None where that is not known.
+        parameters: how many were trained; None if that is not known.
         digest: the SHA-256 of the manifest, and so of all files.
         backbone: the one it was trained on; None of an exported model.
     """

@@ -31,7 +31,7 @@ _REFUSED = Refusal(
 
 
 def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The token that requests must carry: from a file, otherwise from the environment; None where neither is given.
+    """The token that requests must carry: from a file, otherwise from the environment; None if neither is given.
 
     Raises:
         InputError: a file that cannot be read or that others may read or change; a token that is empty, shorter than

@@ -187,5 +187,5 @@ class RequestLimits:
 
 
 def _header(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    """The value of a header, empty where it is not sent."""
+    """The value of a header, empty if it is not sent."""
     return next((value for name, value in headers if name == wanted), b"")

@@ -49,7 +49,7 @@ class RequestRecord:
         status: status of the answer, once it begins.
         classifiers: names as served, never as sent.
         texts, tokens: that were computed, or were to be.
-        batcher_seconds: in the queue and in computation; None where nothing was computed.
+        batcher_seconds: in the queue and in computation; None if nothing was computed.
         shown_texts: what is logged of the texts themselves, where that is asked for.
     """
 
