@@ -133,4 +133,6 @@ def _compare(
         grad[packing.tokens :] = 0
         gradients = torch.autograd.grad(out, given, grad)
         found.append([each.detach()[: packing.tokens].float() for each in (out, *gradients)])
-    return all(torch.allclose(*pair, atol=_TOLERANCE, rtol=_TOLERANCE) for pair in zip(*found, strict=True))
+    return all(
+        torch.allclose(mine, other, atol=_TOLERANCE, rtol=_TOLERANCE) for mine, other in zip(*found, strict=True)
+    )
