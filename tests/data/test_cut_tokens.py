@@ -33,8 +33,8 @@ def test_of_texts_without_an_end_a_tally_warns_once_there_are_enough() -> None:
     tally.add(texts([5] * 49, [5] * 49))
     assert tally.warning_once() is None
     tally.add_counts(1, 5, 5)
-    assert str(tally.warning_once()).startswith("50% of the tokens of 50 texts are cut: ")
+    assert str(tally.warning_once()).startswith("50% of the tokens of 50 texts are cut off and not read; ")
     assert (tally.asked, tally.warning_once()) == (True, None)
     few = CutTally()
     few.add(texts([5], [5]))
-    assert str(few.warning_once(0)).startswith("50% of the tokens of 1 text are cut: ")
+    assert str(few.warning_once(0)).startswith("50% of the tokens of 1 text are cut off and not read; ")

@@ -38,7 +38,7 @@ def test_processes_that_cannot_find_each_other_are_refused(
     assert (done.code, done.error) == (
         2,
         "the processes cannot find each other; expected the variables that torchrun sets; received RANK unset, "
-        " WORLD_SIZE 2, LOCAL_RANK unset, LOCAL_WORLD_SIZE unset, MASTER_ADDR unset, MASTER_PORT unset; start "
+        "WORLD_SIZE 2, LOCAL_RANK unset, LOCAL_WORLD_SIZE unset, MASTER_ADDR unset, MASTER_PORT unset; start "
         "them with torchrun, or unset WORLD_SIZE to train in one process",
     )
     assert not (tmp_path / "run").exists()
