@@ -24,7 +24,7 @@ def test_a_tally_warns_once_more_than_a_twentieth_is_cut() -> None:
     tally.add(texts([8], [12]))
     assert tally.warning() == (
         "32% of the tokens of 4 texts are cut off and not read; train with --max-length auto or "
-        "--long-texts windows to read it"
+        "--long-texts windows to read them"
     )
 
 

@@ -234,7 +234,7 @@ def test_stdin_as_json_lines_and_as_plain_text(classifier: pw.Classifier, tiny_r
 LONG = "bank " * 900
 CUT = (
     r"\d+% of the tokens of {} are cut off and not read; train with --max-length auto or --long-texts "
-    r"windows to read it"
+    r"windows to read them"
 )
 
 

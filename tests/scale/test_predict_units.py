@@ -149,7 +149,7 @@ def test_cut_tokens_of_all_units_are_warned_of_as_by_one_process(
     shared = command("predict", tiny_run, source, "--out", out, "--ray", "local")
     (line,) = [line for line in alone.err.splitlines() if "are cut" in line]
     assert line.startswith(f"warning: {source}: ")
-    assert " of the tokens of 40 texts are cut: " in line
+    assert " of the tokens of 40 texts are cut off and not read; " in line
     assert line in shared.err.splitlines()
 
 

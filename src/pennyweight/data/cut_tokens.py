@@ -10,7 +10,7 @@ import numpy as np
 from .batching import Encoded
 from .table import shown
 
-REMEDY = "train with --max-length auto or --long-texts windows to read it"
+REMEDY = "train with --max-length auto or --long-texts windows to read them"
 #: A larger share of the tokens that are cut is worth a warning.
 MUCH_CUT = 0.05
 #: Of so many texts that come without an end it is known whether much of them is cut.

@@ -228,7 +228,7 @@ def test_texts_that_are_cut_are_warned_of_once(client: TestClient, caplog: pytes
     # The tests before this one may have asked with short texts.
     assert re.fullmatch(
         r"news: \d+% of the tokens of \d+ texts are cut off and not read; train with --max-length auto "
-        r"or --long-texts windows to read it",
+        r"or --long-texts windows to read them",
         line,
     )
     assert said("bank " * 900) == []
