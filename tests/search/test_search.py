@@ -77,7 +77,12 @@ def test_a_search_leaves_tables_a_picture_and_a_recipe_that_trains(
     assert trained.metrics["train"]["best"]["accuracy"] == best.accuracy
     assert trained.metrics["trainable"] == best.trainable
     assert "test" in trained.metrics
-    assert str(found).splitlines()[0].split()[:2] == ["accuracy", "%"]
+    *tables, note = str(found).split("\n\n")
+    assert tables[0].split()[:3] == ["trial", "accuracy", "%"]
+    assert {table.split()[0] for table in tables} == {"trial"}
+    assert max(map(len, "\n".join(tables).splitlines())) <= 80
+    assert {"strategy", "learning_rate", "label_smoothing"} <= set("\n".join(tables).split())
+    assert "validation texts" in note
 
 
 def test_the_first_trial_is_the_recipe_as_it_stands(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_trials_are_compared_by_the_metric_of_the_recipe(
     assert (found.recipe or recipe.load()).train.learning_rate == ranked[0].settings["learning_rate"]
     words = "loss" if metric == "loss" else "macro F1"
     assert all(f": validation {words} " in line for line in said if "stopped early" not in line)
-    assert str(found).splitlines()[0].split()[: len(words.split())] == words.split()
+    assert str(found).splitlines()[0].split()[1 : 1 + len(words.split())] == words.split()
     assert json.loads((tmp_path / "s" / "trials.json").read_text("utf-8"))["metric"] == metric
 
 

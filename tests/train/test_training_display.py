@@ -47,9 +47,22 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         steps(progress)
         progress._bar.refresh()
     shown = terminal.getvalue()
-    assert "3/3" in shown
-    for figure in ("loss 0.167", "lr 1.0e-04", "128 texts/s"):
+    for figure in ("step 3/3", "loss 0.167", "128 texts/s", "0:00:00 left"):
         assert figure in shown
+
+
+def test_the_bar_is_one_line_of_80_columns_for_a_run_of_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    progress = TrainingDisplay(lambda line: None)
+    monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
+    with progress:
+        progress.step(12_345, 1_234_567, 12.3456, 1e-4, 32, 0.001)
+        terminal.truncate(0)
+        progress._bar.refresh()
+        (line,) = [line for line in terminal.getvalue().splitlines() if "training" in line]
+    for part in ("━", "step   12345/1234567", "loss 12.346", "32,000 texts/s", "left"):
+        assert part in line
 
 
 def test_what_is_logged_stands_above_the_bar_which_goes_when_training_ends(monkeypatch: pytest.MonkeyPatch) -> None:

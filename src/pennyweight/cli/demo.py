@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import typer
@@ -38,7 +39,8 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
         raise Interrupted(stop.problem, remedy="run the demo again; it takes minutes") from None  # it has no --resume
     echo(f"\n{summary(classifier.metrics)}\n")
     for text, probabilities in zip(sample.EXAMPLES, classifier.predict_proba(sample.EXAMPLES), strict=True):
-        echo(f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():4.0%}  {text}")
+        answer = f"{classifier.labels[probabilities.argmax()]:<9} {probabilities.max():6.1%}  "
+        echo(textwrap.fill(text, 80, initial_indent=answer, subsequent_indent=" " * len(answer)))
     echo(f"\n{run_places(out)}")
     echo(f'\nnext:   pennyweight predict {out} --text "a sentence of your own"')
     echo("        pennyweight train YOUR.csv --budget 200k")

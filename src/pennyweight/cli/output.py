@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+import sys
+import textwrap
+from typing import IO, Any
 
 import typer
 
 from ..data.table import visible
 
 
-def echo(message: str, *, err: bool = False) -> None:
-    """Print for people: characters from data (labels, texts, names) that a terminal would act on are shown escaped."""
-    typer.echo(visible(message), err=err)
+def echo(message: str, *, err: bool = False, wrap: bool = True) -> None:
+    """Print for people: characters from data (labels, texts, names) that a terminal would act on are shown escaped.
+
+    Args:
+        wrap: whether a terminal gets long lines wrapped between words; it would itself wrap within them.
+    """
+    shown = visible(message)
+    width = _terminal_width(sys.stderr if err else sys.stdout) if wrap else None
+    typer.echo(shown if width is None else _wrapped(shown, width), err=err)
+
+
+def _terminal_width(stream: IO[str]) -> int | None:
+    """The columns of a terminal; None for anything else."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):  # a pipe, a file, a closed stream, a test's own
+        return None
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Each line that is too long wrapped between words, and indented as it began."""
+    return "\n".join(
+        line
+        if len(line) <= width
+        else textwrap.fill(
+            line, width, subsequent_indent=" " * (len(line) - len(line.lstrip())), break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )  # fmt: skip
 
 
 def note(message: str) -> None:
@@ -22,4 +52,4 @@ def note(message: str) -> None:
 
 def echo_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    echo(json.dumps(value, indent=2, ensure_ascii=False))
+    echo(json.dumps(value, indent=2, ensure_ascii=False), wrap=False)

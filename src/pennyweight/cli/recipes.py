@@ -14,7 +14,7 @@ def recipes(name: str = typer.Argument(None, help="Print this recipe, resolved."
     from ..recipe.loading import describe, load, shipped
 
     if name is not None:
-        echo(load(name).to_yaml().removesuffix("\n"))
+        echo(load(name).to_yaml().removesuffix("\n"), wrap=False)
         return
     width = max(map(len, shipped()))
     echo("\n".join(f"{each:<{width}}  {describe(each)}" for each in shipped()))

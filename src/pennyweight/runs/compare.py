@@ -19,7 +19,7 @@ from ..evaluate.metrics.paired_tests import Comparison, compare, p_in_words
 from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.metrics.shift import Shift
 from ..evaluate.report.pareto_plot import Point
-from ..evaluate.report.text_table import text_table
+from ..evaluate.report.text_table import TERMINAL, text_table
 from ..evaluate.row_predictions import RowPredictions, aligned
 
 LEVEL = 0.05  # a corrected p below it tells two runs apart
@@ -119,22 +119,22 @@ class SideBySide:
         lines = [
             [
                 run.name,
+                "dominated" if run.name in self.dominated else "best" if run.name in self.frontier else "",
                 *_cells(run),
                 *(f"{100 * _shifted(run)[name]:.1f}" if name in _shifted(run) else "" for name in under),
-                "dominated" if run.name in self.dominated else "best" if run.name in self.frontier else "",
             ]
             for run in self.runs
         ]
         header = [
-            "run", "accuracy %", "95% interval", "macro F1 %", "ECE %", "trained", "seconds", "size kB", *under,
-            "for its size",
+            "run", "for its size", "accuracy %", "95% interval", "macro F1 %", "ECE %", "parameters", "seconds",
+            "size kB", *under,
         ]  # fmt: skip
         sentences = [
             f"{pair}"
             + (f"; {p_in_words(adjusted)} corrected for {len(self.pairs)} pairs" if len(self.pairs) > 1 else "")
             for pair, adjusted in zip(self.pairs, self.adjusted, strict=True)
         ]
-        return "\n".join([text_table(header, lines), "", *sentences])
+        return "\n".join([text_table(header, lines, left=2, width=TERMINAL), "", *sentences])
 
 
 def read_run(folder: str | Path) -> Run:

@@ -15,7 +15,7 @@ from ..evaluate.metrics.intervals import wilson
 from ..evaluate.metrics.pareto_front import pareto_front
 from ..evaluate.report.figures import save_png
 from ..evaluate.report.pareto_plot import Point, pareto
-from ..evaluate.report.text_table import text_table
+from ..evaluate.report.text_table import TERMINAL, text_table
 from ..recipe.schema import Recipe
 from ..storage.atomic import write_text
 from ..storage.json_files import write_json
@@ -98,16 +98,16 @@ class SearchResult:
         if not ranked:
             return "no trial was finished"
         keys = list(dict.fromkeys(key for trial in ranked for key in trial.settings))
-        own = [] if self.metric == "accuracy" else [METRICS[self.metric]]
-        header = [*own, "accuracy %", "95% interval", "trained", "seconds", "budget", "trial", *keys]
+        own = {"accuracy": [], "loss": ["loss"]}.get(self.metric, [f"{METRICS[self.metric]} %"])
+        header = ["trial", *own, "accuracy %", "95% interval", "parameters", "seconds", "budget", *keys]
         rows = [
-            [*_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)]
+            [str(trial.number), *_cells(trial, self.metric), *(_shown(trial.settings.get(key)) for key in keys)]
             for trial in ranked[:SHOWN]
         ]
         states = [trial.state for trial in self.trials]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         note = f"{len(self.trials)} trials: {counts}; measured on {self.validation:,} validation texts"
-        return "\n".join([text_table(header, rows, left=0), "", note])
+        return "\n".join([text_table(header, rows, left=0, width=TERMINAL), "", note])
 
 
 def rank_trials(trials: Iterable[TrialResult], metric: str = "accuracy") -> list[TrialResult]:
@@ -204,9 +204,9 @@ def _cells(trial: TrialResult, metric: str) -> list[str]:
     assert trial.score is not None
     low, high = trial.interval
     return [
-        *([] if metric == "accuracy" else [shown_score(trial.score, metric)]),
+        *([] if metric == "accuracy" else [shown_score(trial.score, metric).rstrip("%")]),
         f"{100 * trial.accuracy:.2f}", f"{100 * low:.1f} to {100 * high:.1f}", f"{trial.trainable or 0:,}",
-        f"{trial.seconds or 0:.1f}", trial.budget, str(trial.number),
+        f"{trial.seconds or 0:.1f}", trial.budget,
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError, Interrupted
 from ..evaluate.metrics.bootstrap import MeanAndDeviation, over_seeds
-from ..evaluate.report.text_table import text_table
+from ..evaluate.report.text_table import TERMINAL, text_table
 from ..pipeline import train
 from ..recipe.loading import resolve_recipe
 from ..recipe.schema import Recipe
@@ -56,7 +56,7 @@ class SeedSpread:
         seconds = f"{self.seconds.mean:.1f} ± {self.seconds.deviation:.1f}"
         rows.append(["seconds", seconds, *(f"{value:.1f}" for value in self.seconds.values)])
         header = ["", "mean ± SD", *(f"seed {seed}" for seed in self.seeds)]
-        return f"{len(self.seeds)} seeds, measured on {self.measured}\n{text_table(header, rows)}"
+        return f"{len(self.seeds)} seeds, measured on {self.measured}\n{text_table(header, rows, width=TERMINAL)}"
 
 
 def train_seeds(

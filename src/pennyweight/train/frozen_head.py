@@ -120,7 +120,7 @@ def compare_head(
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])
     found = fit_frozen_head(frozen, tokens, labels, adapter, train.metric, train.seed)
-    logger.info(f"frozen head: {found.reason}")
+    logger.info(found.reason)
     if not found.wins:
         return ready, found
     model = ready.text_model.model

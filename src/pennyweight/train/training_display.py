@@ -31,7 +31,7 @@ class TrainingDisplay:
         self._texts_per_second = 0.0
 
     def __enter__(self) -> TrainingDisplay:
-        self._spin("starting")
+        self._spin("preparing")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -52,7 +52,7 @@ class TrainingDisplay:
         # Smoothed over about twenty steps: single steps differ with their texts' length.
         now = texts / seconds if seconds else 0.0
         self._texts_per_second += (now - self._texts_per_second) * (0.05 if self._texts_per_second else 1.0)
-        figures = f"loss {loss:.3f}  lr {rate:.1e}  {self._texts_per_second:.0f} texts/s"
+        figures = f"loss {loss:.3f}  {self._texts_per_second:,.0f} texts/s"
         self._bar.update(self._bar.task_ids[0], completed=step, figures=figures)
 
     def evaluation(self, record: dict[str, Any]) -> None:
@@ -91,8 +91,9 @@ class TrainingDisplay:
 
         self._stop()
         self._live = self._bar = Progress(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(), console=self._console, transient=True,
+            TextColumn("training"), BarColumn(), TextColumn("step"), MofNCompleteColumn(),
+            TextColumn(" {task.fields[figures]} "), TimeRemainingColumn(), TextColumn("left"),
+            console=self._console, transient=True,
         )  # fmt: skip
         self._bar.add_task("training", total=total, figures="")
         self._bar.start()

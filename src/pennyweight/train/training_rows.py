@@ -121,7 +121,8 @@ def prepare_rows(
         batches["validation"] = model.batches(tokens["validation"])
     backbone = "" if frozen is None else frozen.identity(model.model.engine)
     sources = choose_batch_sources(model.model, batches, settings, backbone=backbone, frozen=frozen, kept=kept)
-    logger.info(str(sources))
+    if sources.to_json() is not None:
+        logger.info(str(sources))
     windows = None if encoded.windows is None else encoded.windows.counts
     rows = TrainingRows(
         sources.train, labels, encoded.lengths, model.bucket, training.class_weights, epochs, windows, soft

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from pennyweight.evaluate.metrics.classification import score
 from pennyweight.evaluate.report.metrics_table import metrics_table
@@ -25,6 +26,20 @@ def test_the_text_table_is_aligned_plain_text() -> None:
         "macro average               75.0      83.3  73.3",
         "weighted average            87.5      75.0  76.7",
     ]
+
+
+@pytest.mark.parametrize("name", ["a long label, " * 9, "新闻" * 50])
+def test_the_text_table_fits_80_columns_whatever_the_labels(name: str) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((60, 3))
+    labels = rng.random((60, 3)) < probabilities
+    for found in (
+        score(labels.astype(int), probabilities, [name, "b", "c"], 0.5),
+        score(np.arange(60) % 2, np.repeat([[0.25, 0.75]], 60, axis=0), [name, "b"]),
+    ):
+        lines = metrics_table(found).splitlines()
+        assert max(map(cell_len, lines)) <= 80
+        assert any(line.startswith(name[:8]) and "…  " in line for line in lines)
 
 
 def test_pictures_are_png_files(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ class Shift:
 
     def __str__(self) -> str:
         """Plain text tables: the rows as they are, each corruption and the two families; then other files."""
-        from ..report.text_table import text_table
+        from ..report.text_table import TERMINAL, text_table
 
         parts = []
         if self.rows:
@@ -134,7 +134,7 @@ class Shift:
                 means = [one for one in self.means if one.family == family]
                 if means:
                     lines.append([f"mean, {family} family", *_in_columns(means, severities)])
-            parts.append(text_table(header, lines))
+            parts.append(text_table(header, lines, width=TERMINAL, group=2))
             parts.append(f"accuracy % with its 95% interval, {self.clean.n:,} texts, seed {self.seed}")
         if self.ood:
             rows = [[row.name, *_cells(row), f"{row.n:,}"] for row in self.ood]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ..metrics.classification import Metrics
 from .figures import short
-from .text_table import text_table
+from .text_table import GAP, TERMINAL, column_widths, text_table
+
+LONGEST, SHORTEST = 40, 16  # a class's name, where it must make room for the figures; in cells of a terminal
 
 
 def metrics_table(metrics: Metrics) -> str:
-    """The figures as plain text, percentages with one decimal; no final newline."""
+    """The figures as plain text, percentages with one decimal; fits 80 columns; no final newline."""
     averages = {name: getattr(metrics, name) for name in ("micro", "macro", "weighted", "samples")}
     shown = {f"{name} average": average for name, average in averages.items() if average is not None}
     thresholds = metrics.thresholds or ()
@@ -20,7 +22,7 @@ def metrics_table(metrics: Metrics) -> str:
     header += ["texts"]
     rows = [
         [
-            short(row.name, 40), *map(_percent, (row.precision, row.recall, row.f1)),
+            short(row.name, LONGEST), *map(_percent, (row.precision, row.recall, row.f1)),
             *(f"{threshold:.3f}" for threshold in thresholds[place : place + 1]),
             *areas[place : place + 1], *precisions[place : place + 1], f"{row.support:,}",
         ]
@@ -30,7 +32,17 @@ def metrics_table(metrics: Metrics) -> str:
         [name, *map(_percent, (average.precision, average.recall, average.f1)), *blank]
         for name, average in shown.items()
     ]
+    figures = sum(GAP + width for width in column_widths(header, rows)[1:])
+    room = max(SHORTEST, min(LONGEST, TERMINAL - figures))
+    rows = [[_fitted(name, room), *cells] for name, *cells in rows]
     return "\n".join([*_headline(metrics), "", text_table(header, rows)])
+
+
+def _fitted(name: str, cells: int) -> str:
+    """A name cut to so many cells of a terminal."""
+    from rich.cells import cell_len, set_cell_size
+
+    return name if cell_len(name) <= cells else set_cell_size(name, cells - 1).rstrip() + "…"
 
 
 def _ranking_cells(metrics: Metrics) -> tuple[list[str], list[str]]:
@@ -63,7 +75,8 @@ def _headline(metrics: Metrics) -> list[str]:
     return [
         f"micro F1 {_percent(metrics.micro.f1)}%, macro F1 {_percent(metrics.macro.f1)}%{_area(metrics)}, "
         f"{metrics.n:,} texts",
-        f"exact match {interval}, Hamming loss {_percent(metrics.hamming)}%, log loss {metrics.log_loss:.4f} nats",
+        f"exact match {interval}",
+        f"Hamming loss {_percent(metrics.hamming)}%, log loss {metrics.log_loss:.4f} nats",
         *unknown,
     ]
 

@@ -165,7 +165,16 @@ def _label(
         length = 4.95 * len(words)
         left = -8 - length
         offsets = ((8, 4), (8, -14), (left, 4), (left, -14), (8, 18), (8, -26), (left, 18), (left, -26))
-        boxes = [(middle_x + dx, middle_y + dy, middle_x + dx + length, middle_y + dy + 10) for dx, dy in offsets]
+        # From the point on, not from the first letter: with a bar in between it would not be clear whose name it is.
+        boxes = [
+            (
+                middle_x + (5 if dx > 0 else dx),
+                middle_y + dy,
+                middle_x + (dx + length if dx > 0 else -5),
+                middle_y + dy + 10,
+            )
+            for dx, dy in offsets
+        ]
         fits = [not any(_overlap(box, other) for other in taken) and box[0] >= 0 and box[2] <= wide for box in boxes]
         place = fits.index(True) if True in fits else 0
         taken.append(boxes[place])
