@@ -150,3 +150,11 @@ def test_a_notebook_without_widgets_gets_lines_alone(monkeypatch: pytest.MonkeyP
     for package, shown in (("ipywidgets", True), (None, False)):
         monkeypatch.setattr(training_display, "find_spec", lambda name, found=package: found)
         assert training_display.shows_bars(console) is shown
+    lines: list[str] = []
+    monkeypatch.setattr(training_display, "_console", lambda: console)
+    monkeypatch.setattr(training_display.TrainingDisplay, "_write", lambda self, line: lines.append(line))
+    monkeypatch.setattr(training_display, "_is_log_shown", lambda: False)
+    with followed(None, None) as observer:
+        assert observer is not None
+        steps(observer)
+    assert lines == ["epoch 1/1  loss 0.250  val loss 0.500  val acc 87.5%"]

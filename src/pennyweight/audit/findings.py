@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..data.html_table import html_text
 from ..data.table import Unit, place
 
 #: Lines named in JSON for each finding; rows.csv has all.
@@ -113,6 +114,15 @@ class Audit:
     def of(self, name: str, part: str = "data") -> Finding | None:
         """The finding of that name; None if nothing was found."""
         return next((one for one in self.findings if (one.name, one.part) == (name, part)), None)
+
+    def __str__(self) -> str:
+        """The table of `audit_report.table`."""
+        from .audit_report import table
+
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; of each finding at most `NAMED` lines are named."""

@@ -109,13 +109,16 @@ def followed(observer: Observer | None, progress: bool | None) -> Iterator[Obser
     """Who follows a run started from Python: the observer given, or a display where a person watches.
 
     Args:
-        progress: True shows the display anywhere, False nowhere; None on a terminal and in a notebook, unless there is
-            an observer.
+        progress: True shows the display anywhere, False nowhere; None on a terminal and in a notebook (lines alone
+            where that has no widgets), unless there is an observer.
 
     Yields:
         The observer to pass on. What is logged is shown too, unless the program shows its log itself.
     """
-    if progress is False or (progress is None and (observer is not None or not shows_bars(_console()))):
+    if progress is None:
+        console = _console()
+        progress = observer is None and (console.is_jupyter or shows_bars(console))
+    if not progress:
         yield observer
         return
     with TrainingDisplay() as display, nullcontext() if _is_log_shown() else forward_log(display.say):

@@ -99,6 +99,12 @@ def headings(page: str) -> list[str]:
     return re.findall(r"<h2>(.*?)</h2>", page)
 
 
+def test_times_have_units_and_the_names_of_files_are_no_numbers() -> None:
+    page = render(full(name="held out", text="news.csv"))
+    assert re.search(r"<h3>Time</h3>\s*<dl class=\"facts\">\s*<dt>training</dt>\s*<dd>3 min 7 s</dd>", page)
+    assert '<td data-name="source">news.csv</td><td class="n" data-name="texts">480</td>' in page
+
+
 def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
     page = render(full())
     assert headings(page) == [

@@ -9,7 +9,7 @@ import numpy as np
 
 from pennyweight.budget.backbone_config import load_config
 from pennyweight.evaluate.metrics.classification import score
-from pennyweight.evaluate.report.overview import Dot, dot_plot, dots, rank_map, rank_picture, top_confusions
+from pennyweight.evaluate.report.overview import Dot, RankMap, dot_plot, dots, rank_map, rank_picture, top_confusions
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
 
@@ -43,6 +43,15 @@ def test_the_map_has_a_cell_a_matrix_and_the_ranks_of_the_plan() -> None:
     assert page.index("layer 11") < page.index("layer 0<")
     assert len(re.findall(r'class="on\d">', page)) == sum(rank is not None for row in found.ranks for rank in row)
     assert rank_map(replace(plan, adapter=None), config) is None
+
+
+def test_ranks_that_differ_little_have_shades_that_differ() -> None:
+    def shades(*ranks: int | None) -> list[str]:
+        return re.findall(r'class="shade(\d)"', rank_picture(RankMap(("query",), tuple((rank,) for rank in ranks))))
+
+    assert shades(5, 4, None) == ["0", "2", "4"]  # the highest layer first
+    assert shades(8, 8) == ["4", "4"]
+    assert shades(16, 8, 1) == ["1", "2", "4"]
 
 
 def test_confusions_are_counted_by_pair() -> None:

@@ -15,6 +15,12 @@ def test_columns_are_aligned_and_nothing_is_wrapped_or_coloured(monkeypatch: pyt
     ]
 
 
+def test_in_a_notebook_the_table_is_returned_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *shown: pytest.fail("shown"))
+    assert text_table(["name", "n"], [["a", "1"]]) == "name  n\na     1"
+
+
 def test_without_a_header() -> None:
     assert text_table([], [["a", "10"], ["bc", "9"]]) == "a   10\nbc   9"
 

@@ -99,9 +99,9 @@ def curves(history: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> An
         axes[0].set_ylabel("loss (nats per text)")
         axes[0].set_title("Training and validation loss", pad=24)
         if shares:
-            for (name, key), line in zip(shares.items(), ("-", "--"), strict=False):
+            for (name, key), line, marker in zip(shares.items(), ("-", "--"), ("o", "s"), strict=False):
                 steps, values = _series(history, key)
-                _line(axes[1], (steps, [100 * value for value in values]), name, palette.second, line)
+                _line(axes[1], (steps, [100 * value for value in values]), name, palette.second, line, marker)
             axes[1].set_ylabel("validation score (%)")
         for axis in axes:
             if axis.lines:
@@ -118,10 +118,18 @@ def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float]
     return [float(row["step"]) for row in rows], [float(row[key]) for row in rows]
 
 
-def _line(axis: Any, points: tuple[list[float], list[float]], name: str, colour: str, line: str = "-") -> None:
+def _line(
+    axis: Any, points: tuple[list[float], list[float]], name: str, colour: str, line: str = "-", marker: str = "o"
+) -> None:
     if points[0]:
-        marker = "o" if len(points[0]) <= 40 else None
-        axis.plot(*points, color=colour, label=name, linestyle=line, marker=marker, markersize=3.5)
+        axis.plot(
+            *points,
+            color=colour,
+            label=name,
+            linestyle=line,
+            marker=marker if len(points[0]) <= 40 else None,
+            markersize=3.5,
+        )
 
 
 # The most that a cell is shaded: the ink has a contrast of 4.5 or more on it, in light and in dark.
@@ -222,7 +230,7 @@ def _legend_above(axis: Any) -> None:
     handles, names = axis.get_legend_handles_labels()
     axis.legend(
         handles, names, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=len(names), fontsize=8,
-        handlelength=1.4, columnspacing=1.0,
+        handlelength=2.6, columnspacing=1.0,  # long enough for a dashed line to show as one
     )  # fmt: skip
 
 

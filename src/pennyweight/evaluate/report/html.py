@@ -95,7 +95,7 @@ def environment() -> Any:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    filters = (_against, _clip, _count, _duration, _interval, _percent, _plain, _size, _words)
+    filters = (_against, _clip, _count, _duration, _durations, _interval, _percent, _plain, _size, _words)
     made.filters.update({one.__name__.removeprefix("_"): one for one in filters})
     return made
 
@@ -182,6 +182,10 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _durations(seconds: Mapping[str, float]) -> dict[str, str]:
+    return {name: _duration(value) for name, value in seconds.items()}
 
 
 def _plain(value: object) -> str:

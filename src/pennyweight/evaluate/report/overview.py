@@ -75,7 +75,7 @@ def dot_plot(rows: Sequence[Dot], figure: str) -> str:
         name = row.name if len(row.name) <= 60 else row.name[:59] + "…"
         parts.append(
             f'<div class="{kind}"><span>{escape(name)}</span><span class="track">{marks}</span>'
-            f"<span>{100 * row.share:.1f}</span></div>"
+            f"<span>{100 * row.share:.1f}%</span></div>"
         )
     ticks = "".join(f'<small style="left:{each}%">{each}%</small>' for each in (0, 25, 50, 75, 100))
     said = ", ".join(f"{row.name} {100 * row.share:.1f}%" for row in rows)
@@ -103,7 +103,8 @@ def rank_map(plan: Plan, config: Mapping[str, Any]) -> RankMap | None:
 def rank_picture(found: RankMap) -> str:
     """Inline SVG: layers, the highest on top, by modules; each rank in its cell, darker where it is higher."""
     wide, high, left = 68, 24, 58
-    highest = max((rank for row in found.ranks for rank in row if rank is not None), default=1)
+    given = [rank for row in found.ranks for rank in row if rank is not None] or [1]
+    lowest, highest = min(given), max(given)
     parts = []
     for place, row in enumerate(reversed(found.ranks)):
         y = 4 + place * high
@@ -111,7 +112,7 @@ def rank_picture(found: RankMap) -> str:
         parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end" class="tick">layer {layer}</text>')
         for column, rank in enumerate(row):
             x = left + column * wide
-            shade = 0 if rank is None else max(1, round(SHADES * rank / highest))
+            shade = 0 if rank is None else _shade(rank, lowest, highest)
             parts.append(f'<rect x="{x}" y="{y}" width="{wide - 2}" height="{high - 2}" rx="2" class="shade{shade}"/>')
             if rank is not None:
                 parts.append(
@@ -130,6 +131,13 @@ def rank_picture(found: RankMap) -> str:
         f'<svg viewBox="0 0 {width} {foot + 32}" style="max-width:{width}px" width="100%" role="img" class="ranks" '
         f'aria-label="Rank of each adapted matrix, up to {highest}, by layer and module">{"".join(parts)}</svg>'
     )
+
+
+def _shade(rank: int, lowest: int, highest: int) -> int:
+    """From 1 to `SHADES`; where all ranks are alike, at least 2, with the whole range between lowest and highest."""
+    if 2 * lowest > highest > lowest:
+        return 2 + round((SHADES - 2) * (rank - lowest) / (highest - lowest))
+    return max(1, round(SHADES * rank / highest))
 
 
 def _two_lines(name: str) -> list[str]:

@@ -70,5 +70,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> s
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # as text: a class may be called "[red]"
     out = io.StringIO()
-    Console(file=out, width=WIDE, color_system=None, force_terminal=False, legacy_windows=False).print(table)
+    # force_jupyter: in a notebook rich would show the table there instead of writing it to `out`.
+    Console(
+        file=out, width=WIDE, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
+    ).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
