@@ -63,7 +63,7 @@ def commands() -> str:
     for call in ([], *([name] for name in names)):
         shown = " ".join(["pennyweight", *call])
         flag = "--help-all" if call and program.get_command(None, call[0]).callback.common_flags else "--help"
-        result = CliRunner().invoke(app, [*call, flag], prog_name="pennyweight", terminal_width=110)
+        result = CliRunner().invoke(app, [*call, flag], prog_name="pennyweight", terminal_width=80)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         parts.append(f"## {shown}\n\n```text\n{text}\n```")
     return "\n\n".join(parts)

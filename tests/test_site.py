@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from html import unescape
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def test_every_link_between_pages_leads_to_a_page_and_a_place_on_it() -> None:
             if not target.exists() or (place and known is not None and place not in known and place != "__skip"):
                 broken.append((page.relative_to(SITE).as_posix(), link))
     assert broken == []
+
+
+def test_every_page_of_the_navigation_is_named_in_it() -> None:
+    """A page called README would else become what the name of its section leads to."""
+    pages = re.findall(r"^ +- ([^:\n]+): \S+\.md$", (SITE.parents[1] / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert len(pages) > 25
+    start = (SITE / "index.html").read_text("utf-8")
+    shown = {unescape(name).strip() for name in re.findall(r'<span class="md-ellipsis">([^<]+)</span>', start)}
+    assert [page for page in pages if page not in shown] == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
