@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -67,6 +68,14 @@ _OTHER_NAMES = {
 }
 
 
+# What Typer writes behind a flag, and the spelling of the recipe's flags beside it.
+_KIND = re.compile(r"<([^<>]+)>")
+_KINDS = {
+    "str": "TEXT", "list[str]": "TEXT", "path": "PATH", "list[Path]": "PATH", "int": "N", "int range": "N",
+    "float": "X", "float range": "X",
+}  # fmt: skip
+
+
 def short_help(*flags: str, examples: Iterable[str]) -> Callable[[Function], Function]:
     """Say what `--help` of a command shows.
 
@@ -104,6 +113,7 @@ class DocumentedCommand(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is None:
                 continue
+            record = (_KIND.sub(lambda kind: _KINDS.get(kind[1], kind[1]), record[0]), record[1])
             if parameter.param_type_name == "argument":
                 groups.setdefault("Arguments", []).append(record)
             elif self._is_shown(parameter):

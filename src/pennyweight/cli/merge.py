@@ -16,7 +16,7 @@ from .output import echo, echo_json, note
 
 @short_help(
     examples=(
-        "merge runs/seed-0 runs/seed-1 runs/seed-2 --test held-out.csv --out runs/soup",
+        "merge runs/a runs/b --test held-out.csv --out runs/merged",
         "merge runs/a runs/b --method compose --weights 2,1 --out runs/both",
     ),
 )
@@ -33,7 +33,10 @@ def merge(
     device: Device = DEVICE,
     as_json: bool = JSON,
 ) -> None:
-    """Merge saved classifiers into one: the weighted mean of their adapters and heads."""
+    """Merge saved classifiers into one.
+
+    It has the weighted mean of their adapters and heads.
+    """
     from ..runs.merging import merge as merge_runs
 
     with forward_log(note):

@@ -89,7 +89,9 @@ def serve(
         help="Number format of matrix products; if not given, a single classifier keeps its own.",
     ),
 ) -> None:
-    """Serve classifiers over HTTP: one, or thousands over one frozen backbone.
+    """Serve classifiers over HTTP.
+
+    One classifier, or thousands over one frozen backbone.
 
     The page is at /, the API's documentation at /docs. The log goes to standard error, one JSON object per line.
     """

@@ -24,7 +24,7 @@ from .summary import run_places, summary
     "--max-length", "--text-columns", "--label-column", "--seed", "--device", "--out", "--resume", "--overwrite",
     examples=(
         "train texts.csv --test held-out.csv --budget 200k",
-        "train texts.csv --backbone roberta-base --budget 1M --out runs/first",
+        "train texts.csv --backbone roberta-base --out runs/first",
     ),
 )  # fmt: skip
 @recipe_flags("data", "model", "plan", "train")
