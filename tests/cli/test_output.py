@@ -8,6 +8,7 @@ import os
 import pty
 import struct
 import termios
+from collections.abc import Callable
 
 import pytest
 
@@ -16,19 +17,23 @@ from pennyweight.cli.output import echo, echo_json
 LONG = "/a/path/that/has/no/blank/and/is/longer/than/a/line"
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Standard output on a terminal of 40 columns; returns its other end."""
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, show: Callable[[], None]) -> str:
+    """What `show` prints on a terminal of 40 columns."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
-    monkeypatch.setattr("sys.stdout", os.fdopen(follower, "w", encoding="utf-8"))
-    return leader
+    # In the test itself, not in a fixture: pytest puts its own stream back when a test begins.
+    with os.fdopen(follower, "w", encoding="utf-8") as stdout, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", stdout)
+        show()
+        stdout.flush()
+        shown = os.read(leader, 10_000).decode().replace("\r", "")
+    os.close(leader)
+    return shown
 
 
-def test_a_terminal_gets_long_lines_wrapped_between_words(terminal: int) -> None:
-    echo(f"word  {'word ' * 9}\n  classes  {'name, ' * 8}\nin {LONG}, well-known\nshort")
-    shown = os.read(terminal, 10_000).decode().replace("\r", "").splitlines()
-    assert shown == [
+def test_a_terminal_gets_long_lines_wrapped_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"word  {'word ' * 9}\n  classes  {'name, ' * 8}\nin {LONG}, well-known\nshort"
+    assert on_a_terminal(monkeypatch, lambda: echo(text)).splitlines() == [
         "word  word word word word word word word",
         "word word",
         "  classes  name, name, name, name, name,",
@@ -40,9 +45,8 @@ def test_a_terminal_gets_long_lines_wrapped_between_words(terminal: int) -> None
     ]
 
 
-def test_json_is_not_wrapped_on_a_terminal(terminal: int) -> None:
-    echo_json({"key": "word " * 20})
-    shown = os.read(terminal, 10_000).decode()
+def test_json_is_not_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_a_terminal(monkeypatch, lambda: echo_json({"key": "word " * 20}))
     assert len(shown.splitlines()) == 3
     assert json.loads(shown) == {"key": "word " * 20}
 

@@ -22,7 +22,7 @@ def test_runs_on_the_same_rows_are_compared_whatever_their_order(run: Path, seco
     assert second.trainable < first.trainable
     assert "second" in both.frontier  # the cheapest is never beaten in both
     table = str(both)
-    assert table.splitlines()[0].split()[:2] == ["run", "accuracy"]
+    assert table.splitlines()[0].split()[:5] == ["run", "for", "its", "size", "accuracy"]
     assert str(pair) in table
     assert [one["name"] for one in both.to_json()["runs"]] == ["first", "second"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 
 import pytest
 from rich.console import Console
@@ -57,11 +58,13 @@ def test_the_bar_is_one_line_of_80_columns_for_a_run_of_days(monkeypatch: pytest
     progress = TrainingDisplay(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
     with progress:
-        progress.step(12_345, 1_234_567, 12.3456, 1e-4, 32, 0.001)
-        terminal.truncate(0)
+        progress.step(912_345, 1_234_567, 12.3456, 1e-4, 32, 0.001)
         progress._bar.refresh()
-        (line,) = [line for line in terminal.getvalue().splitlines() if "training" in line]
-    for part in ("━", "step   12345/1234567", "loss 12.346", "32,000 texts/s", "left"):
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n")
+    bars = [line for line in shown.splitlines() if "training" in line]
+    assert {len(line) <= 80 for line in bars} == {True}
+    line = bars[-1]
+    for part in ("━", "step  912345/1234567", "loss 12.346", "32,000 texts/s", "left"):
         assert part in line
 
 

@@ -80,7 +80,7 @@ class Data:
         return (
             f"{len(self.train):,} training, {validation} validation{test} texts{remarks}, "
             f"{len(self.labels.names)} labels{', any number a text' if self.labels.multi else ''}: "
-            f"{', '.join(self.labels.names)}"
+            f"{listed(self.labels.names)}"
         )
 
     def fingerprint(self) -> str:

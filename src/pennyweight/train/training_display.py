@@ -88,11 +88,14 @@ class TrainingDisplay:
 
     def _start_bar(self, total: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self._stop()
+        # On a narrow terminal the bar alone gives way.
+        steps, left = (kind(table_column=Column(no_wrap=True)) for kind in (MofNCompleteColumn, TimeRemainingColumn))
         self._live = self._bar = Progress(
-            TextColumn("training"), BarColumn(), TextColumn("step"), MofNCompleteColumn(),
-            TextColumn(" {task.fields[figures]} "), TimeRemainingColumn(), TextColumn("left"),
+            TextColumn("training"), BarColumn(), TextColumn("step"), steps,
+            TextColumn(" {task.fields[figures]} "), left, TextColumn("left"),
             console=self._console, transient=True,
         )  # fmt: skip
         self._bar.add_task("training", total=total, figures="")

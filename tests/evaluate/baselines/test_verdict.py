@@ -8,7 +8,7 @@ from pennyweight.evaluate.baselines.comparison import BaselineRow, compare_with_
 from pennyweight.evaluate.baselines.linear_probe import LINEAR_PROBE
 from pennyweight.evaluate.baselines.majority import COMMONEST, MAJORITY
 from pennyweight.evaluate.baselines.tfidf import TFIDF
-from pennyweight.evaluate.baselines.verdict import Verdict, verdict
+from pennyweight.evaluate.baselines.verdict import Verdict, given_up, verdict
 from pennyweight.evaluate.metrics.classification import Metrics, score
 from pennyweight.evaluate.metrics.paired_tests import Comparison, compare
 
@@ -163,6 +163,19 @@ def test_a_class_given_up_is_named_and_macro_f1_decides() -> None:
     assert found.headline.startswith("Better than every baseline. ")
     assert re.search(r"But its macro F1, .*, is \d+\.\d points of macro F1 below that of TF-IDF", found.headline)
     assert found.headline.endswith("It misses nearly all texts of the class rare (finds 0 of 40).")
+
+
+def test_of_many_classes_given_up_three_are_named_with_their_counts() -> None:
+    labels = np.repeat(np.arange(6), 10)
+    names = [
+        "found",
+        *(f"class {number} of a name so long that it is cut somewhere before its end" for number in range(5)),
+    ]
+    found = given_up(score(labels, np.eye(6)[np.zeros(60, int)], names))
+    assert found is not None
+    assert found.startswith("It misses nearly all texts of 5 classes: class 0 of ")
+    assert found.count("(finds 0 of 10)") == 3
+    assert found.endswith(" and 2 more.")
 
 
 def test_paired_macro_f1_is_that_of_scikit_learn() -> None:

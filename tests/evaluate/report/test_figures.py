@@ -80,4 +80,5 @@ def test_a_long_curve_is_thinned() -> None:
 
 def test_short() -> None:
     assert figures.short("a\tb\n c\x00", 10) == "a b c"
-    assert figures.short("abcdef", 4) == "abc…"
+    assert figures.short("abcdef", 4) == "ab…f"
+    assert figures.short("Business news, local", 12) == "Business…cal"  # the ends tell such names apart

@@ -39,7 +39,7 @@ def test_the_text_table_fits_80_columns_whatever_the_labels(name: str) -> None:
     ):
         lines = metrics_table(found).splitlines()
         assert max(map(cell_len, lines)) <= 80
-        assert any(line.startswith(name[:8]) and "…  " in line for line in lines)
+        assert any(line.startswith(name[:6]) and "…" in line for line in lines)
 
 
 def test_pictures_are_png_files(tmp_path: Path) -> None:

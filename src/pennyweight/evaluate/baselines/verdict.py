@@ -58,8 +58,11 @@ def given_up(metrics: Metrics) -> str | None:
     lost = [row for row in metrics.per_class if row.support >= LEAST_SUPPORT and row.recall < GIVEN_UP]
     if metrics.multi_label or not lost:
         return None
-    named = listed(f"{shown(row.name)} (finds {round(row.recall * row.support)} of {row.support:,})" for row in lost)
-    return f"It misses nearly all texts of the class{'es' if len(lost) > 1 else ''} {named}."
+    named = listed(
+        (f"{shown(row.name, 35)} (finds {round(row.recall * row.support)} of {row.support:,})" for row in lost), 3
+    )
+    classes = "the class" if len(lost) == 1 else f"{len(lost)} classes:"
+    return f"It misses nearly all texts of {classes} {named}."
 
 
 def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequence[BaselineRow]) -> Verdict:

@@ -251,9 +251,12 @@ def risk_coverage_curve(coverage: np.ndarray, risk: np.ndarray, palette: Palette
 
 
 def short(text: str, longest: int) -> str:
-    """`text` on one line and at most `longest` characters."""
+    """`text` on one line and at most `longest` characters, cut in the middle: long names often differ at their ends."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    if len(line) <= longest:
+        return line
+    tail = (longest - 1) // 3
+    return f"{line[: longest - 1 - tail].rstrip()}…{line[len(line) - tail :].lstrip()}"
 
 
 PICTURES = (".png", ".svg")

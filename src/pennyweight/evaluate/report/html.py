@@ -96,6 +96,7 @@ def environment() -> Any:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
     filters = (_against, _clip, _count, _duration, _durations, _interval, _percent, _plain, _size, _words)
+    made.filters["short"] = figures.short
     made.filters.update({one.__name__.removeprefix("_"): one for one in filters})
     return made
 

@@ -39,10 +39,13 @@ def metrics_table(metrics: Metrics) -> str:
 
 
 def _fitted(name: str, cells: int) -> str:
-    """A name cut to so many cells of a terminal."""
-    from rich.cells import cell_len, set_cell_size
+    """A name that takes at most so many cells of a terminal."""
+    from rich.cells import cell_len
 
-    return name if cell_len(name) <= cells else set_cell_size(name, cells - 1).rstrip() + "…"
+    longest = cells
+    while cell_len(fitted := short(name, longest)) > cells:
+        longest -= 1
+    return fitted
 
 
 def _ranking_cells(metrics: Metrics) -> tuple[list[str], list[str]]:
