@@ -148,7 +148,7 @@ def confusion(counts: Sequence[Sequence[int]] | np.ndarray, names: Sequence[str]
     shown, title = _shown(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size, numbered = len(shown), len(shown) <= MOST_NUMBERED
-    names = [short(names[index], 18) for index in shown]
+    names = [short(names[index], 24) for index in shown]
     side = 1.9 + size * (0.62 if numbered else 0.3)
     with styled(palette):
         figure = Figure(figsize=(max(4.4, side), max(3.8, side)), layout="constrained")
