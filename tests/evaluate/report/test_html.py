@@ -105,6 +105,19 @@ def test_times_have_units_and_the_names_of_files_are_no_numbers() -> None:
     assert '<td data-name="source">news.csv</td><td class="n" data-name="texts">480</td>' in page
 
 
+@pytest.mark.parametrize(
+    ("threshold", "words"), [(0.0, ", without a threshold"), (0.74, " have a confidence of at least 0.74")]
+)
+def test_a_target_that_is_reached_on_all_texts_needs_no_threshold(threshold: float, words: str) -> None:
+    report = full()
+    abstention = report.abstention
+    assert abstention is not None
+    assert abstention.picked is not None
+    changed = replace(abstention, picked=replace(abstention.picked, value=threshold))
+    page = render(replace(report, abstention=changed))
+    assert f"<small>of the texts{words}; the classifier is right on " in page
+
+
 def test_the_whole_report_has_every_section_and_is_well_formed() -> None:
     page = render(full())
     assert headings(page) == [
