@@ -39,6 +39,7 @@ from .table_builder import build_table
 SPLITS = {"mix": "train", "ood": "test", "unlabelled": "train"}
 # Where a row with an unknown label can count as a wrong prediction; not on validation rows, which choose the model.
 COUNTED = ("test", "ood")
+NAMED = 12  # labels in the log; of more the number
 NOT_VALIDATED = "validation: no rows are held out, so the last epoch is kept, no temperature is fitted"
 
 
@@ -77,10 +78,12 @@ class Data:
         without_label = sum(count_unlabelled(table) for table in self.tables().values())
         remarks = f" ({dropped:,} rows dropped)" if dropped else ""
         remarks += f" ({without_label:,} rows in total without labels)" if without_label else ""
+        names = self.labels.names
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return (
             f"{len(self.train):,} training, {validation} validation{test} texts{remarks}, "
             f"{len(self.labels.names)} labels{', any number a text' if self.labels.multi else ''}: "
-            f"{listed(self.labels.names)}"
+            f"{', '.join(names[:NAMED])}{more}"
         )
 
     def fingerprint(self) -> str:
