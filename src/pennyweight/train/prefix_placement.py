@@ -22,7 +22,7 @@ from .prefix_cache import Prefix
 
 logger = logging.getLogger(__name__)
 
-TRIED = 5  # batches that are timed, after one that is not
+TRIED = 5  # batches that are timed
 
 
 def fits_beside_training(needed: int, free: int, total: int) -> bool:
@@ -78,8 +78,8 @@ def computing_is_quicker(
         batch_size: texts in a batch of the training.
         clock: seconds.
     """
-    planned = plan_batches(feed.encoded.lengths, batch_size=batch_size, bucket=feed.bucket, seed=0)[: TRIED + 1]
-    if len(planned) < 2:
+    planned = plan_batches(feed.encoded.lengths, batch_size=batch_size, bucket=feed.bucket, seed=0)[:TRIED]
+    if not planned:
         return False
     rows = np.concatenate(planned)
     lengths = np.maximum(feed.encoded.lengths[rows], 1)
@@ -94,13 +94,14 @@ def computing_is_quicker(
         encoder.run(encoder.embed(given["input_ids"], mask, given.get("token_type_ids")), mask, 0, first)
 
     def seconds(each: Callable[[np.ndarray], object], batches: list[np.ndarray]) -> float:
-        each(batches[0])  # kernels are tried, memory is pinned
+        began = 0.0
+        for _ in range(2):  # at first kernels are tried and memory is pinned
+            wait_for(feed.device)
+            began = clock()
+            for batch in batches:
+                each(batch)
         wait_for(feed.device)
-        began = clock()
-        for batch in batches[1:]:
-            each(batch)
-        wait_for(feed.device)
-        return (clock() - began) / (len(batches) - 1)
+        return (clock() - began) / len(batches)
 
     with evaluating(encoder.module), torch.no_grad():
         computing, reading = seconds(compute, planned), seconds(kept, places)
