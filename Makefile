@@ -11,7 +11,7 @@ UV_VERSION := 0.13.8
 EXTRAS := --extra embedded --extra track --extra search --extra onnx --extra openvino --extra serve --extra dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help setup demo test lint wheel site bench acceptance isa random lowest scale faults audit docs lock clean
+.PHONY: help setup demo test lint rehearsal wheel site bench acceptance isa random lowest scale faults audit docs lock clean
 
 help:
 	@echo "make setup       the environment in .venv (Python 3.11+)"
@@ -57,11 +57,14 @@ lint: setup
 test: export OMP_NUM_THREADS ?= 1
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(ARGS)
-	PYTHON=$(BIN)/python benchmarks/gpu.sh --rehearsal >/dev/null
-	$(MAKE) wheel ARGS= >/dev/null
+	$(MAKE) -j 2 rehearsal wheel ARGS= >/dev/null
 
+rehearsal: setup
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --rehearsal
+
+wheel: export OMP_NUM_THREADS ?= 2
 wheel: setup
-	OMP_NUM_THREADS=2 PYTHON=$(BIN)/python TORCH_FLAGS="$(TORCH_FLAGS)" scripts/try_wheel.sh $(ARGS)
+	PYTHON=$(BIN)/python TORCH_FLAGS="$(TORCH_FLAGS)" scripts/try_wheel.sh $(ARGS)
 
 # mkdocs reads the source and imports none of it, so that its environment needs nothing of .venv.
 SITE := .venv-site

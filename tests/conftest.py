@@ -11,7 +11,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -76,20 +78,13 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def rendered() -> None:
-    """For tests that look at the pictures they make."""
-
-
-@pytest.fixture(autouse=True)
-def _figures_are_built_and_not_rendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _figures_are_built_and_not_rendered() -> Iterator[Callable[..., Any]]:
     """matplotlib renders a report's pictures for longer than a toy trains: only tests that look at them have them.
 
-    All of our own code runs; what takes its time is `savefig`. Fixtures of a module or the session come before this one
-    and render.
+    All of our own code runs; what takes its time is `savefig`. It is replaced for the whole session, in what
+    fixtures of modules train too.
     """
-    if "rendered" in request.fixturenames:
-        return
     from matplotlib.figure import Figure
 
     def save(figure: Figure, target: io.StringIO | io.BytesIO, *, format: str, **options: Any) -> None:
@@ -100,7 +95,18 @@ def _figures_are_built_and_not_rendered(request: pytest.FixtureRequest, monkeypa
         else:
             target.write(b"\x89PNG\r\n\x1a\n")
 
-    monkeypatch.setattr(Figure, "savefig", save)
+    rendering = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield rendering
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch, _figures_are_built_and_not_rendered: Callable[..., Any]) -> None:
+    """For tests that look at the pictures they make."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", _figures_are_built_and_not_rendered)
 
 
 @pytest.fixture
@@ -200,6 +206,38 @@ def tiny_run(tiny_backbone: Callable[..., Path], news: Path, tmp_path_factory: p
         epochs=2, learning_rate=5e-3, batch_size=8, precision="fp32", report="short",
     )  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def traced_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was exported to ONNX before, by any process of this session, has its graph copied instead of traced again.
+
+    Whatever `write_graph` reads is compared: the module with its weights, its inputs, and the size that fits one file.
+    """
+    from pennyweight.export import onnx, openvino
+    from pennyweight.export.graph import reads_segments
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"
+    trace = onnx.write_graph
+
+    def write(plain: Any, artifact: Any, path: Path) -> None:
+        config = plain.module.config.to_dict() | {"_name_or_path": None}  # each process has a folder of its own
+        facts = (str(plain), config, plain._pooling, reads_segments(artifact, plain), onnx.LARGEST_MODEL, path.name)
+        digest = sha256(repr(facts).encode())
+        for name, tensor in plain.state_dict().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        kept = shared / digest.hexdigest()
+        if not kept.exists():
+            aside = tmp_path_factory.mktemp("graph")
+            trace(plain, artifact, aside / path.name)
+            shared.mkdir(exist_ok=True)
+            with suppress(OSError):  # another process was first
+                aside.rename(kept)
+        shutil.copytree(kept, path.parent, dirs_exist_ok=True)
+
+    for module in (onnx, openvino):
+        monkeypatch.setattr(module, "write_graph", write)
 
 
 # --- finished runs, made once: what reports, comparisons and explanations are tested on

@@ -20,6 +20,8 @@ from pennyweight.cli.app import app
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.schema import SECTIONS
 
+from ..forked_python import COMMAND, ForkedPython
+
 ROOT = Path(__file__).parents[2]
 MEMORY = "error: out of memory; halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
 Command = Callable[..., Any]
@@ -502,15 +504,14 @@ def test_where_the_order_of_the_classes_comes_from_is_kept(
     assert json.loads(done.out)["data"]["label_order"] == order
 
 
-def test_a_cache_without_room_is_one_line_and_the_training_goes_on(news: Path, backbone: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "pennyweight", "train", news / "train.csv", "--out", "run", "--backbone", backbone,
-            *QUICK, "--strategy", "top", "--cache-dir", "cache", "--cache-gb", "1e-6",
-        ],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+def test_a_cache_without_room_is_one_line_and_the_training_goes_on(
+    news: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = ForkedPython(
+        COMMAND, "train", news / "train.csv", "--out", "run", "--backbone", backbone, *QUICK, "--strategy", "top",
+        "--cache-dir", "cache", "--cache-gb", "1e-6",
+    ).wait()  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "--cache-gb" in line]
     assert said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from pennyweight.recipe.planning import plan_for
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
+
+
+def shallow(tiny_backbone: Callable[..., Path], kind: str, layers: int = 2) -> Path:
+    """A tiny backbone of few layers, as tracing takes a second or two for each; modernbert's first two differ."""
+    return tiny_backbone(kind, **{"n_layers" if kind == "distilbert" else "num_hidden_layers": layers})
 
 
 def trained(folder: Path | str, **settings: Any) -> Artifact:

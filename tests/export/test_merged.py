@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from pennyweight.predict.predictor import Classifier
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 
+from ..forked_python import ForkedPython
 from .random_classifier import CPU, NAMES, trained
-from .readme_code import printed
+from .readme_code import code_of, printed
 
 
 def test_merged_model_gives_the_same_logits(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
@@ -66,6 +68,8 @@ def test_the_pipeline_reads_pairs_and_several_labels(tiny_backbone: Callable[...
     spec = replace(artifact.input_spec, pair=True)
     artifact = replace(artifact, labels=LabelSet(NAMES, multi=True), input_spec=spec)
     to_merged(artifact, tmp_path / "merged")
-    (answer,) = printed(tmp_path / "merged", "pennyweight")
+    done = ForkedPython(code_of(tmp_path / "merged")).wait()
+    assert done.returncode == 0, done.stderr
+    (answer,) = map(ast.literal_eval, done.stdout.splitlines())
     ours = Classifier(artifact, CPU).predict_proba(("Shares fell.", "The market rose."))
     assert np.abs(np.array([answer[name] for name in NAMES]) - ours).max() < 2e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sysconfig
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,15 @@ from pennyweight.export.difference import example_texts, our_logits
 from pennyweight.export.onnx import OPSET, to_onnx, to_onnx_int8
 from pennyweight.predict.predictor import Classifier
 
-from .random_classifier import CPU, NAMES, trained
+from .random_classifier import CPU, NAMES, shallow, trained
 from .readme_code import printed
+
+pytestmark = pytest.mark.usefixtures("traced_once")
 
 # Every family, head, pooling and kind of adapter, each once or more.
 CASES: dict[str, dict[str, Any]] = {
     "bert": {"head": "full", "bias": "lora_only"},
-    "minilm": {"head": "linear", "layers": "top:2", "target_modules": "all-linear"},
+    "minilm": {"head": "linear", "layers": "top:1", "target_modules": "all-linear"},
     "roberta": {"head": "low_rank", "use_dora": "true"},
     "xlm-roberta": {"head": "full", "pooling": "mean"},
     "distilbert": {"head": "linear", "pooling": "mean"},
@@ -59,7 +62,7 @@ def probabilities(artifact: Artifact, texts: list[Any]) -> np.ndarray:
 def test_every_family_gives_our_logits_divided_by_the_temperature(
     kind: str, tiny_backbone: Callable[..., Path], tmp_path: Path
 ) -> None:
-    artifact = with_temperature(trained(tiny_backbone(kind), **CASES[kind]))
+    artifact = with_temperature(trained(shallow(tiny_backbone, kind), **CASES[kind]))
     assert to_onnx(artifact, tmp_path / "onnx") < 1e-4
     ours = Classifier(artifact, CPU).logits(example_texts(artifact)) / TEMPERATURE
     assert float(ours.std()) > 0.05  # logits that are all alike would prove nothing
@@ -80,12 +83,15 @@ def test_every_family_gives_our_logits_divided_by_the_temperature(
     (opset,) = [one.version for one in onnx.load(tmp_path / "onnx" / "model.onnx").opset_import if one.domain == ""]
     assert opset == OPSET
     assert f"opset {OPSET}" in (tmp_path / "onnx" / "README.md").read_text("utf-8")
+    # No path of this machine is written: no backbone's, whichever process traced it, and no package's.
+    for here in (str(artifact.backbone.folder), "/pytest-of-", sysconfig.get_path("purelib")):
+        assert [file.name for file in (tmp_path / "onnx").iterdir() if here.encode() in file.read_bytes()] == []
 
 
 def test_the_readmes_code_needs_onnxruntime_tokenizers_and_numpy_alone(
     tiny_backbone: Callable[..., Path], tmp_path: Path
 ) -> None:
-    artifact = with_temperature(trained(tiny_backbone("bert")))
+    artifact = with_temperature(trained(shallow(tiny_backbone, "bert"), **CASES["bert"]))
     to_onnx(artifact, tmp_path / "onnx")
     answers = printed(tmp_path / "onnx", *OURS)
     ours = probabilities(artifact, ["Shares fell after the bank's warning.", "The striker scored twice."])
@@ -95,7 +101,7 @@ def test_the_readmes_code_needs_onnxruntime_tokenizers_and_numpy_alone(
 
 
 def test_pairs_and_several_labels(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
-    artifact = multi_label(trained(tiny_backbone("bert"), pair="true", pooling="mean"))
+    artifact = multi_label(trained(shallow(tiny_backbone, "bert", 1), pair="true", pooling="mean"))
     to_onnx(artifact, tmp_path / "onnx")
     answers = printed(tmp_path / "onnx", *OURS)
     pairs = [("Shares fell.", "The market rose."), ("The striker scored.", "It was a goal.")]
@@ -114,13 +120,13 @@ def test_pairs_and_several_labels(tiny_backbone: Callable[..., Path], tmp_path: 
 def test_int8_quantizes_every_product_with_weights_by_column(
     tiny_backbone: Callable[..., Path], tmp_path: Path
 ) -> None:
-    artifact = with_temperature(trained(tiny_backbone("bert")))
+    artifact = with_temperature(trained(shallow(tiny_backbone, "bert"), **CASES["bert"]))
     difference = to_onnx_int8(artifact, tmp_path / "int8")
     graph = onnx.load(tmp_path / "int8" / "model.onnx").graph
     integer = [node for node in graph.node if node.op_type == "MatMulInteger"]
-    assert len(integer) == 6 * 4  # six matrices a layer, four layers
+    assert len(integer) == 6 * 2  # six matrices a layer, two layers
     scales = {one.name: list(one.dims) for one in graph.initializer if one.name.endswith("_scale")}
-    assert sorted(scales.values()) == [[32]] * 20 + [[64]] * 4
+    assert sorted(scales.values()) == [[32]] * 10 + [[64]] * 2
     assert 0 < difference < 0.5
     texts = example_texts(artifact)
     again = pw.load(tmp_path / "int8")
@@ -133,7 +139,7 @@ def test_weights_too_large_for_one_file_lie_beside_it(
     tiny_backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "LARGEST_MODEL", 1000)
-    artifact = trained(tiny_backbone("minilm"))
+    artifact = trained(shallow(tiny_backbone, "bert", 1))
     assert to_onnx(artifact, tmp_path / "onnx") < 1e-4
     assert (tmp_path / "onnx" / "model.onnx.data").stat().st_size > (tmp_path / "onnx" / "model.onnx").stat().st_size
     to_onnx_int8(artifact, tmp_path / "int8")
@@ -150,7 +156,7 @@ def test_a_classifier_in_half_precision_exports_what_it_is_in_fp32(tiny_run: Pat
 def test_other_logits_are_refused_and_nothing_is_written(
     tiny_backbone: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact = trained(tiny_backbone("minilm"))
+    artifact = trained(shallow(tiny_backbone, "bert", 1))
     plain = export.plain_classifier
 
     def wrong(artifact: Artifact) -> Any:
@@ -175,10 +181,3 @@ def test_a_missing_package_or_a_full_folder_is_said_before_anything_is_computed(
     with pytest.raises(ResourceError) as caught:
         to_onnx(artifact, tmp_path / "onnx")
     assert str(caught.value) == "this format needs onnxscript; pip install 'pennyweight[onnx]', or only these"
-
-
-def test_no_path_of_this_machine_is_written(tmp_path: Path) -> None:
-    artifact = trained("embedded", head="linear").scaled(0.05)  # random updates of full size amplify rounding
-    assert to_onnx(artifact, tmp_path / "onnx") < 1e-3
-    here = str(artifact.backbone.folder.parent).encode()
-    assert [file.name for file in (tmp_path / "onnx").iterdir() if here in file.read_bytes()] == []

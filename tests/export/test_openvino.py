@@ -12,22 +12,25 @@ from pennyweight.errors import ResourceError
 from pennyweight.export import onnx as onnx_export
 from pennyweight.export.openvino import to_openvino
 
-from .random_classifier import NAMES, trained
+from .random_classifier import NAMES, shallow, trained
 from .readme_code import printed
 from .test_onnx import CASES, OURS, multi_label, probabilities, with_temperature
+
+pytestmark = pytest.mark.usefixtures("traced_once")
 
 
 # What differs between families is in the ONNX graph, which test_onnx.py looks at for each.
 @pytest.mark.parametrize("kind", ["roberta", "deberta-v2", "modernbert"])
 def test_families_give_our_logits(kind: str, tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
-    assert to_openvino(with_temperature(trained(tiny_backbone(kind), **CASES[kind])), tmp_path / "openvino") < 1e-4
+    artifact = with_temperature(trained(shallow(tiny_backbone, kind), **CASES[kind]))
+    assert to_openvino(artifact, tmp_path / "openvino") < 1e-4
     assert {"model.xml", "model.bin", "tokenizer.json", "config.json", "README.md"} <= {
         file.name for file in (tmp_path / "openvino").iterdir()
     }
 
 
 def test_the_readmes_code_gives_our_probabilities(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
-    artifact = with_temperature(trained(tiny_backbone("bert"), head="linear"))
+    artifact = with_temperature(trained(shallow(tiny_backbone, "electra"), **CASES["electra"]))
     to_openvino(artifact, tmp_path / "openvino")
     answers = printed(tmp_path / "openvino", *OURS)
     ours = probabilities(artifact, ["Shares fell after the bank's warning.", "The striker scored twice."])
@@ -36,7 +39,7 @@ def test_the_readmes_code_gives_our_probabilities(tiny_backbone: Callable[..., P
 
 
 def test_pairs_and_several_labels(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
-    artifact = multi_label(trained(tiny_backbone("electra"), pair="true"))
+    artifact = multi_label(trained(shallow(tiny_backbone, "bert", 1), pair="true", pooling="mean"))
     assert to_openvino(artifact, tmp_path / "openvino") < 1e-4
     assert len(printed(tmp_path / "openvino", *OURS)) == 2
 

@@ -28,6 +28,8 @@ from pennyweight.predict.bulk import OutputOptions, predict_blocks, predict_file
 from pennyweight.predict.journal import BlockJournal, unfinished_folder
 from pennyweight.predict.prediction_rows import KeptColumns
 
+from ..forked_python import ForkedPython
+
 ROOT = Path(__file__).parents[2]
 WORDS = ["bank", "shares", "rate", "cup", "striker", "match", "polls", "valley", "ceasefire", ""]
 OURS = ["label", "probability", "p_Business", "p_Sports", "p_World"]
@@ -43,7 +45,7 @@ from pennyweight.predict import journal
 row_blocks.BLOCK = 16
 run, source, out, at = *sys.argv[1:4], int(sys.argv[4])
 steps = 0
-flush, publish = journal._flush, journal.BlockJournal.publish
+flush = journal._flush
 def step(handle):
     global steps
     steps += 1
@@ -134,10 +136,7 @@ def test_a_run_that_is_killed_anywhere_and_resumed_writes_the_same_bytes(
     classifier.predict_file(source, tmp_path / f"whole.{form}")
     # A block takes four steps: its bytes flushed, and its line, before and after. 0 is the last rename.
     for at in {"csv": (2, 9, 10, 11, 12, 0), "jsonl": (11,), "parquet": (11, 0)}[form]:
-        killed = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tiny_run), str(source), str(out), str(at)],
-            env=environment(), timeout=120, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        killed = ForkedPython(KILLED, tiny_run, source, out, at).wait()
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert not out.exists()
         seen: list[int] = []

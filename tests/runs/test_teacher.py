@@ -112,6 +112,7 @@ def test_every_form_that_predict_writes_is_read(
     assert (found.dtype, loaded.teaching.figures["kind"]) == (np.float32, "table")
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_an_exported_model_teaches_as_its_run_does(
     tiny_run: Path, news: Path, settings: dict[str, Any], tmp_path: Path, command: Callable[..., Any]
 ) -> None:

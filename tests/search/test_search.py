@@ -6,9 +6,7 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +25,8 @@ from pennyweight.search.results import SearchResult, TrialResult, rank_trials
 from pennyweight.search.space import Range
 from pennyweight.search.study import JOURNAL, WORKERS, Journal, TrialOutcome, counts, open_journal
 from pennyweight.train.observer import forward_log
+
+from ..forked_python import COMMAND, ForkedPython
 
 Command = Callable[..., Any]
 QUICK = {"precision": "fp32", "batch_size": 16, "epochs": "1,2", "seed": 7, "validation_size": 0.5}
@@ -205,7 +205,7 @@ def killed(*given, **more):
 trial.train = killed
 pw.search({str(news / "train.csv")!r}, budget="5k", trials=2, out={str(out)!r}, **{settings!r})
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = ForkedPython(code).wait()
     assert done.returncode == -signal.SIGKILL, done.stderr
     with open_journal(out, 7) as journal:
         (left,) = [trial for trial in journal.study("5k").get_trials() if trial.state.name == "RUNNING"]
@@ -222,12 +222,12 @@ def test_two_processes_share_one_search(news: Path, settings: dict[str, Any], tm
 import pennyweight as pw
 pw.search({str(news / "train.csv")!r}, budget="5k", trials=4, out={str(out)!r}, **{settings!r})
 """
-    other = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    while other.poll() is None and not (out / "trials.json").exists():
+    other = ForkedPython(code)
+    while other.running() and not (out / "trials.json").exists():
         time.sleep(0.05)
     pw.search(news / "train.csv", budget="5k", trials=4, out=out, **settings)
-    _, said = other.communicate()
-    assert other.returncode == 0, said
+    done = other.wait()
+    assert done.returncode == 0, done.stderr
     with open_journal(out, 7) as journal:
         trials = journal.study("5k").get_trials()
     assert sum(counts(trial) for trial in trials) == 4
@@ -467,23 +467,18 @@ def test_without_optuna_it_says_what_to_install(
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_ends_with_how_to_go_on(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     """SIGINT while a trial trains, as a terminal sends it."""
     out = tmp_path / "s"
     flags = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", str(value))]
     arguments = ["search", str(news / "train.csv"), "--budget", "5k", "--trials", "500", "--out", str(out), *flags]
-    code = f"import sys; sys.argv = ['pennyweight', *{arguments!r}]\nfrom pennyweight.cli.app import main\nmain()"
-    running = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env={**os.environ})
-    guard = threading.Timer(120, running.kill)
-    guard.start()
-    while running.poll() is None and not (out / "trials.json").exists():
+    running = ForkedPython(COMMAND, *arguments)
+    while running.running() and not (out / "trials.json").exists():
         time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, said = running.communicate()
-    guard.cancel()
-    assert running.returncode == 130, said
-    assert said.splitlines()[-1] == f"error: {out}: stopped by a signal; continue with --out {out}"
+    os.kill(running.pid, signal.SIGINT)
+    done = running.wait()
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: {out}: stopped by a signal; continue with --out {out}"
     with open_journal(out, 7) as journal:
         assert {trial.state.name for trial in journal.study("5k").get_trials()} >= {"COMPLETE"}
         assert "RUNNING" not in {trial.state.name for trial in journal.study("5k").get_trials()}

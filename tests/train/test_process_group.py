@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ from pennyweight.errors import RecipeError
 from pennyweight.train.launcher import ProcessPlace
 from pennyweight.train.process_group import ProcessGroup, deal
 from pennyweight.train.signals import Stop
+
+from ..forked_python import ForkedPython
 
 SETTINGS: dict[str, Any] = {
     "budget": "none", "r": 2, "target_modules": "query,value", "layers": "top:1", "epochs": 3, "batch_size": 8,
@@ -117,19 +117,12 @@ def run_together(script: str, *arguments: object, size: int = 2) -> list[subproc
     ports = [str(holder.getsockname()[1]) for holder in holders]
     for holder in holders:
         holder.close()
-    started = []
-    for rank in range(size):
-        place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "OMP_NUM_THREADS": 1}
-        variables = os.environ | {name: str(value) for name, value in place.items()}
-        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ports[0]}
-        words = [sys.executable, "-c", script, *map(str, arguments), *ports]
-        started.append(
-            subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    told = [one.communicate(timeout=600) for one in started]
-    return [
-        subprocess.CompletedProcess(one.args, one.returncode, *each) for one, each in zip(started, told, strict=True)
+    place = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ports[0]}
+    started = [
+        ForkedPython(script, *arguments, *ports, **place, RANK=rank, LOCAL_RANK=rank, OMP_NUM_THREADS=1)
+        for rank in range(size)
     ]
+    return [one.wait() for one in started]
 
 
 @pytest.fixture(scope="module")

@@ -110,10 +110,10 @@ def test_one_alone_computes_with_its_own_engine(four: Path) -> None:
         registry.reload("a")
 
 
-def test_an_exported_model_is_served_alone(four: Path, tmp_path: Path) -> None:
+def test_an_exported_model_is_served_alone(four: Path, foreign: Path, tmp_path: Path) -> None:
     from pennyweight.export.onnx import to_onnx
 
-    alone = pw.load(four / "a", device="cpu", precision="fp32")
+    alone = pw.load(foreign, device="cpu", precision="fp32")  # of two layers: tracing takes a second a layer
     to_onnx(alone.artifact, tmp_path / "exported")
     registry = opened(tmp_path / "exported", precision=None)
     np.testing.assert_allclose(
