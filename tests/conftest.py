@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -79,11 +79,11 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _figures_are_built_and_not_rendered() -> Iterator[Callable[..., Any]]:
-    """matplotlib renders a report's pictures for longer than a toy trains: only tests that look at them have them.
+def rendering() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """matplotlib renders a report's pictures for longer than a toy trains: only what looks at them has them.
 
-    All of our own code runs; what takes its time is `savefig`. It is replaced for the whole session, in what
-    fixtures of modules train too.
+    All of our own code runs; what takes its time is `savefig`, which is replaced for the whole session. The fixture is
+    a context manager in which it renders, for fixtures; tests take `rendered`.
     """
     from matplotlib.figure import Figure
 
@@ -95,18 +95,24 @@ def _figures_are_built_and_not_rendered() -> Iterator[Callable[..., Any]]:
         else:
             target.write(b"\x89PNG\r\n\x1a\n")
 
-    rendering = Figure.savefig
+    savefig = Figure.savefig
+
+    @contextmanager
+    def restored() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Figure, "savefig", savefig)
+            yield
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
-        yield rendering
+        yield restored
 
 
 @pytest.fixture
-def rendered(monkeypatch: pytest.MonkeyPatch, _figures_are_built_and_not_rendered: Callable[..., Any]) -> None:
+def rendered(rendering: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
     """For tests that look at the pictures they make."""
-    from matplotlib.figure import Figure
-
-    monkeypatch.setattr(Figure, "savefig", _figures_are_built_and_not_rendered)
+    with rendering():
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,14 @@ def subset(agnews: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 
 
 @pytest.fixture(scope="session")
-def run(subset: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(
+    subset: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    rendering: Callable[[], AbstractContextManager[None]],
+) -> Path:
     folder = tmp_path_factory.mktemp("run") / "agnews"
-    pw.train(subset("train", TEXTS), test=subset("test", 800), out=folder, **SETTINGS)
+    with rendering():
+        pw.train(subset("train", TEXTS), test=subset("test", 800), out=folder, **SETTINGS)
     return folder
 
 
