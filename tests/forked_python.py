@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 # What a run imports on its way; none of it starts a thread or computes.
 _SERVER = multiprocessing.get_context("forkserver")
@@ -56,7 +57,9 @@ class ForkedPython:
             environment=os.environ | {name: str(value) for name, value in more.items()},
         )  # fmt: skip
         self._process = _SERVER.Process(target=exec, args=(begin + code, {"__name__": "__main__"}))
-        self._process.start()
+        # The server, begun by the first process, looks for what it imports where this process does.
+        with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path)):
+            self._process.start()
 
     @property
     def pid(self) -> int:
