@@ -83,8 +83,9 @@ def test_every_family_gives_our_logits_divided_by_the_temperature(
     (opset,) = [one.version for one in onnx.load(tmp_path / "onnx" / "model.onnx").opset_import if one.domain == ""]
     assert opset == OPSET
     assert f"opset {OPSET}" in (tmp_path / "onnx" / "README.md").read_text("utf-8")
-    # No path of this machine is written: no backbone's, whichever process traced it, and no package's.
-    for here in (str(artifact.backbone.folder), "/pytest-of-", sysconfig.get_path("purelib")):
+    # No path of this machine is written: no backbone's, whichever process traced it, no package's, and not our own.
+    package = str(Path(pw.__file__).parent)
+    for here in (str(artifact.backbone.folder), "/pytest-of-", package, sysconfig.get_path("purelib")):
         assert [file.name for file in (tmp_path / "onnx").iterdir() if here.encode() in file.read_bytes()] == []
 
 

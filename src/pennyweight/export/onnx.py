@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -114,18 +115,19 @@ def write_graph(plain: PlainClassifier, artifact: Artifact, path: Path) -> None:
     values = (example, torch.tensor([[1] * 7, [1] * 5 + [0] * 2]), torch.zeros_like(example))
     size = sum(tensor.numel() * tensor.element_size() for tensor in plain.state_dict().values())
     with _quiet(), torch.no_grad():
-        torch.onnx.export(
+        program: Any = torch.onnx.export(
             plain,
             kwargs=dict(zip(names, values, strict=False)),
-            f=path,
             input_names=names,
             output_names=["logits"],
             opset_version=OPSET,
             dynamo=True,
-            external_data=size > LARGEST_MODEL,
             dynamic_shapes={name: {0: "batch", 1: "length"} for name in names},
             verbose=False,
         )
+        for node in program.model.graph:
+            node.metadata_props.clear()  # lines of the source behind it, with the folders of this machine
+        program.save(path, external_data=size > LARGEST_MODEL)
 
 
 def write_companions(artifact: Artifact, folder: Path) -> None:
