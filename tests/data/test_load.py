@@ -16,3 +16,12 @@ def test_remarks_on_sources_come_with_the_data(tmp_path: Path) -> None:
         f"{test}: 1 blank line was skipped: 2",
     )
     assert len(data.train) + len(data.validation) == 20
+
+
+def test_of_many_labels_twelve_are_named(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    rows = [f"A text that is long enough; number {number},label {number % 20:02}" for number in range(80)]
+    train.write_text("text,label\n" + "\n".join(rows), "utf-8")
+    said = str(load(recipe("default", train=str(train)).data))
+    assert ", 20 labels: label 00, label 01, " in said
+    assert said.endswith("label 11 and 8 more")
