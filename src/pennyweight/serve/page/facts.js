@@ -42,7 +42,7 @@ export function showFacts(place, item, details = null) {
     facts.push(fact(measured.name, percent(measured.value), `${ends}${measured.rows}`));
   } else if (details !== null) facts.push(fact(multi ? "Micro F1" : "Accuracy", "not measured"));
   if (known.parameters !== undefined && known.parameters !== null) facts.push(fact("Trained parameters", count(known.parameters)));
-  if (known.max_length) facts.push(fact("Longest text", several(known.max_length, "token"), "what is beyond is not read"));
+  if (known.max_length) facts.push(fact("Longest text", several(known.max_length, "token"), "longer texts are cut"));
   // Folded on a phone, where it would stand between the classifier and the texts.
   const open = place.querySelector(".about")?.open || matchMedia("(min-width: 56rem)").matches;
   place.replaceChildren(
