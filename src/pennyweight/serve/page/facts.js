@@ -36,7 +36,7 @@ export function showFacts(place, item, details = null) {
   const known = { ...item, ...details };
   const multi = isMulti(known);
   const measured = quality(details?.metrics, multi);
-  const facts = [fact("Task", `${multi ? "Any number of labels" : "One label"} a ${known.pair ? "pair of texts" : "text"}`)];
+  const facts = [fact("Task", `${multi ? "Any number of labels" : "One label"} per ${known.pair ? "pair of texts" : "text"}`)];
   if (measured) {
     const ends = measured.interval ? `95% interval ${(100 * measured.interval[0]).toFixed(1)}–${(100 * measured.interval[1]).toFixed(1)}, ` : "";
     facts.push(fact(measured.name, percent(measured.value), `${ends}${measured.rows}`));
