@@ -288,7 +288,7 @@ def test_texts_and_labels_are_never_markup(open_page: Open, fake: Served) -> Non
 def test_multi_label(open_page: Open, fake: Served) -> None:
     page = open_page("/#token=" + TOKEN + "&classifier=tags")
     expect(page.locator("#threshold")).to_be_disabled()
-    expect(page.locator("#threshold-hint")).to_contain_text("a threshold of its own for each label")
+    expect(page.locator("#threshold-hint")).to_contain_text("a separate threshold for each label")
     page.locator("#texts").fill("an urgent refund\nnothing at all")
     predict(page)
     expect(page.locator(".verdict").nth(0)).to_have_text("urgentrefund")
