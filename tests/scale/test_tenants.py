@@ -89,16 +89,16 @@ FOLDER = "cannot be a folder name; expected no slash, no leading dot, and no con
         ("name,data\nx,\ny,a.csv\n", ":2: no data; nothing was trained"),
         ("name,data\nx,a.csv\n,a.csv\n", ":3: no name; nothing was trained"),
         ("name,data\nx,a.csv\ny,a.csv\nx,b.csv\n",
-         ":4: the name x stands at manifest.csv:2 already; nothing was trained"),
+         ":4: the name x already occurs at manifest.csv:2; nothing was trained"),
         ("name,data\nx,a.csv\nX,b.csv\n",
-         ":3: the name X stands at manifest.csv:2 already, some file systems ignore case; nothing was trained"),
+         ":3: the name X already occurs at manifest.csv:2, some file systems ignore case; nothing was trained"),
         ("name,data\n../x,a.csv\ny,a.csv\n", f":2: the name '../x' {FOLDER}; nothing was trained"),
         ("name,data\nsummary.csv,a.csv\ny,a.csv\n", f":2: the name 'summary.csv' {FOLDER}; nothing was trained"),
         ("name,data,epochs\nx,a.csv,many\ny,a.csv,3\n",
          ":2: train -> epochs: expected a whole number, received many; nothing was trained"),
         ("name,data,epochs\nx,c.csv,0\ny,a.csv,3\nx,a.csv,3\n",
          ": 2 rows of the manifest cannot be used: manifest.csv:2: data: no such file: c.csv; train -> epochs: "
-         "expected at least 1, received 0 | manifest.csv:4: the name x stands at manifest.csv:2 already; nothing was "
+         "expected at least 1, received 0 | manifest.csv:4: the name x already occurs at manifest.csv:2; nothing was "
          "trained"),
     ],
 )  # fmt: skip

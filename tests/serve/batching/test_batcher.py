@@ -278,7 +278,7 @@ def test_a_full_queue_refuses_with_the_time_after_which_to_try_again() -> None:
             ) as caught:
                 await batched.submit(one, token_rows(5, first=92))
             assert caught.value.retry_after == 1.0
-            with pytest.raises(TooMuchWork, match=r"would take about 20 s alone; expected at most 10 s; send fewer"):
+            with pytest.raises(TooMuchWork, match=r"would take about 20 s; expected at most 10 s; send fewer"):
                 await batched.submit(one, token_rows(*[50] * 4))
             batched.engine.gate.set()
             await asyncio.gather(first, second)
