@@ -61,5 +61,5 @@ def test_a_long_text_is_cut_and_cannot_act_on_the_terminal(tmp_path: Path) -> No
     found = audit(tmp_path / "data.csv")
     assert "\x1b" not in table(found)
     assert str(found) == table(found)  # what a notebook shows
-    assert found._repr_html_().startswith("<pre>")
+    assert found._repr_html_().startswith("<pre ")
     assert max(map(len, table(found).splitlines())) < 110

@@ -10,4 +10,4 @@ def test_cells_are_text() -> None:
     assert "&lt;b&gt;</th>" in shown
     assert "1 &amp; 2</td>" in shown
     assert "<thead>" not in shown
-    assert html_text("a  <i>\nb") == "<pre>a  &lt;i&gt;\nb</pre>"
+    assert html_text("a  <i>\nb") == '<pre style="font-family:monospace">a  &lt;i&gt;\nb</pre>'

@@ -351,7 +351,7 @@ def test_a_classifier_describes_itself(classifier: pw.Classifier) -> None:
 def test_explain_and_report_are_methods(classifier: pw.Classifier, news: Path, tmp_path: Path) -> None:
     found = classifier.explain("bank rate cut")
     assert found.label == classifier("bank rate cut")
-    assert "<pre>" in found._repr_html_()
+    assert "<pre " in found._repr_html_()
     page = classifier.report(news / "test.csv", tmp_path / "page.html")
     assert page == tmp_path / "page.html"
     assert f"{classifier.evaluate(news / 'test.csv').accuracy:.1%}" in page.read_text("utf-8")

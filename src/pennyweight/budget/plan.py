@@ -55,7 +55,7 @@ class Plan:
         return render(self)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f'<pre style="font-family:monospace">{escape(str(self))}</pre>'
 
     @property
     def stored_note(self) -> str:

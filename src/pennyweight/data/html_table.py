@@ -18,5 +18,5 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_text(text: str) -> str:
-    """Plain text with its line breaks and columns kept."""
-    return f"<pre>{escape(text)}</pre>"
+    """Plain text with its line breaks and columns kept: not every notebook gives `pre` a monospaced font."""
+    return f'<pre style="font-family:monospace">{escape(text)}</pre>'
