@@ -403,6 +403,21 @@ def test_a_contender_that_fails_leaves_the_figures_of_the_others(section: Any) -
     assert speeds["peer_fp32"] == "not run: no time left"
 
 
+def test_a_prediction_that_fails_on_a_gpu_leaves_the_speed_of_training(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = benchmark("gpu")
+    for name in ("_reset", "_wait", "_peak_memory"):
+        monkeypatch.setattr(gpu, name, lambda device: None)
+    section = gpu.Section({}, tmp_path, "roberta_base", 2, "cuda", 1.0, iter((100.0, 10.0)).__next__)
+    contender = Contender()
+    contender.predict = lambda texts: 1 / 0  # type: ignore[assignment, method-assign]
+    section.run("ours_all_layers", (["a", "b"], [0, 1]), lambda: contender)
+    speeds = section.result["texts_per_second"]
+    assert speeds["ours_predict"] == "failed: ZeroDivisionError: division by zero"
+    assert speeds["ours_all_layers"] > 0
+
+
 def test_the_end_of_the_time_prints_what_there_is(
     benchmark: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

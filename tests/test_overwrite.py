@@ -257,3 +257,17 @@ def test_a_checkpoint_of_another_plan_is_refused_before_the_run_is_touched(
         pw.train(news / "train.csv", out=folder, r=3, resume=True, resume_anyway=True, **settings)
     texts = ["the bank", "the cup"]
     assert pw.load(folder).predict(texts) == made.predict(texts)
+
+
+def test_a_run_resumed_although_it_changed_keeps_the_prefix_that_is_asked_for_now(
+    tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "backbone": str(tiny_backbone("minilm")), "strategy": "manual", "layers": "5", "r": 1, "budget": "none",
+        "epochs": 2, "validation_size": 0, "precision": "fp32", "report": "short", "batch_size": 8,
+    }  # fmt: skip
+    folder = tmp_path / "run"
+    first = pw.train(news / "train.csv", out=folder, prefix_cache="off", **settings)
+    again = pw.train(news / "train.csv", out=folder, resume=True, resume_anyway=True, prefix_cache="memory", **settings)
+    assert first.metrics["train"]["prefix"] is None
+    assert again.metrics["train"]["prefix"]["first_layer"] == 5

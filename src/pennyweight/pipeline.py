@@ -316,7 +316,7 @@ def fit_model(
     from .train.validator import make_validator
 
     settings, model, group = recipe.train, built.text_model.model, folder.group
-    checkpoint, kept = planned.resume_point.checkpoint, planned.resume_point.prefixes
+    checkpoint, kept = planned.resume_point.checkpoint, planned.resume_point.prefixes(folder.resume_anyway)
     built.frozen.group = group
     rows, sources = prepare_rows(built.text_model, loaded.training, built.tokens, settings, built.frozen, kept)
     prefixes = {"prefix kept": list(sources.prefixes)}

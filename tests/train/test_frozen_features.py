@@ -47,8 +47,11 @@ def test_features_of_the_same_tokens_are_computed_once(
     frozen = frozen_of(tiny_backbone("bert"))
     first = frozen.features(TOKENS)
     frozen.release()
-    monkeypatch.setattr(frozen_features, "frozen_engine", lambda *_: None)
+    loaded: list[object] = []
+    monkeypatch.setattr(frozen_features, "frozen_engine", lambda *given: loaded.append(given))
     assert np.array_equal(frozen.pooled(TOKENS, "mean"), first)
+    assert np.array_equal(frozen.features(TOKENS), first)
+    assert not loaded  # nor is the engine built again for what is known
 
 
 def test_a_run_computes_the_training_texts_once_for_head_and_baseline(

@@ -91,11 +91,12 @@ def test_a_number_format_chosen_by_timing_is_not_chosen_again() -> None:
 
 
 def test_a_prefix_kept_by_a_timing_is_kept_again() -> None:
-    assert at(3, facts() | {"prefix kept": ["train"]}).prefixes == ["train"]
-    assert at(3, facts() | {"prefix kept": []}).prefixes == []
-    assert at(3, facts()).prefixes is None
-    assert at(3, facts() | {"prefix kept": 3}).prefixes is None
-    assert ResumePoint().prefixes is None
+    assert at(3, facts() | {"prefix kept": ["train"]}).prefixes() == ["train"]
+    assert at(3, facts() | {"prefix kept": []}).prefixes() == []
+    assert at(3, facts()).prefixes() is None
+    assert at(3, facts() | {"prefix kept": 3}).prefixes() is None
+    assert ResumePoint().prefixes() is None
+    assert at(3, facts() | {"prefix kept": []}).prefixes(anyway=True) is None
 
 
 def test_nothing_to_resume_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -106,7 +106,9 @@ class FrozenBackbone:
 
         It is the stronger pooling where nothing is trained, so the harder baseline.
         """
-        return self._by_model(encoded) if self.engine() is None else self.pooled(encoded, "mean")
+        if self._known(encoded) is None and self.engine() is None:
+            return self._by_model(encoded)
+        return self.pooled(encoded, "mean")
 
     def pooled(self, encoded: Encoded, pooling: str, group: ProcessGroup | None = None) -> np.ndarray:
         """(N, H) fp32 of N texts, `cls` or `mean`; only where there is an engine.
@@ -114,7 +116,7 @@ class FrozenBackbone:
         Args:
             group: processes that call this together: each computes its share.
         """
-        both = next((kept for tokens, kept in self._kept if tokens is encoded), None)
+        both = self._known(encoded)
         if both is None:
             engine = self.engine()
             assert engine is not None
@@ -128,6 +130,10 @@ class FrozenBackbone:
                 self._kept.append((encoded, both))
         first, mean = np.split(both, 2, axis=1)
         return first if pooling == "cls" else mean
+
+    def _known(self, encoded: Encoded) -> np.ndarray | None:
+        """(N, 2H), both poolings of texts that were computed before."""
+        return next((kept for tokens, kept in self._kept if tokens is encoded), None)
 
     def _by_model(self, encoded: Encoded) -> np.ndarray:
         """The mean through the encoder that trains, in batches of similar length."""

@@ -133,11 +133,13 @@ class ResumePoint:
         saved = self._saved().get("precision")
         return saved if wanted == "auto" and saved in ("fp32", "bf16", "fp16") else wanted
 
-    @property
-    def prefixes(self) -> list[str] | None:
-        """Names of the splits whose frozen prefix the run kept: on a GPU it may decide by a timing. None: a new run."""
+    def prefixes(self, anyway: bool = False) -> list[str] | None:
+        """Names of the splits whose frozen prefix the run kept: on a GPU it may decide by a timing.
+
+        None where that is decided anew: in a new run, and if the run may have changed (`anyway`).
+        """
         found = self._saved().get("prefix kept")
-        return found if isinstance(found, list) else None
+        return found if isinstance(found, list) and not anyway else None
 
     def check(self, fingerprint: Mapping[str, Any], anyway: bool = False) -> None:
         """Compare entries of a run's fingerprint with those it was started with.
