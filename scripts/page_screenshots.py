@@ -28,7 +28,7 @@ ONE = "Shares in the rocket maker rose after the telescope reached its orbit, al
 
 
 def write_csv(path: Path) -> Path:
-    """The 160 test items of the built-in sample, their labels left out."""
+    """The test items of the built-in sample, their labels left out."""
     items = sample.load("test")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=";")
