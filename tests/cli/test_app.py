@@ -97,7 +97,7 @@ def test_a_text_of_the_command_line_is_labelled(tiny_run: Path, tmp_path: Path, 
     assert done.code == 0
     label, share, *_ = done.out.split()
     assert label in {"a", "b", "c", "d", "money", "sport", "world"} or label
-    assert re.fullmatch(r"\d+%", share)
+    assert re.fullmatch(r">?\d+%", share)
     rows = [
         json.loads(line)
         for line in command("predict", tiny_run, "--text", "bank", "--format", "jsonl").out.splitlines()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pennyweight.cli.output import echo, echo_json
+from pennyweight.cli.output import echo, echo_json, in_percent
 
 LONG = "/a/path/that/has/no/blank/and/is/longer/than/a/line"
 
@@ -55,3 +55,7 @@ def test_a_pipe_gets_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     echo("word " * 50)
     echo("word " * 50, err=True)
     assert capsys.readouterr() == ("word " * 50 + "\n",) * 2
+
+
+def test_no_probability_is_shown_as_certain() -> None:
+    assert [in_percent(each) for each in (0.0, 0.504, 0.994, 0.996, 1.0)] == ["0%", "50%", "99%", ">99%", ">99%"]

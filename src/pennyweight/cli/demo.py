@@ -11,7 +11,7 @@ from ..errors import Interrupted
 from ..train.observer import forward_log
 from ..train.training_display import TrainingDisplay
 from .command_help import short_help
-from .output import echo, note
+from .output import echo, in_percent, note
 from .summary import run_places, summary
 
 
@@ -39,8 +39,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
         raise Interrupted(stop.problem, remedy="run the demo again; it takes minutes") from None  # it has no --resume
     echo(f"\n{summary(classifier.metrics)}\n")
     for text, probabilities in zip(sample.EXAMPLES, classifier.predict_proba(sample.EXAMPLES), strict=True):
-        share = ">99%" if probabilities.max() > 0.995 else f"{probabilities.max():.0%}"  # nothing is certain
-        answer = f"{classifier.labels[probabilities.argmax()]:<9} {share:>4}  "
+        answer = f"{classifier.labels[probabilities.argmax()]:<9} {in_percent(probabilities.max()):>4}  "
         echo(textwrap.fill(text, 80, initial_indent=answer, subsequent_indent=" " * len(answer)))
     echo(f"\n{run_places(out)}")
     echo(f'\nnext:   pennyweight predict {out} --text "a sentence of your own"')

@@ -50,6 +50,11 @@ def note(message: str) -> None:
     echo(message, err=True)
 
 
+def in_percent(probability: float) -> str:
+    """A probability as a whole percentage; never 100%, because no prediction is certain."""
+    return ">99%" if probability > 0.995 else f"{probability:.0%}"
+
+
 def echo_json(value: Any) -> None:
     """Print a value as indented JSON."""
     echo(json.dumps(value, indent=2, ensure_ascii=False), wrap=False)

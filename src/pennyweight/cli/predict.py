@@ -36,7 +36,7 @@ from .flags import (
     Precision,
     split_words,
 )
-from .output import echo, note
+from .output import echo, in_percent, note
 from .progress import RowProgress
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ def _readable(prediction: dict[str, Any], text: str) -> str:
     """A prediction in a line: the label and its probability, or the labels of a multi-label classifier."""
     if "labels" in prediction:
         return f"{', '.join(prediction['labels']) or '(no label)'}  {text}"
-    return f"{prediction['label'] or '(no label)'} {prediction['probability']:.0%}  {text}"
+    return f"{prediction['label'] or '(no label)'} {in_percent(prediction['probability'])}  {text}"
 
 
 def _write_stream(
