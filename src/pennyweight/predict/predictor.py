@@ -400,9 +400,9 @@ class Classifier(TextReader):
 
     def _described(self) -> list[tuple[str, str]]:
         metrics, count = self.metrics, self.artifact.plan.count
-        reads = "pairs of texts" if self.pair else "texts"
+        unit = "pair of texts" if self.pair else "text"
         found = [
-            ("task", f"{'multi-label' if self.multi else 'one label per text'}, {reads}"),
+            ("task", f"{'any number of labels' if self.multi else 'one label'} per {unit}"),
             (f"{len(self.labels):,} labels", listed(self.labels)),
             ("backbone", f"{self.artifact.backbone.name}, computed in {self.runtime.precision}"),
             ("trained", f"{count.trainable:,} of {count.total:,} parameters"),
