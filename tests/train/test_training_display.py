@@ -39,11 +39,17 @@ def test_off_a_terminal_there_is_a_line_an_evaluation(
     assert capsys.readouterr() == ("", "")
 
 
-def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> tuple[TrainingDisplay, Terminal]:
+    """A display on a terminal of 80 columns without colour, and what that shows."""
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     progress = TrainingDisplay(lambda line: None)
     monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
+    return progress, terminal
+
+
+def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, terminal = on_a_terminal(monkeypatch)
     with progress:
         steps(progress)
         progress._bar.refresh()
@@ -53,10 +59,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_bar_is_one_line_of_80_columns_for_a_run_of_days(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    terminal = Terminal()
-    progress = TrainingDisplay(lambda line: None)
-    monkeypatch.setattr(progress, "_console", Console(file=terminal, force_terminal=True, width=80, no_color=True))
+    progress, terminal = on_a_terminal(monkeypatch)
     with progress:
         progress.step(912_345, 1_234_567, 12.3456, 1e-4, 32, 0.001)
         progress._bar.refresh()

@@ -22,7 +22,7 @@ from ...budget.specs import AdapterSpec
 from ...budget.targets import scales
 from ..adapters.lora import PREFIX
 from ..backbone import Backbone, load_module
-from .tensors_on_demand import TensorsOnDemand, stored_tensors
+from .tensors_on_demand import TensorsOnDemand, already, stored_tensors
 
 Config = Mapping[str, Any]
 # Names in checkpoints of TensorFlow's time, which transformers renames on loading.
@@ -64,12 +64,8 @@ def merged_state(
         makers[key] = partial(_merge_into, makers[key], down, up, scale, magnitude)
     for name, tensor in trained.items():
         if name.endswith(".bias"):
-            makers[name.replace(f".{_BASE}.", ".")] = partial(_same, tensor)
+            makers[name.replace(f".{_BASE}.", ".")] = already(tensor)
     return TensorsOnDemand(makers, state.shapes)
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _merge_into(

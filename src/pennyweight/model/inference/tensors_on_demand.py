@@ -36,6 +36,11 @@ class TensorsOnDemand(Mapping[str, Tensor]):
         return len(self._makers)
 
 
+def already(tensor: Tensor) -> Callable[[], Tensor]:
+    """A maker of a tensor that lies in memory as it is."""
+    return lambda: tensor
+
+
 def stored_tensors(files: Iterable[Path]) -> TensorsOnDemand:
     """The tensors of safetensors files by name; of two with one name the last.
 
@@ -55,12 +60,8 @@ def stored_tensors(files: Iterable[Path]) -> TensorsOnDemand:
                 tensor = held.get_tensor(name)
                 shapes[name] = tuple(tensor.shape)
                 small = tensor.numel() * tensor.element_size() <= SMALL
-                makers[name] = partial(_same, tensor.clone()) if small else partial(_read, file, name)
+                makers[name] = already(tensor.clone()) if small else partial(_read, file, name)
     return TensorsOnDemand(makers, shapes)
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _read(file: Path, name: str) -> Tensor:
