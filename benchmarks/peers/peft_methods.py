@@ -2,6 +2,7 @@
 
 Trained as the default recipe trains: the head begins as logistic regression on the frozen backbone's vectors, then both
 learn by AdamW with a cosine schedule, 6 % warm-up and gradients clipped at 1, in batches of 32 texts of like length.
+The head's rate is at most 1e-3: some of these methods need a rate of their own that is far too high for a fitted head.
 The backbone is transformers', without dropout.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 BATCH, MAX_LENGTH, GROUP = 32, 128, 20  # GROUP: batches that are sorted by length together
 ATTENTION, ALL = ["query", "value"], ["query", "key", "value", "dense"]
 BITFIT_HALF = ("query.bias", "intermediate.dense.bias")  # Zaken et al. 2022, section 4
+HEAD_RATE = 1e-3  # the head's largest
 LORAPLUS_RATIO = 16  # the rate of B over that of A; Hayou et al. 2024
 
 
@@ -109,10 +111,16 @@ class PeftClassifier:
         return [each for each in self.backbone.parameters() if each.requires_grad] + list(self.head.parameters())
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
-        """All that is trained, for the optimizer: LoRA's B apart, since LoRA+ gives it a rate of its own."""
-        b = [each for name, each in self.backbone.named_parameters() if each.requires_grad and "lora_B" in name]
-        others = [each for each in self.parameters if all(each is not one for one in b)]
-        return [{"params": others}, {"params": b, "lr": rate * self._b_ratio}] if b else [{"params": others}]
+        """All that is trained, for the optimizer: apart the head, and LoRA's B, to which LoRA+ gives a higher rate."""
+        adapter = {name: each for name, each in self.backbone.named_parameters() if each.requires_grad}
+        b = [each for name, each in adapter.items() if "lora_B" in name]
+        others = [each for name, each in adapter.items() if "lora_B" not in name]
+        found = [
+            {"params": others, "lr": rate},
+            {"params": b, "lr": rate * self._b_ratio},
+            {"params": list(self.head.parameters()), "lr": min(rate, HEAD_RATE)},
+        ]
+        return [group for group in found if group["params"]]
 
     def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """(B, H): the vectors of a batch."""
@@ -155,7 +163,7 @@ class PeftClassifier:
         random = np.random.default_rng(seed)
         steps = epochs * -(-len(tokens) // BATCH)
         warmup = round(0.06 * steps)
-        optimizer = torch.optim.AdamW(self.groups(rate), lr=rate, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(self.groups(rate), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + np.cos(np.pi * min(1.0, step / steps))),
