@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pennyweight.artifact.metrics_file import MetricsFile
 from pennyweight.data.corruption import HELD_OUT, TRAINING, corrupt
 from pennyweight.data.sources import read
 from pennyweight.errors import ArtifactError, InputError
+from pennyweight.predict.label_shift import estimate_shares
 from pennyweight.train.observer import forward_log
 
 Command = Callable[..., Any]
@@ -136,6 +138,70 @@ def test_a_prior_reweighs_the_probabilities(tiny_run: Path, news: Path, command:
     assert command("evaluate", tiny_run, news / "test.csv", "--prior", "em").code == 0
     refused = command("predict", tiny_run, "-", "--prior", "em", stdin="A text.\n")
     assert (refused.code, refused.error) == (2, "the class shares cannot be estimated without texts; received em")
+
+
+def _corrected(classifier: pw.Classifier, texts: list[str], offsets: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Probabilities for equal shares, worked out from the logits without the offsets."""
+    found = np.exp((classifier.logits(texts) - offsets) / classifier.temperature) / trained
+    corrected: np.ndarray = found / found.sum(axis=1, keepdims=True)
+    return corrected
+
+
+def test_a_prior_takes_the_place_of_a_logit_adjustment(tiny_run: Path, news: Path) -> None:
+    classifier, texts = pw.load(tiny_run), read(news / "test.csv").texts
+    counts = np.array(classifier.metrics["data"]["counts"])
+    offsets = np.array([2.0, 0.0, -1.0])
+    for entry in ({"bias_offsets": {"values": offsets.tolist()}}, {"merged": {"bias_offsets": offsets.tolist()}}):
+        classifier.metrics.pop("bias_offsets", None)
+        classifier.metrics.update(entry)
+        found = classifier.with_prior("balanced").predict_proba(texts)
+        assert np.allclose(found, _corrected(classifier, texts, offsets, counts / counts.sum()), atol=1e-5)
+    classifier.metrics["merged"]["bias_offsets"] = [1.0]
+    with pytest.raises(ArtifactError, match="the saved bias offsets are damaged; expected 3 numbers"):
+        classifier.with_prior("balanced")
+
+
+def test_a_prior_keeps_a_threshold_but_estimates_shares_without_it(tiny_run: Path, news: Path) -> None:
+    classifier, texts = pw.load(tiny_run), read(news / "test.csv").texts
+    counts = np.array(classifier.metrics["data"]["counts"])
+    before = classifier.with_prior("em", texts).weights
+    kept = classifier.with_prior("balanced").predict_proba(texts)
+    # The same classifier as if 3 had been added to a bias for a threshold.
+    classifier.metrics["bias_offsets"] = {"values": [3.0, 0.0, 0.0]}
+    recipe = classifier.artifact.recipe
+    train = recipe.train.model_copy(update={"thresholds": "precision=0.9"})
+    artifact = replace(classifier.artifact, recipe=recipe.model_copy(update={"train": train}))
+    moved = pw.Classifier(artifact, classifier.runtime)
+    assert np.allclose(moved.with_prior("balanced").predict_proba(texts), kept)
+    after = moved.with_prior("em", texts).weights
+    assert before is not None
+    assert after is not None
+    plain = np.exp((classifier.logits(texts) - [3.0, 0.0, 0.0]) / classifier.temperature)
+    shares = counts / counts.sum()
+    expected = estimate_shares(plain / plain.sum(axis=1, keepdims=True), shares) / shares
+    assert np.allclose(after, expected, rtol=1e-3)
+    assert not np.allclose(after, before, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "factors"),
+    [
+        ({"class_weights": "balanced"}, None),
+        ({"class_weights": {"Sports": 4.0}}, [1, 4, 1]),
+        ({"oversample": True}, None),
+    ],
+)
+def test_a_prior_knows_that_training_weighed_the_classes(
+    tiny_run: Path, settings: dict[str, Any], factors: list[float] | None
+) -> None:
+    classifier = pw.load(tiny_run)
+    recipe = classifier.artifact.recipe
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
+    weighed = pw.Classifier(replace(classifier.artifact, recipe=recipe), classifier.runtime)
+    weighed.metrics["data"]["counts"] = [10, 20, 70]
+    trained = np.ones(3) if factors is None else np.array([10, 20, 70]) * factors
+    expected = (1 / 3) / (trained / trained.sum())
+    assert weighed.with_prior("balanced").weights == pytest.approx(expected)
 
 
 def test_a_prior_where_the_shares_in_training_are_not_known(tiny_run: Path) -> None:

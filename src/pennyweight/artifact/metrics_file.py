@@ -250,6 +250,7 @@ class MergedEntry(_Closed):
     runs: list[str] = Field(description="Names of the runs' folders.")
     weights: list[float] = Field(description="Of the runs, of sum 1.")
     kept: Share = Field(description="Of the summed update's squared norm, after its ranks were cut.")
+    bias_offsets: list[float] | None = Field(None, description="Weighted mean of the runs', if they have any.")
 
 
 class TrainingEntry(_Open):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError, InputError
+from ..recipe.schema import TrainRecipe
 
 ROUNDS = 1000
 # The most texts that shares are estimated from: a share's standard error is below 0.2 points by then.
@@ -89,6 +90,45 @@ def training_shares(metrics: Mapping[str, Any], predictions: Mapping[str, np.nda
     except (TypeError, ValueError):
         pass
     raise ArtifactError("this classifier has no record of the class shares in training", remedy="train it again")
+
+
+def learnt_shares(counted: np.ndarray, settings: TrainRecipe, names: Sequence[str]) -> np.ndarray:
+    """The shares (L,) that a classifier's probabilities stand for: as counted, unless training weighed the classes.
+
+    Args:
+        counted: (L,) shares of the training rows.
+        settings: settings of the training; weights in the loss count as that many more rows.
+    """
+    found = np.full(len(counted), 1 / len(counted)) if settings.oversample else counted
+    weights = settings.class_weights
+    if weights == "balanced":
+        found = found / counted
+    elif isinstance(weights, Mapping):
+        found = found * np.array([weights.get(name, 1.0) for name in names])
+    return np.asarray(found / found.sum())
+
+
+def bias_factors(
+    metrics: Mapping[str, Any], settings: TrainRecipe, count: int, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factors (L,) of the probabilities of `count` classes that take back what was added to the biases after training.
+
+    Returns:
+        For estimating shares, which needs the probabilities as trained; and for the corrected answers. These keep a
+        threshold for a precision or recall, but no logit adjustment: the new shares take its place.
+
+    Raises:
+        ArtifactError: the saved offsets are damaged.
+    """
+    saved = metrics.get("bias_offsets", {}).get("values") or metrics.get("merged", {}).get("bias_offsets")
+    try:
+        values = np.zeros(count) if saved is None else np.array(saved, dtype=float)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != (count,) or not np.isfinite(values).all():
+        raise ArtifactError("the saved bias offsets are damaged", expected=f"{count} numbers")
+    found = np.exp(-np.clip(values / temperature, -500, 500))
+    return found, np.ones(count) if "=" in settings.thresholds else found
 
 
 def parse_shares(text: str, names: Sequence[str]) -> np.ndarray | None:

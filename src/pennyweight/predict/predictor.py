@@ -36,7 +36,7 @@ from ..model.inference.engine import InferenceEngine
 from ..model.on_demand import OnDemand
 from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
-from .label_shift import prior_weights, training_shares
+from .label_shift import bias_factors, learnt_shares, prior_weights, training_shares
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
 from .text_reader import TextReader
 
@@ -372,17 +372,20 @@ class Classifier(TextReader):
         """
         if self.multi:
             raise InputError("multi-label classifiers have no class shares: their probabilities do not add up to 1")
-        trained = training_shares(self.metrics, self.artifact.predictions, len(self.labels))
-        plain = self._weighted(None)
+        count, settings = len(self.labels), self.artifact.recipe.train
+        counted = training_shares(self.metrics, self.artifact.predictions, count)
+        trained = learnt_shares(counted, settings, self.labels)
+        as_trained, kept = bias_factors(self.metrics, settings, count, self.temperature)
+        plain = self._weighted(as_trained)
         some = texts if isinstance(texts, Iterator) else to_texts(texts, self.input_spec)
 
         def probabilities(given: list[Any]) -> np.ndarray:
             return plain.probabilities_of(plain.encoded(given))
 
         weights = prior_weights(shares, self.labels, trained, probabilities, some)
-        return self._weighted(weights)
+        return self._weighted(weights * kept)
 
-    def _weighted(self, weights: np.ndarray | None) -> Classifier:
+    def _weighted(self, weights: np.ndarray) -> Classifier:
         """The same classifier, its engine too, with other factors of the classes' probabilities."""
         other = Classifier(self.artifact, self.runtime, weights, self.digest)
         other._engine = self._engine

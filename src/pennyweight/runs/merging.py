@@ -146,6 +146,7 @@ def merge(
     runtime = classifier.runtime
     merged, kept = _merged(artifacts, shares, method, runtime)
     described: dict[str, Any] = {"method": method, "runs": list(names), "weights": list(shares), "kept": round(kept, 6)}
+    described |= _offsets(artifacts, shares)
     measured = None if data is None else _measured(Classifier(merged, runtime), data, artifacts, shares)
     metrics = _metrics(merged, artifacts, measured, shares) | {"merged": described}
     predictions = {} if measured is None else measured.predictions["test"].to_arrays("test")
@@ -250,6 +251,13 @@ def _thresholds(artifacts: Sequence[Artifact], shares: Sequence[float]) -> np.nd
     values = [(artifact.metrics.get("thresholds") or {}).get("values", [0.5] * len(names)) for artifact in artifacts]
     found: np.ndarray = np.asarray(shares) @ np.asarray(values, dtype=np.float64)
     return found
+
+
+def _offsets(artifacts: Sequence[Artifact], shares: Sequence[float]) -> dict[str, list[float]]:
+    """What the head's biases have of the runs' offsets; empty if no run has any."""
+    values = [artifact.metrics.get("bias_offsets", {}).get("values") for artifact in artifacts]
+    found = sum(share * np.array(each) for share, each in zip(shares, values, strict=True) if each is not None)
+    return {"bias_offsets": found.tolist()} if isinstance(found, np.ndarray) and found.any() else {}
 
 
 def _measured(
