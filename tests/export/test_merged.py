@@ -49,6 +49,9 @@ def test_a_head_alone_exports_merged(tiny_backbone: Callable[..., Path], tmp_pat
     with pytest.raises(ArtifactError, match="there is no adapter: only the head was trained; use --format merged"):
         to_peft(artifact, tmp_path / "peft")
     assert to_merged(artifact, tmp_path / "merged") < 1e-4
+    pooled = wanted.model_copy(update={"model": wanted.model.model_copy(update={"pooling": "mean"})})
+    with pytest.raises(ArtifactError, match="only the head was trained; use --format onnx"):
+        to_peft(replace(artifact, recipe=pooled), tmp_path / "peft")
 
 
 def test_the_pipeline_gives_our_probabilities(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:

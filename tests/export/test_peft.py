@@ -102,7 +102,9 @@ def test_every_kind_of_adapter_exports(
 
 def test_what_stock_classes_cannot_express_is_refused(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(
-        ArtifactError, match="cannot express mean pooling; expected a classifier trained with --pooling"
+        ArtifactError,
+        match="cannot express mean pooling; expected a classifier trained with --pooling cls; received --pooling mean; "
+        "use --format onnx, or train with --pooling cls --contrastive off --frozen-head off",
     ):
         to_peft(trained(tiny_backbone("bert"), pooling="mean"), tmp_path / "peft")
     with pytest.raises(ArtifactError, match="normalises between its two layers"):

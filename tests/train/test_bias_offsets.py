@@ -47,6 +47,14 @@ def test_a_rare_class_that_is_given_up_is_raised() -> None:
     assert json.loads(json.dumps(found.to_json()))["summary"].startswith("biases of rarer classes raised")
 
 
+def test_a_class_without_training_rows_is_not_raised() -> None:
+    logits, labels, counts = overlapping()
+    logits = np.concatenate([logits, np.full((len(logits), 1), -20.0)], axis=1)
+    found = adjusted_offsets(logits, labels, np.append(counts, 0), [*NAMES, "unseen"])
+    assert found.values[3] == 0 < found.values[2]
+    assert f"{NAMES[2]} has 4.0% of the training rows" in found.summary
+
+
 def test_classes_told_apart_are_left_as_trained() -> None:
     labels = np.array([0] * 60 + [1] * 36 + [2] * 4)
     found = adjusted_offsets(20.0 * np.eye(3)[labels], labels, np.array([600, 360, 40]), NAMES)

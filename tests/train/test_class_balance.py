@@ -16,7 +16,7 @@ import pennyweight as pw
 from pennyweight.errors import Interrupted, RecipeError
 from pennyweight.recipe import loading as recipe
 from pennyweight.train import loss
-from pennyweight.train.class_balance import class_weights, oversampled
+from pennyweight.train.class_balance import class_weights, has_rare_class, oversampled, rarest
 
 CPU = torch.device("cpu")
 LABELS = np.array([0] * 12 + [1] * 5 + [2] * 3)
@@ -32,6 +32,12 @@ def test_balanced_weights_are_scikit_learns_and_keep_the_size_of_the_loss() -> N
     assert given[LABELS].mean() == pytest.approx(1)
     assert given[2] / given[0] == pytest.approx(4)
     assert class_weights(LABELS, "abc", None) is None
+
+
+def test_a_class_without_rows_is_not_rare() -> None:
+    assert not has_rare_class(np.array([0, 40, 60]))
+    assert has_rare_class(np.array([0, 5, 95]))
+    assert rarest(np.array([95, 0, 5])) == 2
 
 
 def test_weights_of_several_labels_are_ratios() -> None:

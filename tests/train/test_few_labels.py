@@ -194,6 +194,16 @@ def test_what_has_no_phase_is_refused(
     assert "few_labels" not in pw.train(news / "train.csv", **quick).metrics["train"]
 
 
+def test_a_class_that_only_has_a_name_leaves_the_way_of_training(settings: dict[str, Any], news: Path) -> None:
+    names = ["Business", "Sports", "World", "Weather"]
+    found = pw.train(news / "train.csv", test=news / "test.csv", label_names=names, **settings)
+    assert found.metrics["train"]["few_labels"]["candidates"]
+    assert "bias_offsets" not in found.metrics
+    assert found.artifact.recipe.train.metric == "auto"
+    assert found.labels == tuple(names)
+    assert found.metrics["test"]["accuracy"] > 0.9
+
+
 def test_texts_in_windows_are_trained_in_epochs(settings: dict[str, Any], news: Path) -> None:
     found = pw.train(news / "train.csv", long_texts="windows", max_length=8, **settings)
     assert "few_labels" not in found.metrics["train"]

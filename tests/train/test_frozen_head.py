@@ -100,6 +100,22 @@ def test_every_field_of_the_plan_is_the_adapters_but_those_named() -> None:
 # --- training
 
 
+@pytest.mark.parametrize("encoder", ["auto", "reference"])
+def test_a_head_on_texts_in_windows_is_what_was_compared(
+    encoder: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{TEXTS[row % 3]} and {TEXTS[row % 3]} {'again ' * (row % 5)}" for row in range(90)]
+    monkeypatch.setattr(frozen_head, "head_wins", lambda comparison: True)
+    found = pw.train(
+        (texts, [str(row % 3) for row in range(90)]), long_texts="windows", max_length=8, encoder=encoder, **settings
+    )
+    kept = found.metrics["train"]["frozen_head"]
+    assert (found.artifact.plan.adapter, kept["kept"]) == (None, "frozen head")
+    assert found.artifact.recipe.model.pooling == "mean"
+    assert found.metrics["validation"]["accuracy"] == kept["accuracy"] > 0.9
+    assert np.mean([guess == str(row % 3) for row, guess in enumerate(found.predict(texts))]) > 0.9
+
+
 def test_the_winning_head_is_saved_alone_and_said(
     settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

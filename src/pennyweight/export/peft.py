@@ -35,9 +35,10 @@ def to_peft(artifact: Artifact, folder: str | Path) -> float:
 
     refuse_nonempty_folder(folder)
     refuse_long_texts(artifact)
-    if artifact.plan.adapter is None:
-        raise ArtifactError("there is no adapter: only the head was trained", remedy="use --format merged")
     stock = stock_head_of(artifact.backbone.config)
+    if artifact.plan.adapter is None:
+        other = "merged" if artifact.recipe.model.pooling == stock.pooling else "onnx"
+        raise ArtifactError("there is no adapter: only the head was trained", remedy=f"use --format {other}")
     head = stock_head(artifact)
     config = lora_config(artifact.plan.adapter, artifact.backbone.config)
     config.task_type = "SEQ_CLS"

@@ -58,7 +58,7 @@ def _refuse_pooling(artifact: Artifact) -> None:
             f"transformers' stock {config['model_type']} classifier cannot express {pooling} pooling",
             expected=f"a classifier trained with --pooling {stock}",
             received=f"--pooling {pooling}",
-            remedy=f"train with --pooling {stock}, or keep using Pennyweight's own artifact",
+            remedy=f"use --format onnx, or train with --pooling {stock} --contrastive off --frozen-head off",
         )
 
 

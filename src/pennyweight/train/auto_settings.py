@@ -13,7 +13,7 @@ from ..errors import RecipeError
 from ..model.backbone import resolve
 from ..model.tokenizer import encode, load_tokenizer, longest_input
 from ..recipe.schema import AUTO_LENGTH, DataRecipe, Recipe
-from .class_balance import has_rare_class, rows_of
+from .class_balance import has_rare_class, rarest, rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def settle_metric(recipe: Recipe, labels: np.ndarray, names: Sequence[str]) -> R
     counts = rows_of(labels, len(names))
     rare = labels.ndim == 1 and has_rare_class(counts)
     if rare:
-        least = int(counts.argmin())
+        least = rarest(counts)
         share = 100 * counts[least] / len(labels)
         logger.info(
             f"metric: macro_f1 chooses the best epoch (auto; {shown(names[least])} is rare, "

@@ -23,7 +23,7 @@ from ..evaluate.metrics.thresholds import Target, threshold_for_target
 from ..model.heads import Head
 from ..model.text_model import TextModel
 from ..recipe.schema import TrainRecipe
-from .class_balance import has_rare_class, rows_of
+from .class_balance import has_rare_class, rarest, rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +149,7 @@ def adjusted_offsets(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray,
     shares = counts.clip(1) / counts.sum()
     directions = -np.log(shares)
     directions -= directions.min()  # what all classes get alike changes nothing
+    directions[counts == 0] = 0.0  # a class that was never seen has nothing to be raised for
     probabilities = softmax(logits, choose_temperature(logits, labels).value)
     expected = []
     for strength in STRENGTHS:
@@ -158,8 +159,8 @@ def adjusted_offsets(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray,
     best = max(allowed, key=lambda number: (expected[number][0], -number))
     strength = STRENGTHS[best]
     before, after = (_figures(logits + one * directions, labels, names) for one in (0.0, strength))
-    rarest = int(counts.argmin())
-    about = f"{shown(names[rarest])} has {100 * shares[rarest]:.1f}% of the training rows"
+    least = rarest(counts)
+    about = f"{shown(names[least])} has {100 * shares[least]:.1f}% of the training rows"
     gain = 100 * (expected[best][0] - expected[0][0])
     said = (
         f"biases of rarer classes raised (logit adjustment, strength {strength:g}; {about}): the validation "

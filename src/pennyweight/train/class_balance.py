@@ -54,10 +54,22 @@ def rows_of(labels: np.ndarray, count: int) -> np.ndarray:
 def has_rare_class(counts: np.ndarray) -> bool:
     """Whether a class has under `RARE` of the rows, and under half of what it would have if all were the same size.
 
+    Classes without rows, which only have a name, do not count.
+
     Args:
         counts: (L,) rows of each class, one label per text.
     """
-    return bool(counts.min() < min(RARE, 0.5 / len(counts)) * counts.sum())
+    present = counts[counts > 0]
+    return bool(present.min() < min(RARE, 0.5 / len(present)) * present.sum())
+
+
+def rarest(counts: np.ndarray) -> int:
+    """The number of the class with the fewest rows among those that have any.
+
+    Args:
+        counts: (L,) rows of each class.
+    """
+    return int(np.where(counts > 0, counts, counts.max()).argmin())
 
 
 def oversampled(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:

@@ -334,7 +334,7 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
         return True
     fields = type(settings).model_fields
     by_loop = any(getattr(settings, key) != fields[key].default for key in LOOP_SETTINGS)
-    return problem is None and fewest > 0 and not by_loop and len(labels) <= ROWS_A_CLASS * n_labels
+    return problem is None and not by_loop and len(labels) <= ROWS_A_CLASS * n_labels
 
 
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:

@@ -115,8 +115,6 @@ def compare_head(
     train, plan = frozen.recipe.train, frozen.recipe.plan
     if not is_candidate(train, plan, planned, {name: labels[name] for name in tokens if name in labels}):
         return ready, None
-    if any(tokens[name].windows is not None for name in ("train", "validation")):
-        return ready, None
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])
     found = fit_frozen_head(frozen, tokens, labels, adapter, train.metric, train.seed)
