@@ -204,11 +204,24 @@ def test_a_class_that_only_has_a_name_leaves_the_way_of_training(settings: dict[
     assert found.metrics["test"]["accuracy"] > 0.9
 
 
-def test_texts_in_windows_are_trained_in_epochs(settings: dict[str, Any], news: Path) -> None:
-    found = pw.train(news / "train.csv", long_texts="windows", max_length=8, **settings)
-    assert "few_labels" not in found.metrics["train"]
+def test_texts_in_windows_have_the_frozen_backbone_alone(
+    settings: dict[str, Any], news: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    windows = settings | {"long_texts": "windows", "max_length": 8}
+    found = pw.train(news / "train.csv", test=news / "test.csv", out=tmp_path / "run", **windows)
+    choice = found.metrics["train"]["few_labels"]
+    assert (choice["chosen"], len(choice["candidates"])) == ("frozen backbone", 1)
+    assert found.artifact.plan.adapter is None
+    assert found.artifact.plan.why[-1] == few_labels.NO_PHASE
+    assert found.metrics["test"]["accuracy"] > 0.9
+    texts = ["The bank and the rate in the forecast " * 5, TEXTS[0]]
+    assert np.allclose(pw.load(tmp_path / "run").predict_proba(texts), found.predict_proba(texts), atol=1e-6)
+    for given in ({"adapter": "lora"}, {"frozen_head": "off"}, {"contrastive": "off"}):
+        trained = pw.train(news / "train.csv", **(windows | given | {"validation_size": 3}))
+        assert "few_labels" not in trained.metrics["train"]
+        assert trained.artifact.plan.adapter is not None
     with pytest.raises(RecipeError, match="contrastive: expected auto or off with long_texts windows, received on"):
-        pw.train(news / "train.csv", long_texts="windows", contrastive="on", **settings)
+        pw.train(news / "train.csv", contrastive="on", **windows)
 
 
 def test_the_phase_moves_the_upper_half_of_the_adapters(settings: dict[str, Any], news: Path) -> None:

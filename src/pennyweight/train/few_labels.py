@@ -30,6 +30,7 @@ from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
 from .contrastive import train_contrastive, upper_half
 from .frozen_features import FrozenBackbone
+from .frozen_head import leaves_adapter_open
 from .logistic_head import cross_entropy, fit_logistic_head
 from .state import FitResult, rank
 from .validator import make_validator
@@ -47,6 +48,7 @@ FROZEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors
 TRAINED_STRENGTHS = (1.0, 10.0)
 NORMAL_95 = 1.96  # standard errors from the middle of a 95% interval to its ends
 FROZEN_WON = "cross-validation found the adapter no better than the frozen backbone: the head alone is kept"
+NO_PHASE = "few labels, and texts in windows have no contrastive phase: the head alone is trained"
 # Who sets one of these means the training loop.
 LOOP_SETTINGS = (
     "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "scheduler",
@@ -272,7 +274,8 @@ def fit_few_labels(
         BudgetError: the model has another number of trainable parameters than the plan.
     """
     settings = frozen.recipe.train
-    if tokens["train"].windows is not None or not suits_few_labels(settings, plan, labels["train"], len(names)):
+    in_windows = tokens["train"].windows is not None
+    if not suits_few_labels(settings, plan, labels["train"], len(names)) or (in_windows and keeps_adapter(frozen)):
         return None
     began = time.perf_counter()
     model, rows = text_model.model, len(labels["train"])
@@ -285,11 +288,11 @@ def fit_few_labels(
         texts = join(texts, text_model.encode(descriptions))
         truth = np.concatenate([truth, np.arange(described)])
     train = text_model.batches(texts)
-    source = train if plan.adapter is None else upper_half(model, train)
-    trainer = FewLabelTrainer(
-        text_model, source, texts, truth, len(names), frozen, settings.seed, described, settings.metric
-    )
-    counts = steps_for(rows / len(names)) if plan.adapter is not None else ()
+    has_phase = plan.adapter is not None and not in_windows
+    source = upper_half(model, train) if has_phase else train
+    options = settings.seed, described, settings.metric
+    trainer = FewLabelTrainer(text_model, source, texts, truth, len(names), frozen, *options)
+    counts = steps_for(rows / len(names)) if has_phase else ()
     trials = trainer.trials(counts)
     for trial in trials:
         logger.info(f"few labels: {trial.name}: {trial.score}")
@@ -298,7 +301,8 @@ def fit_few_labels(
     logger.info(f"few labels: {chosen.name}, trained on all {rows:,} rows")
     left = plan
     if plan.adapter is not None and not chosen.steps:
-        left = model.drop_adapter(plan, len(names), frozen.backbone.config, FROZEN_WON)
+        why = NO_PHASE if in_windows else FROZEN_WON
+        left = model.drop_adapter(plan, len(names), frozen.backbone.config, why)
     model.eval()
     seconds = time.perf_counter() - began
     record: dict[str, Any] = {"step": chosen.steps, "epoch": 1.0, "train_loss": loss, "learning_rate": 0.0}
@@ -335,6 +339,12 @@ def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_la
     fields = type(settings).model_fields
     by_loop = any(getattr(settings, key) != fields[key].default for key in LOOP_SETTINGS)
     return problem is None and not by_loop and len(labels) <= ROWS_A_CLASS * n_labels
+
+
+def keeps_adapter(frozen: FrozenBackbone) -> bool:
+    """Whether the recipe asks for an adapter: it sets a field of it, or excludes the frozen head."""
+    recipe = frozen.recipe
+    return recipe.train.frozen_head == "off" or not leaves_adapter_open(recipe.plan)
 
 
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:
