@@ -56,3 +56,12 @@ def test_names_describe_where_they_are_words() -> None:
     assert names_as_descriptions(("real_estate", "Sci/Tech")) == ("real estate", "Sci/Tech")
     assert names_as_descriptions(("0", "1")) == ()
     assert names_as_descriptions(("top-news", "top_news")) == ()
+
+
+@pytest.mark.parametrize("first", [(), ("name,description",)], ids=["no header", "unknown names"])
+def test_columns_that_cannot_be_told_apart_name_the_form(first: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join([*first, *ROWS]) + "\n", "utf-8")
+    with pytest.raises(DataError, match=r"; begin it with a row that names the columns: label,text$") as caught:
+        read_descriptions(file, NAMES)
+    assert "--" not in str(caught.value)

@@ -99,6 +99,21 @@ def test_what_predict_writes_teaches_as_its_run_does(
     assert np.abs(plain.predict_proba(texts) - by_run.predict_proba(texts)).max() > 1e-3
 
 
+def test_of_a_table_that_was_predicted_again_the_newest_columns_teach(
+    tiny_run: Path, news: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    rows = [[row["text"], row["label"], 1, 0, 0] for row in read_rows(news / "train.csv")]
+    with first.open("w", newline="", encoding="utf-8") as handle:  # as of a run that says Business to everything
+        csv.writer(handle).writerows([["text", "label", *(f"p_{name}" for name in LABELS)], *rows])
+    pw.load(tiny_run).predict_file(first, second)
+    assert "predicted_p_World" in read_rows(second)[0]
+    loaded = load_data(recipe.load(**settings, teacher=str(second)), news / "train.csv")
+    assert loaded.teaching is not None
+    found = loaded.teaching.targets.probabilities
+    assert found == pytest.approx(pw.load(tiny_run).predict_proba(loaded.splits.train.texts), abs=1e-5)
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_every_form_that_predict_writes_is_read(
     ending: str, tiny_run: Path, news: Path, settings: dict[str, Any], tmp_path: Path

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pennyweight.evaluate.baselines.logistic_regression import fit_predict
 from pennyweight.model.heads import Head
 from pennyweight.train.logistic_head import fit_logistic_head
 
@@ -40,3 +41,12 @@ def test_the_model_takes_its_values() -> None:
     fitted.put_into(head)
     found = head(torch.from_numpy(features)).detach().numpy()
     assert np.allclose(found, fitted.logits(features), atol=1e-5)
+
+
+def test_nearly_as_many_classes_as_texts_are_no_regression() -> None:
+    features = np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)
+    labels = np.arange(30) % 20  # scikit-learn warns of these, and warnings are errors here
+    head = fit_logistic_head(features, labels, 20, 100.0)
+    assert head.logits(features).shape == (30, 20)
+    found = fit_predict(features, labels, features, 20, (1.0, 10.0), 0)
+    assert found.shape == (30, 20)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..errors import DataError
 from .sources import read
-from .table import listed, shown
+from .table import Table, listed, shown
 
+FLAGS = ("--label-column", "--text-columns", "--header")
 WANTED = "one row for each class: the class as its label, and its description as the text"
 
 
@@ -22,7 +23,7 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
     Raises:
         DataError: a class without a description, with two, or unknown; an empty one; two classes with the same one.
     """
-    table = read(path)
+    table = _read(path)
     labels = [str(label) for label in table.labels or ()]
     found = dict(zip(labels, (text.strip() for text in table.texts), strict=False))
     unknown = [label for label in labels if label not in names]
@@ -42,6 +43,19 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
             received=f"{shown(names[one])} and {shown(names[other])}: {shown(found[names[one]])}",
         )  # fmt: skip
     return tuple(found[name] for name in names)
+
+
+def _read(path: str | Path) -> Table:
+    """The table; flags that name the training data's columns do not hold for it, so errors say how to write it."""
+    try:
+        return read(path)
+    except DataError as error:
+        if not any(flag in (error.remedy or "") for flag in FLAGS):
+            raise
+        raise DataError(
+            error.problem, where=error.where, expected=error.expected, received=error.received,
+            remedy="begin it with a row that names the columns: label,text",
+        ) from None  # fmt: skip
 
 
 def same_descriptions(texts: Sequence[str]) -> tuple[int, int] | None:

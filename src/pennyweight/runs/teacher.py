@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 WHERE = "train -> teacher"
 OFF_ONE = 0.01  # by how much the probabilities of a table's row may miss a sum of 1: it is written with few decimals
 PREFIX = "p_"  # of the columns that predict writes
+AGAIN = "predicted_"  # in front of that, where its input had such columns already
 
 
 class Teacher(Protocol):
@@ -266,9 +267,9 @@ class TableTeacher:
 
 def _class_columns(columns: Columns, labels: Sequence[str]) -> list[str]:
     """The columns that hold the probabilities of the classes, in their order."""
-    written = [f"{PREFIX}{name}" for name in labels]
+    written = [_newest(columns, f"{PREFIX}{name}") for name in labels]
     probabilities = [name for name in columns.values if name.startswith(PREFIX)]
-    if set(probabilities) & set(written):
+    if any(f"{PREFIX}{name}" in columns.values for name in labels):
         found = [name.removeprefix(PREFIX) for name in probabilities]
         if set(found) != set(labels):
             raise _other_labels(columns.source, labels, found)
@@ -282,6 +283,13 @@ def _class_columns(columns: Columns, labels: Sequence[str]) -> list[str]:
             received=f"columns {listed(columns.values, 12)}",
         )
     return list(labels)
+
+
+def _newest(columns: Columns, name: str) -> str:
+    """The column of this name that was written last, if a table of predictions was predicted again."""
+    while f"{AGAIN}{name}" in columns.values:
+        name = f"{AGAIN}{name}"
+    return name
 
 
 def _probabilities(columns: Columns, names: Sequence[str], *, multi: bool) -> np.ndarray:

@@ -57,6 +57,7 @@ def fit_logistic_head(features: np.ndarray, labels: np.ndarray, n_labels: int, s
     model = LogisticRegression(C=strength, max_iter=1000)
     with warnings.catch_warnings(), threadpool_limits(1):  # the same sums whatever else the machine does
         warnings.simplefilter("ignore", ConvergenceWarning)  # past a thousand iterations no label changes
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than")  # of few texts
         model.fit(features / length, labels)
     rows, bias = model.coef_ / length, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn gives one row of two

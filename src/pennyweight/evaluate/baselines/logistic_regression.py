@@ -66,6 +66,7 @@ def _one_label(train: Any, labels: np.ndarray, test: Any, n_labels: int, strengt
     with warnings.catch_warnings():
         # Past a thousand iterations the predictions no longer move; a baseline need not be optimal to the last digit.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than")  # of few texts
         model.fit(train, labels)
     probabilities[:, model.classes_] = model.predict_proba(test)
     return probabilities
