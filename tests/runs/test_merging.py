@@ -146,6 +146,19 @@ def test_heads_alone(train: Callable[..., Path], tmp_path: Path) -> None:
     )
 
 
+def test_what_was_added_to_the_biases_is_known_of_the_merged_one(train: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [("The bank cut its rate.", "common")] * 30 + [("The cup and the match", "rare")] * 10
+    runs = [
+        train(name, rows, thresholds=wanted, adapter="lora", budget="10k")
+        for name, wanted in (("0.5", "recall=0.5"), ("1", "recall=1"))
+    ]
+    values = [pw.load(run).metrics["bias_offsets"]["values"] for run in runs]
+    merge(runs, out=tmp_path / "soup", weights=[3, 1])
+    found = pw.load(tmp_path / "soup").metrics["merged"]["bias_offsets"]
+    assert found == pytest.approx(np.average(values, axis=0, weights=[3, 1]))
+    assert any(found)
+
+
 def test_every_command_takes_it(seeds: list[Path], news: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     out = tmp_path / "soup"
     done = command("merge", *seeds, "--test", news / "test.csv", "--out", out, "--weights", "2,1,1")
