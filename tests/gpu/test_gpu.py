@@ -29,7 +29,7 @@ from pennyweight.model.device import Runtime, choose
 from pennyweight.model.inference import TokenFeed
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
-from pennyweight.train import batch_source, prefix_placement
+from pennyweight.train import prefix_placement
 from pennyweight.train.accelerator import make_accelerator
 from pennyweight.train.batch_source import choose_batch_sources
 from pennyweight.train.loop import report_steps, step_and_record
@@ -178,7 +178,6 @@ def test_a_training_step_never_waits_for_the_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(prefix_placement, "fits_beside_training", lambda *sizes: case == "prefix on the device")
-    monkeypatch.setattr(batch_source, "computing_is_quicker", lambda *given: False)
     strategy = "top" if case.startswith("prefix") else "all-linear"
     draw = np.random.default_rng(0)
     encoded = pack([draw.integers(7, 60, length).tolist() for length in LENGTHS * 8])

@@ -188,20 +188,22 @@ def test_in_bf16_what_is_kept_is_what_would_be_computed(
         assert float((vectors - pooled).abs().max()) <= 2 * torch.finfo(torch.bfloat16).eps * float(pooled.abs().max())
 
 
-@pytest.mark.parametrize(("far", "quicker", "before", "kept"), [
-    (True, True, None, []), (True, False, None, ["train", "validation"]), (False, True, None, ["train", "validation"]),
-    (True, False, [], []), (True, True, ["train"], ["train"]),
+@pytest.mark.parametrize(("where", "far", "quicker", "before", "kept"), [
+    ("auto", True, True, None, []), ("auto", True, False, None, ["train", "validation"]),
+    ("auto", False, True, None, ["train", "validation"]),
+    ("auto", True, False, [], []), ("auto", True, True, ["train"], ["train"]),
+    ("memory", True, True, None, ["train", "validation"]),
 ])  # fmt: skip
 def test_what_is_quicker_to_compute_is_not_kept_and_a_resumed_run_decides_as_before(
-    far: bool, quicker: bool, before: list[str] | None, kept: list[str], tiny_backbone: Callable[..., Path],
-    feed: TokenFeed, monkeypatch: pytest.MonkeyPatch,
+    where: str, far: bool, quicker: bool, before: list[str] | None, kept: list[str],
+    tiny_backbone: Callable[..., Path], feed: TokenFeed, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     asked: list[int] = []
     monkeypatch.setattr(batch_source, "stays_in_main_memory", lambda needed, device: asked.append(needed) or far)
     monkeypatch.setattr(batch_source, "computing_is_quicker", lambda *given: quicker)
     wanted = recipe.load(
         backbone=str(tiny_backbone("bert")), budget="9k", strategy="top", epochs=2, pad_to_multiple_of=8,
-        prefix_cache="memory", precision="fp32",
+        prefix_cache=where, precision="fp32",
     )  # fmt: skip
     plan = plan_for(wanted, config_of(wanted.model.backbone), 3)
     runtime = Runtime(torch.device("cpu"), "fp32")
@@ -210,7 +212,7 @@ def test_what_is_quicker_to_compute_is_not_kept_and_a_resumed_run_decides_as_bef
     sources = choose_batch_sources(model, both, wanted.train, backbone="b", kept=before)
     assert list(sources.prefixes) == kept
     assert sources.train is feed or isinstance(sources.train, Prefix)
-    assert asked == ([TOKENS * 32 * 4] * 2 if before is None else [])
+    assert asked == ([TOKENS * 32 * 4] * 2 if before is None and where == "auto" else [])
 
 
 def test_a_second_run_finds_the_file(encoder: FastEncoder, feed: TokenFeed, tmp_path: Path) -> None:

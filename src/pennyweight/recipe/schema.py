@@ -382,7 +382,9 @@ class TrainRecipe(Section):
     seed: Seed = Field(0, description="Seed of the initial weights, the order of texts and dropout.")
     group_by_length: bool = Field(True, description="Batch texts of similar length, for less padding and fewer shapes.")
     prefix_cache: Literal["auto", "memory", "disk", "off"] = Field(
-        "auto", description="Where to keep the outputs of the frozen lower layers."
+        "auto",
+        description="Where to keep the outputs of the frozen lower layers. auto keeps them in memory, or on disk if "
+        "cache_dir is set, but not where a GPU computes them faster than it reads them.",
     )
     prefix_precision: Literal["same", "int8", "auto"] = Field(
         "same",

@@ -112,7 +112,7 @@ def choose_batch_sources(
 def _worth_keeping(
     encoder: Encoder, feed: TokenFeed, spec: PrefixSpec, settings: TrainRecipe, group: ProcessGroup, before: bool | None
 ) -> bool:
-    """Whether keeping a prefix saves time: not where a GPU would read it from main memory and computes it quicker.
+    """Whether to keep a prefix: yes if asked to, else unless a GPU would read it slower than it computes it.
 
     A CPU always reads: a timing must not decide its last bits (docs/decisions.md).
 
@@ -121,7 +121,7 @@ def _worth_keeping(
     """
     if before is not None:
         return before
-    if spec.first >= encoder.num_layers:
+    if spec.first >= encoder.num_layers or settings.prefix_cache != "auto":
         return True
     needed = estimate(feed.encoded.lengths, encoder.hidden_size, spec.first, encoder.num_layers, spec.dtype)
     quicker = stays_in_main_memory(needed, feed.device) and computing_is_quicker(
