@@ -1,6 +1,7 @@
 """Few labels: draws of 8, 16 and 64 texts per class, by defaults, beside the frozen head and, where installed, SetFit.
 
     python benchmarks/few.py --agnews FOLDER --out FILE [--choose] [--draws 5] [--rows 8 16] [--names ours frozen]
+                             [--labels topic|agency|mark]
     python benchmarks/few.py --table FILE
 
 Every draw is of train.csv, all of it is trained on (`validation_size 0`), and everyone sees the same. With `--choose`
@@ -8,12 +9,16 @@ they are measured on 1,000 other rows of train.csv, which is what settings are c
 run adds a line to the file; runs already in the file are not repeated. Seconds are of training and of predicting what
 is measured; with `--command` also those of a whole command `pennyweight train` on the draw. SetFit (`pip install
 setfit`) is left out, with a line, where it is not installed.
+
+--labels other than topic are read off the texts, so that classes are something that the backbone knows little of: which
+agency a text names near its beginning, or which of `?`, `$` and `percent` it contains.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,12 +36,28 @@ Texts = tuple[list[str], list[str]]  # texts, labels
 MEASURED_ON = 1_000
 
 
-def read(file: Path) -> Texts:
-    """Texts and labels of a file."""
+def agency(text: str) -> str:
+    """The news agency that a text names in its first 120 characters."""
+    return "Reuters" if "Reuters" in text[:120] else "AP" if re.search(r"\bAP\b", text[:120]) else "other"
+
+
+def mark(text: str) -> str:
+    """The first of three marks that a text contains."""
+    return (
+        "question" if "?" in text else "dollars" if "$" in text else "percent" if "percent" in text.lower() else "none"
+    )
+
+
+LABELS: dict[str, Callable[[str], str] | None] = {"topic": None, "agency": agency, "mark": mark}
+
+
+def read(file: Path, labels: str = "topic") -> Texts:
+    """Texts of a file, and their labels or those of `LABELS`."""
     from pennyweight.data.sources import read as read_table
 
-    table = read_table(file)
-    return list(table.texts), [str(label) for label in table.labels]
+    table, label_of = read_table(file), LABELS[labels]
+    texts = list(table.texts)
+    return texts, [str(label) for label in table.labels] if label_of is None else [label_of(text) for text in texts]
 
 
 def draw(train: Texts, rows: int, number: int) -> tuple[Texts, Texts]:
@@ -144,15 +165,20 @@ def command_seconds(train: Texts) -> float:
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Mean accuracy and seconds by rows per class, as Markdown."""
-    found = ["| texts per class | trained by | draws | accuracy, % | seconds |", "|---:|---|---:|---|---:|"]
-    for rows in sorted({line["rows"] for line in lines}):
-        for name in PEERS:
-            group = [line for line in lines if (line["rows"], line["name"]) == (rows, name)]
-            if group:
-                seconds = np.mean([line["seconds"] for line in group])
-                shown = in_words([100 * line["accuracy"] for line in group])
-                found.append(f"| {rows} | {name} | {len(group)} | {shown} | {seconds:.1f} |")
+    """Mean accuracy and seconds by labels and rows per class, as Markdown."""
+    found = [
+        "| labels | texts per class | trained by | draws | accuracy, % | seconds |", "|---|---:|---|---:|---|---:|"
+    ]  # fmt: skip
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line.get("labels", "topic"), line["rows"], line["name"]), []).append(line)
+    order = list(LABELS), list(PEERS)
+    for (labels, rows, name), group in sorted(
+        groups.items(), key=lambda item: (order[0].index(item[0][0]), item[0][1], order[1].index(item[0][2]))
+    ):
+        seconds = np.mean([line["seconds"] for line in group])
+        shown = in_words([100 * line["accuracy"] for line in group])
+        found.append(f"| {labels} | {rows} | {name} | {len(group)} | {shown} | {seconds:.1f} |")
     return "\n".join(found)
 
 
@@ -165,26 +191,30 @@ def main() -> None:
     parser.add_argument("--command", action="store_true")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 64])
+    parser.add_argument("--labels", choices=LABELS, default="topic")
     parser.add_argument("--names", nargs="+", default=["ours", "frozen", "setfit"], choices=PEERS)
     options = parser.parse_args()
     if options.table is not None:
         print(table(done(options.table)))
         return
-    train = read(options.agnews / "train.csv")
+    train = read(options.agnews / "train.csv", options.labels)
     names = installed(options.names)
-    finished = {(line["name"], line["rows"], line["draw"], line["measured_on"]) for line in done(options.out)}
+    finished = {
+        (line.get("labels", "topic"), line["name"], line["rows"], line["draw"], line["measured_on"])
+        for line in done(options.out)
+    }
     for rows in options.rows:
         for number in range(options.draws):
             chosen, others = draw(train, rows, number)
             measured_on = "train.csv" if options.choose else "test.csv"
-            asked = others if options.choose else read(options.agnews / "test.csv")
+            asked = others if options.choose else read(options.agnews / "test.csv", options.labels)
             for name in names:
-                if (name, rows, number, measured_on) in finished:
+                if (options.labels, name, rows, number, measured_on) in finished:
                     continue
                 began = time.perf_counter()
                 predicted = PEERS[name](chosen, asked[0])
                 line = {
-                    "name": name, "rows": rows, "draw": number, "measured_on": measured_on,
+                    "labels": options.labels, "name": name, "rows": rows, "draw": number, "measured_on": measured_on,
                     "accuracy": float(np.mean([a == b for a, b in zip(predicted, asked[1], strict=True)])),
                     "seconds": round(time.perf_counter() - began, 1),
                 }  # fmt: skip

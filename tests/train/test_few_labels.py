@@ -14,7 +14,7 @@ import pennyweight as pw
 from pennyweight.errors import DataError, RecipeError
 from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train import few_labels
-from pennyweight.train.few_labels import Trial, choose_trial, halves, steps_for
+from pennyweight.train.few_labels import Trial, best_or_usual, choose_trial, halves, steps_for
 
 TEXTS = ["The striker and the match in the cup", "The bank and the rate in the forecast", "The polls in the valley"]
 
@@ -52,6 +52,36 @@ def test_on_few_rows_it_may_be_behind_by_less_than_chance() -> None:
     assert choose_trial([frozen, far := trial(20, [1] * 15 + [0] * 17)], forced=False) is frozen
     assert choose_trial([frozen, far], forced=True) is far
     assert choose_trial([frozen], forced=True) is frozen
+
+
+def test_another_penalty_must_be_ahead_by_a_standard_error() -> None:
+    usual = trial(20, [1] * 80 + [0] * 20)
+    # 2 rows ahead on 8 that differ, and 4 rows on 8: 0.7 and 1.4 standard errors.
+    near = trial(20, [0] * 3 + [1] * 77 + [1] * 5 + [0] * 15)
+    far = trial(20, [0] * 2 + [1] * 78 + [1] * 6 + [0] * 14)
+    assert near.rank > usual.rank
+    assert best_or_usual(usual, [near, usual]) is usual
+    assert best_or_usual(usual, [far, usual, near]) is far
+
+
+def test_a_shorter_phase_must_have_the_lower_loss_by_a_standard_error() -> None:
+    frozen = trial(0, [1] * 60 + [0] * 40)
+    short = trial(20, [1] * 80 + [0] * 20)
+    # Of 100 rows 4 fewer right, on 8 that differ; and 8 fewer on 8.
+    near, far = trial(60, [1] * 74 + [0] * 6 + [1] * 2 + [0] * 18), trial(60, [1] * 72 + [0] * 28)
+    assert choose_trial([frozen, short, trial(60, [1] * 80 + [0] * 20)], forced=False).steps == 60
+    assert choose_trial([frozen, short, trial(60, [1] * 79 + [0] + [1] + [0] * 19)], forced=False).steps == 60
+    assert choose_trial([frozen, short, near], forced=False) is short
+    assert choose_trial([frozen, short, far], forced=False) is short
+    # Logits of another size say the same.
+    loud = Trial(60, 1.0, 8 * trial(60, [1] * 81 + [0] * 19).logits, np.zeros(100, dtype=np.int64))
+    assert choose_trial([frozen, short, loud], forced=False) is loud
+    # By macro F1 the rare class counts.
+    gives_up, finds = [0] * 200, [0] * 178 + [1] * 12 + [1] * 10
+    for longest, chosen in ((finds, 60), (gives_up, 20)):
+        shorter = gives_up if longest is finds else finds
+        trials = [rare(0, gives_up), rare(20, shorter), rare(60, longest)]
+        assert choose_trial(trials, forced=True).steps == chosen
 
 
 def rare(steps: int, guesses: list[int], metric: str = "macro_f1") -> Trial:
