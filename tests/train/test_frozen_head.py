@@ -82,13 +82,14 @@ def test_who_sets_the_adapter_keeps_it(given: dict[str, Any], expected: bool, se
     assert is_candidate(recipe.train, recipe.plan, plan, labels) is expected
 
 
-def test_nothing_is_decided_by_a_handful_of_rows_or_for_many_labels(settings: dict[str, Any]) -> None:
+def test_nothing_is_decided_by_a_handful_of_rows(settings: dict[str, Any]) -> None:
     recipe, plan = plan_of({}, settings)
     train = np.arange(60) % 3
     assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train})
     assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train, "validation": train[:19]})
     multi = {"train": np.eye(3)[train], "validation": np.eye(3)[train]}
-    assert not is_candidate(recipe.train, recipe.plan, plan, multi)
+    assert is_candidate(recipe.train, recipe.plan, plan, multi)
+    assert not is_candidate(recipe.train, recipe.plan, plan, multi | {"validation": np.eye(3)[train[:19]]})
 
 
 def test_every_field_of_the_plan_is_the_adapters_but_those_named() -> None:
@@ -149,6 +150,41 @@ def test_a_kept_adapter_is_compared_with_the_head_printed_beside_it(
     assert probe["accuracy"] == compared["accuracy"]
     assert probe["difference"] == pytest.approx(compared["difference"])
     assert compared["adapter_accuracy"] == found.metrics["validation"]["accuracy"]
+
+
+@pytest.mark.parametrize("objective", ["macro_f1", "fixed"])
+@pytest.mark.parametrize("wins", [True, False])
+def test_with_any_number_of_labels_both_are_compared_by_micro_f1(
+    wins: bool, objective: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    multi_label_pairs: Callable[..., list[tuple[str, list[str]]]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(frozen_head, "head_wins", lambda comparison: wins)
+    found = pw.train(
+        multi_label_pairs(120, 1), test=multi_label_pairs(40, 2), out=tmp_path / "run", thresholds=objective,
+        **settings | {"validation_size": 30},
+    )  # fmt: skip
+    metrics = found.metrics
+    compared = metrics["train"]["frozen_head"]
+    assert (compared["compared"], compared["p"], compared["validation"]) == ("micro F1", None, 30)
+    assert (found.artifact.plan.adapter is None) is wins
+    kept = compared["micro_f1" if wins else "adapter_micro_f1"]
+    assert metrics["validation"]["micro_f1"] == pytest.approx(kept)  # with the thresholds that are saved
+    probes = [each for each in metrics["baselines"] if each["name"] == LINEAR_PROBE]
+    assert len(probes) == (not wins)
+    again = pw.load(tmp_path / "run")
+    assert np.allclose(again.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
+
+
+def test_an_untrained_adapter_gives_way_with_any_number_of_labels(
+    settings: dict[str, Any], multi_label_pairs: Callable[..., list[tuple[str, list[str]]]]
+) -> None:
+    given = settings | {"validation_size": 40, "learning_rate": 1e-7, "lp_ft": False, "report": "short"}
+    found = pw.train(multi_label_pairs(200, 1), **given)
+    compared = found.metrics["train"]["frozen_head"]
+    assert compared["kept"] == "frozen head"
+    assert compared["difference"] == pytest.approx(compared["adapter_micro_f1"] - compared["micro_f1"])
+    assert compared["difference"] < 0
+    assert found.metrics["validation"]["micro_f1"] > 0.9
 
 
 def test_a_run_that_was_stopped_after_its_last_step_decides_the_same(

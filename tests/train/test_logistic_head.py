@@ -5,7 +5,7 @@ import pytest
 
 from pennyweight.evaluate.baselines.logistic_regression import fit_predict
 from pennyweight.model.heads import Head
-from pennyweight.train.logistic_head import fit_logistic_head
+from pennyweight.train.logistic_head import cross_entropy, fit_logistic_head
 
 
 def blobs(classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +50,17 @@ def test_nearly_as_many_classes_as_texts_are_no_regression() -> None:
     assert head.logits(features).shape == (30, 20)
     found = fit_predict(features, labels, features, 20, (1.0, 10.0), 0)
     assert found.shape == (30, 20)
+
+
+def test_with_any_number_of_labels_each_has_its_own_regression() -> None:
+    features, classes = blobs(3)
+    labels = np.stack([classes == 0, classes < 2, classes < 3, classes > 5], axis=1).astype(np.int64)
+    head = fit_logistic_head(features, labels, 4, 1.0)
+    found = head.logits(features)
+    for label in (0, 1):
+        alone = fit_logistic_head(features, labels[:, label], 2, 1.0).logits(features)
+        assert np.allclose(found[:, label], alone[:, 1] - alone[:, 0], atol=1e-4)
+    # Labels that all rows carry, or none.
+    assert np.allclose(found[:, 2:], [np.log(60.5 / 0.5), np.log(0.5 / 60.5)], atol=1e-4)
+    right = np.where(labels == 1, 1 / (1 + np.exp(-found)), 1 / (1 + np.exp(found)))
+    assert cross_entropy(found, labels) == pytest.approx(float(-np.log(right).mean()), rel=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from ..data.batching import Encoded, select
 from ..data.sampling import sample_rows
 from ..evaluate.baselines.baseline import Baseline
 from ..evaluate.baselines.linear_probe import LINEAR_PROBE
-from ..evaluate.metrics.bootstrap import paired_macro_f1
+from ..evaluate.baselines.logistic_regression import ROWS_TO_CHOOSE_ON_MULTI_LABEL
+from ..evaluate.metrics.bootstrap import micro_f1, paired_macro_f1, paired_micro_f1
 from ..evaluate.metrics.paired_tests import Comparison, compare
-from ..evaluate.metrics.probabilities import softmax
+from ..evaluate.metrics.probabilities import sigmoid, softmax
+from ..evaluate.metrics.thresholds import decide, tune_thresholds
 from ..recipe.schema import PlanRecipe, TrainRecipe
 from .frozen_features import MOST_ROWS, FrozenBackbone
 from .inference_precision import ReadyModel
@@ -42,7 +44,8 @@ class FrozenHead:
         head: fitted on `rows` training rows.
         strength: the inverse of its penalty, of least loss on the validation rows.
         comparison: the trained adapter (second) against this head (first), on the validation rows.
-        accuracies: accuracies of head and adapter there.
+        scores: accuracies of head and adapter there; micro F1 of multi-label texts.
+        held_out: (V, L) the head's logits there, of multi-label texts; otherwise None.
         wins: whether the head is what is left.
         seconds: to compute features and fit.
     """
@@ -50,10 +53,11 @@ class FrozenHead:
     head: LogisticHead
     strength: float
     comparison: Comparison
-    accuracies: tuple[float, float]
+    scores: tuple[float, float]
     wins: bool
     rows: int
     seconds: float
+    held_out: np.ndarray | None = None
 
     @property
     def reason(self) -> str:
@@ -72,13 +76,14 @@ class FrozenHead:
 
     def to_json(self) -> dict[str, Any]:
         """As in metrics.json."""
-        found, (head, adapter) = self.comparison, self.accuracies
+        found, (head, adapter) = self.comparison, self.scores
+        score = "accuracy" if self.held_out is None else "micro_f1"
         return {
             "kept": "frozen head" if self.wins else "adapter",
             "C": self.strength,
             "validation": found.n,
-            "accuracy": head,
-            "adapter_accuracy": adapter,
+            score: head,
+            f"adapter_{score}": adapter,
             "compared": found.figure,
             "difference": found.difference,
             "interval": list(found.interval),
@@ -88,9 +93,11 @@ class FrozenHead:
     def baseline(self, frozen: FrozenBackbone, tokens: Encoded) -> Baseline:
         """The head as a baseline on other rows."""
         began = time.perf_counter()
-        probabilities = softmax(self.head.logits(frozen.features(tokens)), 1.0)
+        logits = self.head.logits(frozen.features(tokens))
         seconds = self.seconds + time.perf_counter() - began
-        return Baseline(LINEAR_PROBE, probabilities, seconds, self.rows)
+        if self.held_out is None:
+            return Baseline(LINEAR_PROBE, softmax(logits, 1.0), seconds, self.rows)
+        return Baseline(LINEAR_PROBE, sigmoid(logits), seconds, self.rows, validation=sigmoid(self.held_out))
 
 
 def compare_head(
@@ -117,7 +124,7 @@ def compare_head(
         return ready, None
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])
-    found = fit_frozen_head(frozen, tokens, labels, adapter, train.metric, train.seed)
+    found = fit_frozen_head(frozen, tokens, labels, adapter, train)
     logger.info(found.reason)
     if not found.wins:
         return ready, found
@@ -137,9 +144,9 @@ def is_candidate(train: TrainRecipe, plan: PlanRecipe, planned: Plan, labels: Ma
     """
     if train.frozen_head == "off" or planned.adapter is None or planned.head.kind != "linear":
         return False
-    if "validation" not in labels or labels["train"].ndim == 2 or len(labels["validation"]) < FEWEST_TO_DECIDE:
+    if "validation" not in labels or len(labels["validation"]) < FEWEST_TO_DECIDE:
         return False
-    if len(np.unique(labels["train"])) < 2:
+    if labels["train"].ndim == 1 and len(np.unique(labels["train"])) < 2:
         return False
     fields = TrainRecipe.model_fields
     asked = any(getattr(train, key) != fields[key].default for key in ADAPTER_SETTINGS)
@@ -157,39 +164,65 @@ def fit_frozen_head(
     tokens: Mapping[str, Encoded],
     labels: Mapping[str, np.ndarray],
     adapter: np.ndarray,
-    metric: str,
-    seed: int,
+    settings: TrainRecipe,
 ) -> FrozenHead:
     """Fit the head with the strength of least validation loss, on at most 20,000 training rows, and compare.
 
     Args:
         adapter: (V, L) logits of the trained model on the validation rows.
-        metric: what chooses an evaluation; `macro_f1` also compares by it.
+        settings: of the training: what chooses an evaluation, and what thresholds are tuned for.
     """
     began = time.perf_counter()
-    chosen = sample_rows(len(tokens["train"]), MOST_ROWS, seed)
+    chosen = sample_rows(len(tokens["train"]), MOST_ROWS, settings.seed)
     whole = len(chosen) == len(tokens["train"])
     features = frozen.features(tokens["train"] if whole else select(tokens["train"], chosen))
     held_out, truth = frozen.features(tokens["validation"]), labels["validation"]
+    strength, head = _fit(features, labels["train"][chosen], held_out, truth, adapter.shape[1])
+    logits = head.logits(held_out)
+    comparison, scores = _compare(truth, logits, adapter, settings)
+    seconds = time.perf_counter() - began
+    kept = logits if truth.ndim == 2 else None
+    return FrozenHead(head, strength, comparison, scores, head_wins(comparison), len(chosen), seconds, kept)
+
+
+def _fit(
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, truth: np.ndarray, n_labels: int
+) -> tuple[float, LogisticHead]:
+    """The strength of least loss on held-out rows (V, H) with the labels `truth`, and the head that it gives.
+
+    With any number of labels per text, where each label is fitted for itself, strengths are compared on fewer rows.
+    """
+    few = slice(ROWS_TO_CHOOSE_ON_MULTI_LABEL if labels.ndim == 2 else None)
     best: tuple[float, float, LogisticHead] | None = None
     for strength in STRENGTHS:
-        head = fit_logistic_head(features, labels["train"][chosen], adapter.shape[1], strength)
+        head = fit_logistic_head(features[few], labels[few], n_labels, strength)
         loss = cross_entropy(head.logits(held_out), truth)
         if best is not None and loss >= best[0]:
             break  # a weaker penalty costs the most time, and only overfits from here on
         best = loss, strength, head
     assert best is not None
-    guesses = best[2].logits(held_out).argmax(axis=1), adapter.argmax(axis=1)
+    _, strength, head = best
+    whole = len(features[few]) == len(features)
+    return strength, head if whole else fit_logistic_head(features, labels, n_labels, strength)
+
+
+def _compare(
+    truth: np.ndarray, head: np.ndarray, adapter: np.ndarray, settings: TrainRecipe
+) -> tuple[Comparison, tuple[float, float]]:
+    """The adapter against the head on the validation rows, by logits (V, L), and the scores of head and adapter."""
     names = ("the frozen head", "the adapter")
-    comparison = compare(truth, *guesses, names=names)
-    if metric == "macro_f1":
+    if truth.ndim == 2:  # each with thresholds of its own, as both are reported
+        both = [sigmoid(head), sigmoid(adapter)]
+        guesses = [decide(each, tune_thresholds(truth, each, settings.thresholds)) for each in both]
+        gap, interval = paired_micro_f1(truth, *guesses)
+        compared = Comparison(*names, len(truth), gap, interval, figure="micro F1")
+        return compared, (micro_f1(truth, guesses[0]), micro_f1(truth, guesses[1]))
+    guesses = [head.argmax(axis=1), adapter.argmax(axis=1)]
+    compared = compare(truth, *guesses, names=names)
+    if settings.metric == "macro_f1":
         gap, interval = paired_macro_f1(truth, *guesses)
-        comparison = replace(
-            comparison, difference=gap, interval=interval, figure="macro F1", p=None, only_first=None, only_second=None
-        )
-    accuracies = float((guesses[0] == truth).mean()), float((guesses[1] == truth).mean())
-    seconds = time.perf_counter() - began
-    return FrozenHead(best[2], best[1], comparison, accuracies, head_wins(comparison), len(chosen), seconds)
+        compared = Comparison(*names, len(truth), gap, interval, figure="macro F1")
+    return compared, (float((guesses[0] == truth).mean()), float((guesses[1] == truth).mean()))
 
 
 def head_wins(comparison: Comparison) -> bool:

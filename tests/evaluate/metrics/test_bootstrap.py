@@ -8,7 +8,9 @@ from pennyweight.evaluate.metrics.bootstrap import (
     ece_interval,
     log_loss_interval,
     macro_f1_interval,
+    micro_f1,
     over_seeds,
+    paired_micro_f1,
 )
 from pennyweight.evaluate.metrics.calibration import expected_calibration_error
 from pennyweight.evaluate.metrics.classification import score
@@ -64,3 +66,18 @@ def test_spread_over_seeds() -> None:
     spread = over_seeds(values)
     assert (spread.mean, spread.deviation) == (pytest.approx(mean(values)), pytest.approx(stdev(values)))
     assert over_seeds([0.9]).deviation == 0.0
+
+
+def test_micro_f1_of_two_classifiers_is_paired() -> None:
+    random = np.random.default_rng(0)
+    labels = (random.random((200, 3)) < 0.4).astype(np.int64)
+    first = np.where(random.random(labels.shape) < 0.3, 1 - labels, labels)
+    second = np.where((first != labels) & (random.random(labels.shape) < 0.3), labels, first)
+    gap, (low, high) = paired_micro_f1(labels, first, second)
+    expected = f1_score(labels, second, average="micro") - f1_score(labels, first, average="micro")
+    assert gap == pytest.approx(expected)
+    assert 0 < low < gap < high
+    # Errors that both make do not widen the interval.
+    alone = [f1_score(labels[rows], second[rows], average="micro") for rows in random.integers(0, 200, (300, 200))]
+    assert high - low < np.quantile(alone, 0.975) - np.quantile(alone, 0.025)
+    assert micro_f1(np.zeros((4, 2), dtype=np.int64), np.zeros((4, 2), dtype=np.int64)) == 0.0

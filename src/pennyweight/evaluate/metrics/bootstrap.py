@@ -91,6 +91,24 @@ def paired_macro_f1(
     return float(gap[0]), percentile_interval(gap[1:], level)
 
 
+def paired_micro_f1(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, *, level: float = 0.95, seed: int = 0
+) -> tuple[float, Interval]:
+    """Micro F1 of `second` minus that of `first` on the same rows, and its percentile bootstrap interval.
+
+    Args:
+        labels, first, second: (N, L) of 0 and 1: the true labels and those that two classifiers predict.
+    """
+    gap = resampled_f1(labels, second, seed)[0] - resampled_f1(labels, first, seed)[0]
+    return micro_f1(labels, second) - micro_f1(labels, first), percentile_interval(gap, level)
+
+
+def micro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """F1 of all decisions (N, L) of 0 and 1; 0 where no label is carried or predicted."""
+    occurs = int(labels.sum()) + int(predicted.sum())
+    return 2 * int((labels & predicted).sum()) / occurs if occurs else 0.0
+
+
 def log_loss_interval(labels: np.ndarray, probabilities: np.ndarray, *, level: float = 0.95) -> Interval:
     """The normal interval of the mean log loss (nats per row), from the standard deviation of the rows' losses.
 
