@@ -157,6 +157,15 @@ def test_a_field_that_comes_late_is_in_every_block(tmp_path: Path) -> None:
     assert found == [None] * 10 + [10, 11]
 
 
+def test_fields_in_another_order_later_keep_their_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walking, "BLOCK", 2)
+    rows = [{"text": "a", "id": 0}, {"text": "b", "id": 1}, {"id": 2, "text": "c"}, {"id": 3, "text": "d"}, {"id": 4}]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    found = [block.values for block, _ in read_in_blocks(tmp_path / "d.jsonl").blocks_and_tables()]
+    assert [list(values) for values in found] == [["text", "id"]] * 3
+    assert [values["text"] for values in found] == [["a", "b"], ["c", "d"], [None]]
+
+
 def test_tabs_without_quoting_are_read_as_such(tmp_path: Path) -> None:
     (tmp_path / "d.tsv").write_text("text\tid\n" + "".join(f'5" disk {n}\t{n}\n' for n in range(9)), "utf-8")
     assert [text for table in read_in_blocks(tmp_path / "d.tsv").tables() for text in table.texts][8] == '5" disk 8'

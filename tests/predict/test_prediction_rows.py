@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pennyweight.data.table import Columns
-from pennyweight.predict.prediction_rows import DECIMALS, KeptColumns, merge_columns, predicted_columns, rows_of
+from pennyweight.errors import DataError
+from pennyweight.predict.prediction_rows import DECIMALS, KeptColumns, merge_columns, merge_rows, predicted_columns, rows_of
 
 
 def test_a_name_that_is_taken_gets_another() -> None:
@@ -15,6 +17,20 @@ def test_a_name_that_is_taken_gets_another() -> None:
     assert list(merge_columns({"label": 1, "predicted_label": 2}, found)) == [
         "label", "predicted_label", "predicted_predicted_label", "probability",
     ]  # fmt: skip
+
+
+def test_rows_that_arrive_one_by_one_keep_the_names_of_the_first() -> None:
+    found = {"label": "a", "probability": 0.9}
+    rows = [({"text": "x", "label": "b"}, found), ({"text": "y"}, found), ({"label": "c", "text": "z"}, found)]
+    assert list(merge_rows(rows)) == [
+        {"text": "x", "label": "b", "predicted_label": "a", "probability": 0.9},
+        {"text": "y", "predicted_label": "a", "probability": 0.9},
+        {"text": "z", "label": "c", "predicted_label": "a", "probability": 0.9},
+    ]
+    merged = merge_rows(reversed(rows[:2]))
+    assert next(merged)["label"] == "a"
+    with pytest.raises(DataError, match="row 2 has a field label that the first row lacks"):
+        next(merged)
 
 
 def test_predictions_as_columns() -> None:

@@ -350,7 +350,7 @@ def _write_texts(
 ) -> None:
     """Predict texts of the command line: a line each for a person, or rows as of any input."""
     from ..data.cut_tokens import CutTally
-    from ..predict.prediction_rows import merge_columns
+    from ..predict.prediction_rows import merge_rows
     from ..predict.streaming import predict_stream
 
     if classifier.pair:
@@ -367,7 +367,7 @@ def _write_texts(
             echo(_readable(prediction, fields["text"]))
         return
     kept = ((fields if output.kept.text else {}, prediction) for fields, prediction in rows)
-    _write_rows((merge_columns(*pair) for pair in kept), output.form, out, classifier.delimiter)
+    _write_rows(merge_rows(kept), output.form, out, classifier.delimiter)
 
 
 def _readable(prediction: dict[str, Any], text: str) -> str:
@@ -389,13 +389,13 @@ def _write_stream(
 ) -> None:
     """Predict the lines of a pipe as they come, to a file or to standard output."""
     from ..predict.formula_guard import formula_guard, guard_nothing
-    from ..predict.prediction_rows import merge_columns
+    from ..predict.prediction_rows import merge_rows
 
     predictions = _predict_pipe(classifier, pipe, source, input_spec, output.kept)
     if numbers is not None:
         rows = _submission_rows(predictions, numbers)
     else:
-        rows = (merge_columns(fields, abstainer.decide(prediction)) for fields, prediction in predictions)
+        rows = merge_rows((fields, abstainer.decide(prediction)) for fields, prediction in predictions)
     exact = (output.kept.ids, classifier.input_spec.label_column)
     guard = formula_guard((), filter(None, exact)) if output.csv_guard else guard_nothing
     _write_rows(rows, output.form, out, classifier.delimiter, flush=True, guard=guard)

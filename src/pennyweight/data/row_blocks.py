@@ -72,7 +72,8 @@ class RowBlocks:
     Attributes:
         source: as messages call it.
         rows: N.
-        blocks: makes a fresh iterator over the rows' columns, `BLOCK` at a time; every block has the same columns.
+        blocks: makes a fresh iterator over the rows' columns, `BLOCK` at a time; every block has the same columns, in the
+            same order.
         names: the columns.
         text_columns: the columns that are the text.
         unreadable: the columns that hold neither text nor numbers, with their types.
@@ -273,8 +274,8 @@ def _cut(columns: Columns) -> Iterator[Columns]:
 
 
 def _with_columns(block: Columns, names: Iterable[str]) -> Columns:
-    """The block with all of these columns, None in those it lacks."""
-    if block.values.keys() == set(names):
+    """The block with all of these columns, in this order, None in those it lacks."""
+    if list(block.values) == list(names):
         return block
     rows = len(block.lines)
     return replace(block, values={name: block.values.get(name) or [None] * rows for name in names})

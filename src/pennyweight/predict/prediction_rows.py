@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..data.columns import id_column
-from ..data.table import Columns
+from ..data.table import Columns, listed
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from .onnx_classifier import OnnxClassifier
@@ -105,6 +106,28 @@ def merge_columns(kept: Mapping[str, Held], predicted: Mapping[str, Held]) -> di
             name = f"predicted_{name}"
         merged[name] = value
     return merged
+
+
+def merge_rows(rows: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """The kept fields of rows that arrive one by one, and their predictions: under the same names in every row.
+
+    The first row decides on the names, as `merge_columns` gives them.
+
+    Raises:
+        DataError: a field of a later row has the name that the predictions already have.
+    """
+    names: dict[str, str] | None = None
+    for number, (fields, predicted) in enumerate(rows, start=1):
+        if names is None:
+            merged = list(merge_columns(fields, predicted))
+            names = dict(zip(predicted, merged[len(fields) :], strict=True))
+        taken = [name for name in fields if name in names.values()]
+        if taken:
+            raise DataError(
+                f"row {number:,} has a field {listed(taken)} that the first row lacks: predictions have this name",
+                remedy="write the texts to a file first, or leave out the fields: --no-input-columns",
+            )
+        yield fields | {names[name]: value for name, value in predicted.items()}
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
