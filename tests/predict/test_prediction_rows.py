@@ -7,7 +7,14 @@ import pytest
 
 from pennyweight.data.table import Columns
 from pennyweight.errors import DataError
-from pennyweight.predict.prediction_rows import DECIMALS, KeptColumns, merge_columns, merge_rows, predicted_columns, rows_of
+from pennyweight.predict.prediction_rows import (
+    DECIMALS,
+    KeptColumns,
+    merge_columns,
+    merge_rows,
+    predicted_columns,
+    rows_of,
+)
 
 
 def test_a_name_that_is_taken_gets_another() -> None:

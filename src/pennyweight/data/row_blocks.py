@@ -72,8 +72,8 @@ class RowBlocks:
     Attributes:
         source: as messages call it.
         rows: N.
-        blocks: makes a fresh iterator over the rows' columns, `BLOCK` at a time; every block has the same columns, in the
-            same order.
+        blocks: makes a fresh iterator over the rows' columns, `BLOCK` at a time; every block has the same columns in
+            the same order.
         names: the columns.
         text_columns: the columns that are the text.
         unreadable: the columns that hold neither text nor numbers, with their types.
