@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from ..server_process import ServerProcess, message, read_answer
+from ..server_process import PATIENCE, ROOT, TOKEN, ServerProcess, message, read_answer
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 PREDICT, BODY = "/v1/classifiers/news/predict", b'{"texts": ["a bank"]}'
@@ -72,3 +75,29 @@ def test_a_second_sigint_does_not_wait(served_folder: Path, tmp_path: Path) -> N
         server.signal(signal.SIGINT)
         server.wait()
     assert "Traceback" not in server.output
+
+
+# Loading that never leaves C++ code for long, and gets a signal.
+LOADING = """
+import os, signal, sys, threading, time
+import torch
+from pennyweight.cli import app, serve
+
+def load(*_, **__):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    table = torch.rand(300, 300)
+    while True:
+        table @ table
+
+serve._load = load
+sys.argv = ["pennyweight", "serve", "nothing", "--port", "0"]
+app.main()
+"""
+
+
+def test_a_signal_while_a_thread_computes_ends_it_without_a_core_dump() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PENNYWEIGHT_TOKEN": TOKEN}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING], env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

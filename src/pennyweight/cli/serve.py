@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,7 +135,11 @@ def serve(
                      threads=threads)  # fmt: skip
 
     with LogWriter(sys.stderr):
-        run_server(listening, settings, token, make_app, started)
+        loaded = run_server(listening, settings, token, make_app, started)
+    if not loaded:  # its thread is in C++ code, which aborts the process when Python, ending, stops the thread
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _load(sources: list[str], settings: ServerSettings, token: str | None, lifecycle: Lifecycle, **engine: Any) -> Any:

@@ -85,7 +85,7 @@ def test_it_answers_from_loading_to_a_signal(number: int) -> None:
 
         threading.Thread(target=stop).start()
 
-    run_server(listening, ServerSettings(), TOKEN, load, started)
+    assert run_server(listening, ServerSettings(), TOKEN, load, started)
     assert seen == [200, 503, 401, 503, 200]
     assert closed == [True]
 
@@ -99,7 +99,8 @@ def test_a_signal_while_loading_does_not_wait_for_its_end() -> None:
         assert end.wait(60)
         return app, nothing
 
-    run_server(bind("127.0.0.1", 0), ServerSettings(), TOKEN, load, lambda: pytest.fail("it did not start"))
+    loaded = run_server(bind("127.0.0.1", 0), ServerSettings(), TOKEN, load, lambda: pytest.fail("it did not start"))
+    assert not loaded
     end.set()
 
 

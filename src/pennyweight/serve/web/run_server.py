@@ -112,7 +112,7 @@ def run_server(
     token: str | None,
     make_app: MakeApp,
     started: Callable[[], None] = lambda: None,
-) -> None:
+) -> bool:
     """Serve until a signal, then answer what was accepted and return.
 
     SIGTERM and SIGINT: `/readyz` says 503 at once, new requests are refused, accepted ones are answered, at most for
@@ -123,13 +123,16 @@ def run_server(
         make_app: called in a thread, while `/livez` answers already.
         started: called when requests are taken.
 
+    Returns:
+        Whether `make_app` ended. If not, its thread still runs, and would abort the process if Python ended normally.
+
     Raises:
         PennyweightError: what `make_app` raises.
     """
     swapped = _Swapped(token, Lifecycle())
     config = _config(swapped, settings)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(config, listening, settings, make_app, started))
+        return runner.run(_serve(config, listening, settings, make_app, started))
 
 
 async def _serve(
@@ -138,7 +141,7 @@ async def _serve(
     settings: ServerSettings,
     make_app: MakeApp,
     started: Callable[[], None],
-) -> None:
+) -> bool:
     swapped: _Swapped = config.app  # type: ignore[assignment]
     lifecycle = swapped.lifecycle
     loop = asyncio.get_running_loop()
@@ -153,7 +156,7 @@ async def _serve(
     server = _Server(config, on_signal)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     try:
-        await _load(swapped, lifecycle, make_app, asked)
+        loaded = await _load(swapped, lifecycle, make_app, asked)
         if not lifecycle.draining:
             lifecycle.begin()
             started()
@@ -163,16 +166,18 @@ async def _serve(
         server.should_exit = True
         await serving
         await swapped.close()
+    return loaded
 
 
-async def _load(swapped: _Swapped, lifecycle: Lifecycle, make_app: MakeApp, asked: asyncio.Event) -> None:
-    """Load in a thread; a signal meanwhile does not wait for the end of it."""
+async def _load(swapped: _Swapped, lifecycle: Lifecycle, make_app: MakeApp, asked: asyncio.Event) -> bool:
+    """Load in a thread; a signal meanwhile does not wait for the end of it. Whether it came to the end."""
     loading = asyncio.ensure_future(_in_daemon(lambda: make_app(lifecycle)))
     await _until(asked, loading)
     if loading.done():
         swapped.app, swapped.close = loading.result()
-    else:
-        loading.cancel()
+        return True
+    loading.cancel()
+    return False
 
 
 async def _in_daemon(work: Callable[[], Any]) -> Any:
