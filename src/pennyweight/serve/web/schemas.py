@@ -162,6 +162,9 @@ class InputsBody(BaseModel):
     truncate: StrictBool | None = Field(
         None, description="Texts longer than the classifier reads are refused if false, and truncated otherwise."
     )
+    truncation_direction: Annotated[str, Field(strict=True, pattern="^([Ll]eft|[Rr]ight)$")] | None = Field(
+        None, description="Texts are truncated at the right; with Left, texts that are too long are refused."
+    )
     parameters: HuggingFaceParameters | None = Field(
         None,
         description="Sent by Hugging Face's clients; if present, the answer for a single text is a list of one list.",

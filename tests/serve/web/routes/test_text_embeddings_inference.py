@@ -72,6 +72,17 @@ def test_truncation_may_be_refused(client: TestClient) -> None:
     )
 
 
+def test_a_long_text_is_not_cut_at_the_other_end_than_asked(client: TestClient) -> None:
+    long = "bank " * 1000
+    assert post(client, inputs=long, truncation_direction="Right") == post(client, inputs=long)
+    assert post(client, inputs=TEXT, truncation_direction="Left") == post(client, inputs=TEXT)
+    for direction in ("Left", "left", "up"):
+        answer = client.post("/predict", json={"model": "news", "inputs": long, "truncation_direction": direction})
+        assert answer.status_code == 422
+    answer = client.post("/predict", json={"model": "news", "inputs": long, "truncation_direction": "Left"})
+    assert answer.json()["error"].endswith("; leave out truncation_direction: Left")
+
+
 def test_one_of_several_must_be_named(client: TestClient) -> None:
     answer = client.post("/predict", json={"inputs": TEXT})
     assert (answer.status_code, answer.json()["error"]) == (

@@ -43,10 +43,12 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
     serving.check_sizes(texts)
     classifiers = await serving.classifiers([body.model or model or _only_name(serving)], record)
     prepared = await serving.prepare(classifiers, texts, record)
-    if body.truncate is False and prepared.tokens[0].truncated:
+    from_left = (body.truncation_direction or "").lower() == "left"
+    if prepared.tokens[0].truncated and (body.truncate is False or from_left):
+        remedy = "leave out truncate: false" if body.truncate is False else "leave out truncation_direction: Left"
         raise InputError(
             f"{prepared.tokens[0].truncated} of the texts are longer than the classifier's maximum length",
-            expected=f"at most {classifiers[0].max_length} tokens", remedy="leave out truncate: false",
+            expected=f"at most {classifiers[0].max_length} tokens", remedy=remedy,
         )  # fmt: skip
     (logits,) = await serving.logits(prepared, record)
     nested = isinstance(body.inputs, list) or body.parameters is not None
