@@ -16,7 +16,8 @@ from ..data.sampling import sample_rows
 from ..evaluate.baselines.baseline import Baseline
 from ..evaluate.baselines.linear_probe import LINEAR_PROBE
 from ..evaluate.baselines.logistic_regression import ROWS_TO_CHOOSE_ON_MULTI_LABEL
-from ..evaluate.metrics.bootstrap import micro_f1, paired_macro_f1, paired_micro_f1
+from ..evaluate.metrics.bootstrap import paired_macro_f1, paired_micro_f1
+from ..evaluate.metrics.classification import averages
 from ..evaluate.metrics.paired_tests import Comparison, compare
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import decide, tune_thresholds
@@ -216,12 +217,13 @@ def _compare(
         guesses = [decide(each, tune_thresholds(truth, each, settings.thresholds)) for each in both]
         gap, interval = paired_micro_f1(truth, *guesses)
         compared = Comparison(*names, len(truth), gap, interval, figure="micro F1")
-        return compared, (micro_f1(truth, guesses[0]), micro_f1(truth, guesses[1]))
+        return compared, (averages(truth, guesses[0], "micro").f1, averages(truth, guesses[1], "micro").f1)
     guesses = [head.argmax(axis=1), adapter.argmax(axis=1)]
-    compared = compare(truth, *guesses, names=names)
     if settings.metric == "macro_f1":
         gap, interval = paired_macro_f1(truth, *guesses)
         compared = Comparison(*names, len(truth), gap, interval, figure="macro F1")
+    else:
+        compared = compare(truth, *guesses, names=names)
     return compared, (float((guesses[0] == truth).mean()), float((guesses[1] == truth).mean()))
 
 

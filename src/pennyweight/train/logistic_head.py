@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ..evaluate.baselines.logistic_regression import fit_regression
 from ..evaluate.metrics.calibration import row_losses
 from ..model.heads import Head
-
-if TYPE_CHECKING:  # prediction does without it
-    from sklearn.linear_model import LogisticRegression
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,17 @@ def fit_logistic_head(features: np.ndarray, labels: np.ndarray, n_labels: int, s
             a regression of its own.
         strength: C of scikit-learn, the inverse of the penalty.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     length = float(np.linalg.norm(features, axis=1).mean()) or 1.0
+    unit = features / length
     if labels.ndim == 2:
-        fitted = [_of_one_label(features / length, column, strength) for column in labels.T]
+        with threadpool_limits(1):  # the same sums whatever else the machine does
+            fitted = [_of_one_label(unit, column, strength) for column in labels.T]
         weight = np.stack([row for row, _ in fitted]) / length
         return LogisticHead(weight.astype(np.float32), np.array([bias for _, bias in fitted], dtype=np.float32))
-    model = _regression(features / length, labels, strength)
+    with threadpool_limits(1):
+        model = fit_regression(unit, labels, strength)
     rows, bias = model.coef_ / length, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn gives one row of two
         rows, bias = np.concatenate([-rows, rows]) / 2, np.concatenate([-bias, bias]) / 2
@@ -76,20 +77,8 @@ def _of_one_label(features: np.ndarray, carried: np.ndarray, strength: float) ->
     count = int(carried.sum())
     if count in (0, len(carried)):
         return np.zeros(features.shape[1]), float(np.log((count + 0.5) / (len(carried) - count + 0.5)))
-    model = _regression(features, carried, strength)
+    model = fit_regression(features, carried, strength)
     return model.coef_[0], float(model.intercept_[0])
-
-
-def _regression(features: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    model = LogisticRegression(C=strength, max_iter=1000)
-    with warnings.catch_warnings(), threadpool_limits(1):  # the same sums whatever else the machine does
-        warnings.simplefilter("ignore", ConvergenceWarning)  # past a thousand iterations no label changes
-        warnings.filterwarnings("ignore", message="The number of unique classes is greater than")  # of few texts
-        return model.fit(features, labels)
 
 
 def cross_entropy(values: np.ndarray, labels: np.ndarray) -> float:

@@ -8,12 +8,11 @@ from pennyweight.evaluate.metrics.bootstrap import (
     ece_interval,
     log_loss_interval,
     macro_f1_interval,
-    micro_f1,
     over_seeds,
     paired_micro_f1,
 )
 from pennyweight.evaluate.metrics.calibration import expected_calibration_error
-from pennyweight.evaluate.metrics.classification import score
+from pennyweight.evaluate.metrics.classification import averages, score
 from pennyweight.evaluate.metrics.intervals import bootstrap
 from pennyweight.evaluate.metrics.probabilities import softmax
 
@@ -80,4 +79,5 @@ def test_micro_f1_of_two_classifiers_is_paired() -> None:
     # Errors that both make do not widen the interval.
     alone = [f1_score(labels[rows], second[rows], average="micro") for rows in random.integers(0, 200, (300, 200))]
     assert high - low < np.quantile(alone, 0.975) - np.quantile(alone, 0.025)
-    assert micro_f1(np.zeros((4, 2), dtype=np.int64), np.zeros((4, 2), dtype=np.int64)) == 0.0
+    nothing = np.zeros((4, 2), dtype=np.int64)
+    assert averages(nothing, nothing, "micro").f1 == 0.0

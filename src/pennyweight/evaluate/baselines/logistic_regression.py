@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # prediction does without it
+    from sklearn.linear_model import LogisticRegression
 
 # What is held out to choose a strength: a fifth of at most so many rows. With any number of labels fewer do, because
 # each label is fitted for itself.
@@ -54,19 +57,28 @@ def _fit_predict(train: Any, labels: np.ndarray, test: Any, n_labels: int, stren
 
 def _one_label(train: Any, labels: np.ndarray, test: Any, n_labels: int, strength: float, seed: int) -> np.ndarray:
     """Probabilities (M, L) of a logistic regression with inverse strength C; a class without rows gets 0."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     probabilities = np.zeros((test.shape[0], n_labels))
     present = np.unique(labels)
     if len(present) == 1:  # few rows held out may leave a single class to learn from
         probabilities[:, present[0]] = 1.0
         return probabilities
-    model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
-    with warnings.catch_warnings():
-        # Past a thousand iterations the predictions no longer move; a baseline need not be optimal to the last digit.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="The number of unique classes is greater than")  # of few texts
-        model.fit(train, labels)
+    model = fit_regression(train, labels, strength, seed)
     probabilities[:, model.classes_] = model.predict_proba(test)
     return probabilities
+
+
+def fit_regression(features: Any, labels: np.ndarray, strength: float, seed: int = 0) -> LogisticRegression:
+    """A fitted logistic regression with inverse strength C, without scikit-learn's warnings.
+
+    Args:
+        features: (N, F), dense or sparse; labels: (N,) class numbers, of at least two classes.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, max_iter=1000, random_state=seed)
+    with warnings.catch_warnings():
+        # Past a thousand iterations the predictions no longer move; none of its users need the last digit.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than")  # of few texts
+        return model.fit(features, labels)

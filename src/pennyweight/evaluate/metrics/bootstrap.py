@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .calibration import BINS, confidences
-from .classification import Metrics
+from .classification import Metrics, averages
 from .intervals import Interval, percentile_interval
 from .thresholds import decide
 
@@ -100,13 +100,8 @@ def paired_micro_f1(
         labels, first, second: (N, L) of 0 and 1: the true labels and those that two classifiers predict.
     """
     gap = resampled_f1(labels, second, seed)[0] - resampled_f1(labels, first, seed)[0]
-    return micro_f1(labels, second) - micro_f1(labels, first), percentile_interval(gap, level)
-
-
-def micro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """F1 of all decisions (N, L) of 0 and 1; 0 where no label is carried or predicted."""
-    occurs = int(labels.sum()) + int(predicted.sum())
-    return 2 * int((labels & predicted).sum()) / occurs if occurs else 0.0
+    before, after = (averages(labels, each, "micro").f1 for each in (first, second))
+    return after - before, percentile_interval(gap, level)
 
 
 def log_loss_interval(labels: np.ndarray, probabilities: np.ndarray, *, level: float = 0.95) -> Interval:

@@ -235,8 +235,8 @@ def _score_single_label(labels: np.ndarray, probabilities: np.ndarray, names: Se
         n=n,
         accuracy=correct / n,
         accuracy_interval=wilson(correct, n),
-        macro=_average(labels, predicted, "macro"),
-        weighted=_average(labels, predicted, "weighted"),
+        macro=averages(labels, predicted, "macro"),
+        weighted=averages(labels, predicted, "weighted"),
         per_class=_class_rows(labels, predicted, names, every),
         confusion=tuple(tuple(row) for row in confusion_matrix(labels, predicted, labels=every).tolist()),
         log_loss=float(log_loss(labels, probabilities, labels=every)),
@@ -262,18 +262,23 @@ def _score_multi_label(
         n=len(labels),
         accuracy=correct / len(labels),
         accuracy_interval=wilson(correct, len(labels)),
-        macro=_average(labels, predicted, "macro"),
-        weighted=_average(labels, predicted, "weighted"),
+        macro=averages(labels, predicted, "macro"),
+        weighted=averages(labels, predicted, "weighted"),
         per_class=_class_rows(labels, predicted, names, None),
         log_loss=float(-np.log(likelihoods).mean()),
-        micro=_average(labels, predicted, "micro"),
-        samples=_average(labels, predicted, "samples"),
+        micro=averages(labels, predicted, "micro"),
+        samples=averages(labels, predicted, "samples"),
         hamming=float(hamming_loss(labels, predicted)),
         thresholds=tuple(limits.tolist()),
     )
 
 
-def _average(labels: np.ndarray, predicted: np.ndarray, how: str) -> Averages:
+def averages(labels: np.ndarray, predicted: np.ndarray, how: str) -> Averages:
+    """Precision, recall and F1 by scikit-learn's name of an average, 0 where undefined.
+
+    Args:
+        labels, predicted: (N,) class numbers, or (N, L) of 0 and 1.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
     values = precision_recall_fscore_support(labels, predicted, average=how, zero_division=0)
