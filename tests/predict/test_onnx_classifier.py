@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 import pennyweight as pw
+from pennyweight.artifact.load_artifact import rebuilt
 from pennyweight.errors import ArtifactError, InputError, ResourceError
 from pennyweight.export.onnx import to_onnx
+from pennyweight.predict import onnx_files
 from pennyweight.predict.explanation import explain
 from pennyweight.predict.predictor import Classifier
+from pennyweight.storage.untrusted_folder import read_inside
 
 Command = Callable[..., Any]
 TEXTS = ["The striker and the cup", "The bank and the shares in the quarter", "polls", "", "valley " * 300]
@@ -122,8 +125,9 @@ def test_what_the_folder_lacks_is_said(folder: Path, tmp_path: Path) -> None:
         ("classifier.json", b"{", "not a valid description of an exported model"),
         ("classifier.json", b"[]", "not a valid description of an exported model"),
         ("classifier.json", b'{"format": 2}', "format 2 is not 1"),
-        ("model.onnx", b"nothing", "the exported model cannot be loaded"),
-        ("tokenizer.json", b"{}", "the exported model cannot be loaded"),
+        ("classifier.json", b'{"format": 1, "sha256": {"../x": ""}}', "not a valid description of an exported model"),
+        ("model.onnx", b"nothing", "a file does not match its checksum"),
+        ("tokenizer.json", b"{}", "a file does not match its checksum"),
     ],
 )
 def test_damaged_files_are_refused(folder: Path, tmp_path: Path, file: str, content: bytes, problem: str) -> None:
@@ -131,6 +135,80 @@ def test_damaged_files_are_refused(folder: Path, tmp_path: Path, file: str, cont
     (tmp_path / "copy" / file).write_bytes(content)
     with pytest.raises(ArtifactError, match=problem):
         pw.load(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
+def test_files_without_checksums_are_checked_by_what_reads_them(folder: Path, tmp_path: Path, file: str) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    described = json.loads((copy / "classifier.json").read_text("utf-8"))
+    del described["sha256"]  # as the message says, for files changed on purpose, and as older versions wrote it
+    (copy / "classifier.json").write_text(json.dumps(described), "utf-8")
+    assert pw.load(copy).predict("The cup") == pw.load(folder).predict("The cup")
+    (copy / file).write_bytes(b"{}")
+    with pytest.raises(ArtifactError, match="the exported model cannot be loaded"):
+        pw.load(copy)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
+def test_a_missing_file_or_a_link_is_refused(folder: Path, tmp_path: Path, file: str) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / file).unlink()
+    if file == "tokenizer.json":
+        with pytest.raises(ArtifactError, match=r"tokenizer\.json: the exported model cannot be read \(No such file"):
+            pw.load(copy)
+    (copy / file).symlink_to(folder / file)
+    with pytest.raises(ArtifactError, match="links are not followed"):
+        pw.load(copy)
+
+
+@pytest.fixture(scope="module")
+def other(original: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the same labels in another order: mixed with the first, it would swap them without a word."""
+    labels = replace(original.artifact.labels, names=original.labels[::-1])
+    head = {
+        name: tensor.flip(0) if "out" in name else tensor for name, tensor in original.artifact.tensors.head.items()
+    }
+    tensors = replace(original.artifact.tensors, head=head)
+    target = tmp_path_factory.mktemp("other") / "onnx"
+    artifact = replace(original.artifact, labels=labels, tensors=tensors)
+    to_onnx(rebuilt(artifact, artifact.plan, tensors, original.runtime), target)
+    return target
+
+
+@pytest.mark.parametrize("replaced", [0, 1, 2, 3])
+def test_an_export_that_is_replaced_while_it_loads_is_never_mixed(
+    folder: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: int
+) -> None:
+    place = shutil.copytree(folder, tmp_path / "place")
+    read: list[str] = []
+
+    def read_then_replace(root: int, name: str, largest: int) -> bytes:
+        if len(read) == replaced:
+            place.rename(tmp_path / "former")
+            shutil.copytree(other, place)
+        read.append(name)
+        return read_inside(root, name, largest)
+
+    monkeypatch.setattr(onnx_files, "read_inside", read_then_replace)
+    loaded = pw.load(place)
+    assert loaded.labels == pw.load(folder).labels
+    assert loaded.logits("The cup").tolist() == pw.load(folder).logits("The cup").tolist()
+    assert len(read) > 3
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "classifier.json"])
+def test_files_of_two_exports_in_one_folder_are_refused(folder: Path, other: Path, tmp_path: Path, file: str) -> None:
+    place = shutil.copytree(folder, tmp_path / "place")
+    shutil.copy(other / file, place / file)
+    with pytest.raises(ArtifactError, match="a file does not match its checksum"):
+        pw.load(place)
+
+
+def test_the_identity_is_that_of_the_files_that_were_loaded(folder: Path, other: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "place")
+    loaded = pw.load(place)
+    shutil.copytree(other, place, dirs_exist_ok=True)
+    assert loaded.identity == pw.load(folder).identity != pw.load(place).identity
 
 
 @pytest.mark.parametrize(

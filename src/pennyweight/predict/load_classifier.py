@@ -48,12 +48,13 @@ def load(
         )
     from .onnx_classifier import load_onnx
 
-    spec = read_spec(folder)
+    exported = load_onnx(folder)
+    spec = exported.spec
     _refuse(folder, spec, "backbone", backbone, None)
     _refuse(folder, spec, "device", None if device in ("auto", "cpu") else device, None)
     _refuse(folder, spec, "precision", precision, spec.number_format)
     _refuse(folder, spec, "adapter_scale", None if adapter_scale == 1 else adapter_scale, None)
-    return load_onnx(folder)
+    return exported
 
 
 def read_input_spec(folder: str | Path) -> InputSpec:

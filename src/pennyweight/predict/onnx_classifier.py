@@ -16,14 +16,12 @@ from ..errors import ArtifactError, ResourceError
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..model.tokenizer import FastTokenizer, encode
-from ..storage.checksums import sha256
-from ..storage.untrusted_folder import open_folder, read_inside
-from .onnx_spec import MODEL, TOKENIZER, OnnxSpec, read_spec
+from .onnx_files import OnnxFiles, read_onnx_files
+from .onnx_spec import WEIGHTS, OnnxSpec
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
 from .text_reader import TextReader
 
 BATCH = 32  # texts run at once, of like length
-LARGEST_TOKENIZER = 256 << 20
 
 
 class OnnxClassifier(TextReader):
@@ -33,6 +31,8 @@ class OnnxClassifier(TextReader):
 
     Attributes:
         spec: what the folder says of the model.
+        identity: identifies the classifier, as JSON values: the checksums of the files it was loaded from.
+        size: bytes of its model.
         temperature: 1: the fitted one is in the model's output layer.
         metrics: empty.
         fast_tokenizer: turns texts into token ids.
@@ -40,14 +40,16 @@ class OnnxClassifier(TextReader):
 
     temperature = 1.0
 
-    def __init__(self, folder: Path, spec: OnnxSpec, session: Any, tokenizer: Any) -> None:
+    def __init__(self, folder: Path, files: OnnxFiles, session: Any, tokenizer: Any) -> None:
         self.folder = folder
-        self.spec = spec
+        self.spec: OnnxSpec = files.spec
+        self.identity: list[Any] = list(files.digests)
+        self.size = len(files.model) + len(files.weights or b"")
         self.metrics: dict[str, Any] = {}
         self._session = session
         super().__init__()
         self._inputs = {one.name for one in session.get_inputs()}
-        self.fast_tokenizer = FastTokenizer(tokenizer, spec.pad_id)
+        self.fast_tokenizer = FastTokenizer(tokenizer, files.spec.pad_id)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -142,11 +144,6 @@ class OnnxClassifier(TextReader):
         )
         return names[0] if is_single_text(texts, self.pair) else names
 
-    @property
-    def identity(self) -> list[Any]:
-        """Identifies the classifier, as JSON values: the checksums of its files."""
-        return [sha256(item) for item in sorted(self.folder.iterdir()) if item.is_file()]
-
     def predict_file(
         self,
         source: str | Path,
@@ -215,14 +212,16 @@ def load_onnx(folder: str | Path) -> OnnxClassifier:
         ) from error
     from tokenizers import Tokenizer
 
-    folder, spec = Path(folder), read_spec(folder)
+    folder = Path(folder)
+    files = read_onnx_files(folder)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone: it warns of its own rewriting of graphs
     try:
-        with open_folder(folder) as root:
-            tokenizer = Tokenizer.from_str(read_inside(root, TOKENIZER, LARGEST_TOKENIZER).decode())
-        session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
-        _check(session, len(spec.labels.names))
+        tokenizer = Tokenizer.from_str(files.tokenizer.decode())
+        if files.weights is not None:
+            options.add_external_initializers_from_files_in_memory([WEIGHTS], [files.weights], [len(files.weights)])
+        session = onnxruntime.InferenceSession(files.model, options, providers=["CPUExecutionProvider"])
+        _check(session, len(files.spec.labels.names))
     except MemoryError:
         raise
     except Exception as error:  # each library has errors of its own, and the Rust one bare ones
@@ -231,7 +230,7 @@ def load_onnx(folder: str | Path) -> OnnxClassifier:
             where=folder,
             remedy="export it again",
         ) from error
-    return OnnxClassifier(folder, spec, session, tokenizer)
+    return OnnxClassifier(folder, files, session, tokenizer)
 
 
 def _check(session: Any, labels: int) -> None:

@@ -1,20 +1,24 @@
-"""`classifier.json` in an exported ONNX folder: the settings that Pennyweight needs to predict with it."""
+"""`classifier.json` in an exported ONNX folder: what Pennyweight needs to predict with it, and its files' checksums."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..data.input_spec import InputSpec
 from ..data.labels import LabelSet
 from ..errors import ArtifactError, InputError
+from ..storage.checksums import sha256
 from ..storage.json_files import write_json
 from ..storage.untrusted_folder import open_folder, read_inside
 
 SPEC, MODEL, TOKENIZER = "classifier.json", "model.onnx", "tokenizer.json"
+WEIGHTS = f"{MODEL}.data"  # only of a large model
 FORMAT = 1
 LARGEST = 16 << 20
 
@@ -34,6 +38,8 @@ class OnnxSpec:
         opset: opset of the graph.
         temperature: what was folded into the output layer: the logits are already divided by it.
         difference: the largest difference of logits from Pennyweight's own, when it was exported.
+        checksums: of the other files that prediction reads, by name. Empty in folders of older versions, and where
+            somebody who changed the model on purpose took them out.
     """
 
     labels: LabelSet
@@ -46,14 +52,16 @@ class OnnxSpec:
     opset: int = 0
     temperature: float = 1.0
     difference: float = 0.0
+    checksums: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write `classifier.json`."""
-        plain = {
-            name: value for name, value in vars(self).items() if name not in ("labels", "input_spec", "thresholds")
-        }
-        nested = {"labels": self.labels.to_json(), "input": self.input_spec.to_json()}
-        write_json(folder / SPEC, {"format": FORMAT} | nested | plain | {"thresholds": list(self.thresholds)})
+        """Write `classifier.json`, with the checksums of the files that are there."""
+        nested = ("labels", "input_spec", "thresholds", "checksums")
+        plain = {name: value for name, value in vars(self).items() if name not in nested}
+        plain |= {"labels": self.labels.to_json(), "input": self.input_spec.to_json()}
+        there = [name for name in (MODEL, WEIGHTS, TOKENIZER) if (folder / name).is_file()]
+        digests = {name: sha256(folder / name) for name in there}
+        write_json(folder / SPEC, {"format": FORMAT} | plain | {"thresholds": list(self.thresholds), "sha256": digests})
 
 
 def is_onnx_folder(folder: str | Path) -> bool:
@@ -65,18 +73,29 @@ def read_spec(folder: str | Path) -> OnnxSpec:
     """Read `classifier.json`.
 
     Raises:
-        ArtifactError: when it cannot be read, or says anything that exporting never writes.
+        ArtifactError: when it cannot be read, or contains anything that exporting never writes.
     """
-    path = Path(folder) / SPEC
+    with spec_errors(folder), open_folder(folder) as root:
+        return parse_spec(read_inside(root, SPEC, LARGEST))
+
+
+@contextmanager
+def spec_errors(folder: str | Path) -> Iterator[None]:
+    """Raise what goes wrong while `classifier.json` is read as `ArtifactError`."""
     try:
-        with open_folder(folder) as root:
-            value = json.loads(read_inside(root, SPEC, LARGEST))
-        return _spec_of(value)
+        yield
     except (OSError, ValueError, KeyError, TypeError, RecursionError, InputError) as error:
         problem = error.problem if isinstance(error, InputError) else f"{type(error).__name__}: {str(error)[:200]}"
         raise ArtifactError(
-            f"not a valid description of an exported model ({problem})", where=path, remedy="export it again"
+            f"not a valid description of an exported model ({problem})",
+            where=Path(folder) / SPEC,
+            remedy="export it again",
         ) from error
+
+
+def parse_spec(content: bytes) -> OnnxSpec:
+    """What `classifier.json` says; for errors see `spec_errors`."""
+    return _spec_of(json.loads(content))
 
 
 def _spec_of(value: Any) -> OnnxSpec:
@@ -95,4 +114,15 @@ def _spec_of(value: Any) -> OnnxSpec:
     words: dict[str, Any] = {name: value[name] for name in ("delimiter", "number_format")}
     if not all(isinstance(word, str) for word in words.values()):
         raise TypeError("a value that is not text")
-    return OnnxSpec(labels, InputSpec.from_json(value["input"]), thresholds=thresholds, **whole, **real, **words)
+    checksums = value.get("sha256", {})
+    if not checksums.keys() <= {MODEL, WEIGHTS, TOKENIZER}:
+        raise ValueError("a checksum of a file that is not part of it")
+    return OnnxSpec(
+        labels,
+        InputSpec.from_json(value["input"]),
+        thresholds=thresholds,
+        checksums=checksums,
+        **whole,
+        **real,
+        **words,
+    )

@@ -13,7 +13,7 @@ from ...model.device import Runtime
 from ...model.long_texts import LongTexts
 from ...predict.load_classifier import load
 from ...predict.onnx_classifier import OnnxClassifier
-from ...predict.onnx_spec import MODEL, is_onnx_folder
+from ...predict.onnx_spec import is_onnx_folder
 from ...predict.predictor import Classifier
 from ...storage.json_files import to_json
 from .logits_engine import LoneEngine
@@ -59,7 +59,7 @@ def _exported(place: ServedFolder, classifier: OnnxClassifier) -> LoneClassifier
     summary = ClassifierSummary(
         spec.labels.names, spec.labels.multi, spec.input_spec.pair, spec.max_length, None, digest, None
     )  # fmt: skip
-    served = _served(place.name, classifier, summary, (place.folder / MODEL).stat().st_size)
+    served = _served(place.name, classifier, summary, classifier.size)
     runtime = Runtime(torch.device("cpu"), spec.number_format)
     return LoneClassifier(served, summary, LoneEngine(classifier.logits_of, True), None, runtime)
 
