@@ -181,7 +181,19 @@ def test_the_same_seed_trains_the_same(settings: dict[str, Any], news: Path) -> 
     assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("given", [{"epochs": 1}, {"max_steps": 2}, {"contrastive": "off"}, {"label_smoothing": 0.1}])
+def test_dropout_without_effect_is_named(
+    settings: dict[str, Any], news: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pennyweight")
+    pw.train(news / "train.csv", lora_dropout=0.3, hidden_dropout=0.0, **settings)
+    said = [line for line in caplog.messages if "has no effect" in line]
+    assert said == [
+        "few labels: lora_dropout 0.3 has no effect, because training uses no dropout here "
+        "(--contrastive off trains in epochs, with dropout)"
+    ]
+
+
+@pytest.mark.parametrize("given", [{"epochs": 1}, {"max_steps": 2}, {"contrastive": "off"}, {"adam_beta2": 0.98}])
 def test_settings_of_the_loop_mean_the_loop(given: dict[str, Any], settings: dict[str, Any], news: Path) -> None:
     settings |= {"max_steps": 1} if "contrastive" in given else {}
     assert "few_labels" not in pw.train(news / "train.csv", **settings, **given).metrics["train"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 _CHOSEN_BY = (
-    "measured on the validation texts, which also chose the best epoch: expect slightly lower figures on new texts, or "
-    "give --test FILE for unbiased ones"
+    "measured on the validation texts, which training also used for its choices: expect slightly lower figures on new "
+    "texts, or give --test FILE for unbiased ones"
 )
 
 

@@ -71,10 +71,7 @@ def settle_metric(recipe: Recipe, labels: np.ndarray, names: Sequence[str]) -> R
     if rare:
         least = rarest(counts)
         share = 100 * counts[least] / len(labels)
-        logger.info(
-            f"metric: macro_f1 chooses the best epoch (auto; {shown(names[least])} is rare, "
-            f"{share:.1f}% of the training rows)"
-        )
+        logger.info(f"metric: macro_f1 (auto; {shown(names[least])} is rare, {share:.1f}% of the training rows)")
     return recipe.model_copy(
         update={"train": recipe.train.model_copy(update={"metric": "macro_f1" if rare else "accuracy"})}
     )

@@ -27,7 +27,7 @@ from ..model.classifier import Pooled
 from ..model.inference import Feed, evaluating, logits
 from ..model.text_model import TextModel
 from ..model.trainable import check_count, trainable
-from ..recipe.schema import TrainRecipe
+from ..recipe.schema import Recipe, TrainRecipe
 from .contrastive import train_contrastive, upper_half
 from .frozen_features import FrozenBackbone
 from .frozen_head import leaves_adapter_open
@@ -54,8 +54,11 @@ NO_PHASE = "few labels, and texts in windows have no contrastive phase: the head
 LOOP_SETTINGS = (
     "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "scheduler",
     "num_cycles", "warmup_ratio", "warmup_steps", "class_weights", "oversample", "label_smoothing", "eval_steps",
-    "early_stopping_patience", "augment", "lp_ft", "average", "teacher", "start_from",
+    "early_stopping_patience", "augment", "lp_ft", "average", "teacher", "start_from", "max_grad_norm", "adam_beta1",
+    "adam_beta2", "adam_epsilon",
 )  # fmt: skip
+# What few labels are trained without, by section of the recipe.
+DROPOUTS = {"model": ("hidden_dropout", "attention_dropout"), "plan": ("lora_dropout", "head_dropout")}
 
 
 @dataclass(frozen=True)
@@ -290,6 +293,7 @@ def fit_few_labels(
     if not suits_few_labels(settings, plan, labels["train"], len(names)) or (in_windows and keeps_adapter(frozen)):
         return None
     began = time.perf_counter()
+    _say_unused_dropout(frozen.recipe)
     model, rows = text_model.model, len(labels["train"])
     check_count(model, plan.count.trainable)
     feeds = {name: text_model.batches(each) for name, each in tokens.items()}
@@ -357,6 +361,18 @@ def keeps_adapter(frozen: FrozenBackbone) -> bool:
     """Whether the recipe asks for an adapter: it sets a field of it, or excludes the frozen head."""
     recipe = frozen.recipe
     return recipe.train.frozen_head == "off" or not leaves_adapter_open(recipe.plan)
+
+
+def _say_unused_dropout(recipe: Recipe) -> None:
+    for section, names in DROPOUTS.items():
+        given = getattr(recipe, section)
+        for name in names:
+            value = getattr(given, name)
+            if value not in (0, type(given).model_fields[name].default):
+                logger.info(
+                    f"few labels: {name} {value:g} has no effect, because training uses no dropout here "
+                    "(--contrastive off trains in epochs, with dropout)"
+                )
 
 
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:
