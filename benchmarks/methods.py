@@ -233,6 +233,7 @@ DRAWN = {
     "lora": ("LoRA", "#c2410c", "s"),
     "lora-xs-svd": ("LoRA-XS, bases by SVD", "#2a9d8f", "^"),
     "lora-xs-gradient": ("LoRA-XS, gradient bases", "#0b5cad", "o"),
+    "peft-unilora": ("Uni-LoRA (PEFT)", "#7c3aed", "v"),
 }
 
 
@@ -246,7 +247,7 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
         runs = sorted((each for (_, method), each in groups.items() if method == name), key=_trained)
         label, colour, marker = DRAWN.get(name, (name, "#7c3aed", "v"))
         points = [(_trained(each), [100 * run["test_accuracy"] for run in each]) for each in runs]
-        series.append(Series(label, points, colour, marker, joined=len(points) > 1))
+        series.append(Series(label, points, colour, marker, joined=len(points) > 1, nudge=1.06 ** (len(series) - 1)))
     rows = next(iter(groups.values()))[0]["rows"]
     plot(series, path, f"AG News, {rows:,} training texts: mean over seeds with 95% interval")
 
