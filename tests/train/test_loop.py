@@ -28,7 +28,8 @@ from pennyweight.train import checkpoint
 from pennyweight.train.accelerator import make_accelerator, prepare_optimizer
 from pennyweight.train.batch_source import choose_batch_sources
 from pennyweight.train.distillation import SoftTargets
-from pennyweight.train.loop import fit, step_and_record
+from pennyweight.train.loop import batch_loss, fit, step_and_record
+from pennyweight.train.loss import divergence
 from pennyweight.train.signals import Stop
 from pennyweight.train.state import TrainingState
 from pennyweight.train.training_rows import TrainingRows
@@ -121,6 +122,8 @@ CASES: dict[str, dict[str, Any]] = {
     "no clipping": {"max_grad_norm": 0.0},
     "label smoothing and weights": {"label_smoothing": 0.1, "rows": {"class_weights": np.array([1.0, 2.0, 0.5])}},
     "multi-label": {"labels": BINARY},
+    "R-Drop": {"r_drop": 2.0},
+    "R-Drop, multi-label": {"r_drop": 2.0, "labels": BINARY},
     "distillation": {"rows": {"soft": TEACHER}},
     "accumulation and average": {"gradient_accumulation_steps": 2, "average": "ema"},
     "kept prefix": {"prefix": True},
@@ -131,6 +134,23 @@ CASES: dict[str, dict[str, Any]] = {
     "layers computed again": {"gradient_checkpointing": "on"},
     "modernbert's layers computed again": {"kind": "modernbert", "gradient_checkpointing": "on"},
 }
+
+
+def test_r_drop_reads_a_batch_twice_and_adds_half_of_the_divergence(start: Callable[..., TrainingState]) -> None:
+    state, rows = start(r_drop=3.0, lora_dropout=0.3, adapter="lora", warmup_ratio=0.0), np.arange(4)
+    state.model.train()
+    step_and_record(state, None, Stop())  # until then the adapter adds nothing
+    torch.manual_seed(0)
+    found = batch_loss(state, rows)
+    torch.manual_seed(0)
+    one, other = (state.model(**state.rows.source(rows)) for _ in range(2))
+    assert not torch.equal(one, other)
+    by_hand = (state.loss(one, rows) + state.loss(other, rows) + 3 * divergence(one, other, multi=False)) / 2
+    assert float(found.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
+    state.model.eval()  # without dropout both passes are the same
+    assert float(batch_loss(state, rows).detach()) == pytest.approx(
+        float(state.loss(state.model(**state.rows.source(rows)), rows).detach()), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("kernels", ["cpu", "cuda"])

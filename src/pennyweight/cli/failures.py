@@ -37,7 +37,8 @@ def failure(error: BaseException) -> Failure | None:
         if hasattr(error, "possibilities") and unknown and context is not None:  # an unknown flag
             near = suggest_flag(unknown, context.command, context)
             words = f"No such option: {unknown}" + (f". Did you mean {near}?" if near else "")
-        words = re.sub(r"( Did you mean [^?]+\?)\1", r"\1", words)  # said by Typer up to 0.25 and by click 8.5
+        # Said by Typer up to 0.25 and once more by click 8.5, for several as "(Did you mean one of: 'a', 'b'?)".
+        words = re.sub(r"( Did you mean [^?]+\?) \(?Did you mean [^?]+\?\)?", r"\1", words)
         return Failure(f"{words.rstrip('.')}; see --help", InputError.exit_code)
     if isinstance(error, BrokenPipeError):  # the reader of our output has enough
         return Failure("", 0)

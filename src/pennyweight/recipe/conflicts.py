@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..budget.specs import xs_alpha
-from .schema import BY_STRATEGY, DataRecipe, PlanRecipe, Section, TrainRecipe
+from .schema import BY_STRATEGY, DataRecipe, PlanRecipe, Recipe, Section, TrainRecipe
 
 # What only a run with a teacher reads.
 WITH_TEACHER = ("distillation_temperature", "distillation_weight")
@@ -33,8 +33,9 @@ def find_conflicts(section: Section) -> Iterator[str]:
             )
 
 
-def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str]:
-    """The conflicts between two sections, in the same form."""
+def find_conflicts_between(recipe: Recipe) -> Iterator[str]:
+    """The conflicts between sections, in the same form."""
+    data, train = recipe.data, recipe.train
     if data.validation is None and not data.validation_size and train.early_stopping_patience is not None:
         yield (
             "train -> early_stopping_patience: expected none with validation_size 0, since nothing is held out to stop "
@@ -57,6 +58,11 @@ def find_conflicts_between(data: DataRecipe, train: TrainRecipe) -> Iterator[str
         value = getattr(train, key)
         if train.teacher is None and value != TrainRecipe.model_fields[key].default:
             yield f"train -> {key}: expected a teacher as well (--teacher RUN), received none"
+    if train.r_drop and not any(recipe.dropouts().values()):
+        yield (
+            "train -> r_drop: expected dropout, by which two passes differ (--lora-dropout 0.1), received none in the "
+            "adapter, the head and the backbone"
+        )
     if data.unlabelled is None and train.unlabelled_confidence:
         yield "train -> unlabelled_confidence: expected unlabelled texts as well (--unlabelled FILE), received none"
 

@@ -111,7 +111,7 @@ def parse(values: Mapping[str, Any], where: str | Path | None = None) -> Recipe:
         if not any(place.split(" -> ")[0] == name for place in problems):
             problems |= {line: line for line in find_conflicts(model.model_validate(values.get(name, {})))}
     if recipe is not None:
-        problems |= {line: line for line in find_conflicts_between(recipe.data, recipe.train)}
+        problems |= {line: line for line in find_conflicts_between(recipe)}
     if recipe is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         count += "" if where else " in the recipe"

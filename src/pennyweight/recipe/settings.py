@@ -95,6 +95,7 @@ class RecipeSettings(TypedDict, total=False):
     class_weights: Literal["balanced"] | None
     oversample: bool
     label_smoothing: float
+    r_drop: float
     start_from: str | None
     teacher: str | None
     distillation_temperature: float

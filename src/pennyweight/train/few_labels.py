@@ -55,10 +55,8 @@ LOOP_SETTINGS = (
     "epochs", "max_steps", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay", "scheduler",
     "num_cycles", "warmup_ratio", "warmup_steps", "class_weights", "oversample", "label_smoothing", "eval_steps",
     "early_stopping_patience", "augment", "lp_ft", "average", "teacher", "start_from", "max_grad_norm", "adam_beta1",
-    "adam_beta2", "adam_epsilon",
+    "adam_beta2", "adam_epsilon", "r_drop",
 )  # fmt: skip
-# What few labels are trained without, by section of the recipe.
-DROPOUTS = {"model": ("hidden_dropout", "attention_dropout"), "plan": ("lora_dropout", "head_dropout")}
 
 
 @dataclass(frozen=True)
@@ -364,15 +362,13 @@ def keeps_adapter(frozen: FrozenBackbone) -> bool:
 
 
 def _say_unused_dropout(recipe: Recipe) -> None:
-    for section, names in DROPOUTS.items():
-        given = getattr(recipe, section)
-        for name in names:
-            value = getattr(given, name)
-            if value not in (0, type(given).model_fields[name].default):
-                logger.info(
-                    f"few labels: {name} {value:g} has no effect, because training uses no dropout here "
-                    "(--contrastive off trains in epochs, with dropout)"
-                )
+    usual = Recipe().dropouts()
+    for name, value in recipe.dropouts().items():
+        if value not in (0, usual[name]):
+            logger.info(
+                f"few labels: {name} {value:g} has no effect, because training uses no dropout here "
+                "(--contrastive off trains in epochs, with dropout)"
+            )
 
 
 def _problem(plan: Plan, labels: np.ndarray, n_labels: int) -> tuple[str, str] | None:

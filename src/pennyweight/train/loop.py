@@ -16,6 +16,7 @@ from ..model.inference import evaluating
 from ..recipe.schema import TrainRecipe
 from . import checkpoint
 from .accelerator import backward, clip
+from .loss import divergence
 from .observer import Observer
 from .signals import Stop, resume_command, stop_requested
 from .state import FitResult, TrainingState
@@ -117,7 +118,7 @@ def train_step(
         indices = group.deal(batch, state.rows.lengths)
         if not len(indices):
             continue
-        loss = state.loss(state.model(**state.rows.source(indices)), indices)
+        loss = batch_loss(state, indices)
         # Divided by the texts of the whole step: accumulation gives the gradient of one large batch.
         penalty = state.model.adapter.penalty() * (len(indices) / texts)
         backward(state.accelerator, loss / texts + penalty)
@@ -133,6 +134,19 @@ def train_step(
     state.model.adapter.after_step(state.progress.step + 1)
     state.optimizer.zero_grad(set_to_none=True)
     return losses
+
+
+def batch_loss(state: TrainingState, indices: np.ndarray) -> Tensor:
+    """The loss of a batch of row numbers, summed over its texts; with R-Drop, the mean of two passes and its term."""
+    inputs, weight = state.rows.source(indices), state.settings.r_drop
+    logits: Tensor = state.model(**inputs)
+    loss = state.loss(logits, indices)
+    if not weight:
+        return loss
+    # Half of the paper's loss, so that a learning rate means what it means without R-Drop.
+    again: Tensor = state.model(**inputs)
+    between = divergence(logits, again, multi=state.rows.labels.ndim == 2)
+    return (loss + state.loss(again, indices) + weight * between) / 2
 
 
 def evaluate_and_record(state: TrainingState, evaluate: Evaluate | None, stop: Stop, observer: Observer | None) -> bool:

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy of one label per text, or binary cross-entropy of each label."""
+"""The training loss: cross-entropy of one label per text, or binary cross-entropy of each label; and R-Drop's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax
 
 from ..model.device import to_device
 
@@ -49,3 +49,21 @@ def make(
         return binary_cross_entropy_with_logits(logits, chosen, pos_weight=scale, reduction="sum") / chosen.shape[1]
 
     return multi_label
+
+
+def divergence(one: Tensor, other: Tensor, *, multi: bool) -> Tensor:
+    """The symmetric Kullback-Leibler divergence of two outputs for the same texts, summed over the texts, in nats.
+
+    Half of KL(p, q) + KL(q, p), with which R-Drop compares two passes that differ in their dropout (Liang et al. 2021,
+    "R-Drop: Regularized Dropout for Neural Networks", https://arxiv.org/abs/2106.14448, equation 2). Multi-label, it is
+    the mean over the labels, each of them yes or no, as in the loss.
+
+    Args:
+        one, other: logits (B, L).
+    """
+    one, other = one.float(), other.float()
+    if not multi:
+        # KL(p, q) + KL(q, p) is the sum of (p - q) (log p - log q).
+        return (one.softmax(1) - other.softmax(1)).mul(log_softmax(one, 1) - log_softmax(other, 1)).sum() / 2
+    # The same sum over yes and no: a logit is log p - log(1 - p).
+    return (one.sigmoid() - other.sigmoid()).mul(one - other).sum() / (2 * one.shape[1])

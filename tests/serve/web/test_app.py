@@ -203,6 +203,29 @@ def test_without_a_token_only_this_machine_is_answered(make_client: Callable[...
         assert answer.status_code == status, host
 
 
+def test_without_a_token_a_page_of_another_site_changes_nothing(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(token=None, admin=True)
+    here = {"Host": "localhost:8000"}
+    for origin in ("https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1:8000"):
+        answer = client.post("/v1/classifiers/pairs/unload", headers={**here, "Origin": origin})
+        assert (answer.status_code, answer.json()["error_type"]) == (403, "forbidden")
+        assert client.get("/v1/classifiers", headers={**here, "Origin": origin}).status_code == 200
+    assert client.get("/v1/classifiers/pairs", headers=here).status_code == 200
+    for origin in ({}, {"Origin": "http://localhost:8000"}):
+        assert client.post("/v1/classifiers/pairs/reload", headers=here | origin).status_code == 200
+    guarded = make_client(admin=True)  # whose token no other page has
+    guarded.headers |= {"Origin": "https://evil.example"}
+    assert guarded.post("/v1/classifiers/pairs/reload").status_code == 200
+
+
+def test_health_is_told_without_a_body_where_none_is_wanted(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    for path in ("/livez", "/readyz", "/health"):
+        answer = client.head(path, headers={"Authorization": ""})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/json"
+
+
 def test_the_admin_may_unload_and_load(make_client: Callable[..., TestClient]) -> None:
     admin = make_client(admin=True)
     path = "/v1/classifiers/pairs"

@@ -54,7 +54,7 @@ def test_what_loading_raises_comes_out() -> None:
 
 
 @pytest.mark.usefixtures("default_signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_answers_from_loading_to_a_signal(number: int) -> None:
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
@@ -88,6 +88,25 @@ def test_it_answers_from_loading_to_a_signal(number: int) -> None:
     assert run_server(listening, ServerSettings(), TOKEN, load, started)
     assert seen == [200, 503, 401, 503, 200]
     assert closed == [True]
+
+
+@pytest.mark.usefixtures("default_signals")
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    try:
+
+        def started() -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        async def close() -> None:
+            """Nothing to close."""
+
+        assert run_server(bind("127.0.0.1", 0), ServerSettings(), TOKEN, lambda _: (app, close), started)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.usefixtures("default_signals")

@@ -90,7 +90,9 @@ class BearerAuth:
 
     Without a token (`--no-auth`) a request must name this machine in its Host header instead. Only programs on this
     machine reach a loopback address, but a web browser is one: a page from elsewhere whose name is made to point here
-    (DNS rebinding) could otherwise read the answers.
+    (DNS rebinding) could otherwise read the answers. Such a page could also send a POST without reading the answer, to
+    unload a classifier for example (cross-site request forgery): a browser names the page's site in the header Origin,
+    which must then be this server's.
 
     Args:
         token: None for no authentication.
@@ -110,6 +112,11 @@ class BearerAuth:
                 Refusal(421, "misdirected", "a server without a token answers only to this machine's names",
                         expected="the header Host: localhost or 127.0.0.1",
                         remedy="start it with a token"), send)  # fmt: skip
+        elif self._expected is None and _from_another_site(scope):
+            await send_refusal(
+                Refusal(403, "forbidden", "a page of another site sent this request, and the server has no token",
+                        expected="an Origin header of this server, or none",
+                        remedy="start it with a token"), send)  # fmt: skip
         elif self._expected is None or scope["path"] in self._open or self._may(scope["headers"]):
             await self.app(scope, receive, send)
         else:
@@ -121,6 +128,14 @@ class BearerAuth:
             return False
         scheme, _, token = given[0].partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._expected or b"")
+
+
+def _from_another_site(scope: Any) -> bool:
+    """Whether a browser says so; reading (GET) is left to its same-origin policy."""
+    if scope["method"] in ("GET", "HEAD"):
+        return False
+    given = {name: [value for each, value in scope["headers"] if each == name] for name in (b"origin", b"host")}
+    return any(origin.partition(b"://")[2] != given[b"host"][0] for origin in given[b"origin"])
 
 
 def _names_this_machine(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -94,7 +94,9 @@ class _Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        # Under nohup a hang-up is ignored, and stays so.
+        hung_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+        numbers = (signal.SIGINT, signal.SIGTERM, *hung_up)
         before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
             yield
@@ -115,8 +117,8 @@ def run_server(
 ) -> bool:
     """Serve until a signal, then answer what was accepted and return.
 
-    SIGTERM and SIGINT: `/readyz` says 503 at once, new requests are refused, accepted ones are answered, at most for
-    `settings.drain_seconds`. A second SIGINT ends at once.
+    SIGTERM, SIGINT and SIGHUP: `/readyz` says 503 at once, new requests are refused, accepted ones are answered, at
+    most for `settings.drain_seconds`. A second SIGINT ends at once.
 
     Args:
         listening: from `bind`.
