@@ -35,6 +35,7 @@ BUDGETS = ("2k", "5k", "10k", "20k", "50k", "200k", "1M")
 METHODS: dict[str, dict[str, Any]] = {
     "head-only": {"strategy": "head-only"},
     "lora": {"adapter": "lora"},
+    "lora-r-drop": {"adapter": "lora", "r_drop": 2.0},
     "lora-xs-svd": {"adapter": "lora-xs", "bases": "svd"},
     "lora-xs-gradient": {"adapter": "lora-xs", "bases": "gradient"},
     "auto": {},
