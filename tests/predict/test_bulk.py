@@ -330,6 +330,54 @@ def test_a_full_disk_is_said_and_what_is_finished_is_kept(
     assert classifier.predict_file(source, out, resume=True) == 100
 
 
+def append_a_row(source: Path) -> None:
+    with source.open("a") as handle:
+        handle.write("100,the bank,1\n")
+
+
+def cut_off(source: Path) -> None:
+    os.truncate(source, source.stat().st_size // 2)
+
+
+def edit_in_place(source: Path) -> None:
+    content = source.read_bytes()
+    with source.open("r+b") as handle:
+        handle.write(content.replace(b"bank", b"polls", 1)[: len(content)])
+    os.utime(source, ns=(0, 0))  # a clock that ticks between any two tests of one size
+
+
+def replace_it(source: Path) -> None:
+    other = source_of(source.with_name("other.csv"), 50)
+    other.replace(source)
+
+
+@pytest.mark.parametrize("change", [append_a_row, cut_off, edit_in_place, replace_it])
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_source_that_changes_while_it_is_read_is_refused(
+    change: Callable[[Path], None], when: str, classifier: pw.Classifier, tmp_path: Path
+) -> None:
+    source, out = source_of(tmp_path / "in.csv", 100), tmp_path / "out.csv"
+    file = read_in_blocks(source, input_spec=classifier.input_spec, split="test", check=False)
+
+    def progress(done: int) -> None:
+        if when == "during" and done == 48:
+            change(source)
+
+    if when == "before":
+        change(source)
+    elif change is replace_it:  # the old file is read to its end
+        assert predict_file(classifier, file, out, OutputOptions("csv"), progress=progress) == 100
+        assert [row["text"] for row in rows_in(out)] == texts(100)
+        return
+    with pytest.raises(DataError) as refused:
+        predict_file(classifier, file, out, OutputOptions("csv"), progress=progress)
+    said = "the file changed while it was read; run again when nothing writes to it, or give a copy"
+    assert str(refused.value) == f"{source}: {said}"
+    assert [item.name for item in tmp_path.iterdir()] == ["in.csv"]
+    with pytest.raises(DataError, match="the file changed while it was read"):
+        list(predict_blocks(classifier, file, KeptColumns()))
+
+
 def test_a_source_that_is_a_folder_changes_with_its_files(tmp_path: Path) -> None:
     (tmp_path / "d" / "a").mkdir(parents=True)
     (tmp_path / "d" / "a" / "1.txt").write_text("one")

@@ -28,6 +28,8 @@ from pennyweight.predict.streaming import predict_stream
 from pennyweight.predict.submission import class_numbers
 from pennyweight.predict.writers import write_file
 
+from ..forked_python import ForkedPython
+
 Command = Callable[..., Any]
 TEXTS = ["The bank and the rate.", "", "The striker and the cup " * 40, "Voters in the valley."]
 
@@ -346,6 +348,30 @@ def test_a_classifier_describes_itself(classifier: pw.Classifier) -> None:
     assert "<table>" in classifier._repr_html_()
     assert repr(classifier).startswith("<Classifier of ")
     assert str(classifier.artifact.plan) in unescape(classifier.artifact.plan._repr_html_())
+
+
+# What a pool of processes does where they are forked: the texts are tokenized in parallel, as by default.
+FORKING = """
+import multiprocessing, os, sys
+os.environ.pop("TOKENIZERS_PARALLELISM")
+import pennyweight as pw
+classifier = pw.load(sys.argv[1])
+texts = ["The bank and the rate", "The cup and the match", "The polls"] * 9
+before = classifier.predict_proba(texts).tolist()
+def answer(queue):
+    queue.put(classifier.predict_proba(texts).tolist())
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+child = context.Process(target=answer, args=(queue,), daemon=True)
+child.start()
+print(queue.get(timeout=60) == before)
+child.join()
+"""
+
+
+def test_a_forked_process_predicts_too(tiny_run: Path) -> None:
+    done = ForkedPython(FORKING, tiny_run).wait(timeout=120)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_explain_and_report_are_methods(classifier: pw.Classifier, news: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +46,44 @@ def list_folder(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+@dataclass(frozen=True)
+class FileState:
+    """Tells a file from what it becomes when it is written to, or replaced by another."""
+
+    path: str
+    inode: int
+    content: tuple[int, int]  # bytes, and nanoseconds at the last change
+
+    @classmethod
+    def of(cls, path: str | Path) -> FileState | None:
+        """The present state of a regular file; None for anything else."""
+        try:
+            facts = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        return cls(str(path), facts.st_ino, (facts.st_size, facts.st_mtime_ns))
+
+    def refuse_changes(self, *, opened: bool = False) -> None:
+        """Refuse a file that is no longer as it was.
+
+        Args:
+            opened: it is still open, so that one that was removed or replaced goes on being read as it was.
+
+        Raises:
+            DataError: it changed.
+        """
+        now = FileState.of(self.path)
+        if now == self or (opened and (now is None or now.inode != self.inode)):
+            return
+        raise DataError(
+            "the file changed while it was read",
+            remedy="run again when nothing writes to it, or give a copy",
+            where=self.path,
+        )
 
 
 def is_pipe(path: Path) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
 from .columns import choose_text_columns
 from .cut_tokens import CutTally
 from .file_options import AS_NAMED, MAX_BYTES, FileOptions
-from .file_streams import check_compressed, is_compressed
+from .file_streams import FileState, check_compressed, is_compressed
 from .formats.columnar import count_rows, is_saved, read_arrow_blocks
 from .formats.delimited import detect_layout, read_delimited_blocks
 from .formats.folder import file_of_split
@@ -85,6 +86,7 @@ class RowBlocks:
         cut: tokens of the texts, counted by whoever turns them into tokens.
         given: what was read: a path, two paths, or a name on the hub.
         reading: what decided how it was read, besides `input_spec`: format, encoding, header and split, as asked for.
+        states: of its files, before they were read.
     """
 
     source: str
@@ -101,6 +103,7 @@ class RowBlocks:
     cut: CutTally = field(default_factory=CutTally)
     given: str = ""
     reading: dict[str, Any] = field(default_factory=dict)
+    states: tuple[FileState, ...] = ()
 
     def tables(self) -> Iterator[Table]:
         """The rows as tables without labels, a missing text as an empty one."""
@@ -111,14 +114,42 @@ class RowBlocks:
         return (text for table in self.tables() for text in table.texts)
 
     def blocks_and_tables(self) -> Iterator[tuple[Columns, Table]]:
-        """Each block as it is, and as a table."""
+        """Each block as it is, and as a table.
+
+        Raises:
+            DataError: whatever is wrong with a row of an `unread` source; the file changed since it was first read.
+        """
         if self.unread:
             self.empty.clear()
-        for block in self.blocks():
+        for block in self._unchanged_blocks() if self.streamed else self.blocks():
             table = _table_of_texts(block, self.text_columns, self.input_spec)
             if self.unread:
                 self.empty.add(table)
             yield block, table
+
+    def _unchanged_blocks(self) -> Iterator[Columns]:
+        opened = False  # before the first block, the file may still be another of that name
+        try:
+            for block in self.blocks():
+                self.refuse_changes(opened=opened)
+                opened = True
+                yield block
+        except DataError:
+            self.refuse_changes(opened=opened)  # which is then what is wrong with the row
+            raise
+        self.refuse_changes(opened=opened)
+
+    def refuse_changes(self, *, opened: bool = False) -> None:
+        """Refuse a source whose files are no longer as they were when reading began.
+
+        Args:
+            opened: they are open since, see `FileState.refuse_changes`.
+
+        Raises:
+            DataError: a file changed.
+        """
+        for state in self.states:
+            state.refuse_changes(opened=opened)
 
 
 def read_in_blocks(
@@ -154,7 +185,9 @@ def read_in_blocks(
         path = file_of_split(path, split) or path
         source = source if os.path.isdir(path) else str(path)
     reading = asdict(options) | {"split": split}
-    format = None if as_two_files(source) else _format_read_in_blocks(path, max_bytes, options)
+    two = as_two_files(source)
+    states = tuple(filter(None, map(FileState.of, two or [path])))
+    format = None if two else _format_read_in_blocks(path, max_bytes, options)
     if format is not None:
         if is_compressed(path):
             check_compressed(path, max_bytes)
@@ -163,12 +196,12 @@ def read_in_blocks(
         found = open_row_blocks(str(source), blocks, rows, input_spec) if rows else None
         found = found or _scan(str(source), blocks, input_spec, seen)
         if found.rows:
-            return replace(found, given=str(source), reading=reading)
+            return replace(found, given=str(source), reading=reading, states=states)
     # Read whole; the whole readers also say what is wrong with a file without rows.
     columns = read_columns(source, split, max_bytes, options)
     choose_text_columns(columns, *input_spec.columns_for(columns), pair=input_spec.pair)  # refuses one without rows
     found = _scan(columns.source, lambda: _cut(columns), input_spec)
-    return replace(found, streamed=False, given=str(source), reading=reading)
+    return replace(found, streamed=False, given=str(source), reading=reading, states=states)
 
 
 def open_row_blocks(source: str, blocks: Blocks, rows: int, input_spec: InputSpec) -> RowBlocks | None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,17 @@ def check_max_length(max_length: int, config: dict[str, Any]) -> None:
         )
 
 
+@cache
+def _spare_forked_processes() -> None:
+    """Have processes that are forked from now on tokenize in their own thread.
+
+    They lack the threads that tokenize in this one, and would wait for them forever. The library sees to that only
+    where `TOKENIZERS_PARALLELISM` is not set.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
+
+
 def encode(
     tokenizer: Any, texts: list[str], max_length: int, *, pair: bool = False, long_texts: LongTexts = "truncate"
 ) -> Encoded:
@@ -124,6 +136,7 @@ def encode(
         `lost` says how many.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    _spare_forked_processes()
     backend = tokenizer.backend_tokenizer
     # Switched only where it has to be: a switch waits until no other thread is using the tokenizer.
     if backend.padding is not None:

@@ -256,12 +256,17 @@ def _parquet(journal: BlockJournal) -> Path:
 
 
 def _job(classifier: AnyClassifier, file: RowBlocks, options: OutputOptions, abstainer: Abstainer) -> dict[str, Any]:
-    """All that the output's bytes depend on. A classifier that was never saved is like no other."""
+    """All that the output's bytes depend on. A classifier that was never saved is like no other.
+
+    Raises:
+        DataError: the source changed since it was read.
+    """
+    digest = _source_digest(file.given)
+    file.refuse_changes()
     return {
         "classifier": classifier.identity or secrets.token_hex(8),
         "source": [
-            _source_digest(file.given), file.reading, list(file.names), list(file.text_columns),
-            file.input_spec.to_json(),
+            digest, file.reading, list(file.names), list(file.text_columns), file.input_spec.to_json(),
         ],
         "options": [asdict(options), classifier.delimiter, abstainer.threshold],
         "version of Pennyweight": __version__,
