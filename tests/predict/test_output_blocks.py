@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pennyweight.predict.formula_guard import formula_guard, guard_nothing
 from pennyweight.predict.output_blocks import arrow_block, csv_lines, json_lines, write_parquet
 from pennyweight.predict.prediction_rows import rows_of
-from pennyweight.predict.writers import write_lines
+from pennyweight.predict.writers import write_file, write_lines
 
 CELLS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(),
@@ -58,3 +58,8 @@ def test_parts_become_one_parquet_file(early: Any, late: Any, kind: str, tmp_pat
     file = pq.ParquetFile(tmp_path / "out.parquet")
     assert (file.num_row_groups, str(file.schema_arrow.field("x").type)) == (2, kind)
     assert file.read()["n"].to_pylist() == [1, 2, 3]
+
+
+def test_no_rows_are_a_valid_parquet_file(tmp_path: Path) -> None:
+    assert write_file([], tmp_path / "out.parquet") == 0
+    assert pq.read_table(tmp_path / "out.parquet").shape == (0, 0)

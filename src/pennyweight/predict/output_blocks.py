@@ -88,7 +88,7 @@ def write_parquet(parts: Callable[[], Iterator[bytes]], path: Path) -> None:
 
     Args:
         parts: gives the streams, from `arrow_block`, twice.
-        path: the file, created again. Without a part it stays unchanged.
+        path: the file, created again. Without a part it has neither rows nor columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -98,7 +98,7 @@ def write_parquet(parts: Callable[[], Iterator[bytes]], path: Path) -> None:
         own = pa.ipc.open_stream(pa.py_buffer(part)).schema
         schema = own if schema is None or own == schema else _widened(schema, own)
     if schema is None:
-        return
+        schema = pa.schema([])
     # A column without any value becomes a column of texts.
     final = pa.schema([pa.field(one.name, pa.string() if pa.types.is_null(one.type) else one.type) for one in schema])
     with pq.ParquetWriter(path, final) as writer:
