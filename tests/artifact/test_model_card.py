@@ -145,6 +145,14 @@ def test_a_local_backbone_is_named_without_its_folder(classifier: pw.Classifier)
     assert f"{classifier.artifact.backbone.folder.name} frozen, with an adapter" in card
 
 
+def test_a_head_alone_is_not_called_an_adapter(classifier: pw.Classifier) -> None:
+    artifact = classifier.artifact
+    alone = model_card(replace(artifact, plan=replace(artifact.plan, adapter=None)))
+    assert f"frozen, with a {artifact.plan.head.kind} head trained" in alone
+    assert yaml.safe_load(alone.split("---\n")[1])["tags"] == ["text-classification"]
+    assert yaml.safe_load(model_card(artifact).split("---\n")[1])["tags"] == ["text-classification", "lora", "peft"]
+
+
 def test_figures_that_are_not_there_are_refused_in_one_line(classifier: pw.Classifier) -> None:
     short = replace(classifier.artifact, metrics={"test": {"n": 3}})
     with pytest.raises(ArtifactError, match="the saved metrics lack a value that the model card needs"):

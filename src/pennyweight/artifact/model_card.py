@@ -69,15 +69,16 @@ def _card(artifact: Artifact) -> str:
         for index, (label, limit) in enumerate(zip(names, limits, strict=True))
     )
     labels = ("A text may have any number of labels.\n\n" if multi else "") + labels
+    adapter, tags = ("an adapter and ", ", lora, peft") if artifact.plan.adapter is not None else ("", "")
     return f"""---
 library_name: pennyweight
 pipeline_tag: text-classification
-{base_model(artifact)}tags: [text-classification, lora, peft]
+{base_model(artifact)}tags: [text-classification{tags}]
 {_index(name, measured)}---
 
 # Text classifier, {metrics.get("trainable") or 0:,} trained parameters
 
-{prose(shown_backbone(artifact.backbone.name))} frozen, with an adapter and a {artifact.plan.head.kind} head trained \
+{prose(shown_backbone(artifact.backbone.name))} frozen, with {adapter}a {artifact.plan.head.kind} head trained \
 under {budget}.{stored and f" {stored}"}{_origin(metrics)}
 
 {_figures(name, measured)}

@@ -306,8 +306,7 @@ def fit_few_labels(
     source = upper_half(model, train) if has_phase else train
     options = settings.seed, described, settings.metric
     trainer = FewLabelTrainer(text_model, source, texts, truth, len(names), frozen, *options)
-    counts = steps_for(rows / len(names)) if has_phase else ()
-    trials = trainer.trials(counts)
+    trials = trainer.trials(steps_for(rows / len(names)) if has_phase else ())
     for trial in trials:
         logger.info(f"few labels: {trial.name}: {trial.score}")
     chosen = choose_trial(trials, forced=settings.contrastive == "on")
