@@ -213,7 +213,16 @@ def test_the_identity_is_that_of_the_files_that_were_loaded(folder: Path, other:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("max_length", -1), ("pad_id", "0"), ("temperature", 1e999), ("thresholds", [0.5]), ("labels", 3), ("input", [])],
+    [
+        ("max_length", -1),
+        ("pad_id", "0"),
+        ("temperature", 1e999),
+        ("thresholds", [0.5]),
+        ("labels", 3),
+        ("input", []),
+        ("sha256", []),
+        ("sha256", {"README.md": ""}),
+    ],
 )
 def test_a_description_of_another_form_is_refused(folder: Path, tmp_path: Path, key: str, value: Any) -> None:
     shutil.copytree(folder, tmp_path / "copy")

@@ -31,7 +31,7 @@ from ..errors import ResourceError
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.backbone import quiet_transformers
 from ..predict.onnx_classifier import load_onnx
-from ..predict.onnx_spec import MODEL, OnnxSpec
+from ..predict.onnx_spec import MODEL, OnnxSpec, checksums_of
 from ..storage.atomic import atomic_folder, write_text
 from ..storage.folders import refuse_nonempty_folder
 from .difference import checked_difference, example_texts, our_logits
@@ -87,7 +87,7 @@ def _write(artifact: Artifact, folder: str | Path, number_format: str) -> float:
                 write_graph(plain, artifact, Path(scratch) / MODEL)
                 _quantize(Path(scratch) / MODEL, aside / MODEL)
         write_companions(artifact, aside)
-        spec = _spec(artifact, number_format)
+        spec = replace(_spec(artifact, number_format), checksums=checksums_of(aside))
         spec.write(aside)
         exported = load_onnx(aside)
         theirs = exported.logits_of(exported.tokens(texts))

@@ -17,7 +17,7 @@ from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..model.tokenizer import FastTokenizer, encode
 from .onnx_files import OnnxFiles, read_onnx_files
-from .onnx_spec import WEIGHTS, OnnxSpec
+from .onnx_spec import WEIGHTS
 from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
 from .text_reader import TextReader
 
@@ -42,7 +42,7 @@ class OnnxClassifier(TextReader):
 
     def __init__(self, folder: Path, files: OnnxFiles, session: Any, tokenizer: Any) -> None:
         self.folder = folder
-        self.spec: OnnxSpec = files.spec
+        self.spec = files.spec
         self.identity: list[Any] = list(files.digests)
         self.size = len(files.model) + len(files.weights or b"")
         self.metrics: dict[str, Any] = {}

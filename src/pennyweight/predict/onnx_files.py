@@ -6,7 +6,6 @@ model or the other, or an error, never parts of both.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -50,8 +49,11 @@ def read_onnx_files(folder: Path) -> OnnxFiles:
                 spec = parse_spec(described)
             files = {SPEC: described}
             for name, largest in LARGEST_FILES.items():
-                with suppress(*([FileNotFoundError] if name == WEIGHTS and name not in spec.checksums else [])):
+                try:
                     files[name] = read_inside(root, name, largest)
+                except FileNotFoundError:
+                    if name != WEIGHTS or name in spec.checksums:
+                        raise
     except OSError as error:
         raise ArtifactError(
             f"the exported model cannot be read ({error.strerror})",

@@ -55,13 +55,17 @@ class OnnxSpec:
     checksums: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write `classifier.json`, with the checksums of the files that are there."""
+        """Write `classifier.json`."""
         nested = ("labels", "input_spec", "thresholds", "checksums")
         plain = {name: value for name, value in vars(self).items() if name not in nested}
         plain |= {"labels": self.labels.to_json(), "input": self.input_spec.to_json()}
-        there = [name for name in (MODEL, WEIGHTS, TOKENIZER) if (folder / name).is_file()]
-        digests = {name: sha256(folder / name) for name in there}
-        write_json(folder / SPEC, {"format": FORMAT} | plain | {"thresholds": list(self.thresholds), "sha256": digests})
+        plain |= {"thresholds": list(self.thresholds), "sha256": self.checksums}
+        write_json(folder / SPEC, {"format": FORMAT} | plain)
+
+
+def checksums_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of those files of an exported model that prediction reads besides `classifier.json`, by name."""
+    return {name: sha256(folder / name) for name in (MODEL, WEIGHTS, TOKENIZER) if (folder / name).is_file()}
 
 
 def is_onnx_folder(folder: str | Path) -> bool:
@@ -115,14 +119,7 @@ def _spec_of(value: Any) -> OnnxSpec:
     if not all(isinstance(word, str) for word in words.values()):
         raise TypeError("a value that is not text")
     checksums = value.get("sha256", {})
-    if not checksums.keys() <= {MODEL, WEIGHTS, TOKENIZER}:
-        raise ValueError("a checksum of a file that is not part of it")
-    return OnnxSpec(
-        labels,
-        InputSpec.from_json(value["input"]),
-        thresholds=thresholds,
-        checksums=checksums,
-        **whole,
-        **real,
-        **words,
-    )
+    if not isinstance(checksums, dict) or not checksums.keys() <= {MODEL, WEIGHTS, TOKENIZER}:
+        raise ValueError("checksums of something else than its files")
+    rest = whole | real | words
+    return OnnxSpec(labels, InputSpec.from_json(value["input"]), thresholds=thresholds, checksums=checksums, **rest)

@@ -123,7 +123,7 @@ class BearerAuth:
             await send_refusal(_REFUSED, send)
 
     def _may(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        given = [value for name, value in headers if name == b"authorization"]
+        given = _values(headers, b"authorization")
         if len(given) != 1:
             return False
         scheme, _, token = given[0].partition(b" ")
@@ -134,10 +134,15 @@ def _from_another_site(scope: Any) -> bool:
     """Whether a browser says so; reading (GET) is left to its same-origin policy."""
     if scope["method"] in ("GET", "HEAD"):
         return False
-    given = {name: [value for each, value in scope["headers"] if each == name] for name in (b"origin", b"host")}
-    return any(origin.partition(b"://")[2] != given[b"host"][0] for origin in given[b"origin"])
+    (host,) = _values(scope["headers"], b"host")  # one, see `_names_this_machine`
+    return any(origin.partition(b"://")[2] != host for origin in _values(scope["headers"], b"origin"))
 
 
 def _names_this_machine(headers: list[tuple[bytes, bytes]]) -> bool:
-    hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-    return len(hosts) == 1 and is_loopback(re.sub(r":\d*$", "", hosts[0]))
+    hosts = _values(headers, b"host")
+    return len(hosts) == 1 and is_loopback(re.sub(r":\d*$", "", hosts[0].decode("latin-1")))
+
+
+def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    """The values of a header, each time that it is sent."""
+    return [value for name, value in headers if name == wanted]

@@ -16,15 +16,14 @@ from ..serving import serving_of
 
 def add_health_routes(app: FastAPI) -> None:
     """Add the routes to an application."""
+    # Some load balancers ask by HEAD, without wanting the body.
+    app.add_route("/livez", alive, methods=["HEAD"], include_in_schema=False)
     app.add_api_route(
         "/livez", alive, methods=["GET"], summary="Whether the process is alive", **describe(HEALTH, StateAnswer)
     )
     for path, words in (("/readyz", "Whether the server accepts requests"), ("/health", "The same as /readyz")):
-        app.add_api_route(path, ready, methods=["GET"], summary=words, **describe(HEALTH, StateAnswer))
-    # Some load balancers ask without wanting the body.
-    app.add_route("/livez", alive, methods=["HEAD"], include_in_schema=False)
-    for path in ("/readyz", "/health"):
         app.add_route(path, ready, methods=["HEAD"], include_in_schema=False)
+        app.add_api_route(path, ready, methods=["GET"], summary=words, **describe(HEALTH, StateAnswer))
     app.add_api_route("/metrics", metrics, methods=["GET"], summary="Metrics for Prometheus", **describe(LISTING, None))
 
 
