@@ -128,6 +128,7 @@ def test_below_the_threshold_there_is_no_label(client: TestClient) -> None:
          "this server does not load, unload or reload classifiers on request; start the server with --allow-admin"),
         ("/v1/classifiers/news", {}, 405,
          "this path does not support the method; expected GET; received POST"),
+        ("/livez", {}, 405, "this path does not support the method; expected GET, HEAD; received POST"),
         ("/v1/nowhere", {}, 404, "no such path; GET /openapi.json lists them"),
     ],
 )  # fmt: skip
@@ -135,6 +136,11 @@ def test_errors_say_what_to_do(client: TestClient, path: str, body: Any, status:
     answer = client.post(path, json=body)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert set(answer.json()) == {"error", "error_type"}
+
+
+def test_a_refused_method_is_answered_with_all_that_the_path_has(client: TestClient) -> None:
+    assert client.options("/livez").headers["allow"] == "GET, HEAD"
+    assert client.options("/v1/classifiers").headers["allow"] == "GET"
 
 
 def test_errors_repeat_little_of_what_was_sent(client: TestClient) -> None:

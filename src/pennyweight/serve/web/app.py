@@ -77,8 +77,9 @@ def create_app(
     app.openapi = cache(partial(openapi_document, app, settings))  # type: ignore[method-assign]
     app.add_exception_handler(PennyweightError, _answer_error)
     app.add_exception_handler(MemoryError, _answer_error)
-    app.add_exception_handler(HTTPException, _answer_http_error)
-    _add_middleware(app, token, HEALTH_PATHS | pages)
+    routes = RouteTable(app.routes)
+    app.add_exception_handler(HTTPException, partial(_answer_http_error, routes))
+    _add_middleware(app, routes, token, HEALTH_PATHS | pages)
     return app
 
 
@@ -100,10 +101,9 @@ class DirectRoute(APIRoute):
         return handle
 
 
-def _add_middleware(app: FastAPI, token: str | None, open_paths: frozenset[str]) -> None:
+def _add_middleware(app: FastAPI, routes: RouteTable, token: str | None, open_paths: frozenset[str]) -> None:
     """From the innermost to the outermost: limits, authentication, log."""
     serving: Serving = app.state.serving
-    routes = RouteTable(app.routes)
     app.add_middleware(
         RequestLimits, settings=serving.settings, lifecycle=serving.lifecycle, full=serving.full,
         routes=routes,
@@ -117,13 +117,15 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     return Response(refused.body, refused.status, refused.headers, media_type="application/json")
 
 
-async def _answer_http_error(request: Request, error: Exception) -> Response:
+async def _answer_http_error(routes: RouteTable, request: Request, error: Exception) -> Response:
     """The router's errors: an unknown path, or a method that the path does not support."""
     status = getattr(error, "status_code", 500)
     headers = getattr(error, "headers", None)
     if status == 405:
-        refused = Refusal(405, "method_not_allowed", "this path does not support the method", headers=headers,
-                          expected=(headers or {}).get("Allow"), received=request.method)  # fmt: skip
+        # The router names the methods of the first route that has the path.
+        allowed = ", ".join(sorted(routes.methods(routes.template(request.url.path))))
+        refused = Refusal(405, "method_not_allowed", "this path does not support the method",
+                          headers={"Allow": allowed}, expected=allowed, received=request.method)  # fmt: skip
     elif status == 404:
         refused = Refusal(404, "not_found", "no such path", remedy="GET /openapi.json lists them")
     else:

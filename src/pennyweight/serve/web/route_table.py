@@ -24,7 +24,7 @@ class RouteTable:
         self._exact: set[str] = set()
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         self._computing: set[str] = set()
-        self._posted: set[str] = set()
+        self._methods: dict[str, set[str]] = {}
         for route in routes:
             if not isinstance(route, Route | APIRoute):
                 continue
@@ -32,8 +32,7 @@ class RouteTable:
                 self._patterns.append((route.path_regex, route.path))
             else:
                 self._exact.add(route.path)
-            if "POST" in (route.methods or ()):
-                self._posted.add(route.path)
+            self._methods.setdefault(route.path, set()).update(route.methods or ())
             if COMPUTING in getattr(route, "tags", ()):
                 self._computing.add(route.path)
 
@@ -43,9 +42,13 @@ class RouteTable:
             return path
         return next((template for pattern, template in self._patterns if pattern.match(path)), OTHER)
 
+    def methods(self, template: str) -> frozenset[str]:
+        """The methods that a template's routes take, together."""
+        return frozenset(self._methods.get(template, ()))
+
     def posts(self, template: str) -> bool:
         """Whether a template's route takes the method POST."""
-        return template in self._posted
+        return "POST" in self.methods(template)
 
     def computes(self, template: str) -> bool:
         """Whether a template's route computes texts."""
