@@ -8,6 +8,7 @@ weights, and stop after the same step.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -250,8 +251,9 @@ def launched_group() -> Iterator[ProcessGroup]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=_MEETING)
-        members = dist.new_group(timeout=_SILENCE, backend=backend)
+        with _stdout_on_stderr():
+            dist.init_process_group(backend, timeout=_MEETING)
+            members = dist.new_group(timeout=_SILENCE, backend=backend)
     except (RuntimeError, ValueError) as error:
         raise ResourceError(
             "the processes of this training cannot find each other",
@@ -263,6 +265,19 @@ def launched_group() -> Iterator[ProcessGroup]:
     finally:
         with suppress(RuntimeError):  # of a group whose other processes are gone
             dist.destroy_process_group()
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """Standard output goes to standard error: the gloo of torch 2.9 greets on the former, which belongs to --json."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _make_file(size: int) -> Path:

@@ -220,7 +220,7 @@ def test_without_a_token_a_page_of_another_site_changes_nothing(make_client: Cal
     for origin in ({}, {"Origin": "http://localhost:8000"}):
         assert client.post("/v1/classifiers/pairs/reload", headers=here | origin).status_code == 200
     guarded = make_client(admin=True)  # whose token no other page has
-    guarded.headers |= {"Origin": "https://evil.example"}
+    guarded.headers.update({"Origin": "https://evil.example"})
     assert guarded.post("/v1/classifiers/pairs/reload").status_code == 200
 
 
