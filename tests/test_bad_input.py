@@ -93,7 +93,7 @@ def test_a_missing_column(refused: Callable[..., str]) -> None:
 def test_an_ambiguous_column(refused: Callable[..., str]) -> None:
     assert refused("review,comment,label\nOne long text.,another one,a\nTwo.,three,b\n") == (
         "TMP/data.csv: several columns could be the text: review, comment; received columns review, comment, label; "
-        "name it with --text-columns a,b"
+        "name it with --text-columns a,b, or add --pair if each row is a pair of texts"
     )
     assert refused("text,class,topic\nOne long text.,a,b\nTwo.,c,d\n") == (
         "TMP/data.csv: several columns could be the label: class, topic; received columns text, class, topic; "

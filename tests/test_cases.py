@@ -185,7 +185,7 @@ REFUSED: dict[str, str] = {
     ),
     "forms/two_sentences.csv": (
         "several columns could be the text: sentence1, sentence2; received columns sentence1, sentence2, "
-        "quality; name it with --text-columns a,b"
+        "quality; name it with --text-columns a,b, or add --pair if each row is a pair of texts"
     ),
 }
 #: file -> the line and the fields it is ragged by: texts with line breaks that nothing quotes

@@ -392,7 +392,9 @@ def evaluate_model(
         logger.info("nothing is measured: there are no validation or test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
     wanted, result = recipe.train, fitted.result
-    frozen, head = built.frozen if wanted.report == "full" else None, result.frozen_head
+    # The frozen head that was chosen is the classifier, and no baseline beside it.
+    frozen = built.frozen if wanted.report == "full" and not result.keeps_frozen else None
+    head = result.frozen_head
     baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=wanted.seed) if report else ()
     began = time.perf_counter()
     logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
@@ -470,7 +472,7 @@ def run_metrics(
     metrics = figures | loaded.told(evaluation) | {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "trainable": (planned.plan if fitted.plan.adapter else fitted.plan).count.trainable,
-        "total": planned.plan.count.total,
+        "total": (planned.plan if fitted.plan.adapter else fitted.plan).count.total,
         "stored": fitted.plan.count.stored,
         "budget": planned.plan.budget,
         "train": fitted.result.to_json() | {

@@ -36,7 +36,7 @@ def test_leaks_conflicts_imbalance_and_truncation_are_warned_of() -> None:
     assert found.leakage == {"validation": {"exact": 0, "near": 0}, "test": {"exact": 1, "near": 1}}
     assert (found.exact_duplicates, found.near_duplicates, found.conflicting_labels) == (1, 11, 2)
     assert found.warnings == (
-        "of 3 test texts, 1 are exact and 1 near duplicates of training texts",
+        "training texts among the 3 test texts: 1 exact and 1 near duplicates",
         "2 training rows have the same text as another row with a different label",
         "7% of the training texts are longer than 64 tokens",
         "1 of 2 classes have no validation rows (b): the best epoch is chosen without them",
@@ -75,7 +75,7 @@ def test_a_run_keeps_it_and_its_report_shows_it(tiny_backbone: Callable[..., Pat
     assert "4 test texts" in line
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "<h3>Audit</h3>" in page
-    assert f"Of 4 test texts, {leaks['exact']} are exact" in page
+    assert f"Training texts among the 4 test texts: {leaks['exact']} exact" in page
     said.clear()
     with forward_log(said.append):
         off = pw.train(rows, audit="off", **settings)

@@ -57,11 +57,12 @@ def test_a_single_column_of_strings_needs_no_length() -> None:
 def test_several_candidates_are_refused(refusal) -> None:
     assert refusal(choose_text_columns, columns("sentence", "review", "label"), None, None) == (
         "f.csv: several columns could be the text: sentence, review; received columns sentence, review, label; "
-        "name it with --text-columns a,b"
+        "name it with --text-columns a,b, or add --pair if each row is a pair of texts"
     )
     assert refusal(choose_text_columns, columns("label", sentence1=LONG, sentence2=LONG), None, None) == (
         "f.csv: several columns could be the text: sentence1, sentence2; "
-        "received columns label, sentence1, sentence2; name it with --text-columns a,b"
+        "received columns label, sentence1, sentence2; name it with --text-columns a,b, or add --pair if each row is "
+        "a pair of texts"
     )
 
 
@@ -172,6 +173,20 @@ def test_columns_without_a_value_are_not_the_label() -> None:
     assert choose_label_column(source, None, ["v2"], needed=True) == "v1"
 
 
+@pytest.mark.parametrize("counted", [list(range(10)), [str(number) for number in range(1, 11)]])
+def test_columns_that_number_the_rows_are_not_the_label(counted: list[Any]) -> None:
+    source = columns("stars", review=LONG, **{"column 1": counted, "user_id": list(range(5)) * 2})
+    assert choose_label_column(source, None, ["review"], needed=True) == "stars"
+
+
+def test_a_label_column_of_dates(refusal) -> None:
+    source = Columns({"text": LONG}, list(range(10)), "f.parquet", unreadable={"label": "date32[day]"})
+    assert refusal(lambda: choose_label_column(source, None, ["text"], needed=True)) == (
+        "f.parquet: column label contains neither text nor numbers; received date32[day]; turn dates into strings "
+        "first, such as the month: a class needs several rows"
+    )
+
+
 def test_columns_without_names_are_told_by_what_they_hold(refusal) -> None:
     values = {"column 1": [str(n) for n in range(10)], "column 2": LONG, "column 3": SHORT}
     source = Columns(values, list(range(1, 11)), "f.csv", named=False)
@@ -180,7 +195,7 @@ def test_columns_without_names_are_told_by_what_they_hold(refusal) -> None:
     unclear = Columns({"column 1": LONG, "column 2": [*LONG[1:], "x"]}, list(range(1, 11)), "f.csv", named=False)
     assert refusal(choose_text_columns, unclear, None, None) == (
         "f.csv: several columns could be the text: column 1, column 2; received columns column 1, column 2; "
-        "name it by its position, such as --text-columns 2,3"
+        "name it by its position, such as --text-columns 2,3, or add --pair if each row is a pair of texts"
     )
 
 

@@ -9,6 +9,7 @@ from pennyweight.data.canonical_labels import canonical_label
 from pennyweight.data.labels import (
     LabelSet,
     check_ordered,
+    describe_measurements,
     drop_labels,
     find_rare,
     fit_labels,
@@ -74,6 +75,27 @@ def test_a_label_column_that_is_none(refusal) -> None:
         "validation; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? if not, name another with "
         "--label-column c; if so, use --rare-classes drop or keep"
     )
+
+
+def test_one_row_of_the_rarer_of_two_classes_is_no_reason_to_doubt_the_column(refusal) -> None:
+    assert "; add rows, merge the class with --label-map, or use" in refusal(refuse_rare, table(*"a" * 99, "b"))
+
+
+def test_numbers_that_hardly_repeat_may_be_measurements(refusal) -> None:
+    said = refusal(refuse_rare, table(*(f"{number}.5" for number in range(30))))
+    assert "the labels are 30 different numbers: if they are measurements, group them into a few ranges" in said
+    assert describe_measurements(table(*(f"{number}.5" for number in range(30)))) == (
+        "labels: 30 different numbers, each a class of its own: to predict sizes, group them into a few ranges, such "
+        "as 0-10",
+    )
+    assert describe_measurements(table(*range(77))) == ()  # class numbers
+    assert describe_measurements(table(*("1.5", "2", "2.5"))) == ()  # stars
+
+
+def test_an_unknown_label_that_differs_in_case_alone(refusal) -> None:
+    said = refusal(NEWS.encode, table("WORLD", "Sports", "sports"))
+    assert "if these are the same classes, use --label-map WORLD=World,sports=Sports" in said
+    assert "case" not in refusal(NEWS.encode, table("WORLD", "Travel"))
 
 
 def test_no_labels(refusal) -> None:

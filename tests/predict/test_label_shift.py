@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from pennyweight.errors import InputError
-from pennyweight.predict.label_shift import adjust, estimate_shares, parse_shares, shares_from_counts
+from pennyweight.predict.label_shift import (
+    adjust,
+    estimate_shares,
+    parse_shares,
+    shares_from_counts,
+    training_shares,
+)
 
 BALANCED = np.array([0.5, 0.5])
 
@@ -35,6 +41,13 @@ def test_em_finds_the_shares_and_helps(share: float) -> None:
     before = (probabilities.argmax(axis=1) == labels).mean()
     after = (adjust(probabilities, BALANCED, found).argmax(axis=1) == labels).mean()
     assert after > before + 0.01
+
+
+def test_of_a_student_the_shares_are_those_of_its_targets() -> None:
+    metrics = {"data": {"counts": [3, 1]}}
+    assert training_shares(metrics, {}, 2) == pytest.approx([0.75, 0.25])
+    taught = metrics | {"distillation": {"shares": [0.1, 0.9]}}
+    assert training_shares(taught, {}, 2) == pytest.approx([0.1, 0.9])
 
 
 def test_shares_from_words_and_counts() -> None:

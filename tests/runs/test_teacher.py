@@ -76,6 +76,8 @@ def test_a_run_teaches(
     both = np.array(teacher.predict(validation.texts)) == np.array(student.predict(validation.texts))
     assert found["validation"]["agreement"] == pytest.approx(both.mean())
     assert found["validation"]["n"] == len(validation)
+    assert len(found["shares"]) == 3
+    assert sum(found["shares"]) == pytest.approx(1)
     assert student.metrics["train"]["texts"] == 2 * (len(training) + 10)
     assert "it labels 10 of 12 further ones, left out 2 among the labelled texts" in caplog.text
     assert "the classifier agrees with its teacher on" in caplog.text

@@ -124,7 +124,7 @@ def test_offsets_are_part_of_what_is_saved(
         found = pw.train(rows, out=tmp_path / "run", thresholds="recall=1.0", **settings)
     said = found.metrics["bias_offsets"]
     assert found.logits("the match 1") - plain.logits("the match 1") == pytest.approx(said["values"], abs=1e-4)
-    assert f"biases: {said['summary']}" in caplog.text
+    assert f"threshold: {said['summary']}" in caplog.text
     assert found.metrics["validation"]["per_class"][1]["recall"] == 1.0  # what is measured has them too
     assert pw.load(tmp_path / "run").logits("the match 1") == pytest.approx(found.logits("the match 1"), abs=1e-5)
     assert said["summary"] in (tmp_path / "run" / "report.html").read_text("utf-8")

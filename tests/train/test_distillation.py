@@ -80,6 +80,12 @@ def test_any_number_of_labels_a_text() -> None:
     assert float(found) == pytest.approx(float(hard + soft) / 2, rel=1e-5)
 
 
+def test_a_students_shares_are_those_of_its_targets() -> None:
+    found = targets(torch.tensor([[0.0, 0.0], [9.0, -9.0], [-9.0, 9.0]]), [True, False, False])
+    of_label = np.array([0.0, 1.0]) * (1 - found.weight) + np.array([0.5, 0.5]) * found.weight
+    assert found.shares(np.array([1])) == pytest.approx((of_label + np.ones(2)) / 3, abs=1e-6)
+
+
 def test_the_teachers_labels_of_chosen_rows() -> None:
     found = targets(torch.tensor([[0.0, 2.0], [3.0, 1.0], [0.0, 5.0]]), [True, False, False])
     assert found.labels.tolist() == [1, 0, 1]

@@ -12,9 +12,11 @@ import pytest
 
 import pennyweight as pw
 from pennyweight.errors import DataError, RecipeError
+from pennyweight.evaluate.baselines.linear_probe import LINEAR_PROBE
 from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train import few_labels
 from pennyweight.train.few_labels import Trial, best_or_usual, choose_trial, halves, steps_for
+from pennyweight.train.state import FROZEN_CHOSEN
 
 TEXTS = ["The striker and the match in the cup", "The bank and the rate in the forecast", "The polls in the valley"]
 
@@ -172,10 +174,22 @@ def test_the_frozen_backbone_is_saved_without_an_adapter(
     assert np.allclose(again.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
     plan = json.loads((tmp_path / "run" / "plan.json").read_text("utf-8"))
     assert plan["why"][-1] == few_labels.FROZEN_WON
+    assert found.metrics["total"] == plan["total"]
     without = pw.train(
         news / "train.csv", validation_size=0, **(settings | {"strategy": "head-only", "budget": "none"})
     )
     assert np.allclose(without.logits(TEXTS), found.logits(TEXTS), atol=1e-5)
+
+
+def test_the_frozen_backbone_is_not_its_own_baseline(
+    settings: dict[str, Any], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for chosen, expected in ((0, False), (1, True)):
+        monkeypatch.setattr(few_labels, "choose_trial", lambda trials, forced, chosen=chosen: trials[chosen])
+        full = settings | {"report": "full"}
+        found = pw.train(news / "train.csv", out=tmp_path / str(chosen), **full).metrics
+        assert (LINEAR_PROBE in [each["name"] for each in found["baselines"]]) is expected
+        assert (FROZEN_CHOSEN in found["verdict"]["headline"]) is not expected
 
 
 def test_the_same_seed_trains_the_same(settings: dict[str, Any], news: Path) -> None:

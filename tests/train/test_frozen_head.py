@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ def test_nothing_is_decided_by_a_handful_of_rows(settings: dict[str, Any]) -> No
     multi = {"train": np.eye(3)[train], "validation": np.eye(3)[train]}
     assert is_candidate(recipe.train, recipe.plan, plan, multi)
     assert not is_candidate(recipe.train, recipe.plan, plan, multi | {"validation": np.eye(3)[train[:19]]})
+
+
+def test_an_adapter_that_a_handful_of_rows_cannot_judge_is_said_so(
+    settings: dict[str, Any], news: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rows, expected in ((9, True), (21, False)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "pennyweight"):
+            pw.train(news / "train.csv", **(settings | {"validation_size": rows}))
+        said = f"kept without a comparison with the frozen head, because there are {rows} validation texts"
+        assert (said in caplog.text) is expected
 
 
 def test_every_field_of_the_plan_is_the_adapters_but_those_named() -> None:

@@ -224,6 +224,9 @@ class DistillationEntry(_Closed):
     temperature: float = Field(ge=1)
     weight: Share = Field(description="Of the teacher's probabilities in the loss.")
     agreement_with_labels: Share = Field(description="Training rows whose label the teacher predicts.")
+    shares: list[Share] | None = Field(
+        None, description="Share of each class in the targets, unlabelled texts included; not multi-label."
+    )
     unlabelled: UnlabelledEntry | None = None
     validation: TeacherEntry | None = Field(None, description="Absent where no rows were held out or known.")
 

@@ -154,7 +154,8 @@ def class_findings(name: str, part: AuditedPart) -> list[Finding]:
         found.append(Finding("imbalance", name, title, np.empty(0, np.int64), level=level))  # type: ignore[arg-type]
     for group in look_alikes(name for name, rows in counts.items() if rows):
         each = " and ".join(f"{one!r} ({counts[one]:,} rows)" for one in group)
-        title = f"class names that look alike: {each}; --merge-labels makes them one in the cleaned copy"
+        what = "rows whose class names look alike" if part.members is None else "class names that look alike"
+        title = f"{what}: {each}; --merge-labels makes them one in the cleaned copy"
         numbers = [place for place, known in enumerate(part.classes) if known in group]
         rows = np.flatnonzero(np.isin(codes, numbers)) if part.members is None else np.empty(0, np.int64)
         found.append(Finding("similar-classes", name, title, rows, extra={"classes": group}))

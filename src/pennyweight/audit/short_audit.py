@@ -181,8 +181,8 @@ def _warnings(found: ShortAudit, sizes: Mapping[str, int], counts: Mapping[str, 
     for name, leaks in found.leakage.items():
         if leaks["exact"] or leaks["near"]:
             said.append(
-                f"of {sizes[name]:,} {name} texts, {leaks['exact']:,} are exact and {leaks['near']:,} near duplicates "
-                "of training texts"
+                f"training texts among the {sizes[name]:,} {name} texts: {leaks['exact']:,} exact and "
+                f"{leaks['near']:,} near duplicates"
             )
     if found.conflicting_labels:
         said.append(

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ..errors import DataError
-from .columns import is_null
+from .columns import DATES, is_null
 from .table import shown
 
 # A decimal number: sign, whole part, fraction. "007" and "1e3" are names: leading zeros and exponents occur in ids.
@@ -63,8 +63,9 @@ def parse_label(value: Any, where: str) -> str | int | None:
         number = float(value)
         return int(number) if number.is_integer() else repr(number)
     raise DataError(
-        "the label cannot be used", expected="one string or number per row", received=shown(value), where=where
-    )
+        "the label cannot be used", expected="one string or number per row", received=shown(value), where=where,
+        remedy=DATES if hasattr(value, "isoformat") else None,
+    )  # fmt: skip
 
 
 def unify_labels(labels: Iterable[str | int]) -> dict[str | int, str | int]:

@@ -21,7 +21,7 @@ _TEXTS = (
 )
 _LABELS = (
     *("labels", "class", "category", "target", "class_index", "class_label", "topic", "sentiment", "intent", "emotion"),
-    *("y", "label_text"),
+    *("y", "label_text", "gold_label", "is_duplicate"),
 )
 
 # Columns that are read where they hold lists; they are not taken for the label unless named.
@@ -35,6 +35,8 @@ _USUAL = {
     *("author", "user", "username", "source", "lang", "language", "split", "fold", "score", "rating", "stars"),
     *("premise", "hypothesis", "genre", "text_a", "text_b", "annotator", "gold_label", "v"),
 }
+DATES = "turn dates into strings first, such as the month: a class needs several rows"
+
 # Beside a column called label: its classes' names.
 _NAMES = ("label_text", "label_name", "label_str")
 
@@ -68,7 +70,8 @@ def choose_text_columns(
         return tuple(name for name in list(columns.values)[1:] if name != label)
     names = _text_names(columns, [name for name in columns.values if name != label])
     if len(names) > 1 and not _is_pair(names) and not (pair and len(names) == 2):
-        raise _unclear(columns, "several columns could be the text", names, "--text-columns a,b")
+        or_pair = ", or add --pair if each row is a pair of texts" if len(names) == 2 and not pair else ""
+        raise _unclear(columns, "several columns could be the text", names, "--text-columns a,b", or_pair)
     if not names:
         raise _unclear(columns, "cannot tell which column is the text", (), "--text-columns a,b")
     return names
@@ -98,8 +101,12 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
     if len(known) > 1:
         raise _unclear(columns, "several columns could be the label", known, "--label-column c")
     if not known and needed:
-        # Columns without values, which spreadsheets append, do not count.
+        for name in columns.unreadable:
+            if _key(name) in ("label", *_LABELS):
+                require_column(columns, name, "--label-column c", positions=False)
+        # Columns without values, which spreadsheets append, and ids do not count.
         rest = [name for name in keys.values() if not _empty(columns.values[name])]
+        rest = [name for name in rest if not is_id_name(name) and not _counts_rows(columns.values[name])]
         few = [name for name in rest if _few_values(columns.values[name])]
         # Among named columns, a second candidate without a known name makes it ambiguous.
         known = few if len(few) == 1 and (len(rest) == 1 or not columns.named) else []
@@ -124,12 +131,11 @@ def require_column(columns: Columns, name: str, flag: str, *, positions: bool = 
     if found is not None:
         return found
     if name in columns.unreadable:
+        kind = columns.unreadable[name]
         raise DataError(
             f"column {name} contains neither text nor numbers",
-            received=columns.unreadable[name],
-            remedy="lists are read only from columns named like labels, such as labels or tags: rename the column"
-            if "list" in columns.unreadable[name]
-            else None,
+            received=kind,
+            remedy=_to_readable(kind),
             where=columns.source,
         )
     close = difflib.get_close_matches(name, list(columns.values), n=1)
@@ -139,6 +145,13 @@ def require_column(columns: Columns, name: str, flag: str, *, positions: bool = 
         remedy=f"did you mean {close[0]}?" if close else f"name it with {flag}",
         where=columns.source,
     )
+
+
+def _to_readable(kind: str) -> str | None:
+    """What makes a column of that type one of text or numbers, if there is something to say."""
+    if "list" in kind:
+        return "lists are read only from columns named like labels, such as labels or tags: rename the column"
+    return DATES if kind.startswith(("date", "time")) else None
 
 
 def id_column(columns: Columns, wanted: str | None = None) -> str | None:
@@ -245,11 +258,20 @@ def _few_values(values: Sequence[Any]) -> bool:
     return all(isinstance(value, (str, int)) for value in sample) and len(set(sample)) <= _VARIED * len(sample)
 
 
+def _counts_rows(values: Sequence[Any]) -> bool:
+    """Whether the values are 0, 1, 2... or 1, 2, 3..., as pandas and spreadsheets number rows."""
+    try:
+        numbers = [int(value) for value in values]
+    except (TypeError, ValueError):
+        return False
+    return numbers[:1] in ([0], [1]) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
 def _empty(values: Sequence[Any]) -> bool:
     return all(is_null(value) or (isinstance(value, str) and not value.strip()) for value in values[:_SAMPLE])
 
 
-def _unclear(columns: Columns, problem: str, candidates: Sequence[str], flag: str) -> DataError:
+def _unclear(columns: Columns, problem: str, candidates: Sequence[str], flag: str, or_else: str = "") -> DataError:
     others = [f"{name} ({kind})" for name, kind in columns.unreadable.items()]
     received = f"columns {listed([*columns.values, *others])}"
     remedy = f"name it with {flag}"
@@ -258,6 +280,6 @@ def _unclear(columns: Columns, problem: str, candidates: Sequence[str], flag: st
     return DataError(
         f"{problem}: {listed(candidates)}" if candidates else problem,
         received=received,
-        remedy=remedy,
+        remedy=remedy + or_else,
         where=columns.source,
     )

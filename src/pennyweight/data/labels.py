@@ -18,6 +18,10 @@ from .label_cells import count_labels, refuse_delimiter_in_names
 from .label_format import DELIMITER
 from .table import Label, Table, listed, shown
 
+#: More different numbers than these, where no source names them, may be measurements.
+MOST_NUMBERS = 20
+RANGES = "group them into a few ranges, such as 0-10"
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -165,7 +169,13 @@ class LabelSet:
         )
 
     def _possible(self, table: Table, unknown: set[str | int]) -> str | None:
-        """A possible mapping from numbers to class names, and the flag that sets it."""
+        """A possible mapping from the unknown labels to class names, and the flag that sets it."""
+        folded = {name.casefold(): name for name in self.names}
+        words = sorted(label for label in unknown if isinstance(label, str))
+        if len(words) == len(unknown) and all(label.casefold() in folded for label in words):
+            said = ",".join(f"{label}={folded[label.casefold()]}" for label in words[:3])
+            said += ",..." if len(words) > 3 else ""
+            return f"upper and lower case count; if these are the same classes, use --label-map {shlex.quote(said)}"
         numbers = sorted(label for label in unknown if isinstance(label, int))
         if (
             table.label_names
@@ -398,17 +408,33 @@ def refuse_rare(table: Table) -> None:
     labels = table.labels or []
     first = next(row for row, label in enumerate(labels) if label == few[0] or _among(few[0], label))
     total = len(_each(table))
+    ways = "add rows, merge the class with --label-map, or use --rare-classes drop (leave it out) or keep (train on it "
+    ways += "without validation)"
+    if _may_be_measured(table):
+        ways = f"the labels are {total:,} different numbers: if they are measurements, {RANGES}; otherwise {ways}"
+    elif 2 * len(few) >= total and 4 * len(few) > len(table):
+        ways = "is this the label column? if not, name another with --label-column c; if so, use --rare-classes drop"
+        ways += " or keep"
     raise DataError(
         f"class {shown(str(few[0]))} has one row" if len(few) == 1 else f"{len(few)} classes have one row each",
         expected="at least 2 rows per class, one for training and one for validation",
         received=None if len(few) == 1 else listed(few, 4),
-        remedy="add rows, merge the class with --label-map, or use --rare-classes drop (leave it out) or keep "
-        "(train on it without validation)"
-        if len(few) < total / 2
-        else "is this the label column? if not, name another with --label-column c; if so, use --rare-classes drop or "
-        "keep",
+        remedy=ways,
         where=table.where(first),
     )
+
+
+def describe_measurements(table: Table) -> tuple[str, ...]:
+    """A remark on labels that are many different numbers with fractions, as measurements are; empty for others."""
+    if not _may_be_measured(table) or all(isinstance(label, int) for label in table.labels or ()):
+        return ()
+    return (f"labels: {len(_each(table)):,} different numbers, each a class of its own: to predict sizes, {RANGES}",)
+
+
+def _may_be_measured(table: Table) -> bool:
+    """Whether the labels, one per text, are many different numbers that no source names."""
+    counts = _each(table)
+    return not table.multi and table.label_names is None and len(counts) > MOST_NUMBERS and all(map(is_number, counts))
 
 
 def check_ordered(table: Table, names: Sequence[str] | None) -> None:

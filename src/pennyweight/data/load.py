@@ -21,6 +21,7 @@ from .label_format import DELIMITER
 from .labels import (
     LabelSet,
     check_ordered,
+    describe_measurements,
     drop_labels,
     extended_names,
     find_rare,
@@ -272,7 +273,7 @@ def _fit_classes(
         refuse_rare(training)
     if settings.ordinal:
         check_ordered(training, settings.label_names)
-    return training, labels, notes
+    return training, labels, (*notes, *describe_measurements(training))
 
 
 def _hold_out(

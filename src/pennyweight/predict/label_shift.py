@@ -77,10 +77,14 @@ def prior_weights(
 def training_shares(metrics: Mapping[str, Any], predictions: Mapping[str, np.ndarray], count: int) -> np.ndarray:
     """The shares (L,) of `count` classes in training, from what a saved classifier recorded.
 
+    With a teacher they are those of all targets: of labels and teacher, unlabelled texts included.
+
     Raises:
         ArtifactError: it recorded none.
     """
     counts = metrics.get("data", {}).get("counts")
+    if taught := metrics.get("distillation", {}).get("shares"):
+        counts = [share * sum(counts or [1]) for share in taught]  # of rows, of which a class has at least half a one
     if counts is None and "validation.labels" in predictions:  # saved before counts were kept
         counts = np.bincount(predictions["validation.labels"], minlength=count).tolist()
     try:

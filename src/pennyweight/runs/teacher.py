@@ -89,6 +89,8 @@ def consult_teacher(settings: TrainRecipe, splits: Data, targets: Mapping[str, n
         settings.distillation_temperature,
         settings.distillation_weight,
     )
+    if not splits.labels.multi:
+        figures["shares"] = soft.shares(targets["train"]).tolist()
     fingerprint = sha256("\x00".join([teacher.fingerprint, *texts]).encode("utf-8", "surrogatepass")).hexdigest()
     return Teaching(texts, soft, _on_validation(teacher, splits, targets), fingerprint, figures)
 

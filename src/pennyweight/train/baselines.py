@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from ..data.batching import Encoded
 from ..evaluate.baselines.baseline import Baseline
+from ..evaluate.baselines.linear_probe import LINEAR_PROBE
+from ..evaluate.baselines.majority import COMMONEST, MAJORITY
 from ..evaluate.baselines.text_baselines import train_text_baselines
+from ..evaluate.baselines.tfidf import TFIDF, TFIDF_ONE_VS_REST
 from ..evaluate.labelled_rows import LabelledRows
 from .frozen_features import FrozenBackbone, train_linear_probe
 from .frozen_head import FrozenHead
@@ -27,12 +30,13 @@ def train_baselines(
     """Majority class and TF-IDF, and a linear probe of the frozen backbone where there is one.
 
     Args:
-        head: the probe, if it was compared with the adapter; if it won, it is the classifier and not a baseline.
+        frozen: the model's backbone; None if the classifier is a head on it.
+        head: the probe, if it was compared with the adapter.
         rows: `train`, and `validation`, `test` or both; `tokens`: theirs.
     """
-    frozen = None if head is not None and head.wins else frozen
-    probe = "" if frozen is None else ", frozen backbone + linear head"
-    logger.info(f"baselines: majority class, TF-IDF + logistic regression{probe}")
+    probe = [] if frozen is None else [LINEAR_PROBE]
+    names = (MAJORITY, TFIDF) if rows["train"].labels.ndim == 1 else (COMMONEST, TFIDF_ONE_VS_REST)
+    logger.info(f"baselines: {', '.join([*names, *probe])}")
     train, validation, measured_on = rows["train"], rows.get("validation"), "test" if "test" in rows else "validation"
     baselines = train_text_baselines(train, rows[measured_on], validation, n_labels, seed=seed)
     if frozen is None:

@@ -99,7 +99,7 @@ def offset_biases(
     found = choose_offsets(logits["validation"], held.labels, counts, settings, names)
     if found is None:
         return dict(logits), None
-    logger.info(f"biases: {found.summary}")
+    logger.info(f"{'rare classes' if found.threshold is None else 'threshold'}: {found.summary}")
     add_to_biases(model, found.values)
     offsets = found.values.astype(np.float32)
     return {name: values + offsets for name, values in logits.items()}, found

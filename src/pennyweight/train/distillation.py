@@ -45,6 +45,18 @@ class SoftTargets:
         """Those of some rows, in that order."""
         return replace(self, probabilities=self.probabilities[rows], labelled=self.labelled[rows])
 
+    def shares(self, labels: np.ndarray) -> np.ndarray:
+        """(L,) the classes' mean share of the targets, which a student's probabilities stand for.
+
+        Args:
+            labels: (M,) class numbers of the rows that have a label, in their order.
+        """
+        own = np.eye(self.probabilities.shape[1])[labels]  # (M, L)
+        mixed = self.probabilities.astype(np.float64)
+        mixed[self.labelled] = (1 - self.weight) * own + self.weight * mixed[self.labelled]
+        found: np.ndarray = mixed.mean(axis=0)
+        return found
+
     @property
     def labels(self) -> np.ndarray:
         """The teacher's predictions: (N,) class numbers, or (N, L) of 0 and 1 at a threshold of 0.5."""

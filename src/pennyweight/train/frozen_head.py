@@ -121,7 +121,14 @@ def compare_head(
         What is left, and the comparison; None if there was none.
     """
     train, plan = frozen.recipe.train, frozen.recipe.plan
-    if not is_candidate(train, plan, planned, {name: labels[name] for name in tokens if name in labels}):
+    known = {name: labels[name] for name in tokens if name in labels}
+    if not is_candidate(train, plan, planned, known):
+        rows = len(known.get("validation", ()))
+        if 0 < rows < FEWEST_TO_DECIDE and train.frozen_head != "off" and planned.adapter is not None:
+            logger.info(
+                f"adapter: kept without a comparison with the frozen head, because there are {rows} validation texts, "
+                f"fewer than {FEWEST_TO_DECIDE}: it may be behind that head"
+            )
         return ready, None
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])

@@ -25,6 +25,8 @@ from .step_losses import StepLosses, steps_at_once
 from .training_rows import TrainingRows
 from .weight_averaging import Average
 
+FROZEN_CHOSEN = "It is the frozen backbone with a linear head, chosen on the training texts."
+
 
 @dataclass
 class FitResult:
@@ -52,9 +54,18 @@ class FitResult:
     gradient_checkpointing: bool = False
 
     @property
+    def keeps_frozen(self) -> bool:
+        """Whether a comparison left the frozen backbone with a linear head."""
+        if self.frozen_head is not None:
+            return self.frozen_head.wins
+        return self.few_labels is not None and not self.steps
+
+    @property
     def note(self) -> str:
         """A sentence for the verdict, where the frozen head is what is left; otherwise empty."""
-        return "" if self.frozen_head is None else self.frozen_head.note
+        if self.frozen_head is not None:
+            return self.frozen_head.note
+        return FROZEN_CHOSEN if self.keeps_frozen else ""
 
     def to_json(self) -> dict[str, Any]:
         """The `train` part of metrics.json."""

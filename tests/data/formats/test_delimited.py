@@ -238,7 +238,8 @@ def test_ids_are_no_classes(file, refusal) -> None:
     rows = [f"{row}\t{LONG[-place]}" for place, row in enumerate(rows)]
     assert refusal(read, file("f.tsv", "\n".join(rows))) == (
         "TMP/f.tsv: several columns could be the text: column 2, column 4; "
-        "received columns column 1, column 2, column 3, column 4; name it by its position, such as --text-columns 2,3"
+        "received columns column 1, column 2, column 3, column 4; name it by its position, such as --text-columns 2,3, "
+        "or add --pair if each row is a pair of texts"
     )
     named = read(file("f.tsv", "\n".join(rows)), input_spec=InputSpec(("2", "4"), "3"))
     assert named.texts[1] == f"{LONG[1]} {LONG[11]}"

@@ -67,6 +67,19 @@ def test_shuffled_labels_are_said_first() -> None:
     assert result.headline.startswith("This classifier is no better than the majority class (accuracy 3")
 
 
+def test_a_large_lead_on_few_texts_is_not_called_no_better() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    majority = Baseline(MAJORITY, np.tile([0.5, 0.3, 0.2], (6, 1)), 0.0, trivial=True)
+    result = verdict(
+        score(labels, np.eye(3)[labels], list("abc")), {}, compare_with_baselines(labels, labels, [majority])
+    )
+    assert result.standing == "unclear"
+    assert result.headline.startswith(
+        "Not shown to be better than the majority class (accuracy 100.0%, 95% interval 61.0 to 100.0 on 6 texts; "
+        "always predicting the commonest label gives 50.0%). The lead of 50.0 points may be chance; about "
+    )
+
+
 def test_one_strong_baseline_decides() -> None:
     result = verdict_on(0.8, majority=0.33, tfidf=0.95, frozen=0.5)
     assert result.standing == "no better"

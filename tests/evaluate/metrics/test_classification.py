@@ -115,11 +115,23 @@ def test_multi_label_metrics_agree_with_scikit_learn(seed: int, n: int, count: i
     assert ours.exact == pytest.approx(sklearn.accuracy_score(labels, predicted), abs=1e-12)
     assert ours.hamming == pytest.approx(sklearn.hamming_loss(labels, predicted), abs=1e-12)
     for how in ("micro", "macro", "weighted", "samples"):
-        theirs = sklearn.precision_recall_fscore_support(labels, predicted, average=how, zero_division=0)[:3]
+        undefined = np.nan if how == "samples" else 0
+        theirs = sklearn.precision_recall_fscore_support(labels, predicted, average=how, zero_division=undefined)[:3]
+        theirs = np.nan_to_num(theirs)
         each = getattr(ours, how)
         assert (each.precision, each.recall, each.f1) == pytest.approx(theirs, abs=1e-12)
     losses = [sklearn.log_loss(labels[:, i], probabilities[:, i], labels=[0, 1]) for i in range(count)]
     assert ours.log_loss == pytest.approx(np.mean(losses), abs=1e-12)
+
+
+def test_rows_that_rightly_have_no_label_do_not_lower_the_average_over_rows() -> None:
+    labels = np.array([[1, 0], [0, 0], [0, 0]])
+    right = score(labels, labels * 0.9, ["news", "sport"]).samples
+    assert (right.precision, right.recall, right.f1) == (1.0, 1.0, 1.0)
+    too_many = score(labels, np.maximum(labels, [[0], [1], [0]]) * 0.9, ["news", "sport"]).samples
+    assert (too_many.precision, too_many.recall, too_many.f1) == (0.5, 1.0, 0.5)
+    nothing = score(labels * 0, labels * 0.0, ["news", "sport"]).samples
+    assert nothing.f1 == 0.0
 
 
 def test_a_multi_label_case_worked_out_by_hand() -> None:

@@ -14,6 +14,8 @@ from .comparison import BaselineRow, in_a_sentence
 
 #: A class of which a smaller share of its texts is found is given up; one of fewer test texts says nothing.
 GIVEN_UP, LEAST_SUPPORT = 0.05, 5
+#: A smaller lead over a trivial baseline that may be chance counts as none; a larger one means that texts are few.
+LEAD = 0.05
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequ
         name = in_a_sentence(trivial.name)
         answer = "the commonest labels" if metrics.multi_label else "the commonest label"
         share = f"always predicting {answer} gives {100 * trivial.score:.1f}%"
+        if trivial.comparison.difference >= LEAD:
+            short = f"Not shown to be better than {name} ({figure} on {trivial.comparison.n:,} texts; {share})."
+            return Verdict("unclear", f"{short} {_chance(trivial.comparison)}")
         return Verdict("no better", f"This classifier is no better than {name} ({figure}; {share}).")
     best = max(rows, key=lambda row: row.score)
     if not unbeaten:

@@ -276,13 +276,17 @@ def _score_multi_label(
 def averages(labels: np.ndarray, predicted: np.ndarray, how: str) -> Averages:
     """Precision, recall and F1 by scikit-learn's name of an average, 0 where undefined.
 
+    The average over rows (`samples`) leaves out rows where a figure is undefined: those that neither have a label nor
+    get one would otherwise count as wrong.
+
     Args:
         labels, predicted: (N,) class numbers, or (N, L) of 0 and 1.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    values = precision_recall_fscore_support(labels, predicted, average=how, zero_division=0)
-    return Averages(*(float(value) for value in values[:3]))
+    undefined = np.nan if how == "samples" else 0
+    values = precision_recall_fscore_support(labels, predicted, average=how, zero_division=undefined)
+    return Averages(*(float(np.nan_to_num(value)) for value in values[:3]))
 
 
 def _class_rows(
