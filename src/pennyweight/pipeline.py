@@ -392,8 +392,7 @@ def evaluate_model(
         logger.info("nothing is measured: there are no validation or test texts")
         return Evaluated(rows, None, {"baselines": 0.0, "measuring": 0.0})
     wanted, result = recipe.train, fitted.result
-    # The frozen head that was chosen is the classifier, and no baseline beside it.
-    frozen = built.frozen if wanted.report == "full" and not result.keeps_frozen else None
+    frozen = built.frozen if wanted.report == "full" and not result.keeps_frozen else None  # no baseline of itself
     head = result.frozen_head
     baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=wanted.seed) if report else ()
     began = time.perf_counter()

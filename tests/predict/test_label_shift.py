@@ -44,7 +44,7 @@ def test_em_finds_the_shares_and_helps(share: float) -> None:
 
 
 def test_of_a_student_the_shares_are_those_of_its_targets() -> None:
-    metrics = {"data": {"counts": [3, 1]}}
+    metrics = {"data": {"counts": [30, 10]}}
     assert training_shares(metrics, {}, 2) == pytest.approx([0.75, 0.25])
     taught = metrics | {"distillation": {"shares": [0.1, 0.9]}}
     assert training_shares(taught, {}, 2) == pytest.approx([0.1, 0.9])

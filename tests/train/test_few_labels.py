@@ -29,9 +29,9 @@ def settings(tiny_backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 
 
 def trial(steps: int, right: list[int], strength: float = 1.0) -> Trial:
-    """With as many right rows as there are ones."""
-    logits = np.stack([np.array(right, dtype=float), 1 - np.array(right, dtype=float)], axis=1)
-    return Trial(steps, strength, logits, np.zeros(len(right), dtype=np.int64))
+    """With as many right rows as there are ones, of three classes of like size."""
+    labels = np.arange(len(right)) % 3
+    return Trial(steps, strength, np.eye(3)[(labels + 1 - np.array(right)) % 3], labels)
 
 
 # --- choosing
@@ -56,6 +56,15 @@ def test_on_few_rows_it_may_be_behind_by_less_than_chance() -> None:
     assert choose_trial([frozen, far := trial(20, [1] * 15 + [0] * 17)], forced=False) is frozen
     assert choose_trial([frozen, far], forced=True) is far
     assert choose_trial([frozen], forced=True) is frozen
+
+
+def test_a_phase_that_is_no_better_than_the_commonest_class_must_be_ahead() -> None:
+    frozen = trial(0, [1] * 12 + [0] * 18)
+    chance = trial(20, [1] * 8 + [0] * 4 + [1, 1] + [0] * 16)  # 10 of 30, as always answering one of three classes
+    assert not chance.beats_commonest_class
+    assert choose_trial([frozen, chance], forced=False) is frozen
+    assert choose_trial([frozen, trial(20, [1] * 8 + [0] * 4 + [1] * 3 + [0] * 15)], forced=False) is not frozen
+    assert choose_trial([trial(0, [1] * 9 + [0] * 21), chance], forced=False) is chance
 
 
 def test_another_penalty_must_be_ahead_by_a_standard_error() -> None:

@@ -273,7 +273,19 @@ def _fit_classes(
         refuse_rare(training)
     if settings.ordinal:
         check_ordered(training, settings.label_names)
-    return training, labels, (*notes, *describe_measurements(training))
+    unseen = () if known is not None else _describe_unseen(labels, training)
+    return training, labels, (*notes, *describe_measurements(training), *unseen)
+
+
+def _describe_unseen(labels: LabelSet, training: Table) -> tuple[str, ...]:
+    """The classes that have a name and no training row, in words."""
+    numbers = labels.encode(training)
+    occurs = numbers.any(axis=0) if labels.multi else np.bincount(numbers, minlength=len(labels)) > 0
+    unseen = [name for name, seen in zip(labels.names, occurs.tolist(), strict=True) if not seen]
+    if not unseen:
+        return ()
+    what = _count(len(unseen), "label" if labels.multi else "class")
+    return (f"labels: {what} without a training text, of which nothing is learnt: {listed(unseen, 6)}",)
 
 
 def _hold_out(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -113,6 +113,13 @@ class Trial:
     def calibrated_losses(self) -> np.ndarray:
         """(M,) cross-entropy of each held-out row (nats) at the best temperature, as penalties scale logits."""
         return row_losses(self.logits, self.labels, fit_temperature(self.logits, self.labels))
+
+    @property
+    def beats_commonest_class(self) -> bool:
+        """Whether it is ahead of always predicting the class that most held-out rows have."""
+        counts = np.bincount(self.labels, minlength=self.logits.shape[1])
+        always = np.tile(np.log(counts.clip(0.5) / len(self.labels)), (len(self.labels), 1))
+        return self.lead_over(replace(self, logits=always))[0] > 0
 
     def lead_over(self, other: Trial) -> tuple[float, float]:
         """By how much it is ahead of another on the same rows, and the standard error of that difference."""
@@ -407,7 +414,8 @@ def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
 
     On enough held-out rows the phase has to be ahead. On a few dozen, where a real gain is easily hidden, the frozen
     backbone has to be better beyond chance, by the 95% interval of the paired difference: the phase gained on nearly
-    all such data that was tried.
+    all such data that was tried. A phase that is no better than the commonest class has learnt nothing and gets no such
+    allowance.
 
     Args:
         trials: the frozen backbone first, then phases from the shortest to the longest.
@@ -418,7 +426,7 @@ def choose_trial(trials: Sequence[Trial], *, forced: bool) -> Trial:
         return frozen
     best = choose_phase(trained)
     ahead, error = best.lead_over(frozen)
-    allowed = 0.0 if len(best.labels) > FEWEST_TO_DECIDE else NORMAL_95 * error
+    allowed = NORMAL_95 * error if len(best.labels) <= FEWEST_TO_DECIDE and best.beats_commonest_class else 0.0
     return best if forced or ahead > -allowed else frozen
 
 

@@ -29,7 +29,7 @@ from .logistic_head import LogisticHead, cross_entropy, fit_logistic_head
 logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
-FEWEST_TO_DECIDE = 20  # validation rows: fewer would choose by chance
+FEWEST_TO_DECIDE = 20  # validation rows: of fewer a tie says nothing, and the adapter need only not be behind
 # Where the paired interval is wider than this to either side, the test would miss gains that are worth having.
 WIDEST = 0.025
 # Who sets another field of the plan, or one of these, has asked for what the adapter gives.
@@ -68,7 +68,8 @@ class FrozenHead:
             return f"head alone: {on}, so the adapter is not kept"
         if self.comparison.second_is_better:
             return f"adapter: {on}"
-        return f"adapter: {on}, too few texts for a test; the adapter is ahead and is kept"
+        stands = "ahead" if self.comparison.difference > 0 else "not behind"
+        return f"adapter: {on}, too few texts for a test; the adapter is {stands} and is kept"
 
     @property
     def note(self) -> str:
@@ -121,14 +122,7 @@ def compare_head(
         What is left, and the comparison; None if there was none.
     """
     train, plan = frozen.recipe.train, frozen.recipe.plan
-    known = {name: labels[name] for name in tokens if name in labels}
-    if not is_candidate(train, plan, planned, known):
-        rows = len(known.get("validation", ()))
-        if 0 < rows < FEWEST_TO_DECIDE and train.frozen_head != "off" and planned.adapter is not None:
-            logger.info(
-                f"adapter: kept without a comparison with the frozen head, because there are {rows} validation texts, "
-                f"fewer than {FEWEST_TO_DECIDE}: it may be behind that head"
-            )
+    if not is_candidate(train, plan, planned, {name: labels[name] for name in tokens if name in labels}):
         return ready, None
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])
@@ -152,7 +146,7 @@ def is_candidate(train: TrainRecipe, plan: PlanRecipe, planned: Plan, labels: Ma
     """
     if train.frozen_head == "off" or planned.adapter is None or planned.head.kind != "linear":
         return False
-    if "validation" not in labels or len(labels["validation"]) < FEWEST_TO_DECIDE:
+    if not len(labels.get("validation", ())):
         return False
     if labels["train"].ndim == 1 and len(np.unique(labels["train"])) < 2:
         return False
@@ -238,9 +232,11 @@ def head_wins(comparison: Comparison) -> bool:
     """Whether the first, simpler one is kept.
 
     The second has to be better by the paired test. Where there are so few rows that the test would miss a gain of some
-    points, it is enough for it to be ahead.
+    points, it is enough for it to be ahead; on a handful, not to be behind.
     """
     if comparison.second_is_better:
         return False
+    if comparison.n < FEWEST_TO_DECIDE:
+        return comparison.difference < 0
     low, high = comparison.interval
     return comparison.difference <= 0 or (high - low) / 2 <= WIDEST

@@ -65,6 +65,8 @@ def test_shuffled_labels_are_said_first() -> None:
     result = verdict_on(0.34, majority=0.33, tfidf=0.9)
     assert result.standing == "no better"
     assert result.headline.startswith("This classifier is no better than the majority class (accuracy 3")
+    assert re.search(r"%\)\. TF-IDF \+ logistic regression reaches \d+\.\d%\.$", result.headline)
+    assert verdict_on(0.34, majority=0.33, tfidf=0.34).headline.endswith("%).")
 
 
 def test_a_large_lead_on_few_texts_is_not_called_no_better() -> None:

@@ -81,7 +81,11 @@ def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequ
         if trivial.comparison.difference >= LEAD:
             short = f"Not shown to be better than {name} ({figure} on {trivial.comparison.n:,} texts; {share})."
             return Verdict("unclear", f"{short} {_chance(trivial.comparison)}")
-        return Verdict("no better", f"This classifier is no better than {name} ({figure}; {share}).")
+        above = max(unbeaten, key=lambda row: row.score)
+        others = (
+            f" {_capital(above.name)} reaches {100 * above.score:.1f}%." if above.comparison.first_is_better else ""
+        )
+        return Verdict("no better", f"This classifier is no better than {name} ({figure}; {share}).{others}")
     best = max(rows, key=lambda row: row.score)
     if not unbeaten:
         return Verdict("better", f"Better than every baseline. {_lead(best)}")
@@ -92,6 +96,10 @@ def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequ
         by = f"{_points(rival.comparison)}, 95% interval {-100 * high:.1f} to {-100 * low:.1f}"
         return Verdict("no better", f"Worse than {which} by {by}.")
     return Verdict("unclear", f"Tied with {which}. {_chance(rival.comparison)}")
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _lead(best: BaselineRow) -> str:
