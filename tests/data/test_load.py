@@ -18,6 +18,18 @@ def test_remarks_on_sources_come_with_the_data(tmp_path: Path) -> None:
     assert len(data.train) + len(data.validation) == 20
 
 
+def test_labels_without_a_training_text_are_named(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    rows = [f"A text that is long enough; number {number},{number % 2},{1 - number % 2},0" for number in range(20)]
+    train.write_text("text,sport,money,opera\n" + "\n".join(rows), "utf-8")
+    columns = ["sport", "money", "opera"]
+    found = load(recipe("default", train=str(train), label_columns=columns).data)
+    assert found.notes == ("labels: 1 label without a training text, of which nothing is learnt: opera",)
+    train.write_text("text,label\n" + "\n".join(row[:-4] for row in rows), "utf-8")
+    given = load(recipe("default", train=str(train), label_names=["no", "yes", "opera"]).data)
+    assert "labels: 1 class without a training text, of which nothing is learnt: opera" in given.notes
+
+
 def test_of_many_labels_twelve_are_named(tmp_path: Path) -> None:
     train = tmp_path / "train.csv"
     rows = [f"A text that is long enough; number {number},label {number % 20:02}" for number in range(80)]

@@ -82,10 +82,10 @@ def _of_accuracy(metrics: Metrics, intervals: Mapping[str, Interval], rows: Sequ
             short = f"Not shown to be better than {name} ({figure} on {trivial.comparison.n:,} texts; {share})."
             return Verdict("unclear", f"{short} {_chance(trivial.comparison)}")
         above = max(unbeaten, key=lambda row: row.score)
-        others = (
-            f" {_capital(above.name)} reaches {100 * above.score:.1f}%." if above.comparison.first_is_better else ""
-        )
-        return Verdict("no better", f"This classifier is no better than {name} ({figure}; {share}).{others}")
+        said = f"This classifier is no better than {name} ({figure}; {share})."
+        if above.comparison.first_is_better:
+            said += f" {_capital(above.name)} reaches {100 * above.score:.1f}%."
+        return Verdict("no better", said)
     best = max(rows, key=lambda row: row.score)
     if not unbeaten:
         return Verdict("better", f"Better than every baseline. {_lead(best)}")
