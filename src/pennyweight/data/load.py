@@ -280,8 +280,8 @@ def _fit_classes(
 def _describe_unseen(labels: LabelSet, training: Table) -> tuple[str, ...]:
     """The classes that have a name and no training row, in words."""
     numbers = labels.encode(training)
-    occurs = numbers.any(axis=0) if labels.multi else np.bincount(numbers, minlength=len(labels)) > 0
-    unseen = [name for name, seen in zip(labels.names, occurs.tolist(), strict=True) if not seen]
+    seen = set(np.flatnonzero(numbers.any(axis=0)).tolist() if labels.multi else numbers.tolist())
+    unseen = [name for number, name in enumerate(labels.names) if number not in seen]
     if not unseen:
         return ()
     what = _count(len(unseen), "label" if labels.multi else "class")

@@ -49,6 +49,7 @@ TRAINED_STRENGTHS = (1.0, 10.0)
 USUAL_STRENGTH = 1.0  # the best on most draws, see docs/log.md
 NORMAL_95 = 1.96  # standard errors from the middle of a 95% interval to its ends
 FROZEN_WON = "cross-validation found the adapter no better than the frozen backbone: the head alone is kept"
+FROZEN_CHOSEN = "It is the frozen backbone with a linear head, chosen by cross-validation on the training texts."
 NO_PHASE = "few labels, and texts in windows have no contrastive phase: the head alone is trained"
 # Who sets one of these means the training loop.
 LOOP_SETTINGS = (
@@ -330,7 +331,24 @@ def fit_few_labels(
     scores = {} if validate is None else validate()
     record |= {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
     choice = {"chosen": chosen.name, "candidates": [trial.to_json() for trial in trials]}
-    return FewLabels(left, FitResult([record], record, trainer.texts, seconds, chosen.steps, few_labels=choice))
+    made = trainer.texts, seconds, chosen.steps
+    return FewLabels(left, FitResult([record], record, *made, few_labels=choice, remark=in_words(trials, chosen)))
+
+
+def in_words(trials: Sequence[Trial], chosen: Trial) -> str:
+    """What the choice rests on, for the verdict: validation rows, if there are any, are few.
+
+    Args:
+        trials: as for `choose_trial`.
+    """
+    if len(trials) == 1:
+        return ""
+    if not chosen.steps:
+        return FROZEN_CHOSEN
+    key, what = ("macro_f1", "a macro F1 of ") if chosen.metric == "macro_f1" else ("accuracy", "")
+    ours, theirs = (f"{what}{100 * each.record[key]:.1f}%" for each in (chosen, trials[0]))
+    right = "" if what else " right"
+    return f"In cross-validation on the training texts it gets {ours}{right}; the frozen backbone alone, {theirs}."
 
 
 def suits_few_labels(settings: TrainRecipe, plan: Plan, labels: np.ndarray, n_labels: int) -> bool:

@@ -25,8 +25,6 @@ from .step_losses import StepLosses, steps_at_once
 from .training_rows import TrainingRows
 from .weight_averaging import Average
 
-FROZEN_CHOSEN = "It is the frozen backbone with a linear head, chosen on the training texts."
-
 
 @dataclass
 class FitResult:
@@ -39,6 +37,7 @@ class FitResult:
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
         few_labels: what was compared and chosen by `train.few_labels`; None if the loop trained.
+        remark: a sentence on that for the verdict.
         frozen_head: frozen head that the trained adapter was compared with; None if it was not.
         gradient_checkpointing: whether layers were computed again in the backward pass.
     """
@@ -50,6 +49,7 @@ class FitResult:
     steps: int = 0
     stopped_early: bool = False
     few_labels: Mapping[str, Any] | None = None
+    remark: str = ""
     frozen_head: FrozenHead | None = None
     gradient_checkpointing: bool = False
 
@@ -62,10 +62,8 @@ class FitResult:
 
     @property
     def note(self) -> str:
-        """A sentence for the verdict, where the frozen head is what is left; otherwise empty."""
-        if self.frozen_head is not None:
-            return self.frozen_head.note
-        return FROZEN_CHOSEN if self.keeps_frozen else ""
+        """A sentence for the verdict on what was chosen; empty where there is nothing to say."""
+        return self.remark if self.frozen_head is None else self.frozen_head.note
 
     def to_json(self) -> dict[str, Any]:
         """The `train` part of metrics.json."""
