@@ -66,6 +66,14 @@ def test_several_candidates_are_refused(refusal) -> None:
     )
 
 
+@pytest.mark.parametrize("names", [("premise", "hypothesis"), ("question1", "question2"), ("text_a", "text_b")])
+def test_pairs_by_name_may_repeat_and_be_short(names: tuple[str, str], refusal) -> None:
+    source = columns("label", *names)
+    assert choose_text_columns(source, None, None, pair=True) == names
+    assert "or add --pair" in refusal(choose_text_columns, source, None, None)
+    assert choose_text_columns(columns("text", *names), None, None) == ("text",)
+
+
 def test_no_candidate_is_refused_and_columns_of_odd_types_are_named(refusal) -> None:
     source = Columns({"a": [1, 2], "b": [3, 4]}, [1, 2], "f.parquet", unreadable={"tokens": "list<string>"})
     assert refusal(choose_text_columns, source, None, None) == (

@@ -19,6 +19,11 @@ _TEXTS = (
     *("utterance", "query", "question", "body", "description", "abstract", "summary", "headline", "title", "subject"),
     *("texts", "full_text", "clean_text", "review_text", "tweet_text", "news_text"),
 )
+# Two texts of one row, whose values may repeat: one premise has several hypotheses.
+_PAIRS = (
+    *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text_a", "text_b")),
+    *(("question1", "question2"), ("text1", "text2"), ("sentence_a", "sentence_b"), ("text_1", "text_2")),
+)
 _LABELS = (
     *("labels", "class", "category", "target", "class_index", "class_label", "topic", "sentiment", "intent", "emotion"),
     *("y", "label_text", "gold_label", "is_duplicate"),
@@ -232,6 +237,9 @@ def _text_names(columns: Columns, names: list[str]) -> tuple[str, ...]:
         return (titles[0], bodies[0])
     if known:
         return known
+    for pair in _PAIRS:
+        if all(key in keys and _strings(columns.values[keys[key]]) for key in pair):
+            return tuple(keys[key] for key in pair)
     labels = {"label", *_LABELS}
     strings = [name for key, name in keys.items() if key not in labels and _strings(columns.values[name])]
     if len(strings) == 1 and len(columns.values) == 1:
