@@ -86,7 +86,8 @@ def test_a_shorter_phase_must_have_the_lower_loss_by_a_standard_error() -> None:
     assert choose_trial([frozen, short, near], forced=False) is short
     assert choose_trial([frozen, short, far], forced=False) is short
     # Logits of another size say the same.
-    loud = Trial(60, 1.0, 8 * trial(60, [1] * 81 + [0] * 19).logits, np.zeros(100, dtype=np.int64))
+    same = trial(60, [1] * 81 + [0] * 19)
+    loud = Trial(60, 1.0, 8 * same.logits, same.labels)
     assert choose_trial([frozen, short, loud], forced=False) is loud
     # By macro F1 the rare class counts.
     gives_up, finds = [0] * 200, [0] * 178 + [1] * 12 + [1] * 10

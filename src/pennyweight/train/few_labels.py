@@ -320,9 +320,8 @@ def fit_few_labels(
     chosen = choose_trial(trials, forced=settings.contrastive == "on")
     loss = trainer.fit(chosen)
     logger.info(f"few labels: {chosen.name}, trained on all {rows:,} rows")
-    left = plan
+    left, why = plan, NO_PHASE if in_windows else FROZEN_WON
     if plan.adapter is not None and not chosen.steps:
-        why = NO_PHASE if in_windows else FROZEN_WON
         left = model.drop_adapter(plan, len(names), frozen.backbone.config, why)
     model.eval()
     seconds = time.perf_counter() - began

@@ -27,6 +27,9 @@ def table(first: list[str], *columns: list[str]) -> list[list[str]]:
         (table(["good film"], ["bad film", "dull"]), "doubt"),
         (table(["a calm day"], LONG), "doubt"),  # a short text above long ones, as well as a name
         (table(["", ""], ["a", "b"], ["c", "d"]), "doubt"),
+        (table(["statement", "status"], ["feel fine", "so sad"] * 6, ["calm", "low"] * 6), "weak"),
+        (table(["so tired", "low"], ["feel fine", "so sad"] * 6, ["calm", "low"] * 6), "data"),
+        (table(["so tired", "other"], ["feel fine", "so sad"] * 2, ["calm", "low"] * 2), "doubt"),
     ],
 )
 def test_what_the_first_row_holds(rows: list[list[str]], verdict: str) -> None:

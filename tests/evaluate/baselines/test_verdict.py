@@ -162,7 +162,8 @@ def test_with_any_number_of_labels_micro_f1_decides() -> None:
     result = verdict(score(labels, np.zeros(labels.shape), list("abcd")), {"micro_f1": (0.0, 0.0)}, worse)
     assert result.headline == (
         "This classifier is no better than the commonest labels (micro F1 0.0%, 95% interval 0.0 to 0.0; always "
-        f"predicting the commonest labels gives {100 * worse[0].score:.1f}%)."
+        f"predicting the commonest labels gives {100 * worse[0].score:.1f}%). Another reaches "
+        f"{100 * worse[1].score:.1f}%."
     )
 
 

@@ -21,6 +21,9 @@ _LETTER = re.compile(r"[^\W\d]")
 # A sentence: so many words, or fewer that end as one, or so many letters of a script that needs no blanks.
 _WORDS, _ENDED, _WIDE, _CHARACTERS = 6, 3, 12, 60
 
+# Classes: of so many rows, on average each so often.
+_SEVERAL, _REPEATED = 10, 3
+
 
 @dataclass
 class _Scores:
@@ -34,7 +37,7 @@ def classify_first_row(rows: Sequence[Sequence[str]]) -> Verdict:
     """Whether the first of these rows is a header or data.
 
     A cell is data where it is a sentence, a value that comes again in its column, or a number over numbers; it is a
-    name where it is a usual one, or words over numbers.
+    name where it is a usual one, or words over numbers. Where no cell says anything, words over classes are a name.
 
     Args:
         rows: the first rows of the file, each with the same number of cells.
@@ -50,6 +53,8 @@ def classify_first_row(rows: Sequence[Sequence[str]]) -> Verdict:
             scores.names += 2
         elif cell:
             _score_cell(cell, [value for value in below if value], scores, alone=len(first) == 1)
+    if not scores.names and not scores.data:  # a word over a few classes that repeat, and is none of them
+        scores.names += any(cell and _are_classes(below) for cell, below in zip(first, columns, strict=True))
     lead = scores.data - scores.names
     if lead >= 2:
         return "data"
@@ -70,6 +75,10 @@ def _score_cell(cell: str, below: list[str], scores: _Scores, *, alone: bool) ->
         scores.data += 2
     elif below and (_IDENTIFIER.fullmatch(cell) or (_is_short(cell, alone) and _much_longer(below, cell))):
         scores.names += 1
+
+
+def _are_classes(values: Sequence[str]) -> bool:
+    return len(values) >= _SEVERAL and all(values) and _REPEATED * len(set(values)) <= len(values)
 
 
 def _is_short(cell: str, alone: bool) -> bool:
