@@ -163,6 +163,13 @@ def test_what_is_no_pair_is_refused(run: Path, files: Path, settings: dict[str, 
         pw.train({"a": ["x", "y"], "b": ["x", None], "label": [0, 1]}, **settings, text_columns=["a", "b"])
 
 
+def test_report_and_card_show_how_to_predict_pairs(run: Path) -> None:
+    page, card = ((run / name).read_text("utf-8") for name in ("report.html", "README.md"))
+    assert "PAIRS.csv --out predictions.csv" in page
+    assert 'classifier.predict([("...", "...")])' in card
+    assert "--text" not in page[: page.index("<main>")]
+
+
 def test_words_of_a_pair_are_explained(run: Path) -> None:
     found = explain(pw.load(run), ("The bank.", "A cup."))
     assert [word.text for word in found.words] == ["The", "bank", ".", "A", "cup", "."]

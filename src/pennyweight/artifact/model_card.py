@@ -93,7 +93,7 @@ under {budget}.{stored and f" {stored}"}{_origin(metrics)}
 import pennyweight as pw
 
 classifier = pw.load("this-folder")
-classifier.predict(["..."])
+classifier.predict([{'("...", "...")' if artifact.input_spec.pair else '"..."'}])
 ```
 
 Texts are truncated to {artifact.recipe.data.max_length} tokens. To train the classifier again, use `recipe.yaml` \
@@ -113,7 +113,7 @@ def _origin(metrics: dict[str, Any]) -> str:
             f" Distilled from {prose(taught['teacher'])}: its probabilities were targets in addition to the labels."
         )
     if moved is not None and any(moved["values"]):
-        found += f" After training, the head's biases were adjusted on the validation texts: {prose(moved['summary'])}."
+        found += f" Adjustment of the head's biases on the validation texts: {prose(moved['summary'])}."
     return found
 
 

@@ -163,6 +163,22 @@ def test_the_verdict_stands_on_top() -> None:
     assert 'class="verdict no-better"' in useless
 
 
+def test_biases_that_stayed_are_not_called_adjusted() -> None:
+    stayed = render(replace(full(), decision="biases left as trained"))
+    assert "Adjustment of the head&#39;s biases on the validation texts: biases left as trained.<" in stayed.replace(
+        "head's", "head&#39;s"
+    )
+    assert "All probabilities include it." in render(replace(full(), decision="raised", adjusted=True))
+
+
+def test_one_label_to_read_is_one() -> None:
+    found = replace(full(), folder="run")
+    one = render(replace(found, mislabelled=found.mislabelled[:1], rows="validation"))
+    assert ">1 label that may be wrong</a>" in one
+    assert "For each of these validation texts" in one
+    assert "labels that may be wrong</a>" in render(found)
+
+
 def test_nothing_is_fetched_and_nothing_runs() -> None:
     page = render(full())
     tags = Tags(page)

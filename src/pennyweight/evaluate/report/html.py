@@ -51,6 +51,8 @@ class ReportInput:
         drawn: whether there are pictures; without them the confusion matrix is a table.
         ranks: ranks of the adapted matrices; size: bytes of the saved files; folder: the run's folder, for commands.
         about: backbone and training texts in words, under the title; source: the file that was measured on.
+        decision: what was done about the head's biases after training; adjusted: whether that changed any.
+        pair: whether the classifier reads pairs of texts.
         note: a sentence for the verdict.
     """
 
@@ -83,6 +85,8 @@ class ReportInput:
     folder: str | None = None
     about: str = ""
     decision: str | None = None
+    adjusted: bool = False
+    pair: bool = False
     note: str = ""
     source: str = ""
 

@@ -66,6 +66,7 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         StorageError: when it cannot be written.
     """
     metrics, train = run.metrics, rows["train"]
+    offsets = metrics.get("bias_offsets", {})
     report = replace(
         evaluation_report(evaluation, run.backbone),
         baselines=evaluation.baselines or None,
@@ -85,7 +86,9 @@ def write_run_report(path: str | Path, evaluation: Evaluation, rows: Mapping[str
         ranks=None if run.config is None else rank_map(run.plan, run.config),
         size=run.size,
         folder=run.folder,
-        decision=metrics.get("bias_offsets", {}).get("summary"),
+        decision=offsets.get("summary"),
+        adjusted=any(offsets.get("values", ())),
+        pair=any(PAIR in text for text in train.texts[:1]),
         about=f"{_shown(run.backbone)} trained on {len(train.labels):,} texts of {_short(train.source)}",
     )
     write_html(path, report)
