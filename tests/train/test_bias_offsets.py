@@ -129,9 +129,8 @@ def test_offsets_are_part_of_what_is_saved(
     assert pw.load(tmp_path / "run").logits("the match 1") == pytest.approx(found.logits("the match 1"), abs=1e-5)
     assert said["summary"] in (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Its threshold is set for recall=1 of match, which may cost accuracy" in found.metrics["verdict"]["headline"]
-    assert "Adjustment of the head's biases on the validation texts" in (tmp_path / "run" / "README.md").read_text(
-        "utf-8"
-    )
+    card = (tmp_path / "run" / "README.md").read_text("utf-8")
+    assert "Adjustment of the head's biases on the validation texts" in card
 
 
 def test_a_rare_class_chooses_metric_and_offsets(

@@ -165,9 +165,7 @@ def test_the_verdict_stands_on_top() -> None:
 
 def test_biases_that_stayed_are_not_called_adjusted() -> None:
     stayed = render(replace(full(), decision="biases left as trained"))
-    assert "Adjustment of the head&#39;s biases on the validation texts: biases left as trained.<" in stayed.replace(
-        "head's", "head&#39;s"
-    )
+    assert "biases on the validation texts: biases left as trained.<" in stayed
     assert "All probabilities include it." in render(replace(full(), decision="raised", adjusted=True))
 
 
