@@ -39,7 +39,7 @@ def summary(metrics: dict[str, Any]) -> str:
     if metrics.get("baselines"):
         lines += ["", _bars(metrics, name)]
     if "verdict" in metrics:
-        lines += ["", *textwrap.wrap(metrics["verdict"]["headline"], 80)]
+        lines += ["", *textwrap.wrap(metrics["verdict"]["headline"], 80, break_on_hyphens=False)]
     return "\n".join(lines)
 
 
