@@ -23,7 +23,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines = [
         f"{metrics['trainable']:,} trainable parameters ({budget}), {metrics['total']:,} in all",
         *([] if not _stores_more(metrics) else [f"{metrics['stored']:,} numbers stored, including the frozen bases"]),
-        f"trained in {speed['seconds']:.1f} s, {speed['texts_per_second'] or 0:.0f} texts/s",
+        f"trained in {speed['seconds']:.1f} s" + _rate(speed["texts_per_second"]),
     ]
     if name not in metrics:
         return "\n".join([*lines, "not measured: there are no validation or test texts"])
@@ -53,6 +53,11 @@ def _bars(metrics: dict[str, Any], name: str) -> str:
     return "\n".join(
         f"{words:<{width}} {share:>6.1%} {'█' * round((78 - width - 7) * share)}" for words, share in best_first
     )
+
+
+def _rate(texts_per_second: float | None) -> str:
+    """Nothing where no training step was done, but a head fitted."""
+    return f", {texts_per_second:.0f} texts/s" if texts_per_second else ""
 
 
 def _stores_more(metrics: dict[str, Any]) -> bool:

@@ -28,6 +28,17 @@ def test_the_text_table_is_aligned_plain_text() -> None:
     ]
 
 
+def test_of_very_many_classes_the_worst_are_shown() -> None:
+    labels = np.repeat(np.arange(149), 2)  # nothing is known of the last class
+    predicted = np.where(labels < 3, 5, labels)
+    lines = metrics_table(score(labels, np.eye(150)[predicted], [f"id {number}" for number in range(150)])).splitlines()
+    assert "the 20 of 150 classes with the lowest F1; --json shows all" in lines
+    shown = [line.split("  ")[0] for line in lines if line.startswith("id ")]
+    assert len(shown) == 20
+    assert shown[:4] == ["id 0", "id 1", "id 2", "id 5"]
+    assert "id 149" not in shown
+
+
 @pytest.mark.parametrize("name", ["a long label, " * 9, "新闻" * 50])
 def test_the_text_table_fits_80_columns_whatever_the_labels(name: str) -> None:
     rng = np.random.default_rng(0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from ..metrics.classification import Metrics
+from ..metrics.classification import ClassRow, Metrics
 from .figures import short
 from .text_table import GAP, TERMINAL, column_widths, text_table
 
+MOST, WORST = 100, 20  # of more classes only the worst are shown
 LONGEST, SHORTEST = 40, 16  # a class's name, where it must make room for the figures; in cells of a terminal
 
 
 def metrics_table(metrics: Metrics) -> str:
-    """The figures as plain text, percentages with one decimal; fits 80 columns; no final newline."""
+    """The figures as plain text, percentages with one decimal; fits 80 columns; no final newline.
+
+    Of more than `MOST` classes the `WORST` by F1 are shown, of those that occur.
+    """
     averages = {name: getattr(metrics, name) for name in ("micro", "macro", "weighted", "samples")}
     shown = {f"{name} average": average for name, average in averages.items() if average is not None}
     thresholds = metrics.thresholds or ()
@@ -26,7 +30,7 @@ def metrics_table(metrics: Metrics) -> str:
             *(f"{threshold:.3f}" for threshold in thresholds[place : place + 1]),
             *areas[place : place + 1], *precisions[place : place + 1], f"{row.support:,}",
         ]
-        for place, row in enumerate(metrics.per_class)
+        for place, row in _shown(metrics)
     ]  # fmt: skip
     rows += [
         [name, *map(_percent, (average.precision, average.recall, average.f1)), *blank]
@@ -35,7 +39,17 @@ def metrics_table(metrics: Metrics) -> str:
     figures = sum(GAP + width for width in column_widths(header, rows)[1:])
     room = max(SHORTEST, min(LONGEST, TERMINAL - figures))
     rows = [[_fitted(name, room), *cells] for name, *cells in rows]
-    return "\n".join([*_headline(metrics), "", text_table(header, rows)])
+    classes, what = len(metrics.per_class), "labels" if thresholds else "classes"
+    note = [f"the {WORST} of {classes:,} {what} with the lowest F1; --json shows all"] if classes > MOST else []
+    return "\n".join([*_headline(metrics), "", *note, text_table(header, rows)])
+
+
+def _shown(metrics: Metrics) -> list[tuple[int, ClassRow]]:
+    """The classes of the table, each with its number."""
+    every = list(enumerate(metrics.per_class))
+    if len(every) <= MOST:
+        return every
+    return sorted(every, key=lambda one: (not one[1].support, one[1].f1))[:WORST]
 
 
 def _fitted(name: str, cells: int) -> str:
