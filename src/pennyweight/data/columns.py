@@ -237,14 +237,12 @@ def _text_names(columns: Columns, names: list[str]) -> tuple[str, ...]:
         return (titles[0], bodies[0])
     if known:
         return known
-    for pair in _PAIRS:
-        if all(key in keys and _strings(columns.values[keys[key]]) for key in pair):
-            return tuple(keys[key] for key in pair)
     labels = {"label", *_LABELS}
     strings = [name for key, name in keys.items() if key not in labels and _strings(columns.values[name])]
     if len(strings) == 1 and len(columns.values) == 1:
         return (strings[0],)
-    return tuple(name for name in strings if _long_and_varied(columns.values[name]))
+    pair = next(([keys[key] for key in pair] for pair in _PAIRS if keys.keys() >= set(pair)), ())
+    return tuple(name for name in strings if name in pair or _long_and_varied(columns.values[name]))
 
 
 def _is_pair(names: Sequence[str]) -> bool:
