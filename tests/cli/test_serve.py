@@ -27,6 +27,8 @@ def _no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--memory", "much"], "--memory: not a size; expected such as 2GB or 512MiB; received much"),
         (["--memory", "0"], "--memory: not a size; expected such as 2GB or 512MiB; received 0"),
         (["--max-body", "-1MB"], "--max-body: not a size; expected such as 2GB or 512MiB; received -1MB"),
+        (["--threads", "100000"],
+         "Invalid value for '--threads': less than or equal to 1024; see --help"),
         (["--token-file", "nowhere"],
          "nowhere: the token's file cannot be read; received No such file or directory; see --token-file"),
     ],

@@ -219,6 +219,10 @@ def test_wrong_lists_of_classifiers_are_refused(healthy: ServerProcess, body: di
         ({"content_encoding": "gzip"}, 415),
         ({"content_encoding": "br"}, 415),
         ({"content_encoding": "identity"}, 200),
+        ({"content_encoding": "Identity "}, 200),
+        ({"content_encoding": "identity\r\nContent-Encoding: gzip"}, 415),
+        ({"content_type": "application/json\r\nContent-Type: text/plain"}, 415),
+        ({"content_type": "application/json\r\nContent-Type: application/json"}, 200),
     ],
     ids=str,
 )
@@ -320,6 +324,32 @@ def test_chunks_are_read(healthy: ServerProcess) -> None:
         assert answer.status == 200, answer.body
 
 
+def test_a_trailer_is_no_header(healthy: ServerProcess) -> None:
+    """A proxy that sets or removes headers does not look there."""
+    bare = b"POST /v1/classifiers/news/predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+    (answer,) = healthy.exchange(
+        bare
+        + b"Content-Type: application/json\r\nConnection: close\r\n\r\n"
+        + ONE_CHUNK.removesuffix(b"\r\n")
+        + f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+    )
+    assert answer.status == 401
+    (answer,) = healthy.exchange(
+        bare
+        + f"Authorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n".encode()
+        + ONE_CHUNK.removesuffix(b"\r\n")
+        + b"Content-Type: application/json\r\n\r\n"
+    )
+    is_error(answer, 415)
+
+
+def test_who_offers_http_2_is_answered_in_http_1(healthy: ServerProcess) -> None:
+    offer = LENGTH + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    answers = healthy.exchange(framed(offer, GOOD) + framed(LENGTH + CLOSE, GOOD))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].body == answers[1].body
+
+
 def test_chunks_without_end_are_cut_off(healthy: ServerProcess) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     answers = healthy.exchange(framed(CHUNKED, chunk * 1_000))
@@ -373,7 +403,7 @@ def test_what_is_whole_is_answered_before_the_connection_ends(healthy: ServerPro
 def test_too_long_a_pipeline_ends_the_connection(healthy: ServerProcess) -> None:
     before = healthy.facts.memory_info().rss
     for headers in (f"Authorization: Bearer {TOKEN}\r\n", ""):
-        flood = f"GET /v1/classifiers HTTP/1.1\r\n{headers}\r\n".encode() * 50_000
+        flood = f"GET /v1/classifiers HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode() * 50_000
         answers = healthy.exchange(flood)
         assert 0 < len(answers) < 10_000
         assert {answer.status for answer in answers} == {200 if headers else 401}

@@ -81,7 +81,9 @@ def serve(
         help="Seconds after SIGTERM in which accepted requests are still answered.",
     ),
     log_texts: bool = typer.Option(ServerSettings.log_texts, "--log-texts", help="Show texts in the log."),
-    threads: int = typer.Option(None, "--threads", min=1, help="Compute threads; one per physical core if not given."),
+    threads: int = typer.Option(
+        None, "--threads", min=1, max=1024, help="Compute threads; one per physical core if not given."
+    ),
     backbone: str = BACKBONE,
     device: Device = DEVICE,
     precision: Precision = typer.Option(
@@ -122,7 +124,7 @@ def serve(
     made = auth and token is None
     token = make_token() if made else token
     listening = bind(host, port)
-    address = _url(host, listening.getsockname()[1])
+    address = _url(host, listening[0].getsockname()[1])
     raise_file_limit()
 
     def started() -> None:

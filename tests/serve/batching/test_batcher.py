@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -222,6 +223,23 @@ def test_a_request_is_refused_when_its_time_is_over_and_not_computed() -> None:
             await first
             await batched.submit(one, token_rows(2, first=6))
             assert [ids for each in batched.engine.rounds for ids, _ in each] == [[99], [6, 6]]
+
+    run(test)
+
+
+def test_the_engine_keeps_nothing_of_what_is_answered() -> None:
+    """A classifier that a waiting lane refers to could not be unloaded."""
+
+    async def test() -> None:
+        async with running() as batched:
+            classifier = fake_classifier()
+            gone = weakref.ref(classifier)
+            await batched.submit(classifier, token_rows(3))
+            del classifier
+            end = time.monotonic() + LATER
+            while gone() is not None and time.monotonic() < end:
+                await asyncio.sleep(0.001)
+            assert gone() is None
 
     run(test)
 

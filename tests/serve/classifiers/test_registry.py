@@ -305,6 +305,17 @@ def test_what_a_request_holds_is_not_put_out(four: Path) -> None:
     assert states(registry) == ["loaded", "on disk", "on disk", "loaded"]
 
 
+def test_what_was_held_beyond_the_limit_goes_at_the_next_request(four: Path) -> None:
+    one = opened(four).get("a").nbytes
+    registry = opened(four, memory=one)
+    held = [registry.get(name) for name in "abcd"]
+    assert registry.loaded_bytes == 4 * one
+    del held
+    assert registry.loaded("b") is not None
+    assert states(registry) == ["on disk", "loaded", "on disk", "on disk"]
+    assert registry.loaded_bytes == one
+
+
 def test_threads_that_ask_for_one_classifier_read_it_once(four: Path) -> None:
     registry = opened(four)
     both = threading.Barrier(8)
@@ -361,6 +372,40 @@ def test_a_folder_that_is_gone_answers_from_memory_or_not_at_all(copied: Path) -
         registry.reload("a")
     assert registry.get("a") is held
     assert states(registry) == ["loaded", "unusable", "on disk", "on disk"]
+
+
+def test_the_last_of_two_reloads_at_once_holds(copied: Path, four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = opened(copied, admin=True)
+    registry.preload()
+    assert registry._loader is not None
+    read, former = registry._loader.load, registry.describe("a")["version"]
+    first_reads, second_reads, first_is_done = threading.Event(), threading.Event(), threading.Event()
+
+    def load(name: str, folder: Path, digest: str) -> ServedClassifier:
+        found = read(name, folder, digest)
+        if digest.startswith(former):
+            first_reads.set()
+            second_reads.wait(0.2)  # which it does not, unless both go on at once
+        else:
+            second_reads.set()
+            first_is_done.wait(60)
+        return found
+
+    monkeypatch.setattr(registry._loader, "load", load)
+
+    def reload_first() -> None:
+        registry.reload("a")
+        first_is_done.set()
+
+    threads = [threading.Thread(target=reload_first), threading.Thread(target=registry.reload, args=("a",))]
+    threads[0].start()
+    assert first_reads.wait(60)
+    shutil.rmtree(copied / "a")
+    shutil.copytree(four / "b", copied / "a")
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert registry.get("a").version == registry.get("b").version != former
 
 
 def test_classifiers_come_and_go_by_their_names(copied: Path, four: Path, foreign: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import pennyweight as pw
+from pennyweight.serve.classifiers.registry import Registry
 from pennyweight.serve.page.static_files import static_files
 from pennyweight.serve.web.auth import HEALTH_PATHS
 
@@ -123,7 +125,7 @@ def test_below_the_threshold_there_is_no_label(client: TestClient) -> None:
          "too many texts; expected at most 1,024; received 1025; send several requests"),
         ("/v1/classifiers/news/predict", {"texts": ["a", "b" * 100_001]}, 413,
          "text 2: too long; expected at most 100,000 characters; received 100,001; "
-         "shorten it: a classifier reads only the beginning"),
+         "shorten it, or send it in parts"),
         ("/v1/classifiers/news/load", {}, 403,
          "this server does not load, unload or reload classifiers on request; start the server with --allow-admin"),
         ("/v1/classifiers/news", {}, 405,
@@ -185,6 +187,19 @@ def test_the_page_comes_with_a_policy_of_its_own(client: TestClient) -> None:
         assert (again.status_code, again.content) == (304, b"")
 
 
+def test_a_page_that_the_client_has_is_not_sent_again(client: TestClient) -> None:
+    tag = client.get("/").headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', f'"other",W/{tag} , "x"', "*"):
+        for method in ("GET", "HEAD"):
+            answer = client.request(method, "/", headers={"If-None-Match": known})
+            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    for unknown in ('"other"', tag.strip('"'), f'"{tag}"', ""):
+        assert client.get("/", headers={"If-None-Match": unknown}).status_code == 200
+    head, whole = client.head("/"), client.get("/")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+
+
 def test_a_fault_of_ours_is_told_to_the_log_alone(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -242,6 +257,15 @@ def test_the_admin_may_unload_and_load(make_client: Callable[..., TestClient]) -
     assert (loaded.status_code, loaded.json()["state"]) == (200, "loaded")
     assert admin.get(path).status_code == 200
     assert admin.post("/v1/classifiers/outside/load").status_code == 404
+
+
+def test_counts_of_former_versions_are_not_kept(client: TestClient, registry: Registry) -> None:
+    serving = client.app.state.serving  # type: ignore[attr-defined]
+    served = registry.get("news")
+    for version in range(200):
+        one = replace(served, version=str(version))
+        serving._count_cut(one, one.tokens(TEXTS))
+    assert len(serving._cut) <= len(registry.names())
 
 
 def test_texts_that_are_cut_are_warned_of_once(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

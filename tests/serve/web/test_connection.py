@@ -17,12 +17,20 @@ from pennyweight.serve.server_settings import ServerSettings
 from pennyweight.serve.web.connection import limited_protocol
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    size = 50_000_000 if scope["path"] == "/large" else 1
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
-    await send({"type": "http.response.body", "body": b"a" * size})
+    """50 MB at /large; what was sent at /read, and the names of its headers; one byte elsewhere."""
+    body = b"a" * (50_000_000 if scope["path"] == "/large" else 1)
+    if scope["path"] == "/read":
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        body += b" " + b" ".join(sorted(name for name, _ in scope["headers"]))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager
@@ -111,14 +119,100 @@ def test_what_is_no_http_is_refused_in_the_form_of_every_error(sent: bytes) -> N
         )
 
 
-def test_who_takes_nothing_of_an_answer_is_hung_up_on() -> None:
-    def send_on() -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            link.sendall(b"\r\n")
-            time.sleep(0.01)
+def send_on(link: socket.socket, piece: bytes) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        link.sendall(piece)
+        time.sleep(0.01)
 
+
+def test_who_takes_nothing_of_an_answer_is_hung_up_on() -> None:
     with serving(write_seconds=0.05) as connect, connect() as link:
         link.sendall(GET.replace(b"/a", b"/large"))
         with pytest.raises(OSError, match=r"reset|pipe"):
-            send_on()
+            send_on(link, b"\r\n")
+
+
+# --- trailers
+
+
+def test_trailers_are_not_taken_for_headers() -> None:
+    with serving() as connect, connect() as link:
+        link.sendall(CHUNKED + b"2\r\nab\r\n0\r\nAuthorization: Bearer a\r\nX: b\r\n\r\n")
+        link.sendall(GET.replace(b"Host", b"Connection: close\r\nHost"))
+        found = read_all(link)
+    assert b"\r\n\r\nab host transfer-encodingHTTP/1.1 200" in found
+
+
+@pytest.mark.parametrize("path", [b"/read", b"/a"], ids=["awaited", "answered"])
+@pytest.mark.parametrize("piece", [b"X: a\r\n" * 100, b"a" * 600], ids=["many", "one"])
+def test_trailers_are_bounded(path: bytes, piece: bytes) -> None:
+    """Even those of a request that is answered already: nobody keeps the server's memory full with them."""
+    with serving(max_header_bytes=1000) as connect, connect() as link:
+        link.sendall(CHUNKED.replace(b"/read", path) + b"0\r\n" + (b"" if b"\n" in piece else b"X: "))
+        if path == b"/a":
+            assert link.recv(1000).startswith(b"HTTP/1.1 200")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            send_on(link, piece)
+
+
+def test_chunks_may_be_small_and_many() -> None:
+    with serving(max_header_bytes=1000) as connect, connect() as link:
+        link.sendall(CHUNKED)
+        for _ in range(100):
+            link.sendall(b"1;a=b\r\nc\r\n" * 50)
+        link.sendall(b"0\r\n\r\n" + GET.replace(b"Host", b"Connection: close\r\nHost"))
+        assert read_all(link).count(b"HTTP/1.1 200") == 2
+
+
+# --- offers of another protocol
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60, 150, 10_000])
+def test_an_offer_of_http_2_is_passed_over(cut: int) -> None:
+    """Java's HttpClient and `curl --http2` make it with their first request, whatever its method."""
+    post = b"POST /read HTTP/1.1\r\nHost: a\r\n" + OFFER + b"Content-Length: 5\r\n\r\nhello"
+    get = b"GET /a HTTP/1.1\r\nHost: a\r\n" + OFFER + b"\r\n"
+    sent = post * 3 + get * 2 + GET.replace(b"Host", b"Connection: close\r\nHost")
+    with serving() as connect, connect() as link:
+        for start in range(0, len(sent), cut):
+            link.sendall(sent[start : start + cut])
+            if cut < 10_000:
+                time.sleep(0.001)
+        found = read_all(link)
+    assert found.count(b"HTTP/1.1 200") == 6
+    assert found.count(b"\r\n\r\nhello connection content-length host http2-settings") == 3
+
+
+def test_very_many_offers_at_once_are_no_fault() -> None:
+    get = b"GET /a HTTP/1.1\r\nHost: a\r\n" + OFFER + b"\r\n"
+    with serving(max_pipelined=5000) as connect, connect() as link:
+        link.sendall(get * 2000 + GET.replace(b"Host", b"Connection: close\r\nHost"))
+        assert read_all(link).count(b"HTTP/1.1 200") == 2001
+
+
+# --- what RFC 9112 and 9110 ask of a server
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /a HTTP/1.1\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /a HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+        CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_what_no_server_may_answer_is_refused(sent: bytes) -> None:
+    with serving() as connect, connect() as link:
+        link.sendall(sent)
+        assert error_of(read_all(link))[0] == 400
+
+
+def test_an_old_client_needs_no_host_and_is_not_told_to_continue() -> None:
+    with serving() as connect, connect() as link:
+        link.sendall(b"POST /read HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab")
+        assert read_all(link).startswith(b"HTTP/1.1 200")

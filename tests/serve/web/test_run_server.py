@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import io
+import json
 import os
 import signal
 import socket
@@ -14,6 +16,7 @@ import pytest
 from pennyweight.errors import InputError
 from pennyweight.serve.server_settings import ServerSettings
 from pennyweight.serve.web.lifecycle import Lifecycle
+from pennyweight.serve.web.request_log import LogWriter
 from pennyweight.serve.web.run_server import bind, raise_file_limit, run_server
 
 TOKEN = "a-token-of-enough-characters"
@@ -57,7 +60,7 @@ def test_what_loading_raises_comes_out() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_answers_from_loading_to_a_signal(number: int) -> None:
     listening = bind("127.0.0.1", 0)
-    port = listening.getsockname()[1]
+    port = listening[0].getsockname()[1]
     seen: list[int] = []
     closed: list[bool] = []
 
@@ -71,7 +74,7 @@ def test_it_answers_from_loading_to_a_signal(number: int) -> None:
 
     def load(lifecycle: Lifecycle) -> Any:
         assert not lifecycle.ready
-        seen.extend([status("/livez"), status("/readyz"), status("/nope"), status("/v1/classifiers")])
+        seen.extend([status("/livez"), status("/readyz"), status("/nope"), status("/v1/classifiers"), status("/docs")])
 
         async def close() -> None:
             closed.append(True)
@@ -86,8 +89,56 @@ def test_it_answers_from_loading_to_a_signal(number: int) -> None:
         threading.Thread(target=stop).start()
 
     assert run_server(listening, ServerSettings(), TOKEN, load, started)
-    assert seen == [200, 503, 401, 503, 200]
+    assert seen == [200, 503, 401, 503, 503, 200]
     assert closed == [True]
+
+
+def test_what_is_answered_while_loading_has_its_headers_and_a_line_in_the_log() -> None:
+    listening = bind("127.0.0.1", 0)
+    port = listening[0].getsockname()[1]
+    stream = io.StringIO()
+    paths = ["/livez", "/readyz", "/", "/v1/classifiers/secret/predict"]
+
+    def load(_: Lifecycle) -> Any:
+        for path in paths:
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            link.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}", "X-Request-Id": "mine"})
+            answer = link.getresponse()
+            answer.read()
+            link.close()
+            for name in ("x-content-type-options", "content-security-policy", "cache-control", "referrer-policy"):
+                assert answer.headers[name]
+            assert answer.headers["x-request-id"] == "mine"
+        raise InputError("no classifiers here")
+
+    with LogWriter(stream), pytest.raises(InputError, match="no classifiers here"):
+        run_server(listening, ServerSettings(), TOKEN, load)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["route"], line["status"], line["request_id"]) for line in lines] == [
+        ("/livez", 200, "mine"), ("/readyz", 503, "mine"), ("/", 503, "mine"), ("other", 503, "mine"),
+    ]  # fmt: skip
+
+
+def test_a_name_of_several_addresses_is_listened_on_at_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """localhost often is 127.0.0.1 and ::1; one that the machine does not have is left out."""
+
+    def both(_: str, port: int, **more: Any) -> list[Any]:
+        kind = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [
+            (socket.AF_INET, *kind, ("192.0.2.1", port)),
+            (socket.AF_INET, *kind, ("127.0.0.1", port)),
+            (socket.AF_INET, *kind, ("127.0.0.1", port)),
+            (socket.AF_INET, *kind, ("127.0.0.2", port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    found = bind("a-name", 0)
+    (first, port), (second, same) = [one.getsockname() for one in found]
+    assert (first, second, port) == ("127.0.0.1", "127.0.0.2", same)
+    with pytest.raises(InputError, match="address already in use"):
+        bind("a-name", port)
+    for one in found:
+        one.close()
 
 
 @pytest.mark.usefixtures("default_signals")

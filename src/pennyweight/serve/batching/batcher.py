@@ -126,6 +126,11 @@ class Batcher:
         """Tokens computed a second, counted as in `queued_tokens`; None before the first round."""
         return self._throughput.tokens_per_second
 
+    @property
+    def round_tokens(self) -> int:
+        """The most tokens of a round, counted as in `queued_tokens`; more only where one text has more."""
+        return self._work
+
     def wait_for(self, tokens: int) -> float:
         """Seconds until so many more tokens are computed, by what waits and by what was measured; 0 at first."""
         rate = self._throughput.tokens_per_second
@@ -270,6 +275,8 @@ class Batcher:
                 ended = now
                 if self._on_round is not None:
                     self._on_round(figures)
+                # What the lane refers to while it waits counts as in use and could not be unloaded.
+                del shares
         except BaseException:
             with self._changed:
                 self._stopping = True

@@ -73,7 +73,7 @@ class Registry:
         engine: computes the logits of the classifiers' members.
         loader: None if the one classifier is there already and stays.
         memory: bytes that loaded classifiers may take. The least recently used go first, never one that anybody
-            still holds: what is held may exceed the limit for as long as it is.
+            still holds: what is held may exceed the limit until the next request after it is released.
         sources: the folders, as the user gave them, for `load`.
     """
 
@@ -99,6 +99,7 @@ class Registry:
         self._read = 0
         self._evicted = 0
         self._lock = threading.Lock()
+        self._changing = threading.Lock()  # the administrator's changes come one after the other
         self._reading = threading.Semaphore(LOADERS)
 
     # --- looking
@@ -165,6 +166,7 @@ class Registry:
             held = self._loaded.get(name)
             if held is not None:
                 self._loaded.move_to_end(name)
+                self._make_room()  # where several were in use at once, and are no longer
             return held
 
     @property
@@ -251,18 +253,19 @@ class Registry:
             UnknownClassifier: the folders hold no classifier of exactly this name.
             UnusableClassifier: it is damaged, or of another backbone. A new one is then not added.
         """
-        with self._lock:
-            entry = self._entries.get(name)
-        if entry is not None and entry.problem is None:
-            self.get(name)
-        elif entry is not None:
-            self.reload(name)
-        else:
-            place = find_classifier(self._sources, name)
-            if place is None:
-                raise UnknownClassifier(name)
-            self._renew(place, None)
-        return self.describe(name)
+        with self._changing:
+            with self._lock:
+                entry = self._entries.get(name)
+            if entry is not None and entry.problem is None:
+                self.get(name)
+            elif entry is not None:
+                self._renew(entry.place, entry)
+            else:
+                place = find_classifier(self._sources, name)
+                if place is None:
+                    raise UnknownClassifier(name)
+                self._renew(place, None)
+            return self.describe(name)
 
     def unload(self, name: str) -> None:
         """Take a classifier out of service: its name becomes unknown until `load` finds it again.
@@ -272,7 +275,7 @@ class Registry:
         Raises:
             UnknownClassifier: no such name.
         """
-        with self._lock:
+        with self._changing, self._lock:
             self._entry(name)
             del self._entries[name]
             self._drop(name)
@@ -285,10 +288,11 @@ class Registry:
             UnusableClassifier: what the folder holds now cannot be used. The classifier that was in memory, if it was,
                 continues to answer.
         """
-        with self._lock:
-            entry = self._entry(name)
-        self._renew(entry.place, entry)
-        return self.describe(name)
+        with self._changing:
+            with self._lock:
+                entry = self._entry(name)
+            self._renew(entry.place, entry)
+            return self.describe(name)
 
     # --- inside
 
@@ -322,7 +326,7 @@ class Registry:
         return served
 
     def _renew(self, place: ServedFolder, former: Entry | None) -> None:
-        """Put what a folder holds now in the place of a former entry, or of none."""
+        """Put what a folder holds now in the place of a former entry, or of none; `_changing` is held."""
         fresh = scan(place)
         try:
             if fresh.problem is not None:
@@ -334,8 +338,6 @@ class Registry:
                     former.problem = error.why
             raise
         with self._lock:
-            if self._entries.get(place.name) is not former:
-                return  # somebody else has changed it meanwhile: what came last holds
             self._entries[place.name] = fresh
             self._drop(place.name)
             self._keep(served)
@@ -343,7 +345,14 @@ class Registry:
     def _keep(self, served: ServedClassifier) -> None:
         self._loaded[served.name] = served
         self._bytes += served.nbytes
-        for name in list(self._loaded)[:-1]:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Drop the least recently used until the others fit; the last stays, and what is in use."""
+        if self._bytes <= self.memory:
+            return
+        *others, newest = self._loaded
+        for name in others:
             if self._bytes <= self.memory:
                 break
             # In use is what somebody else refers to: without our own reference it would be gone.
@@ -356,7 +365,7 @@ class Registry:
             else:
                 self._bytes -= size
                 self._evicted += 1
-        self._loaded.move_to_end(served.name)
+        self._loaded.move_to_end(newest)
 
     def _drop(self, name: str) -> None:
         held = self._loaded.pop(name, None)

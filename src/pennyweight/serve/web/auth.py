@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from .header_values import Headers, values_of
 from .refusals import Refusal, send_refusal
 
 #: Where the token is looked for unless a file is named.
@@ -122,8 +123,8 @@ class BearerAuth:
         else:
             await send_refusal(_REFUSED, send)
 
-    def _may(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        given = _values(headers, b"authorization")
+    def _may(self, headers: Headers) -> bool:
+        given = values_of(headers, b"authorization")
         if len(given) != 1:
             return False
         scheme, _, token = given[0].partition(b" ")
@@ -134,15 +135,10 @@ def _from_another_site(scope: Any) -> bool:
     """Whether a browser says so; reading (GET) is left to its same-origin policy."""
     if scope["method"] in ("GET", "HEAD"):
         return False
-    (host,) = _values(scope["headers"], b"host")  # one, see `_names_this_machine`
-    return any(origin.partition(b"://")[2] != host for origin in _values(scope["headers"], b"origin"))
+    (host,) = values_of(scope["headers"], b"host")  # one, see `_names_this_machine`
+    return any(origin.partition(b"://")[2] != host for origin in values_of(scope["headers"], b"origin"))
 
 
-def _names_this_machine(headers: list[tuple[bytes, bytes]]) -> bool:
-    hosts = _values(headers, b"host")
+def _names_this_machine(headers: Headers) -> bool:
+    hosts = values_of(headers, b"host")
     return len(hosts) == 1 and is_loopback(re.sub(r":\d*$", "", hosts[0].decode("latin-1")))
-
-
-def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
-    """The values of a header, each time that it is sent."""
-    return [value for name, value in headers if name == wanted]

@@ -1,4 +1,4 @@
-"""Limits that the web server lacks: number of connections, and size and time of headers."""
+"""What the web server lacks: limits of connections, headers and trailers, and requests that offer another protocol."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import json
 from typing import Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..server_settings import ServerSettings
+from .header_values import values_of
 
 _STATUSES = {
     400: (b"Bad Request", "not a valid HTTP/1.1 request, or one whose parts contradict each other"),
@@ -31,10 +33,11 @@ class _LimitedProtocol(HttpToolsProtocol):
     """
 
     settings: ClassVar[ServerSettings]
-    _header_bytes = 0
+    _unused_bytes = 0  # since the end of headers, of a message, or of a part of a body: headers, trailers and the like
     _header_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _in_headers = False
+    _offers_upgrade = False
     _running: RequestResponseCycle | None = None
     _deaf = False
 
@@ -79,13 +82,19 @@ class _LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf or self.transport.is_closing():
             return
-        if self._in_headers:
-            self._header_bytes += len(data)
-            # A small request may come with the beginning of a large body in one piece: only what is still
-            # incomplete after parsing is too large.
-        super().data_received(data)
-        if self._in_headers and self._header_bytes > self.settings.max_header_bytes:
-            self._close_with(431)
+        self._unset_keepalive_if_required()
+        # A small request may come with the beginning of a large body in one piece: only what is still incomplete after
+        # parsing is too large.
+        self._unused_bytes += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self._close_with(400)
+            return
+        if self._unused_bytes > self.settings.max_header_bytes:
+            # The trailers of a request that is answered are of no interest to its client.
+            self._close_with(431) if self._in_headers or self._answering else self.transport.close()
         elif len(self.pipeline) > self.settings.max_pipelined:
             self.pipeline.clear()
             self._close_after_answers()
@@ -94,16 +103,68 @@ class _LimitedProtocol(HttpToolsProtocol):
             # whose request is answered. It does not keep the connection for longer than headers would.
             self._header_timer = self.loop.call_later(self.settings.header_seconds, self.transport.close)
 
+    def _parse(self, data: bytes) -> None:
+        """Parse what arrived; an offer of another protocol is passed over (RFC 9110, section 7.8).
+
+        Java's and curl's clients offer HTTP/2 with their first request. The parser takes all that follows its headers
+        for the other protocol: a new parser reads the request without the offer.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.scope["http_version"].encode())]
+                lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                self._offers_upgrade = False
+                self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if not self._in_headers:
             self._expect_headers()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are dropped. They would come among the headers, past whatever a proxy checks or removes there (RFC
+        # 9110, section 6.5.1).
+        if self._in_headers:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._headers_done()
-        if self.parser.get_http_version() not in ("1.0", "1.1"):
-            raise ValueError("another version of HTTP")  # the parser makes it status 400
-        super().on_headers_complete()
+        self._unused_bytes = 0
+        version = self.parser.get_http_version()
+        hosts = len(values_of(self.headers, b"host"))
+        codings = [value.lower() for value in values_of(self.headers, b"transfer-encoding")]
+        # What is raised here, the parser makes status 400.
+        if version not in ("1.0", "1.1"):
+            raise ValueError("another version of HTTP")
+        if hosts > 1 or (version == "1.1" and not hosts):
+            raise ValueError("not one Host: RFC 9112, section 3.2")
+        if codings not in ([], [b"chunked"]):
+            raise ValueError("a transfer coding that is not known")
+        if version == "1.0":
+            self.scope["http_version"] = version
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")
+            self._offers_upgrade = True  # see `_parse`
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unused_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unused_bytes = 0
+        if not self._offers_upgrade:
+            super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -116,7 +177,6 @@ class _LimitedProtocol(HttpToolsProtocol):
     def _expect_headers(self) -> None:
         self._headers_done()
         self._in_headers = True
-        self._header_bytes = 0
         self._header_timer = self.loop.call_later(self.settings.header_seconds, self._close_with, 408)
 
     def _headers_done(self) -> None:

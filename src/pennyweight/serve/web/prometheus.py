@@ -104,7 +104,7 @@ class _State(Collector):
             states.add_metric([state], counts[state])
         yield states
         for name, words in (
-            ("reads", "Read from disk."),
+            ("reads", "Classifiers read from disk."),
             ("evictions", "Classifiers dropped from memory to make room for others."),
         ):
-            yield CounterMetricFamily(f"pennyweight_classifier_{name}", f"Classifiers. {words}", value=counts[name])
+            yield CounterMetricFamily(f"pennyweight_classifier_{name}", words, value=counts[name])

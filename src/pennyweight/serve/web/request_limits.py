@@ -8,6 +8,7 @@ from typing import Any
 
 from ..server_settings import ServerSettings
 from ..serving_errors import QueueFull, ServerStopping
+from .header_values import Headers, members_of, values_of
 from .lifecycle import Lifecycle
 from .refusals import Refusal, refusal, send_refusal
 from .request_log import HUNG_UP, RECORD
@@ -80,25 +81,25 @@ class RequestLimits:
         if self._lifecycle.in_flight >= self._settings.max_requests:
             raise QueueFull("too many requests are being answered", 1.0)
 
-    def _refuse_kind(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def _refuse_kind(self, headers: Headers) -> None:
         """Refuse a body that is said not to be plain JSON."""
-        kind, encoding = _header(headers, b"content-type"), _header(headers, b"content-encoding")
+        kinds, codings = values_of(headers, b"content-type"), members_of(headers, b"content-encoding")
         # JSON is UTF-8 and has no parameter that says so (RFC 8259, section 11): what stands behind is ignored.
-        if kind.partition(b";")[0].strip().lower() != b"application/json":
+        if {kind.partition(b";")[0].strip().lower() for kind in kinds} != {b"application/json"}:
             raise Refusal(
                 415,
                 "media_type",
                 "the body is not declared as JSON",
                 expected="Content-Type: application/json",
-                received=kind.decode("latin-1") or "no Content-Type",
+                received=b", ".join(kinds).decode("latin-1") or "no Content-Type",
             )
-        if encoding.lower() not in (b"", b"identity"):
+        if any(coding.lower() != b"identity" for coding in codings):
             raise Refusal(
                 415,
                 "media_type",
                 "the body is compressed",
                 expected="no Content-Encoding",
-                received=encoding.decode("latin-1"),
+                received=b", ".join(codings).decode("latin-1"),
             )
 
     async def _read(self, scope: Any, receive: Any) -> bytes | None:
@@ -109,12 +110,12 @@ class RequestLimits:
             QueueFull: other requests' bodies fill the memory for them.
         """
         limit = self._settings.max_body_bytes
-        declared = _header(scope["headers"], b"content-length")
+        declared = values_of(scope["headers"], b"content-length")
         chunks: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self._settings.body_seconds):
-                if declared and int(declared) > limit:
+                if declared and int(declared[0]) > limit:
                     await self._drop(scope, receive, 0)
                     raise self._too_large()
                 while True:
@@ -150,7 +151,7 @@ class RequestLimits:
 
     async def _drop(self, scope: Any, receive: Any, size: int) -> None:
         """Read on, keeping nothing, so that the client comes to reading the answer."""
-        if _header(scope["headers"], b"expect"):
+        if values_of(scope["headers"], b"expect"):
             return  # it waits to be told before it sends
         while size < _DRAINED * self._settings.max_body_bytes:
             message = await receive()
@@ -184,8 +185,3 @@ class RequestLimits:
                 raise
         finally:
             watching.cancel()
-
-
-def _header(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    """The value of a header, empty if it is not sent."""
-    return next((value for name, value in headers if name == wanted), b"")

@@ -14,6 +14,7 @@ from random import getrandbits
 from typing import IO, Any
 
 from ..serving_errors import ServerStopping
+from .header_values import values_of
 from .prometheus import ServerMetrics
 from .refusals import refusal, send_refusal
 
@@ -151,8 +152,8 @@ def request_fields(record: RequestRecord, method: str, seconds: float) -> dict[s
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+    for value in values_of(headers, b"x-request-id"):
+        if _REQUEST_ID.fullmatch(value):
             return value.decode("ascii")
     return f"{getrandbits(64):016x}"  # tells requests apart; nothing depends on it being hard to guess
 

@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.routing import Route
 
 from ...errors import InputError
+from ..page.static_files import static_files
 from ..server_settings import ServerSettings
 from .auth import HEALTH_PATHS, BearerAuth
 from .connection import limited_protocol
 from .lifecycle import Lifecycle
+from .prometheus import ServerMetrics
 from .refusals import Refusal, send_refusal
+from .request_log import RequestLog
+from .route_table import RouteTable
 
 _log = logging.getLogger("pennyweight.serve")
 
 # How often a draining server looks whether all is answered, in seconds.
 _LOOK = 0.02
 _FILES = 65_536
+# Of an address that the machine does not have.
+_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 #: Loads classifiers and returns the ASGI application, and what ends its threads.
 MakeApp = Callable[[Lifecycle], tuple[Any, Callable[[], Awaitable[None]]]]
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens soon: taken before anything is loaded, so that a wrong address shows at once.
+def bind(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for each address of a host; made before anything is loaded, so that a wrong one shows at once.
+
+    A name may have several addresses, such as localhost one of IPv4 and one of IPv6. All get the same port.
 
     Raises:
         InputError: the port is in use, may not be used, or the host is none of this machine's addresses.
@@ -41,15 +51,22 @@ def bind(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise InputError("not an address of this machine", received=host, remedy="see --host") from error
-    family, kind, protocol, _, address = found[0]
-    made = socket.socket(family, kind, protocol)
+    made: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        # An earlier server's closed connections do not keep its port, but a running server does.
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        made.listen(2048)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            used = made[0].getsockname()[1] if made else port
+            try:
+                made.append(_listening(family, kind, protocol, (address[0], used, *address[2:])))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error  # the name has an IPv6 address, too, but the machine has none
+        if missing is not None and not made:
+            raise missing
     except OSError as error:
-        made.close()
+        for one in made:
+            one.close()
         raise InputError(
             f"cannot listen: {(error.strerror or str(error)).lower()}", received=f"--host {host} --port {port}",
             remedy="choose another with --port or --host",
@@ -57,8 +74,25 @@ def bind(host: str, port: int) -> socket.socket:
     return made
 
 
+def _listening(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
+    made = socket.socket(family, kind, protocol)
+    try:
+        # An earlier server's closed connections do not keep its port, but a running server does.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(2048)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 async def _nothing() -> None:
     """There is nothing to close yet."""
+
+
+def _no_route() -> None:
+    """Routes of an application that is not loaded have names alone."""
 
 
 class _Swapped:
@@ -66,7 +100,9 @@ class _Swapped:
 
     def __init__(self, token: str | None, lifecycle: Lifecycle) -> None:
         self.lifecycle = lifecycle
-        self.app: Any = BearerAuth(self._loading, token, HEALTH_PATHS)
+        open_paths = HEALTH_PATHS | frozenset(static_files())
+        routes = RouteTable(Route(path, _no_route) for path in open_paths)
+        self.app: Any = RequestLog(BearerAuth(self._loading, token, open_paths), ServerMetrics(), routes)
         self.close: Callable[[], Awaitable[None]] = _nothing
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -109,7 +145,7 @@ class _Server(uvicorn.Server):
 
 
 def run_server(
-    listening: socket.socket,
+    listening: Sequence[socket.socket],
     settings: ServerSettings,
     token: str | None,
     make_app: MakeApp,
@@ -139,7 +175,7 @@ def run_server(
 
 async def _serve(
     config: uvicorn.Config,
-    listening: socket.socket,
+    listening: Sequence[socket.socket],
     settings: ServerSettings,
     make_app: MakeApp,
     started: Callable[[], None],
@@ -156,7 +192,7 @@ async def _serve(
         loop.call_soon_threadsafe(asked.set)
 
     server = _Server(config, on_signal)
-    serving = asyncio.ensure_future(server.serve(sockets=[listening]))
+    serving = asyncio.ensure_future(server.serve(sockets=list(listening)))
     try:
         loaded = await _load(swapped, lifecycle, make_app, asked)
         if not lifecycle.draining:

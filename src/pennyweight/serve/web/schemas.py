@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, ValidationError, WithJsonSchema
 
@@ -141,7 +141,7 @@ class HuggingFaceParameters(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     top_k: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Return only the k best labels.")
-    function_to_apply: Annotated[str, Field(strict=True, pattern="^(sigmoid|softmax|none)$")] | None = Field(
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
         None, description="sigmoid, softmax or none; the classifier's own if null."
     )
 
@@ -162,7 +162,7 @@ class InputsBody(BaseModel):
     truncate: StrictBool | None = Field(
         None, description="Texts longer than the classifier reads are refused if false, and truncated otherwise."
     )
-    truncation_direction: Annotated[str, Field(strict=True, pattern="^([Ll]eft|[Rr]ight)$")] | None = Field(
+    truncation_direction: Literal["Left", "left", "Right", "right"] | None = Field(
         None, description="Texts are truncated at the right; with Left, texts that are too long are refused."
     )
     parameters: HuggingFaceParameters | None = Field(
@@ -193,7 +193,9 @@ def _first_problem(error: ValidationError) -> Refusal:
     """The first of pydantic's findings in the words of the house."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = " -> ".join(str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier())
-    words = first["msg"][:1].lower() + first["msg"][1:]
+    words = (
+        "input should be an object" if first["type"] == "model_type" else first["msg"][:1].lower() + first["msg"][1:]
+    )
     known = first["type"] not in ("missing", "extra_forbidden")
     where = shown(place, MOST_SHOWN) or "the body"
     return Refusal(
@@ -353,4 +355,14 @@ class ModelInfo(BaseModel):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     model_id: str
+    model_sha: str | None
+    model_dtype: str
     model_type: dict[str, Any]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str

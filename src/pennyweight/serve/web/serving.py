@@ -70,7 +70,7 @@ class Serving:
         self.settings = settings
         self.lifecycle = lifecycle
         self.metrics = metrics
-        self._cut: dict[tuple[str, str], CutTally] = {}  # by name and version
+        self._cut: dict[str, tuple[str, CutTally]] = {}  # by name, of the version that was last asked for
         # Tokenizers and JSON take little time; more threads would only take processors from the engine.
         self._text_threads = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="texts")
         # Apart from those: texts for classifiers in memory do not wait for others that are read from disk.
@@ -163,7 +163,7 @@ class Serving:
             if size > self.settings.max_characters:
                 raise Refusal(413, "too_large", f"text {number}: too long", received=f"{size:,}",
                               expected=f"at most {self.settings.max_characters:,} characters",
-                              remedy="shorten it: a classifier reads only the beginning")  # fmt: skip
+                              remedy="shorten it, or send it in parts")  # fmt: skip
 
     async def prepare(
         self, classifiers: tuple[ServedClassifier, ...], texts: Sequence[Text], record: RequestRecord
@@ -197,7 +197,10 @@ class Serving:
 
     def _count_cut(self, classifier: ServedClassifier, tokens: Encoded) -> None:
         """Warn once where much of a classifier's texts is cut, as soon as there are enough of them to tell."""
-        tally = self._cut.setdefault((classifier.name, classifier.version), CutTally())
+        version, tally = self._cut.get(classifier.name, ("", CutTally()))
+        if version != classifier.version:
+            tally = CutTally()
+            self._cut[classifier.name] = (classifier.version, tally)
         if tally.asked:
             return
         tally.add(tokens)

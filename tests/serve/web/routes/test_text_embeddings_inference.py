@@ -92,6 +92,36 @@ def test_one_of_several_must_be_named(client: TestClient) -> None:
     assert client.post("/predict?model=news", json={"inputs": TEXT}).json() == post(client, inputs=TEXT)
 
 
+def test_a_request_names_one_classifier(client: TestClient) -> None:
+    for path, body in (
+        ("/predict?model=news", {"model": "topics"}),
+        ("/predict?model=news&model=topics", {}),
+        ("/info?model=news&model=topics", None),
+    ):
+        answer = client.get(path) if body is None else client.post(path, json={"inputs": TEXT} | body)
+        assert (answer.status_code, answer.json()["error"]) == (
+            422,
+            "model: the request names several classifiers; expected one, in the body or in the URL; received "
+            "news, topics; POST /v1/predict takes several",
+        )
+    assert client.post("/predict?model=news", json={"inputs": TEXT, "model": "news"}).json() == post(
+        client, inputs=TEXT
+    )
+    assert client.post("/predict?model=", json={"inputs": TEXT}).status_code == 404
+
+
+def test_what_is_wrong_with_a_field_is_said_in_the_words_of_json(client: TestClient) -> None:
+    for body, error in (
+        ({"parameters": []}, "parameters: input should be an object; received an empty list"),
+        (
+            {"parameters": {"function_to_apply": "SOFTMAX"}},
+            "parameters -> function_to_apply: input should be 'sigmoid', 'softmax' or 'none'; received \"SOFTMAX\"",
+        ),
+    ):
+        answer = client.post("/predict", json={"model": "news", "inputs": TEXT} | body)
+        assert (answer.status_code, answer.json()["error"]) == (422, error)
+
+
 @pytest.mark.parametrize(
     "inputs", [[], {}, None, 1, [1], ["a", "b", "c"], [["a", "b", "c"]], [[]], [["a"], "b"]], ids=str
 )
@@ -105,6 +135,10 @@ def test_info_tells_labels_and_limits(client: TestClient) -> None:
     assert found["model_id"] == "news"
     assert found["model_type"]["classifier"]["id2label"] == {"0": "Business", "1": "Sports", "2": "World"}
     assert found["max_client_batch_size"] == 1024
+    assert found["model_dtype"] == "float32"
+    # All that its description requires.
+    for name in ("max_concurrent_requests", "max_input_length", "max_batch_tokens", "tokenization_workers"):
+        assert found[name] > 0
     assert client.get("/info").status_code == 422
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...page.static_files import CONTENT_SECURITY_POLICY, StaticFile, static_files
+from ..header_values import members_of
 
 
 def add_page_routes(app: FastAPI) -> frozenset[str]:
@@ -20,6 +21,7 @@ def add_page_routes(app: FastAPI) -> frozenset[str]:
 
 
 def _answer(file: StaticFile) -> Callable[[Request], Awaitable[Response]]:
+    etag = file.etag.encode("ascii")
     headers = {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         # Requested again each time, and answered with 304 while the program stays the same.
@@ -28,7 +30,9 @@ def _answer(file: StaticFile) -> Callable[[Request], Awaitable[Response]]:
     }
 
     async def page(request: Request) -> Response:
-        if request.headers.get("if-none-match") == file.etag:
+        # A cache or a proxy may have marked the tag as weak, which makes no difference here (RFC 9110, section 13.1.2).
+        known = {tag.removeprefix(b"W/") for tag in members_of(request.scope["headers"], b"if-none-match")}
+        if known & {b"*", etag}:
             return Response(status_code=304, headers=headers)
         return Response(file.content, headers=headers | {"Content-Type": file.media_type})
 

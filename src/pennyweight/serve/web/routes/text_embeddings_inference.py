@@ -11,12 +11,16 @@ from starlette.responses import Response
 
 from .... import __version__
 from ....errors import InputError
+from ...serving_errors import UnusableClassifier
 from ..answers import json_answer, scores_answer
 from ..openapi import COMPUTING, LISTING, describe
+from ..refusals import Refusal
 from ..schemas import InputsBody, ModelInfo, Score, Text
-from ..serving import Serving, record_of, serving_of
+from ..serving import record_of, serving_of
 
 _MODEL = Query(None, description="The classifier's name, if the body does not give it.")
+# What text-embeddings-inference calls them.
+_NUMBER_FORMATS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def add_tei_routes(app: FastAPI) -> None:
@@ -41,7 +45,7 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
     body = await serving.read(InputsBody, request, record)
     texts: list[Text] = body.inputs if isinstance(body.inputs, list) else [body.inputs]
     serving.check_sizes(texts)
-    classifiers = await serving.classifiers([body.model or model or _only_name(serving)], record)
+    classifiers = await serving.classifiers([_name_of_model(request, body.model)], record)
     prepared = await serving.prepare(classifiers, texts, record)
     from_left = (body.truncation_direction or "").lower() == "left"
     if prepared.tokens[0].truncated and (body.truncate is False or from_left):
@@ -63,35 +67,49 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
 async def model_info(request: Request, model: str | None = _MODEL) -> Response:
     """Labels and limits of `model`, or of the only classifier."""
     serving = serving_of(request)
-    described = serving.registry.describe(model or _only_name(serving))
-    labels = list(enumerate(described["labels"] or ()))
+    described = serving.registry.describe(_name_of_model(request))
+    if described["labels"] is None:
+        raise UnusableClassifier(described["name"], described["problem"])
+    labels, precision = list(enumerate(described["labels"])), serving.registry.runtime.precision
     return json_answer({
         "model_id": described["name"],
         "model_sha": described["version"],
-        "model_dtype": serving.registry.runtime.precision,
+        "model_dtype": _NUMBER_FORMATS.get(precision, precision),
         "model_type": {
             "classifier": {
                 "id2label": {str(number): label for number, label in labels},
                 "label2id": {label: number for number, label in labels},
             }
         },
+        "max_concurrent_requests": serving.settings.max_requests,
         "max_input_length": described["max_length"],
+        "max_batch_tokens": serving.batcher.round_tokens,
+        "max_batch_requests": None,
         "max_client_batch_size": serving.settings.max_texts,
         "auto_truncate": True,
+        "tokenization_workers": serving.settings.text_threads,
         "version": __version__,
     })  # fmt: skip
 
 
-def _only_name(serving: Serving) -> str:
-    """The name of the only classifier.
+def _name_of_model(request: Request, in_body: str | None = None) -> str:
+    """The classifier that a request names in its URL or its body; the only one, if it names none.
 
     Raises:
-        InputError: there are several.
+        Refusal: status 422 for two names, or for none where there are several classifiers.
     """
-    names = serving.registry.names()
-    if len(names) != 1:
-        raise InputError(
-            f"{len(names):,} classifiers are served", expected="the name of one as model",
-            remedy="GET /v1/classifiers lists them",
+    given = request.query_params.getlist("model") + ([] if in_body is None else [in_body])
+    names = list(dict.fromkeys(given))
+    if not names:
+        names = list(serving_of(request).registry.names())
+        if len(names) != 1:
+            raise Refusal(
+                422, "validation", f"{len(names):,} classifiers are served", expected="the name of one as model",
+                remedy="GET /v1/classifiers lists them",
+            )  # fmt: skip
+    if len(names) > 1:
+        raise Refusal(
+            422, "validation", "model: the request names several classifiers", received=", ".join(names),
+            expected="one, in the body or in the URL", remedy="POST /v1/predict takes several",
         )  # fmt: skip
     return names[0]
