@@ -86,6 +86,9 @@ def test_headers_are_bounded() -> None:
             link.sendall(GET[:-2] + b"X: " + b"a" * 1000)
             assert error_of(read_all(link)) == (431, "the request's headers are too large")
         with connect() as link:
+            link.sendall(GET[:-2] + b"X: " + b"a" * 1000 + b"\r\n\r\n")  # all at once
+            assert error_of(read_all(link)) == (431, "the request's headers are too large")
+        with connect() as link:
             link.sendall(GET * 100)  # many small ones
             found = b""
             while found.count(b"HTTP/1.1 200") < 100:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import chain
 from typing import Any, ClassVar
 
 import httptools
@@ -37,6 +38,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     _header_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _in_headers = False
+    _too_large = False
     _offers_upgrade = False
     _running: RequestResponseCycle | None = None
     _deaf = False
@@ -83,14 +85,14 @@ class _LimitedProtocol(HttpToolsProtocol):
         if self._deaf or self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
-        # A small request may come with the beginning of a large body in one piece: only what is still incomplete after
-        # parsing is too large.
+        # A small request may come with the beginning of a large body in one piece: its headers are measured once they
+        # are complete, and what is still incomplete after parsing here.
         self._unused_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
-            self._close_with(400)
+            self._close_with(431 if self._too_large else 400)
             return
         if self._unused_bytes > self.settings.max_header_bytes:
             # The trailers of a request that is answered are of no interest to its client.
@@ -140,7 +142,10 @@ class _LimitedProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         hosts = len(values_of(self.headers, b"host"))
         codings = [value.lower() for value in values_of(self.headers, b"transfer-encoding")]
-        # What is raised here, the parser makes status 400.
+        self._too_large = len(self.url) + sum(map(len, chain(*self.headers))) > self.settings.max_header_bytes
+        # What is raised here ends the connection with status 400, or 431.
+        if self._too_large:
+            raise ValueError("too large")
         if version not in ("1.0", "1.1"):
             raise ValueError("another version of HTTP")
         if hosts > 1 or (version == "1.1" and not hosts):
