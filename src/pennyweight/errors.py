@@ -4,6 +4,7 @@ PennyweightError                 exit code 1
 ├── InputError                   exit code 2: what the user gave cannot be used
 │   ├── RecipeError              a recipe, a flag or a combination of them
 │   ├── DataError                a data file, a row, a label
+│   │   └── ChangedFileError     a data file that something writes to while it is read
 │   ├── BudgetError              the plan does not fit the budget
 │   ├── BackboneError            an unknown, missing or unusable backbone
 │   └── ArtifactError            a saved classifier that is damaged, foreign or too new
@@ -81,6 +82,10 @@ class RecipeError(InputError):
 
 class DataError(InputError):
     """A data file, a row or a label cannot be used."""
+
+
+class ChangedFileError(DataError):
+    """A data file is no longer as it was when reading began."""
 
 
 class BudgetError(InputError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -53,3 +55,26 @@ def test_none_is_a_value_and_a_failure_is_not() -> None:
 def test_a_copy_holds_the_value(value: object) -> None:
     assert pickle.loads(pickle.dumps(OnDemand(lambda: value))).get() == value
     assert copy.deepcopy(OnDemand(lambda: value)).get() == value
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_process_makes_what_a_thread_of_its_parent_was_making() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def make() -> int:
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            go_on.wait(60)
+        return 3
+
+    value = OnDemand(make)
+    thread = threading.Thread(target=value.get)
+    thread.start()
+    begun.wait(60)
+    child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(value.get()))
+    child.start()
+    child.join(60)
+    go_on.set()
+    thread.join()
+    assert child.exitcode == 3
+    assert value.get() == 3

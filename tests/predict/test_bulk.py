@@ -23,6 +23,7 @@ from pennyweight.data import row_blocks
 from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.errors import DataError, InputError, Interrupted, StorageError
 from pennyweight.predict import bulk
+from pennyweight.predict import journal as journal_module
 from pennyweight.predict.abstention import Abstainer
 from pennyweight.predict.bulk import OutputOptions, predict_blocks, predict_file
 from pennyweight.predict.journal import BlockJournal, unfinished_folder
@@ -376,6 +377,110 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
     assert [item.name for item in tmp_path.iterdir()] == ["in.csv"]
     with pytest.raises(DataError, match="the file changed while it was read"):
         list(predict_blocks(classifier, file, KeptColumns()))
+
+
+def test_a_source_that_is_only_touched_costs_no_finished_block(classifier: pw.Classifier, tmp_path: Path) -> None:
+    source, out = source_of(tmp_path / "in.csv"), tmp_path / "out.csv"
+    classifier.predict_file(source, tmp_path / "whole.csv")
+    file = read_in_blocks(source, input_spec=classifier.input_spec, split="test", check=False)
+    with pytest.raises(DataError) as refused:
+        predict_file(
+            classifier, file, out, OutputOptions("csv"),
+            progress=lambda done: os.utime(source, ns=(0, 0)) if done == 48 else None,
+        )  # fmt: skip
+    rows = int(str(refused.value).split(";")[2].split()[0])
+    assert str(refused.value) == (
+        f"{source}: the file was touched while it was read; its content is the same; {rows} rows are done; continue "
+        "with the same command and --resume"
+    )
+    assert rows >= 48
+    assert not out.exists()
+    os.utime(source, ns=(10**9, 10**9))
+    seen: list[int] = []
+    again = read_in_blocks(source, input_spec=classifier.input_spec, split="test", check=False)
+    assert predict_file(classifier, again, out, OutputOptions("csv"), resume=True, progress=seen.append) == 100
+    assert seen[0] == rows
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_signal_after_the_last_rename_finds_the_work_done(
+    form: str, classifier: pw.Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = source_of(tmp_path / "in.csv"), tmp_path / f"out.{form}"
+
+    def stop(folder: Path) -> None:
+        if out.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(journal_module, "fsync_folder", stop)
+    with pytest.raises(Interrupted) as caught:
+        classifier.predict_file(source, out)
+    assert str(caught.value) == f"{out}: stopped by a signal; all 100 rows are written"
+    assert {item.name for item in tmp_path.iterdir()} == {"in.csv", out.name}
+    assert len(rows_in(out)) == 100
+
+
+def test_a_parquet_file_that_cannot_be_put_together_leaves_only_its_blocks(
+    classifier: pw.Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = source_of(tmp_path / "in.csv"), tmp_path / "out.parquet"
+
+    def full(parts: object, path: Path) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "write_parquet", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            classifier.predict_file(source, out)
+    assert {item.name for item in unfinished_folder(out).iterdir()} == {"job.json", "journal", "blocks"}
+    assert classifier.predict_file(source, out, resume=True) == 100
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_column_whose_name_is_no_utf8(form: str, classifier: pw.Classifier, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / f"out.{form}"
+    source.write_text('{"text": "The bank.", "\\ud800": 1}\n')
+    assert classifier.predict_file(source, out) == 1
+    names = list(rows_in(out)[0])
+    assert names[1] == ("\ud800" if form == "jsonl" else "\\ud800")
+    assert names[2:] == OURS
+
+
+CUT_OFF = """
+import os, sys
+import pyarrow as pa
+import pennyweight as pw
+from pennyweight.data import row_blocks
+from pennyweight.data.row_blocks import read_in_blocks
+from pennyweight.predict.bulk import OutputOptions, predict_file
+row_blocks.BLOCK = 1024
+run, source, out = sys.argv[1:4]
+classifier = pw.load(run)
+file = read_in_blocks(source, input_spec=classifier.input_spec, split="test", check=False)
+try:
+    predict_file(
+        classifier, file, out, OutputOptions("csv"),
+        progress=lambda done: os.truncate(source, 2000) if done == 1024 else None,
+    )
+except pw.errors.DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["one batch", "many batches", "stream"])
+def test_an_arrow_file_that_is_cut_off_meanwhile_is_refused(kind: str, tiny_run: Path, tmp_path: Path) -> None:
+    """Mapped into memory, its pages would be gone: SIGBUS."""
+    source = tmp_path / "in.arrow"
+    table = pa.table({"text": ["the bank " * 9] * 10_000})
+    begin = pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file
+    with pa.OSFile(str(source), "wb") as sink, begin(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=20_000 if kind == "one batch" else 500)
+    done = ForkedPython(CUT_OFF, tiny_run, source, tmp_path / "out.csv").wait()
+    said = "the file changed while it was read; run again when nothing writes to it, or give a copy"
+    assert (done.returncode, done.stdout) == (0, f"{source}: {said}\n"), done.stderr
+    assert [item.name for item in tmp_path.iterdir()] == ["in.arrow"]
 
 
 def test_a_source_that_is_a_folder_changes_with_its_files(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -126,3 +127,41 @@ def test_the_longest_name_has_a_folder_too(tmp_path: Path) -> None:
     with open_journal(out, JOB, resume=True) as journal:
         journal.publish(out)
     assert out.read_bytes() == b"block 0\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_only_has_the_folders_name_is_left_alone(kind: str, tmp_path: Path) -> None:
+    out, mine = tmp_path / "out.csv", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes").write_text("a year's work")
+    folder = unfinished_folder(out)
+    folder.symlink_to(mine) if kind == "link" else folder.write_text("a year's work")
+    with pytest.raises(StorageError) as caught, open_journal(out, JOB, resume=False):
+        pass
+    assert str(caught.value) == (
+        f"{folder}: finished rows are kept in a folder of this name, but it is something else; "
+        "move it away, or choose another --out"
+    )
+    assert (mine / "notes").read_text() == "a year's work"
+    assert folder.is_symlink() if kind == "link" else folder.read_text() == "a year's work"
+
+
+def test_an_input_that_the_system_fails_to_read_costs_no_finished_block(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with suppress(DataError), open_journal(out, JOB, resume=False) as journal:
+        journal.append(b"block 0\n", 10, 9)
+        raise DataError("cannot read the file (Input/output error)") from OSError(errno.EIO, "Input/output error")
+    with open_journal(out, JOB, resume=True) as journal:
+        assert journal.rows == 10
+
+
+def test_a_full_disk_is_said_of_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / "out.csv"
+    with pytest.raises(StorageError) as caught, open_journal(out, JOB, resume=False):
+        pass
+    assert str(caught.value).startswith(f"{out}: the disk is full; ")
+    assert os.listdir(tmp_path) == []

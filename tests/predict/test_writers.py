@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import pennyweight as pw
-from pennyweight.predict.writers import CHUNK, write_file
+from pennyweight.errors import InputError
+from pennyweight.predict.writers import CHUNK, follow_links, output_form, write_file
 
 Command = Callable[..., Any]
 OURS = ["label", "probability", "p_Business", "p_Sports", "p_World"]
@@ -196,3 +198,87 @@ def test_csv_has_one_header(tiny_run: Path, command: Command) -> None:
         "write JSONL: --format jsonl",
     )  # fmt: skip
     assert [row["n"] for row in csv.DictReader(done.out.splitlines())] == ["1", ""]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.csv"
+    path.write_text("text\nThe bank cut its rate.\n")
+    return path
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_written(
+    there: bool, source: Path, tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "link.csv"
+    disk.mkdir()
+    if there:
+        (disk / "out.csv").write_text("old")
+    (tmp_path / "first.csv").symlink_to("disk/out.csv")
+    link.symlink_to("first.csv")
+    assert command("predict", tiny_run, source, "--out", link).code == 0
+    assert link.is_symlink()
+    assert (disk / "out.csv").read_text().startswith("text,label,")
+    assert os.listdir(disk) == ["out.csv"]
+
+
+def test_links_that_lead_nowhere_or_to_a_device_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").symlink_to("b.csv")
+    (tmp_path / "b.csv").symlink_to("a.csv")
+    with pytest.raises(InputError, match="the links lead to each other"):
+        follow_links(tmp_path / "a.csv")
+    for device in ("/dev/stdout", "/dev/null", "/proc/self/fd/1"):
+        link = tmp_path / "link.csv"
+        link.symlink_to(device)
+        with pytest.raises(InputError, match="not a regular file"):
+            follow_links(link)
+        link.unlink()
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/x.csv", "/dev/shm/../x.csv", "/proc/x.csv", "/", "."])
+def test_devices_and_folders_are_no_output(path: str) -> None:
+    with pytest.raises(InputError, match="not a regular file"):
+        output_form(path, "csv")
+
+
+def test_the_folder_of_shared_memory_holds_files() -> None:
+    assert output_form("/dev/shm/no-such-file.csv") == "csv"
+
+
+def test_a_read_only_file_is_not_replaced(
+    source: Path, tiny_run: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("kept")
+    out.chmod(0o400)
+    access = os.access  # root may write to any file
+    monkeypatch.setattr(os, "access", lambda path, mode: path != out and access(path, mode))
+    done = command("predict", tiny_run, source, "--out", out)
+    assert (done.code, done.error) == (2, f"{out}: the file is read-only; make it writable, or give --out another name")
+    assert out.read_text() == "kept"
+
+
+@pytest.mark.parametrize("kind", ["two files", "a folder of splits"])
+def test_no_file_of_the_input_is_overwritten(
+    kind: str, source: Path, tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if kind == "two files":
+        out = folder / "labels.txt"
+        (folder / "texts.txt").write_text("The bank.\nThe cup.\n")
+        out.write_text("Business\nSports\n")
+        given = f"{folder / 'texts.txt'},{out}"
+    else:
+        out = folder / "test.csv"
+        source.rename(out)
+        given = str(folder)
+    before = out.read_bytes()
+    order = ("--label-order", "World,Sports,Business")
+    for flags in ((), ("--submission", *order)):
+        done = command("predict", tiny_run, given, "--out", out, "--format", "csv", *flags)
+        assert done.code == 2
+        assert done.error == f"{out}: the output would overwrite the input; give --out another name"
+    assert out.read_bytes() == before
+    assert command("predict", tiny_run, given, "--out", folder / "other.csv").code == 0

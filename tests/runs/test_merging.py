@@ -13,7 +13,7 @@ import torch
 
 import pennyweight as pw
 from pennyweight.errors import PennyweightError
-from pennyweight.runs.merging import merge
+from pennyweight.runs.merging import _shares, merge
 
 TEXTS = ["The bank cut its rate.", "The cup and the match", "A campaign in the province"]
 
@@ -190,6 +190,9 @@ def test_what_cannot_be_merged(
     assert refused(first, seeds[1], weights=[1]) == (
         "--weights: the weights do not match the runs; expected 2 numbers above 0; received 1"
     )
+    assert refused(first, seeds[1], weights=[1e308, 1e-308]) == (
+        "--weights: the weights are too far apart: the least of them is rounded to 0; received 1e+308, 1e-308"
+    )
     assert "expected 2 numbers above 0; received 1, -1" in refused(first, seeds[1], weights=[1, -1])
     assert refused(first, seeds[1], method="mix").startswith("--method: unknown method; expected soup, compose")
     assert "not a saved classifier" in refused(first, news)
@@ -212,3 +215,7 @@ def test_what_cannot_be_merged(
     assert refused(first, bare, method="compose") == (
         "bare cannot be merged with seed-0: adapters differ; expected one; received none"
     )
+
+
+def test_the_sum_of_the_weights_may_be_more_than_a_number_holds() -> None:
+    assert _shares([1e308, 1e308], 2) == (0.5, 0.5)

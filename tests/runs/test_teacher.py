@@ -241,6 +241,10 @@ ROWS = [["0.2", "0.3", "0.5"]] * 60
         ({}, ("p_Business", "p_Sports", "p_Weather"),
          "train -> teacher: the teacher TMP/t.csv has other labels; expected 3: Business, Sports, World; received 3: "
          "Business, Sports, Weather; rename the data's labels with --label-map"),
+        ({row: [*values, "0"] for row, values in enumerate(ROWS)}, ("p_Business", "p_Sports", "p_World", "p_value"),
+         "TMP/t.csv: the teacher's table has columns for what is no class of the data: p_value; expected of the "
+         "columns named p_CLASS, one for each of Business, Sports, World; remove it, or rename what is no probability "
+         "of a class"),
         ({}, ("Business", "Sports", "Weather"),
          "TMP/t.csv: the teacher's table has no probabilities for World; expected a column for each class, named "
          "p_CLASS, as written by predict, or CLASS; received columns text, Business, Sports, Weather"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from pennyweight.errors import StorageError
 from pennyweight.storage import locks
-from pennyweight.storage.locks import check_locks, lock_folder
+from pennyweight.storage.locks import check_locks, hold_over_forks, lock_folder
 
 from .killing import die, killed
 
@@ -44,3 +47,16 @@ def test_a_second_process_is_refused_what_the_first_has_locked(tmp_path: Path, m
         "another file system"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_process_never_finds_a_lock_held_by_a_thread_that_it_lacks() -> None:
+    lock = threading.Lock()
+    hold_over_forks(lock)
+    lock.acquire()
+    threading.Timer(0.1, lock.release).start()
+    child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(7 if lock.acquire(timeout=30) else 1))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 7
+    assert lock.acquire(timeout=30)

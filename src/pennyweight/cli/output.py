@@ -50,6 +50,11 @@ def note(message: str) -> None:
     echo(message, err=True)
 
 
+def one_line(text: str) -> str:
+    """A value from data for a message of one line: its line breaks as escapes."""
+    return text.replace("\n", "\\n")
+
+
 def in_percent(probability: float) -> str:
     """A probability as a whole percentage; never 100%, because no prediction is certain."""
     return ">99%" if probability > 0.995 else f"{probability:.0%}"

@@ -36,7 +36,7 @@ from .flags import (
     Precision,
     split_words,
 )
-from .output import echo, in_percent, note
+from .output import echo, in_percent, note, one_line
 from .progress import RowProgress
 
 if TYPE_CHECKING:
@@ -139,9 +139,9 @@ def predict(
     from ..predict.prediction_rows import KeptColumns, prediction_columns
     from ..predict.streaming import open_pipe
     from ..predict.submission import class_numbers, refuse_unnamed_ids
-    from ..predict.writers import output_form
+    from ..predict.writers import follow_links, output_form
 
-    out = None if output is None else Path(output)
+    out = None if output is None else Path(output) if ray is not None else follow_links(output)
     if text and source is not None:
         raise InputError("texts given twice", received=f"{source} and --text", remedy="leave out one of the two")
     if not text and source is None:
@@ -269,7 +269,7 @@ def _predict_with_ray(
         note(remark)
     if found.lost:
         note(f"{found.lost} {'worker that died was' if found.lost == 1 else 'workers that died were'} replaced")
-    note(f"{found.rows:,} texts labelled: {out}")
+    _note_labelled(found.rows, out)
     for name, empty in found.empty.items():
         note(f"{name}: {empty}")
     _note_cut(source, found.cut.warning())
@@ -314,7 +314,7 @@ def _write_file(
         count = predict_file(
             classifier, file, out, output, abstainer=abstainer, resume=resume, progress=progress.update
         )  # fmt: skip
-        note(f"{count:,} texts labelled: {out}")
+        _note_labelled(count, out)
         return
     encode = block_encoder(classifier, file, output)
     with contextlib.closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
@@ -330,9 +330,11 @@ def _write_submission(
     numbers: dict[str, int],
     progress: RowProgress,
 ) -> None:
-    from ..predict.bulk import predict_blocks
+    from ..predict.bulk import predict_blocks, refuse_overwriting
     from ..predict.prediction_rows import rows_of
 
+    if out is not None:
+        refuse_overwriting(file, out)
     with contextlib.closing(predict_blocks(classifier, file, output.kept, progress=progress.update)) as blocks:
         predictions = (pair for kept, found in blocks for pair in zip(rows_of(kept), rows_of(found), strict=False))
         _write_rows(_submission_rows(predictions, numbers), output.form, out, classifier.delimiter)
@@ -341,7 +343,7 @@ def _write_submission(
 def _submission_rows(predictions: Predictions, numbers: dict[str, int]) -> Iterator[dict[str, Any]]:
     from ..predict.submission import submission_rows
 
-    note("class numbers: " + ", ".join(f"{number} = {name}" for name, number in numbers.items()))
+    note("class numbers: " + ", ".join(f"{number} = {one_line(name)}" for name, number in numbers.items()))
     return submission_rows(predictions, numbers)
 
 
@@ -373,8 +375,8 @@ def _write_texts(
 def _readable(prediction: dict[str, Any], text: str) -> str:
     """A prediction in a line: the label and its probability, or the labels of a multi-label classifier."""
     if "labels" in prediction:
-        return f"{', '.join(prediction['labels']) or '(no label)'}  {text}"
-    return f"{prediction['label'] or '(no label)'} {in_percent(prediction['probability'])}  {text}"
+        return one_line(f"{', '.join(prediction['labels']) or '(no label)'}  {text}")
+    return one_line(f"{prediction['label'] or '(no label)'} {in_percent(prediction['probability'])}  {text}")
 
 
 def _write_stream(
@@ -417,7 +419,11 @@ def _write_rows(
         write_lines(rows, sys.stdout, form, flush=flush, delimiter=delimiter, guard=guard or guard_nothing)
     else:
         count = write_file(rows, out, form, delimiter=delimiter, guard=guard or guard_nothing)
-        note(f"{count:,} texts labelled: {out}")
+        _note_labelled(count, out)
+
+
+def _note_labelled(count: int, out: str | Path) -> None:
+    note(f"{count:,} {'text' if count == 1 else 'texts'} labelled: {one_line(str(out))}")
 
 
 def _predict_pipe(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import DataError
+from ..errors import ChangedFileError, DataError
 from .formats import compression
 
 #: The longest line read, in characters: far above the longest text, far below what a decompression bomb expands to.
@@ -74,12 +74,12 @@ class FileState:
             opened: it is still open, so that one that was removed or replaced goes on being read as it was.
 
         Raises:
-            DataError: it changed.
+            ChangedFileError: it changed.
         """
         now = FileState.of(self.path)
         if now == self or (opened and (now is None or now.inode != self.inode)):
             return
-        raise DataError(
+        raise ChangedFileError(
             "the file changed while it was read",
             remedy="run again when nothing writes to it, or give a copy",
             where=self.path,

@@ -146,7 +146,7 @@ class RowBlocks:
             opened: they are open since, see `FileState.refuse_changes`.
 
         Raises:
-            DataError: a file changed.
+            ChangedFileError: a file changed.
         """
         for state in self.states:
             state.refuse_changes(opened=opened)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
+
+_ALIVE: WeakSet[OnDemand[Any]] = WeakSet()
 
 
 class OnDemand(Generic[T]):
@@ -20,6 +24,7 @@ class OnDemand(Generic[T]):
         self._make: Callable[[], T] | None = make
         self._made: list[T] = []
         self._lock = threading.Lock()
+        _ALIVE.add(self)
 
     @classmethod
     def of(cls, value: T) -> OnDemand[T]:
@@ -32,6 +37,7 @@ class OnDemand(Generic[T]):
 
     def __setstate__(self, held: tuple[T]) -> None:
         self._make, self._made, self._lock = None, [*held], threading.Lock()
+        _ALIVE.add(self)
 
     def get(self) -> T:
         """The value."""
@@ -41,3 +47,13 @@ class OnDemand(Generic[T]):
                     self._made.append(self._make())
                     self._make = None  # with all that it holds, such as the bytes of files
         return self._made[0]
+
+
+def _renew_locks() -> None:
+    """A child process has none of its parent's threads: what one of them was making is made again."""
+    for value in list(_ALIVE):
+        value._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

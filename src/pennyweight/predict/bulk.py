@@ -21,7 +21,7 @@ from ..data.formats.columnar import read_column_types
 from ..data.formats.two_files import as_two_files
 from ..data.row_blocks import RowBlocks, read_in_blocks
 from ..data.table import Columns
-from ..errors import InputError, Interrupted
+from ..errors import ChangedFileError, DataError, InputError, Interrupted
 from ..storage.checksums import sha256
 from ..storage.system_errors import storage_errors
 from ..train.signals import stopped_at_once
@@ -31,7 +31,7 @@ from .journal import BlockJournal, open_journal
 from .output_blocks import arrow_block, csv_lines, json_lines, write_parquet
 from .overlap import WriteBehind, read_ahead
 from .prediction_rows import KeptColumns, merge_columns, predicted_columns
-from .writers import output_form
+from .writers import follow_links, output_form, overwrites_input
 
 if TYPE_CHECKING:
     from .onnx_classifier import OnnxClassifier
@@ -114,6 +114,7 @@ def predict_source(
     resume: bool = False,
 ) -> int:
     """Read a source and predict it into a file; arguments and errors as for `Classifier.predict_file`."""
+    out = follow_links(out)
     options = OutputOptions(output_form(out, form, source), kept)
     file = read_in_blocks(source, split=split, input_spec=classifier.input_spec, check=False)
     return predict_file(classifier, file, out, options, resume=resume)
@@ -152,28 +153,50 @@ def predict_file(
         Interrupted: a signal came; finished blocks are kept.
     """
     out = Path(out)
+    refuse_overwriting(file, out)
     abstainer = abstainer or Abstainer(None)
     if resume and classifier.identity is None:
         raise InputError("only a saved classifier can resume", remedy="save it and load it again: pw.load(folder)")
     job = _job(classifier, file, options, abstainer)
-    done = 0
+    journal: BlockJournal | None = None
     try:
         with stopped_at_once(), open_journal(out, job, resume=resume) as journal:
-            done = journal.rows
             abstainer.asked, abstainer.answered = journal.rows, journal.answered
             try:
                 _write_blocks(classifier, file, out, options, abstainer, journal, progress)
-            finally:
-                done = journal.rows
+            except ChangedFileError as error:
+                if _source_digest(file.given) != job["source"][0]:
+                    raise
+                journal.useful = True
+                remedy = _how_to_go_on(journal)
+                raise DataError(
+                    "the file was touched while it was read; its content is the same", remedy=remedy, where=error.where
+                ) from None
             with storage_errors(out):
                 journal.publish(out, _parquet(journal) if options.form == "parquet" else None)
     except KeyboardInterrupt:
-        if done:
-            remedy = f"{done:,} rows are done; continue with the same command and --resume"
-        else:
-            remedy = "nothing was written; run the same command again"
-        raise Interrupted("stopped by a signal", where=out, remedy=remedy) from None
-    return done
+        raise Interrupted("stopped by a signal", where=out, remedy=_how_to_go_on(journal)) from None
+    return journal.rows
+
+
+def _how_to_go_on(journal: BlockJournal | None) -> str:
+    """What to do after a run that was stopped, as a message says it."""
+    if journal is None or not journal.rows:
+        return "nothing was written; run the same command again"
+    if journal.published:
+        return f"all {journal.rows:,} rows are written"
+    return f"{journal.rows:,} rows are done; continue with the same command and --resume"
+
+
+def refuse_overwriting(file: RowBlocks, out: Path) -> None:
+    """Refuse an output that is one of the files of its source.
+
+    Raises:
+        InputError: naming it.
+    """
+    for state in file.states:
+        if os.path.exists(out) and os.path.exists(state.path) and out.samefile(state.path):
+            raise overwrites_input(out)
 
 
 def encode_blocks(
@@ -249,9 +272,13 @@ def _tokenized(classifier: AnyClassifier, file: RowBlocks, skip: int) -> Iterato
 
 
 def _parquet(journal: BlockJournal) -> Path:
-    """The journal's blocks as one Parquet file in its folder."""
+    """The journal's blocks as one Parquet file in its folder; nothing of it is left there if it cannot be written."""
     whole = journal.folder / "whole.parquet"
-    write_parquet(journal.parts, whole)
+    try:
+        write_parquet(journal.parts, whole)
+    except BaseException:
+        whole.unlink(missing_ok=True)
+        raise
     return whole
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError, StorageError
-from ..storage.atomic import write_text
 from ..storage.checksums import seal, unseal
 from ..storage.durability import fsync_file, fsync_folder
 from ..storage.folders import make_folder
@@ -52,11 +51,17 @@ class BlockJournal:
     Args:
         folder: the hidden folder, locked by the caller.
         kept: what a former run finished, a block each.
+
+    Attributes:
+        published: whether the output is in its place.
+        useful: whether the blocks are kept even if an `InputError` ends the job.
     """
 
     def __init__(self, folder: Path, kept: list[Finished]) -> None:
         self.folder = folder
         self.done = [Finished(), *kept]
+        self.published = False
+        self.useful = False
         self._blocks = _cut_to(folder / _BLOCKS, self.done[-1].end)
         self._lines = _cut_to(folder / _JOURNAL, sum(len(_line(each)) for each in kept))
         fsync_folder(folder)
@@ -94,7 +99,7 @@ class BlockJournal:
         self._lines.close()
 
     def publish(self, out: Path, whole: Path | None = None) -> None:
-        """Put the output in its place by one rename, and remove the folder.
+        """Put the output in its place by one rename; what else is in the folder is removed with the journal's end.
 
         Args:
             whole: the output, made of the blocks; None if their bytes are the output.
@@ -103,8 +108,8 @@ class BlockJournal:
         content = whole or self.folder / _BLOCKS
         fsync_file(content)
         content.replace(out)
+        self.published = True
         fsync_folder(out.parent)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def unfinished_folder(out: Path) -> Path:
@@ -117,8 +122,9 @@ def unfinished_folder(out: Path) -> Path:
 def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator[BlockJournal]:
     """The journal of a job, locked.
 
-    When the block ends, nothing is left of a job without a finished block, or of one that an `InputError` ended: given
-    the same input it would end there again.
+    When the block ends, nothing is left of a job that is published, or without a finished block, or of one that an
+    `InputError` ended: given the same input it would end there again. That is not so where the system failed to read
+    the input, or where the journal is `useful`.
 
     Args:
         job: all that the output depends on, as JSON has it, by the names that messages give it.
@@ -129,29 +135,45 @@ def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator
         StorageError: another process is at it, or nothing can be written there.
     """
     folder = unfinished_folder(out)
+    # The name of a JSON field may hold half of a surrogate pair, which no file in UTF-8 can.
+    job = json.loads(json.dumps(job, ensure_ascii=False).encode("utf-8", "xmlcharrefreplace"))
+    journal: BlockJournal | None = None
+    useless = False
     with storage_errors(out):
         make_folder(out.parent)
         descriptor = lock_unfinished(folder, out)
-    journal: BlockJournal | None = None
     try:
         kept = _kept_blocks(folder, out, job, resume=resume)
         with storage_errors(out):
             if not kept:
                 _clear(folder)
-                write_text(folder / _JOB, seal({"job": dict(job)}))
+                _write_job(folder, job)
             journal = BlockJournal(folder, kept)
         yield journal
-    except InputError:
-        if journal is not None:
-            journal.close()
-            shutil.rmtree(folder, ignore_errors=True)
+    except InputError as error:
+        useless = journal is not None and not journal.useful and not _is_of_system(error)
         raise
     finally:
         if journal is not None:
             journal.close()
-        if journal is None or not journal.rows:
+        if journal is not None and (journal.published or useless):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif journal is None or not journal.rows:
             _remove_if_empty(folder)
         os.close(descriptor)
+
+
+def _write_job(folder: Path, job: Mapping[str, Any]) -> None:
+    """Write `job.json`. A torn one is no job, and no block is finished before it is durable."""
+    with (folder / _JOB).open("w", encoding="utf-8") as handle:
+        handle.write(seal({"job": dict(job)}))
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _is_of_system(error: InputError) -> bool:
+    """Whether the system could not read the input (a network file system that is away), not that it is wrong."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
 
 
 def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: bool) -> list[Finished]:
@@ -236,11 +258,18 @@ def lock_unfinished(folder: Path, out: Path) -> int:
     """The descriptor of the folder, made if need be, which nobody else holds.
 
     Raises:
-        StorageError: another process holds it.
+        StorageError: another process holds it, or something else has its name. A link is not followed: what it leads to
+            would be emptied.
     """
     while True:
+        if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
+            raise StorageError(
+                "finished rows are kept in a folder of this name, but it is something else",
+                where=folder,
+                remedy="move it away, or choose another --out",
+            )
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         if not try_to_lock(descriptor) and is_locked(folder):
             os.close(descriptor)
             raise StorageError(

@@ -76,7 +76,7 @@ def arrow_block(block: Block, types: Mapping[str, Any]) -> bytes:
     """
     import pyarrow as pa
 
-    table = pa.table({name: _array(values, types.get(name)) for name, values in block.items()})
+    table = pa.table({_string(name): _array(values, types.get(name)) for name, values in block.items()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -27,7 +27,8 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
         source: the input file, which must not be overwritten.
 
     Raises:
-        InputError: for an ending that names no known form, a path that is no regular file, or the source itself.
+        InputError: for an ending that names no known form, a path that is no regular file, a read-only file, or the
+            source itself.
     """
     path = Path(path)
     form = form or path.suffix.removeprefix(".")
@@ -38,13 +39,49 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
             expected="a name ending in .csv, .jsonl or .parquet, or --format",
             received=path.name,
         )
-    special = os.path.exists(path) and not os.path.isfile(path)
-    if special or path.absolute().parts[1] in ("dev", "proc", "sys"):
-        # Writing aside and renaming would put a file where a device (or a link to one: /dev/stdout) is.
-        raise InputError("not a regular file", where=path, remedy="to write to standard output, leave out --out")
+    if _is_special(path):
+        raise _no_file(path)
     if source is not None and os.path.exists(path) and os.path.exists(source) and path.samefile(source):
-        raise InputError("the output would overwrite the input", where=path, remedy="give --out another name")
+        raise overwrites_input(path)
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        # Renaming would replace it all the same: that takes no permission but the folder's.
+        raise InputError("the file is read-only", where=path, remedy="make it writable, or give --out another name")
     return form
+
+
+def overwrites_input(path: Path) -> InputError:
+    """The error for an output file that is the input."""
+    return InputError("the output would overwrite the input", where=path, remedy="give --out another name")
+
+
+def follow_links(path: str | Path) -> Path:
+    """The file that an output goes to: what a link leads to is written or replaced, and the link stays.
+
+    Raises:
+        InputError: links that lead to each other, or to a device.
+    """
+    path = found = Path(path)
+    for _ in range(40):  # as many as Linux follows
+        if not found.is_symlink():
+            return found
+        found = found.parent / os.readlink(found)
+        if _is_special(found):
+            raise _no_file(path)
+    raise InputError("the links lead to each other", where=path, remedy="give --out another name")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is no regular file, nor one to be: a folder, a device, a link to one (/dev/stdout).
+
+    Writing aside and renaming would put a file in its place.
+    """
+    first, second = [*Path(os.path.abspath(path)).parts[1:3], "", ""][:2]
+    system = first in ("dev", "proc", "sys") and (first, second) != ("dev", "shm")
+    return system or (os.path.exists(path) and not os.path.isfile(path))
+
+
+def _no_file(path: Path) -> InputError:
+    return InputError("not a regular file", where=path, remedy="to write to standard output, leave out --out")
 
 
 def write_file(

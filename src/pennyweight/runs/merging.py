@@ -172,7 +172,13 @@ def _shares(weights: Sequence[float] | None, runs: int) -> tuple[float, ...]:
             "the weights do not match the runs", where="--weights", expected=f"{runs} numbers above 0",
             received=", ".join(f"{weight:g}" for weight in weights),
         )  # fmt: skip
-    return tuple(float(weight) / float(sum(weights)) for weight in weights)
+    parts = [float(weight) / float(max(weights)) for weight in weights]  # whose sum is finite
+    if min(parts) == 0:
+        raise InputError(
+            "the weights are too far apart: the least of them is rounded to 0", where="--weights",
+            received=", ".join(f"{weight:g}" for weight in weights),
+        )  # fmt: skip
+    return tuple(part / sum(parts) for part in parts)
 
 
 def _refuse_unlike(artifacts: Sequence[Artifact], names: Sequence[str], method: Method) -> None:

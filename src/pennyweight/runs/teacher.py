@@ -273,6 +273,14 @@ def _class_columns(columns: Columns, labels: Sequence[str]) -> list[str]:
     probabilities = [name for name in columns.values if name.startswith(PREFIX)]
     if any(f"{PREFIX}{name}" in columns.values for name in labels):
         found = [name.removeprefix(PREFIX) for name in probabilities]
+        if set(labels) < set(found):
+            more = [name for name in probabilities if name.removeprefix(PREFIX) not in labels]
+            raise DataError(
+                f"the teacher's table has columns for what is no class of the data: {listed(more, 6)}",
+                where=columns.source,
+                expected=f"of the columns named {PREFIX}CLASS, one for each of {listed(labels)}",
+                remedy=f"remove {'it' if len(more) == 1 else 'them'}, or rename what is no probability of a class",
+            )
         if set(found) != set(labels):
             raise _other_labels(columns.source, labels, found)
         return written

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import StorageError
 from .folders import make_folder
@@ -93,6 +94,16 @@ except BlockingIOError:
     sys.exit(0)
 sys.exit(1)
 """
+
+
+def hold_over_forks(lock: Any) -> None:
+    """Make every fork wait for a lock of this process: a child never gets it back from a thread that it does not have.
+
+    Args:
+        lock: one whose holder takes no other such lock.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 def check_locks(folder: Path) -> None:

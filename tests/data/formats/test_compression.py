@@ -106,3 +106,18 @@ def test_a_name_that_says_another_compression(file, refusal) -> None:
             f"TMP/f.csv.{kind}: the suffix stands for {name}, but the content is not {name}; rename it without .{kind} "
             f"or compress it"
         )
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_streams_that_follow_one_another_are_one_file(file, refusal, kind: str) -> None:
+    pack = PACK[kind]
+    first, second = pack(b"text,label\na,x\n"), pack(b"b,y\n")
+    for number, packed in enumerate((
+        first + second, first + pack(b"") + second, pack(b"") + first + second, first + second + bytes(512),
+    )):  # fmt: skip
+        assert read(file(f"{number}.csv.{kind}", packed)).texts == ["a", "b"]
+    for number, packed in enumerate((
+        first + b"junk", first + second[:-3], first + bytes([second[0] ^ 0xFF]) + second[1:],
+    )):  # fmt: skip
+        assert "damaged or was cut off" in refusal(read, file(f"damaged{number}.csv.{kind}", packed))
+    assert "the file is empty" in refusal(read, file(f"empty.csv.{kind}", pack(b"")))

@@ -93,3 +93,13 @@ def test_a_pipe_is_not_looked_into(tmp_path: Path, refusal) -> None:
 def test_names_of_files_and_of_datasets() -> None:
     assert all(map(is_file_name, ("a/b.csv", "a/b.csv.gz", "a/b.txt", "a/b.zip", "a/b.xlsx", "b.XLS")))
     assert not any(map(is_file_name, ("fancyzhx/ag_news", "owner/name-v1.5", "owner/name:config")))
+
+
+def test_a_table_without_a_suffix_is_not_read_as_lines_of_text(file, refusal) -> None:
+    rows = "".join(f"{number},word {number}\n" for number in range(20))
+    assert detect_format(file("f", "id,text\n" + rows), LIMIT, FileOptions()) == "csv"
+    assert refusal(detect_format, file("g", "number,text\n" + rows), LIMIT, FileOptions()) == (
+        "TMP/g: the lines may be a table or plain text; received number,text; choose with --format csv or --format txt"
+    )
+    prose = "".join(f"First {number}, then {number + 1}.\n" for number in range(20))
+    assert detect_format(file("h", prose), LIMIT, FileOptions()) == "txt"

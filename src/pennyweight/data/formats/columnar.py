@@ -84,8 +84,9 @@ def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> 
             names = readable_columns(schema)
             batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
         else:
-            mapped = pa.memory_map(str(path))
-            arrow = pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
+            # Not mapped into memory: a file that is cut off meanwhile would end the process with SIGBUS.
+            opened = pa.OSFile(str(path))
+            arrow = pa.ipc.open_file(opened) if head == b"ARROW1" else pa.ipc.open_stream(opened)
             schema = arrow.schema
             batches = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
         done, expanded = 0, 0
@@ -410,10 +411,10 @@ def read_column_types(path: Path) -> dict[str, Any]:
         if path.suffix.lower() == ".parquet":
             schema = parquet.read_schema(path)
         elif path.suffix.lower() == ".arrow":
-            with pa.memory_map(str(path)) as mapped:
-                ipc = pa.ipc.open_file if mapped.read(6) == b"ARROW1" else pa.ipc.open_stream
-                mapped.seek(0)
-                schema = ipc(mapped).schema
+            with pa.OSFile(str(path)) as opened:
+                ipc = pa.ipc.open_file if opened.read(6) == b"ARROW1" else pa.ipc.open_stream
+                opened.seek(0)
+                schema = ipc(opened).schema
         else:
             return {}
     except (pa.ArrowException, OSError, ValueError) as error:

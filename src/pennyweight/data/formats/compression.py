@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from ...errors import DataError
 from ..table import listed
@@ -33,7 +34,7 @@ def detect_compression(head: bytes) -> str | None:
     """How a file is compressed, by its first `MAGIC` bytes: gzip, bzip2, xz or zip; None if it is not."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
-    if head[:3] == b"BZh" and head[4:10] == b"1AY&SY":
+    if head[:3] == b"BZh" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):  # a block, or the end of an empty stream
         return "bzip2"
     if head.startswith(b"\xfd7zXZ\x00"):
         return "xz"
@@ -67,11 +68,9 @@ def open_decompressed(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[B
         with gzip.GzipFile(fileobj=file) as stream:
             yield cast(BinaryIO, stream), found, size
     elif found == "bzip2":
-        with bz2.BZ2File(file) as stream:
-            yield cast(BinaryIO, stream), found, size
+        yield cast(BinaryIO, _Streams(file, bz2.BZ2Decompressor)), found, size
     elif found == "xz":
-        with lzma.LZMAFile(file) as stream:
-            yield cast(BinaryIO, stream), found, size
+        yield cast(BinaryIO, _Streams(file, lzma.LZMADecompressor)), found, size
     elif found == "zip" and not is_package(path):
         with _archive(path) as archive:
             member = _member(archive, path)
@@ -79,6 +78,42 @@ def open_decompressed(file: BinaryIO, path: Path, size: int) -> Iterator[tuple[B
                 yield cast(BinaryIO, stream), found, min(member.compress_size, size)
     else:
         yield file, None, size
+
+
+class _Streams:
+    """The content of bzip2 or xz streams that follow one another in a file, zeros between and behind them left out.
+
+    `BZ2File` and `LZMAFile` take whatever follows a stream and is none for the end: of a file with a damaged second
+    stream they would give the first alone.
+
+    Args:
+        file: the open file, at its start.
+        start: makes the decompressor of a stream.
+    """
+
+    def __init__(self, file: BinaryIO, start: Callable[[], Any]) -> None:
+        self._file, self._start = file, start
+        self._stream = start()
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes of content; none at the end."""
+        while True:
+            packed = b""
+            if self._stream.eof:
+                packed = self._stream.unused_data.lstrip(b"\0")
+                while not packed:
+                    more = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                    if not more:
+                        return b""
+                    packed = more.lstrip(b"\0")
+                self._stream = self._start()
+            elif self._stream.needs_input:
+                packed = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                if not packed:
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            content: bytes = self._stream.decompress(packed, size)
+            if content:
+                return content
 
 
 def is_package(path: Path) -> bool:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ...storage.locks import hold_over_forks
 from ..file_streams import MAX_LINE
 
 #: Makes a fresh iterator over the file's physical lines.
 Lines = Callable[[], Iterator[str]]
 
 _limit_lock = threading.Lock()
+hold_over_forks(_limit_lock)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ...errors import DataError
-from ..columns import is_label_name, is_text_name
+from ..columns import is_id_name, is_label_name, is_text_name
 from ..file_options import AS_NAMED, FileOptions
 from ..file_streams import open_bytes
 from ..table import shown
@@ -205,9 +205,11 @@ def _is_table(lines: list[str]) -> bool | None:
         width = len(rows[0]) if rows else 0
         if width < 2:
             continue
-        if sum(is_text_name(cell) or is_label_name(cell) for cell in rows[0]) >= min(width, 2):
+        known = [cell for cell in rows[0] if is_text_name(cell) or is_label_name(cell)]
+        if known and len(known) + sum(map(is_id_name, rows[0])) >= 2:
             return True
-        if len(rows) > 3 and all(len(row) == width for row in rows) and any(map(_few, zip(*rows, strict=True))):
+        even = all(len(row) == width for row in rows)
+        if len(rows) > 3 and even and (known or any(map(_few, zip(*rows, strict=True)))):
             return None
     return False
 

@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
+from ...storage.locks import hold_over_forks
+
 _LOCK = threading.Lock()
+hold_over_forks(_LOCK)
 _POOLS: dict[int, ThreadPoolExecutor] = {}
 
 

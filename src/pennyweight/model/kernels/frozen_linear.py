@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from ...storage.locks import hold_over_forks
 from .exact_backward import exact_backward
 
 # By the first of the modules: what was computed from them, the versions of the tensors it came from, and these tensors.
 _CACHE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
 # Held while an entry is computed or weights are moved: a model's first forward passes may run in several threads.
 _CACHE_LOCK = RLock()
+hold_over_forks(_CACHE_LOCK)
 
 
 class Linear(nn.Linear):

@@ -1,0 +1,50 @@
+"""What `predict` says: one line for each thing, whatever the data hold."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pennyweight as pw
+
+
+@pytest.fixture(scope="module")
+def broken_lines(tiny_backbone: Callable[..., Path], news: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose labels contain line breaks."""
+    folder = tmp_path_factory.mktemp("runs")
+    with (news / "train.csv").open(newline="") as handle:
+        rows = [{**row, "label": f"{row['label']}\nnews"} for row in csv.DictReader(handle)]
+    with (folder / "train.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["id", "text", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    pw.train(
+        folder / "train.csv", out=folder / "run", backbone=str(tiny_backbone("bert")), budget="5k", epochs=1,
+        batch_size=8, precision="fp32", report="short",
+    )  # fmt: skip
+    return folder / "run"
+
+
+def test_a_label_or_a_text_with_a_line_break_takes_one_line(
+    broken_lines: Path, news: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    order = ("--label-order", '"World\nnews","Sports\nnews","Business\nnews"')
+    out = tmp_path / "s.csv"
+    done = command("predict", broken_lines, news / "test.csv", "--submission", *order, "--out", out)
+    assert done.err == (
+        f"class numbers: 0 = World\\nnews, 1 = Sports\\nnews, 2 = Business\\nnews\n15 texts labelled: {out}\n"
+    )
+    done = command("predict", broken_lines, "--text", "The bank\ncut its rate.")
+    assert done.code == 0
+    assert done.out.endswith("  The bank\\ncut its rate.\n")
+    assert done.out.count("\n") == 1
+
+
+def test_one_text_is_not_several(tiny_run: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
+    out = tmp_path / "out\n.csv"
+    done = command("predict", tiny_run, "--text", "The bank.", "--out", out)
+    assert (done.code, done.err) == (0, f"1 text labelled: {tmp_path}/out\\n.csv\n")
