@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,22 @@ def test_a_full_disk_is_said_of_the_output(tmp_path: Path, monkeypatch: pytest.M
         pass
     assert str(caught.value).startswith(f"{out}: the disk is full; ")
     assert os.listdir(tmp_path) == []
+
+
+def test_of_runs_that_begin_and_end_together_each_writes_or_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+
+    def run(number: int) -> str:
+        try:
+            with open_journal(out, JOB, resume=False) as journal:
+                journal.append(b"block", 1, 1)
+                journal.publish(out)
+        except StorageError as error:
+            return error.problem
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(run, range(400)))
+    assert found <= {"", "another run is writing this file"}
+    assert "" in found
+    assert [item.name for item in tmp_path.iterdir()] == ["out.csv"]

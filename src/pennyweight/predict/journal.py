@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -262,23 +263,27 @@ def lock_unfinished(folder: Path, out: Path) -> int:
             would be emptied.
     """
     while True:
-        if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
-            raise StorageError(
-                "finished rows are kept in a folder of this name, but it is something else",
-                where=folder,
-                remedy="move it away, or choose another --out",
-            )
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        if not try_to_lock(descriptor) and is_locked(folder):
-            os.close(descriptor)
-            raise StorageError(
-                "another run is writing this file", where=out, remedy="wait for it, or choose another --out"
-            )
+        with suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise StorageError(
+                    "finished rows are kept in a folder of this name, but it is something else",
+                    where=folder,
+                    remedy="move it away, or choose another --out",
+                )
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # the run that held it ended, and removed it, in between
         with suppress(OSError):
+            if not try_to_lock(descriptor) and is_locked(folder):
+                os.close(descriptor)
+                raise StorageError(
+                    "another run is writing this file", where=out, remedy="wait for it, or choose another --out"
+                )
             if os.path.samestat(os.fstat(descriptor), folder.stat()):
                 return descriptor
-        os.close(descriptor)  # the run that held it ended, and removed it, in between
+        os.close(descriptor)
 
 
 def _clear(folder: Path) -> None:
