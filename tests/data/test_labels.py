@@ -85,8 +85,8 @@ def test_numbers_that_hardly_repeat_may_be_measurements(refusal) -> None:
     said = refusal(refuse_rare, table(*(f"{number}.5" for number in range(30))))
     assert "the labels are 30 different numbers: if they are measurements, group them into a few ranges" in said
     assert describe_measurements(table(*(f"{number}.5" for number in range(30)))) == (
-        "labels: 30 different numbers, each a class of its own: to predict sizes, group them into a few ranges, such "
-        "as 0-10",
+        "labels: 30 different numbers, each a class of its own: if they are measurements, group them into a few "
+        "ranges, such as 0-10",
     )
     assert describe_measurements(table(*range(77))) == ()  # class numbers
     assert describe_measurements(table(*("1.5", "2", "2.5"))) == ()  # stars

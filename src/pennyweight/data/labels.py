@@ -428,7 +428,8 @@ def describe_measurements(table: Table) -> tuple[str, ...]:
     """A remark on labels that are many different numbers with fractions, as measurements are; empty for others."""
     if not _may_be_measured(table) or all(isinstance(label, int) for label in table.labels or ()):
         return ()
-    return (f"labels: {len(_each(table)):,} different numbers, each a class of its own: to predict sizes, {RANGES}",)
+    count = len(_each(table))
+    return (f"labels: {count:,} different numbers, each a class of its own: if they are measurements, {RANGES}",)
 
 
 def _may_be_measured(table: Table) -> bool:
