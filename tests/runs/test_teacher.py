@@ -81,6 +81,7 @@ def test_a_run_teaches(
     assert student.metrics["train"]["texts"] == 2 * (len(training) + 10)
     assert "it labels 10 of 12 further ones, left out 2 among the labelled texts" in caplog.text
     assert "the classifier agrees with its teacher on" in caplog.text
+    assert "not compared with the frozen head, because the recipe sets teacher; it may be behind" in caplog.text
     saved = recipe.load(tmp_path / "run" / "recipe.yaml")
     assert (saved.train.teacher, saved.data.unlabelled) == ("tiny", "further.csv")
     assert pw.load(tmp_path / "run").predict(["The bank."]) == student.predict(["The bank."])

@@ -123,6 +123,10 @@ def compare_head(
     """
     train, plan = frozen.recipe.train, frozen.recipe.plan
     if not is_candidate(train, plan, planned, {name: labels[name] for name in tokens if name in labels}):
+        asked = settings_of_adapter(train)
+        if asked and planned.adapter is not None and train.frozen_head != "off":
+            said = f"not compared with the frozen head, because the recipe sets {', '.join(asked)}"
+            logger.info(f"adapter: kept and {said}; it may be behind that head")
         return ready, None
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])
@@ -150,9 +154,13 @@ def is_candidate(train: TrainRecipe, plan: PlanRecipe, planned: Plan, labels: Ma
         return False
     if labels["train"].ndim == 1 and len(np.unique(labels["train"])) < 2:
         return False
+    return not settings_of_adapter(train) and leaves_adapter_open(plan)
+
+
+def settings_of_adapter(train: TrainRecipe) -> list[str]:
+    """The settings that a recipe sets and that a frozen head would not follow."""
     fields = TrainRecipe.model_fields
-    asked = any(getattr(train, key) != fields[key].default for key in ADAPTER_SETTINGS)
-    return not asked and leaves_adapter_open(plan)
+    return [key for key in ADAPTER_SETTINGS if getattr(train, key) != fields[key].default]
 
 
 def leaves_adapter_open(plan: PlanRecipe) -> bool:
