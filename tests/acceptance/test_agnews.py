@@ -108,7 +108,7 @@ def test_the_demo_ends_with_table_sentences_and_report(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 180
     assert "macro average" in done.stdout
-    assert len(re.findall(r"^\S+ +\d+%  \S", done.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\S+ +>?\d+%  \S", done.stdout, re.MULTILINE)) == 3
     assert (tmp_path / "demo" / "report.html").is_file()
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text("utf-8"))
     assert metrics["trainable"] <= 200_000
