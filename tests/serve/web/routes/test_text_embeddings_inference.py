@@ -142,6 +142,17 @@ def test_info_tells_labels_and_limits(client: TestClient) -> None:
     assert client.get("/info").status_code == 422
 
 
+def test_info_of_what_cannot_be_read_is_an_error(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = client.app.state.serving.registry._entries["news"]  # type: ignore[attr-defined]
+    monkeypatch.setattr(entry, "summary", None)
+    monkeypatch.setattr(entry, "problem", "pennyweight.json is damaged")
+    answer = client.get("/info?model=news")
+    assert (answer.status_code, answer.json()["error"]) == (
+        503,
+        "classifier 'news' cannot be used: pennyweight.json is damaged; repair its folder and reload it",
+    )
+
+
 def test_hugging_faces_client_works(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import InferenceClient, constants
 
