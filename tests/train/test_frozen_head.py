@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,25 @@ def test_who_sets_the_adapter_keeps_it(given: dict[str, Any], expected: bool, se
     assert is_candidate(recipe.train, recipe.plan, plan, labels) is expected
 
 
-def test_without_validation_rows_nothing_is_decided(settings: dict[str, Any]) -> None:
+def test_nothing_is_decided_by_a_handful_of_rows(settings: dict[str, Any]) -> None:
     recipe, plan = plan_of({}, settings)
     train = np.arange(60) % 3
     assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train})
-    assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train, "validation": train[:0]})
-    multi = {"train": np.eye(3)[train], "validation": np.eye(3)[train[:5]]}
+    assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train, "validation": train[:19]})
+    multi = {"train": np.eye(3)[train], "validation": np.eye(3)[train]}
     assert is_candidate(recipe.train, recipe.plan, plan, multi)
+    assert not is_candidate(recipe.train, recipe.plan, plan, multi | {"validation": np.eye(3)[train[:19]]})
 
 
-def test_on_a_handful_of_rows_the_adapter_goes_if_it_is_behind() -> None:
-    assert head_wins(against(2, 1, 19))
-    assert not head_wins(against(1, 1, 19))
-    assert head_wins(against(1, 1, 20))
+def test_an_adapter_that_a_handful_of_rows_cannot_judge_is_said_so(
+    settings: dict[str, Any], news: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rows, expected in ((9, True), (21, False)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "pennyweight"):
+            pw.train(news / "train.csv", **(settings | {"validation_size": rows}))
+        said = f"kept and not compared with the frozen head, because there are {rows} validation texts"
+        assert (said in caplog.text) is expected
 
 
 def test_every_field_of_the_plan_is_the_adapters_but_those_named() -> None:

@@ -29,7 +29,7 @@ from .logistic_head import LogisticHead, cross_entropy, fit_logistic_head
 logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
-FEWEST_TO_DECIDE = 20  # validation rows: of fewer a tie says nothing, and the adapter need only not be behind
+FEWEST_TO_DECIDE = 20  # validation rows: fewer would choose by chance
 # Where the paired interval is wider than this to either side, the test would miss gains that are worth having.
 WIDEST = 0.025
 # Who sets another field of the plan, or one of these, has asked for what the adapter gives.
@@ -68,8 +68,7 @@ class FrozenHead:
             return f"head alone: {on}, so the adapter is not kept"
         if self.comparison.second_is_better:
             return f"adapter: {on}"
-        stands = "ahead" if self.comparison.difference > 0 else "not behind"
-        return f"adapter: {on}, too few texts for a test; the adapter is {stands} and is kept"
+        return f"adapter: {on}, too few texts for a test; the adapter is ahead and is kept"
 
     @property
     def note(self) -> str:
@@ -122,11 +121,15 @@ def compare_head(
         What is left, and the comparison; None if there was none.
     """
     train, plan = frozen.recipe.train, frozen.recipe.plan
-    if not is_candidate(train, plan, planned, {name: labels[name] for name in tokens if name in labels}):
-        asked = settings_of_adapter(train)
-        if asked and planned.adapter is not None and train.frozen_head != "off":
-            said = f"not compared with the frozen head, because the recipe sets {', '.join(asked)}"
-            logger.info(f"adapter: kept and {said}; it may be behind that head")
+    known = {name: labels[name] for name in tokens if name in labels}
+    if not is_candidate(train, plan, planned, known):
+        rows, asked = len(known.get("validation", ())), settings_of_adapter(train)
+        few = f"there are {rows} validation texts, fewer than {FEWEST_TO_DECIDE}" if 0 < rows < FEWEST_TO_DECIDE else ""
+        why = f"the recipe sets {', '.join(asked)}" if asked else few
+        if why and planned.adapter is not None and train.frozen_head != "off":
+            logger.info(
+                f"adapter: kept and not compared with the frozen head, because {why}; it may be behind that head"
+            )
         return ready, None
     n_labels = len(ready.text_model.model.head.out.bias)
     adapter = ready.text_model.logits(tokens["validation"])
@@ -150,7 +153,7 @@ def is_candidate(train: TrainRecipe, plan: PlanRecipe, planned: Plan, labels: Ma
     """
     if train.frozen_head == "off" or planned.adapter is None or planned.head.kind != "linear":
         return False
-    if not len(labels.get("validation", ())):
+    if "validation" not in labels or len(labels["validation"]) < FEWEST_TO_DECIDE:
         return False
     if labels["train"].ndim == 1 and len(np.unique(labels["train"])) < 2:
         return False
@@ -240,11 +243,9 @@ def head_wins(comparison: Comparison) -> bool:
     """Whether the first, simpler one is kept.
 
     The second has to be better by the paired test. Where there are so few rows that the test would miss a gain of some
-    points, it is enough for it to be ahead; on a handful, not to be behind.
+    points, it is enough for it to be ahead.
     """
     if comparison.second_is_better:
         return False
-    if comparison.n < FEWEST_TO_DECIDE:
-        return comparison.difference < 0
     low, high = comparison.interval
     return comparison.difference <= 0 or (high - low) / 2 <= WIDEST
