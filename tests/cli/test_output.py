@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pennyweight.cli.output import echo, echo_json, in_percent
+from pennyweight.cli.output import echo, echo_json, in_percent, note
 
 LONG = "/a/path/that/has/no/blank/and/is/longer/than/a/line"
 
@@ -59,3 +59,13 @@ def test_a_pipe_gets_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_no_probability_is_shown_as_certain() -> None:
     assert [in_percent(each) for each in (0.0, 0.504, 0.994, 0.996, 1.0)] == ["0%", "50%", "99%", ">99%", ">99%"]
+
+
+def test_a_note_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        note("a line")
+        note("another")
+        stderr.flush()

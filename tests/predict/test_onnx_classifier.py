@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -255,3 +257,23 @@ def test_without_onnx_runtime_the_package_is_named(folder: Path, monkeypatch: py
     assert str(caught.value) == (
         f"{folder}: ONNX Runtime is not installed; pip install onnxruntime, or pennyweight[onnx]"
     )
+
+
+def test_a_copy_and_a_forked_process_open_the_folder_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "onnx"
+    shutil.copytree(folder, mine)
+    exported = pw.load(mine)
+    expected = exported.predict_proba(TEXTS)
+    assert np.array_equal(pickle.loads(pickle.dumps(exported)).predict_proba(TEXTS), expected)
+    before = exported._own_session()
+    assert exported._own_session() is before
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as in a child, whose parent's session has no threads there
+    assert exported._own_session() is not before
+    assert np.array_equal(exported.predict_proba(TEXTS), expected)
+    monkeypatch.undo()
+    facts = json.loads((mine / "classifier.json").read_text("utf-8"))
+    (mine / "classifier.json").write_text(json.dumps(facts))  # other bytes
+    with pytest.raises(ArtifactError, match="the exported model was replaced since it was loaded; load it again"):
+        exported.predict(TEXTS)

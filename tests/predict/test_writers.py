@@ -282,3 +282,17 @@ def test_no_file_of_the_input_is_overwritten(
         assert done.error == f"{out}: the output would overwrite the input; give --out another name"
     assert out.read_bytes() == before
     assert command("predict", tiny_run, given, "--out", folder / "other.csv").code == 0
+
+
+def test_a_folder_of_texts_is_not_written_into(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "texts"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.txt").write_text("The bank.")
+    for out in (folder / "out.csv", folder / "a" / "out.csv"):
+        done = command("predict", tiny_run, folder, "--out", out)
+        assert (done.code, done.error) == (
+            2, f"{out}: the output would be in the folder that is read; give --out another folder",
+        )  # fmt: skip
+    assert command("predict", tiny_run, folder, "--out", tmp_path / "out.csv").code == 0
+    assert sorted(item.name for item in folder.rglob("*")) == ["1.txt", "1.txt", "a", "b"]

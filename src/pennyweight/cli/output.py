@@ -46,8 +46,13 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def note(message: str) -> None:
-    """Print a line on standard error."""
-    echo(message, err=True)
+    """Print a line on standard error. Where nobody can read it, the work goes on without."""
+    from .failures import drop_output
+
+    try:
+        echo(message, err=True)
+    except OSError:  # a full disk, or a pipe that is closed
+        drop_output(sys.stderr)
 
 
 def one_line(text: str) -> str:

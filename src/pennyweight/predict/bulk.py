@@ -189,11 +189,16 @@ def _how_to_go_on(journal: BlockJournal | None) -> str:
 
 
 def refuse_overwriting(file: RowBlocks, out: Path) -> None:
-    """Refuse an output that is one of the files of its source.
+    """Refuse an output that is one of the files of its source, or in a folder that is read: it would be read next time.
 
     Raises:
         InputError: naming it.
     """
+    folder = Path(file.given)
+    if os.path.isdir(folder) and folder.resolve() in out.resolve().parents:
+        raise InputError(
+            "the output would be in the folder that is read", where=out, remedy="give --out another folder"
+        )
     for state in file.states:
         if os.path.exists(out) and os.path.exists(state.path) and out.samefile(state.path):
             raise overwrites_input(out)

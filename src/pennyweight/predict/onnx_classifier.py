@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,8 @@ from .prediction_rows import KeptColumns, labels_reaching, predictions_frame
 from .text_reader import TextReader
 
 BATCH = 32  # texts run at once, of like length
+# Sessions that a forked process has of its parent. They stay: their end would wait for threads that it lacks.
+_OF_PARENTS: list[Any] = []
 
 
 class OnnxClassifier(TextReader):
@@ -46,10 +49,30 @@ class OnnxClassifier(TextReader):
         self.identity: list[Any] = list(files.digests)
         self.size = len(files.model) + len(files.weights or b"")
         self.metrics: dict[str, Any] = {}
-        self._session = session
+        self._session, self._process = session, os.getpid()
         super().__init__()
         self._inputs = {one.name for one in session.get_inputs()}
         self.fast_tokenizer = FastTokenizer(tokenizer, files.spec.pad_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the session, which is opened again from the folder."""
+        return self.__dict__ | {"folder": self.folder.absolute(), "_session": None, "_process": 0}
+
+    def _own_session(self) -> Any:
+        """The session of this process: one that was opened before a fork waits for threads that it lacks.
+
+        Raises:
+            ArtifactError: the folder, from which it is opened again, is gone or holds another model.
+        """
+        if self._process != os.getpid():
+            files = read_onnx_files(self.folder)
+            if list(files.digests) != self.identity:
+                raise ArtifactError(
+                    "the exported model was replaced since it was loaded", where=self.folder, remedy="load it again"
+                )
+            _OF_PARENTS.append(self._session)
+            self._session, self._process = _open_session(files), os.getpid()
+        return self._session
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,6 +119,7 @@ class OnnxClassifier(TextReader):
     def logits_of(self, encoded: Encoded) -> np.ndarray:
         """(N, L) fp32 logits of texts that are already token ids, computed in batches of like length."""
         rows = np.empty((len(encoded), len(self.labels)), dtype=np.float32)
+        session = self._own_session()
         for indices in plan_batches(encoded.lengths, batch_size=BATCH, bucket=1, seed=None):
             ids, mask = collate(
                 encoded, indices, pad_id=self.fast_tokenizer.pad_token_id, bucket=1, max_length=self.spec.max_length
@@ -104,7 +128,7 @@ class OnnxClassifier(TextReader):
             if "token_type_ids" in self._inputs:
                 types = collate_types(encoded, indices, mask)
                 feed["token_type_ids"] = np.zeros_like(ids) if types is None else types
-            rows[indices] = self._session.run(["logits"], feed)[0]
+            rows[indices] = session.run(["logits"], feed)[0]
         if not np.isfinite(rows).all():
             raise ArtifactError(
                 "the exported model's logits are not finite numbers", where=self.folder, remedy="export it again"
@@ -205,7 +229,7 @@ def load_onnx(folder: str | Path) -> OnnxClassifier:
         ResourceError: ONNX Runtime is not installed.
     """
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
     except ImportError as error:
         raise ResourceError(
             "ONNX Runtime is not installed", where=folder, remedy="pip install onnxruntime, or pennyweight[onnx]"
@@ -214,13 +238,9 @@ def load_onnx(folder: str | Path) -> OnnxClassifier:
 
     folder = Path(folder)
     files = read_onnx_files(folder)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone: it warns of its own rewriting of graphs
     try:
         tokenizer = Tokenizer.from_str(files.tokenizer.decode())
-        if files.weights is not None:
-            options.add_external_initializers_from_files_in_memory([WEIGHTS], [files.weights], [len(files.weights)])
-        session = onnxruntime.InferenceSession(files.model, options, providers=["CPUExecutionProvider"])
+        session = _open_session(files)
         _check(session, len(files.spec.labels.names))
     except MemoryError:
         raise
@@ -231,6 +251,16 @@ def load_onnx(folder: str | Path) -> OnnxClassifier:
             remedy="export it again",
         ) from error
     return OnnxClassifier(folder, files, session, tokenizer)
+
+
+def _open_session(files: OnnxFiles) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone: it warns of its own rewriting of graphs
+    if files.weights is not None:
+        options.add_external_initializers_from_files_in_memory([WEIGHTS], [files.weights], [len(files.weights)])
+    return onnxruntime.InferenceSession(files.model, options, providers=["CPUExecutionProvider"])
 
 
 def _check(session: Any, labels: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.device import Runtime, choose_for_inference
 from ..model.inference.build import inference_weights
 from ..model.inference.engine import InferenceEngine
+from ..model.inference.workers import in_a_thread_that_computes
 from ..model.on_demand import OnDemand
 from ..model.text_model import TextModel, refuse_not_finite
 from ..model.tokenizer import encode
@@ -154,17 +155,21 @@ class Classifier(TextReader):
         """(N, L) fp32 logits of texts that are already token ids."""
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        engine = self._engine.get()
-        if engine is None:
-            found = self.text_model.logits(encoded)
-        else:
-            found = engine.logits(encoded)
-            refuse_not_finite(found, self.runtime.precision)
+        found = in_a_thread_that_computes(partial(self._computed, encoded))
         if self.weights is None:
             return found
         # Dividing by the temperature later multiplies the probabilities by the weights.
         weighted: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
         return weighted
+
+    def _computed(self, encoded: Encoded) -> np.ndarray:
+        """(N, L) fp32 logits of the model itself."""
+        engine = self._engine.get()
+        if engine is None:
+            return self.text_model.logits(encoded)
+        found = engine.logits(encoded)
+        refuse_not_finite(found, self.runtime.precision)
+        return found
 
     def _build_engine(self) -> InferenceEngine | None:
         """None if the model computes the logits as it was trained: on a GPU, or where its family has no engine."""
@@ -443,6 +448,12 @@ def load(
         precision: `fp32`, `bf16`, `fp16` or `int8`; if None, the one chosen in training if this machine supports it.
         adapter_scale: factor on the adapter's update, see `Classifier.scaled`.
     """
+    return in_a_thread_that_computes(partial(_load, folder, backbone, device, precision, adapter_scale))
+
+
+def _load(
+    folder: str | Path, backbone: str | None, device: str, precision: str | None, adapter_scale: float
+) -> Classifier:
     saved = read_files(Path(folder))
     recipe = recipe_of(saved)
     chosen = metrics_of(saved).get("inference", {}).get("precision")

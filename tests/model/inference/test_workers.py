@@ -92,3 +92,30 @@ print(len(before), os.waitstatus_to_exitcode(status))
 def test_a_forked_child_has_threads_of_its_own() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=120)
     assert (done.stdout.split(), done.returncode) == (["8", "0"], 0), done.stderr
+
+
+FORKS_AFTER_OPENMP = """
+import os, torch
+from pennyweight.model.inference.workers import in_a_thread_that_computes
+torch.set_num_threads(2)
+def compute():
+    return float(torch.ones(1 << 20).add_(1).sum())
+before = in_a_thread_that_computes(compute)
+child = os.fork()
+if child == 0:
+    def fewer():
+        found = compute(), torch.get_num_threads()
+        torch.set_num_threads(1)
+        return found
+    found = in_a_thread_that_computes(fewer)
+    os._exit(0 if found == (before, 2) and torch.get_num_threads() == 1 else 1)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork here")
+def test_a_forked_child_computes_although_its_parent_did() -> None:
+    words = [sys.executable, "-W", "ignore", "-c", FORKS_AFTER_OPENMP]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.split(), done.returncode) == (["0"], 0), done.stderr

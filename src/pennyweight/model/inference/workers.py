@@ -11,11 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from ...storage.locks import hold_over_forks
+
+Result = TypeVar("Result")
 
 _LOCK = threading.Lock()
 hold_over_forks(_LOCK)
@@ -77,6 +79,44 @@ def _pool(size: int) -> ThreadPoolExecutor:
         return _POOLS[size]
 
 
-# A child process has none of its parent's threads.
+class _Forked:
+    """What a forked process knows of the one thread that it began with.
+
+    Attributes:
+        thread: the thread that forked; None in a process that was not forked.
+        other: a thread that computes in its place.
+    """
+
+    thread: int | None = None
+    other: ThreadPoolExecutor | None = None
+
+
+def in_a_thread_that_computes(work: Callable[[], Result]) -> Result:
+    """Do `work`; in place of the thread that a forked process began with, in another.
+
+    That thread may have computed before the fork: OpenMP would wait in it forever for threads that the process lacks.
+    """
+    if _Forked.thread != threading.get_ident():
+        return work()
+    if _Forked.other is None:
+        _Forked.other = ThreadPoolExecutor(1, thread_name_prefix="pennyweight-forked")
+    threads = torch.get_num_threads()
+
+    def run() -> tuple[Result, int]:
+        torch.set_num_threads(threads)
+        return work(), torch.get_num_threads()
+
+    found, changed = _Forked.other.submit(run).result()
+    if changed != threads:
+        torch.set_num_threads(changed)
+    return found
+
+
+def _begin_child() -> None:
+    """A child process has none of its parent's threads."""
+    _POOLS.clear()
+    _Forked.thread, _Forked.other = threading.get_ident(), None
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_POOLS.clear)
+    os.register_at_fork(after_in_child=_begin_child)
