@@ -8,7 +8,6 @@ weights, and stop after the same step.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -270,7 +269,6 @@ def launched_group() -> Iterator[ProcessGroup]:
 @contextmanager
 def _stdout_on_stderr() -> Iterator[None]:
     """Standard output goes to standard error: the gloo of torch 2.9 greets on the former, which belongs to --json."""
-    sys.stdout.flush()
     kept = os.dup(1)
     try:
         os.dup2(2, 1)
