@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,19 @@ def test_one_text_is_not_several(tiny_run: Path, tmp_path: Path, command: Callab
     out = tmp_path / "out\n.csv"
     done = command("predict", tiny_run, "--text", "The bank.", "--out", out)
     assert (done.code, done.err) == (0, f"1 text labelled: {tmp_path}/out\\n.csv\n")
+
+
+@pytest.mark.parametrize("name", ["pennyweight.json", "adapter/rows.jsonl"])
+def test_the_classifier_is_not_overwritten(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Callable[..., Any], name: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = (run / "pennyweight.json").read_bytes()
+    for out in (run / name, tmp_path / "run" / ".." / "run" / name):
+        done = command("predict", run, news / "test.csv", "--out", out, "--format", "jsonl")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "the output would overwrite the classifier" in done.err
+    assert (run / "pennyweight.json").read_bytes() == before
+    assert command("predict", run, news / "test.csv", "--out", run / "rows.jsonl").code == 0  # beside its own files
+    assert pw.load(run).predict("The bank.")

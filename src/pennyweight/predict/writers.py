@@ -9,6 +9,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
+from ..artifact.layout import ITEMS
 from ..data.table import shown
 from ..errors import DataError, InputError
 from ..storage.atomic import atomic_file
@@ -52,6 +53,18 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
 def overwrites_input(path: Path) -> InputError:
     """The error for an output file that is the input."""
     return InputError("the output would overwrite the input", where=path, remedy="give --out another name")
+
+
+def refuse_in_classifier(path: Path, folder: Path) -> None:
+    """Refuse an output file that is part of the saved classifier in a folder.
+
+    Raises:
+        InputError: naming it.
+    """
+    inside = Path(os.path.realpath(path))
+    root = Path(os.path.realpath(folder))
+    if inside.is_relative_to(root) and inside.relative_to(root).parts[:1] in [(item,) for item in ITEMS]:
+        raise InputError("the output would overwrite the classifier", where=path, remedy="give --out another name")
 
 
 def follow_links(path: str | Path) -> Path:

@@ -67,9 +67,7 @@ def test_truncation_may_be_refused(client: TestClient) -> None:
     assert len(post(client, inputs=long)) == 3
     answer = client.post("/predict", json={"model": "news", "inputs": long, "truncate": False})
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith(
-        "1 of the texts are longer than the classifier's maximum length; expected at most "
-    )
+    assert answer.json()["error"].startswith("texts longer than the classifier's maximum length: 1; expected at most ")
 
 
 def test_a_long_text_is_not_cut_at_the_other_end_than_asked(client: TestClient) -> None:

@@ -51,7 +51,7 @@ async def predict_inputs(request: Request, model: str | None = _MODEL) -> Respon
     if prepared.tokens[0].truncated and (body.truncate is False or from_left):
         remedy = "leave out truncate: false" if body.truncate is False else "leave out truncation_direction: Left"
         raise InputError(
-            f"{prepared.tokens[0].truncated} of the texts are longer than the classifier's maximum length",
+            f"texts longer than the classifier's maximum length: {prepared.tokens[0].truncated}",
             expected=f"at most {classifiers[0].max_length} tokens", remedy=remedy,
         )  # fmt: skip
     (logits,) = await serving.logits(prepared, record)
