@@ -73,7 +73,7 @@ def test_say_is_deprecated_and_still_told(news: Path, settings: dict[str, Any]) 
     with pytest.warns(DeprecationWarning, match="`say` is deprecated") as warned:
         pw.train(news / "train.csv", say=received.append, max_steps=1, **settings)
     assert [Path(one.filename).name for one in warned] == [Path(__file__).name]
-    assert [line.partition(":")[0] for line in received] == ["data", "plan", "model", "audit", "head"]
+    assert [line.partition(":")[0] for line in received] == ["data", "plan", "model", "audit", "head", "adapter"]
 
 
 def test_users_read_it_with_logging(news: Path, settings: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
