@@ -166,10 +166,9 @@ def open_journal(out: Path, job: Mapping[str, Any], *, resume: bool) -> Iterator
 
 def _write_job(folder: Path, job: Mapping[str, Any]) -> None:
     """Write `job.json`. A torn one is no job, and no block is finished before it is durable."""
-    with (folder / _JOB).open("w", encoding="utf-8") as handle:
-        handle.write(seal({"job": dict(job)}))
-        handle.flush()
-        os.fsync(handle.fileno())
+    path = folder / _JOB
+    path.write_text(seal({"job": dict(job)}), "utf-8")
+    fsync_file(path)
 
 
 def _is_of_system(error: InputError) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResourceError
+from ..storage.descriptors import sent_to
 from .unit_run import CallFailed, WorkerLost
 from .unit_worker import Answer
 
@@ -225,14 +226,8 @@ def _connect(ray: Any, address: str, threads: int, workers: int | None) -> int:
 @contextmanager
 def _native_output_dropped() -> Iterator[None]:
     """Without what Ray's C++ writes to the standard error of a process whose token is refused, twenty lines of it."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
+    with open(os.devnull, "wb") as nothing, sent_to(2, nothing.fileno()):
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
 
 
 def _places(nodes: Sequence[float], free: float, threads: int, workers: int | None) -> int:

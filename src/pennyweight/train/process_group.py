@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, OneLineError, PennyweightError, RecipeError, ResourceError
 from ..model.device import Runtime, choose
+from ..storage.descriptors import sent_to
 from ..storage.system_errors import storage_errors
 from .launcher import ProcessPlace, hidden_launcher, launched_place
 
@@ -250,7 +251,7 @@ def launched_group() -> Iterator[ProcessGroup]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        with _stdout_on_stderr():
+        with sent_to(1, 2):  # the gloo of torch 2.9 greets on standard output, which belongs to --json
             dist.init_process_group(backend, timeout=_MEETING)
             members = dist.new_group(timeout=_SILENCE, backend=backend)
     except (RuntimeError, ValueError) as error:
@@ -264,18 +265,6 @@ def launched_group() -> Iterator[ProcessGroup]:
     finally:
         with suppress(RuntimeError):  # of a group whose other processes are gone
             dist.destroy_process_group()
-
-
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """Standard output goes to standard error: the gloo of torch 2.9 greets on the former, which belongs to --json."""
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _make_file(size: int) -> Path:
