@@ -397,7 +397,7 @@ def evaluate_model(
     baselines = train_baselines(rows, built.tokens, len(loaded.names), frozen, head, seed=wanted.seed) if report else ()
     began = time.perf_counter()
     logits, predicting = fitted.ready.held_out_logits({name: built.tokens[name] for name in rows})
-    logits, offsets = offset_biases(model, logits, rows, wanted, loaded.names)
+    logits, offsets = offset_biases(model, logits, rows, built.tokens, wanted, loaded.names)
     settings = EvaluationSettings(recipe.data.ordinal, wanted.thresholds, note=with_threshold(result.note, offsets))
     evaluation = evaluate(rows, logits, loaded.names, settings, baselines)
     seconds = {"baselines": sum(b.seconds for b in baselines), "measuring": time.perf_counter() - began} | predicting

@@ -231,6 +231,12 @@ def test_damaged_ranges_are_refused(with_ranges: Path, values: torch.Tensor, mes
     assert refusal(with_ranges) == f"F/{layout.RANGES}: {message}; {AGAIN}"
 
 
+def test_a_damaged_limit_of_the_cascade_is_refused(with_ranges: Path) -> None:
+    save_file({"0.qkv": torch.ones(32), "margin": torch.ones(2)}, with_ranges / layout.RANGES)
+    reseal(with_ranges)
+    assert refusal(with_ranges) == f"F/{layout.RANGES}: margin does not hold ranges; {AGAIN}"
+
+
 @pytest.mark.skipif(not has_int8(), reason="oneDNN's int8 product does not exist here")
 def test_ranges_of_another_model_are_refused(with_ranges: Path) -> None:
     remedy = "train it again, or use --precision fp32"

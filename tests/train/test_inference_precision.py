@@ -16,6 +16,8 @@ import pennyweight as pw
 from pennyweight.artifact.layout import RANGES
 from pennyweight.errors import ArtifactError, ResourceError
 from pennyweight.model import device as runtime
+from pennyweight.model.inference.cascade import margins
+from pennyweight.model.inference.int8_products import MARGIN
 from pennyweight.model.inference.precision import FEWEST_ROWS, MOST_CHANGE
 from pennyweight.model.kernels.int8_linear import has_int8
 from pennyweight.runs.saved_evaluation import evaluate_saved, read_evaluation_data
@@ -95,6 +97,50 @@ def test_int8_for_who_asks(kind: str, train: Callable[..., pw.Classifier], tmp_p
     assert np.array_equal(
         train(tmp_path / "run", kind, inference_precision="int8", resume=True).logits(TEXTS), trained.logits(TEXTS)
     )
+
+
+@needs_int8
+@pytest.mark.parametrize("rows", [30, FEWEST_ROWS])
+def test_labels_in_int8_are_those_of_fp32(rows: int, train: Callable[..., pw.Classifier], tmp_path: Path) -> None:
+    trained = train(tmp_path / "run", rows=rows, inference_precision="int8", max_steps=1)
+    exact = pw.load(tmp_path / "run", device="cpu", precision="fp32")
+    texts = [text for text, _ in pairs(600, 1000)]
+    expected, found = exact.logits(texts), trained.logits(texts)
+    assert (found.argmax(1) != expected.argmax(1)).mean() <= 0.002
+    # Nearly level ones are those of fp32, the others are not.
+    again = np.isclose(found, expected, atol=1e-5).all(1)
+    assert 0 < again.mean() < 1
+    assert np.all(margins(found[~again]) >= float(trained.artifact.ranges[MARGIN]))
+
+
+@needs_int8
+def test_with_other_shares_of_the_classes_too(train: Callable[..., pw.Classifier], tmp_path: Path) -> None:
+    trained = train(tmp_path / "run", inference_precision="int8", max_steps=1)
+    shares = ",".join(f"{name}={share}" for name, share in zip(trained.labels, (0.6, 0.3, 0.1), strict=True))
+    texts = [text for text, _ in pairs(600, 1000)]
+    exact = pw.load(tmp_path / "run", device="cpu", precision="fp32").with_prior(shares).logits(texts)
+    changed = trained.with_prior(shares).logits(texts).argmax(1) != exact.argmax(1)
+    assert changed.mean() <= 0.002
+
+
+@needs_int8
+def test_offsets_of_the_biases_move_what_is_computed_again(tiny_backbone: Callable[..., Path], tmp_path: Path) -> None:
+    """A threshold becomes an offset after the logits were measured; the figures are those of the moved classifier."""
+
+    def two_classes(rows: int, start: int = 0) -> list[tuple[str, str]]:
+        return [pair for pair in pairs(rows, start) if pair[1] != next(iter(TOPICS))]
+
+    trained = pw.train(
+        two_classes(60), validation=str(write(two_classes(90, 300), tmp_path / "validation.jsonl")),
+        test=two_classes(40, 200), out=tmp_path / "run", backbone=str(tiny_backbone("bert")), budget="5k",
+        max_steps=1, batch_size=8, inference_precision="int8", precision="fp32", thresholds="recall=0.7",
+        report="short", device="cpu", audit="off",
+    )  # fmt: skip
+    assert any(trained.metrics["bias_offsets"]["values"])
+    loaded = pw.load(tmp_path / "run", device="cpu")
+    again = evaluate_saved(loaded, read_evaluation_data(loaded, two_classes(40, 200))).to_json()
+    for name, value in trained.metrics["test"].items():
+        assert again[name] == value, name
 
 
 @needs_int8
@@ -220,6 +266,7 @@ def test_multi_label_answers_choose_too(
     loaded = pw.load(tmp_path / "run", device="cpu")
     assert loaded.runtime.precision == choice["precision"]
     assert np.array_equal(loaded.logits(TEXTS), trained.logits(TEXTS))
+    assert MARGIN not in trained.artifact.ranges  # any number of labels may be close to their thresholds
 
 
 def test_the_recipe_names_its_choices(train: Callable[..., pw.Classifier], command: Callable[..., Any]) -> None:

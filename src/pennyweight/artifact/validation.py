@@ -29,6 +29,7 @@ from ..model.adapters.adapter import check_shapes
 from ..model.adapters.lora import PREFIX, lora_config
 from ..model.backbone import Backbone, resolve
 from ..model.heads import head_of
+from ..model.inference.int8_products import MARGIN
 from ..model.tokenizer import FastTokenizer, fast_tokenizer, load_tokenizer
 from ..recipe.loading import parse
 from ..recipe.schema import Recipe
@@ -109,7 +110,7 @@ def check_ranges(saved: SavedFiles, name: str) -> dict[str, Tensor]:
     """The ranges that inference in int8 rounds by; empty if none were kept."""
     found = saved.tensors(name) if name in saved else {}
     for key, values in found.items():
-        if values.dim() != 1:
+        if values.dim() != 1 or (key == MARGIN and len(values) != 1):
             raise damaged(saved.path(name), f"{key} does not hold ranges")
     return found
 

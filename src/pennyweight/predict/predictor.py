@@ -32,6 +32,7 @@ from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
 from ..model.device import Runtime, choose_for_inference
 from ..model.inference.build import inference_weights
+from ..model.inference.cascade import CascadeEngine
 from ..model.inference.engine import InferenceEngine
 from ..model.inference.workers import in_a_thread_that_computes
 from ..model.on_demand import OnDemand
@@ -155,23 +156,21 @@ class Classifier(TextReader):
         """(N, L) fp32 logits of texts that are already token ids."""
         if not len(encoded):
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        found = in_a_thread_that_computes(partial(self._computed, encoded))
-        if self.weights is None:
-            return found
         # Dividing by the temperature later multiplies the probabilities by the weights.
-        weighted: np.ndarray = (found + self.temperature * np.log(self.weights)).astype(np.float32)
-        return weighted
+        offsets = None if self.weights is None else self.temperature * np.log(self.weights)
+        found = in_a_thread_that_computes(partial(self._computed, encoded, offsets))
+        return found if offsets is None else (found + offsets).astype(np.float32)
 
-    def _computed(self, encoded: Encoded) -> np.ndarray:
-        """(N, L) fp32 logits of the model itself."""
+    def _computed(self, encoded: Encoded, offsets: np.ndarray | None) -> np.ndarray:
+        """(N, L) fp32 logits of the model itself; `offsets` (L,) will be added to them."""
         engine = self._engine.get()
         if engine is None:
             return self.text_model.logits(encoded)
-        found = engine.logits(encoded)
+        found = engine.logits(encoded, offsets) if isinstance(engine, CascadeEngine) else engine.logits(encoded)
         refuse_not_finite(found, self.runtime.precision)
         return found
 
-    def _build_engine(self) -> InferenceEngine | None:
+    def _build_engine(self) -> InferenceEngine | CascadeEngine | None:
         """None if the model computes the logits as it was trained: on a GPU, or where its family has no engine."""
         artifact = self.artifact
         if self.runtime.device.type != "cpu" or artifact.recipe.model.encoder == "reference":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.batching import Encoded
 from ..data.table import shown
 from ..evaluate.labelled_rows import LabelledRows
 from ..evaluate.metrics.calibration import choose_temperature
@@ -21,6 +22,7 @@ from ..evaluate.metrics.classification import score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import Target, threshold_for_target
 from ..model.heads import Head
+from ..model.inference.cascade import CascadeEngine
 from ..model.text_model import TextModel
 from ..recipe.schema import TrainRecipe
 from .class_balance import has_rare_class, rarest, rows_of
@@ -81,6 +83,7 @@ def offset_biases(
     model: TextModel,
     logits: Mapping[str, np.ndarray],
     rows: Mapping[str, LabelledRows],
+    tokens: Mapping[str, Encoded],
     settings: TrainRecipe,
     names: Sequence[str],
 ) -> tuple[dict[str, np.ndarray], BiasOffsets | None]:
@@ -90,6 +93,7 @@ def offset_biases(
         model: trained, as it is measured and saved.
         logits: (N, L) of all rows but the training's, by split.
         rows: by split; offsets are fitted on `validation`, and there are none without it.
+        tokens: of the same rows.
         names: L class names.
     """
     held = rows.get("validation")
@@ -101,6 +105,8 @@ def offset_biases(
         return dict(logits), None
     logger.info(f"{'rare classes' if found.threshold is None else 'threshold'}: {found.summary}")
     add_to_biases(model, found.values)
+    if isinstance(model.engine, CascadeEngine):  # other texts than before are close to another label
+        return {name: model.logits(tokens[name]) for name in logits}, found
     offsets = found.values.astype(np.float32)
     return {name: values + offsets for name, values in logits.items()}, found
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..budget.plan import Plan
@@ -17,8 +18,9 @@ from ..model.backbone import Backbone
 from ..model.device import Runtime
 from ..model.inference import Feed, logits
 from ..model.inference.build import InferenceWeights, inference_weights
+from ..model.inference.cascade import CascadeEngine, margin_limit
 from ..model.inference.engine import InferenceEngine
-from ..model.inference.int8_products import Ranges
+from ..model.inference.int8_products import MARGIN, Ranges
 from ..model.inference.merge import backbone_state
 from ..model.inference.precision import FEWEST_ROWS, PrecisionChoice, measure_precisions
 from ..model.kernels.int8_linear import has_int8
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Training texts whose ranges int8 rounds by: more of them change little.
 CALIBRATED_ON = 256
+# Texts whose logits in int8 and fp32 are compared where the number format is not measured.
+COMPARED = 512
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class ReadyModel:
         plan: the plan, without the ranks that training removed.
         text_model: with the engine, where its family has one.
         choice: its number format, and what it was chosen by.
-        ranges: what int8 rounds by; empty if it was not tried.
+        ranges: what int8 rounds by, and the limit of its cascade; empty if it was not tried.
     """
 
     plan: Plan
@@ -109,7 +113,7 @@ def prepare_inference(
     measures = wanted == "auto" and "validation" in tokens and len(tokens["validation"]) >= FEWEST_ROWS
     # Before any engine is built: the ranges are measured with weights of their own.
     ranges = _ranges(weights, tokens["train"]) if weights and has_int8() and (measures or wanted == "int8") else {}
-    exact = None if weights is None else weights.engine(replace(runtime, precision="fp32"))
+    exact = None if weights is None else weights.plain_engine(replace(runtime, precision="fp32"))
     if weights is None or exact is None:
         if wanted not in ("auto", runtime.precision):
             logger.info(
@@ -117,16 +121,30 @@ def prepare_inference(
             )
         return ReadyModel(left, model, PrecisionChoice(runtime.precision))
     engines = {"fp32": exact}
+    multi = labels["train"].ndim == 2
     if measures:
         engines |= _other_engines(weights, runtime, ranges)
-        decide = _above_half if labels["validation"].ndim == 2 else _best
+        decide = _above_half if multi else _best
         choice = measure_precisions(engines, tokens["validation"], decide, labels["validation"])
         logger.info(f"inference: {choice}")
     else:
         choice = PrecisionChoice(runtime.precision if wanted == "auto" else wanted)
     chosen = Runtime(runtime.device, choice.precision)
-    built = engines.get(choice.precision) or weights.engine(chosen, ranges)
-    return ReadyModel(left, replace(model, runtime=chosen, engine=built), choice, ranges)
+    built = engines.get(choice.precision) or weights.plain_engine(chosen, ranges)
+    assert built is not None  # as there is one in fp32
+    cascade = choice.cascade
+    if cascade is None and choice.precision == "int8" and not multi:
+        cascade = _cascade(built, exact, tokens["train"])
+    if cascade is not None:
+        ranges = {**ranges, MARGIN: torch.tensor([cascade.limit])}
+    used = cascade if cascade is not None and choice.precision == "int8" else built
+    return ReadyModel(left, replace(model, runtime=chosen, engine=used), choice, ranges)
+
+
+def _cascade(fast: InferenceEngine, exact: InferenceEngine, tokens: Encoded) -> CascadeEngine:
+    """The cascade of int8 and fp32, with a limit that some texts show."""
+    some = select(tokens, sample_rows(len(tokens), COMPARED, 0))
+    return CascadeEngine(fast, exact, margin_limit(exact.logits(some), fast.logits(some)))
 
 
 def _is_plain(runtime: Runtime, settings: TrainRecipe, held_out: int) -> bool:
@@ -153,7 +171,8 @@ class _AsTrained:
 def _other_engines(weights: InferenceWeights, runtime: Runtime, ranges: Ranges) -> dict[str, InferenceEngine]:
     """Those that may be faster than fp32: the format of the training, and int8."""
     precisions = {runtime.precision, "int8"} if ranges else {runtime.precision}
-    made = {each: weights.engine(replace(runtime, precision=each), ranges) for each in sorted(precisions - {"fp32"})}
+    others = sorted(precisions - {"fp32"})
+    made = {each: weights.plain_engine(replace(runtime, precision=each), ranges) for each in others}
     return {precision: engine for precision, engine in made.items() if engine is not None}
 
 

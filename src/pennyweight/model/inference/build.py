@@ -13,9 +13,10 @@ from ...data.batching import Encoded
 from ..backbone import Backbone
 from ..device import DTYPES, Runtime
 from ..heads import Head
+from .cascade import CascadeEngine
 from .engine import ENCODERS, InferenceEngine
 from .inference_encoder import Products
-from .int8_products import Int8Products, RangeRecorder, Ranges
+from .int8_products import MARGIN, Int8Products, RangeRecorder, Ranges
 from .merge import backbone_state, merged_state
 from .pooling import pooled
 from .products import FloatProducts
@@ -40,12 +41,21 @@ class InferenceWeights:
     pooling: str
     pad_id: int
 
-    def engine(self, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | None:
+    def engine(self, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | CascadeEngine | None:
         """The engine of one number format; None if there is no inference encoder for this backbone or device.
 
         Args:
-            ranges: ranges of the inputs of the products, for int8.
+            ranges: ranges of the inputs of the products, for int8; with the limit of a cascade, the engine is one.
         """
+        found = self.plain_engine(runtime, ranges)
+        if found is None or runtime.precision != "int8" or not ranges or MARGIN not in ranges:
+            return found
+        exact = self._engine(FloatProducts(torch.float32), self.pooling)
+        assert exact is not None  # as there is one in int8
+        return CascadeEngine(found, exact, float(ranges[MARGIN]))
+
+    def plain_engine(self, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | None:
+        """The same without a cascade: all texts in one number format."""
         if runtime.device.type != "cpu":
             return None
         if runtime.precision != "int8":
@@ -106,4 +116,4 @@ def frozen_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> Inferenc
     if backbone.config["model_type"] not in ENCODERS or runtime.device.type != "cpu":
         return None  # before any weight is read
     state = backbone_state(backbone)
-    return InferenceWeights(backbone.config, state, nn.Identity(), "both", pad_id).engine(runtime)
+    return InferenceWeights(backbone.config, state, nn.Identity(), "both", pad_id).plain_engine(runtime)

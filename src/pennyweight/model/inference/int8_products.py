@@ -17,6 +17,8 @@ from .products import stacked
 # Of each product by its name: (in,) the largest absolute value of each input channel; for the layer behind an
 # activation the least and the largest value of each, (in,) twice.
 Ranges = Mapping[str, Tensor]
+# Kept beside them, (1,): texts with a smaller margin between their two best classes are computed again in fp32.
+MARGIN = "margin"
 # Behind an activation a few channels reach ten times as far as the others. So many are computed in fp32, so that they
 # do not coarsen the rest, as LLM.int8() does (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339); of narrow layers
 # none.

@@ -1,7 +1,7 @@
 """The number format for prediction: the fastest whose measured accuracy equals that of fp32.
 
 int8 rounds coarsely enough to change labels, so it is taken only where at least `FEWEST_ROWS` held-out rows can show
-that it changes few.
+that it changes few. With one label per text it is measured, and used, in a cascade with fp32.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from ...data.batching import Encoded, select
 from ...data.sampling import sample_rows
+from .cascade import CascadeEngine, margin_limit
 from .engine import InferenceEngine
 
 # Rows that the choice is measured on, and by how much the accuracy may differ from fp32's: 0.1 points.
@@ -44,11 +45,14 @@ class PrecisionChoice:
     Attributes:
         rows: how many validation rows it was measured on; 0 where it was not.
         measured: by number format.
+        cascade: of int8 and fp32, with the limit that the measurement gave; None if int8 was not measured, or texts
+            have any number of labels.
     """
 
     precision: str
     rows: int = 0
     measured: Mapping[str, PrecisionFigures] = field(default_factory=dict)
+    cascade: CascadeEngine | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in metrics.json."""
@@ -77,7 +81,7 @@ def measure_precisions(
     """The fastest number format whose accuracy differs from the first one's by at most 0.1 points.
 
     Args:
-        engines: by number format, the most exact first.
+        engines: by number format, `fp32` first.
         tokens: tokens of N validation texts, `FEWEST_ROWS` or more; of more than `MOST_ROWS` a random part is measured.
         decide: from logits (N, L) to answers (N,) or (N, L), as `truth` (N,) or (N, L) has them.
     """
@@ -86,19 +90,26 @@ def measure_precisions(
     warm = select(tokens, chosen[:WARM_UP])
     measured: dict[str, PrecisionFigures] = {}
     exact: np.ndarray | None = None
+    cascade: CascadeEngine | None = None
     for name, engine in engines.items():
         engine.logits(warm)
         began = time.perf_counter()
-        answers = decide(engine.logits(rows))
+        logits = engine.logits(rows)
         seconds = time.perf_counter() - began
-        exact = answers if exact is None else exact
+        exact = logits if exact is None else exact
+        if name == "int8" and truth.ndim == 1:
+            cascade = CascadeEngine(engine, engines["fp32"], margin_limit(exact, logits))
+            began = time.perf_counter()
+            logits = cascade.corrected(rows, logits)
+            seconds += time.perf_counter() - began
+        answers = decide(logits)
         measured[name] = PrecisionFigures(
-            float(_equal(answers, truth).mean()), float((~_equal(answers, exact)).mean()), len(rows) / seconds
+            float(_equal(answers, truth).mean()), float((~_equal(answers, decide(exact))).mean()), len(rows) / seconds
         )
     base = next(iter(measured.values())).accuracy
     # Shares of whole rows: the small number is for the rounding of their difference.
     good = {name: each for name, each in measured.items() if abs(each.accuracy - base) < MOST_CHANGE + 1e-9}
-    return PrecisionChoice(max(good, key=lambda name: good[name].texts_per_second), len(rows), measured)
+    return PrecisionChoice(max(good, key=lambda name: good[name].texts_per_second), len(rows), measured, cascade)
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> np.ndarray:
