@@ -25,7 +25,7 @@ from ..model.inference.merge import backbone_state
 from ..model.inference.precision import FEWEST_ROWS, PrecisionChoice, measure_precisions
 from ..model.kernels.int8_linear import has_int8
 from ..model.kernels.nf4_linear import has_quantized, restore_linears
-from ..model.text_model import TextModel
+from ..model.text_model import TextModel, TokenLogits
 from ..recipe.schema import TrainRecipe
 
 logger = logging.getLogger(__name__)
@@ -120,31 +120,44 @@ def prepare_inference(
                 f"inference: no engine for this backbone, so predictions use the training code: {runtime.precision}"
             )
         return ReadyModel(left, model, PrecisionChoice(runtime.precision))
-    engines = {"fp32": exact}
-    multi = labels["train"].ndim == 2
-    if measures:
+    fixed = None if measures else runtime.precision if wanted == "auto" else wanted
+    choice, chosen, kept = _choose(fixed, weights, exact, ranges, runtime, tokens, labels)
+    used = replace(model, runtime=replace(runtime, precision=choice.precision), engine=chosen)
+    return ReadyModel(left, used, choice, kept)
+
+
+def _choose(
+    fixed: str | None,
+    weights: InferenceWeights,
+    exact: InferenceEngine,
+    ranges: Ranges,
+    runtime: Runtime,
+    tokens: Mapping[str, Encoded],
+    labels: Mapping[str, np.ndarray],
+) -> tuple[PrecisionChoice, TokenLogits, Ranges]:
+    """The number format with its engine, and the ranges, with the limit of int8's cascade where there is one.
+
+    Args:
+        fixed: the number format, None to choose it on the validation rows; `exact`: the engine in fp32.
+    """
+    engines, multi = {"fp32": exact}, labels["train"].ndim == 2
+    if fixed is None:
         engines |= _other_engines(weights, runtime, ranges)
         decide = _above_half if multi else _best
         choice = measure_precisions(engines, tokens["validation"], decide, labels["validation"])
         logger.info(f"inference: {choice}")
     else:
-        choice = PrecisionChoice(runtime.precision if wanted == "auto" else wanted)
-    chosen = Runtime(runtime.device, choice.precision)
-    built = engines.get(choice.precision) or weights.plain_engine(chosen, ranges)
-    assert built is not None  # as there is one in fp32
+        choice = PrecisionChoice(fixed)
+    engine = engines.get(choice.precision) or weights.plain_engine(replace(runtime, precision=choice.precision), ranges)
+    assert engine is not None  # as there is one in fp32
     cascade = choice.cascade
-    if cascade is None and choice.precision == "int8" and not multi:
-        cascade = _cascade(built, exact, tokens["train"])
-    if cascade is not None:
-        ranges = {**ranges, MARGIN: torch.tensor([cascade.limit])}
-    used = cascade if cascade is not None and choice.precision == "int8" else built
-    return ReadyModel(left, replace(model, runtime=chosen, engine=used), choice, ranges)
-
-
-def _cascade(fast: InferenceEngine, exact: InferenceEngine, tokens: Encoded) -> CascadeEngine:
-    """The cascade of int8 and fp32, with a limit that some texts show."""
-    some = select(tokens, sample_rows(len(tokens), COMPARED, 0))
-    return CascadeEngine(fast, exact, margin_limit(exact.logits(some), fast.logits(some)))
+    if choice.precision == "int8" and cascade is None and not multi:
+        some = select(tokens["train"], sample_rows(len(tokens["train"]), COMPARED, 0))
+        cascade = CascadeEngine(engine, exact, margin_limit(exact.logits(some), engine.logits(some)))
+    if cascade is None:
+        return choice, engine, ranges
+    kept = {**ranges, MARGIN: torch.tensor([cascade.limit])}
+    return choice, cascade if choice.precision == "int8" else engine, kept
 
 
 def _is_plain(runtime: Runtime, settings: TrainRecipe, held_out: int) -> bool:
