@@ -33,6 +33,8 @@ class ServerSettings:
         max_header_bytes: maximum size of a request's first line and headers.
         header_seconds: time within which these must arrive, from the connection or from their first byte.
         body_seconds: time within which the body must arrive.
+        drop_seconds: a request that is refused is answered before its body has arrived; for this long, and up to
+            `max_body_bytes`, the rest is read and dropped, then the connection is closed.
         write_seconds: a client that reads nothing of its answer for this long is disconnected.
         idle_seconds: how long a connection without a request stays open.
         text_threads: threads that parse and tokenize.
@@ -60,6 +62,7 @@ class ServerSettings:
     max_header_bytes: int = 32 << 10
     header_seconds: float = 10.0
     body_seconds: float = 10.0
+    drop_seconds: float = 2.0
     write_seconds: float = 30.0
     idle_seconds: float = 75.0
     text_threads: int = 2

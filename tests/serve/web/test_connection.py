@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -134,6 +134,46 @@ def test_who_takes_nothing_of_an_answer_is_hung_up_on() -> None:
         link.sendall(GET.replace(b"/a", b"/large"))
         with pytest.raises(OSError, match=r"reset|pipe"):
             send_on(link, b"\r\n")
+
+
+# --- bodies of requests that are refused
+
+POST = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+def test_a_body_that_arrives_after_its_answer_is_dropped_and_the_connection_kept() -> None:
+    with serving() as connect, connect() as link:
+        link.sendall(POST % 300_000)
+        assert link.recv(12) == b"HTTP/1.1 200"  # before any of the body
+        link.sendall(b"a" * 300_000 + GET.replace(b"Host", b"Connection: close\r\nHost"))
+        assert read_all(link).count(b"HTTP/1.1 200") == 1  # the second answer
+
+
+def test_a_client_that_wants_the_connection_closed_may_write_its_whole_body_before_it_reads() -> None:
+    """As Python's urllib does."""
+    with serving() as connect, connect() as link:
+        link.sendall((POST % 5_000_000).replace(b"Host", b"Connection: close\r\nHost"))
+        link.sendall(b"a" * 5_000_000)
+        assert read_all(link).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("piece", [b"", b"a", b"a" * 100_000], ids=["nothing", "a little", "as much as it takes"])
+def test_a_body_without_end_keeps_its_connection_for_a_moment_only(piece: bytes) -> None:
+    with serving(drop_seconds=0.2, header_seconds=600, max_body_bytes=1000) as connect, connect() as link:
+        link.sendall(POST % 10**12)
+        link.settimeout(0.01)
+        sent, end, closed = 0, time.monotonic() + 60, False
+        while not closed and time.monotonic() < end:
+            with suppress(TimeoutError):
+                sent += link.send(piece)
+            try:
+                closed = not link.recv(1000)
+            except TimeoutError:
+                pass
+            except OSError:
+                closed = True
+        assert closed
+        assert sent < 100_000_000  # what the sockets' buffers take, not what a client can send in this time
 
 
 # --- trailers

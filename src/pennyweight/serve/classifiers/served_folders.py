@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -60,6 +61,14 @@ class ClassifierSummary:
         return self.digest[:DIGITS]
 
 
+def same_name(name: str) -> str:
+    """A name as it is compared: of the ways in which Unicode writes é and the like, the composed one (NFC).
+
+    macOS and its archives spell folders' names in the other way (NFD), which looks the same to who types a request.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def find_classifiers(sources: Sequence[str]) -> list[ServedFolder]:
     """The classifiers of the command line's arguments, sorted by name within each.
 
@@ -83,7 +92,7 @@ def find_classifiers(sources: Sequence[str]) -> list[ServedFolder]:
 
 
 def find_classifier(sources: Sequence[str], name: str) -> ServedFolder | None:
-    """The classifier of exactly this name, searched again; None if there is none.
+    """The classifier of this name, as `same_name` gives it, searched again; None if there is none.
 
     The name is compared with what the folders hold. It is never made into a path.
     """
@@ -153,8 +162,10 @@ def _children(folder: Path) -> Iterator[ServedFolder]:
     for name in names:
         if not os.path.lexists(folder / name / MANIFEST):
             continue
-        if _is_name(name):
-            yield ServedFolder(name, folder / name, False)
+        if name.startswith("."):  # hidden; among others what is being written, or was when its writer was killed
+            continue
+        if _is_name(same_name(name)):
+            yield ServedFolder(same_name(name), folder / name, False)
         else:
             _log.warning("not served: %r in %s, because its name is not valid for a classifier", name, folder)
 
@@ -169,6 +180,7 @@ def _is_name(name: str) -> bool:
 
 
 def _checked_name(name: str, source: str) -> str:
+    name = same_name(name)
     if not _is_name(name):
         raise InputError(
             "not a valid name for a classifier",

@@ -16,6 +16,7 @@ from ... import __version__
 from ...errors import PennyweightError
 from ..batching.batcher import Batcher
 from ..classifiers.registry import Registry
+from ..classifiers.served_folders import same_name
 from ..server_settings import ServerSettings
 from .auth import HEALTH_PATHS, BearerAuth
 from .lifecycle import Lifecycle
@@ -95,7 +96,8 @@ class DirectRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             given = {name: request.query_params.get(name) for name in asked}
-            answer: Response = await endpoint(request, **request.path_params, **given)
+            named = {name: same_name(value) for name, value in request.path_params.items()}
+            answer: Response = await endpoint(request, **named, **given)
             return answer
 
         return handle

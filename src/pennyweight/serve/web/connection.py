@@ -1,4 +1,4 @@
-"""What the web server lacks: limits of connections, headers and trailers, and requests that offer another protocol."""
+"""What the web server lacks: limits of connections, headers and bodies, and requests that offer another protocol."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class _LimitedProtocol(HttpToolsProtocol):
     settings: ClassVar[ServerSettings]
     _unused_bytes = 0  # since the end of headers, of a message, or of a part of a body: headers, trailers and the like
     _header_timer: asyncio.TimerHandle | None = None
+    _dropped_bytes = 0
+    _drop_timer: asyncio.TimerHandle | None = None  # runs while the rest of an answered request's body arrives
     _write_timer: asyncio.TimerHandle | None = None
     _in_headers = False
     _too_large = False
@@ -57,8 +59,9 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_done()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
+        for timer in (self._write_timer, self._drop_timer):
+            if timer is not None:
+                timer.cancel()
         self._hung_up()
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -100,9 +103,9 @@ class _LimitedProtocol(HttpToolsProtocol):
         elif len(self.pipeline) > self.settings.max_pipelined:
             self.pipeline.clear()
             self._close_after_answers()
-        elif not self._answering and not self._in_headers and self._header_timer is None:
-            # Neither a request's beginning nor anything that is waited for: line breaks, or the rest of a body
-            # whose request is answered. It does not keep the connection for longer than headers would.
+        elif not (self._answering or self._in_headers or self._header_timer or self._drop_timer):
+            # Neither a request's beginning nor anything that is waited for: line breaks. They do not keep the
+            # connection for longer than headers would.
             self._header_timer = self.loop.call_later(self.settings.header_seconds, self.transport.close)
 
     def _parse(self, data: bytes) -> None:
@@ -165,15 +168,48 @@ class _LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unused_bytes = 0
         super().on_body(body)
+        if self._drop_timer is not None:
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > self.settings.max_body_bytes:
+                self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         self._unused_bytes = 0
-        if not self._offers_upgrade:
+        if self._drop_timer is not None:
+            self._drop_timer.cancel()
+            self._drop_timer = None
+            if self.flow.read_paused or not self.cycle.keep_alive:
+                self.transport.close()
+        elif not self._offers_upgrade:
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = _AnswerTransport(self)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._drop_body()
+
+    def _close_answered(self) -> None:
+        """Close behind an answer, but let the request's body come first."""
+        if self.cycle.response_complete and self.cycle.more_body and not self._deaf:
+            self._drop_body()
+        else:
+            self.transport.close()
+
+    def _drop_body(self) -> None:
+        """Read the rest of an answered request's body and keep nothing of it, for a moment and up to a body's limit.
+
+        A request that is refused is answered at once. A client that writes the whole body before it reads would see a
+        broken connection instead of the answer if that were closed at once, too.
+        """
+        if self._drop_timer is None and not self.transport.is_closing():
+            self.cycle.body = bytearray()
+            self._dropped_bytes = 0
+            self._drop_timer = self.loop.call_later(self.settings.drop_seconds, self.transport.close)
 
     @property
     def _answering(self) -> bool:
@@ -226,3 +262,11 @@ class _LimitedProtocol(HttpToolsProtocol):
         last = self.pipeline[0][0] if self.pipeline else self._running
         if last is not None:
             last.keep_alive = False
+
+
+class _AnswerTransport:
+    """The transport as an answer sees it, which closes it when it is written and the client wants no more."""
+
+    def __init__(self, protocol: _LimitedProtocol) -> None:
+        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
+        self.close = protocol._close_answered

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from ...data.table import shown
 from ...data.table_builder import check_text
+from ..classifiers.served_folders import same_name
 from .refusals import MOST_SHOWN, Refusal
 from .strict_json import parse_json
 
@@ -92,7 +103,7 @@ _Abstain = Annotated[
     Field(description="Texts whose most likely label has a lower probability get the label null. "
                       "Not for multi-label classifiers, which have a threshold for each label."),
 ]  # fmt: skip
-_Name = Annotated[str, Field(strict=True, min_length=1)]
+_Name = Annotated[str, Field(strict=True, min_length=1), AfterValidator(same_name)]
 
 
 class PredictBody(BaseModel):
@@ -158,7 +169,9 @@ class InputsBody(BaseModel):
 
     inputs: _Inputs = Field(description="A text, a pair [text, text], or a list of [text] and [text, text].")
     model: _Name | None = Field(None, description="The classifier's name; not needed if there is only one.")
-    raw_scores: StrictBool = Field(False, description="Return logits instead of probabilities.")
+    raw_scores: StrictBool = Field(
+        False, description="Return logits instead of probabilities. Not together with a function_to_apply that differs."
+    )
     truncate: StrictBool | None = Field(
         None, description="Texts longer than the classifier reads are refused if false, and truncated otherwise."
     )
@@ -169,6 +182,17 @@ class InputsBody(BaseModel):
         None,
         description="Sent by Hugging Face's clients; if present, the answer for a single text is a list of one list.",
     )
+
+    @model_validator(mode="after")
+    def _scores_are_asked_for_once(self) -> InputsBody:
+        """Refuse logits in one field and probabilities in the other; no field has precedence."""
+        function = self.parameters.function_to_apply if self.parameters is not None else None
+        if function is not None and "raw_scores" in self.model_fields_set and self.raw_scores != (function == "none"):
+            raise Refusal(
+                422, "validation", "raw_scores and parameters -> function_to_apply contradict each other",
+                expected="one of them", received=f"raw_scores {_json_word(self.raw_scores)} and {_json_word(function)}",
+            )  # fmt: skip
+        return self
 
 
 def read_body(kind: type[Body], body: bytes) -> Body:

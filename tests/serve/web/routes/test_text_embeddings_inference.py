@@ -62,6 +62,19 @@ def test_hugging_face_parameters(client: TestClient) -> None:
         assert 1 / (1 + np.exp(-one["score"])) == pytest.approx(other["score"], abs=1e-6)
 
 
+@pytest.mark.parametrize(("raw", "function"), [(True, "sigmoid"), (True, "softmax"), (False, "none")])
+def test_logits_and_probabilities_at_once_are_refused(client: TestClient, raw: bool, function: str) -> None:
+    body = {"model": "news", "inputs": TEXT, "parameters": {"function_to_apply": function}}
+    answer = client.post("/predict", json=body | {"raw_scores": raw})
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        "raw_scores and parameters -> function_to_apply contradict each other; expected one of them; received "
+        f'raw_scores {str(raw).lower()} and "{function}"',
+    )
+    alone = post(client, **body)
+    assert alone == post(client, **body, raw_scores=function == "none")  # the same, said twice
+
+
 def test_truncation_may_be_refused(client: TestClient) -> None:
     long = "bank " * 1000
     assert len(post(client, inputs=long)) == 3

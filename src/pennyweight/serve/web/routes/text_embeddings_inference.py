@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from .... import __version__
 from ....errors import InputError
+from ...classifiers.served_folders import same_name
 from ...serving_errors import UnusableClassifier
 from ..answers import json_answer, scores_answer
 from ..openapi import COMPUTING, LISTING, describe
@@ -98,7 +99,8 @@ def _name_of_model(request: Request, in_body: str | None = None) -> str:
     Raises:
         Refusal: status 422 for two names, or for none where there are several classifiers.
     """
-    given = request.query_params.getlist("model") + ([] if in_body is None else [in_body])
+    given = [same_name(name) for name in request.query_params.getlist("model")]
+    given += [] if in_body is None else [in_body]
     names = list(dict.fromkeys(given))
     if not names:
         names = list(serving_of(request).registry.names())
