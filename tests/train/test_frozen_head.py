@@ -18,7 +18,7 @@ from pennyweight.evaluate.metrics.paired_tests import Comparison, compare
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
 from pennyweight.train import frozen_head
-from pennyweight.train.frozen_head import head_wins, is_candidate, leaves_adapter_open
+from pennyweight.train.frozen_head import head_wins, leaves_adapter_open, why_not_compared
 
 TEXTS = ["The striker and the match in the cup", "The bank and the rate in the forecast", "The polls in the valley"]
 
@@ -80,17 +80,17 @@ def plan_of(given: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Plan]
 def test_who_sets_the_adapter_keeps_it(given: dict[str, Any], expected: bool, settings: dict[str, Any]) -> None:
     recipe, plan = plan_of(given, settings)
     labels = {"train": np.arange(60) % 3, "validation": np.arange(20) % 3}
-    assert is_candidate(recipe.train, recipe.plan, plan, labels) is expected
+    assert (why_not_compared(recipe.train, recipe.plan, plan, labels) is None) is expected
 
 
 def test_nothing_is_decided_by_a_handful_of_rows(settings: dict[str, Any]) -> None:
     recipe, plan = plan_of({}, settings)
     train = np.arange(60) % 3
-    assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train})
-    assert not is_candidate(recipe.train, recipe.plan, plan, {"train": train, "validation": train[:19]})
+    assert why_not_compared(recipe.train, recipe.plan, plan, {"train": train}) is not None
+    assert why_not_compared(recipe.train, recipe.plan, plan, {"train": train, "validation": train[:19]}) is not None
     multi = {"train": np.eye(3)[train], "validation": np.eye(3)[train]}
-    assert is_candidate(recipe.train, recipe.plan, plan, multi)
-    assert not is_candidate(recipe.train, recipe.plan, plan, multi | {"validation": np.eye(3)[train[:19]]})
+    assert why_not_compared(recipe.train, recipe.plan, plan, multi) is None
+    assert why_not_compared(recipe.train, recipe.plan, plan, multi | {"validation": np.eye(3)[train[:19]]}) is not None
 
 
 def test_an_adapter_that_a_handful_of_rows_cannot_judge_is_said_so(

@@ -122,11 +122,8 @@ def compare_head(
     """
     train, plan = frozen.recipe.train, frozen.recipe.plan
     known = {name: labels[name] for name in tokens if name in labels}
-    if not is_candidate(train, plan, planned, known):
-        rows, asked = len(known.get("validation", ())), settings_of_adapter(train)
-        few = f"there are {rows} validation texts, fewer than {FEWEST_TO_DECIDE}" if 0 < rows < FEWEST_TO_DECIDE else ""
-        why = f"the recipe sets {', '.join(asked)}" if asked else few
-        if why and planned.adapter is not None and train.frozen_head != "off":
+    if (why := why_not_compared(train, plan, planned, known)) is not None:
+        if why:
             logger.info(
                 f"adapter: kept and not compared with the frozen head, because {why}; it may be behind that head"
             )
@@ -145,19 +142,27 @@ def compare_head(
     return prepare(left), found
 
 
-def is_candidate(train: TrainRecipe, plan: PlanRecipe, planned: Plan, labels: Mapping[str, np.ndarray]) -> bool:
-    """Whether the frozen head may take the adapter's place.
+def why_not_compared(
+    train: TrainRecipe, plan: PlanRecipe, planned: Plan, labels: Mapping[str, np.ndarray]
+) -> str | None:
+    """Why the frozen head may not take the adapter's place; None if it may.
 
     Args:
         labels: by split: (N,) class numbers, or (N, L) of 0 and 1.
+
+    Returns:
+        For the log, where the user may not expect it; empty where there is nothing to compare, or where the recipe
+        describes the adapter itself.
     """
-    if train.frozen_head == "off" or planned.adapter is None or planned.head.kind != "linear":
-        return False
-    if "validation" not in labels or len(labels["validation"]) < FEWEST_TO_DECIDE:
-        return False
-    if labels["train"].ndim == 1 and len(np.unique(labels["train"])) < 2:
-        return False
-    return not settings_of_adapter(train) and leaves_adapter_open(plan)
+    if train.frozen_head == "off" or planned.adapter is None:
+        return ""
+    if asked := settings_of_adapter(train):
+        return f"the recipe sets {', '.join(asked)}"
+    rows = len(labels.get("validation", ()))
+    if 0 < rows < FEWEST_TO_DECIDE:
+        return f"there are {rows} validation texts, fewer than {FEWEST_TO_DECIDE}"
+    one_class = labels["train"].ndim == 1 and len(np.unique(labels["train"])) < 2
+    return "" if not rows or one_class or planned.head.kind != "linear" or not leaves_adapter_open(plan) else None
 
 
 def settings_of_adapter(train: TrainRecipe) -> list[str]:

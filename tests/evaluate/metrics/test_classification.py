@@ -137,7 +137,7 @@ def test_rows_that_rightly_have_no_label_do_not_lower_the_average_over_rows() ->
 def test_a_multi_label_case_worked_out_by_hand() -> None:
     ours = score(np.array([[1, 0], [1, 1]]), np.array([[0.9, 0.2], [0.8, 0.3]]), ["news", "sport"])
     assert (ours.exact, ours.hamming, ours.micro.precision) == (0.5, 0.25, 1.0)
-    assert [(row.name, row.recall, row.support) for row in ours.per_label] == [("news", 1.0, 2), ("sport", 0.0, 1)]
+    assert [(row.name, row.recall, row.support) for row in ours.per_class] == [("news", 1.0, 2), ("sport", 0.0, 1)]
 
 
 @pytest.mark.parametrize(

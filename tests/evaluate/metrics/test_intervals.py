@@ -1,9 +1,8 @@
-import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from pennyweight.errors import DataError
-from pennyweight.evaluate.metrics.intervals import bootstrap, wilson
+from pennyweight.evaluate.metrics.intervals import wilson
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 1), (1, 1), (0, 50), (50, 50), (7, 10), (608, 640), (1, 10_000)])
@@ -17,16 +16,3 @@ def test_wilson_agrees_with_scipy(correct: int, n: int, level: float) -> None:
 def test_wilson_refuses_what_is_no_proportion(correct: int, n: int) -> None:
     with pytest.raises(DataError, match=f"^a proportion needs .*; received {correct} of {n}$"):
         wilson(correct, n)
-
-
-def test_bootstrap_of_a_mean_is_close_to_wilson_and_repeats_itself() -> None:
-    correct = np.arange(1000) % 10 != 0
-    interval = bootstrap(lambda rows: float(correct[rows].mean()), 1000, seed=1)
-    assert interval == pytest.approx(wilson(900, 1000), abs=0.004)
-    assert interval == bootstrap(lambda rows: float(correct[rows].mean()), 1000, seed=1)
-    assert interval != bootstrap(lambda rows: float(correct[rows].mean()), 1000, seed=2)
-
-
-def test_bootstrap_without_rows_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^there are no rows to resample$"):
-        bootstrap(lambda rows: 0.0, 0)

@@ -90,16 +90,6 @@ class Metrics:
         """The accuracy, by the name it has where a text may carry any number of labels: exact match."""
         return self.accuracy
 
-    @property
-    def exact_interval(self) -> Interval:
-        """95% Wilson."""
-        return self.accuracy_interval
-
-    @property
-    def per_label(self) -> tuple[ClassRow, ...]:
-        """The rows of `per_class`."""
-        return self.per_class
-
     def with_unknown(self, rows: int) -> Metrics:
         """The same with `rows` further rows of unknown labels, which count as wrong."""
         if not rows:

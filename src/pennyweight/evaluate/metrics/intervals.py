@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
 
@@ -34,27 +33,6 @@ def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
     low = 0.0 if correct == 0 else max(0.0, centre - half)
     high = 1.0 if correct == n else min(1.0, centre + half)
     return low, high
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], n: int, *, level: float = 0.95, replications: int = 1000, seed: int = 0
-) -> Interval:
-    """The percentile bootstrap interval of any figure of a test set of `n` rows.
-
-    Args:
-        statistic: takes row numbers (n,) drawn with replacement and returns the figure on those rows.
-        n: rows in the test set.
-
-    Raises:
-        DataError: without rows.
-
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", chapter 13, 1993.
-    """
-    if n < 1:
-        raise DataError("there are no rows to resample")
-    random = np.random.default_rng(seed)
-    values = [statistic(random.integers(0, n, n)) for _ in range(replications)]
-    return percentile_interval(np.asarray(values), level)
 
 
 def percentile_interval(values: np.ndarray, level: float) -> Interval:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...budget.architecture import encoder_parameters
 from ...budget.specs import AdapterSpec
@@ -114,34 +114,6 @@ def backbone_state(backbone: Backbone) -> TensorsOnDemand:
     except (KeyError, OSError, ValueError, SafetensorError):
         state: dict[str, Tensor] = load_module(backbone).state_dict()
         return encoder_tensors(backbone.config, state)
-
-
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """An encoder's tensors by transformers' names in fp32, what PEFT's layers in it add merged, from memory.
-
-    A fast encoder holds frozen matrices in bf16, rounded already; `merged_state` of the backbone's files rounds once.
-
-    Args:
-        module: an encoder, such as `SequenceClassifier.module`.
-    """
-    state: dict[str, Tensor] = {}
-    wrapped: dict[str, Any] = {}
-    for name, tensor in module.state_dict().items():
-        held = tensor.detach().float()
-        layer, inside, rest = name.partition(f".{_BASE}.")
-        if inside:
-            state[f"{layer}.{rest}"] = held
-            wrapped[layer] = module.get_submodule(layer)
-        elif ".lora_" not in name:
-            state[name] = held
-    for layer, peft_layer in wrapped.items():
-        for adapter in peft_layer.active_adapters:
-            down, up = (part[adapter].weight.detach().float() for part in (peft_layer.lora_A, peft_layer.lora_B))
-            held = peft_layer.lora_magnitude_vector
-            magnitude = held[adapter].weight.detach().float() if adapter in held else None
-            key, scale = f"{layer}.weight", float(peft_layer.scaling[adapter])
-            state[key] = _merged(state[key], down, up, scale, magnitude)
-    return state
 
 
 def _merged(weight: Tensor, down: Tensor, up: Tensor, scale: float, magnitude: Tensor | None) -> Tensor:
