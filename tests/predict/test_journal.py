@@ -50,7 +50,9 @@ def test_what_is_finished_is_kept_and_gone_on_with(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.csv"]
 
 
-@pytest.mark.parametrize("damage", ["torn line", "torn block", "zeros", "line without its block"])
+@pytest.mark.parametrize(
+    "damage", ["torn line", "torn block", "zeros", "line without its block", "flipped byte", "flipped digit"]
+)
 def test_what_lies_behind_the_last_whole_block_is_cut_off(damage: str, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     leave(out)
@@ -65,6 +67,14 @@ def test_what_lies_behind_the_last_whole_block_is_cut_off(damage: str, tmp_path:
     elif damage == "zeros":
         with lines.open("ab") as handle:
             handle.write(b"\0" * 20)
+    elif damage == "flipped byte":  # in the second block
+        with blocks.open("r+b") as handle:
+            handle.seek(10)
+            handle.write(b"B")
+        rows = 10
+    elif damage == "flipped digit":  # of the second line's rows
+        lines.write_bytes(lines.read_bytes().replace(b"[20, ", b"[21, "))
+        rows = 10
     else:
         os.truncate(blocks, 12)
         rows = 10

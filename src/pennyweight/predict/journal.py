@@ -1,9 +1,9 @@
 """The finished blocks of a job that may be killed at any moment, next to the file that they will become.
 
 A hidden folder `.NAME.unfinished` holds three files. `job.json` says what the job is. `blocks` holds the blocks' bytes
-end to end. `journal` has a line a block: the rows so far, those of them that were answered, and where the block ends. A
-block's bytes are durable before its line is written, so that whatever a line says is there. What a killed run left
-behind its last whole line is cut off.
+end to end. `journal` has a line a block: the rows so far, those of them that were answered, where the block ends, and a
+checksum of these and of its bytes, which are durable before the line is written. What a killed run left behind its last
+whole line is cut off, and so is everything from the first block on that is not as it was written.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import json
 import os
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -39,11 +40,18 @@ class Finished:
         rows: rows so far.
         answered: those of them that got a label.
         end: where the blocks' bytes end.
+        checksum: CRC-32 of the other three and the block's bytes.
     """
 
     rows: int = 0
     answered: int = 0
     end: int = 0
+    checksum: int = 0
+
+    def sealed(self, content: bytes) -> Finished:
+        """The same with the checksum of a block of these bytes."""
+        facts = f"{self.rows} {self.answered} {self.end} ".encode()
+        return replace(self, checksum=zlib.crc32(content, zlib.crc32(facts)))
 
 
 class BlockJournal:
@@ -83,7 +91,7 @@ class BlockJournal:
         last = self.done[-1]
         self._blocks.write(content)
         _flush(self._blocks)
-        finished = Finished(last.rows + rows, last.answered + answered, last.end + len(content))
+        finished = Finished(last.rows + rows, last.answered + answered, last.end + len(content)).sealed(content)
         self._lines.write(_line(finished))
         _flush(self._lines)
         self.done.append(finished)
@@ -182,7 +190,7 @@ def _kept_blocks(folder: Path, out: Path, job: Mapping[str, Any], *, resume: boo
         former = unseal((folder / _JOB).read_text("utf-8"))["job"]
     except (OSError, ValueError, KeyError):
         return []  # nothing was finished yet: this file is durable before the first block
-    kept = _read_lines(folder)
+    kept = list(_whole_blocks(folder))
     if not kept:
         return []
     goes_on = may_go_on(former, job, kept[-1].rows, out, folder, resume=resume)
@@ -222,24 +230,24 @@ def may_go_on(
     return resume
 
 
-def _read_lines(folder: Path) -> list[Finished]:
-    """The whole lines of a journal whose blocks are whole."""
-    kept: list[Finished] = []
-    with suppress(OSError):
-        size = (folder / _BLOCKS).stat().st_size
-        for line in (folder / _JOURNAL).read_bytes().splitlines(keepends=True):
+def _whole_blocks(folder: Path) -> Iterator[Finished]:
+    """The finished blocks up to the first that is not as it was written, or cannot be read."""
+    end = 0
+    with suppress(OSError), (folder / _BLOCKS).open("rb") as blocks, (folder / _JOURNAL).open("rb") as lines:
+        for line in lines:
             try:
                 finished = Finished(*map(int, json.loads(line)))
-            except (ValueError, TypeError):
+                content = blocks.read(max(finished.end - end, 0))
+            except (ValueError, TypeError, OverflowError, MemoryError):
                 break  # cut off, or overwritten by what a power cut left
-            if line != _line(finished) or finished.end > size:
+            if line != _line(finished) or finished != finished.sealed(content):
                 break
-            kept.append(finished)
-    return kept
+            end = finished.end
+            yield finished
 
 
 def _line(finished: Finished) -> bytes:
-    return f"[{finished.rows}, {finished.answered}, {finished.end}]\n".encode()
+    return f"{list(astuple(finished))}\n".encode()
 
 
 def _cut_to(path: Path, size: int) -> IO[bytes]:
@@ -292,5 +300,5 @@ def _clear(folder: Path) -> None:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove a folder that holds no finished block."""
-    if folder.is_dir() and not _read_lines(folder):
+    if folder.is_dir() and next(_whole_blocks(folder), None) is None:
         shutil.rmtree(folder, ignore_errors=True)
