@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pennyweight as pw
+from pennyweight.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,23 @@ def test_the_classifier_is_not_overwritten(
         done = command("predict", run, news / "test.csv", "--out", out, "--format", "jsonl")
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert "the output would overwrite the classifier" in done.err
+        for loaded in (pw.load(run), pw.load(tiny_run)):  # whichever classifier writes
+            with pytest.raises(InputError, match="the output would overwrite the classifier"):
+                loaded.predict_file(news / "test.csv", out, form="jsonl")
     assert (run / "pennyweight.json").read_bytes() == before
     assert command("predict", run, news / "test.csv", "--out", run / "rows.jsonl").code == 0  # beside its own files
     assert pw.load(run).predict("The bank.")
+
+
+def test_an_exported_classifier_is_not_overwritten(tiny_run: Path, news: Path, tmp_path: Path) -> None:
+    for name in ("classifier.json", "model.onnx"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=r"classifier\.json: the output would overwrite the classifier"):
+        pw.load(tiny_run).predict_file(news / "test.csv", tmp_path / "classifier.json", form="jsonl")
+    rows = tmp_path / "rows.jsonl"
+    assert pw.load(tiny_run).predict_file(news / "test.csv", rows) == 15
+    before = rows.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    with pytest.raises(InputError, match="the output would overwrite the input"):
+        pw.load(tiny_run).predict_file(rows, tmp_path / "link.jsonl")
+    assert rows.read_bytes() == before

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pennyweight.errors import InputError
+from pennyweight.errors import InputError, StorageError
 from pennyweight.scale.parts import FinishedUnit, PartStore
 from pennyweight.storage.checksums import unseal
 
@@ -85,6 +85,15 @@ def test_parts_become_one_file(tmp_path: Path) -> None:
     store = stores(tmp_path)
     store.merge(leave(store), tmp_path / "whole")
     assert (tmp_path / "whole").read_text() == "x,y\n1,2\n3,4\n"
+
+
+def test_a_part_that_is_not_as_it_was_written_is_computed_again(tmp_path: Path) -> None:
+    store = stores(tmp_path)
+    units = leave(store)
+    (tmp_path / "out" / "part-0000001.csv").write_bytes(b"3,5\n")
+    with pytest.raises(StorageError, match=r"part-0000001\.csv: a finished part is damaged; continue with .* --resume"):
+        store.merge(units, tmp_path / "whole")
+    assert stores(tmp_path).begin(JOB, "out", resume=True) == {0: units[0]}
 
 
 def test_records_are_plain_json(tmp_path: Path) -> None:

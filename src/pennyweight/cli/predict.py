@@ -139,7 +139,7 @@ def predict(
     from ..predict.prediction_rows import KeptColumns, prediction_columns
     from ..predict.streaming import open_pipe
     from ..predict.submission import class_numbers, refuse_unnamed_ids
-    from ..predict.writers import follow_links, output_form, refuse_in_classifier
+    from ..predict.writers import follow_links, output_form
 
     out = None if output is None else Path(output) if ray is not None else follow_links(output)
     if text and source is not None:
@@ -166,8 +166,6 @@ def predict(
             remedy="write the texts to a file first",
         )
     model = local_folder(model)  # once: the hub would be asked for each reading
-    if out is not None:
-        refuse_in_classifier(out, Path(model))
     input_spec = read_input_spec(model).changed(
         text_columns=split_words(text_columns), separator=separator, markup=markup
     )

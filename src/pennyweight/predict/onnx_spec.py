@@ -19,6 +19,7 @@ from ..storage.untrusted_folder import open_folder, read_inside
 
 SPEC, MODEL, TOKENIZER = "classifier.json", "model.onnx", "tokenizer.json"
 WEIGHTS = f"{MODEL}.data"  # only of a large model
+ITEMS = (SPEC, MODEL, WEIGHTS, TOKENIZER)  # what prediction reads
 FORMAT = 1
 LARGEST = 16 << 20
 

@@ -9,12 +9,14 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from ..artifact.layout import ITEMS
+from ..artifact.layout import ITEMS, MANIFEST
 from ..data.table import shown
 from ..errors import DataError, InputError
 from ..storage.atomic import atomic_file
 from .cells import csv_cell, json_text
 from .formula_guard import Guard, escape_formula, guard_nothing
+from .onnx_spec import ITEMS as ONNX_ITEMS
+from .onnx_spec import is_onnx_folder
 from .output_blocks import Newlines, arrow_block, write_parquet
 
 # Rows of one Parquet row group: bounds memory, whatever the file's size.
@@ -28,8 +30,8 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
         source: the input file, which must not be overwritten.
 
     Raises:
-        InputError: for an ending that names no known form, a path that is no regular file, a read-only file, or the
-            source itself.
+        InputError: for an ending that names no known form, a path that is no regular file, a read-only file, the source
+            itself, or a file of a saved or exported classifier.
     """
     path = Path(path)
     form = form or path.suffix.removeprefix(".")
@@ -44,6 +46,8 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
         raise _no_file(path)
     if source is not None and os.path.exists(path) and os.path.exists(source) and path.samefile(source):
         raise overwrites_input(path)
+    if _is_in_classifier(path):
+        raise InputError("the output would overwrite the classifier", where=path, remedy="give --out another name")
     if os.path.exists(path) and not os.access(path, os.W_OK):
         # Renaming would replace it all the same: that takes no permission but the folder's.
         raise InputError("the file is read-only", where=path, remedy="make it writable, or give --out another name")
@@ -55,16 +59,14 @@ def overwrites_input(path: Path) -> InputError:
     return InputError("the output would overwrite the input", where=path, remedy="give --out another name")
 
 
-def refuse_in_classifier(path: Path, folder: Path) -> None:
-    """Refuse an output file that is part of the saved classifier in a folder.
-
-    Raises:
-        InputError: naming it.
-    """
-    inside = Path(os.path.realpath(path))
-    root = Path(os.path.realpath(folder))
-    if inside.is_relative_to(root) and inside.relative_to(root).parts[:1] in [(item,) for item in ITEMS]:
-        raise InputError("the output would overwrite the classifier", where=path, remedy="give --out another name")
+def _is_in_classifier(path: Path) -> bool:
+    """Whether a path is one of the files, or in one of the folders, of a saved or exported classifier."""
+    real = Path(os.path.realpath(path))
+    for folder in real.parents:
+        item = real.relative_to(folder).parts[0]
+        if (item in ITEMS and os.path.isfile(folder / MANIFEST)) or (item in ONNX_ITEMS and is_onnx_folder(folder)):
+            return True
+    return False
 
 
 def follow_links(path: str | Path) -> Path:

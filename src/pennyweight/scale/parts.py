@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, StorageError
 from ..predict.journal import may_go_on
 from ..predict.output_blocks import write_parquet
-from ..storage.checksums import seal, unseal
+from ..storage.checksums import seal, sha256, unseal
 from ..storage.durability import fsync_file
 from .file_systems import FileStore
 
@@ -123,8 +123,20 @@ class PartStore:
         self.files.write(f"{_UNITS}/{unit.number:07d}.json", [seal(asdict(unit)).encode()])
 
     def merge(self, units: Sequence[FinishedUnit], whole: Path) -> None:
-        """Put the parts of a local folder together as one file."""
+        """Put the parts of a local folder together as one file.
+
+        Raises:
+            StorageError: a part is not as it was written; it is removed, so that it is computed again.
+        """
         folder = Path(self.files.uri)
+        for unit in units:
+            part = folder / self.part(unit.number)
+            if sha256(part) != unit.sha256:
+                part.unlink()
+                raise StorageError(
+                    "a finished part is damaged", where=part,
+                    remedy="continue with the same command and --resume: it is computed again",
+                )  # fmt: skip
 
         def blocks() -> Iterator[bytes]:
             for unit in units:
