@@ -245,7 +245,7 @@ class UnitWorker:
         _, rows, whole = self._opened
         columns = rows.read(unit.start, unit.rows)
         found = replace(whole, rows=unit.rows, blocks=lambda: iter([columns]), empty=EmptyTexts(), cut=CutTally())
-        return found, plain_types(rows.schema) if source.name.lower().endswith(".parquet") else {}
+        return found, plain_types(rows.schema, source.name) if source.name.lower().endswith(".parquet") else {}
 
 
 def open_ranges(rows: ParquetRows, input_spec: InputSpec) -> RowBlocks:

@@ -17,7 +17,9 @@ from pennyweight.data.formats.columnar import (
     read_parquet,
     read_saved,
 )
+from pennyweight.data.row_blocks import read_in_blocks
 from pennyweight.data.sources import read
+from pennyweight.errors import DataError
 
 LIMIT = 1 << 30
 ROWS: dict[str, list[Any]] = {"text": ["a", "b", "é"], "label": [1, 0, 1]}
@@ -275,3 +277,20 @@ def test_a_stream_from_the_hub_is_refused(monkeypatch, refusal) -> None:
 )
 def test_metadata_of_another_form_gives_no_names(metadata: Any) -> None:
     assert class_names(pa.schema([pa.field("label", pa.int64())], metadata=metadata)) == {}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "stream"])
+def test_columns_of_one_name_are_refused(kind: str, tmp_path: Path) -> None:
+    table = pa.table([["a", "b"], ["c", "d"], ["e", "f"]], names=["text", "note", "note"])
+    path = tmp_path / ("x.parquet" if kind == "parquet" else "x.arrow")
+    if kind == "parquet":
+        pa.parquet.write_table(table, path)
+    else:
+        with (pa.ipc.new_file if kind == "arrow" else pa.ipc.new_stream)(path, table.schema) as writer:
+            writer.write_table(table)
+    for check in (True, False):
+        with pytest.raises(DataError) as caught:
+            read_in_blocks(path, check=check)
+        assert str(caught.value) == f"{path}: several columns have one name: note; rename them"
+    with pytest.raises(DataError, match="several columns have one name: note; rename them"):
+        read(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain
 from pathlib import Path
@@ -41,8 +42,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
         zipped = is_compressed(path) or path.suffix in compression.ENDINGS
         file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
         schema = file.schema_arrow
-        wanted = [schema.names.index(name) for name in readable_columns(schema)]
-        names = [schema.names[index] for index in wanted]
+        names = readable_columns(schema, str(path))
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
         return collect_batches(batches, schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -57,14 +57,11 @@ def read_arrow(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) -> C
     """
     import pyarrow as pa
 
-    content = pa.py_buffer(read_bytes(path, max_bytes))
+    content = pa.BufferReader(read_bytes(path, max_bytes))
     try:
-        if content[:6].to_pybytes() == b"ARROW1":
-            file = pa.ipc.open_file(content)
-            batches: Iterable[Any] = (file.get_batch(number) for number in range(file.num_record_batches))
-            return collect_batches(batches, file.schema, str(path), max_bytes, stored=path.stat().st_size)
-        stream = pa.ipc.open_stream(content)
-        return collect_batches(stream, stream.schema, str(path), max_bytes, stored=path.stat().st_size)
+        reader = _open_arrow(content)
+        batches = _arrow_batches(reader)
+        return collect_batches(batches, reader.schema, str(path), max_bytes, stored=path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, "Arrow", error) from error
 
@@ -76,19 +73,16 @@ def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> 
 
     form = "Parquet" if format == "parquet" else "Arrow"
     try:
-        with path.open("rb") as handle:
-            head = handle.read(6)
         if form == "Parquet":
             file = parquet.ParquetFile(path)
             schema = file.schema_arrow
-            names = readable_columns(schema)
+            names = readable_columns(schema, str(path))
             batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
         else:
             # Not mapped into memory: a file that is cut off meanwhile would end the process with SIGBUS.
-            opened = pa.OSFile(str(path))
-            arrow = pa.ipc.open_file(opened) if head == b"ARROW1" else pa.ipc.open_stream(opened)
-            schema = arrow.schema
-            batches = (arrow.get_batch(n) for n in range(arrow.num_record_batches)) if head == b"ARROW1" else arrow
+            reader = _open_arrow(pa.OSFile(str(path)))
+            schema = reader.schema
+            batches = _arrow_batches(reader)
         done, expanded = 0, 0
         for block in _blocks_of(batches, size):
             found = collect_batches(block, schema, str(path), min(max_bytes, _BLOCK_BYTES), start=done)
@@ -149,7 +143,7 @@ class ParquetRows:
             raise damaged_file(self.source, "Parquet", error) from error
 
     def _batches(self, start: int, count: int) -> Iterator[Any]:
-        names = readable_columns(self.schema)
+        names = readable_columns(self.schema, self.source)
         group = bisect_right(self._ends, start) - 1
         if not self._at <= start or self._ends[group] > self._at:  # behind, or whole row groups ahead
             groups = range(group, len(self._ends) - 1)
@@ -185,6 +179,26 @@ def _blocks_of(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield held
 
 
+def _open_arrow(opened: Any) -> Any:
+    """Arrow's reader of an open file, which has its form: the file's, with an index at the end, or the stream's."""
+    import pyarrow as pa
+
+    head = opened.read(6)
+    opened.seek(0)
+    return pa.ipc.open_file(opened) if head == b"ARROW1" else pa.ipc.open_stream(opened)
+
+
+def _is_arrow_file(reader: Any) -> bool:
+    import pyarrow as pa
+
+    return isinstance(reader, pa.ipc.RecordBatchFileReader)
+
+
+def _arrow_batches(reader: Any) -> Iterable[Any]:
+    """The batches of what `_open_arrow` gave, read one by one."""
+    return (reader.get_batch(n) for n in range(reader.num_record_batches)) if _is_arrow_file(reader) else reader
+
+
 def count_rows(path: Path, format: Format) -> int | None:
     """The rows of a plain Parquet or Arrow file, as its metadata say; None for an Arrow stream, which has none.
 
@@ -197,9 +211,10 @@ def count_rows(path: Path, format: Format) -> int | None:
     try:
         if format == "parquet":
             return int(parquet.read_metadata(path).num_rows)
-        with path.open("rb") as handle:
-            head = handle.read(6)
-        return int(dataset.dataset(path, format="ipc").count_rows()) if head == b"ARROW1" else None
+        with pa.OSFile(str(path)) as opened:
+            reader = _open_arrow(opened)
+            readable_columns(reader.schema, str(path))  # Arrow's own refusal of two columns of one name says less
+        return int(dataset.dataset(path, format="ipc").count_rows()) if _is_arrow_file(reader) else None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, "Parquet" if format == "parquet" else "Arrow", error) from error
 
@@ -277,7 +292,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
             f"a {type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
         )
     schema = dataset.features.arrow_schema
-    names = readable_columns(schema)
+    names = readable_columns(schema, source)
 
     def batches() -> Iterator[Any]:
         for table in dataset.select_columns(names).with_format("arrow").iter(_BATCH):
@@ -313,7 +328,7 @@ def collect_batches(
     """
     import pyarrow as pa
 
-    names = readable_columns(schema)
+    names = readable_columns(schema, source)
     values: dict[str, list[Any]] = {name: [] for name in names}
     size = 0
     for batch in batches:
@@ -382,9 +397,17 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def readable_columns(schema: Any) -> list[str]:
-    """The columns of strings, numbers or booleans, and of lists where the name says labels: other lists are large."""
+def readable_columns(schema: Any, source: str) -> list[str]:
+    """The columns of strings, numbers or booleans, and of lists where the name says labels: other lists are large.
+
+    Raises:
+        DataError: two columns have one name, so that neither can be named.
+    """
     import pyarrow as pa
+
+    if len(set(schema.names)) < len(schema.names):
+        twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+        raise DataError(f"several columns have one name: {listed(twice)}", remedy="rename them", where=source)
 
     def plain(kind: Any) -> bool:
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -396,8 +419,7 @@ def readable_columns(schema: Any) -> list[str]:
         lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
         return is_label_name(field.name) and any(test(field.type) for test in lists) and plain(field.type.value_type)
 
-    once = [field for field in schema if schema.names.count(field.name) == 1]  # one that comes twice cannot be named
-    return [field.name for field in once if plain(field.type) or labels(field)]
+    return [field.name for field in schema if plain(field.type) or labels(field)]
 
 
 def read_column_types(path: Path) -> dict[str, Any]:
@@ -412,21 +434,19 @@ def read_column_types(path: Path) -> dict[str, Any]:
             schema = parquet.read_schema(path)
         elif path.suffix.lower() == ".arrow":
             with pa.OSFile(str(path)) as opened:
-                ipc = pa.ipc.open_file if opened.read(6) == b"ARROW1" else pa.ipc.open_stream
-                opened.seek(0)
-                schema = ipc(opened).schema
+                schema = _open_arrow(opened).schema
         else:
             return {}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, "Parquet or Arrow", error) from error
-    return plain_types(schema)
+    return plain_types(schema, str(path))
 
 
-def plain_types(schema: Any) -> dict[str, Any]:
+def plain_types(schema: Any, source: str) -> dict[str, Any]:
     """The Arrow types of the number, boolean and string columns of a schema."""
     import pyarrow as pa
 
-    kinds = {name: schema.field(name).type for name in readable_columns(schema)}
+    kinds = {name: schema.field(name).type for name in readable_columns(schema, source)}
     kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in kinds.items()}
     return {name: kind for name, kind in kinds.items() if not pa.types.is_null(kind) and not pa.types.is_nested(kind)}
 
