@@ -62,6 +62,26 @@ def test_a_prediction_imports_nothing_that_only_training_needs(tiny_run: Path) -
     assert imported == []
 
 
+@pytest.mark.parametrize("module", ["pennyweight.cli.app", "typer", "torch", "torch.nn"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, default_signals: None) -> None:
+    done = run(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *more):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['pennyweight', 'predict', 'absent', '--text', 'The bank.']\n"
+        "from pennyweight.cli import main\nmain()\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_the_command_starts_where_ctrl_c_is_one_line() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as handle:
+        assert tomllib.load(handle)["project"]["scripts"] == {"pennyweight": "pennyweight.cli:main"}
+
+
 def test_public_names_are_there_and_stay_what_they_are() -> None:
     """The function `train` and the folder `train/` share a name: importing the folder must not hide the function."""
     done = run(

@@ -1,5 +1,5 @@
 """`python -m pennyweight`."""
 
-from .cli.app import main
+from .cli import main
 
 main()
