@@ -60,3 +60,4 @@ def test_a_child_process_never_finds_a_lock_held_by_a_thread_that_it_lacks() -> 
     child.join(60)
     assert child.exitcode == 7
     assert lock.acquire(timeout=30)
+    lock.release()  # every later fork of this process takes it, too
