@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -281,6 +282,14 @@ def test_bad_lines_on_standard_input(tiny_run: Path, command: Command) -> None:
         done.error
         == 'standard input:2: the line is not a JSON object; expected {"text": ..., "label": ...}; received [1]'
     )
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"The bank.\n", mtime=0), b"PAR1\x15\xff\n"])
+def test_what_is_no_text_on_standard_input(tiny_run: Path, command: Command, content: bytes) -> None:
+    done = command("predict", tiny_run, "-", stdin=content)
+    assert done.code == 2
+    assert done.error.startswith("standard input:1: byte 0x")
+    assert done.error.endswith("; what is no text has to be in a file: write it to one and name the file")
 
 
 def test_flags_that_contradict_each_other_are_told(

@@ -54,7 +54,7 @@ def test_a_form_that_cannot_be_told(file, refusal) -> None:
     assert refusal(read, file("notes.docx", "hello")) == (
         "TMP/notes.docx: cannot detect the file's format from its name (notes.docx) or its content; expected "
         "CSV, TSV, JSON, JSON lines, Parquet, Arrow, .xlsx, fastText, TREC or plain lines, or one of these compressed "
-        "(.gz, .bz2, .xz, .zip); name it with --format, or rename the file"
+        "(.gz, .bz2, .xz, .zip); name it with --format (predict: --input-format), or rename the file"
     )
 
 

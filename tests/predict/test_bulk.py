@@ -150,7 +150,32 @@ def test_a_run_that_is_killed_anywhere_and_resumed_writes_the_same_bytes(
     assert {item.name for item in tmp_path.iterdir()} == {source.name, f"whole.{form}"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", [*FORMS, "arrow"])
+def test_a_file_whose_name_is_no_utf8(form: str, classifier: pw.Classifier, tmp_path: Path) -> None:
+    source, named = tmp_path / f"in.{form}", tmp_path / os.fsdecode(f"i\xff.{form}".encode("latin-1"))
+    if form == "arrow":
+        with pa.OSFile(str(source), "wb") as file:
+            table = pa.table({"text": texts(100)})
+            with pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+    else:
+        source_of(source)
+    source.rename(named)
+    kind = "parquet" if form == "arrow" else form
+    out = tmp_path / os.fsdecode(f"o\xff.{kind}".encode("latin-1"))
+    assert classifier.predict_file(named, out) == 100
+    out.rename(tmp_path / f"out.{kind}")
+    assert [row["text"] for row in rows_in(tmp_path / f"out.{kind}")] == texts(100)
+
+
+@pytest.mark.parametrize("out", ["{}/", "/dev/fd/1", "/dev/stdout"])
+def test_what_is_no_name_of_a_file_is_refused(out: str, classifier: pw.Classifier, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"this is the name of a folder; add|not a regular file; to write to standard"):
+        classifier.predict_file(source_of(tmp_path / "in.csv"), out.format(tmp_path / "new"), form="csv")
+    assert os.listdir(tmp_path) == ["in.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it_and_keeps_what_is_finished(
     number: signal.Signals, classifier: pw.Classifier, tmp_path: Path, default_signals: None
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -101,7 +102,8 @@ def write_parquet(parts: Callable[[], Iterator[bytes]], path: Path) -> None:
         schema = pa.schema([])
     # A column without any value becomes a column of texts.
     final = pa.schema([pa.field(one.name, pa.string() if pa.types.is_null(one.type) else one.type) for one in schema])
-    with pq.ParquetWriter(path, final) as writer:
+    # Opened here: a name need not be UTF-8.
+    with pa.OSFile(os.fsencode(path), "wb") as file, pq.ParquetWriter(file, final) as writer:
         for part in parts():
             writer.write_table(_as(pa.ipc.open_stream(pa.py_buffer(part)).read_all(), final))
 

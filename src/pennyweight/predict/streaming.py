@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from ..data.cut_tokens import CutTally
 from ..data.file_streams import MAX_LINE, is_pipe
+from ..data.formats.compression import detect_compression
 from ..errors import DataError, InputError
 from .prediction_rows import predicted_columns, rows_of
 from .predictor import Classifier
@@ -112,8 +113,12 @@ def read_lines(handle: IO[bytes], source: str) -> Iterator[str]:
         try:
             yield line.decode("utf-8")
         except UnicodeDecodeError as error:
+            whole = number == 1 and (detect_compression(line) or line.startswith((b"PAR1", b"ARROW1")))
             raise DataError(
-                f"byte 0x{line[error.start]:02X} is not UTF-8", where=f"{source}:{number}", expected="UTF-8"
+                f"byte 0x{line[error.start]:02X} is not UTF-8",
+                where=f"{source}:{number}",
+                expected="UTF-8",
+                remedy="what is no text has to be in a file: write it to one and name the file" if whole else None,
             ) from None
 
 

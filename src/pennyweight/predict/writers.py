@@ -73,9 +73,13 @@ def follow_links(path: str | Path) -> Path:
     """The file that an output goes to: what a link leads to is written or replaced, and the link stays.
 
     Raises:
-        InputError: links that lead to each other, or to a device.
+        InputError: links that lead to each other, or to a device; a name that says folder.
     """
+    if str(path).endswith("/"):
+        raise InputError("this is the name of a folder", where=path, remedy="add the name of a file in it")
     path = found = Path(path)
+    if _is_special(path):  # /dev/fd/1 is a link, too
+        raise _no_file(path)
     for _ in range(40):  # as many as Linux follows
         if not found.is_symlink():
             return found

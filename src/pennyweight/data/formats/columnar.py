@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,7 +41,7 @@ def read_parquet(path: Path, max_bytes: int, options: FileOptions = AS_NAMED) ->
     try:
         # Parquet is read from its end: a gzipped one has to be decompressed first.
         zipped = is_compressed(path) or path.suffix in compression.ENDINGS
-        file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else path)
+        file = parquet.ParquetFile(io.BytesIO(read_bytes(path, max_bytes)) if zipped else _opened(path))
         schema = file.schema_arrow
         names = readable_columns(schema, str(path))
         batches = file.iter_batches(batch_size=_BATCH, columns=names) if names else iter(())
@@ -74,13 +75,13 @@ def read_arrow_blocks(path: Path, max_bytes: int, size: int, format: Format) -> 
     form = "Parquet" if format == "parquet" else "Arrow"
     try:
         if form == "Parquet":
-            file = parquet.ParquetFile(path)
+            file = parquet.ParquetFile(_opened(path))
             schema = file.schema_arrow
             names = readable_columns(schema, str(path))
             batches: Iterable[Any] = file.iter_batches(batch_size=size, columns=names) if names else iter(())
         else:
             # Not mapped into memory: a file that is cut off meanwhile would end the process with SIGBUS.
-            reader = _open_arrow(pa.OSFile(str(path)))
+            reader = _open_arrow(_opened(path))
             schema = reader.schema
             batches = _arrow_batches(reader)
         done, expanded = 0, 0
@@ -179,6 +180,13 @@ def _blocks_of(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield held
 
 
+def _opened(path: Path) -> Any:
+    """A file as Arrow opens it; its name need not be UTF-8."""
+    import pyarrow as pa
+
+    return pa.OSFile(os.fsencode(path))
+
+
 def _open_arrow(opened: Any) -> Any:
     """Arrow's reader of an open file, which has its form: the file's, with an index at the end, or the stream's."""
     import pyarrow as pa
@@ -210,11 +218,13 @@ def count_rows(path: Path, format: Format) -> int | None:
 
     try:
         if format == "parquet":
-            return int(parquet.read_metadata(path).num_rows)
-        with pa.OSFile(str(path)) as opened:
+            return int(parquet.read_metadata(_opened(path)).num_rows)
+        with _opened(path) as opened:
             reader = _open_arrow(opened)
             readable_columns(reader.schema, str(path))  # Arrow's own refusal of two columns of one name says less
-        return int(dataset.dataset(path, format="ipc").count_rows()) if _is_arrow_file(reader) else None
+            if not _is_arrow_file(reader):
+                return None
+            return int(dataset.IpcFileFormat().make_fragment(opened).count_rows())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged_file(path, "Parquet" if format == "parquet" else "Arrow", error) from error
 
@@ -431,9 +441,9 @@ def read_column_types(path: Path) -> dict[str, Any]:
         return {}
     try:
         if path.suffix.lower() == ".parquet":
-            schema = parquet.read_schema(path)
+            schema = parquet.read_schema(_opened(path))
         elif path.suffix.lower() == ".arrow":
-            with pa.OSFile(str(path)) as opened:
+            with _opened(path) as opened:
                 schema = _open_arrow(opened).schema
         else:
             return {}

@@ -228,7 +228,7 @@ def _unknown(path: Path, by: str) -> DataError:
     return DataError(
         f"cannot detect the file's format from {by}",
         expected=known_formats(),
-        remedy="name it with --format, or rename the file",
+        remedy="name it with --format (predict: --input-format), or rename the file",
         where=path,
     )
 
