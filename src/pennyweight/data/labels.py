@@ -397,7 +397,7 @@ def find_rare(table: Table, least: int = 2) -> dict[str | int, int]:
 
 
 def refuse_rare(table: Table) -> None:
-    """A stratified split puts a row of each class on both sides, so that a class needs two.
+    """Refuse classes with one row: a stratified split puts a row of each class on both sides.
 
     Raises:
         DataError: naming the classes with one row, and the flags that say what to do with them.

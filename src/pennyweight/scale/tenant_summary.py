@@ -47,7 +47,7 @@ class ManySummary:
 
     @property
     def failed(self) -> tuple[TenantOutcome, ...]:
-        """The rows that no classifier came of."""
+        """The rows of the manifest whose classifier could not be trained."""
         return tuple(outcome for outcome in self.outcomes if outcome.state == "failed")
 
     @property

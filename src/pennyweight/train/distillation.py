@@ -29,10 +29,10 @@ class SoftTargets:
 
     Attributes:
         probabilities: (N, L) float32; each row sums to 1, except multi-label.
-        labelled: (N,) whether a row has a label of its own, too.
+        labelled: (N,) whether a row has a label, too.
         multi: whether a text may have any number of labels.
-        temperature: T; above 1 it tells more of the classes that the teacher finds unlikely.
-        weight: w, of the teacher where a row has a label.
+        temperature: T; above 1, the classes that the teacher finds unlikely count more.
+        weight: w, the teacher's share of the target of a row that has a label; otherwise the share is 1.
     """
 
     probabilities: np.ndarray

@@ -184,7 +184,7 @@ def _lines(path: Path, max_bytes: int, options: FileOptions) -> Lines:
 
 
 def _first_rows(path: Path, lines: Iterator[str], dialect: Dialect) -> tuple[list[list[str]], int]:
-    """The rows that detection looks at, none of them blank, as wide as the first; and the first one's line."""
+    """The rows to detect by, none of them blank and all as wide as the first, and the first one's line."""
     rows: list[list[str]] = []
     line, left = 0, _CELLS
     for row, start, _ in _records(path, lines, dialect):

@@ -207,7 +207,7 @@ class SecondMoment:
         sketch, directions = self._sketch.double(), self._directions.double()
         if not sketch.isfinite().all():
             raise _no_bases("the gradients on the training rows are not finite numbers")
-        # Y and Ωᵀ Y of the sum plus a small multiple of the identity, so that rounding leaves Ωᵀ Y positive.
+        # A small multiple of the identity is added to the sum, so that Ωᵀ Y stays positive definite despite rounding.
         shift = torch.finfo(torch.float32).eps * float(torch.linalg.matrix_norm(sketch)) or 1.0
         sketch = sketch + shift * directions
         inner = directions.t() @ sketch  # (k, k)

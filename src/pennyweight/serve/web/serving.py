@@ -233,7 +233,7 @@ class Serving:
 
 @lru_cache(maxsize=64)
 def _queue_full(most: float, seconds: int) -> Refusal:
-    """Made once: under overload it is most of what a refusal costs."""
+    """The refusal of a full queue, cached: under overload, making it was most of what a refusal cost."""
     return refusal(QueueFull.too_long(most, seconds))
 
 
