@@ -32,18 +32,18 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of abo
 FEWEST_TO_DECIDE = 20  # validation rows: fewer would choose by chance
 # Where the paired interval is wider than this to either side, the test would miss gains that are worth having.
 WIDEST = 0.025
-# Who sets another field of the plan, or one of these, has asked for what the adapter gives.
+# A recipe that sets another field of the plan, or one of ADAPTER_SETTINGS, asks for the adapter, which is then kept.
 FREE_PLAN_FIELDS = {"budget", "head", "head_rank", "head_dropout", "min_rank", "max_rank"}
 ADAPTER_SETTINGS = ("class_weights", "oversample", "teacher", "start_from", "adapter_scale")
 
 
 @dataclass(frozen=True)
 class FrozenHead:
-    """Logistic regression on the frozen backbone's mean embeddings, and what the adapter is against it.
+    """Logistic regression on the frozen backbone's mean embeddings, compared with the trained adapter.
 
     Attributes:
         head: fitted on `rows` training rows.
-        strength: the inverse of its penalty, of least loss on the validation rows.
+        strength: the inverse of its penalty, chosen for the least loss on the validation rows.
         comparison: the trained adapter (second) against this head (first), on the validation rows.
         scores: accuracies of head and adapter there; micro F1 of multi-label texts.
         held_out: (V, L) the head's logits there, of multi-label texts; otherwise None.
