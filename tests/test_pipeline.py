@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import pennyweight as pw
 from pennyweight import pipeline
@@ -19,6 +21,8 @@ from pennyweight.errors import BudgetError, PennyweightError, RecipeError
 from pennyweight.recipe import loading as recipe
 from pennyweight.train.observer import forward_log
 from pennyweight.train.run_folder import RunFolder
+
+from .forked_python import ForkedPython
 
 SMALL = {"budget": "5k", "max_steps": 2, "precision": "fp32", "batch_size": 8}
 
@@ -197,3 +201,63 @@ def test_training_leaves_global_state_as_it_was(pairs: list[tuple[str, str]], se
     before = state()
     pw.train(pairs, test=pairs[:15], **settings)
     assert state() == before
+
+
+FORKING = """
+import logging, os, signal, sys, torch
+import pennyweight as pw
+torch.set_num_threads(2)
+torch.ones(1 << 20).add_(1).sum()  # OpenMP has threads from now on
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    pw.train(
+        sys.argv[1], backbone=sys.argv[2], budget="5k", max_steps=2, precision="fp32", batch_size=8, threads=2,
+        audit="off", progress=False,
+    ).predict(["The bank and the rate"])
+    sys.stderr.flush()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_is_forked_after_its_parent_computed_trains(
+    news: Path, tiny_backbone: Callable[..., Path]
+) -> None:
+    done = ForkedPython(FORKING, news / "train.csv", tiny_backbone("bert")).wait(timeout=120)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+    assert done.stderr.count("WARNING threads: training uses one CPU thread, because a forked process cannot use") == 1
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no gradients": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "fp64 by default": lambda: default_dtype(torch.float64),
+    "another device by default": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("encoder", ["fast", "reference"])
+def test_what_the_caller_has_set_in_torch_changes_nothing(
+    state: str, encoder: str, pairs: list[tuple[str, str]], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings |= {"encoder": encoder}
+    texts = [text for text, _ in pairs[:4]]
+    expected = pw.train(pairs, **settings).logits(texts)
+    with STATES[state]():
+        trained = pw.train(pairs, out=tmp_path / "run", **settings)
+        for classifier in (trained, pw.load(tmp_path / "run")):
+            assert np.array_equal(classifier.logits(texts), expected)

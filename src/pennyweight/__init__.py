@@ -17,6 +17,8 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from .storage import forks as forks
+
 if TYPE_CHECKING:
     from .errors import PennyweightError
     from .integrations.scikit_learn import PennyweightClassifier

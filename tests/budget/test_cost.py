@@ -172,6 +172,18 @@ def test_only_adapted_matrices_keep_their_input() -> None:
     assert found.activations == 7 * block * 2
 
 
+def test_deberta_keeps_its_relative_positions_for_every_text() -> None:
+    config = load_config("microsoft/deberta-v3-base")
+    whole = manual(config, "query_proj")
+    found, plain = (
+        memory(each, whole, batch_size=32, length=64, bytes_per_number=4, pooling="mean")
+        for each in (config, {**config, "pos_att_type": []})
+    )
+    # As torch's hooks on saved tensors counted them: in each of 12 blocks four tensors of 32 x 12 x 64 x 512 numbers.
+    relative = 4 * 32 * 12 * 64 * 512 * 4
+    assert found.activations - plain.activations == (12 + 1) * relative  # one block's again for gradients
+
+
 def test_weights_by_device_and_format() -> None:
     config = load_config("embedded")
     whole = manual(config, "all-linear")

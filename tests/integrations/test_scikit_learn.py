@@ -126,7 +126,17 @@ OK = ["The bank.", "The cup.", "The bank.", "The cup."]
         (OK, np.array([0, np.nan, 1, 1]), "label 2: the label is missing (None or NaN)"),
         (
             OK, ["money", "money ", "a", "a"],
-            "labels differ only in surrounding blanks; received 'money', 'money '; spell them the same",
+            "labels are equal but for their spelling; expected labels that differ when 1 equals 1.0, True equals true, "
+            "and surrounding blanks are ignored; received 'money', 'money '; spell them the same",
+        ),
+        (
+            OK, ["1", "1.0", "1", "1.0"],
+            "labels are equal but for their spelling; expected labels that differ when 1 equals 1.0, True equals true, "
+            "and surrounding blanks are ignored; received '1', '1.0'; spell them the same",
+        ),
+        (
+            OK, csr_matrix(np.eye(4)),
+            "the labels are a sparse matrix; expected one label for each text, in a list or an array",
         ),
         (OK, ["a", " ", "a", " "], "a label is empty; give the class a name"),
         (
@@ -305,3 +315,26 @@ def test_a_grid_over_fields_of_the_recipe(
     recipe = grid.best_estimator_.classifier_.artifact.recipe
     assert recipe.train.learning_rate == grid.best_params_["learning_rate"]  # not that of `settings`
     assert recipe.model.pooling == grid.best_params_["pooling"]
+
+
+def test_labels_that_look_like_several_are_one_each(
+    estimator: pw.PennyweightClassifier, texts: tuple[list[str], list[str]]
+) -> None:
+    for names in (["['a', 'b']", "['b']"], ["a,b", "b,c"], ["[0, 1]", "[1, 0]"]):
+        estimator.fit(texts[0], names * 30)
+        assert estimator.classes_.tolist() == names
+        assert set(estimator.predict(texts[0])) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"progress": False}, "settings cannot contain progress; use the parameter verbose"),
+        ({"recipe": "fast"}, "settings cannot contain recipe; use the parameter recipe"),
+        (["lora"], 'settings is not a dict; expected such as {"adapter": "lora"}; received [\'lora\']'),
+    ],
+)
+def test_settings_that_are_none(settings: Any, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        pw.PennyweightClassifier(settings=settings).fit(OK, ["a", "b", "a", "b"])
+    assert str(caught.value) == said

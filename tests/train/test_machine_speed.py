@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,21 @@ def test_numbers_are_as_wide_as_the_engine_keeps_them() -> None:
         found = asked(strategy="top", precision="bf16", **settings)
         assert found.cache_bytes == 4 * numbers
         assert found.memory_bytes > half.memory_bytes
-    assert asked(strategy="top").cache_bytes == 2 * numbers  # auto, and nothing is known
     deberta = asked(strategy="top", backbone="microsoft/deberta-v3-base", precision="bf16", budget="1M")
     assert deberta.cache_bytes == 4 * 1000 * 50 * 768  # it has no fast encoder
     remember_speed(1e12, 60.0, **FP32)
     assert asked(strategy="top").cache_bytes == 4 * numbers  # as last time
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"), [({"avx512f", "avx512_bf16"}, 2), ({"asimd", "bf16"}, 2), ({"avx2", "avx512_vnni"}, 4), ((), 4)]
+)
+def test_without_a_training_auto_is_what_the_processor_has_units_for(
+    flags: Iterable[str], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_speed, "processor_flags", lambda: frozenset(flags))
+    assert asked(strategy="top", device="cpu").cache_bytes == size * 1000 * 50 * 384
+    assert asked(strategy="top", device="cuda").cache_bytes == 2 * 1000 * 50 * 384
 
 
 @pytest.mark.parametrize(

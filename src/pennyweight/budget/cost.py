@@ -158,7 +158,7 @@ def number_bytes(engine: str, precision: str) -> int:
 
     Args:
         engine: the reference keeps both in fp32, whatever its products are in; `fast` in the format it computes in.
-        precision: a number format; one that is not known yet, `auto`, is taken for bf16.
+        precision: a number format; one that is not known yet, `auto`, takes 2 bytes.
     """
     return 4 if engine == "reference" or precision == "fp32" else 2
 
@@ -171,8 +171,9 @@ def memory(
 
     trained = trainable x 16. activations = batch x T x b x the sum, over the blocks from the lowest trained one up, of
     what a token keeps: the outputs of the linear layers, which attention, activation and norms read; the inputs of the
-    adapted ones; heads x keys for attention's probabilities; the adapters' ranks. To that comes a block's share for the
-    gradients. With activation checkpointing it is two blocks' and H a token for each trained block below the last, its
+    adapted ones; heads x keys for attention's probabilities; the adapters' ranks; DeBERTa's relative positions
+    (`_relative`). To that comes a block's share for the gradients. With activation checkpointing it is two blocks' and
+    H a token for each trained block below the last, its
     input. b is `bytes_per_number`.
 
     weights = encoder x b; on a CPU in bf16 once more the blocks' matrices for each direction that they are multiplied
@@ -195,7 +196,7 @@ def memory(
             matrix: by_name.get(f"{architecture.stack}.{layer}.{matrix.path}", 0) for matrix in architecture.matrices
         }
         block = length * (sum(matrix.out_features + rank for matrix, rank in each.items()) + _adapted_inputs(each))
-        block += rows * architecture.heads * _keys(architecture, layer, length)
+        block += rows * architecture.heads * _keys(architecture, layer, length) + _relative(architecture, length)
         largest = max(largest, block)
         kept += block if layer >= first else 0
         inputs += length * architecture.hidden if first <= layer < architecture.layers - 1 else 0
@@ -215,6 +216,17 @@ def memory(
         checkpointed=batch_size * min(inputs + 2 * largest, kept) * size,
         measuring=encoder * size + (2 * blocks * 4 if cpu else encoder * size),
     )
+
+
+def _relative(architecture: Architecture, length: int) -> int:
+    """Numbers that a text keeps in a block for DeBERTa's relative positions, as transformers computes them.
+
+    For each of the two products: the projected positions, which are repeated for every text, and the products with all
+    of them, of which each token then takes those of its distances.
+    """
+    attended = architecture.matrices[0].out_features
+    each = architecture.positions * (attended + architecture.heads * length)
+    return architecture.position_terms * each
 
 
 def _adapted_inputs(ranks_of: Mapping[BlockLinear, int]) -> int:

@@ -50,6 +50,8 @@ def parse_label(value: Any, where: str) -> str | int | None:
     Raises:
         DataError: a list, an object, bytes or an infinite number.
     """
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()  # a tensor or an array of one number
     if is_null(value):
         return None
     if isinstance(value, str):

@@ -135,6 +135,15 @@ def is_list(value: object) -> bool:
 def _parse_labels(parts: Iterable[Any], where: str, names: tuple[str, ...] | None) -> tuple[str | int, ...]:
     """The distinct labels of a row, in order."""
     found: dict[str | int, None] = {}
+    parts = list(parts)
+    if len(parts) > 1 and all(isinstance(part, float) and 0 <= part <= 1 for part in parts) and set(parts) - {0, 1}:
+        raise DataError(
+            "the labels are probabilities",
+            expected="label names, or zeros and ones",
+            received=shown(parts),
+            remedy="use the most probable label of each row, or pass a table of probabilities as teacher",
+            where=where,
+        )
     for part in parts:
         if isinstance(part, str) and not part.strip():
             continue

@@ -117,8 +117,7 @@ def read_labelled(
     if isinstance(data, Table):
         return require_labels(data), None
     columns = to_columns(data, split, options)
-    if isinstance(data, (str, Path)):
-        refuse_unlabelled(columns)
+    refuse_unlabelled(columns, is_file=isinstance(data, (str, Path)))
     table = build_table(columns, input_spec)
     if input_spec.label_base is not None and table.label_names is None:
         table = replace(table, label_base=input_spec.label_base)  # counted as in training, whatever numbers occur here

@@ -24,7 +24,7 @@ from .formats.python_objects import python_columns
 from .formats.two_files import as_two_files, read_two_files
 from .input_spec import InputSpec
 from .pairs import join_pair, pair_columns
-from .table import Columns, Table
+from .table import Columns, Table, shown
 from .table_builder import build_table, check_length, check_text
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -101,8 +101,8 @@ def read_python(
     if isinstance(data, Table):
         return require_labels(data) if labelled else data
     columns = to_columns(data, split, options)
-    if labelled and isinstance(data, (str, Path)):
-        refuse_unlabelled(columns)
+    if labelled:
+        refuse_unlabelled(columns, is_file=isinstance(data, (str, Path)))
     return build_table(columns, input_spec, labelled=labelled, allow_null=allow_null)
 
 
@@ -179,13 +179,24 @@ def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOp
     return _READERS[detect_format(path, max_bytes, options)](path, max_bytes, options, split)
 
 
-def refuse_unlabelled(columns: Columns) -> None:
+def refuse_unlabelled(columns: Columns, *, is_file: bool = True) -> None:
     """Refuse texts alone where labels are needed.
+
+    Args:
+        is_file: whether they come from a file, otherwise from Python objects.
 
     Raises:
         DataError: naming where labels may be.
     """
     if not columns.named and list(columns.values) == ["text"]:
+        if not is_file:
+            texts = isinstance(columns.values["text"][0], str)
+            raise DataError(
+                "the texts have no labels" if texts else "the rows are not (text, label) pairs",
+                expected="(text, label) pairs, or a tuple (texts, labels)",
+                received=f"{len(columns.lines):,} texts" if texts else shown(columns.values["text"][0]),
+                where=columns.source,
+            )
         raise DataError(
             "the file has texts but no labels",
             expected="a label for each text",

@@ -196,7 +196,7 @@ def _read_labels(columns: Columns, name: str, *, optional: bool) -> list[Label] 
         return None
     if missing:
         raise _missing(columns, name, missing)
-    unified = unify_labels(label for label in seen.values() if label is not None)
+    unified = unify_labels(label for label in labels if label is not None)
     return [unified[label] for label in labels if label is not None]
 
 

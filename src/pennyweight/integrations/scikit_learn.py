@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from ..data.canonical_labels import canonical_label
 from ..data.columns import is_null
 from ..data.formats.python_objects import as_list
 from ..data.input_spec import InputSpec
@@ -117,6 +119,7 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 only one class. It is also a `ValueError`.
         """
         own = {key: value for key, value in self.get_params(deep=False).items() if key not in _NOT_OF_THE_RECIPE}
+        _check_settings(self.settings)
         given = {**(self.settings or {}), **{key: value for key, value in own.items() if value is not None}}
         settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if y is None:  # in scikit-learn's words
@@ -132,7 +135,8 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         classes = np.unique(labels)
         names = [str(label).strip() for label in classes]
         _check_names(names, classes)
-        settings |= {"text_columns": None, "label_names": names}
+        # One label a text, even where it looks like several: "a,b" or "['a', 'b']".
+        settings |= {"text_columns": None, "label_names": names, "task": "single"}
         rows = [parts_of(text) for text in texts] if settings.get("pair") else texts
         try:
             self.classifier_: Classifier = train(
@@ -168,10 +172,22 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise EstimatorError(str(error)) from error
 
 
+def _check_settings(settings: Any) -> None:
+    if settings is not None and not isinstance(settings, Mapping):
+        raise EstimatorError("settings is not a dict", expected='such as {"adapter": "lora"}', received=shown(settings))
+    taken = {"progress": "use the parameter verbose", "recipe": "use the parameter recipe", "data": "pass it to fit"}
+    for name in taken.keys() & (settings or {}).keys():
+        raise EstimatorError(f"settings cannot contain {name}", remedy=taken[name])
+
+
 def _labels(y: Any) -> np.ndarray:
     """(N,) labels of one type, from a list, an array of shape (N,) or (N, 1), a Series or a frame of one column."""
     if isinstance(y, (str, bytes)):
         raise EstimatorError("the labels are one string", expected="a label for each text", received=shown(y))
+    if hasattr(y, "tocsr"):
+        raise EstimatorError(
+            "the labels are a sparse matrix", expected="one label for each text, in a list or an array"
+        )
     try:
         # pandas' own types keep integers and booleans next to a missing value; NumPy would make floats of them.
         extended = hasattr(y, "array") and not isinstance(getattr(y, "dtype", None), np.dtype)
@@ -220,10 +236,14 @@ def _kind(label: Any) -> str | None:
 def _check_names(names: list[str], classes: np.ndarray) -> None:
     if len(names) < 2:
         raise EstimatorError("there is only one class", expected="at least two", received=listed(names))
-    same = [str(label) for label, name in zip(classes.tolist(), names, strict=True) if names.count(name) > 1]
+    kept = [canonical_label(name) for name in names]
+    same = [str(label) for label, name in zip(classes.tolist(), kept, strict=True) if kept.count(name) > 1]
     if same:
         raise EstimatorError(
-            "labels differ only in surrounding blanks", received=listed(map(repr, same)), remedy="spell them the same"
+            "labels are equal but for their spelling",
+            expected="labels that differ when 1 equals 1.0, True equals true, and surrounding blanks are ignored",
+            received=listed(map(repr, same)),
+            remedy="spell them the same",
         )
     if not all(names):
         raise EstimatorError("a label is empty", remedy="give the class a name")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +21,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ResourceError
+from ..storage.forks import may_wait_forever
 from .kernels.int8_linear import has_int8
+
+logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -125,12 +131,42 @@ def _check_cpu(precision: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use `threads` CPU threads; otherwise what OMP_NUM_THREADS says; otherwise one a physical core."""
+    """Use `threads` CPU threads; otherwise what OMP_NUM_THREADS says; otherwise one a physical core.
+
+    In the thread that a forked process began with it is one, whatever is asked for.
+    """
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = min(psutil.cpu_count(logical=False) or allowed, allowed)
-    if threads is not None and threads != torch.get_num_threads():
+    threads = torch.get_num_threads() if threads is None else threads
+    if threads > 1 and may_wait_forever():
+        logger.warning(
+            "threads: training uses one CPU thread, because a forked process cannot use more: "
+            "start it with the method spawn or forkserver for more"
+        )
+        threads = 1
+    if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """torch as a new process has it, whatever the caller has set: gradients where they are asked for, no autocast, and
+    new tensors in fp32 on the CPU. Afterwards all is as it was.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    with ExitStack() as stack:
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, dtype)
+        if device.type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        yield
 
 
 @cache

@@ -30,7 +30,7 @@ from ..evaluate.metrics.calibration import saved_temperature
 from ..evaluate.metrics.classification import Metrics, score
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import saved_thresholds
-from ..model.device import Runtime, choose_for_inference
+from ..model.device import Runtime, choose_for_inference, usual_torch
 from ..model.inference.build import inference_weights
 from ..model.inference.cascade import CascadeEngine
 from ..model.inference.engine import InferenceEngine
@@ -161,6 +161,7 @@ class Classifier(TextReader):
         found = in_a_thread_that_computes(partial(self._computed, encoded, offsets))
         return found if offsets is None else (found + offsets).astype(np.float32)
 
+    @usual_torch()
     def _computed(self, encoded: Encoded, offsets: np.ndarray | None) -> np.ndarray:
         """(N, L) fp32 logits of the model itself; `offsets` (L,) will be added to them."""
         engine = self._engine.get()
@@ -450,6 +451,7 @@ def load(
     return in_a_thread_that_computes(partial(_load, folder, backbone, device, precision, adapter_scale))
 
 
+@usual_torch()
 def _load(
     folder: str | Path, backbone: str | None, device: str, precision: str | None, adapter_scale: float
 ) -> Classifier:

@@ -67,5 +67,5 @@ def _shown(value: object) -> str:
 
 def suggest(word: str, known: Any) -> str:
     """The known name nearest to an unknown one, or all of them."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = difflib.get_close_matches(word, list(known), n=1) or [name for name in known if word and word in name][:1]
     return f"{near[0]} (nearest known name)" if near else "one of " + ", ".join(known)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # which needs torch, and an estimate does not
 # Of NumPy's fp32 peak, what training in bf16 on the same processor was seen to reach, roughly: a stand-in, not a claim.
 GUESSED_SHARE = 0.8
 FORMAT = 2
+_BF16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last as ARM's processors call it
 
 How = tuple[str, str, str]  # device (a GPU with its name), precision and engine, such as cpu, bf16, fast
 
@@ -43,7 +44,8 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
     """
     wanted = recipe.train.device, recipe.train.precision, _engine(recipe, config, plan)
     known = _known(wanted)
-    how, rate = known or (wanted, guessed_speed())
+    guess = wanted[0], _guessed_precision(*wanted[:2]), wanted[2]
+    how, rate = known or (guess, guessed_speed())
     device, precision, engine = how
     workload = Workload(
         texts=texts,
@@ -110,6 +112,25 @@ def guessed_speed() -> float:
         left @ left
         times.append(time.perf_counter() - began)
     return float(GUESSED_SHARE * 2 * 512**3 / min(times))
+
+
+def _guessed_precision(device: str, precision: str) -> str:
+    """What `auto` probably is on this machine, told without torch: `model.device.choose` measures it, in training."""
+    if precision != "auto" or device == "cuda":
+        return precision
+    if device == "auto" and Path("/dev/nvidia0").exists():
+        return "auto"  # bf16 or fp16
+    return "bf16" if device != "mps" and _BF16_UNITS & processor_flags() else "fp32"
+
+
+def processor_flags() -> frozenset[str]:
+    """What the processor can do, in Linux's words; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return frozenset()
+    found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(found, ()))
 
 
 def _engine(recipe: Recipe, config: Mapping[str, Any], plan: Plan) -> str:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from ..model.device import usual_torch as usual_torch
+
+
+class _Turn:
+    """The lock of the training that draws random numbers; an observer may train within a training."""
+
+    lock = threading.RLock()
+
+
+def _begin_child() -> None:
+    """A process that is forked while another thread trains has that thread's lock, but not the thread."""
+    _Turn.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_child)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -32,8 +51,12 @@ def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
 def preserved_random_state() -> Iterator[None]:
     """Afterwards the generators are as they were: what a caller draws does not depend on a training in between.
 
+    The generators are the process's own, so trainings in several threads take turns: side by side each would draw some
+    of the other's numbers, and the same seed would give another classifier every time.
+
     Accelerators that nothing has been computed on yet are not woken up for it.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
-        yield
+    with _Turn.lock:
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        with torch.random.fork_rng(devices):
+            yield

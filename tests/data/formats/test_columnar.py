@@ -268,7 +268,7 @@ def test_without_network_the_real_client_gives_one_line(refusal) -> None:
 
 def test_a_stream_from_the_hub_is_refused(monkeypatch, refusal) -> None:
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: dataset().to_iterable_dataset())
-    assert refusal(read, "a/b") == ("a/b: a IterableDataset cannot be read; expected a datasets.Dataset with its rows")
+    assert refusal(read, "a/b") == ("a/b: IterableDataset cannot be read; expected a datasets.Dataset with its rows")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,37 @@
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value
 
 from pennyweight.data.input_spec import InputSpec
 from pennyweight.data.sources import read, read_python
 from pennyweight.data.table import Table
 
 TEXTS, LABELS = ["a", "b", "c"], ["x", "y", "x"]
+
+
+class MapStyle:
+    """A dataset as PyTorch's are: a length, and items by position that do not end on their own."""
+
+    def __len__(self) -> int:
+        return len(TEXTS)
+
+    def __getitem__(self, row: int) -> tuple[str, str]:
+        return TEXTS[row % 3], LABELS[row % 3]
+
+
+class Stream:
+    """A dataset that can only be walked through, again and again."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(TEXTS, LABELS, strict=True)
+
+
 SHAPES: dict[str, Any] = {
     "pairs": list(zip(TEXTS, LABELS, strict=True)),
     "lists of two": [list(pair) for pair in zip(TEXTS, LABELS, strict=True)],
@@ -22,6 +44,18 @@ SHAPES: dict[str, Any] = {
     "frame": pd.DataFrame({"text": TEXTS, "label": LABELS}),
     "dataset": Dataset.from_dict({"text": TEXTS, "label": LABELS}),
     "datasets": DatasetDict(train=Dataset.from_dict({"text": TEXTS, "label": LABELS})),
+    "stream of a dataset": Dataset.from_dict({"text": TEXTS, "label": LABELS}).to_iterable_dataset(),
+    "stream without a schema": IterableDataset.from_generator(
+        lambda: ({"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True))
+    ),
+    "map-style dataset": MapStyle(),
+    "iterable": Stream(),
+    "views in a dictionary": pa.table(  # as polars gives its Categorical
+        {
+            "text": TEXTS,
+            "label": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["x", "y"], pa.string_view())),
+        }
+    ),
 }
 
 
@@ -122,4 +156,55 @@ def test_a_tuple_of_two_rows_is_no_tuple_of_texts_and_labels(refusal) -> None:
     assert refusal(read_python, (("good", "pos"), ("bad", "neg"))) == (
         "data: a tuple of two pairs is ambiguous: two (text, label) pairs, or two texts and their two labels; expected "
         "a list of pairs [(text, label), ...], or lists ([texts], [labels]); received (('good', 'pos'), ('bad', 'neg'))"
+    )
+
+
+def test_a_function_on_the_rows_of_a_dataset_is_obeyed() -> None:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
+    plain = Dataset.from_dict({"text": TEXTS, "label": [0, 1, 0]}, features=features)
+    louder = plain.with_transform(lambda rows: {"text": [t.upper() for t in rows["text"]], "label": rows["label"]})
+    for data in (louder, plain.to_iterable_dataset()):
+        table = read_python(data)
+        assert table.texts == (["A", "B", "C"] if data is louder else TEXTS)
+        assert table.labels == [0, 1, 0]
+        assert table.label_names == ("no", "yes")
+
+
+def test_numbers_of_tensors_are_labels() -> None:
+    assert read_python((TEXTS, list(torch.tensor([0, 2, 1])))).labels == [0, 2, 1]
+    assert read_python((TEXTS, [np.array(1), np.array(0), np.array(1)])).labels == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (TEXTS, "the texts have no labels; expected (text, label) pairs, or a tuple (texts, labels); received 3 texts"),
+        (pd.Series(TEXTS), "the texts have no labels; expected (text, label) pairs, or a tuple (texts, labels); "
+         "received 3 texts"),
+        ([7, 8], "the rows are not (text, label) pairs; expected (text, label) pairs, or a tuple (texts, labels); "
+         "received 7"),
+    ],
+)  # fmt: skip
+def test_rows_without_labels(refusal, data: Any, said: str) -> None:
+    assert refusal(read_python, data) == f"data: {said}"
+
+
+def test_two_lists_in_a_list(refusal) -> None:
+    assert refusal(read_python, [TEXTS, LABELS]) == (
+        "data row 1: the row is not a (text, label) pair; received ['a', 'b', 'c']; "
+        "two lists belong into a tuple: (texts, labels)"
+    )
+
+
+def test_what_is_read_only_once_it_is_collected(refusal) -> None:
+    class LazyFrame:
+        def collect(self) -> None: ...
+
+    assert refusal(read_python, LazyFrame()).endswith("; collect it first: data.collect()")
+
+
+def test_probabilities_are_no_labels(refusal) -> None:
+    assert refusal(read_python, (TEXTS, np.array([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]]))) == (
+        "data row 1: the labels are probabilities; expected label names, or zeros and ones; received [0.5, 0.5]; "
+        "use the most probable label of each row, or pass a table of probabilities as teacher"
     )

@@ -299,7 +299,7 @@ def from_dataset(dataset: Any, source: str, max_bytes: int) -> Columns:
 
     if not isinstance(dataset, datasets.Dataset):
         raise DataError(
-            f"a {type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
+            f"{type(dataset).__name__} cannot be read", expected="a datasets.Dataset with its rows", where=source
         )
     schema = dataset.features.arrow_schema
     names = readable_columns(schema, source)
@@ -321,6 +321,14 @@ def without_views(column: Any) -> Any:
     if pa.types.is_string_view(column.type):
         return column.cast(pa.large_string())
     return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
+
+
+def _decoded(column: Any) -> Any:
+    """The values of a dictionary column. polars' Categorical and Enum hold views, which Arrow does not decode."""
+    import pyarrow as pa
+
+    values = without_views(column.dictionary)
+    return pa.DictionaryArray.from_arrays(column.indices, values).dictionary_decode()
 
 
 def collect_batches(
@@ -346,7 +354,7 @@ def collect_batches(
             column = batch.column(name)
             _validate(column, name, f"{source}, rows from {start + len(values[name]) + 1}")
             if pa.types.is_dictionary(column.type):
-                column = column.dictionary_decode()  # counted as large as its values will be
+                column = _decoded(column)  # counted as large as its values will be
             column = without_views(column)
             size += column.nbytes
             if size > max_bytes:

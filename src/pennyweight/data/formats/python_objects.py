@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ...errors import DataError
 from ..file_options import MAX_BYTES
 from ..table import Columns, listed, shown
-from .columnar import collect_batches, damaged_file, from_dataset, pick_split
+from .columnar import class_names, collect_batches, damaged_file, from_dataset, pick_split
 from .json_lines import columns_of
 
 _SOURCE = "data"
@@ -30,7 +31,7 @@ def python_columns(data: Any, split: str) -> Columns:
         DataError: it is of no known shape, empty, or its columns differ in length.
     """
     if _is_dataset(data):
-        return from_dataset(pick_split(data, split, _SOURCE), _SOURCE, MAX_BYTES)
+        return _from_dataset(pick_split(data, split, _SOURCE))
     if _is_frame(data):
         return _from_frame(data)
     if isinstance(data, Mapping):
@@ -105,6 +106,14 @@ def _is_dataset(data: Any) -> bool:
     return type(data).__module__.partition(".")[0] == "datasets" and type(data).__name__ != "Column"
 
 
+def _from_dataset(dataset: Any) -> Columns:
+    if hasattr(dataset, "num_rows") and dataset.format["type"] != "custom":
+        return from_dataset(dataset, _SOURCE, MAX_BYTES)
+    # A stream, or a dataset whose rows a function makes as they are read: both give them one by one only.
+    schema = None if dataset.features is None else dataset.features.arrow_schema
+    return replace(_columns(_from_rows(list(dataset))), label_names=class_names(schema) if schema is not None else {})
+
+
 def _is_arrow(data: Any) -> bool:
     """Whether it hands over a table by Arrow's protocol, as frames of polars and tables of pyarrow do.
 
@@ -167,8 +176,12 @@ def _from_rows(rows: list[Any]) -> dict[str, list[Any]]:
         _same(rows, (tuple, list), "a (text, label) pair")
         for number, row in enumerate(rows, start=1):
             if len(row) != 2:
+                are_lists = number == 1 and 0 < len(rows) <= 2 and len(row) > 2
                 raise DataError(
-                    "the row is not a (text, label) pair", received=shown(row), where=f"{_SOURCE} row {number}"
+                    "the row is not a (text, label) pair",
+                    received=shown(row),
+                    remedy="two lists belong into a tuple: (texts, labels)" if are_lists else None,
+                    where=f"{_SOURCE} row {number}",
                 )
         return {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
     return {"text": rows}
@@ -184,9 +197,20 @@ def _same(rows: list[Any], kind: type | tuple[type, ...], name: str) -> None:
 
 def _list(values: Any) -> list[Any]:
     """A list of `values`: of an array or a Series, its Python values."""
-    listable = isinstance(values, (Sequence, Iterator)) or any(hasattr(values, name) for name in _TO_LIST)
-    if isinstance(values, (str, bytes)) or not listable or getattr(values, "ndim", 1) == 0:
-        raise DataError("data of this kind cannot be read", expected=_SHAPES, received=shown(values), where=_SOURCE)
+    if isinstance(values, (str, bytes, Mapping, set, frozenset)) or getattr(values, "ndim", 1) == 0:
+        listable = False
+    else:
+        listable = isinstance(values, Iterable) or any(hasattr(values, name) for name in _TO_LIST)
+        if not listable and hasattr(values, "__len__") and hasattr(values, "__getitem__"):  # PyTorch's datasets
+            return [values[row] for row in range(len(values))]
+    if not listable:
+        raise DataError(
+            "data of this kind cannot be read",
+            expected=_SHAPES,
+            received=shown(values),
+            remedy="collect it first: data.collect()" if hasattr(values, "collect") else None,
+            where=_SOURCE,
+        )
     return as_list(values)
 
 

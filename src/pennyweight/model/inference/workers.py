@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from ...storage.forks import may_wait_forever
 from ...storage.locks import hold_over_forks
 
 Result = TypeVar("Result")
@@ -80,23 +81,14 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 
 class _Forked:
-    """What a forked process knows of the one thread that it began with.
+    """In a forked process: a thread that computes in place of the one that it began with."""
 
-    Attributes:
-        thread: the thread that forked; None in a process that was not forked.
-        other: a thread that computes in its place.
-    """
-
-    thread: int | None = None
     other: ThreadPoolExecutor | None = None
 
 
 def in_a_thread_that_computes(work: Callable[[], Result]) -> Result:
-    """Do `work`; in place of the thread that a forked process began with, in another.
-
-    That thread may have computed before the fork: OpenMP would wait in it forever for threads that the process lacks.
-    """
-    if _Forked.thread != threading.get_ident():
+    """Do `work`; in place of the thread that a forked process began with, in another (`may_wait_forever` says why)."""
+    if not may_wait_forever():
         return work()
     if _Forked.other is None:
         _Forked.other = ThreadPoolExecutor(1, thread_name_prefix="pennyweight-forked")
@@ -115,7 +107,7 @@ def in_a_thread_that_computes(work: Callable[[], Result]) -> Result:
 def _begin_child() -> None:
     """A child process has none of its parent's threads."""
     _POOLS.clear()
-    _Forked.thread, _Forked.other = threading.get_ident(), None
+    _Forked.other = None
 
 
 if hasattr(os, "register_at_fork"):
