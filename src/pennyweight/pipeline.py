@@ -102,7 +102,7 @@ def train_beside() -> Classifier:
 
 def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, observer: Observer | None) -> Classifier:
     """Every stage, in order. Of several processes the first one decides and finishes, and all of them train."""
-    from .train.random_state import preserved_random_state, usual_torch
+    from .train.random_state import preserved_random_state
 
     group = folder.group
     recipe, loaded, planned = group.first(partial(_decide, recipe, train_data, test_data, folder))
@@ -114,7 +114,7 @@ def _run(recipe: Recipe, train_data: Any, test_data: Any, folder: RunFolder, obs
 
         recipe, backbone = follow(recipe, str(planned.fingerprint["backbone"]))
         planned = replace(planned, backbone=backbone)
-    with usual_torch(), preserved_random_state():
+    with preserved_random_state():
         built = build_model(recipe, loaded, planned)
         fitted = fit_model(recipe, loaded, planned, built, folder, observer)
         return group.first(partial(_conclude, recipe, loaded, planned, built, fitted, folder))

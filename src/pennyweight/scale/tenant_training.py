@@ -21,7 +21,7 @@ from ..model.resident import ResidentBackbone
 from ..storage.atomic import atomic_folder
 from ..storage.folders import visible_names
 from ..train.auto_settings import settle
-from ..train.random_state import preserved_random_state, usual_torch
+from ..train.random_state import preserved_random_state
 from ..train.resume import ResumePoint
 from ..train.run_folder import RunFolder
 from .tenants import Tenant
@@ -101,7 +101,7 @@ class TenantTrainer:
             metrics = _finished(folder, planned.fingerprint, self.overwrite)
             if metrics is not None:
                 return "finished", metrics
-        with usual_torch(), preserved_random_state():
+        with preserved_random_state():
             resident = self._keep(planned.backbone, planned.runtime)
             built = pipeline.build_model(recipe, loaded, planned, resident)
             fitted = pipeline.fit_model(recipe, loaded, planned, built, RunFolder())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ..model.device import usual_torch as usual_torch
+from ..model.device import usual_torch
 
 
 class _Turn:
@@ -51,12 +51,14 @@ def set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
 def preserved_random_state() -> Iterator[None]:
     """Afterwards the generators are as they were: what a caller draws does not depend on a training in between.
 
+    Inside, torch's other settings are those of a new process (`usual_torch`).
+
     The generators are the process's own, so trainings in several threads take turns: side by side each would draw some
     of the other's numbers, and the same seed would give another classifier every time.
 
     Accelerators that nothing has been computed on yet are not woken up for it.
     """
-    with _Turn.lock:
+    with _Turn.lock, usual_torch():
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         with torch.random.fork_rng(devices):
             yield
