@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contender import in_child
-from inputs import LABELS, Texts, embedded, versions
+from inputs import LABELS, ROOT, Texts, embedded, versions
 
 # Head as the stock class has it, so that the peers compute exactly the model that was trained.
 PLAN: dict[str, Any] = {
@@ -53,7 +53,7 @@ def forms(name: str, train: Texts, run: Path | None, installed: set[str]) -> For
         installed: the peers' packages that there are.
     """
     if run is None:
-        run = cache() / f"{name}-{versions('pennyweight')['pennyweight']}"
+        run = cache() / f"{name}-{_source_hash()}"
         if not run.exists():
             backbone = "embedded" if name == "minilm" else str(_backbone(name))
             _aside(run, "classifiers:train_classifier", backbone, train)
@@ -66,6 +66,12 @@ def forms(name: str, train: Texts, run: Path | None, installed: set[str]) -> For
     if not merged.exists():
         _aside(merged, "classifiers:merge", str(run))
     return Forms(run, merged, _write_missing(merged, train[0][:300], installed))
+
+
+def _source_hash() -> str:
+    """Of Pennyweight's source: a classifier that older code trained does not show what today's does."""
+    files = sorted((ROOT / "src" / "pennyweight").rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def _write_missing(merged: Path, calibration: list[str], installed: set[str]) -> dict[str, str]:
