@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError, ResourceError
 from ..storage.forks import may_wait_forever
+from ..storage.processor import processor_fact
 from .kernels.int8_linear import has_int8
 
 logger = logging.getLogger(__name__)
@@ -279,8 +279,5 @@ def machine(runtime: Runtime) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    name = processor_fact("model name")
+    return platform.processor() or platform.machine() if name is None else name

@@ -21,6 +21,7 @@ from ..budget.plan import Plan
 from ..errors import StorageError
 from ..recipe.schema import Recipe
 from ..storage.json_files import write_json
+from ..storage.processor import processor_fact
 from ..storage.user_cache import cache_folder
 
 if TYPE_CHECKING:  # which needs torch, and an estimate does not
@@ -125,12 +126,7 @@ def _guessed_precision(device: str, precision: str) -> str:
 
 def processor_flags() -> frozenset[str]:
     """What the processor can do, in Linux's words; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return frozenset()
-    found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
-    return frozenset(next(found, ()))
+    return frozenset((processor_fact("flags", "Features") or "").split())
 
 
 def _engine(recipe: Recipe, config: Mapping[str, Any], plan: Plan) -> str:
