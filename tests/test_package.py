@@ -77,6 +77,44 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, default_sign
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
+def test_ctrl_c_in_a_later_import_reaches_who_says_how_to_go_on(default_signals: None) -> None:
+    """Such as a search, which imports what it needs as it goes."""
+    done = run(
+        "import os, signal, sys, torch\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'absent':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "def work():\n"
+        "    try:\n"
+        "        import absent\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('continue with --out')\n"
+        "import pennyweight.cli.app\n"
+        "pennyweight.cli.app.main = work\n"
+        "from pennyweight.cli import main\nmain()\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "continue with --out\n", "")
+
+
+def test_what_a_library_makes_of_ctrl_c_is_one_line_too(default_signals: None) -> None:
+    done = run(
+        "import os, signal, sys, torch\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'pennyweight.predict.load_classifier':\n"
+        "            try:\n"
+        "                os.kill(os.getpid(), signal.SIGINT)\n"
+        "            except KeyboardInterrupt:\n"
+        "                raise ImportError('broken') from None\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['pennyweight', 'predict', 'absent', '--text', 'The bank.']\n"
+        "from pennyweight.cli import main\nmain()\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
 def test_the_command_starts_where_ctrl_c_is_one_line() -> None:
     with (ROOT / "pyproject.toml").open("rb") as handle:
         assert tomllib.load(handle)["project"]["scripts"] == {"pennyweight": "pennyweight.cli:main"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from types import FrameType
 
@@ -20,13 +21,27 @@ def main() -> None:
         _end()
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Raise `KeyboardInterrupt`; while something is imported, end at once.
+class _CtrlC:
+    came = False
 
-    Libraries turn an exception that breaks off their import into others, and torch's ends the process.
+
+def ctrl_c_came() -> bool:
+    """Whether `KeyboardInterrupt` was raised for Ctrl-C: libraries turn it into other exceptions while they import."""
+    return _CtrlC.came
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`; during the imports up to torch's own, end at once.
+
+    An exception that breaks off torch's import aborts the process. After it, there may be somebody who catches
+    `KeyboardInterrupt` to say how to go on, also while something is imported.
     """
+    _CtrlC.came = True
+    begins = "torch" not in sys.modules
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        if begins and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            _end()
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "torch":
             _end()
         frame = frame.f_back
     raise KeyboardInterrupt

@@ -10,13 +10,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import Interrupted
+from . import ctrl_c_came
 from .audit import audit
 from .command_help import DocumentedCommand
 from .compare import compare
@@ -72,6 +73,8 @@ def _one_line_errors() -> Iterator[None]:
     except (Exception, Interrupted) as error:
         known = failure(error)
         if known is None:
+            if ctrl_c_came():
+                _end_stopped()
             raise
         if isinstance(error, OSError):
             drop_output(sys.stdout)
@@ -84,8 +87,12 @@ def _one_line_errors() -> Iterator[None]:
         drop_output(sys.stdout)
         sys.exit(0)
     except KeyboardInterrupt:
-        note("stopped")
-        sys.exit(130)
+        _end_stopped()
+
+
+def _end_stopped() -> NoReturn:
+    note("stopped")
+    sys.exit(130)
 
 
 def _one_line_warning(message: Warning | str, *place: Any, **more: Any) -> str:
