@@ -22,10 +22,11 @@ from .storage import forks as forks
 if TYPE_CHECKING:
     from .errors import PennyweightError
     from .integrations.scikit_learn import PennyweightClassifier
-    from .pipeline import plan, train
+    from .pipeline import train
     from .predict.load_classifier import load
     from .predict.predictor import Classifier
     from .recipe.schema import Recipe
+    from .runs.plan_recipe import plan
     from .runs.robustness import shift
     from .search.search import search
 
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
-    "plan": "pipeline",
+    "plan": "runs.plan_recipe",
     "load": "predict.load_classifier",
     "Classifier": "predict.predictor",
     "PennyweightClassifier": "integrations.scikit_learn",

@@ -14,7 +14,6 @@ from .budget.plan import Plan
 from .data.labels import find_order_source
 from .data.provenance import absolute_recipe, check_sources_exist
 from .model.backbone import Backbone, config_of, resolve
-from .recipe.loading import resolve_recipe
 from .recipe.planning import plan_for
 from .recipe.schema import Recipe
 from .runs.loaded_data import LoadedData as LoadedData
@@ -144,33 +143,20 @@ def _conclude(
     return save_model(recipe, loaded, planned, built, fitted, evaluated, folder).classifier
 
 
-def plan(recipe: str | Path | Recipe = "default", *, labels: int = 2, **settings: Unpack[RecipeSettings]) -> Plan:
-    """What a recipe would train, counted from the backbone's config alone: no weights, no data.
-
-    Args:
-        recipe: a shipped name, a YAML file or a `Recipe`.
-        labels: number of classes.
-        **settings: any field of the recipe by its key.
-
-    Raises:
-        BudgetError: it does not fit the budget.
-    """
-    resolved = resolve_recipe(recipe, settings)
-    return plan_for(resolved, config_of(resolved.model.backbone, resolved.model.revision), labels)
-
-
 # --- plan --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Planned:
     """The decisions made before any weight is loaded.
 
     Attributes:
+        quantization: of the frozen matrices in training steps, resolved.
         fingerprint: what the result depends on, see `train.resume.run_fingerprint`.
     """
 
     plan: Plan
     backbone: Backbone
     runtime: Runtime
+    quantization: str
     resume_point: ResumePoint
     fingerprint: Mapping[str, Any]
 
@@ -189,7 +175,9 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder, find: FindBa
     """
     from .artifact.load_artifact import read_fingerprint
     from .artifact.versions import versions
+    from .model.classifier import ModelSettings
     from .model.device import check_inference_precision, choose
+    from .model.quantization import choose_quantization
     from .model.tokenizer import check_max_length
     from .train.few_labels import suits_few_labels
     from .train.resume import ResumePoint, run_fingerprint
@@ -205,11 +193,14 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder, find: FindBa
     check_inference_precision(runtime, recipe.train.inference_precision, recipe.train.prefix_precision)
     backbone = find(recipe.model.backbone, recipe.model.revision)
     check_max_length(recipe.data.max_length, backbone.config)
+    settings = ModelSettings(**recipe.model_settings(resume_point.quantization(recipe.train.quantization)))
+    quantization = choose_quantization(settings, backbone.config, plan, runtime)
     fingerprint = run_fingerprint(
         recipe.model_dump(mode="json"), data=loaded.fingerprint, backbone=backbone.fingerprint(),
-        config=backbone.config, runtime=runtime, versions=versions(), processes=folder.group.size,
+        config=backbone.config, runtime=runtime, versions=versions(), quantization=quantization,
+        processes=folder.group.size,
     )  # fmt: skip
-    planned = Planned(plan, backbone, runtime, resume_point, fingerprint)
+    planned = Planned(plan, backbone, runtime, quantization, resume_point, fingerprint)
     if not planned.is_finished:
         resume_point.check(fingerprint, folder.resume_anyway)
     return planned
@@ -252,10 +243,10 @@ def build_model(
     from .train.frozen_features import FrozenBackbone
 
     backbone, runtime = planned.backbone, planned.runtime
-    settings = ModelSettings(**recipe.model_settings())
+    settings = ModelSettings(**recipe.model_settings(planned.quantization))
     make = partial(build, backbone, runtime=runtime) if resident is None else resident.build
     model = make(plan=planned.plan, labels=len(loaded.names), settings=settings)
-    logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.engine} encoder")
+    logger.info(f"model: {recipe.model.backbone} on {runtime.device} in {runtime.precision}, {model.how} encoder")
     text_model = TextModel(
         model, load_tokenizer(backbone.folder) if resident is None else resident.tokenizer, runtime,
         recipe.data.max_length, recipe.data.pad_to_multiple_of,
@@ -345,7 +336,7 @@ def fit_model(
     remember_training(
         planned.plan, planned.backbone.config, result, round(float(built.tokens["train"].lengths.mean())),
         pooling=recipe.model.pooling, cached=bool(sources.prefixes), processes=group.size,
-        how=(planned.runtime.unit, planned.runtime.precision, model.engine),
+        how=(planned.runtime.unit, "int8" if model.quantization == "int8" else planned.runtime.precision, model.engine),
     )  # fmt: skip
     # What is measured, saved and served is what is left, as plain LoRA; `trainable` stays what was trained.
     held_out = sources.held_out(built.text_model, built.tokens) if built.resident else None
@@ -490,7 +481,8 @@ def run_metrics(
         "audit": built.audit.to_json(),
         "inference": fitted.ready.choice.to_json(),
         "machine": machine(planned.runtime) | {
-            "encoder": built.text_model.model.engine, "training_energy_joules": fitted.joules,
+            "encoder": built.text_model.model.engine, "quantization": planned.quantization,
+            "training_energy_joules": fitted.joules,
         },
     }  # fmt: skip
     if evaluated.offsets is not None:

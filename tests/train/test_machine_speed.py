@@ -18,6 +18,7 @@ from pennyweight.model.backbone import config_of
 from pennyweight.model.encoders import FAMILIES, EncoderSettings
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
+from pennyweight.recipe.schema import TrainRecipe
 from pennyweight.train import machine_speed
 from pennyweight.train.machine_speed import estimate_training, remember_speed
 
@@ -83,8 +84,8 @@ def test_device_precision_and_engine_have_speeds_of_their_own() -> None:
 def test_cards_have_speeds_of_their_own_and_the_newest_stands_for_cuda() -> None:
     for card, speed in (("cuda:NVIDIA T4", 1e12), ("cuda:NVIDIA L4", 3e12)):
         remember_speed(speed * 60, 60, device=card, precision="fp16", engine="fast")
-    assert machine_speed._known(("cuda", "auto", "auto")) == (("cuda:NVIDIA L4", "fp16", "fast"), 3e12)
-    assert machine_speed._known(("cpu", "auto", "auto")) is None
+    assert machine_speed._known(TrainRecipe(device="cuda"), "auto") == (("cuda:NVIDIA L4", "fp16", "fast"), 3e12)
+    assert machine_speed._known(TrainRecipe(device="cpu"), "auto") is None
     assert len(machine_speed._speeds()) == 2
 
 

@@ -35,7 +35,8 @@ def at(step: int, was: dict[str, Any]) -> ResumePoint:
     [
         {"train": "elsewhere.csv"}, {"test": "t.csv"}, {"backbone": "/moved"}, {"save_steps": 5}, {"cache_dir": "/tmp"},
         {"cache_gb": 1.5}, {"gradient_checkpointing": "on"},
-        {"save_total_limit": 9}, {"track": ["tensorboard"]}, {"precision": "fp32"}, {"device": "cpu"}, {"threads": 1},
+        {"save_total_limit": 9}, {"track": ["tensorboard"]}, {"precision": "fp32"}, {"device": "cpu"},
+        {"quantization": "none"}, {"threads": 1},
     ],
 )  # fmt: skip
 def test_what_does_not_change_the_result_may_change(settings: dict[str, Any]) -> None:
@@ -68,7 +69,16 @@ def test_what_changes_the_result_is_refused_and_named(
 
 def test_data_backbone_versions_device_and_threads_count() -> None:
     was = facts()
-    for key in ("data", "backbone", "config of the backbone", "version of torch", "device", "precision", "threads"):
+    for key in (
+        "data",
+        "backbone",
+        "config of the backbone",
+        "version of torch",
+        "device",
+        "precision",
+        "quantization",
+        "threads",
+    ):
         with pytest.raises(RecipeError, match=f"checkpoint: {key}: was"):
             at(3, was).check(was | {key: "other"})
 
@@ -88,6 +98,24 @@ def test_a_number_format_chosen_by_timing_is_not_chosen_again() -> None:
     assert at(3, facts()).precision("bf16") == "bf16"
     assert at(3, {"precision": "rm -rf"}).precision("auto") == "auto"
     assert ResumePoint().precision("auto") == "auto"
+
+
+def test_a_quantization_chosen_by_timing_is_not_chosen_again() -> None:
+    assert at(3, facts() | {"quantization": "int8"}).quantization("auto") == "int8"
+    assert at(3, facts() | {"quantization": "int8"}).quantization("none") == "none"
+    assert at(3, facts()).quantization("auto") == "none"
+    assert ResumePoint().quantization("auto") == "auto"
+
+
+@pytest.mark.parametrize("was", ["none", "nf4"])
+def test_a_run_of_a_version_that_did_not_resolve_its_quantization_goes_on(was: str) -> None:
+    older = facts() | {"train -> quantization": was}
+    del older["quantization"]
+    now = facts() | {"quantization": was}
+    at(3, older).check(now)
+    assert ResumePoint(Path("run"), None, older).is_finished(now)
+    with pytest.raises(RecipeError, match=f"quantization: was '{was}', is 'int8'"):
+        at(3, older).check(facts() | {"quantization": "int8"})
 
 
 def test_a_prefix_kept_by_a_timing_is_kept_again() -> None:

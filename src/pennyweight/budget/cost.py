@@ -30,6 +30,8 @@ _PER_BATCH = frozenset({"position_key", "position_query"})
 # Bytes of a number in NF4: 4 bits, an 8-bit scale for each 64 numbers, an fp32 scale for each 256 of these (Dettmers
 # et al. 2023, https://arxiv.org/abs/2305.14314, section 3).
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+# Of narrower backbones a training step spends its time in starting operations, of which int8 needs more.
+NARROWEST_INT8 = 256
 _NOT_PRODUCTS = ("_embeddings.weight", "relative_attention_bias.weight")
 
 
@@ -158,9 +160,9 @@ def number_bytes(engine: str, precision: str) -> int:
 
     Args:
         engine: the reference keeps both in fp32, whatever its products are in; `fast` in the format it computes in.
-        precision: a number format; one that is not known yet, `auto`, takes 2 bytes.
+        precision: a number format; one that is not known yet, `auto`, takes 2 bytes. Where products are in int8, fp32.
     """
-    return 4 if engine == "reference" or precision == "fp32" else 2
+    return 4 if engine == "reference" or precision in ("fp32", "int8") else 2
 
 
 def memory(
@@ -177,14 +179,15 @@ def memory(
     input. b is `bytes_per_number`.
 
     weights = encoder x b; on a CPU in bf16 once more the blocks' matrices for each direction that they are multiplied
-    in. In 4 bits a matrix takes half a byte a number and its scales, and one matrix at a time is there in b.
+    in, and likewise with products in int8, there in a byte a number. In 4 bits a matrix takes half a byte a number and
+    its scales, and one matrix at a time is there in b.
 
     measuring: on a CPU the encoder and two inference engines' matrices in fp32 (the classifier's, and the frozen
     backbone's that it is compared with); elsewhere the encoder twice.
 
     Args:
         cpu: whether it is trained there.
-        quantization: of the blocks' matrices in the steps, `none` or `nf4`.
+        quantization: of the blocks' matrices in the steps, `none`, `int8` or `nf4`.
     """
     architecture = describe(config)
     by_name = {} if plan.adapter is None else ranks(config, plan.adapter)
@@ -207,8 +210,9 @@ def memory(
     weights = encoder * size
     if quantization == "nf4":
         weights += round(blocks * (NF4_BYTES - size)) + max(matrices) * size
-    elif cpu and size == 2:  # model/kernels/frozen_linear.py
-        weights += (blocks + (architecture.layers - first) * sum(matrices)) * size
+    elif quantization == "int8" or (cpu and size == 2):  # model/kernels/frozen_linear.py
+        packed = blocks + (architecture.layers - first) * sum(matrices)
+        weights += packed * (1 if quantization == "int8" else size)
     return Memory(
         weights=weights,
         trained=plan.count.trainable * 16,

@@ -26,7 +26,7 @@ class Workload:
         gradient_checkpointing: whether layers are computed again in the backward pass; None if that is decided when
             training begins.
         cpu: whether it is computed on a CPU.
-        quantization: of the frozen matrices in the steps, `none` or `nf4`.
+        quantization: of the frozen matrices in the steps, `none`, `int8` or `nf4`.
     """
 
     texts: int

@@ -17,12 +17,15 @@ from .backbone import Backbone, pooler_tensors
 from .device import Runtime
 from .encoders import Encoder, EncoderSettings, load_encoder, stock_head_of
 from .heads import Head
+from .kernels.int8_rows import check_int8_rows
 
 
 class SequenceClassifier(nn.Module):
     """Logits (B, L) from token ids (B, T), or from hidden states (B, T, H) that frozen lower layers left behind."""
 
-    def __init__(self, encoder: Encoder, adapter: Adapter, head: Head, pooling: str, engine: str) -> None:
+    def __init__(
+        self, encoder: Encoder, adapter: Adapter, head: Head, pooling: str, engine: str, quantization: str
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.module = encoder.module  # registered, so that its parameters belong to this module
@@ -30,6 +33,12 @@ class SequenceClassifier(nn.Module):
         self.head = head
         self.pooling = pooling
         self.engine = engine
+        self.quantization = quantization
+
+    @property
+    def how(self) -> str:
+        """The engine, and the quantization in training if there is any, in words."""
+        return self.engine if self.quantization == "none" else f"{self.engine} ({self.quantization} in training)"
 
     def fold_adapter(self, plan: Plan, labels: int) -> Plan:
         """Turn the trained adapter into plain LoRA, as it is saved; returns the plan of what is left."""
@@ -120,7 +129,8 @@ class ModelSettings:
         attention_dropout: dropout on attention weights.
         head_dropout: dropout before each linear map of the head.
         seed: seed of the adapter's and the head's initial values.
-        quantization: quantization of the frozen matrices of layers, while the model is trained: `none` or `nf4`.
+        quantization: of the frozen matrices of layers, while the model is trained: `none`, `int8` or `nf4`; `auto` has
+            to be resolved before a model is built.
     """
 
     encoder: str
@@ -130,6 +140,13 @@ class ModelSettings:
     head_dropout: float = 0.0
     seed: int = 0
     quantization: str = "none"
+
+    def of_encoder(self, plan: Plan, runtime: Runtime) -> EncoderSettings:
+        """How the encoder computes with the adapter of a plan."""
+        bias = "none" if plan.adapter is None else plan.adapter.bias
+        return EncoderSettings(
+            runtime.dtype, runtime.device, self.hidden_dropout, self.attention_dropout, bias, self.quantization
+        )
 
 
 def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, settings: ModelSettings) -> SequenceClassifier:
@@ -146,26 +163,17 @@ def build(backbone: Backbone, plan: Plan, labels: int, runtime: Runtime, setting
     Raises:
         RecipeError: when the fast encoder is asked for where it does not apply.
         BackboneError: when the backbone cannot be loaded.
+        ResourceError: when this machine lacks what the quantization needs.
     """
-    bias = "none" if plan.adapter is None else plan.adapter.bias
-    if settings.quantization != "none":
-        _check_quantization(plan)
-    encoder, engine = load_encoder(
-        backbone,
-        settings.encoder,
-        EncoderSettings(
-            runtime.dtype,
-            runtime.device,
-            settings.hidden_dropout,
-            settings.attention_dropout,
-            bias,
-            settings.quantization,
-        ),
-    )
+    if settings.quantization == "nf4":
+        _check_nf4(plan)
+    elif settings.quantization == "int8":
+        check_int8_rows()
+    encoder, engine = load_encoder(backbone, settings.encoder, settings.of_encoder(plan, runtime))
     return assemble(encoder, engine, backbone, plan, labels, settings).to(runtime.device)
 
 
-def _check_quantization(plan: Plan) -> None:
+def _check_nf4(plan: Plan) -> None:
     """Refuse what needs more of the frozen matrices than products."""
     adapter = plan.adapter
     bases = adapter is not None and adapter.adapter == "lora-xs" and adapter.bases == "gradient"
@@ -193,4 +201,4 @@ def assemble(
     head = Head(plan.head.kind, backbone.config, labels, rank=plan.head.rank, dropout=settings.head_dropout)
     if plan.head.kind == "full" and stock_head_of(backbone.config).pretrained:
         head.start_from_pooler(pooler_tensors(backbone))
-    return SequenceClassifier(encoder, adapter, head, settings.pooling, engine).eval()
+    return SequenceClassifier(encoder, adapter, head, settings.pooling, engine, settings.quantization).eval()

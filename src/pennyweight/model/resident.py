@@ -46,15 +46,14 @@ class ResidentBackbone:
         if plan.adapter is not None and plan.adapter.bias != "none":
             # Training would change the backbone's own biases.
             return build(self.backbone, plan, labels, self.runtime, settings)
-        if settings.quantization != "none":
+        if settings.quantization == "nf4":
             raise RecipeError(
                 "classifiers that share a backbone are trained on its original weights",
                 where="train -> quantization",
-                expected="none",
+                expected="auto, none or int8",
                 received=settings.quantization,
             )
-        dropouts = settings.hidden_dropout, settings.attention_dropout
-        wanted = settings.encoder, EncoderSettings(self.runtime.dtype, self.runtime.device, *dropouts)
+        wanted = settings.encoder, settings.of_encoder(plan, self.runtime)
         if wanted not in self._loaded:
             self._loaded.clear()  # before the next one is loaded: two would take twice the memory
             self._loaded[wanted] = load_encoder(self.backbone, *wanted)

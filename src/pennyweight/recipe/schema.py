@@ -306,10 +306,10 @@ class TrainRecipe(Section):
         description="Keep only the inputs of layers and compute the layers again in the backward pass, which takes "
         "less memory and more time. auto does so if the plan's estimate exceeds the free memory.",
     )
-    quantization: Literal["none", "nf4"] = Field(
-        "none",
-        description="Store the frozen matrices of layers in 4 bits during training (QLoRA); needs bitsandbytes. "
-        "Prediction uses the original weights.",
+    quantization: Literal["auto", "none", "int8", "nf4"] = Field(
+        "auto",
+        description="Frozen matrices in training: products in int8 (SwitchBack), or 4-bit storage (nf4: QLoRA; needs "
+        "bitsandbytes). Prediction uses the original weights. auto picks int8 where a CPU in fp32 is faster with it.",
     )
     eval_batch_size: int = Field(64, ge=1, description="Texts per forward pass in evaluation.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
@@ -461,10 +461,10 @@ class Recipe(Section):
     plan: PlanRecipe = PlanRecipe()
     train: TrainRecipe = TrainRecipe()
 
-    def model_settings(self) -> dict[str, Any]:
+    def model_settings(self, quantization: str) -> dict[str, Any]:
         """How the model is built for training: what `model.classifier.ModelSettings` takes."""
-        more = {"head_dropout": self.plan.head_dropout, "seed": self.train.seed}
-        return self.model.settings() | more | {"quantization": self.train.quantization}
+        more = {"head_dropout": self.plan.head_dropout, "seed": self.train.seed, "quantization": quantization}
+        return self.model.settings() | more
 
     def dropouts(self) -> dict[str, float]:
         """The dropout rates of training, by key."""

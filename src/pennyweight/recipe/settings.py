@@ -81,7 +81,7 @@ class RecipeSettings(TypedDict, total=False):
     batch_size: int
     gradient_accumulation_steps: int
     gradient_checkpointing: Literal["auto", "on", "off"]
-    quantization: Literal["none", "nf4"]
+    quantization: Literal["auto", "none", "int8", "nf4"]
     eval_batch_size: int
     learning_rate: float
     weight_decay: float

@@ -81,7 +81,7 @@ class FrozenBackbone:
             engine: `fast` or `reference`.
         """
         held = self.recipe.train.quantization
-        products = self.runtime.precision if held == "none" else f"{self.runtime.precision}-{held}"
+        products = f"{self.runtime.precision}-nf4" if held == "nf4" else self.runtime.precision
         return f"{self.backbone.fingerprint()}/{engine}/{products}/{self.runtime.unit}"
 
     @property

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..budget.cost import Pooling, number_bytes, work
+from ..budget.architecture import describe
+from ..budget.cost import NARROWEST_INT8, Pooling, number_bytes, work
 from ..budget.estimate import LEAST_SECONDS, Estimate, Speed, Workload, estimate
 from ..budget.families import FAST_FAMILIES
 from ..budget.plan import Plan
 from ..errors import StorageError
-from ..recipe.schema import Recipe
+from ..recipe.schema import Recipe, TrainRecipe
 from ..storage.json_files import write_json
 from ..storage.processor import processor_fact
 from ..storage.user_cache import cache_folder
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # which needs torch, and an estimate does not
 GUESSED_SHARE = 0.8
 FORMAT = 2
 _BF16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last as ARM's processors call it
+_INT8_UNITS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 How = tuple[str, str, str]  # device (a GPU with its name), precision and engine, such as cpu, bf16, fast
 
@@ -43,21 +45,20 @@ def estimate_training(recipe: Recipe, config: Mapping[str, Any], plan: Plan, *, 
         texts: training texts.
         tokens: their mean length.
     """
-    wanted = recipe.train.device, recipe.train.precision, _engine(recipe, config, plan)
-    known = _known(wanted)
-    guess = wanted[0], _guessed_precision(*wanted[:2]), wanted[2]
-    how, rate = known or (guess, guessed_speed())
+    train, wanted = recipe.train, _engine(recipe, config, plan)
+    known = _known(train, wanted)
+    how, rate = known or ((train.device, _guessed_format(train, config, wanted), wanted), guessed_speed())
     device, precision, engine = how
     workload = Workload(
         texts=texts,
         tokens=tokens,
-        batch_size=recipe.train.batch_size,
+        batch_size=train.batch_size,
         pooling=recipe.model.pooling,
-        caches_prefix=recipe.train.prefix_cache != "off",
+        caches_prefix=train.prefix_cache != "off",
         bytes_per_number=number_bytes(engine, precision),
-        gradient_checkpointing={"on": True, "off": False}.get(recipe.train.gradient_checkpointing),
+        gradient_checkpointing={"on": True, "off": False}.get(train.gradient_checkpointing),
         cpu=device.partition(":")[0] not in ("cuda", "mps"),
-        quantization=recipe.train.quantization,
+        quantization="int8" if precision == "int8" else "nf4" if train.quantization == "nf4" else "none",
     )
     measured = f"{', '.join(how)} encoder" if known else None
     return estimate(config, plan, workload, Speed(rate, measured))
@@ -68,7 +69,7 @@ def remember_speed(operations: float, seconds: float, *, device: str, precision:
 
     Args:
         operations: what was computed in `seconds`; a training of less than `LEAST_SECONDS` is left out.
-        device, precision, engine: how: `cpu`, `bf16`, `fast`.
+        device, precision, engine: how: `cpu`, `bf16`, `fast`; the precision is `int8` where products were in it.
     """
     if seconds < LEAST_SECONDS:
         return
@@ -115,13 +116,21 @@ def guessed_speed() -> float:
     return float(GUESSED_SHARE * 2 * 512**3 / min(times))
 
 
-def _guessed_precision(device: str, precision: str) -> str:
-    """What `auto` probably is on this machine, told without torch: `model.device.choose` measures it, in training."""
-    if precision != "auto" or device == "cuda":
+def _guessed_format(train: TrainRecipe, config: Mapping[str, Any], engine: str) -> str:
+    """What `auto` probably is on this machine, told without torch: in training it is measured.
+
+    See `model.device.choose` and `model.quantization.choose_quantization`.
+    """
+    gpu = train.device in ("cuda", "mps") or (train.device == "auto" and Path("/dev/nvidia0").exists())
+    precision = train.precision
+    if precision == "auto":
+        if gpu:
+            return "fp32" if train.device == "mps" else "auto"  # bf16 or fp16
+        precision = "bf16" if _BF16_UNITS & processor_flags() else "fp32"
+    if precision != "fp32" or gpu or engine == "reference" or train.quantization in ("none", "nf4"):
         return precision
-    if device == "auto" and Path("/dev/nvidia0").exists():
-        return "auto"  # bf16 or fp16
-    return "bf16" if device != "mps" and _BF16_UNITS & processor_flags() else "fp32"
+    useful = describe(config).hidden >= NARROWEST_INT8 and _INT8_UNITS & processor_flags()
+    return "int8" if train.quantization == "int8" or useful else precision
 
 
 def processor_flags() -> frozenset[str]:
@@ -139,14 +148,19 @@ def _engine(recipe: Recipe, config: Mapping[str, Any], plan: Plan) -> str:
     return "reference" if slow else recipe.model.encoder
 
 
-def _known(wanted: How) -> tuple[How, float] | None:
+def _known(train: TrainRecipe, engine: str) -> tuple[How, float] | None:
     """The newest speed that was measured as is wanted, where `auto` is any, and how it was measured."""
     for how, speed in reversed(_speeds().items()):
-        device, *others = how
-        kinds = ("auto", device.partition(":")[0])  # which card it will be is not known without torch
-        if wanted[0] in kinds and all(one in ("auto", other) for one, other in zip(wanted[1:], others, strict=True)):
+        kinds = ("auto", how[0].partition(":")[0])  # which card it will be is not known without torch
+        if train.device in kinds and _is_wanted(how[1], train) and engine in ("auto", how[2]):
             return how, speed
     return None
+
+
+def _is_wanted(precision: str, train: TrainRecipe) -> bool:
+    if precision == "int8":  # fp32, and int8 in products
+        return train.precision in ("auto", "fp32") and train.quantization in ("auto", "int8")
+    return train.precision in ("auto", precision) and train.quantization != "int8"
 
 
 def _speeds() -> dict[How, float]:

@@ -36,7 +36,7 @@ def choose_gradient_checkpointing(model: TextModel, rows: TrainingRows, frozen: 
         frozen.backbone.config, frozen.plan, batch_size=math.ceil(recipe.train.batch_size / frozen.group.size),
         length=min(-(-longest // model.bucket) * model.bucket, model.max_length),
         bytes_per_number=number_bytes(model.model.engine, model.runtime.precision), pooling=recipe.model.pooling,
-        cpu=model.runtime.device.type == "cpu", quantization=recipe.train.quantization,
+        cpu=model.runtime.device.type == "cpu", quantization=model.model.quantization,
     )  # fmt: skip
     free = free_memory(model.runtime.device)
     if needed.trained + needed.activations <= USABLE * free or needed.checkpointed >= needed.activations:

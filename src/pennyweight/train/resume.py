@@ -49,7 +49,8 @@ NOT_COMPARED = {
     *("backbone", "revision", "cache_dir", "cache_gb"),
     *("track", "save_total_limit", "save_steps", "report", "audit", "shift"),
     "gradient_checkpointing",  # the same numbers for less memory
-    *("device", "precision", "threads", "inference_precision"),  # what they came to on this machine is compared
+    # What these came to on this machine is compared.
+    *("device", "precision", "quantization", "threads", "inference_precision"),
 }
 
 
@@ -61,6 +62,7 @@ def run_fingerprint(
     config: Mapping[str, Any],
     runtime: Runtime,
     versions: Mapping[str, str],
+    quantization: str = "none",
     processes: int = 1,
 ) -> dict[str, Any]:
     """All that decides a run's result, as flat JSON; a changed entry refuses a resume.
@@ -71,6 +73,7 @@ def run_fingerprint(
         backbone: fingerprint of the frozen weights.
         config: the backbone's config.json.
         versions: versions of the packages that compute, by name.
+        quantization: of the frozen matrices in training steps, not `auto`.
         processes: that train together; each has its share of a batch, so that another number rounds differently.
     """
     fingerprint: dict[str, Any] = {
@@ -79,6 +82,7 @@ def run_fingerprint(
         "config of the backbone": sha256(to_json(dict(config)).encode()).hexdigest(),
         "device": runtime.device.type,
         "precision": runtime.precision,
+        "quantization": quantization,
         "threads": torch.get_num_threads(),
         "processes": processes,
     }
@@ -125,13 +129,18 @@ class ResumePoint:
 
     def is_finished(self, fingerprint: Mapping[str, Any]) -> bool:
         """Whether the classifier in the folder is the result of the run with this fingerprint."""
-        saved = _defaults() | dict(self.finished)
+        saved = _complete(self.finished)
         return bool(self.finished) and all(saved.get(key) == value for key, value in fingerprint.items())
 
     def precision(self, wanted: str) -> str:
         """Where the recipe says auto, the number format the run was started in: auto decides by a timing."""
         saved = self._saved().get("precision")
         return saved if wanted == "auto" and saved in ("fp32", "bf16", "fp16") else wanted
+
+    def quantization(self, wanted: str) -> str:
+        """Likewise the quantization of the frozen matrices."""
+        saved = self._saved().get("quantization")
+        return saved if wanted == "auto" and saved in ("none", "int8") else wanted
 
     def prefixes(self, anyway: bool = False) -> list[str] | None:
         """Names of the splits whose frozen prefix the run kept: on a GPU it may decide by a timing.
@@ -192,7 +201,7 @@ class ResumePoint:
     def _saved(self) -> Mapping[str, Any]:
         """The fingerprint the run was started with; a field that its version did not have has its former default."""
         saved = self.finished if self.checkpoint is None else self.checkpoint.fingerprint
-        return saved and _defaults() | dict(saved)
+        return saved and _complete(saved)
 
 
 def mark_begun(folder: Path, checkpoint: Checkpoint | None) -> None:
@@ -221,10 +230,12 @@ def mark_ended(folder: Path) -> None:
         (folder / UNFINISHED).unlink(missing_ok=True)
 
 
-def _defaults() -> dict[str, Any]:
+def _complete(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint with what its run did in the fields that its version did not have."""
     values = Recipe().model_dump(mode="json")
     today = {f"{section} -> {key}": value for section in SECTIONS for key, value in values[section].items()}
-    return today | FORMER_DEFAULTS
+    quantization = saved.get("train -> quantization", "none")  # which `auto` did not resolve then
+    return today | FORMER_DEFAULTS | {"quantization": quantization} | dict(saved)
 
 
 def _short(value: object) -> str:

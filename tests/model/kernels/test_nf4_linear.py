@@ -34,7 +34,9 @@ def built(folder: Path, precision: str = "fp32", quantization: str = "nf4", **se
     given = {"budget": "60k", "adapter": "lora", "lora_dropout": 0.0, "head_dropout": 0.0} | settings
     wanted = recipe.load(backbone=str(folder), quantization=quantization, **given)
     plan = plan_for(wanted, config_of(str(folder)), 3)
-    model = build(resolve(str(folder)), plan, 3, Runtime(CPU, precision), ModelSettings(**wanted.model_settings()))
+    model = build(
+        resolve(str(folder)), plan, 3, Runtime(CPU, precision), ModelSettings(**wanted.model_settings(quantization))
+    )
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for _, parameter in sorted(model.named_parameters()):
@@ -86,7 +88,7 @@ def test_a_shared_backbone_is_not_quantized(tiny_backbone: Callable[..., Path]) 
     plan = plan_for(wanted, config_of(str(folder)), 3)
     shared = ResidentBackbone(resolve(str(folder)), Runtime(CPU, "fp32"))
     with pytest.raises(RecipeError, match="classifiers that share a backbone are trained on its original weights"):
-        shared.build(plan, 3, ModelSettings(**wanted.model_settings()))
+        shared.build(plan, 3, ModelSettings(**wanted.model_settings("nf4")))
 
 
 @pytest.mark.parametrize("shape", [(768, 768), (3072, 768)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...budget.architecture import describe
 from ...errors import BackboneError, RecipeError
 from ..backbone import Backbone
+from ..kernels.frozen_linear import multiply_in_int8
 from ..kernels.nf4_linear import quantize_linears
 from . import bert, deberta, distilbert, modernbert, mpnet
 from .encoder import Config, Encoder, EncoderFamily, EncoderSettings, StockHead
@@ -49,11 +50,14 @@ def load_encoder(backbone: Backbone, wanted: str, settings: EncoderSettings) -> 
     engine = choose_engine(backbone.config, wanted, settings)
     loader = family.reference if engine == "reference" or family.fast is None else family.fast
     encoder = loader(backbone, settings)
-    if settings.quantization == "nf4":
+    if settings.quantization != "none":
         described = describe(backbone.config)
         layers = (f"{described.stack}.{layer}" for layer in range(described.layers))
         names = [f"{layer}.{matrix.path}" for layer in layers for matrix in described.matrices]
-        quantize_linears(encoder.module, names, settings.dtype, settings.device)
+        if settings.quantization == "nf4":
+            quantize_linears(encoder.module, names, settings.dtype, settings.device)
+        else:
+            multiply_in_int8(encoder.module, names)
     return encoder, engine
 
 

@@ -72,7 +72,7 @@ class EncoderSettings:
         hidden_dropout: dropout inside the backbone; the checkpoint's own value is never used.
         attention_dropout: dropout on attention weights.
         trained_bias: which biases of the backbone are trained: `none`, `lora_only` or `all`.
-        quantization: quantization of the layers' frozen matrices: `none` or `nf4`.
+        quantization: quantization of the layers' frozen matrices: `none`, `int8` (fast encoders) or `nf4`.
     """
 
     dtype: torch.dtype

@@ -4,11 +4,13 @@ Modules that read the same rows (query, key, value) are one product: their weigh
 bf16 the product is oneDNN's own, from prepacked weights: stored once in the layout that its kernels read. Otherwise
 weights are packed in each call, which takes a tenth to a fifth of the call in training and half of it for one short
 text (benchmarks/kernels.py). `torch.compile` does both with frozen weights, and results are the same bit for bit.
+
+In training steps the product may instead be computed in int8, see `int8_rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from threading import RLock
 from typing import Any
@@ -20,6 +22,7 @@ from torch.nn.functional import linear
 
 from ...storage.locks import hold_over_forks
 from .exact_backward import exact_backward
+from .int8_rows import Int8Rows
 
 # By the first of the modules: what was computed from them, the versions of the tensors it came from, and these tensors.
 _CACHE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
@@ -42,10 +45,12 @@ class FrozenMatrix:
     Args:
         weight: the matrix, or where it is held in another form what gives it.
         prepack: whether it will not change, so that it may be prepacked where oneDNN has a kernel for that.
+        int8: whether its products are computed in int8; only of a matrix in fp32 that will not change.
     """
 
-    def __init__(self, weight: Tensor | Callable[[], Tensor], prepack: bool) -> None:
+    def __init__(self, weight: Tensor | Callable[[], Tensor], prepack: bool, int8: bool = False) -> None:
         self._weight = weight
+        self._int8 = int8
         self._prepacks = (
             prepack
             and isinstance(weight, Tensor)
@@ -55,6 +60,8 @@ class FrozenMatrix:
         )
         self._forward: Tensor | None = None
         self._backward: Tensor | None = None
+        self._forward_int8: Int8Rows | None = None
+        self._backward_int8: Int8Rows | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -63,6 +70,11 @@ class FrozenMatrix:
 
     def multiply(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None) -> Tensor:
         """x Wᵀ + b + addend: (N, in) -> (N, out)."""
+        if self._int8:
+            if self._forward_int8 is None:
+                with _CACHE_LOCK:
+                    self._forward_int8 = self._forward_int8 or Int8Rows(self.weight)
+            return self._forward_int8(x, bias, addend)
         if not self._prepacks or x.dtype != torch.bfloat16:
             out = linear(x, self.weight, bias)
             return out if addend is None else out.add_(addend)
@@ -73,6 +85,11 @@ class FrozenMatrix:
 
     def input_gradient(self, grad: Tensor, addend: Tensor | None = None) -> Tensor:
         """The gradient of x, grad W + addend: (N, out) -> (N, in)."""
+        if self._int8:
+            if self._backward_int8 is None:
+                with _CACHE_LOCK:
+                    self._backward_int8 = self._backward_int8 or Int8Rows(self.weight.t())
+            return self._backward_int8(grad, None, addend)
         if not self._prepacks or grad.dtype != torch.bfloat16:
             out = grad @ self.weight
             return out if addend is None else out.add_(addend)
@@ -87,6 +104,16 @@ def is_quantized(linear: nn.Linear) -> bool:
     return bool(getattr(linear, "quantized", False))
 
 
+def multiply_in_int8(module: nn.Module, names: Iterable[str]) -> None:
+    """Let the products of frozen linear layers be computed in int8 while they are in training mode, in place."""
+    for name in names:
+        module.get_submodule(name).int8_in_training = True  # type: ignore[assignment]
+
+
+def _in_int8(linear: nn.Linear) -> bool:
+    return linear.training and bool(getattr(linear, "int8_in_training", False))
+
+
 def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenMatrix:
     """The stacked weights of linear modules as one frozen matrix, (sum of out, in), cached until they change.
 
@@ -99,7 +126,10 @@ def frozen_matrix(linears: Sequence[nn.Linear], prepack: bool = True) -> FrozenM
     weights = [each.weight for each in linears]
     if not prepack or any(weight.is_inference() for weight in weights):  # inference tensors have no version
         return FrozenMatrix(stacked_weight(linears), prepack=False)
-    made: FrozenMatrix = cached(linears, weights, "weight", lambda: FrozenMatrix(stacked_weight(linears), prepack=True))
+    int8 = all(map(_in_int8, linears))
+    made: FrozenMatrix = cached(
+        linears, weights, ("weight", int8), lambda: FrozenMatrix(stacked_weight(linears), prepack=True, int8=int8)
+    )
     return made
 
 
@@ -110,11 +140,12 @@ def frozen_rows(linear: nn.Linear, rows: slice, prepack: bool = True) -> FrozenM
     weight = linear.weight
     if not prepack or weight.is_inference():
         return FrozenMatrix(weight.detach()[rows], prepack=False)
+    int8 = _in_int8(linear)
     made: FrozenMatrix = cached(
         [linear],
         [weight],
-        ("rows", rows.start, rows.stop),
-        lambda: FrozenMatrix(weight.detach()[rows], prepack=True),
+        ("rows", rows.start, rows.stop, int8),
+        lambda: FrozenMatrix(weight.detach()[rows], prepack=True, int8=int8),
     )
     return made
 

@@ -136,13 +136,20 @@ def smoothing(largest: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def has_int8() -> bool:
-    """Whether oneDNN's int8 product exists here and is right."""
+    """Whether oneDNN's int8 product exists here and is right: without VNNI, two products may not fit into 16 bits."""
     generator = torch.Generator().manual_seed(0)
     x, weight, bias, addend = (torch.randn(shape, generator=generator) for shape in ((8, 64), (16, 64), (16,), (8, 16)))
     try:
         usual, within = (Int8Linear(weight, bias, largest=x.abs().amax(0), into_addend=each) for each in (False, True))
         found = usual(x, addend)
-        same = torch.equal(found, within(x, addend.clone()))
+        same = torch.equal(found, within(x, addend.clone())) and _largest_sums_fit()
     except (AttributeError, RuntimeError, TypeError):
         return False
     return same and torch.allclose(found, F.linear(x, weight, bias) + addend, atol=0.5)
+
+
+def _largest_sums_fit() -> bool:
+    """Whether a product of the largest bytes is exact."""
+    x, weight = torch.ones(8, 64), torch.ones(16, 64)
+    product = Int8Linear(weight, None, source=ByteRange(1 / TOP, 0))
+    return torch.allclose(product.from_bytes(torch.full_like(x, TOP, dtype=torch.uint8)), F.linear(x, weight))

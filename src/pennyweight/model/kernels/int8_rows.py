@@ -1,0 +1,98 @@
+"""Products with a frozen matrix in int8, for training steps: both factors are rounded to 8 bits, row by row.
+
+A row of the input has a scale of its own, its largest absolute value over 127, and so has a row of the matrix. Sums are
+in int32. The same is done with gradients, whose rows differ by orders of magnitude (SwitchBack, Wortsman et al. 2023,
+https://arxiv.org/abs/2304.13013, section 2.2, which keeps the gradients of weights in 16 bits; frozen weights have
+none). A text's numbers do not depend on its neighbours in the batch. The product is oneDNN's, see `int8_linear`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from ...errors import ResourceError
+from .int8_linear import MIDDLE, ByteRange
+
+LARGEST = MIDDLE - 1
+SMALLEST_SCALE = 1e-30  # of a row of zeros
+_BYTES = ByteRange(1.0, MIDDLE)
+
+
+class Int8Rows:
+    """x Wᵀ + b + addend for one matrix W.
+
+    Args:
+        weight: (out, in) fp32, copied.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        weight = weight.detach()
+        scales = weight.abs().amax(1).clamp(min=SMALLEST_SCALE) / LARGEST  # (out,)
+        rounded = (weight / scales[:, None]).round().to(torch.int8).contiguous()
+        packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+        zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self._before = (_BYTES.scale, _BYTES.zero, packed, scales, zeros, None)
+        self._product = torch.ops.onednn.qlinear_pointwise.default
+
+    def __call__(self, x: Tensor, bias: Tensor | None = None, addend: Tensor | None = None) -> Tensor:
+        """(N, in) fp32 and perhaps (out,) and (N, out) -> (N, out); a row that is not finite gives none that is."""
+        # Two passes that read take less time than one that writes absolute values.
+        scale = x.amax(1, keepdim=True).maximum(x.amin(1, keepdim=True).neg_())
+        scale.clamp_(min=SMALLEST_SCALE).div_(LARGEST)  # (N, 1)
+        out: Tensor = self._product(
+            _BYTES.bytes_of(x / scale), *self._before, 1.0, 0, torch.float32, "none", [], ""
+        ).mul_(scale)
+        if bias is not None:
+            out.add_(bias)
+        return out if addend is None else out.add_(addend)
+
+
+@cache
+def has_int8_rows() -> bool:
+    """Whether oneDNN has the product and it is exact: without VNNI, sums of two products may not fit into 16 bits."""
+    x, weight = torch.ones(8, 64), torch.ones(16, 64)
+    x[1::2], weight[1::2] = -1, -1
+    try:
+        return torch.allclose(Int8Rows(weight)(x), linear(x, weight))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+def check_int8_rows() -> None:
+    """Refuse int8 where `has_int8_rows` is false.
+
+    Raises:
+        ResourceError: naming the remedy.
+    """
+    if not has_int8_rows():
+        raise ResourceError(
+            "this CPU does not compute in int8 without overflow",
+            where="train -> quantization",
+            remedy="use --quantization auto",
+        )
+
+
+@cache
+def int8_rows_are_faster() -> bool:
+    """Whether the product, rounding included, is faster than one in fp32: timed once (some 20 milliseconds)."""
+    if not has_int8_rows():
+        return False
+    x, weight = torch.ones(1024, 384), torch.ones(384, 384)
+    product = Int8Rows(weight)
+    return _seconds(partial(product, x)) < 0.8 * _seconds(partial(linear, x, weight))
+
+
+def _seconds(multiply: Callable[[], Tensor]) -> float:
+    """The best of six."""
+    times = []
+    for _ in range(6):
+        began = time.perf_counter()
+        multiply()
+        times.append(time.perf_counter() - began)
+    return min(times)
