@@ -105,9 +105,9 @@ def test_threads_may_start_and_stop_layers_anywhere(tiny_backbone: Callable[...,
 
 def test_weights_are_laid_out_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(frozen.FrozenMatrix):
-        def __init__(self, weight: Tensor, prepack: bool) -> None:
+        def __init__(self, weight: Tensor, prepack: bool, int8: bool = False) -> None:
             time.sleep(0.05)  # long enough for the others to ask meanwhile
-            super().__init__(weight, prepack)
+            super().__init__(weight, prepack, int8)
 
     monkeypatch.setattr(frozen, "FrozenMatrix", Slow)
     modules = [frozen.Linear(64, 64).requires_grad_(False) for _ in range(3)]
