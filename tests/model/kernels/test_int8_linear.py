@@ -7,22 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from pennyweight.model.kernels import int8_linear
 from pennyweight.model.kernels.int8_linear import ByteRange, Int8Linear, has_int8, smoothing
 
+from .products import error, tensors
+
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="oneDNN's int8 product does not exist here")
-
-
-def tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator) for shape in shapes]
-
-
-def error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 @needs_int8

@@ -22,18 +22,11 @@ from pennyweight.model.kernels.int8_rows import Int8Rows, check_int8_rows, has_i
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 
+from .products import error, tensors
+
 needs_int8 = pytest.mark.skipif(not has_int8_rows(), reason="no exact int8 product here")
 CPU = Runtime(torch.device("cpu"), "fp32")
 FAST = ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert")
-
-
-def tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator) for shape in shapes]
-
-
-def error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 @needs_int8

@@ -2,8 +2,8 @@
 
 A row of the input has a scale of its own, its largest absolute value over 127, and so has a row of the matrix. Sums are
 in int32. The same is done with gradients, whose rows differ by orders of magnitude (SwitchBack, Wortsman et al. 2023,
-https://arxiv.org/abs/2304.13013, section 2.2, which keeps the gradients of weights in 16 bits; frozen weights have
-none). A text's numbers do not depend on its neighbours in the batch. The product is oneDNN's, see `int8_linear`.
+https://arxiv.org/abs/2304.13013, which keeps the gradients of weights in 16 bits; frozen weights have none). A text's
+numbers do not depend on its neighbours in the batch. The product is oneDNN's, see `int8_linear`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,8 @@ class Int8Rows:
         rounded = (weight / scales[:, None]).round().to(torch.int8).contiguous()
         packed = torch.ops.onednn.qlinear_prepack(rounded, None)
         zeros = torch.zeros(len(weight), dtype=torch.int64)
-        self._before = (_BYTES.scale, _BYTES.zero, packed, scales, zeros, None)
+        self._matrix = (_BYTES.scale, _BYTES.zero, packed, scales, zeros, None)
+        self._to_fp32: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
         self._product = torch.ops.onednn.qlinear_pointwise.default
 
     def __call__(self, x: Tensor, bias: Tensor | None = None, addend: Tensor | None = None) -> Tensor:
@@ -51,9 +53,8 @@ class Int8Rows:
         scaled = x.new_empty(-(-rows // STEP) * STEP, x.shape[1])
         torch.div(x, scale, out=scaled[:rows])
         scaled[rows:].zero_()
-        out: Tensor = self._product(_BYTES.bytes_of(scaled), *self._before, 1.0, 0, torch.float32, "none", [], "")[
-            :rows
-        ].mul_(scale)
+        out: Tensor = self._product(_BYTES.bytes_of(scaled), *self._matrix, *self._to_fp32)[:rows]
+        out.mul_(scale)
         if bias is not None:
             out.add_(bias)
         return out if addend is None else out.add_(addend)
