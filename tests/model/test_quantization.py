@@ -80,7 +80,8 @@ def test_what_is_asked_for_is_taken() -> None:
          "received cpu in bf16; use --device cpu --precision fp32, or --quantization auto"),
         (Runtime(torch.device("cuda"), "fp16"), {}, "training steps in int8 need a CPU that computes in fp32; expected "
          "cpu in fp32; received cuda in fp16; use --device cpu --precision fp32, or --quantization auto"),
-        (None, {"encoder": "reference"}, "the reference encoder does not train in int8; use --quantization auto"),
+        (None, {"encoder": "reference"}, "training steps in int8 need the fast encoder, which the recipe or the "
+         "backbone rules out; use --quantization auto"),
     ],
 )  # fmt: skip
 def test_int8_is_refused_beside(runtime: Runtime | None, settings: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..budget.architecture import describe
 from ..budget.cost import NARROWEST_INT8
 from ..budget.plan import Plan
-from ..errors import RecipeError, ResourceError
+from ..errors import RecipeError
 from .classifier import ModelSettings
 from .device import Runtime
 from .encoders import choose_engine
@@ -23,7 +23,8 @@ def choose_quantization(settings: ModelSettings, config: Config, plan: Plan, run
         config: the backbone's config.json.
 
     Raises:
-        RecipeError, ResourceError: int8 does not go with the rest of the recipe, or with this machine.
+        RecipeError: int8 does not go with the rest of the recipe, or with the number format that `auto` chose here.
+        ResourceError: this CPU does not compute in int8.
     """
     wanted = settings.quantization
     if wanted in ("none", "nf4"):
@@ -34,7 +35,7 @@ def choose_quantization(settings: ModelSettings, config: Config, plan: Plan, run
         useful = fast and describe(config).hidden >= NARROWEST_INT8 and int8_rows_are_faster()
         return "int8" if useful else "none"
     if not suits:
-        raise ResourceError(
+        raise RecipeError(
             "training steps in int8 need a CPU that computes in fp32",
             where=WHERE,
             expected="cpu in fp32",
@@ -43,5 +44,9 @@ def choose_quantization(settings: ModelSettings, config: Config, plan: Plan, run
         )
     check_int8_rows()
     if not fast:
-        raise RecipeError("the reference encoder does not train in int8", where=WHERE, remedy="use --quantization auto")
+        raise RecipeError(
+            "training steps in int8 need the fast encoder, which the recipe or the backbone rules out",
+            where=WHERE,
+            remedy="use --quantization auto",
+        )
     return wanted
