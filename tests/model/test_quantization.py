@@ -34,7 +34,7 @@ def chosen(wanted: str, runtime: Runtime | None = None, **settings: Any) -> str:
 def processor(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """One whose int8 products are exact and faster."""
     monkeypatch.setattr(quantization, "int8_rows_are_faster", lambda: True)
-    monkeypatch.setattr(int8_rows, "has_int8_rows", lambda: True)
+    monkeypatch.setattr(int8_rows, "has_int8", lambda: True)
     return monkeypatch
 
 
@@ -91,6 +91,6 @@ def test_int8_is_refused_beside(runtime: Runtime | None, settings: dict[str, Any
 
 
 def test_int8_is_refused_on_a_processor_without_it(processor: pytest.MonkeyPatch) -> None:
-    processor.setattr(int8_rows, "has_int8_rows", lambda: False)
+    processor.setattr(int8_rows, "has_int8", lambda: False)
     with pytest.raises(PennyweightError, match="does not compute in int8 without overflow"):
         chosen("int8")

@@ -18,13 +18,14 @@ from pennyweight.model.backbone import config_of, resolve
 from pennyweight.model.classifier import ModelSettings, SequenceClassifier, build
 from pennyweight.model.device import Runtime
 from pennyweight.model.kernels import int8_rows
-from pennyweight.model.kernels.int8_rows import Int8Rows, check_int8_rows, has_int8_rows, int8_rows_are_faster
+from pennyweight.model.kernels.int8_linear import Int8Linear, has_int8
+from pennyweight.model.kernels.int8_rows import Int8Rows, check_int8_rows, int8_rows_are_faster
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.planning import plan_for
 
 from .products import error, tensors
 
-needs_int8 = pytest.mark.skipif(not has_int8_rows(), reason="no exact int8 product here")
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="no exact int8 product here")
 CPU = Runtime(torch.device("cpu"), "fp32")
 FAST = ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert")
 
@@ -71,24 +72,27 @@ def test_zeros_and_what_is_not_finite_stay_so() -> None:
 
 @pytest.fixture
 def unknown() -> Any:
-    has_int8_rows.cache_clear()
+    has_int8.cache_clear()
     int8_rows_are_faster.cache_clear()
     yield
-    has_int8_rows.cache_clear()
+    has_int8.cache_clear()
     int8_rows_are_faster.cache_clear()
 
 
 @pytest.mark.usefixtures("unknown")
-@pytest.mark.parametrize("fails", [lambda self, x: linear(x, torch.ones(16, 64)) / 2, None])
+@pytest.mark.parametrize("fails", [lambda self, x, addend=None: torch.full((len(x), 16), 32.0), None])
 def test_a_product_that_overflows_or_is_missing_is_not_used(
     fails: Callable[..., Tensor] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(self: Int8Rows, x: Tensor) -> Tensor:
+    def missing(self: Int8Linear, x: Tensor, addend: Tensor | None = None) -> Tensor:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(Int8Rows, "__init__", lambda self, weight: None)
-    monkeypatch.setattr(Int8Rows, "__call__", fails or missing)
-    assert not has_int8_rows()
+    usual, sums = Int8Linear.from_bytes, fails or missing
+    largest = lambda x: fails is None or bool((x == 255).all())  # noqa: E731
+    monkeypatch.setattr(
+        Int8Linear, "from_bytes", lambda self, x, addend=None: (sums if largest(x) else usual)(self, x, addend)
+    )
+    assert not has_int8()
     assert not int8_rows_are_faster()
     with pytest.raises(ResourceError) as caught:
         check_int8_rows()
@@ -102,7 +106,7 @@ def test_a_product_that_overflows_or_is_missing_is_not_used(
 def test_it_is_faster_only_if_it_saves_a_fifth(
     seconds: list[float], faster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8_rows, "has_int8_rows", lambda: True)
+    monkeypatch.setattr(int8_rows, "has_int8", lambda: True)
     monkeypatch.setattr(int8_rows, "Int8Rows", lambda weight: lambda x: x)
     monkeypatch.setattr(int8_rows, "_seconds", lambda products: seconds)
     assert int8_rows_are_faster() is faster

@@ -24,6 +24,8 @@ from ...storage.locks import hold_over_forks
 from .exact_backward import exact_backward
 from .int8_rows import Int8Rows
 
+_Product = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]  # rows, bias, addend
+
 # By the first of the modules: what was computed from them, the versions of the tensors it came from, and these tensors.
 _CACHE: WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, list[Tensor], Any]]] = WeakKeyDictionary()
 # Held while an entry is computed or weights are moved: a model's first forward passes may run in several threads.
@@ -58,10 +60,8 @@ class FrozenMatrix:
             and weight.device.type == "cpu"
             and _has_onednn_products()
         )
-        self._forward: Tensor | None = None
-        self._backward: Tensor | None = None
-        self._forward_int8: Int8Rows | None = None
-        self._backward_int8: Int8Rows | None = None
+        self._forward: _Product | None = None
+        self._backward: _Product | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -70,33 +70,33 @@ class FrozenMatrix:
 
     def multiply(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None) -> Tensor:
         """x Wᵀ + b + addend: (N, in) -> (N, out)."""
-        if self._int8:
-            if self._forward_int8 is None:
-                with _CACHE_LOCK:
-                    self._forward_int8 = self._forward_int8 or Int8Rows(self.weight)
-            return self._forward_int8(x, bias, addend)
-        if not self._prepacks or x.dtype != torch.bfloat16:
+        if not self._prepares(x):
             out = linear(x, self.weight, bias)
             return out if addend is None else out.add_(addend)
         if self._forward is None:
             with _CACHE_LOCK:
-                self._forward = _prepack(self.weight) if self._forward is None else self._forward
-        return _onednn_product(x, self._forward, bias, addend)
+                self._forward = self._forward or self._prepare(self.weight)
+        return self._forward(x, bias, addend)
 
     def input_gradient(self, grad: Tensor, addend: Tensor | None = None) -> Tensor:
         """The gradient of x, grad W + addend: (N, out) -> (N, in)."""
-        if self._int8:
-            if self._backward_int8 is None:
-                with _CACHE_LOCK:
-                    self._backward_int8 = self._backward_int8 or Int8Rows(self.weight.t())
-            return self._backward_int8(grad, None, addend)
-        if not self._prepacks or grad.dtype != torch.bfloat16:
+        if not self._prepares(grad):
             out = grad @ self.weight
             return out if addend is None else out.add_(addend)
         if self._backward is None:
             with _CACHE_LOCK:
-                self._backward = _prepack(self.weight.t().contiguous()) if self._backward is None else self._backward
-        return _onednn_product(grad, self._backward, None, addend)
+                self._backward = self._backward or self._prepare(self.weight.t().contiguous())
+        return self._backward(grad, None, addend)
+
+    def _prepares(self, x: Tensor) -> bool:
+        return self._int8 or (self._prepacks and x.dtype == torch.bfloat16)
+
+    def _prepare(self, weight: Tensor) -> _Product:
+        """The product with a weight (out, in) that is laid out for it once."""
+        if self._int8:
+            return Int8Rows(weight)
+        packed = _prepack(weight)
+        return lambda x, bias, addend: _onednn_product(x, packed, bias, addend)
 
 
 def is_quantized(linear: nn.Linear) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ...errors import ResourceError
-from .int8_linear import MIDDLE, ByteRange
+from .int8_linear import MIDDLE, ByteRange, has_int8
 
 LARGEST = MIDDLE - 1
 # Products have a multiple of so many rows: oneDNN compiles a kernel for each other number, and keeps a limited number.
@@ -60,24 +60,13 @@ class Int8Rows:
         return out if addend is None else out.add_(addend)
 
 
-@cache
-def has_int8_rows() -> bool:
-    """Whether oneDNN has the product and it is exact: without VNNI, sums of two products may not fit into 16 bits."""
-    x, weight = torch.ones(8, 64), torch.ones(16, 64)
-    x[1::2], weight[1::2] = -1, -1
-    try:
-        return torch.allclose(Int8Rows(weight)(x), linear(x, weight))
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-
-
 def check_int8_rows() -> None:
-    """Refuse int8 where `has_int8_rows` is false.
+    """Refuse int8 where `has_int8` is false.
 
     Raises:
         ResourceError: naming the remedy.
     """
-    if not has_int8_rows():
+    if not has_int8():
         raise ResourceError(
             "this CPU does not compute in int8 without overflow",
             where="train -> quantization",
@@ -88,7 +77,7 @@ def check_int8_rows() -> None:
 @cache
 def int8_rows_are_faster() -> bool:
     """Whether the product, rounding included, is faster than one in fp32: timed once (a twentieth of a second)."""
-    if not has_int8_rows():
+    if not has_int8():
         return False
     x, weight = torch.ones(1024, 384), torch.ones(1536, 384)
     int8, fp32 = _seconds([partial(Int8Rows(weight), x), partial(linear, x, weight)])
