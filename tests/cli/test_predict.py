@@ -83,3 +83,34 @@ def test_an_exported_classifier_is_not_overwritten(tiny_run: Path, news: Path, t
     with pytest.raises(InputError, match="the output would overwrite the input"):
         pw.load(tiny_run).predict_file(rows, tmp_path / "link.jsonl")
     assert rows.read_bytes() == before
+
+
+def test_a_dash_is_standard_output(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("predict", tiny_run, news / "test.csv", "--out", "-", "--format", "csv")
+    assert (done.code, done.out.count("\n"), list(tmp_path.iterdir())) == (0, 16, [])
+    assert done.out == command("predict", tiny_run, news / "test.csv", "--format", "csv").out
+    for more in (("--format", "parquet"), ("--resume",)):
+        refused = command("predict", tiny_run, news / "test.csv", "--out", "-", *more)
+        assert (refused.code, refused.err.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
+
+
+def test_the_ending_of_a_name_may_be_in_capitals(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    for name in ("small.csv", "LARGE.CSV"):
+        assert command("predict", tiny_run, news / "test.csv", "--out", tmp_path / name).code == 0
+    assert (tmp_path / "LARGE.CSV").read_bytes() == (tmp_path / "small.csv").read_bytes()
+
+
+def test_a_name_that_no_file_can_have_is_bad_input(
+    tiny_run: Path, news: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / f"{'n' * 300}.csv", tmp_path / "file" / "out.csv"):
+        done = command("predict", tiny_run, news / "test.csv", "--out", out)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert done.err.startswith("error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

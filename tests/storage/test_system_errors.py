@@ -32,6 +32,13 @@ def test_refusals_of_the_system_are_one_line(error: Exception, message: str) -> 
     assert str(caught.value) == f"x: {message}"
 
 
+def test_a_path_that_cannot_be_is_bad_input_and_a_full_disk_is_not() -> None:
+    for number, code in ((errno.ENAMETOOLONG, 2), (errno.ENOTDIR, 2), (errno.ENOSPC, 1)):
+        with pytest.raises(StorageError) as caught, storage_errors(Path("x")):
+            raise OSError(number, "x")
+        assert caught.value.exit_code == code
+
+
 def test_other_errors_pass() -> None:
     with pytest.raises(ZeroDivisionError), storage_errors(Path("x")):
         raise ZeroDivisionError

@@ -12,6 +12,7 @@ from typing import IO, Any
 import typer
 
 from ..errors import BackboneError, InputError, Interrupted, OneLineError, PennyweightError, ResourceError
+from ..storage.system_errors import OF_A_PATH
 from ..train.launcher import is_follower
 from .command_help import suggest_flag
 
@@ -44,7 +45,8 @@ def failure(error: BaseException) -> Failure | None:
         return Failure("", 0)
     if isinstance(error, OSError):
         parts = (error.filename, error.strerror or error)
-        return Failure(" ".join(": ".join(str(part) for part in parts if part).split()), 1)
+        code = InputError.exit_code if error.errno in OF_A_PATH else PennyweightError.exit_code
+        return Failure(" ".join(": ".join(str(part) for part in parts if part).split()), code)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower()):
         advice = "halve --batch-size and double --gradient-accumulation-steps, or lower --max-length"
         return Failure(str(ResourceError("out of memory", remedy=advice)), ResourceError.exit_code)

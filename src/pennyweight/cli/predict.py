@@ -71,7 +71,7 @@ def predict(
     text: list[str] = typer.Option(
         None, "--text", help="A text to label, instead of FILE; may be given several times."
     ),
-    output: str = typer.Option(None, "--out", metavar="PATH", help="Output file; standard output if not given."),
+    output: str = typer.Option(None, "--out", metavar="PATH", help="Output file; - or nothing: standard output."),
     form: Literal["csv", "jsonl", "parquet"] = typer.Option(
         None, "--format", help="Output format; if not given, by the suffix of --out, or jsonl (csv for a submission)."
     ),
@@ -141,7 +141,7 @@ def predict(
     from ..predict.submission import class_numbers, refuse_unnamed_ids
     from ..predict.writers import follow_links, output_form
 
-    out = None if output is None else Path(output) if ray is not None else follow_links(output)
+    out = None if output in (None, "-") else Path(output) if ray is not None else follow_links(output)
     if text and source is not None:
         raise InputError("texts given twice", received=f"{source} and --text", remedy="leave out one of the two")
     if not text and source is None:
@@ -232,7 +232,7 @@ def predict(
 
 
 def _refuse_with_ray(source: str, out: str | None, device: str, submission: bool, prior: str | None) -> None:
-    if out is None or source == "-":
+    if out in (None, "-") or source == "-":
         raise InputError("with --ray, files are predicted into a file or a folder", remedy="give FILE and --out")
     if device not in ("auto", "cpu"):
         raise InputError("with --ray, workers compute on CPUs", received=f"--device {device}", remedy="leave it out")

@@ -34,7 +34,7 @@ def output_form(path: str | Path, form: str | None = None, source: str | Path | 
             itself, or a file of a saved or exported classifier.
     """
     path = Path(path)
-    form = form or path.suffix.removeprefix(".")
+    form = form or path.suffix.removeprefix(".").lower()
     if form not in ("csv", "jsonl", "parquet"):
         raise InputError(
             "unknown output form",

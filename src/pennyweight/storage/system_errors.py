@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import StorageError
+from ..errors import InputError, StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
-_HERE = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# The path itself is wrong: bad input.
+OF_A_PATH = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -30,7 +31,7 @@ def storage_errors(path: str | Path) -> Iterator[None]:
             problem, remedy = "the disk is full", "free some space and run again; what was saved before is intact"
         elif number in _FORBIDDEN:
             problem, remedy = "the folder is not writable", "choose another folder with --out or change its permissions"
-        elif number in _HERE:
+        elif number in OF_A_PATH:
             problem, remedy = f"cannot write here ({os.strerror(number)})", "choose another path"
         elif number in NO_LOCKS:
             problem, remedy = "this file system has no locks", "choose a folder on another file system"
@@ -38,7 +39,10 @@ def storage_errors(path: str | Path) -> Iterator[None]:
             problem, remedy = "the disk reports an error", "choose a folder on another disk"
         else:
             raise
-        raise StorageError(problem, where=path, remedy=remedy) from error
+        found = StorageError(problem, where=path, remedy=remedy)
+        if number in OF_A_PATH:
+            found.exit_code = InputError.exit_code
+        raise found from error
 
 
 def _error_number(error: Exception) -> int:
