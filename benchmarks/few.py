@@ -101,12 +101,14 @@ def embeddings(texts: list[str]) -> np.ndarray:
 
     from pennyweight.model.backbone import resolve
     from pennyweight.model.device import Runtime
-    from pennyweight.model.inference.build import frozen_engine
+    from pennyweight.model.inference.build import frozen_weights
     from pennyweight.model.tokenizer import encode, load_tokenizer
 
     backbone = resolve("embedded", None)
     tokenizer = load_tokenizer(backbone.folder)
-    engine = frozen_engine(backbone, Runtime(torch.device("cpu"), "fp32"), tokenizer.pad_token_id)
+    runtime = Runtime(torch.device("cpu"), "fp32")
+    weights = frozen_weights(backbone, runtime, tokenizer.pad_token_id)
+    engine = None if weights is None else weights.plain_engine(runtime)
     assert engine is not None
     return np.split(engine.features(encode(tokenizer, texts, 128)), 2, axis=1)[1]
 

@@ -259,7 +259,10 @@ def build_model(
     audit = audit_splits(recipe.train.audit, tables, tokens, recipe.data.max_length, text_model.tokenizer.unk_token_id)
     log_findings(audit, tokens, recipe.data.max_length, loaded.targets, loaded.names)
     layers = None if resident is None else resident.layers(recipe.data.max_length)
-    frozen = FrozenBackbone(backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id, layers)
+    frozen = FrozenBackbone(
+        backbone, recipe, planned.plan, runtime, text_model.tokenizer.pad_token_id, layers,
+        int8=planned.quantization == "int8",
+    )  # fmt: skip
     return BuiltModel(text_model, tokens, seconds, audit, frozen, resident=resident is not None)
 
 

@@ -13,7 +13,10 @@ import pennyweight as pw
 from pennyweight.data.batching import pack
 from pennyweight.model.backbone import resolve
 from pennyweight.model.device import Runtime
+from pennyweight.model.inference.build import InferenceWeights
 from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
+from pennyweight.model.inference.int8_products import Ranges
+from pennyweight.model.kernels.int8_linear import has_int8
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
 from pennyweight.train import frozen_features
@@ -22,11 +25,15 @@ from pennyweight.train.frozen_features import FrozenBackbone
 TOKENS = pack([[5, 9, 11], [7] * 12, [6, 8], [5, 9, 11, 6, 12]])
 
 
-def frozen_of(folder: Path, **settings: object) -> FrozenBackbone:
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="oneDNN's int8 product does not exist here")
+
+
+def frozen_of(folder: Path, *, int8: bool = False, **settings: object) -> FrozenBackbone:
     recipe = resolve_recipe("default", {"backbone": str(folder), "budget": "5k", "max_length": 32, **settings})
     backbone = resolve(recipe.model.backbone, None)
     plan = plan_for(recipe, backbone.config, 3)
-    return FrozenBackbone(backbone, recipe, plan, Runtime(torch.device("cpu"), "fp32"), backbone.config["pad_token_id"])
+    runtime = Runtime(torch.device("cpu"), "fp32")
+    return FrozenBackbone(backbone, recipe, plan, runtime, backbone.config["pad_token_id"], int8=int8)
 
 
 @pytest.mark.parametrize("kind", sorted(ENCODERS))
@@ -48,24 +55,51 @@ def test_features_of_the_same_tokens_are_computed_once(
     first = frozen.features(TOKENS)
     frozen.release()
     loaded: list[object] = []
-    monkeypatch.setattr(frozen_features, "frozen_engine", lambda *given: loaded.append(given))
+    monkeypatch.setattr(frozen_features, "frozen_weights", lambda *given: loaded.append(given))
     assert np.array_equal(frozen.pooled(TOKENS, "mean"), first)
     assert np.array_equal(frozen.features(TOKENS), first)
     assert not loaded  # nor is the engine built again for what is known
 
 
+@pytest.mark.parametrize("quantization", ["none", pytest.param("int8", marks=needs_int8)])
 def test_a_run_computes_the_training_texts_once_for_head_and_baseline(
-    tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantization: str, tiny_backbone: Callable[..., Path], news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    compute = InferenceEngine.features
+    loaded: list[str] = []
+    compute, load = InferenceEngine.features, InferenceWeights.plain_engine
 
     def counted(engine: InferenceEngine, tokens: frozen_features.Encoded) -> np.ndarray:
         rows.append(len(tokens))
         return compute(engine, tokens)
 
+    def noted(weights: InferenceWeights, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | None:
+        loaded.append(runtime.precision)
+        return load(weights, runtime, ranges)
+
     monkeypatch.setattr(InferenceEngine, "features", counted)
+    monkeypatch.setattr(InferenceWeights, "plain_engine", noted)
+    monkeypatch.setattr(frozen_features, "FEWEST_IN_INT8", 20)
     settings = {"budget": "20k", "max_steps": 1, "validation_size": 40, "precision": "fp32", "adapter": "lora"}
+    settings |= {"quantization": quantization, "inference_precision": "fp32"}
     found = pw.train(news / "train.csv", out=tmp_path / "run", backbone=str(tiny_backbone("bert")), **settings)
     assert rows == [found.metrics["train"]["rows"], 40]
+    assert ("int8" in loaded) == (quantization == "int8")
     assert "frozen backbone + linear head" in [row["name"] for row in found.metrics["baselines"]]
+
+
+@needs_int8
+def test_a_head_is_fitted_on_int8_features_and_measured_on_those_in_fp32(
+    tiny_backbone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_backbone("bert")
+    exact, mixed = frozen_of(folder), frozen_of(folder, int8=True)
+    few, many = frozen_features.select(TOKENS, np.arange(3)), frozen_features.select(TOKENS, np.arange(4))
+    monkeypatch.setattr(frozen_features, "FEWEST_IN_INT8", 4)
+    rounded = mixed.features(many, fitted=True)
+    assert np.allclose(rounded, exact.features(many, fitted=True), atol=0.1)
+    assert not np.allclose(rounded, exact.features(many), atol=1e-5)
+    for tokens, fitted in ((few, True), (few, False), (frozen_features.select(many, np.arange(4)), False)):
+        assert np.allclose(mixed.features(tokens, fitted=fitted), exact.features(tokens), atol=1e-6)
+    mixed.release()
+    assert np.array_equal(mixed.pooled(many, "mean"), rounded)  # what is known is not computed again

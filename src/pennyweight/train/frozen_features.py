@@ -17,9 +17,9 @@ from ..model.backbone import Backbone
 from ..model.classifier import ModelSettings, Pooled, build
 from ..model.device import Runtime
 from ..model.inference import TokenFeed, logits
-from ..model.inference.build import frozen_engine
+from ..model.inference.build import frozen_weights
 from ..model.inference.engine import InferenceEngine
-from ..model.inference.frozen_layers import FrozenLayers, calibrated_layers
+from ..model.inference.frozen_layers import CALIBRATED_ON, FrozenLayers, calibrated_layers
 from ..model.kernels.int8_linear import has_int8
 from ..model.on_demand import OnDemand
 from ..recipe.schema import Recipe
@@ -27,6 +27,8 @@ from .process_group import ProcessGroup
 
 # Past so many rows a linear model learns nothing more, and a baseline should cost seconds.
 MOST_ROWS = 20_000
+# From so many texts on, int8 saves more time than the measurement of its ranges takes.
+FEWEST_IN_INT8 = 1000
 
 
 class FrozenBackbone:
@@ -38,6 +40,8 @@ class FrozenBackbone:
         recipe: how the backbone is computed and how long texts are; `plan`: of the run, its adapter is left out.
         pad_id: the tokenizer's padding id.
         layers: those that `prefix_layers` gives, where they stay loaded for further trainings.
+        int8: whether features that a head is fitted on may be computed in int8, those of many texts. All others are in
+            the number format of `runtime`, so that a head is measured as it predicts.
 
     Attributes:
         seconds: spent on loading and computing.
@@ -52,6 +56,7 @@ class FrozenBackbone:
         runtime: Runtime,
         pad_id: int,
         layers: OnDemand[FrozenLayers | None] | None = None,
+        int8: bool = False,
     ) -> None:
         self.backbone = backbone
         self.recipe = recipe
@@ -61,18 +66,35 @@ class FrozenBackbone:
         self.seconds = 0.0
         self.group = ProcessGroup()
         self._layers = layers or OnDemand(lambda: calibrated_layers(backbone, recipe.data.max_length))
-        self._engine: InferenceEngine | None = None
+        self._int8 = int8
+        self._engines: dict[str, InferenceEngine] = {}  # by number format
         self._model: Pooled | None = None
         # Both poolings of few texts, by whose they are: fitting the head and the linear probe read the same.
         self._kept: list[tuple[Encoded, np.ndarray]] = []
 
-    def engine(self) -> InferenceEngine | None:
-        """The engine, its weights loaded; None if there is none, or the reference encoder was asked for."""
-        if self._engine is None and self.recipe.model.encoder != "reference" and self.runtime.precision != "fp16":
+    def engine(self, fitted: Encoded | None = None) -> InferenceEngine | None:
+        """The engine, its weights loaded; None if there is none, or the reference encoder was asked for.
+
+        Args:
+            fitted: texts that a head is fitted on, and whose features it is for; they give the ranges of int8.
+        """
+        if self.recipe.model.encoder == "reference" or self.runtime.precision == "fp16":
+            return None
+        calibration: Encoded | None = None
+        if self._int8 and fitted is not None and len(fitted) >= FEWEST_IN_INT8:
+            calibration = select(fitted, sample_rows(len(fitted), CALIBRATED_ON, 0))
+        precision = self.runtime.precision if calibration is None else "int8"
+        if precision not in self._engines:
             began = time.perf_counter()
-            self._engine = frozen_engine(self.backbone, self.runtime, self.pad_id)
+            weights = frozen_weights(self.backbone, self.runtime, self.pad_id)
+            if weights is not None:
+                ranges = None if calibration is None else weights.measure_ranges(calibration)
+                runtime = replace(self.runtime, precision=precision) if ranges else self.runtime
+                made = weights.plain_engine(runtime, ranges)
+                if made is not None:
+                    self._engines[precision] = made
             self.seconds += time.perf_counter() - began
-        return self._engine
+        return self._engines.get(precision)
 
     def identity(self, engine: str) -> str:
         """Whose hidden states its layers give, as kept ones are told apart by it.
@@ -99,26 +121,33 @@ class FrozenBackbone:
 
     def release(self) -> None:
         """Forget the weights, but not the features computed so far."""
-        self._engine = self._model = None
+        self._engines.clear()
+        self._model = None
 
-    def features(self, encoded: Encoded) -> np.ndarray:
-        """(N, H) fp32 of N texts that are token ids: the mean over tokens.
+    def features(self, encoded: Encoded, *, fitted: bool = False) -> np.ndarray:
+        """(N, H) of N texts that are token ids, fp32: the mean over tokens.
 
         It is the stronger pooling where nothing is trained, so the harder baseline.
-        """
-        if self._known(encoded) is None and self.engine() is None:
-            return self._by_model(encoded)
-        return self.pooled(encoded, "mean")
 
-    def pooled(self, encoded: Encoded, pooling: str, group: ProcessGroup | None = None) -> np.ndarray:
-        """(N, H) fp32 of N texts, `cls` or `mean`; only where there is an engine.
+        Args:
+            fitted: whether a head is fitted on them.
+        """
+        if self._known(encoded) is None and self.engine(encoded if fitted else None) is None:
+            return self._by_model(encoded)
+        return self.pooled(encoded, "mean", fitted=fitted)
+
+    def pooled(
+        self, encoded: Encoded, pooling: str, group: ProcessGroup | None = None, *, fitted: bool = False
+    ) -> np.ndarray:
+        """(N, H) of N texts, `cls` or `mean`, fp32; only where there is an engine.
 
         Args:
             group: processes that call this together: each computes its share.
+            fitted: whether a head is fitted on them.
         """
         both = self._known(encoded)
         if both is None:
-            engine = self.engine()
+            engine = self.engine(encoded if fitted else None)
             assert engine is not None
             began = time.perf_counter()
             if group is None or group.size == 1:
@@ -165,7 +194,7 @@ def train_linear_probe(
         rows: those to predict: the measured ones, or the validation rows and the measured ones.
     """
     chosen = sample_rows(len(train), MOST_ROWS, seed)
-    learnt = backbone.features(train if len(chosen) == len(train) else select(train, chosen))
+    learnt = backbone.features(train if len(chosen) == len(train) else select(train, chosen), fitted=True)
     features = np.concatenate([backbone.features(part) for part in rows])
     found = linear_probe(learnt, train_labels[chosen], features, n_labels, seed=seed)
     found = found.split(len(rows[0]) if len(rows) > 1 else 0)

@@ -193,7 +193,7 @@ def fit_frozen_head(
     began = time.perf_counter()
     chosen = sample_rows(len(tokens["train"]), MOST_ROWS, settings.seed)
     whole = len(chosen) == len(tokens["train"])
-    features = frozen.features(tokens["train"] if whole else select(tokens["train"], chosen))
+    features = frozen.features(tokens["train"] if whole else select(tokens["train"], chosen), fitted=True)
     held_out, truth = frozen.features(tokens["validation"]), labels["validation"]
     strength, head = _fit(features, labels["train"][chosen], held_out, truth, adapter.shape[1])
     logits = head.logits(held_out)

@@ -106,14 +106,13 @@ def _features(
     layers are computed already, and whether there is one must not move the last bits.
     """
     every_layer = first_trained_layer(model.module, model.encoder.num_layers) == 0
-    if every_layer and isinstance(rows.source, TokenFeed) and frozen.engine() is not None:
+    if every_layer and isinstance(rows.source, TokenFeed):
         tokens = rows.source.encoded
-        found = frozen.pooled(
-            tokens if len(chosen) == len(tokens) else select(tokens, chosen), model.pooling, frozen.group
-        )
-        frozen.release()  # until the baseline: training has no use for a second copy of the weights
-        return found
-
+        tokens = tokens if len(chosen) == len(tokens) else select(tokens, chosen)
+        if frozen.engine(tokens) is not None:
+            found = frozen.pooled(tokens, model.pooling, frozen.group, fitted=True)
+            frozen.release()  # until the baseline: training has no use for a second copy of the weights
+            return found
     return _computed(model, rows, chosen, frozen, batch_size)
 
 

@@ -108,12 +108,11 @@ def inference_weights(
     return InferenceWeights(backbone.config, state, own.eval().requires_grad_(False), pooling, pad_id)
 
 
-def frozen_engine(backbone: Backbone, runtime: Runtime, pad_id: int) -> InferenceEngine | None:
-    """An engine for features of the backbone as it comes; None if its family or the device has none.
+def frozen_weights(backbone: Backbone, runtime: Runtime, pad_id: int) -> InferenceWeights | None:
+    """The backbone as it comes, for engines that give features; None if its family or the device has none.
 
-    Its features are (N, 2H) of N texts: each text's first vector, then the mean over its tokens.
+    Their features are (N, 2H) of N texts: each text's first vector, then the mean over its tokens.
     """
     if backbone.config["model_type"] not in ENCODERS or runtime.device.type != "cpu":
         return None  # before any weight is read
-    state = backbone_state(backbone)
-    return InferenceWeights(backbone.config, state, nn.Identity(), "both", pad_id).plain_engine(runtime)
+    return InferenceWeights(backbone.config, backbone_state(backbone), nn.Identity(), "both", pad_id)
