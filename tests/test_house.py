@@ -23,8 +23,8 @@ def trees() -> dict[Path, ast.Module]:
 
 # The one way through the house: imports go to the left only. `__init__` loads lazily and may name anything but cli.
 ORDER = [
-    "errors", "storage", "budget", "recipe", "data", "evaluate", "model", "train", "artifact", "predict", "export",
-    "serve", "audit", "runs", "pipeline", "search", "integrations", "scale", "cli", "__main__",
+    "errors", "system", "storage", "budget", "recipe", "data", "evaluate", "model", "train", "artifact", "predict",
+    "export", "serve", "audit", "runs", "pipeline", "search", "integrations", "scale", "cli", "__main__",
 ]  # fmt: skip
 # Methods that users expect on the object itself; what they need is imported when they are called.
 METHODS = {("predict/predictor.py", stage) for stage in ("runs", "export", "pipeline")}

@@ -17,7 +17,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from .storage import forks as forks
+from .system import forks as forks
 
 if TYPE_CHECKING:
     from .errors import PennyweightError

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ResourceError
-from ..storage.forks import may_wait_forever
-from ..storage.processor import processor_fact
+from ..system.forks import may_wait_forever
+from ..system.processor import processor_fact
 from .kernels.int8_linear import has_int8
 
 logger = logging.getLogger(__name__)

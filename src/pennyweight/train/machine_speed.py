@@ -22,8 +22,8 @@ from ..budget.plan import Plan
 from ..errors import StorageError
 from ..recipe.schema import Recipe, TrainRecipe
 from ..storage.json_files import write_json
-from ..storage.processor import processor_fact
 from ..storage.user_cache import cache_folder
+from ..system.processor import processor_fact
 
 if TYPE_CHECKING:  # which needs torch, and an estimate does not
     from .state import FitResult

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...storage.forks import may_wait_forever
 from ...storage.locks import hold_over_forks
+from ...system.forks import may_wait_forever
 
 Result = TypeVar("Result")
 

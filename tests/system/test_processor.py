@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pennyweight.storage.processor import processor_fact
+from pennyweight.system.processor import processor_fact
 
 X86 = "processor\t: 0\nmodel name\t: Some(R) CPU: 3\nflags\t\t: fpu avx2\n\nprocessor\t: 1\nflags\t\t: other\n"
 ARM = "processor\t: 0\nFeatures\t: asimd bf16\n"

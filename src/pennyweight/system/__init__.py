@@ -1,0 +1,1 @@
+"""The process and the processor that it runs on."""
