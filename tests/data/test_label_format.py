@@ -139,7 +139,20 @@ def test_labels_that_look_joined_are_refused_and_the_flag_named() -> None:
         "label"
     )
     assert "joined by ;" in joined([cell.replace("|", "; ") for cell in cells])
+    # Most texts have one label, some have two.
+    tags = ["world"] * 7 + ["sports"] * 5 + ["world|extra", "sports|extra", "sports|world"]
+    assert "3 of 15 labels with |: 5 different ones, 3 once they are split, such as world|extra" in joined(tags)
+    assert "joined by ," in joined([tag.replace("|", ", ") for tag in tags])
+    assert "joined by |" in joined(["positive", "negative", "positive|negative"])
     for fine in (
+        ["positive", "negative", "positive, negative"],
+        ["US|Sports", "US|Politics", "UK|Sports", "UK|Politics"],
+        ["Food", "Food, Beverage & Tobacco", "Money transfers", "Money transfers, virtual currency"],
+        [
+            "Payday loan",
+            "Payday loan, title loan, or personal loan",
+            "Payday loan, title loan, personal loan, or advance",
+        ],
         ["Sci/Tech", "World", "Business", "Sports"],
         ["Portland, OR", "Salem, OR", "Boston, MA", "Eugene, OR", "Lowell, MA"],
         ["Arts, Crafts & Sewing", "Books", "Toys", "Music"],

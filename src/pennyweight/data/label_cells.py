@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -80,7 +80,8 @@ def read_label_columns(columns: Columns, names: Sequence[str], form: LabelFormat
     return found
 
 
-# Where most labels hold one of these, and the parts are so many times fewer than the whole.
+# Where most labels hold one of these, and the parts are so many times fewer than the whole; see also
+# `_joins_known_labels`.
 _JOINTS = (("|", 1.0), (";", 2.0), (",", 2.0))
 
 
@@ -94,7 +95,8 @@ def refuse_joined_labels(table: Table) -> None:
     for joint, times in _JOINTS:
         holding = sum(rows for label, rows in counts.items() if joint in label.strip(joint))
         parts = {part.strip() for label in counts for part in label.split(joint)} - {""}
-        if 2 * holding > len(table) and len(counts) > max(3, times * len(parts)):
+        mostly_joined = 2 * holding > len(table) and len(counts) > max(3, times * len(parts))
+        if mostly_joined or _joins_known_labels(counts, joint):
             raise DataError(
                 f"the cells look like several labels joined by {joint}",
                 received=f"{holding:,} of {len(table):,} labels with {joint}: {len(counts)} different ones, "
@@ -102,6 +104,28 @@ def refuse_joined_labels(table: Table) -> None:
                 remedy=f"add --label-delimiter '{joint}', or --task single if each cell is one label",
                 where=table.source,
             )
+
+
+def _joins_known_labels(counts: Mapping[str, int], joint: str) -> bool:
+    """Whether some cells hold one label and others several of the same ones, as where most texts have a single tag.
+
+    That is: of the rows with a joined cell, three quarters hold only parts that occur in another label too, and some
+    part is also a label alone. Commas and semicolons occur within names, so there it takes two such labels.
+
+    Args:
+        counts: rows by label.
+    """
+    split = {label: {part.strip() for part in label.split(joint)} - {""} for label in counts}
+    held_by = Counter(part for parts in split.values() for part in parts)
+    joined = {label: parts for label, parts in split.items() if len(parts) > 1}
+    known = [label for label, parts in joined.items() if all(held_by[part] > 1 for part in parts)]
+    alone = {next(iter(parts)) for parts in split.values() if len(parts) == 1}
+    rows = sum(counts[label] for label in joined)
+    return (
+        len(known) >= (1 if joint == "|" else 2)
+        and 4 * sum(counts[label] for label in known) >= 3 * rows
+        and any(joined[label] & alone for label in known)
+    )
 
 
 def refuse_delimiter_in_names(table: Table, names: Sequence[str], delimiter: str) -> None:
