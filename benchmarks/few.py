@@ -106,9 +106,8 @@ def embeddings(texts: list[str]) -> np.ndarray:
 
     backbone = resolve("embedded", None)
     tokenizer = load_tokenizer(backbone.folder)
-    runtime = Runtime(torch.device("cpu"), "fp32")
-    weights = frozen_weights(backbone, runtime, tokenizer.pad_token_id)
-    engine = None if weights is None else weights.plain_engine(runtime)
+    weights = frozen_weights(backbone, tokenizer.pad_token_id)
+    engine = None if weights is None else weights.plain_engine(Runtime(torch.device("cpu"), "fp32"))
     assert engine is not None
     return np.split(engine.features(encode(tokenizer, texts, 128)), 2, axis=1)[1]
 

@@ -15,7 +15,6 @@ from pennyweight.model.backbone import resolve
 from pennyweight.model.device import Runtime
 from pennyweight.model.inference.build import InferenceWeights
 from pennyweight.model.inference.engine import ENCODERS, InferenceEngine
-from pennyweight.model.inference.int8_products import Ranges
 from pennyweight.model.kernels.int8_linear import has_int8
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
@@ -67,18 +66,18 @@ def test_a_run_computes_the_training_texts_once_for_head_and_baseline(
 ) -> None:
     rows: list[int] = []
     loaded: list[str] = []
-    compute, load = InferenceEngine.features, InferenceWeights.plain_engine
+    compute, load = InferenceEngine.features, InferenceWeights.int8_engine
 
     def counted(engine: InferenceEngine, tokens: frozen_features.Encoded) -> np.ndarray:
         rows.append(len(tokens))
         return compute(engine, tokens)
 
-    def noted(weights: InferenceWeights, runtime: Runtime, ranges: Ranges | None = None) -> InferenceEngine | None:
-        loaded.append(runtime.precision)
-        return load(weights, runtime, ranges)
+    def noted(weights: InferenceWeights, calibration: frozen_features.Encoded) -> InferenceEngine | None:
+        loaded.append("int8")
+        return load(weights, calibration)
 
     monkeypatch.setattr(InferenceEngine, "features", counted)
-    monkeypatch.setattr(InferenceWeights, "plain_engine", noted)
+    monkeypatch.setattr(InferenceWeights, "int8_engine", noted)
     monkeypatch.setattr(frozen_features, "FEWEST_IN_INT8", 20)
     settings = {"budget": "20k", "max_steps": 1, "validation_size": 40, "precision": "fp32", "adapter": "lora"}
     settings |= {"quantization": quantization, "inference_precision": "fp32"}

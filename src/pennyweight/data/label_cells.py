@@ -94,9 +94,10 @@ def refuse_joined_labels(table: Table) -> None:
     counts = Counter(str(label) for label in table.labels or () if not isinstance(label, tuple))
     for joint, times in _JOINTS:
         holding = sum(rows for label, rows in counts.items() if joint in label.strip(joint))
-        parts = {part.strip() for label in counts for part in label.split(joint)} - {""}
+        split = {label: {part.strip() for part in label.split(joint)} - {""} for label in counts}
+        parts = set().union(*split.values())
         mostly_joined = 2 * holding > len(table) and len(counts) > max(3, times * len(parts))
-        if mostly_joined or _joins_known_labels(counts, joint):
+        if mostly_joined or _joins_known_labels(counts, split, joint):
             raise DataError(
                 f"the cells look like several labels joined by {joint}",
                 received=f"{holding:,} of {len(table):,} labels with {joint}: {len(counts)} different ones, "
@@ -106,16 +107,15 @@ def refuse_joined_labels(table: Table) -> None:
             )
 
 
-def _joins_known_labels(counts: Mapping[str, int], joint: str) -> bool:
+def _joins_known_labels(counts: Mapping[str, int], split: Mapping[str, set[str]], joint: str) -> bool:
     """Whether some cells hold one label and others several of the same ones, as where most texts have a single tag.
 
     That is: of the rows with a joined cell, three quarters hold only parts that occur in another label too, and some
     part is also a label alone. Commas and semicolons occur within names, so there it takes two such labels.
 
     Args:
-        counts: rows by label.
+        counts: rows by label; `split`: its parts between `joint`.
     """
-    split = {label: {part.strip() for part in label.split(joint)} - {""} for label in counts}
     held_by = Counter(part for parts in split.values() for part in parts)
     joined = {label: parts for label, parts in split.items() if len(parts) > 1}
     known = [label for label, parts in joined.items() if all(held_by[part] > 1 for part in parts)]

@@ -78,19 +78,18 @@ class FrozenBackbone:
         Args:
             fitted: texts that a head is fitted on, and whose features it is for; they give the ranges of int8.
         """
-        if self.recipe.model.encoder == "reference" or self.runtime.precision == "fp16":
-            return None
+        on_cpu = self.runtime.device.type == "cpu"
+        if self.recipe.model.encoder == "reference" or self.runtime.precision == "fp16" or not on_cpu:
+            return None  # before any weight is read
         calibration: Encoded | None = None
         if self._int8 and fitted is not None and len(fitted) >= FEWEST_IN_INT8:
             calibration = select(fitted, sample_rows(len(fitted), CALIBRATED_ON, 0))
         precision = self.runtime.precision if calibration is None else "int8"
         if precision not in self._engines:
             began = time.perf_counter()
-            weights = frozen_weights(self.backbone, self.runtime, self.pad_id)
+            weights = frozen_weights(self.backbone, self.pad_id)
             if weights is not None:
-                ranges = None if calibration is None else weights.measure_ranges(calibration)
-                runtime = replace(self.runtime, precision=precision) if ranges else self.runtime
-                made = weights.plain_engine(runtime, ranges)
+                made = weights.plain_engine(self.runtime) if calibration is None else weights.int8_engine(calibration)
                 if made is not None:
                     self._engines[precision] = made
             self.seconds += time.perf_counter() - began

@@ -63,6 +63,11 @@ class InferenceWeights:
         assert ranges, "int8 needs the ranges of its inputs"
         return self._engine(Int8Products(ranges), self.pooling)
 
+    def int8_engine(self, calibration: Encoded) -> InferenceEngine | None:
+        """An engine in int8, its ranges measured over some texts; None if there is no inference encoder."""
+        ranges = self.measure_ranges(calibration)
+        return None if ranges is None else self._engine(Int8Products(ranges), self.pooling)
+
     def measure_ranges(self, tokens: Encoded) -> dict[str, Tensor] | None:
         """The ranges of all products' inputs over some texts; None if there is no inference encoder."""
         recorder = RangeRecorder()
@@ -108,11 +113,11 @@ def inference_weights(
     return InferenceWeights(backbone.config, state, own.eval().requires_grad_(False), pooling, pad_id)
 
 
-def frozen_weights(backbone: Backbone, runtime: Runtime, pad_id: int) -> InferenceWeights | None:
-    """The backbone as it comes, for engines that give features; None if its family or the device has none.
+def frozen_weights(backbone: Backbone, pad_id: int) -> InferenceWeights | None:
+    """The backbone as it comes, for engines that give features; None if its family has none.
 
     Their features are (N, 2H) of N texts: each text's first vector, then the mean over its tokens.
     """
-    if backbone.config["model_type"] not in ENCODERS or runtime.device.type != "cpu":
+    if backbone.config["model_type"] not in ENCODERS:
         return None  # before any weight is read
     return InferenceWeights(backbone.config, backbone_state(backbone), nn.Identity(), "both", pad_id)

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import sample
 from ...data.batching import Encoded, Integers
 from ..backbone import Backbone
 from ..tokenizer import encode, load_tokenizer
-from .build import InferenceWeights
-from .engine import ENCODERS
+from .build import frozen_weights
 from .inference_encoder import InferenceEncoder
-from .int8_products import Int8Products
-from .merge import backbone_state
 from .token_rows import token_rows
 
 CALIBRATED_ON = 128  # texts
@@ -64,14 +61,6 @@ def int8_layers(backbone: Backbone, pad_id: int, calibration: Encoded) -> Frozen
     Args:
         calibration: texts over which the ranges of the products' inputs are measured.
     """
-    if backbone.config["model_type"] not in ENCODERS:
-        return None
-    state = backbone_state(backbone)
-    weights = InferenceWeights(backbone.config, state, nn.Identity(), "mean", pad_id)
-    ranges = weights.measure_ranges(calibration)
-    build = ENCODERS[str(backbone.config["model_type"])]
-    if ranges is None:
-        return None
-    with torch.inference_mode():
-        encoder = build(backbone.config, state, Int8Products(ranges), "mean")
-    return None if encoder is None else FrozenLayers(encoder, pad_id)
+    weights = frozen_weights(backbone, pad_id)
+    engine = None if weights is None else weights.int8_engine(calibration)
+    return None if engine is None else FrozenLayers(engine.encoder, pad_id)
