@@ -277,3 +277,13 @@ def test_a_head_of_many_classes_has_its_price_named() -> None:
     why = plan(config, labels=77, budget=100_000, head=HeadSpec("low_rank", 8)).why
     assert any(line.endswith("; a linear head would cost 59,213") for line in why)
     assert not any("head price" in line for line in plan(config, labels=77, budget=200_000).why)
+
+
+def test_a_limit_above_a_matrix_is_none_for_lora_xs() -> None:
+    config = load_config("roberta-base")
+    free, limited = (
+        plan(config, labels=4, budget=100_000_000, options=PlanOptions(adapter="lora-xs", max_rank=limit))
+        for limit in (None, 900)
+    )
+    assert free.adapter is not None
+    assert free.adapter == limited.adapter

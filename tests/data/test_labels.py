@@ -73,7 +73,8 @@ def test_a_label_column_that_is_none(refusal) -> None:
     assert refusal(refuse_rare, table(*(f"id {number}" for number in range(9)))) == (
         "f.csv:2: 9 classes have one row each; expected at least 2 rows per class, one for training and one for "
         "validation; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? if not, name another with "
-        "--label-column c; if so, use --rare-classes drop or keep"
+        "--label-column c; if so, use --rare-classes drop or keep; to train on one text per class, use "
+        "--validation-size 0"
     )
 
 

@@ -86,3 +86,8 @@ def test_a_class_that_would_only_be_validated(refusal) -> None:
         "class number 1 would have no training rows; received 2 rows of this class, with 95 of 100 rows for "
         "validation; make the validation set smaller or add rows of that class"
     )
+
+
+def test_one_row_per_class_cannot_be_split() -> None:
+    with pytest.raises(DataError, match=r"expected 8 rows or more.*; add rows, or train on every row with --validation"):
+        split(np.arange(4), size=4, seed=0)

@@ -230,7 +230,8 @@ ROWS = [["0.2", "0.3", "0.5"]] * 60
     [
         ({3: ["0.2", "0.3", "0.4"]}, LABELS,
          "TMP/t.csv:5: the teacher's probabilities do not sum to 1 in 1 of 60 rows; "
-         "expected a sum of 1 over Business, Sports, World; received 0.9"),
+         "expected a sum of 1, give or take 0.015 for rounding, over Business, Sports, World; received 0.9; give "
+         "probabilities (a softmax of logits), a column for every class"),
         ({1: ["nan", "0.3", "0.7"]}, LABELS,
          "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received "
          "nan"),
@@ -308,3 +309,10 @@ def test_teachers_that_are_refused(
     assert refused(teacher=str(tiny_run), unlabelled=str(tmp_path / "numbers.csv")).startswith(
         "TMP/numbers.csv: no column named text; expected one of a, b"
     )
+
+
+def test_probabilities_may_be_rounded_to_two_decimals(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    texts = texts_of(news / "train.csv")
+    rows = [["0.33", "0.33", "0.33"], ["0.34", "0.335", "0.335"], *ROWS[2:]]
+    table = write_table(tmp_path / "t.csv", texts, rows[: len(texts)])
+    assert pw.train(news / "train.csv", teacher=table, max_steps=1, **settings).metrics["distillation"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from pennyweight.evaluate.metrics.paired_tests import Comparison, compare
 from pennyweight.recipe.loading import resolve_recipe
 from pennyweight.recipe.planning import plan_for
 from pennyweight.train import frozen_head
-from pennyweight.train.frozen_head import head_wins, leaves_adapter_open, why_not_compared
+from pennyweight.train.frozen_head import FrozenHead, head_wins, leaves_adapter_open, why_not_compared
+from pennyweight.train.logistic_head import LogisticHead
 
 TEXTS = ["The striker and the match in the cup", "The bank and the rate in the forecast", "The polls in the valley"]
 
@@ -43,16 +45,33 @@ def against(only_head: int, only_adapter: int, n: int) -> Comparison:
 # --- deciding
 
 
-def test_the_adapter_has_to_be_better_by_the_paired_test_where_it_can_tell() -> None:
-    assert head_wins(against(40, 45, 1000))
+def test_the_adapter_has_to_lead_by_a_standard_error() -> None:
+    assert head_wins(against(40, 45, 1000))  # a lead of 0.5 points with a standard error of 0.9
+    assert not head_wins(against(30, 42, 1000))  # 1.2 of 0.85: tied by the paired test
     assert not head_wins(against(20, 60, 1000))
     assert head_wins(against(60, 20, 1000))
+    assert head_wins(against(0, 0, 1000))
 
 
 def test_of_few_rows_being_ahead_is_enough() -> None:
     assert not head_wins(against(3, 6, 50))
     assert head_wins(against(4, 4, 50))
     assert head_wins(against(6, 3, 50))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((40, 45, 1000), "so the adapter is not kept"),
+        ((30, 42, 1000), "the adapter leads by more than a standard error and is kept"),
+        ((5, 6, 50), "the adapter leads, on too few texts for a test, and is kept"),
+        ((20, 60, 1000), "the adapter is better than the head by 4.0 points"),
+    ],
+)
+def test_the_reason_says_which_rule_decided(counts: tuple[int, int, int], expected: str) -> None:
+    found = replace(against(*counts), first="the head", second="the adapter")
+    head = LogisticHead(np.zeros((1, 2)), np.zeros(2))
+    assert expected in FrozenHead(head, 1.0, found, (0.9, 0.9), head_wins(found), 90, 1.0).reason
 
 
 def plan_of(given: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Plan]:
@@ -67,6 +86,7 @@ def plan_of(given: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Plan]
     [
         ({}, True),
         ({"max_rank": 4}, True),
+        ({"bases": "svd"}, True),
         ({"adapter": "lora"}, False),
         ({"strategy": "uniform"}, False),
         ({"bias": "lora_only"}, False),

@@ -415,6 +415,8 @@ def refuse_rare(table: Table) -> None:
     elif 2 * len(few) >= total and 4 * len(few) > len(table):
         ways = "is this the label column? if not, name another with --label-column c; if so, use --rare-classes drop"
         ways += " or keep"
+    if len(few) == total:
+        ways += "; to train on one text per class, use --validation-size 0"
     raise DataError(
         f"class {shown(str(few[0]))} has one row" if len(few) == 1 else f"{len(few)} classes have one row each",
         expected="at least 2 rows per class, one for training and one for validation",

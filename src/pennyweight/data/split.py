@@ -43,6 +43,12 @@ def split(labels: npt.NDArray[np.int64], *, size: float | int, seed: int) -> tup
         return np.sort(np.concatenate([rest[kept], np.flatnonzero(alone)])), rest[held]
     rows = len(labels)
     count = max(int(np.ceil(size * rows)), len(classes)) if isinstance(size, float) else size
+    if rows < 2 * len(classes):
+        raise DataError(
+            f"cannot hold out {count} of {rows} rows for validation",
+            expected=f"{2 * len(classes)} rows or more, so that both parts have all {len(classes)} classes",
+            remedy="add rows, or train on every row with --validation-size 0",
+        )
     if not len(classes) <= count <= rows - len(classes):
         raise DataError(
             f"cannot hold out {count} of {rows} rows for validation",

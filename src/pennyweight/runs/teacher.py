@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WHERE = "train -> teacher"
-OFF_ONE = 0.01  # by how much the probabilities of a table's row may miss a sum of 1: it is written with few decimals
+OFF_ONE = 0.005  # by how much each probability of a table may be off: tables are written with two decimals or more
+MOST_OFF = 0.05  # by how much their sum may be off, however many classes there are
 PREFIX = "p_"  # of the columns that predict writes
 AGAIN = "predicted_"  # in front of that, where its input had such columns already
 
@@ -322,13 +323,15 @@ def _probabilities(columns: Columns, names: Sequence[str], *, multi: bool) -> np
     if multi:
         return found.astype(np.float32)
     sums = found.sum(axis=1)
-    off = np.flatnonzero(np.abs(sums - 1) > OFF_ONE)
+    allowed = min(max(2, len(names)) * OFF_ONE, MOST_OFF) + 1e-9
+    off = np.flatnonzero(np.abs(sums - 1) > allowed)
     if len(off):
         raise DataError(
             f"the teacher's probabilities do not sum to 1 in {len(off):,} of {len(found):,} rows",
             where=columns.where(int(off[0])),
-            expected=f"a sum of 1 over {listed(names, 6)}",
+            expected=f"a sum of 1, give or take {allowed:.2g} for rounding, over {listed(names, 6)}",
             received=f"{sums[off[0]]:.4g}",
+            remedy="give probabilities (a softmax of logits), a column for every class",
         )
     brought_to_one: np.ndarray = (found / sums[:, None]).astype(np.float32)
     return brought_to_one

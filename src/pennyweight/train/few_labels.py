@@ -23,6 +23,7 @@ from ..errors import RecipeError
 from ..evaluate.metrics import epoch_metrics
 from ..evaluate.metrics.bootstrap import paired_macro_f1
 from ..evaluate.metrics.calibration import choose_temperature, fit_temperature, row_losses
+from ..evaluate.metrics.intervals import NORMAL_95, standard_error
 from ..model.classifier import Pooled
 from ..model.inference import Feed, evaluating, logits
 from ..model.text_model import TextModel
@@ -47,7 +48,6 @@ UNTRIED_STRENGTH = 0.1  # where no row can be held out: the best of four on such
 FROZEN_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
 TRAINED_STRENGTHS = (1.0, 10.0)
 USUAL_STRENGTH = 1.0  # the best on most draws, see docs/log.md
-NORMAL_95 = 1.96  # standard errors from the middle of a 95% interval to its ends
 FROZEN_WON = "cross-validation found the adapter no better than the frozen backbone: the head alone is kept"
 FROZEN_CHOSEN = "It is the frozen backbone with a linear head, chosen by cross-validation on the training texts."
 NO_PHASE = "few labels, and texts in windows have no contrastive phase: the head alone is trained"
@@ -126,8 +126,8 @@ class Trial:
         """By how much it is ahead of another on the same rows, and the standard error of that difference."""
         if self.metric == "macro_f1":
             guesses = other.logits.argmax(axis=1), self.logits.argmax(axis=1)
-            gap, (low, high) = paired_macro_f1(self.labels, *guesses)
-            return gap, (high - low) / (2 * NORMAL_95)
+            gap, interval = paired_macro_f1(self.labels, *guesses)
+            return gap, standard_error(interval)
         differences = self.row_scores - other.row_scores
         return _with_error(differences)
 

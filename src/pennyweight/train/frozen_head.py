@@ -18,6 +18,7 @@ from ..evaluate.baselines.linear_probe import LINEAR_PROBE
 from ..evaluate.baselines.logistic_regression import ROWS_TO_CHOOSE_ON_MULTI_LABEL
 from ..evaluate.metrics.bootstrap import paired_macro_f1, paired_micro_f1
 from ..evaluate.metrics.classification import averages
+from ..evaluate.metrics.intervals import NORMAL_95, standard_error
 from ..evaluate.metrics.paired_tests import Comparison, compare
 from ..evaluate.metrics.probabilities import sigmoid, softmax
 from ..evaluate.metrics.thresholds import decide, tune_thresholds
@@ -30,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse, of the penalty on vectors of about unit length
 FEWEST_TO_DECIDE = 20  # validation rows: fewer would choose by chance
-# Where the paired interval is wider than this to either side, the test would miss gains that are worth having.
+# Where the paired interval is wider than this to either side, many adapters worth having lead by less than its error.
 WIDEST = 0.025
 # A recipe that sets another field of the plan, or one of ADAPTER_SETTINGS, asks for the adapter, which is then kept.
-FREE_PLAN_FIELDS = {"budget", "head", "head_rank", "head_dropout", "min_rank", "max_rank"}
+FREE_PLAN_FIELDS = {"budget", "head", "head_rank", "head_dropout", "min_rank", "max_rank", "bases"}
 ADAPTER_SETTINGS = ("class_weights", "oversample", "teacher", "start_from", "adapter_scale")
 
 
@@ -68,7 +69,9 @@ class FrozenHead:
             return f"head alone: {on}, so the adapter is not kept"
         if self.comparison.second_is_better:
             return f"adapter: {on}"
-        return f"adapter: {on}, too few texts for a test; the adapter is ahead and is kept"
+        sure = self.comparison.difference > standard_error(self.comparison.interval)
+        lead = "leads by more than a standard error" if sure else "leads, on too few texts for a test,"
+        return f"adapter: {on}; the adapter {lead} and is kept"
 
     @property
     def note(self) -> str:
@@ -247,10 +250,8 @@ def _compare(
 def head_wins(comparison: Comparison) -> bool:
     """Whether the first, simpler one is kept.
 
-    The second has to be better by the paired test. Where there are so few rows that the test would miss a gain of some
-    points, it is enough for it to be ahead.
+    The second has to lead by more than a standard error of the paired difference. Where there are so few rows that
+    gains of some points are within that error, it is enough for it to be ahead.
     """
-    if comparison.second_is_better:
-        return False
-    low, high = comparison.interval
-    return comparison.difference <= 0 or (high - low) / 2 <= WIDEST
+    error = standard_error(comparison.interval)
+    return comparison.difference <= (0 if error * NORMAL_95 > WIDEST else error)

@@ -36,13 +36,13 @@ class _Forwarder(logging.Handler):
         self._receive = receive
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.INFO:
+        if record.levelno >= logging.INFO:
             self._receive(record.getMessage())
 
 
 @contextmanager
 def forward_log(receive: Callable[[str], None], name: str = ROOT) -> Iterator[None]:
-    """Inside, INFO messages of the logger `name` and of those below it go to `receive`; afterwards all is as before."""
+    """Inside, messages of INFO and above, of the logger `name` and those below it, go to `receive`."""
     logger, handler = logging.getLogger(name), _Forwarder(receive)
     level = logger.level
     if not logger.isEnabledFor(logging.INFO):

@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import DataError
 
 Interval = tuple[float, float]
+NORMAL_95 = 1.96  # standard errors from the middle of a 95% interval to its ends
 
 
 def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
@@ -39,3 +40,9 @@ def percentile_interval(values: np.ndarray, level: float) -> Interval:
     """The middle `level` share of resampled figures `values` (R,)."""
     ends: Any = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(ends[0]), float(ends[1])
+
+
+def standard_error(interval: Interval) -> float:
+    """The standard error that a 95% interval stands for."""
+    low, high = interval
+    return (high - low) / (2 * NORMAL_95)
