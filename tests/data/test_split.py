@@ -89,5 +89,5 @@ def test_a_class_that_would_only_be_validated(refusal) -> None:
 
 
 def test_one_row_per_class_cannot_be_split() -> None:
-    with pytest.raises(DataError, match=r"expected 8 rows or more.*; add rows, or train on every row with --validation"):
+    with pytest.raises(DataError, match=r"expected 8 rows or more.*; add rows, or train on every row with"):
         split(np.arange(4), size=4, seed=0)
