@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -262,11 +261,3 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(
         trained = pw.train(pairs, out=tmp_path / "run", **settings)
         for classifier in (trained, pw.load(tmp_path / "run")):
             assert np.array_equal(classifier.logits(texts), expected)
-
-
-def test_warnings_reach_who_receives_the_log() -> None:
-    lines: list[str] = []
-    with forward_log(lines.append):
-        logging.getLogger("pennyweight.evaluate").warning("out of reach")
-        logging.getLogger("pennyweight.evaluate").debug("a detail")
-    assert lines == ["out of reach"]

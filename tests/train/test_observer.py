@@ -80,3 +80,11 @@ def test_users_read_it_with_logging(news: Path, settings: dict[str, Any], caplog
     caplog.set_level(logging.INFO, logger="pennyweight")
     pw.train(news / "train.csv", max_steps=1, **settings)
     assert {record.name for record in caplog.records} >= {"pennyweight.pipeline"}
+
+
+def test_warnings_reach_who_receives_the_log() -> None:
+    lines: list[str] = []
+    with forward_log(lines.append):
+        logging.getLogger("pennyweight.evaluate").warning("out of reach")
+        logging.getLogger("pennyweight.evaluate").debug("a detail")
+    assert lines == ["out of reach"]

@@ -155,13 +155,14 @@ def _limits(config: Config, candidates: Sequence[Candidate], spend: int, options
     if options.bias == "all":
         spend -= bias_parameters(encoder_parameters(config))
     full_rank = min(one.full_rank for one in candidates)
-    limit = options.max_rank
-    if options.adapter == "lora-xs" and limit is not None and limit > full_rank:
-        limit = None  # a core larger than its matrix does not exist
+    highest = max(full_rank, options.min_rank)
+    max_rank = options.max_rank or highest
+    if options.adapter == "lora-xs":
+        max_rank = min(max_rank, highest)  # a core larger than its matrix does not exist
     return Limits(
         budget=spend,
         min_rank=options.min_rank,
-        max_rank=max(full_rank, options.min_rank) if limit is None else limit,
+        max_rank=max_rank,
         forced=_names(config, options.forced, "forced_modules", options.layers),
     )
 
