@@ -69,7 +69,7 @@ def test_an_empty_file(refused: Callable[..., str]) -> None:
 def test_one_class_only(refused: Callable[..., str]) -> None:
     assert refused("text,label\nOne long text.,a\nAnother text.,a\n") == (
         "TMP/data.csv: all 2 rows have the label a; expected at least two classes; "
-        "check the label column, or name another with --label-column c"
+        "check the label column, or name another with --label-column NAME"
     )
 
 
@@ -87,7 +87,7 @@ def test_a_missing_column(refused: Callable[..., str]) -> None:
     )
     assert refused("text,size\nOne long text.,1.5\nAnother text.,2.5\n") == (
         "TMP/data.csv: cannot tell which column is the label; received columns text, size; "
-        "name it with --label-column c"
+        "name it with --label-column NAME"
     )
 
 
@@ -98,7 +98,7 @@ def test_an_ambiguous_column(refused: Callable[..., str]) -> None:
     )
     assert refused("text,class,topic\nOne long text.,a,b\nTwo.,c,d\n") == (
         "TMP/data.csv: several columns could be the label: class, topic; received columns text, class, topic; "
-        "name it with --label-column c"
+        "name it with --label-column NAME"
     )
 
 

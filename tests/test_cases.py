@@ -166,11 +166,11 @@ REFUSED: dict[str, str] = {
     ),
     "sst-test.csv": (
         "all 80 rows have the label -1; expected at least two classes; check the label column, or name "
-        "another with --label-column c"
+        "another with --label-column NAME"
     ),
     "val-oneclass.csv": (
         "all 14 rows have the label Sports; expected at least two classes; check the label column, or "
-        "name another with --label-column c"
+        "name another with --label-column NAME"
     ),
     "forms/fasttext.txt": (
         ":9: the label in column label is empty; received 2 of 122 rows without a label; fill it in or remove the row"

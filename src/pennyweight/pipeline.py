@@ -183,7 +183,8 @@ def plan_run(recipe: Recipe, loaded: LoadedData, folder: RunFolder, find: FindBa
     from .train.resume import ResumePoint, run_fingerprint
 
     plan = plan_for(recipe, config_of(recipe.model.backbone, recipe.model.revision), len(loaded.names))
-    suits_few_labels(recipe.train, plan, loaded.targets["train"], len(loaded.names))  # refuses before weights load
+    # Refuses before weights load.
+    suits_few_labels(recipe.train, plan, loaded.targets["train"], len(loaded.names), folder.group.size)
     limit = "no budget" if plan.budget is None else f"of {plan.budget:,}"
     logger.info(f"plan: {plan.count.trainable:,} trainable parameters {limit} ({plan.strategy})")
     resume_point = ResumePoint()
@@ -323,7 +324,7 @@ def fit_model(
         prepare_inference, built.text_model, planned.backbone, settings=settings, tokens=built.tokens,
         labels=loaded.targets, reference=recipe.model.encoder == "reference",
     )  # fmt: skip
-    few = None if checkpoint or group.size > 1 else fit_few_labels(
+    few = None if checkpoint else fit_few_labels(
         built.text_model, planned.plan, built.tokens, loaded.targets, loaded.names, built.frozen, loaded.descriptions
     )  # fmt: skip
     if few is not None:

@@ -98,7 +98,7 @@ def test_a_named_column_that_is_not_there(refusal) -> None:
         "f.csv: no column named sentense; expected one of sentence, label; did you mean sentence?"
     )
     assert refusal(choose_label_column, source, "kind", ["sentence"], needed=True) == (
-        "f.csv: no column named kind; expected one of sentence, label; name it with --label-column c"
+        "f.csv: no column named kind; expected one of sentence, label; name it with --label-column NAME"
     )
 
 
@@ -132,7 +132,7 @@ def test_the_one_other_column_with_few_values_is_the_label_when_one_is_needed() 
 def test_labels_that_cannot_be_told(refusal) -> None:
     assert refusal(choose_label_column, columns("text", "class", "target"), None, ["text"], needed=True) == (
         "f.csv: several columns could be the label: class, target; received columns text, class, target; "
-        "name it with --label-column c"
+        "name it with --label-column NAME"
     )
     for source in (columns("text", "colour", "shape"), columns(text=LONG), columns("text", id=list(range(10)))):
         message = refusal(choose_label_column, source, None, ["text"], needed=True)
@@ -162,12 +162,12 @@ def test_a_position_names_a_column_where_no_name_does(refusal) -> None:
     assert choose_text_columns(source, ["3"], None) == ("words",)
     assert choose_label_column(source, "1", ["words"], needed=True) == "colour"
     assert require_column(source, "7", "") == "7"  # a name wins
-    assert refusal(require_column, source, "4", "--label-column c") == (
-        "f.csv: no column named 4; expected one of colour, 7, words; name it with --label-column c"
+    assert refusal(require_column, source, "4", "--label-column NAME") == (
+        "f.csv: no column named 4; expected one of colour, 7, words; name it with --label-column NAME"
     )
     # What could not be read stood somewhere, too.
     partly = Columns({"a": LONG, "b": SHORT}, list(range(10)), "f.parquet", unreadable={"vector": "list<double>"})
-    assert refusal(require_column, partly, "2", "--label-column c").startswith("f.parquet: no column named 2; ")
+    assert refusal(require_column, partly, "2", "--label-column NAME").startswith("f.parquet: no column named 2; ")
 
 
 def test_the_label_is_never_a_text_whatever_it_is_called() -> None:

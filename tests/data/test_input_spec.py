@@ -149,7 +149,7 @@ def test_a_missing_column_is_refused_by_name_and_flags_name_another(
     refused = command("evaluate", run, other, "--label-column", "label")
     assert (refused.code, refused.error) == (2, without.format("abstract", "--text-columns a,b"))
     refused = command("evaluate", run, other, "--text-columns", "text")
-    assert (refused.code, refused.error) == (2, without.format("topic", "--label-column c"))
+    assert (refused.code, refused.error) == (2, without.format("topic", "--label-column NAME"))
     done = command("evaluate", run, other, "--text-columns", "text", "--label-column", "label", "--json")
     assert json.loads(done.out)["n"] == 2
     assert len(command("predict", run, other, "--text-columns", "text").out.splitlines()) == 2

@@ -62,6 +62,16 @@ def test_names_describe_where_they_are_words() -> None:
 def test_columns_that_cannot_be_told_apart_name_the_form(first: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("\n".join([*first, *ROWS]) + "\n", "utf-8")
-    with pytest.raises(DataError, match=r"; begin it with a row that names the columns: label,text$") as caught:
+    assert_form_is_named(file)
+
+
+def test_another_encoding_names_the_form(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes("label,text\nWorld,caf\u00e9\n".encode("cp1252"))
+    assert_form_is_named(file)
+
+
+def assert_form_is_named(file: Path) -> None:
+    with pytest.raises(DataError, match=r", and begin it with a row that names the columns: label,text$") as caught:
         read_descriptions(file, NAMES)
     assert "--" not in str(caught.value)

@@ -52,7 +52,7 @@ def test_a_class_without_rows_is_kept_where_the_names_are_known() -> None:
 def test_one_class_only(refusal) -> None:
     assert refusal(fit_labels, table("x", "x", "x")) == (
         "f.csv: all 3 rows have the label x; expected at least two classes; "
-        "check the label column, or name another with --label-column c"
+        "check the label column, or name another with --label-column NAME"
     )
 
 
@@ -73,7 +73,7 @@ def test_a_label_column_that_is_none(refusal) -> None:
     assert refusal(refuse_rare, table(*(f"id {number}" for number in range(9)))) == (
         "f.csv:2: 9 classes have one row each; expected at least 2 rows per class, one for training and one for "
         "validation; received id 0, id 1, id 2, id 3 and 5 more; is this the label column? if not, name another with "
-        "--label-column c; if so, use --rare-classes drop or keep; to train on one text per class, use "
+        "--label-column NAME; if so, use --rare-classes drop or keep; to train on one text per class, use "
         "--validation-size 0"
     )
 
@@ -101,7 +101,7 @@ def test_an_unknown_label_that_differs_in_case_alone(refusal) -> None:
 
 def test_no_labels(refusal) -> None:
     unlabelled = Table(["a"], None, "f.csv", [2])
-    expected = "f.csv: there are no labels; name their column with --label-column c"
+    expected = "f.csv: there are no labels; name their column with --label-column NAME"
     assert refusal(fit_labels, unlabelled) == expected
     assert refusal(NEWS.encode, unlabelled) == expected
 

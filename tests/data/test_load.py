@@ -18,6 +18,22 @@ def test_remarks_on_sources_come_with_the_data(tmp_path: Path) -> None:
     assert len(data.train) + len(data.validation) == 20
 
 
+def test_the_order_of_the_labels_does_not_change_what_is_held_out(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    names = ("art", "money", "sport")
+    rows = [f"A text that is long enough; number {number},{names[number % 7 % 3]}" for number in range(60)]
+    train.write_text("text,label\n" + "\n".join(rows), "utf-8")
+    held = [load(recipe("default", train=str(train), label_names=order).data).validation.texts
+            for order in (None, list(names), ["sport", "art", "money"])]  # fmt: skip
+    assert held[0] == held[1] == held[2]
+    columns = [[f"A text that is long enough; number {number}", number % 2, number % 3 // 2, number % 5 // 4]
+               for number in range(60)]  # fmt: skip
+    train.write_text("text,art,money,sport\n" + "\n".join(",".join(map(str, row)) for row in columns), "utf-8")
+    held = [load(recipe("default", train=str(train), label_columns=list(order), allow_unlabelled=True).data)
+            .validation.texts for order in (names, names[::-1])]  # fmt: skip
+    assert held[0] == held[1]
+
+
 def test_labels_without_a_training_text_are_named(tmp_path: Path) -> None:
     train = tmp_path / "train.csv"
     rows = [f"A text that is long enough; number {number},{number % 2},{1 - number % 2},0" for number in range(20)]

@@ -43,7 +43,7 @@ def test_labelled_true_false_and_none() -> None:
 
 def test_labels_needed_and_not_there(refusal) -> None:
     assert refusal(build, {"text": ["a", "b"]}) == (
-        "f.csv: cannot tell which column is the label; received columns text; name it with --label-column c"
+        "f.csv: cannot tell which column is the label; received columns text; name it with --label-column NAME"
     )
 
 
@@ -149,7 +149,7 @@ def test_minus_one_means_no_label_where_the_source_numbers_its_classes(refusal) 
     assert build(values, labelled=None, label_names=names).labels is None
     assert refusal(build, values, label_names=names) == (
         "f.csv: the rows seem to be unlabelled: in column label every label is missing (-1); expected a label a row; "
-        "received 2 rows without a label; name a labelled file or split, or another column with --label-column c"
+        "received 2 rows without a label; name a labelled file or split, or another column with --label-column NAME"
     )
     assert refusal(build, values | {"label": [0, -1]}, label_names=names).startswith(
         "f.csv:3: the label in column label is missing (-1); received 1 of 2 rows without a label"

@@ -111,6 +111,9 @@ def test_auto_takes_lora_xs_where_lora_would_not_reach_rank_2() -> None:
     small = pw.plan(labels=4, backbone="roberta-base", budget="50k")
     assert sum(1 for line in small.why if line.startswith("adapter: LoRA-XS, because rank 2 of LoRA")) == 1
     assert any(line.startswith("time: every layer is trained; --adapter lora is faster") for line in small.why)
+    least = pw.plan(labels=4, backbone="roberta-base", budget=3_080)
+    assert (least.adapter.method if least.adapter else "none", len(adapted(least))) == ("lora-xs", 4)
+    assert not any("every layer" in line for line in least.why)
     assert small.count.stored > small.count.trainable == 3_076 + sum(rank**2 for rank in adapted(small).values())
     again = plan_for(pin_plan(resolve_recipe("default", {"backbone": "roberta-base", "budget": "50k"}), small),
                      config_of("roberta-base"), 4)  # fmt: skip

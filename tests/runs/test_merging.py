@@ -163,6 +163,11 @@ def test_every_command_takes_it(seeds: list[Path], news: Path, tmp_path: Path, c
     out = tmp_path / "soup"
     done = command("merge", *seeds, "--test", news / "test.csv", "--out", out, "--weights", "2,1,1")
     assert (done.code, done.out.splitlines()[0].split()) == (0, ["run", "weight", "accuracy", "%"])
+    for words in ("", "2,,1", "2,x,1"):
+        done = command("merge", *seeds, "--out", tmp_path / "other", "--weights", words)
+        assert (done.code, done.error) == (
+            2, f"--weights: not numbers; expected numbers such as 2,1,1; received {words}".rstrip()
+        )  # fmt: skip
     shown = command("merge", *seeds, "--test", news / "test.csv", "--out", tmp_path / "other", "--json")
     assert json.loads(shown.out)["runs"] == ["seed-0", "seed-1", "seed-2"]
     for words in (
@@ -197,6 +202,14 @@ def test_what_cannot_be_merged(
     assert refused(first, seeds[1], method="mix").startswith("--method: unknown method; expected soup, compose")
     assert "not a saved classifier" in refused(first, news)
     assert "the folder of the merged classifier is not empty" in refused(first, seeds[1], out=first)
+    assert refused(first, seeds[1], out=seeds[1] / "merged") == (
+        f"{seeds[1] / 'merged'}: the folder of the merged classifier is inside the run {seeds[1]}; choose another --out"
+    )
+    assert not (seeds[1] / "merged").exists()
+    (tmp_path / "labels.csv").write_text("text,label\nThe bank cut its rate.,Weather\n", "utf-8")
+    assert "; merge without --test, then use `pennyweight evaluate`: " in refused(
+        first, seeds[1], test=tmp_path / "labels.csv"
+    )
     other = train("other-backbone", backbone=str(tiny_backbone("minilm")))
     assert refused(first, other).startswith("other-backbone cannot be merged with seed-0: backbones differ; expected ")
     pooled = train("mean", pooling="mean")

@@ -236,7 +236,8 @@ ROWS = [["0.2", "0.3", "0.5"]] * 60
          "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received "
          "nan"),
         ({1: ["", "0.3", "0.7"]}, LABELS,
-         "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received"),
+         "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received "
+         "an empty cell"),
         ({1: ["1.2", "0", "-0.2"]}, LABELS,
          "TMP/t.csv:3: COLUMN Business has a value that is not a probability; expected a number from 0 to 1; received "
          "1.2"),
@@ -311,8 +312,38 @@ def test_teachers_that_are_refused(
     )
 
 
+def test_two_rows_of_one_text_have_to_agree(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    texts = texts_of(news / "train.csv")
+    twice = [*texts, f"  {texts[3]}", texts[4]]
+    for last, agrees in ((["0.21", "0.3", "0.49"], True), (["0.5", "0.3", "0.2"], False)):
+        rows = [*ROWS[: len(texts)], ROWS[0], last]
+        table = write_table(tmp_path / "t.csv", twice, rows)
+        if agrees:
+            assert pw.train(news / "train.csv", teacher=table, max_steps=1, **settings).metrics["distillation"]
+            continue
+        with pytest.raises(DataError) as caught:
+            pw.train(news / "train.csv", teacher=table, **settings)
+        first, second = (f"{table}:{row + 2}" for row in (4, len(twice) - 1))
+        assert str(caught.value).startswith(
+            f"{second}: the teacher's table has two rows with different probabilities for the same text; expected the "
+            f"probabilities of {first}; received others for {texts[4][:20]!r}"[:-1]
+        )
+        assert str(caught.value).endswith("; remove one of the rows")
+
+
+def test_errors_of_a_table_name_no_flags_of_other_files(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_bytes("text,Business,Sports,World\ncaf\u00e9,1,0,0\n".encode("cp1252"))
+    with pytest.raises(DataError) as caught:
+        pw.train(news / "train.csv", teacher=str(table), **settings)
+    assert str(caught.value) == (
+        f"{table}:2: byte 0xE9 at offset 30 is not UTF-8; expected UTF-8; save it as CSV in UTF-8, with the texts and "
+        "a column of probabilities for each class"
+    )
+
+
 def test_probabilities_may_be_rounded_to_two_decimals(news: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     texts = texts_of(news / "train.csv")
-    rows = [["0.33", "0.33", "0.33"], ["0.34", "0.335", "0.335"], *ROWS[2:]]
-    table = write_table(tmp_path / "t.csv", texts, rows[: len(texts)])
-    assert pw.train(news / "train.csv", teacher=table, max_steps=1, **settings).metrics["distillation"]
+    for row in (["0.33", "0.33", "0.33"], ["0.34", "0.335", "0.335"]):
+        table = write_table(tmp_path / "t.csv", texts, [row] * len(texts))
+        assert pw.train(news / "train.csv", teacher=table, max_steps=1, **settings).metrics["distillation"]

@@ -79,10 +79,10 @@ def allocate(
     if not ranks and followed == "uniform":
         raise _uniform_does_not_fit(candidates, limits, budget)
     adapter = _adapter(config, linears, ranks, options) if ranks else None
-    counted = count(config, adapter=adapter, head=head, labels=labels)
+    counted, everywhere = count(config, adapter=adapter, head=head, labels=labels), len(ranks) == len(candidates)
     why = (
         *strategy_reasons(strategy, followed, candidates, ranks, limits),
-        *([] if adapter is None else method_reasons(options, counted, chosen=starved)),
+        *([] if adapter is None else method_reasons(options, counted, chosen=starved, everywhere=everywhere)),
         head_reason(config, head, labels),
         *head_price(config, head, labels, budget),
         *([] if adapter is None else [_alpha_rule(options)]),

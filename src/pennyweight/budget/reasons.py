@@ -43,18 +43,20 @@ def strategy_reasons(
         )
 
 
-def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | None) -> Iterator[str]:
+def method_reasons(settings: AdapterSettings, counted: Count, *, chosen: int | None, everywhere: bool) -> Iterator[str]:
     """Why LoRA-XS was chosen, and how much it trains and stores; nothing for LoRA.
 
     Args:
         settings: settings of the adapter.
         chosen: what LoRA would have cost at the least rank at which it is preferred; None if nobody chose.
+        everywhere: whether all matrices are adapted, so that training passes through every layer.
     """
     if settings.adapter != "lora-xs":
         return
     if chosen is not None:
         yield f"adapter: LoRA-XS, because rank {LORA_FROM_RANK} of LoRA on all matrices would cost {chosen:,}"
-        yield "time: every layer is trained; --adapter lora is faster at small budgets, but less accurate"
+        if everywhere:
+            yield "time: every layer is trained; --adapter lora is faster at small budgets, but less accurate"
     origin = {
         "svd": "the singular vectors of the frozen weights",
         "gradient": "estimated from gradients on labelled training rows, though not trained",

@@ -10,7 +10,7 @@ import typer
 from ..errors import InputError
 from ..train.observer import forward_log
 from .command_help import short_help
-from .flags import DEVICE, JSON, Device, split_words
+from .flags import DEVICE, JSON, Device
 from .output import echo, echo_json, note
 
 
@@ -45,7 +45,9 @@ def merge(
 
 
 def _numbers(words: str | None) -> list[float] | None:
+    if words is None:
+        return None
     try:
-        return [float(word) for word in split_words(words) or ()] or None
+        return [float(word) for word in words.split(",")]
     except ValueError:
         raise InputError("not numbers", where="--weights", expected="numbers such as 2,1,1", received=words) from None

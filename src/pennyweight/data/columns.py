@@ -89,7 +89,7 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
         DataError: the named column is absent or is a text column; none (when needed) or several could be the label.
     """
     if wanted is not None:
-        name = require_column(columns, wanted, "--label-column c")
+        name = require_column(columns, wanted, "--label-column NAME")
         if name in texts:
             raise DataError(
                 f"column {name} cannot be both text and label",
@@ -104,11 +104,11 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
         return keys["label"]
     known = [keys[key] for key in _LABELS if key in keys]
     if len(known) > 1:
-        raise _unclear(columns, "several columns could be the label", known, "--label-column c")
+        raise _unclear(columns, "several columns could be the label", known, "--label-column NAME")
     if not known and needed:
         for name in columns.unreadable:
             if _key(name) in ("label", *_LABELS):
-                require_column(columns, name, "--label-column c", positions=False)
+                require_column(columns, name, "--label-column NAME", positions=False)
         # Columns without values, which spreadsheets append, and ids do not count.
         rest = [name for name in keys.values() if not _empty(columns.values[name])]
         rest = [name for name in rest if not is_id_name(name) and not _counts_rows(columns.values[name])]
@@ -116,7 +116,7 @@ def choose_label_column(columns: Columns, wanted: str | None, texts: Sequence[st
         # Among named columns, a second candidate without a known name makes it ambiguous.
         known = few if len(few) == 1 and (len(rest) == 1 or not columns.named) else []
         if not known:
-            raise _unclear(columns, "cannot tell which column is the label", (), "--label-column c")
+            raise _unclear(columns, "cannot tell which column is the label", (), "--label-column NAME")
     return known[0] if known else None
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from .sources import read
-from .table import Table, listed, shown
+from .sources import read, without_flags
+from .table import listed, shown
 
-FLAGS = ("--label-column", "--text-columns", "--header")
 WANTED = "one row for each class: the class as its label, and its description as the text"
 
 
@@ -23,7 +22,8 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
     Raises:
         DataError: a class without a description, with two, or unknown; an empty one; two classes with the same one.
     """
-    table = _read(path)
+    with without_flags("save it as CSV in UTF-8, and begin it with a row that names the columns: label,text"):
+        table = read(path)
     labels = [str(label) for label in table.labels or ()]
     found = dict(zip(labels, (text.strip() for text in table.texts), strict=False))
     unknown = [label for label in labels if label not in names]
@@ -43,19 +43,6 @@ def read_descriptions(path: str | Path, names: Sequence[str]) -> tuple[str, ...]
             received=f"{shown(names[one])} and {shown(names[other])}: {shown(found[names[one]])}",
         )  # fmt: skip
     return tuple(found[name] for name in names)
-
-
-def _read(path: str | Path) -> Table:
-    """The table; flags that name the training data's columns do not hold for it, so errors say how to write it."""
-    try:
-        return read(path)
-    except DataError as error:
-        if not any(flag in (error.remedy or "") for flag in FLAGS):
-            raise
-        raise DataError(
-            error.problem, where=error.where, expected=error.expected, received=error.received,
-            remedy="begin it with a row that names the columns: label,text",
-        ) from None  # fmt: skip
 
 
 def same_descriptions(texts: Sequence[str]) -> tuple[int, int] | None:

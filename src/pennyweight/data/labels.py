@@ -108,7 +108,9 @@ class LabelSet:
 
     def _held(self, table: Table) -> list[tuple[str | int, ...]]:
         if table.labels is None:
-            raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
+            raise DataError(
+                "there are no labels", remedy="name their column with --label-column NAME", where=table.source
+            )
         if table.multi and not self.multi:
             raise DataError(
                 "the rows have lists of labels, but the classifier gives one label per text", where=table.source
@@ -235,7 +237,7 @@ def fit_labels(
         DataError: no labels, one class only, two names of one canonical form, or a label that is not in `names`.
     """
     if table.labels is None:
-        raise DataError("there are no labels", remedy="name their column with --label-column c", where=table.source)
+        raise DataError("there are no labels", remedy="name their column with --label-column NAME", where=table.source)
     counts = _each(table)
     if len(counts) < 2 and table.multi:
         raise DataError(
@@ -245,7 +247,7 @@ def fit_labels(
         raise DataError(
             f"all {len(table)} rows have the label {listed(counts)}",
             expected="at least two classes",
-            remedy="check the label column, or name another with --label-column c",
+            remedy="check the label column, or name another with --label-column NAME",
             where=table.source,
         )
     said = tuple((canonical_label(label), name) for label, name in (aliases or {}).items())
@@ -413,7 +415,7 @@ def refuse_rare(table: Table) -> None:
     if _may_be_measured(table):
         ways = f"the labels are {total:,} different numbers: if they are measurements, {RANGES}; otherwise {ways}"
     elif 2 * len(few) >= total and 4 * len(few) > len(table):
-        ways = "is this the label column? if not, name another with --label-column c; if so, use --rare-classes drop"
+        ways = "is this the label column? if not, name another with --label-column NAME; if so, use --rare-classes drop"
         ways += " or keep"
     if len(few) == total:
         ways += "; to train on one text per class, use --validation-size 0"

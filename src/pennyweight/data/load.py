@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError, RecipeError
 from ..recipe.schema import DataRecipe
+from .canonical_labels import sort_labels
 from .cleaning import CleanReport, clean
 from .file_options import AS_NAMED, FileOptions
 from .input_spec import InputSpec
@@ -301,10 +302,14 @@ def _hold_out(
 def _split_off(settings: DataRecipe, training: Table, labels: LabelSet) -> tuple[Table, Table, tuple[str, ...]]:
     """The training table in two, and what was decided, in words."""
     truth, size, seed = labels.encode(training), settings.validation_size, settings.split_seed
+    # Numbered in their usual order, so that the same rows are held out whatever order the labels were given.
+    names = [str(name) for name in sort_labels(labels.names)]
+    numbers = {name: number for number, name in enumerate(labels.names)}
+    usual = np.array([numbers[name] for name in names])  # (L,) class numbers
     if labels.multi:
-        kept, held = split_multi_label(truth, size=size, seed=seed, names=labels.names)
+        kept, held = split_multi_label(truth[:, usual], size=size, seed=seed, names=names)
     else:
-        kept, held = split(truth, size=size, seed=seed)
+        kept, held = split(usual.argsort()[truth], size=size, seed=seed)
     notes = []
     if few := find_rare(training):
         notes.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,27 @@ def read_columns(source: str | Path, split: str, max_bytes: int, options: FileOp
     if is_compressed(path):
         check_compressed(path, max_bytes)
     return _READERS[detect_format(path, max_bytes, options)](path, max_bytes, options, split)
+
+
+@contextmanager
+def without_flags(remedy: str) -> Iterator[None]:
+    """Where no flag says how a file is read, an error that recommends one has another remedy: how to write the file.
+
+    Args:
+        remedy: such as `save it as CSV in UTF-8`; `{}` in it stands for the original remedy.
+
+    Raises:
+        DataError: as raised inside, with that remedy.
+    """
+    try:
+        yield
+    except DataError as error:
+        if "--" not in (error.remedy or ""):
+            raise
+        raise DataError(
+            error.problem, where=error.where, expected=error.expected, received=error.received,
+            remedy=remedy.replace("{}", error.remedy or ""),
+        ) from None  # fmt: skip
 
 
 def refuse_unlabelled(columns: Columns, *, is_file: bool = True) -> None:

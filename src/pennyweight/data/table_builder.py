@@ -45,7 +45,7 @@ def build_table(
         return _with_label_columns(columns, spec, allow_null=allow_null)
     text_columns, label_column = spec.columns_for(columns)
     if label_column is not None and labelled is not False:
-        label_column = require_column(columns, label_column, "--label-column c", positions=spec.named_by_user)
+        label_column = require_column(columns, label_column, "--label-column NAME", positions=spec.named_by_user)
     names = choose_text_columns(columns, text_columns, label_column, pair=spec.pair)
     label = None
     if labelled is not False:
@@ -210,7 +210,7 @@ def _missing(columns: Columns, name: str, rows: list[int]) -> DataError:
             f"the rows seem to be unlabelled: in column {name} every label {said}",
             expected="a label a row",
             received=f"{len(rows)} rows without a label",
-            remedy="name a labelled file or split, or another column with --label-column c",
+            remedy="name a labelled file or split, or another column with --label-column NAME",
             where=columns.source,
         )
     return DataError(

@@ -17,6 +17,7 @@ from ..artifact.save_artifact import save_artifact
 from ..budget.count import count
 from ..budget.plan import Plan
 from ..data.html_table import html_text
+from ..data.sources import without_flags
 from ..errors import InputError
 from ..evaluate.evaluation import Evaluation, EvaluationSettings, LabelThresholds, evaluate, unmeasured
 from ..evaluate.labelled_rows import LabelledRows
@@ -133,6 +134,7 @@ def merge(
     if method not in METHODS:
         raise InputError("unknown method", where="--method", expected=", ".join(METHODS), received=method)
     refuse_nonempty_folder(out, "the folder of the merged classifier", "choose another --out")
+    _refuse_inside(out, runs)
     artifacts: list[Artifact] = []
     outputs: list[np.ndarray] = []
     data: EvaluationData | None = None
@@ -141,7 +143,8 @@ def merge(
         artifacts.append(classifier.artifact)
         _refuse_unlike(artifacts, names, method)
         if test is not None:
-            data = data or read_evaluation_data(classifier, test)
+            with without_flags("merge without --test, then use `pennyweight evaluate`: {}"):
+                data = data or read_evaluation_data(classifier, test)
             outputs.append(classifier.logits_of(classifier.tokens(data.table.texts)))
     runtime = classifier.runtime
     merged, kept = _merged(artifacts, shares, method, runtime)
@@ -155,6 +158,16 @@ def merge(
     logger.info(f"saved: {out}")
     found = MergedRuns(load(out, device=device), names, shares, kept)
     return _with_figures(found, artifacts, outputs, measured)
+
+
+def _refuse_inside(out: str | Path, runs: Sequence[str | Path]) -> None:
+    """A run's folder is its own: what lies in it is moved and deleted with it."""
+    place = Path(out).resolve()
+    for run in runs:
+        if place.is_relative_to(Path(run).resolve()):
+            raise InputError(
+                f"the folder of the merged classifier is inside the run {run}", where=out, remedy="choose another --out"
+            )
 
 
 def _names(runs: Sequence[str | Path]) -> tuple[str, ...]:

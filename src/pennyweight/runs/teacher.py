@@ -15,7 +15,7 @@ import numpy as np
 from ..data.file_options import MAX_BYTES
 from ..data.load import Data
 from ..data.provenance import source_name
-from ..data.sources import read_columns
+from ..data.sources import read_columns, without_flags
 from ..data.table import Columns, listed, shown
 from ..data.table_builder import build_table
 from ..errors import DataError, RecipeError
@@ -248,13 +248,14 @@ class TableTeacher:
             DataError: a class without a column, a column for what is no class, no text column, or numbers that are no
                 probabilities.
         """
-        columns = read_columns(file, "train", MAX_BYTES)
+        with without_flags("save it as CSV in UTF-8, with the texts and a column of probabilities for each class"):
+            columns = read_columns(file, "train", MAX_BYTES)
         names = _class_columns(columns, splits.labels.names)
         others = {name: held for name, held in columns.values.items() if name not in names}
         spec = replace(splits.input_spec, label_column=None)
         texts = build_table(replace(columns, values=others), spec, labelled=False).texts
         values = _probabilities(columns, names, multi=splits.labels.multi)
-        rows = {spec.cleaned(text): row for row, text in reversed(list(enumerate(texts)))}
+        rows = _by_text(columns, [spec.cleaned(text) for text in texts], values)
         thresholds = np.full(len(names), 0.5) if splits.labels.multi else None
         return cls(rows, values, thresholds, sha256(values.tobytes()).hexdigest())
 
@@ -266,6 +267,26 @@ class TableTeacher:
         """(N, L) float32, as written, brought to a sum of 1 where a text has one label."""
         found: np.ndarray = self.values[[self.rows[text] for text in texts]]
         return found
+
+
+def _by_text(columns: Columns, texts: Sequence[str], values: np.ndarray) -> dict[str, int]:
+    """The first row number of each text.
+
+    Raises:
+        DataError: two rows of one text whose probabilities differ by more than rounding.
+    """
+    rows: dict[str, int] = {}
+    for row, text in enumerate(texts):
+        first = rows.setdefault(text, row)
+        if np.abs(values[row] - values[first]).max() > MOST_OFF:
+            raise DataError(
+                "the teacher's table has two rows with different probabilities for the same text",
+                where=columns.where(row),
+                expected=f"the probabilities of {columns.where(first)}",
+                received=f"others for {shown(text)!r}",
+                remedy="remove one of the rows",
+            )
+    return rows
 
 
 def _class_columns(columns: Columns, labels: Sequence[str]) -> list[str]:
@@ -340,7 +361,7 @@ def _probabilities(columns: Columns, names: Sequence[str], *, multi: bool) -> np
 def _no_probability(columns: Columns, row: int, name: str, cell: object) -> DataError:
     return DataError(
         f"the teacher's column {shown(name)} has a value that is not a probability", where=columns.where(row),
-        expected="a number from 0 to 1", received=shown(cell),
+        expected="a number from 0 to 1", received=shown(cell) or "an empty cell",
     )  # fmt: skip
 
 
