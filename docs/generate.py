@@ -36,7 +36,7 @@ def fields(section: str) -> str:
     for key, field in SECTIONS[section].model_fields.items():
         default = getattr(getattr(recipe.load("default"), section), key)
         shown = "" if default is None else f"`{yaml.safe_dump(default, default_flow_style=True).splitlines()[0]}`"
-        words = " ".join(f"`{word}`" for word in choices(field.annotation))
+        words = " ".join(f"`{word}`" for word in choices(field.annotation) if "[int," not in str(field.annotation))
         rows.append(f"| `{key}` | {shown} | {field.description}{words and f' One of {words}.'} |")
     return "\n".join(rows)
 
@@ -118,9 +118,8 @@ def settings_module() -> str:
         lines += ["", f"    # {section}"]
         for key, field in model.model_fields.items():
             if key != "test":  # an argument of its own
-                lines.append(
-                    f"    {key}: {'str | int' if key in ('budget', 'max_length') else _typed(field.annotation)}"
-                )
+                either = key in ("budget", "max_length", "epochs")
+                lines.append(f"    {key}: {'str | int' if either else _typed(field.annotation)}")
     return "\n".join(
         [
             *lines,

@@ -73,7 +73,7 @@ def train(
             default on a terminal and in a notebook, unless there is an observer.
 
     Returns:
-        The classifier with the best validation score, with its metrics in `.metrics`.
+        The classifier, of the epoch that did best on the validation rows, with its metrics in `.metrics`.
 
     Raises:
         PennyweightError: any error of `pennyweight.errors`; a classifier to be replaced is kept.
@@ -331,7 +331,8 @@ def fit_model(
         return Fitted((ready := prepare(few.plan)).plan, few.result, sources.to_json(), None, fingerprint, ready)
     accelerator = make_accelerator(settings, planned.runtime, folder.path, checkpoint)
     meter = energy_meter(planned.runtime.device)
-    state = TrainingState(model, rows, settings, accelerator, planned.plan.count.trainable, checkpoint, group)
+    counts = planned.plan.count.trainable, len(loaded.targets.get("validation", ()))
+    state = TrainingState(model, rows, settings, accelerator, *counts, checkpoint, group)
     validate = make_validator(built.text_model, sources.validation, built.tokens, loaded.targets, loaded.names, group)
     result = fit(state, evaluate=validate, store=folder.checkpoints, fingerprint=fingerprint, observer=observer)
     joules = end_training(accelerator, meter)

@@ -168,7 +168,7 @@ def test_every_problem_is_told_at_once(file: Callable[[str], Path]) -> None:
         "plan -> r: expected a rank of at least 1 (for no adapter at all: strategy head-only), received 0",
         "plan -> layers: expected all, top:N or layer numbers such as 3,4,5, received upper",
         "plan -> rank_pattern: expected names with ranks, such as query=8,output.dense=4, received ''",
-        "train -> epochs: expected a whole number, received 1.5",
+        "train -> epochs: expected auto or at least 1, received 1.5",
         "train -> learning_rate: expected a finite number, received nan",
         "train -> scheduler: expected linear, cosine, cosine_restarts or constant, received cosinus",
         "train -> group_by_length: expected true or false, received maybe",
@@ -181,7 +181,7 @@ def test_every_problem_is_told_at_once(file: Callable[[str], Path]) -> None:
 def test_contradictions_are_told_beside_other_problems() -> None:
     settings = {"use_rslora": "true", "scaling": "alpha", "validation_size": "1.5", "label_names": "a,a", "epochs": "0"}
     assert refusal(lambda: recipe.load(**settings)) == (
-        "recipe default: 4 problems: train -> epochs: expected at least 1, received 0 | "
+        "recipe default: 4 problems: train -> epochs: expected auto or at least 1, received 0 | "
         "data -> validation_size: expected a share below 1 or a whole number of rows, received 1.5 | "
         "data -> label_names: expected names that differ, received a, a | "
         "plan -> use_rslora: expected scaling alpha/r with use_rslora, received scaling alpha"
@@ -254,7 +254,8 @@ def test_there_is_one_set_of_defaults(file: Callable[[str], Path]) -> None:
 
 # What each shipped recipe resolves to, as far as it differs from the fields' defaults, and those that were chosen by
 # measurement: a change here changes what people's runs come to.
-CHOSEN = {"learning_rate": 1e-3, "lora_dropout": 0.1, "head_dropout": 0.1, "lp_ft": True, "budget": "1M", "epochs": 3}
+CHOSEN = {"learning_rate": 1e-3, "lora_dropout": 0.1, "head_dropout": 0.1, "lp_ft": True, "budget": "1M",
+          "epochs": "auto"}  # fmt: skip
 RESOLVED: dict[str, dict[str, object]] = {
     "default": {},
     "fast": {"strategy": "top", "epochs": 2},

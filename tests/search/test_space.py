@@ -66,7 +66,7 @@ def test_who_names_ranks_has_made_the_plan() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": "2,0"}, "train -> epochs: expected at least 1, received 0"),
+        ({"epochs": "2,0"}, "train -> epochs: expected auto or at least 1, received 0"),
         ({"strategy": "best"}, "plan -> strategy: expected manual, auto, uniform, top, graded, attention, all-linear"),
         ({"head": ""}, "head: there is nothing to choose from; received ''"),
     ],

@@ -80,7 +80,7 @@ def start(tiny_backbone: Callable[..., Path]) -> Callable[..., TrainingState]:
         counts = None if encoded.windows is None else encoded.windows.counts
         made = TrainingRows(feed, targets, encoded.lengths, 8, windows=counts, **(rows or {}))
         accelerator = make_accelerator(wanted.train, Runtime(CPU, "fp32"), None)
-        state = TrainingState(model, made, wanted.train, accelerator, plan.count.trainable, resumed)
+        state = TrainingState(model, made, wanted.train, accelerator, plan.count.trainable, resumed=resumed)
         state.losses.at_once = at_once
         return state
 

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from pennyweight.recipe.schema import TrainRecipe
-from pennyweight.train.state import Progress, rank, score_of
+from pennyweight.train.state import Progress, chance, rank, score_of
 
 
-def walk(evaluations: list[tuple[float, float]], **settings: Any) -> tuple[Progress, list[int]]:
+def walk(evaluations: list[tuple[float, float]], held_out: int = 0, **settings: Any) -> tuple[Progress, list[int]]:
     """Evaluate (accuracy, loss) after each step, the weight being the step; the run, and the steps it came to."""
     recipe = TrainRecipe.model_validate(settings)
-    run, weight, steps = Progress(), nn.Parameter(torch.zeros(1)), []
+    run, weight, steps = Progress(held_out=held_out), nn.Parameter(torch.zeros(1)), []
     for step, (accuracy, loss) in enumerate(evaluations, 1):
         run.step = step
         with torch.no_grad():
@@ -40,6 +40,23 @@ def test_of_equals_the_one_of_lowest_loss_is_the_best(metric: str) -> None:
 def test_of_full_equals_the_first_is_the_best() -> None:
     assert walk([(0.9, 0.4), (0.9, 0.4)])[0].result.best["step"] == 1
     assert walk([(0.9, 0.4), (0.1, 0.4)], metric="loss")[0].result.best["step"] == 1
+
+
+def test_of_evaluations_that_chance_may_set_apart_the_latest_is_chosen() -> None:
+    def chosen(*accuracies: float, **more: Any) -> int:
+        step = walk([(accuracy, 0.4) for accuracy in accuracies], **{"held_out": 80} | more)[0].result.best["step"]
+        assert isinstance(step, int)
+        return step
+
+    assert chance(80) == pytest.approx(0.025)
+    assert chosen(0.8, 0.9, 0.88) == 3
+    assert chosen(0.8, 0.9, 0.87) == 2
+    # Compared with the best of all, not with the one before.
+    assert chosen(0.9, 0.88, 0.86, 0.87) == 2
+    assert chosen(0.8, 0.9, 0.88, held_out=2_000) == 2
+    assert chosen(0.8, 0.9, 0.88, early_stopping_patience=5) == 2
+    assert chosen(0.8, 0.9, 0.88, metric="loss") == 1
+    assert chosen(0.9, 0.88, metric="macro_f1") == 2
 
 
 def test_a_tie_with_a_lower_loss_is_a_gain_for_patience() -> None:

@@ -134,7 +134,8 @@ def metavar(annotation: Any) -> str:
     words = choices(annotation)
     text = str(annotation)
     if words:
-        return "|".join(words) + (",..." if "list" in text else "") + ("|NAME=X,..." if "dict" in text else "")
+        kind = "|NAME=X,..." if "dict" in text else "|N" if "[int," in text else ""
+        return "|".join(words) + (",..." if "list" in text else "") + kind
     kinds = {
         "dict[str, typing.Annotated[str": "LABEL=NAME,...",
         "dict": "NAME=N,...",

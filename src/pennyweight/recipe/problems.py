@@ -35,6 +35,7 @@ WRITTEN = {
     "plan -> r": "a rank of at least 1 (for no adapter at all: strategy head-only)",
     "plan -> rank_pattern": "names with ranks, such as query=8,output.dense=4",
     "plan -> alpha_pattern": "names with numbers, such as query=8,output.dense=4",
+    "train -> epochs": "auto or at least 1",
     "train -> class_weights": "balanced, none, or classes with weights above 0, such as Sports=2,World=0.5",
     "train -> thresholds": "macro_f1, micro_f1, fixed, or precision=X or recall=X with X above 0 and at most 1",
     "data -> max_length": "auto or at least 4",

@@ -297,7 +297,9 @@ BY_STRATEGY = ("min_rank", "max_rank", "frozen_modules", "forced_modules")
 class TrainRecipe(Section):
     """How the trainable parameters are fitted."""
 
-    epochs: int = Field(3, ge=1, description="Passes over the training texts.")
+    epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Passes over the training texts; auto is 3, or up to 12 if 3 are fewer than 320 steps."
+    )
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     batch_size: int = Field(32, ge=1, description="Texts per forward pass in training.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Forward passes per optimizer step.")
@@ -336,9 +338,7 @@ class TrainRecipe(Section):
         "two outputs to the loss; 2 is a good start. Takes 1.5 times as long. 0 turns it off.",
     )
     start_from: str | None = Field(
-        None,
-        description="Start from the adapter, head and recipe of this saved classifier, and add the labels that it "
-        "lacks.",
+        None, description="Start from this saved classifier's adapter, head and recipe, and add missing labels."
     )
     teacher: str | None = Field(
         None,

@@ -76,7 +76,7 @@ class RecipeSettings(TypedDict, total=False):
     scaling: Literal["alpha/r", "alpha"]
 
     # train
-    epochs: int
+    epochs: str | int
     max_steps: int | None
     batch_size: int
     gradient_accumulation_steps: int

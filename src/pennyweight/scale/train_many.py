@@ -31,8 +31,12 @@ Told = Callable[[TenantOutcome, int, int], object]
 
 
 # Of the fields that `train` takes otherwise. Pictures take longer to draw than such a classifier takes to train;
-# comparing candidates, and LoRA-XS with its bases for each, take several times what LoRA in the upper layers does.
-QUICK = {"report": "tables", "prefix_precision": "auto", "contrastive": "off", "frozen_head": "off", "adapter": "lora"}
+# comparing candidates, LoRA-XS with its bases for each, and up to 12 epochs take several times what LoRA in the upper
+# layers does.
+QUICK = {
+    "report": "tables", "prefix_precision": "auto", "contrastive": "off", "frozen_head": "off", "adapter": "lora",
+    "epochs": 3,
+}  # fmt: skip
 
 
 @dataclass

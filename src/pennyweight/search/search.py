@@ -20,6 +20,7 @@ from ..recipe.loading import resolve_recipe
 from ..recipe.planning import plan_for
 from ..recipe.schema import Recipe
 from ..train.auto_settings import settle_metric
+from ..train.epochs import count_epochs
 from ..train.observer import say_to_logging
 from .identity import claim_folder, search_facts
 from .results import SearchResult, TrialResult, draw, rank_trials, read, write
@@ -129,6 +130,10 @@ def prepare_search(
     rows = len(loaded.validation or ())
     labels = loaded.labels.encode(loaded.train)
     blind, base = (settle_metric(one, labels, loaded.labels.names) for one in (blind, base))
+    if base.train.epochs == "auto":
+        usual = count_epochs(base.train, len(loaded.train))
+        space = space.around_epochs(usual)
+        blind, base = (resolve_recipe(one, {"epochs": usual}) for one in (blind, base))
     facts = search_facts(resolve_recipe(blind, place or {}), space, loaded.fingerprint())
     task = SearchTask(
         data, blind, base, space, _cache(blind, folder), place or {}, len(loaded.labels.names), rows, facts

@@ -61,6 +61,12 @@ class Space:
                 found[key] = value
         return found
 
+    def around_epochs(self, usual: int) -> Space:
+        """With fewer epochs than usual, as many, and more to choose from, unless other choices were given."""
+        if self.epochs != Space.epochs:
+            return self
+        return replace(self, epochs=(round(usual * 2 / 3), usual, round(usual * 4 / 3)))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values: a list of choices, or the ends of a range."""
         choices = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -17,6 +17,7 @@ from ..model.trainable import check_count, trainable
 from ..recipe.schema import TrainRecipe
 from .accelerator import prepare_optimizer, tracker_runs
 from .checkpoint import Checkpoint, check_fits, optimizer_tensors, set_optimizer_tensors
+from .epochs import count_epochs
 from .frozen_head import FrozenHead
 from .optimizer import adamw, learning_rate
 from .process_group import ProcessGroup
@@ -25,6 +26,10 @@ from .step_losses import StepLosses, steps_at_once
 from .training_rows import TrainingRows
 from .weight_averaging import Average
 
+#: The share of rows that are right in one evaluation and wrong in the other; in AG News 0 to 5% once the learning rate
+#: has fallen by half, and up to 16% before (docs/log.md).
+CHANGED = 0.05
+
 
 @dataclass
 class FitResult:
@@ -32,7 +37,7 @@ class FitResult:
 
     Attributes:
         history: one record an evaluation: step, epoch, train_loss, validation_loss, accuracy, macro_f1, learning_rate.
-        best: the record that was chosen.
+        best: the record of the evaluation that was chosen.
         texts: texts seen in training, repeats included.
         seconds: training time, evaluations excluded.
         steps: optimizer steps done.
@@ -101,15 +106,21 @@ def rank(record: Mapping[str, Any], metric: str) -> tuple[float, float]:
     return -score if metric == "loss" else score, -float(record["validation_loss"])
 
 
+def chance(rows: int) -> float:
+    """The standard error of the difference of two evaluations' accuracies on the same rows."""
+    return float((CHANGED / rows) ** 0.5)
+
+
 @dataclass
 class Progress:
     """How far a run is.
 
     Attributes:
         step: optimizer steps done.
-        waited: evaluations since the best one.
+        waited: evaluations since one was better than all before it.
         loss_sum: training loss summed over `loss_texts` texts since the last evaluation.
-        best_weights: the trained parameters at the best evaluation.
+        best_weights: the trained parameters at the evaluation that was chosen.
+        held_out: number of validation rows.
     """
 
     step: int = 0
@@ -118,6 +129,7 @@ class Progress:
     loss_texts: int = 0
     result: FitResult = field(default_factory=FitResult)
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    held_out: int = 0
 
     def count_step(self, loss_sum: float, texts: int, seconds: float) -> None:
         """Add up what is known of an optimizer step: its loss summed over its texts, and the seconds it took."""
@@ -130,11 +142,11 @@ class Progress:
         self, scores: Mapping[str, float], settings: TrainRecipe, rate: float, epoch: float,
         parameters: Mapping[str, nn.Parameter],
     ) -> dict[str, Any]:  # fmt: skip
-        """Record an evaluation, keep the weights if they are the best so far, and note whether patience has ended.
+        """Record an evaluation, keep the weights if they are chosen, and note whether patience has ended.
 
-        The best is what `rank` puts first, of full equals the earliest; patience counts the evaluations since then. So
-        an evaluation that is as good by the metric with a lower loss is a gain: where the metric stands still, at 100%
-        of few texts, the loss still tells a trained classifier from one that has hardly begun.
+        Chosen is the latest of the evaluations that chance may set apart from the best (see `chance`): while the
+        learning rate is high, single evaluations on few rows are high by luck. Patience counts the evaluations since
+        the best, which is what `rank` puts first: as good by the metric with a lower loss is a gain.
 
         Without `scores`, where nothing is held out, the latest weights are the best.
         """
@@ -146,17 +158,29 @@ class Progress:
         } | {"validation_loss" if key == "loss" else key: value for key, value in scores.items()}
         self.loss_sum, self.loss_texts = 0.0, 0
 
-        best = self.result.best
-        if not scores or not best or rank(record, settings.metric) > rank(best, settings.metric):
+        ahead = not scores or self._ahead(record, settings.metric)
+        self.waited = 0 if ahead else self.waited + 1
+        if ahead or self._level(record, settings):
             self.result.best = record
-            self.waited = 0
             self.best_weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        else:
-            self.waited += 1
         self.result.history.append(record)
         patience = settings.early_stopping_patience
         self.result.stopped_early = patience is not None and self.waited >= patience
         return record
+
+    def _ahead(self, record: Mapping[str, Any], metric: str) -> bool:
+        """Whether it is better than every evaluation before it."""
+        return all(rank(record, metric) > rank(earlier, metric) for earlier in self.result.history)
+
+    def _level(self, record: Mapping[str, Any], settings: TrainRecipe) -> bool:
+        """Whether only chance may set it apart from the best evaluation.
+
+        Never by the loss, which is more precise, and never where training may stop before the learning rate has fallen.
+        """
+        if settings.metric == "loss" or settings.early_stopping_patience is not None or not self.held_out:
+            return False
+        most = max(score_of(earlier, settings.metric) for earlier in self.result.history)
+        return score_of(record, settings.metric) >= most - chance(self.held_out)
 
     def to_json(self) -> dict[str, Any]:
         """As a checkpoint holds it."""
@@ -196,6 +220,7 @@ class TrainingState:
         rows: what it is trained on.
         accelerator: owns device, gradient scaling and experiment trackers.
         planned: trainable parameters in the plan.
+        held_out: number of validation rows.
         resumed: the checkpoint to continue from; None for a new run.
         group: the processes that train; None for this one alone.
 
@@ -212,6 +237,7 @@ class TrainingState:
         settings: TrainRecipe,
         accelerator: Accelerator,
         planned: int,
+        held_out: int = 0,
         resumed: Checkpoint | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
@@ -233,11 +259,12 @@ class TrainingState:
         self.loss = rows.loss(self.device, settings.label_smoothing)
         self._batches: tuple[int, list[list[np.ndarray]]] = (0, rows.batches(0, settings))
         self.steps_per_epoch = len(self._batches[1])
-        total = self.steps_per_epoch * settings.epochs
+        total = self.steps_per_epoch * count_epochs(settings, rows.texts)
         self.total_steps = total if settings.max_steps is None else min(total, settings.max_steps)
         torch.manual_seed(settings.seed)
         adapter_state = {} if resumed is None else model.adapter.take_resume_state(resumed.optimizer)
         self.progress = Progress() if resumed is None else self._restore(resumed)
+        self.progress.held_out = held_out
         self.average = Average(settings, self.parameters, {} if resumed is None else resumed.average)
         model.adapter.begin(self.total_steps)
         model.adapter.resume(adapter_state, self.progress.step)
@@ -295,7 +322,7 @@ class TrainingState:
         )
 
     def finish(self) -> FitResult:
-        """Put the best evaluated weights into the model, in evaluation mode."""
+        """Put the weights that were chosen into the model, in evaluation mode."""
         with torch.no_grad():
             for name, weight in self.progress.best_weights.items():
                 self.parameters[name].copy_(weight)

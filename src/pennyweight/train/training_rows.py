@@ -18,6 +18,7 @@ from .augmentation import augment
 from .batch_source import BatchSources, choose_batch_sources
 from .class_balance import oversampled
 from .distillation import SoftTargets, Teaching, with_teacher
+from .epochs import count_epochs
 from .frozen_features import FrozenBackbone
 from .loss import Loss, make
 
@@ -63,6 +64,11 @@ class TrainingRows:
     epochs: Sequence[np.ndarray] | None = None
     windows: np.ndarray | None = None
     soft: SoftTargets | None = None
+
+    @property
+    def texts(self) -> int:
+        """The number of texts in an epoch, before rarer classes are repeated."""
+        return len(self.lengths if self.epochs is None else self.epochs[0])
 
     def loss(self, device: torch.device, label_smoothing: float = 0.0) -> Loss:
         """The loss of these rows, by their labels and by what a teacher says of them."""
@@ -110,7 +116,8 @@ def prepare_rows(
         texts, labels = [*texts, *teaching.texts], teaching.all_labels(labels)
     augmented = augment(
         texts, encoded, model.encode,
-        share=settings.augment, copies=settings.augment_copies, epochs=settings.epochs, seed=settings.seed,
+        share=settings.augment, copies=settings.augment_copies, epochs=count_epochs(settings, len(texts)),
+        seed=settings.seed,
     )  # fmt: skip
     if augmented is not None:
         logger.info(str(augmented))
