@@ -81,7 +81,7 @@ def test_onnx(run: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
 
 
 def test_a_server_computes_all_kinds_in_one_batch(runs: Path) -> None:
-    registry = open_registry([str(runs)], threads=1)
+    registry = open_registry([str(runs)], threads=1, precision="fp32")
     served = [registry.get(kind) for kind in KINDS]
     tokens = served[0].tokens(TEXTS)
     readers = [[each.member for each in served] for _ in TEXTS]

@@ -54,7 +54,7 @@ def test_flags_name_their_choices(command: Command) -> None:
     for flag in (
         "--pooling cls|mean", "--bias none|lora_only|all", "--track tensorboard|wandb|mlflow|trackio,...",
         "--precision auto|fp32|bf16|fp16", "--scheduler linear|cosine|cosine_restarts|constant",
-        "--use-dora / --no-use-dora", "--target-modules A,B,...", "--epochs N", "--learning-rate X",
+        "--use-dora / --no-use-dora", "--target-modules A,B,...", "--epochs auto|N", "--learning-rate X",
     ):  # fmt: skip
         assert flag in shown
 

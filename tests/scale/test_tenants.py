@@ -71,7 +71,7 @@ def test_other_tables_are_manifests_too(folder: Path, form: str) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     tenants = read_manifest(path, load("default"))
     assert [tenant.name for tenant in tenants] == ["17", "18"]
-    assert [tenant.recipe.train.epochs for tenant in tenants] == [2, 3]
+    assert [tenant.recipe.train.epochs for tenant in tenants] == [2, "auto"]
 
 
 KNOWN = "expected the columns name and data, and optionally recipe fields (see docs/recipes.md)"
@@ -95,11 +95,11 @@ FOLDER = "cannot be a folder name; expected no slash, no leading dot, and no con
         ("name,data\n../x,a.csv\ny,a.csv\n", f":2: the name '../x' {FOLDER}; nothing was trained"),
         ("name,data\nsummary.csv,a.csv\ny,a.csv\n", f":2: the name 'summary.csv' {FOLDER}; nothing was trained"),
         ("name,data,epochs\nx,a.csv,many\ny,a.csv,3\n",
-         ":2: train -> epochs: expected a whole number, received many; nothing was trained"),
+         ":2: train -> epochs: expected auto or at least 1, received many; nothing was trained"),
         ("name,data,epochs\nx,c.csv,0\ny,a.csv,3\nx,a.csv,3\n",
          ": 2 rows of the manifest cannot be used: manifest.csv:2: data: no such file: c.csv; train -> epochs: "
-         "expected at least 1, received 0 | manifest.csv:4: the name x already occurs at manifest.csv:2; nothing was "
-         "trained"),
+         "expected auto or at least 1, received 0 | manifest.csv:4: the name x already occurs at manifest.csv:2; "
+         "nothing was trained"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(folder: Path, text: str, message: str) -> None:

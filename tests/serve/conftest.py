@@ -60,7 +60,7 @@ def healthy(server: ServerProcess) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def registry(served_folder: Path) -> Registry:
-    found = open_registry([str(served_folder)], threads=1)
+    found = open_registry([str(served_folder)], threads=1, precision="fp32")
     assert found.preload() == 3
     return found
 
