@@ -39,7 +39,7 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     Args:
         recipe: a shipped name, a YAML file or a `Recipe`.
         budget: the largest number of trainable parameters.
-        epochs: passes over the texts.
+        epochs: passes over the texts, or `auto`.
         seed: the random seed.
         settings: other recipe fields by key; the separate arguments take precedence.
         backbone, pooling, max_length, strategy, head, r, lora_alpha, lora_dropout, batch_size, learning_rate,
@@ -56,7 +56,7 @@ class PennyweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self,
         recipe: str | Path | Recipe = "default",
         budget: str | int | None = None,
-        epochs: int | None = None,
+        epochs: int | str | None = None,
         seed: int | None = None,
         settings: dict[str, Any] | None = None,
         *,
