@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from pennyweight.artifact.metrics_file import schema
 from pennyweight.cli.app import app
+from pennyweight.cli.flags import choices, takes_number
 from pennyweight.data.corruption import CORRUPTIONS
 from pennyweight.recipe import loading as recipe
 from pennyweight.recipe.schema import SECTIONS
@@ -36,16 +37,9 @@ def fields(section: str) -> str:
     for key, field in SECTIONS[section].model_fields.items():
         default = getattr(getattr(recipe.load("default"), section), key)
         shown = "" if default is None else f"`{yaml.safe_dump(default, default_flow_style=True).splitlines()[0]}`"
-        words = " ".join(f"`{word}`" for word in choices(field.annotation) if "[int," not in str(field.annotation))
+        words = " ".join(f"`{word}`" for word in choices(field.annotation) if not takes_number(field.annotation))
         rows.append(f"| `{key}` | {shown} | {field.description}{words and f' One of {words}.'} |")
     return "\n".join(rows)
-
-
-def choices(annotation: Any) -> list[str]:
-    """The values of a field that is limited to a fixed list of words."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return [word for inner in get_args(annotation) for word in choices(inner)]
 
 
 def shipped() -> str:

@@ -75,3 +75,7 @@ def test_values_are_held_to_the_recipe(settings: dict[str, str], message: str) -
     with pytest.raises(RecipeError) as error:
         narrow_space(BASE, settings)
     assert message in str(error.value)
+
+
+def test_the_choices_of_epochs_lie_around_the_usual_number() -> None:
+    assert [Space().around_epochs(usual).epochs for usual in (3, 10, 12)] == [(2, 3, 4), (7, 10, 13), (8, 12, 16)]

@@ -79,7 +79,8 @@ def allocate(
     if not ranks and followed == "uniform":
         raise _uniform_does_not_fit(candidates, limits, budget)
     adapter = _adapter(config, linears, ranks, options) if ranks else None
-    counted, everywhere = count(config, adapter=adapter, head=head, labels=labels), len(ranks) == len(candidates)
+    counted = count(config, adapter=adapter, head=head, labels=labels)
+    everywhere = len(ranks) == len(candidates)
     why = (
         *strategy_reasons(strategy, followed, candidates, ranks, limits),
         *([] if adapter is None else method_reasons(options, counted, chosen=starved, everywhere=everywhere)),

@@ -32,7 +32,7 @@ def demo(out: Path = typer.Option(Path("runs/demo"), "--out", help="Run folder; 
                 out=out,
                 overwrite=True,
                 budget="200k",
-                epochs=3,  # a quarter of what such a few texts would get
+                epochs=3,  # a quarter of what so few texts would get
                 adapter="lora",  # the demo shows an adapter, whether or not a frozen head would do on so few texts
                 observer=display,
             )

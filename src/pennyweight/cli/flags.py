@@ -134,7 +134,7 @@ def metavar(annotation: Any) -> str:
     words = choices(annotation)
     text = str(annotation)
     if words:
-        kind = "|NAME=X,..." if "dict" in text else "|N" if "[int," in text else ""
+        kind = "|NAME=X,..." if "dict" in text else "|N" if takes_number(annotation) else ""
         return "|".join(words) + (",..." if "list" in text else "") + kind
     kinds = {
         "dict[str, typing.Annotated[str": "LABEL=NAME,...",
@@ -152,6 +152,11 @@ def choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [word for inner in get_args(annotation) for word in choices(inner)]
+
+
+def takes_number(annotation: Any) -> bool:
+    """Whether a value may be a whole number, beside its words."""
+    return annotation is int or any(map(takes_number, get_args(annotation)))
 
 
 def split_words(words: str | None) -> list[str] | None:

@@ -132,7 +132,7 @@ def prepare_search(
     blind, base = (settle_metric(one, labels, loaded.labels.names) for one in (blind, base))
     if base.train.epochs == "auto":
         usual = count_epochs(base.train, len(loaded.train))
-        space = space.around_epochs(usual)
+        space = space if "epochs" in settings else space.around_epochs(usual)
         blind, base = (resolve_recipe(one, {"epochs": usual}) for one in (blind, base))
     facts = search_facts(resolve_recipe(blind, place or {}), space, loaded.fingerprint())
     task = SearchTask(
